@@ -1,0 +1,52 @@
+"""Hierarchical linear models, fitted exactly, for very many data sets at once.
+
+``fit`` reads an lme4 formula and a DataFrame and returns a ``Fit``, whose printed form and
+accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer's users know.
+``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
+frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
+not an exception.
+``lm_list`` fits every unit by itself, to set against the BLUPs.
+
+Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
+``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
+``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
+``jaxhlm.reference`` says it all again in plain NumPy.
+
+Importing the package touches no device and changes no setting of JAX: float64 is switched on inside
+``fit`` and its relatives only.
+"""
+
+from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.covariance import lambda_matrix as lambda_matrix
+from jaxhlm.datasets import load_dataset as load_dataset
+from jaxhlm.deviance import deviance as deviance
+from jaxhlm.deviance import loglik as loglik
+from jaxhlm.errors import JaxhlmError as JaxhlmError
+from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
+from jaxhlm.fit import fit as fit
+from jaxhlm.fit import fit_many as fit_many
+from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.minimise import minimise as minimise
+from jaxhlm.optimise import newton as newton
+from jaxhlm.results import Fit as Fit
+from jaxhlm.status import Status as Status
+from jaxhlm.suffstats import suffstats as suffstats
+
+__version__ = "0.1.0"
+__all__ = [
+    "Fit",
+    "FitBatch",
+    "JaxhlmError",
+    "JaxhlmWarning",
+    "Status",
+    "deviance",
+    "fit",
+    "fit_many",
+    "lambda_matrix",
+    "lm_list",
+    "load_dataset",
+    "loglik",
+    "minimise",
+    "newton",
+    "suffstats",
+]

@@ -1,0 +1,97 @@
+"""The command ``jaxhlm``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import pandas as pd
+
+from jaxhlm import article
+from jaxhlm.batch import FitBatch
+from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.fit import fit, fit_many
+from jaxhlm.results import Fit
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 2 for bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (JaxhlmError, OSError) as error:
+        print(f"jaxhlm: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxhlm", description="Exact hierarchical linear models, one or very many at once."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("article", help="fit the article's models and check its truth")
+    command.add_argument("--replicates", type=_positive, default=10_000, help="data sets to draw")
+    command.add_argument("--seed", type=int, default=2345, help="seed of the draws")
+    command.set_defaults(run=_article)
+
+    command = commands.add_parser("fit", help="fit a model to a CSV or Parquet file")
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help="data, .csv or .parquet")
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
+    command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
+    command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
+    command.set_defaults(run=_fit)
+
+    command = commands.add_parser("info", help="versions and devices")
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("at least 2 are needed")
+    return value
+
+
+def _article(arguments: argparse.Namespace) -> None:
+    article.run(arguments.replicates, arguments.seed)
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    data, reml, weights = _read(arguments.file), not arguments.ml, arguments.weights
+    result: Fit | FitBatch
+    if arguments.by:
+        result = fit_many(arguments.formula, data, by=arguments.by, reml=reml, weights=weights)
+    else:
+        result = fit(arguments.formula, data, reml=reml, weights=weights)
+    print(result)
+    if arguments.out:
+        result.tidy().to_csv(arguments.out, index=False)
+        print(f"\nTidy table written to {arguments.out}")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".csv":
+        return pd.read_csv(path)
+    raise OptionError(f"{path}: give a file that ends in .csv or .parquet")
+
+
+def _info(_: argparse.Namespace) -> None:
+    for name in ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "scipy", "formulaic"):
+        print(f"{name:10} {version(name)}")
+    print(f"{'python':10} {platform.python_version()} on {platform.machine()}")
+    for device in jax.devices():
+        print(f"{'device':10} {device.device_kind} ({device.platform}:{device.id})")

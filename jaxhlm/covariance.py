@@ -1,0 +1,121 @@
+"""The relative covariance factor Λ: its free entries θ, and the canonical form that is reported.
+
+Λ is lower triangular and block diagonal, one full lower triangular block per random term:
+``(1 + x | g)`` is one block of 2, ``(1 + x || g)`` two blocks of 1. θ lists the free entries column
+by column, block after block, as lme4 does.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.notation import Floats
+from jaxhlm.small import entries, matmul
+
+__all__ = [
+    "SINGULAR_SD",
+    "Blocks",
+    "block_of",
+    "canonical",
+    "factor",
+    "lambda_matrix",
+    "lambda_of",
+    "theta_index",
+    "theta_of",
+]
+
+Blocks = tuple[tuple[int, ...], ...]
+
+SINGULAR_SD = 1e-4
+"""A relative standard deviation below this counts as zero: lme4's ``isSingular`` tolerance, here
+applied after the columns of Z have been scaled to mean square 1, so that it has no units."""
+
+
+@lru_cache
+def theta_index(blocks: Blocks) -> tuple[tuple[int, int], ...]:
+    """Row and column in Λ of every entry of θ, in order.
+
+    >>> theta_index(((0, 1),))
+    ((0, 0), (1, 0), (1, 1))
+    >>> theta_index(((0,), (1,)))
+    ((0, 0), (1, 1))
+    """
+    return tuple(
+        (row, column) for block in blocks for j, column in enumerate(block) for row in block[j:]
+    )
+
+
+def block_of(q: int) -> Blocks:
+    """The blocks of one unstructured q×q covariance."""
+    return (tuple(range(q)),)
+
+
+def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
+    """Λ (q, q) from θ (k,).
+
+    Args:
+        theta: (k,) free entries.
+        blocks: columns of Z in each random term.
+    """
+    q = sum(map(len, blocks))
+    rows, columns = zip(*theta_index(blocks), strict=True)
+    if isinstance(theta, np.ndarray) and theta.dtype == object:
+        Lambda = np.full((q, q), 0.0, dtype=object)
+        Lambda[rows, columns] = theta
+        return Lambda
+    return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
+
+
+def factor(D: Any, blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
+    """Block lower triangular Λ with non-negative diagonal and ΛΛ' = D, zero pivots allowed.
+
+    A pivot (a conditional variance) at or below its floor becomes exactly zero, with its column:
+    what converged towards a zero variance or a correlation of ±1 is then exactly that.
+
+    Args:
+        D: (q, q) unrolled positive semi-definite matrix, entries of any common shape.
+        blocks: columns of Z in each random term.
+        floor: q floors, one per column.
+        xp: ``numpy`` or ``jax.numpy``, whichever the entries belong to.
+    """
+    Lambda = np.full(D.shape, 0.0, dtype=object)
+    for block in blocks:
+        for j, column in enumerate(block):
+            done = list(block[:j])
+            rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
+            keep = rest[0] > floor[column]
+            root = xp.sqrt(xp.where(keep, rest[0], 1.0))
+            for row, value in zip(block[j:], rest, strict=True):
+                Lambda[row, column] = xp.where(keep, value / root, 0.0)
+    return Lambda
+
+
+def canonical(theta: Any, blocks: Blocks) -> Any:
+    """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero, in JAX.
+
+    Args:
+        theta: (k, …) free entries of Λ for Z of mean square 1.
+        blocks: columns of Z in each random term.
+    """
+    Lambda = lambda_matrix(entries(theta, 1), blocks)
+    tidy = factor(matmul(Lambda, Lambda.T), blocks, [SINGULAR_SD**2] * len(Lambda), jnp)
+    return jnp.stack([tidy[index] for index in theta_index(blocks)])
+
+
+def theta_of(Lambda: Any, blocks: Blocks) -> Floats:
+    """θ (k, B) from an unrolled Λ of NumPy arrays (B,)."""
+    return np.stack([np.asarray(Lambda[index]) for index in theta_index(blocks)])
+
+
+def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
+    """Λ (B, q, q) from θ (k, B), in NumPy."""
+    q = sum(map(len, blocks))
+    Lambda = np.zeros((theta.shape[-1], q, q))
+    for entry, (row, column) in zip(theta, theta_index(blocks), strict=True):
+        Lambda[:, row, column] = entry
+    return Lambda

@@ -1,0 +1,187 @@
+"""Solutions on the standardised scale to estimates in the user's units, all lanes at once.
+
+Random effects and their conditional variances are computed from the rows when asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks, factor, lambda_of, theta_of
+from jaxhlm.engine import Options, Solution
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.response import Scaling, Standard
+from jaxhlm.small import entries
+from jaxhlm.status import Status
+
+__all__ = ["Estimates", "RandomEffects", "estimate", "random_effects"]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimates of B fits in the user's units; NaN where a fit failed.
+
+    Attributes:
+        beta: (B, p) fixed effects.
+        vcov: (B, p, p) their covariance σ̂²A⁻¹.
+        sigma: (B,) residual standard deviation.
+        theta: (B, k) free entries of Λ, diagonal non-negative.
+        cov: (B, q, q) covariance of the random effects Σ = σ̂²ΛΛ'.
+        criterion: (B,) −2 × the maximised (restricted) log-likelihood.
+        status: (B,) codes of ``Status``.
+        iterations: (B,) evaluations of value, gradient and Hessian.
+        gradient_norm: (B,) largest |∂d/∂θ̃| at the estimate, θ̃ on the standardised scale.
+    """
+
+    beta: Floats
+    vcov: Floats
+    sigma: Floats
+    theta: Floats
+    cov: Floats
+    criterion: Floats
+    status: Ints
+    iterations: Ints
+    gradient_norm: Floats
+
+    def __getitem__(self, lanes: Any) -> Estimates:
+        """The estimates of some lanes."""
+        return Estimates(*(getattr(self, f.name)[lanes] for f in fields(self)))
+
+    def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
+        """These estimates with those of ``lanes`` exchanged for ``others``."""
+        out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
+        for name, values in out.items():
+            values[lanes] = getattr(others, name)
+        return Estimates(**out)
+
+    @staticmethod
+    def concatenate(parts: list[Estimates]) -> Estimates:
+        """Batches one after the other."""
+        names = [f.name for f in fields(Estimates)]
+        return Estimates(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+
+
+def estimate(
+    solution: Solution, scaling: Scaling, status: Ints, n: Floats, options: Options
+) -> Estimates:
+    """Map the minima back: β = T(β̃_ols + s β̃), D = C D̃ C', σ̂ = s √(pwrss/ν).
+
+    Args:
+        solution: minima of B lanes.
+        scaling: how the lanes were standardised.
+        status: (B,) lanes that could not be fitted, found before fitting.
+        n: (B,) rows.
+        options: what was optimised.
+    """
+    p = len(solution.beta)
+    nu = n - p if options.reml else n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sigma = scaling.s * np.sqrt(solution.pwrss / nu)
+        beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
+        T = np.broadcast_to(np.moveaxis(scaling.T, -1, 0), (len(sigma), p, p))
+        vcov = sigma[:, None, None] ** 2 * _inverse_gram(np.moveaxis(solution.L_A, -1, 0), T)
+        D = _relative_covariance(solution.theta, scaling.C, options.blocks)
+        criterion = solution.value + 2.0 * nu * np.log(scaling.s)
+        if options.reml:
+            criterion = criterion - 2.0 * np.log(np.abs(np.linalg.det(T)))
+    codes = _codes(solution, status, options.blocks)
+    ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
+    Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
+    return Estimates(
+        beta=_masked(beta.T, ok),
+        vcov=_masked(vcov, ok),
+        sigma=_masked(sigma, ok),
+        theta=_masked(theta_of(Lambda, options.blocks).T, ok),
+        cov=_masked(sigma[:, None, None] ** 2 * D, ok),
+        criterion=_masked(criterion, ok),
+        status=codes,
+        iterations=np.where(ok, solution.iterations, 0),
+        gradient_norm=_masked(solution.gradient_norm, ok),
+    )
+
+
+def _apply(T: Floats, v: Floats) -> Floats:
+    """T v lane by lane: (p, p, b) and (p, B) to (p, B)."""
+    return np.einsum("ijb,jb->ib", np.broadcast_to(T, (*T.shape[:2], v.shape[-1])), v)
+
+
+def _inverse_gram(L: Floats, T: Floats) -> Floats:
+    """T (L L')⁻¹ T' lane by lane, all (B, p, p); NaN where L is not finite."""
+    finite = np.isfinite(L).all(axis=(1, 2)) & np.isfinite(T).all(axis=(1, 2))
+    root = np.full_like(L, np.nan)
+    root[finite] = np.linalg.solve(L[finite], T[finite].swapaxes(1, 2))
+    return root.swapaxes(1, 2) @ root
+
+
+def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
+    """D = C D̃ C' (B, q, q)."""
+    root = np.moveaxis(C, -1, 0) @ lambda_of(theta, blocks)
+    return root @ root.swapaxes(1, 2)
+
+
+def _user_factor(D: Floats, singular: Any, blocks: Blocks) -> Any:
+    """Λ of the user's D, unrolled; in singular lanes a pivot that is zero to rounding is zero."""
+    floors = [np.where(singular, 1e-9 * D[:, j, j], 0.0) for j in range(D.shape[1])]
+    return factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
+
+
+def _codes(solution: Solution, status: Ints, blocks: Blocks) -> Ints:
+    """The status of every lane, the first cause that applies."""
+    diagonal = np.diagonal(lambda_of(solution.theta, blocks), axis1=1, axis2=2)
+    finite = np.isfinite(solution.value) & np.isfinite(solution.beta).all(axis=0)
+    return np.select(
+        [status != Status.CONVERGED, ~finite, ~solution.converged, (diagonal == 0.0).any(axis=1)],
+        [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
+        default=Status.CONVERGED,
+    ).astype(np.int64)
+
+
+def _masked(values: Floats, ok: Any) -> Floats:
+    return np.where(ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+
+
+@dataclass(frozen=True)
+class RandomEffects:
+    """Predictions of the random effects of B fits.
+
+    Attributes:
+        b: (B, G, q) conditional modes (BLUPs) b_i = Λ W_i⁻¹ Λ' Z_i'(y_i − X_i β̂).
+        cov: (B, G, q, q) Var(b_i | y, β̂, θ̂) = σ̂² Λ W_i⁻¹ Λ'.
+    """
+
+    b: Floats
+    cov: Floats
+
+
+def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> RandomEffects:
+    """BLUPs and their conditional variances, with W_i = I + Λ'Z_i'Z_iΛ (Bates et al. 2015, eq. 58).
+
+    Args:
+        estimates: estimates of B fits.
+        standard: the standardised lanes that they were estimated from.
+        blocks: columns of Z in each random term.
+    """
+    stats, scaling = standard.stats, standard.scaling
+    T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
+    root = np.linalg.solve(C, lambda_of(estimates.theta.T, blocks))
+    RL = np.einsum("gabl,lbc->lgac", _lanes_of(stats.RZ, root), root)
+    beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
+    r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", _lanes_of(stats.TX, root), beta)
+    W = np.eye(RL.shape[-1]) + RL.swapaxes(-1, -2) @ RL
+    spherical = np.linalg.solve(W, np.einsum("lgac,gal->lgc", RL, r)[..., None])[..., 0]
+    Lambda = lambda_of(estimates.theta.T, blocks)
+    half = np.linalg.solve(
+        np.linalg.cholesky(W), np.broadcast_to(Lambda.swapaxes(1, 2)[:, None], W.shape)
+    )
+    variance = estimates.sigma[:, None, None, None] ** 2
+    return RandomEffects(
+        b=np.einsum("lqc,lgc->lgq", Lambda, spherical),
+        cov=variance * (half.swapaxes(-1, -2) @ half),
+    )
+
+
+def _lanes_of(x: Any, like: Any) -> Any:
+    return np.broadcast_to(x, (*x.shape[:-1], len(like)))

@@ -1,0 +1,44 @@
+"""Numbers derived from estimates: information criteria, correlations, Wald intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from jaxhlm.notation import Floats, Ints
+
+__all__ = ["aic", "bic", "correlation", "n_parameters", "standard_errors", "wald_interval"]
+
+
+def n_parameters(p: int, k: int) -> int:
+    """Fixed effects, entries of θ, and σ: the df of ``lme4::logLik``."""
+    return p + k + 1
+
+
+def aic(criterion: Floats, parameters: int) -> Floats:
+    """Akaike's criterion, −2ℓ + 2 df; of a REML fit from the restricted likelihood, as in lme4."""
+    return criterion + 2.0 * parameters
+
+
+def bic(criterion: Floats, parameters: int, n: Ints | int) -> Floats:
+    """Schwarz's criterion, −2ℓ + df log n, n the number of rows."""
+    return criterion + parameters * np.log(n)
+
+
+def standard_errors(vcov: Floats) -> Floats:
+    """Square roots of the diagonal, (…, p, p) to (…, p)."""
+    return np.sqrt(np.diagonal(vcov, axis1=-2, axis2=-1))
+
+
+def correlation(cov: Floats) -> Floats:
+    """Correlation matrices of covariance matrices (…, d, d); NaN beside a zero variance."""
+    sd = standard_errors(cov)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        corr = cov / (sd[..., :, None] * sd[..., None, :])
+    return np.clip(corr, -1.0, 1.0)
+
+
+def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, Floats]:
+    """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
+    z = stats.norm.ppf(0.5 + level / 2.0)
+    return estimate - z * se, estimate + z * se

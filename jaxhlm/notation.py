@@ -1,0 +1,49 @@
+"""The letters and sizes used throughout the package, and the types of its options.
+
+Letters follow Bates, Mächler, Bolker & Walker (2015), J. Stat. Softw. 67(1); the article that
+this package starts from writes φ where they, and we, write β.
+
+==========  ===============  ===================================================================
+letter      shape            meaning
+==========  ===============  ===================================================================
+y           (n,)             response
+X           (n, p)           fixed-effects model matrix
+Z           (n, q)           random-effects model matrix, one row of it for the unit of that row
+beta        (p,)             fixed effects (φ in the article)
+b           (G, q)           random effects, b_i ~ N(0, σ² Λ Λ')
+Lambda      (q, q)           relative covariance factor, lower triangular, diagonal ≥ 0 if reported
+theta       (k,)             free entries of Lambda, column by column
+D           (q, q)           Λ Λ', the relative covariance; Σ = σ² D is the covariance
+sigma       ()               residual standard deviation
+pwrss       ()               penalised weighted residual sum of squares at the optimum over b, β
+==========  ===============  ===================================================================
+
+Sizes: B lanes (data sets, responses), G groups, n rows, p fixed effects, q random effects per
+group, k = len(theta). Arrays that hold many lanes carry them on the LAST axis inside the engine
+(XLA vectorises over it) and on the first axis in everything a user sees.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxhlm.errors import OptionError
+
+__all__ = ["Bools", "Floats", "Ints", "NewLevels", "check_option"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NewLevels = Literal["population", "error"]
+
+
+def check_option(name: str, value: object, literal: object) -> None:
+    """Raise ``OptionError`` unless ``value`` is one of the members of the ``Literal`` type."""
+    allowed = get_args(literal)
+    if value not in allowed:
+        choices = ", ".join(map(repr, allowed))
+        raise OptionError(f"{name}={value!r} is not known; use one of {choices}")

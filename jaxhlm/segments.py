@@ -1,0 +1,55 @@
+"""Sums and QR factors over runs of consecutive rows: lanes, or groups within lanes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxhlm.notation import Floats, Ints
+
+__all__ = ["Segments", "orthonormalise"]
+
+
+class Segments:
+    """Sums over runs of consecutive rows."""
+
+    def __init__(self, label: Ints) -> None:
+        """Take the (n,) non-decreasing labels of the rows."""
+        self.starts = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
+        self.lengths = np.diff(np.r_[self.starts, len(label)])
+        self.of_row = np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    def sum(self, values: Floats) -> Floats:
+        """(n, …) to (S, …)."""
+        if len(self.starts) == 1:
+            return values.sum(axis=0, keepdims=True)
+        return np.add.reduceat(values, self.starts, axis=0)
+
+    def spread(self, values: Floats) -> Floats:
+        """(S, …) to (n, …)."""
+        return values if len(self.starts) == 1 else values[self.of_row]
+
+
+def orthonormalise(A: Floats, segments: Segments, tol: float) -> tuple[Floats, Floats]:
+    """QR factors of the rows of every segment: A = Q R with Q'Q = I, zero columns where dependent.
+
+    Args:
+        A: (n, k).
+        segments: runs of rows, S of them.
+        tol: a column is dependent if its residual norm is below tol × its norm.
+
+    Returns:
+        Q (n, k) and R (S, k, k) upper triangular with rows of zeros at dependent columns.
+    """
+    Q, k = np.array(A, dtype=float), A.shape[1]
+    R = np.zeros((len(segments.starts), k, k))
+    norms = np.sqrt(segments.sum(Q**2))
+    for j in range(k):
+        for _ in range(2):
+            projection = segments.sum(Q[:, :j] * Q[:, j : j + 1])
+            Q[:, j] -= (Q[:, :j] * segments.spread(projection)).sum(axis=1)
+            R[:, :j, j] += projection
+        norm = np.sqrt(segments.sum(Q[:, j] ** 2))
+        keep = norm > tol * norms[:, j]
+        R[:, j, j] = np.where(keep, norm, 0.0)
+        Q[:, j] *= segments.spread(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
+    return Q, R

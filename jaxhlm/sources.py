@@ -1,0 +1,142 @@
+"""Where the rows of a batch of fits come from, so that any lane can be looked at by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from jaxhlm.design import Design
+from jaxhlm.engine import Options
+from jaxhlm.errors import ResponseShapeError
+from jaxhlm.estimates import Estimates
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.pipeline import Prepared, Replicates, Report, fit_replicates, fit_responses
+from jaxhlm.standardise import Rows
+
+__all__ = ["ReplicateRows", "ResponseMatrix", "Source"]
+
+
+class Source(Protocol):
+    """The rows behind a batch."""
+
+    def lane(self, i: int) -> Design:
+        """The design of lane i with its response, as if it had been built alone."""
+        ...
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """(B,) rows and (B,) groups of every lane."""
+        ...
+
+    def fit(self, options: Options, report: Report | None) -> Estimates:
+        """Fit every lane."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResponseMatrix:
+    """Many responses on one design.
+
+    A response with missing values is fitted on its own complete rows.
+
+    Attributes:
+        prepared: the design.
+        Y: (n, B) responses on the rows of the design.
+    """
+
+    prepared: Prepared
+    Y: Floats
+
+    def missing(self) -> Ints:
+        """Lanes that have missing (NaN) values."""
+        return np.flatnonzero(np.isnan(self.Y.sum(axis=0)) & np.isnan(self.Y).any(axis=0))
+
+    def lane(self, i: int) -> Design:
+        """The design of response i, without the rows that it misses."""
+        y = self.Y[:, i]
+        return take_rows(replace(self.prepared.design, y=y), np.flatnonzero(~np.isnan(y)))
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """(B,) rows and (B,) groups of every lane."""
+        d, B = self.prepared.design, self.Y.shape[1]
+        n, G = np.full(B, d.n), np.full(B, d.G)
+        for i in self.missing():
+            present = ~np.isnan(self.Y[:, i])
+            n[i], G[i] = present.sum(), len(np.unique(d.group[present]))
+        return n, G
+
+    def fit(self, options: Options, report: Report | None) -> Estimates:
+        """Fit every lane."""
+        estimates = fit_responses(self.prepared, self.Y, options, report)
+        lanes = [i for i in self.missing() if not np.isnan(self.Y[:, i]).all()]
+        if not lanes:
+            return estimates
+        own = fit_replicates(self._own_rows(lanes), options)
+        return estimates.replaced(np.array(lanes), own)
+
+    def _own_rows(self, lanes: list[int]) -> Replicates:
+        d, order = self.prepared.design, self.prepared.order
+        kept = [order[~np.isnan(self.Y[order, i])] for i in lanes]
+        row = np.concatenate(kept)
+        lane = np.repeat(np.arange(len(lanes)), [len(k) for k in kept])
+        y = np.concatenate([self.Y[k, i] for k, i in zip(kept, lanes, strict=True)])
+        weights = None if d.weights is None else d.weights[row]
+        segment = lane * d.G + d.group[row]
+        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks))
+
+
+@dataclass(frozen=True)
+class ReplicateRows:
+    """Data sets with rows of their own, in one long frame.
+
+    Attributes:
+        design: the design of all rows together; its X may be rank deficient in a single lane.
+        order: (n,) row numbers, data set after data set and group after group.
+        replicates: the sorted rows.
+    """
+
+    design: Design
+    order: Ints
+    replicates: Replicates
+
+    @staticmethod
+    def of(design: Design, lane: Ints) -> ReplicateRows:
+        """Sort the rows of a design by ``lane`` (n,), the data set that each row belongs to."""
+        if design.y is None:
+            raise ResponseShapeError("data sets with rows of their own need a response column")
+        order = np.lexsort((design.group, lane))
+        weights = None if design.weights is None else design.weights[order]
+        segment = lane[order] * design.G + design.group[order]
+        rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
+        return ReplicateRows(design, order, Replicates(design.y[order], rows))
+
+    def lane(self, i: int) -> Design:
+        """The design of data set i."""
+        start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
+        return take_rows(self.design, np.sort(self.order[start:stop]))
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """(B,) rows and (B,) groups of every lane."""
+        lane, segment = self.replicates.rows.lane, self.replicates.rows.segment
+        first = np.r_[True, segment[1:] != segment[:-1]]
+        return np.bincount(lane), np.bincount(lane[first])
+
+    def fit(self, options: Options, report: Report | None) -> Estimates:
+        """Fit every lane."""
+        return fit_replicates(self.replicates, options, report)
+
+
+def take_rows(design: Design, rows: Ints) -> Design:
+    """A design restricted to some rows, groups without rows left out."""
+    present, group = np.unique(design.group[rows], return_inverse=True)
+    return replace(
+        design,
+        y=None if design.y is None else design.y[rows],
+        X=design.X[rows],
+        Z=design.Z[rows],
+        group=group.astype(np.int64),
+        levels=design.levels[present],
+        weights=None if design.weights is None else design.weights[rows],
+        index=design.index[rows],
+    )

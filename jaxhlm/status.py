@@ -1,0 +1,64 @@
+"""What became of a fit: one small code per lane, and what each code means.
+
+Nothing raises inside a batch: a data set that cannot be fitted gets a code and NaN estimates,
+and its neighbours are untouched.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = ["STATUS_MESSAGES", "Status"]
+
+
+class Status(IntEnum):
+    """Outcome of one fit; ``fit.status`` and the elements of ``fits.status``."""
+
+    CONVERGED = 0
+    SINGULAR = 1
+    ITERATION_LIMIT = 2
+    NOT_FINITE = 3
+    RANK_DEFICIENT = 4
+    NO_RESIDUAL_DF = 5
+    NOT_IDENTIFIED = 6
+
+    @property
+    def ok(self) -> bool:
+        """Whether the estimates are at an optimum (singular fits are)."""
+        return self in (Status.CONVERGED, Status.SINGULAR)
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to try."""
+        return STATUS_MESSAGES[self]
+
+
+STATUS_MESSAGES: dict[Status, str] = {
+    Status.CONVERGED: "converged: the Newton decrement is below the tolerance",
+    Status.SINGULAR: (
+        "converged on the boundary (singular fit): a variance is zero or a correlation is ±1. "
+        "This is a valid optimum; if it is unexpected, the data cannot support all the random "
+        "effects and a simpler random part may be preferable"
+    ),
+    Status.ITERATION_LIMIT: (
+        "the iteration limit was reached before the Newton decrement fell below the tolerance: "
+        "raise max_iter, or check that the model is identified"
+    ),
+    Status.NOT_FINITE: (
+        "the response or the criterion is not finite: look for missing or infinite values and "
+        "for a response that is constant or fitted without error"
+    ),
+    Status.RANK_DEFICIENT: (
+        "the fixed-effects matrix of this data set is rank deficient: a column is constant or a "
+        "combination of others in these rows; remove the term, or fit this data set by itself"
+    ),
+    Status.NO_RESIDUAL_DF: (
+        "no residual degrees of freedom: there are no more rows than fixed effects; use more rows "
+        "or fewer terms"
+    ),
+    Status.NOT_IDENTIFIED: (
+        "the random part is not identified: there is one group only, as many random effects as "
+        "rows, or a random-effects column that depends on the others; use more rows per group or "
+        "a simpler random part"
+    ),
+}

@@ -1,0 +1,148 @@
+"""The printed summary of a fit, laid out as lmer's so that its users read it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.inference import correlation
+from jaxhlm.notation import Floats
+from jaxhlm.varcorr import VarCorr, align_decimals
+
+__all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table"]
+
+MOST_CORRELATED = 12  # lmer prints the correlation of no more fixed effects than this
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What ``print(fit)`` shows; ``str`` renders it.
+
+    Attributes:
+        formula: the model formula.
+        reml: whether the fit is by REML.
+        criterion: REML criterion, or ML deviance.
+        aic, bic, loglik: criteria of fit.
+        df_residual: rows less parameters.
+        scaled_residuals: (n,) residuals divided by σ, or None to leave them out.
+        varcorr: variances of the random effects.
+        nobs, ngroups: rows and groups.
+        coefficients: DataFrame with columns Estimate, Std. Error, t value.
+        vcov: (p, p) covariance of the fixed effects.
+        notes: lines at the end: rows dropped, columns dropped, how the fit ended.
+    """
+
+    formula: str
+    reml: bool
+    criterion: float
+    aic: float
+    bic: float
+    loglik: float
+    df_residual: int
+    scaled_residuals: Floats | None
+    varcorr: VarCorr
+    nobs: int
+    ngroups: int
+    coefficients: pd.DataFrame
+    vcov: Floats
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The whole summary."""
+        method = "REML" if self.reml else "maximum likelihood"
+        parts = [
+            f"Linear mixed model fit by {method}\nFormula: {self.formula}",
+            self._criterion(),
+            self._residuals(),
+            f"Random effects:\n{self.varcorr}\nNumber of obs: {self.nobs}, "
+            f"groups:  {self.varcorr.group}, {self.ngroups}",
+            f"Fixed effects:\n{coefficient_table(self.coefficients)}",
+            self._correlation(),
+            "\n".join(self.notes),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+    def _criterion(self) -> str:
+        if self.reml:
+            return f"REML criterion at convergence: {self.criterion:.1f}"
+        names = ["AIC", "BIC", "logLik", "deviance", "df.resid"]
+        values = [f"{v:.1f}" for v in (self.aic, self.bic, self.loglik, self.criterion)]
+        return _columns(names, [[*values, str(self.df_residual)]])
+
+    def _residuals(self) -> str:
+        if self.scaled_residuals is None:
+            return ""
+        quantiles = np.quantile(self.scaled_residuals, [0, 0.25, 0.5, 0.75, 1])
+        cells = [f"{v:.4f}" for v in quantiles]
+        return "Scaled residuals:\n" + _columns(["Min", "1Q", "Median", "3Q", "Max"], [cells])
+
+    def _correlation(self) -> str:
+        p = len(self.vcov)
+        if p < 2:
+            return ""
+        if p > MOST_CORRELATED:
+            return f"Correlation of the {p} fixed effects not shown; see fit.vcov"
+        return "Correlation of Fixed Effects:\n" + correlation_table(
+            list(self.coefficients.index), self.vcov
+        )
+
+
+def coefficient_table(coefficients: pd.DataFrame) -> str:
+    """Estimates and standard errors to a common number of decimals, t values to three."""
+    columns = list(coefficients.columns)
+    joint = align_decimals(coefficients.iloc[:, :2].to_numpy().ravel())
+    cells = [
+        [estimate, se, *(f"{v:.3f}" for v in rest)]
+        for estimate, se, rest in zip(
+            joint[::2], joint[1::2], coefficients.iloc[:, 2:].to_numpy(), strict=True
+        )
+    ]
+    return _columns(columns, cells, list(coefficients.index))
+
+
+def correlation_table(names: Sequence[str], vcov: Floats) -> str:
+    """Lower triangle of the correlation of the fixed effects under abbreviated names."""
+    corr = correlation(np.asarray(vcov))
+    rows = [
+        [f"{corr[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)]
+        for i in range(1, len(names))
+    ]
+    headers = [abbreviate(name, 6) for name in names[:-1]]
+    return _columns(headers, rows, [abbreviate(name, 11) for name in names[1:]], left=True)
+
+
+def abbreviate(name: str, length: int) -> str:
+    """Shorten a name as R does: lower-case vowels go first, then lower-case letters, then others.
+
+    >>> abbreviate("(Intercept)", 6), abbreviate("MEANSES", 6), abbreviate("x", 6)
+    ('(Intr)', 'MEANSE', 'x')
+    """
+    for droppable in ("aeiou", "abcdefghijklmnopqrstuvwxyz", None):
+        position = len(name) - 1
+        while len(name) > length and position > 0:
+            if droppable is None or name[position] in droppable:
+                name = name[:position] + name[position + 1 :]
+            position -= 1
+    return name
+
+
+def _columns(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    index: Sequence[str] | None = None,
+    left: bool = False,
+) -> str:
+    """Cells under right-aligned headers (left-aligned if asked), row names on the left."""
+    table = [list(headers), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    names = ["", *index] if index is not None else [""] * len(table)
+    margin = max(map(len, names))
+    justify = str.ljust if left else str.rjust
+    lines = (
+        name.ljust(margin) + " " + " ".join(justify(c, w) for c, w in zip(row, widths, strict=True))
+        for name, row in zip(names, table, strict=True)
+    )
+    return "\n".join(line.rstrip() for line in lines)

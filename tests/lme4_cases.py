@@ -1,0 +1,143 @@
+"""The lme4 reference cases in `tests/data`: data, results, and model matrices built by hand.
+
+`load_case` gives what lme4 reports, `arrays_of` the arrays of the same model. The matrices do not
+come from the library's formula code, so a test that compares with lme4 checks one thing at a time.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+DATA = Path(__file__).parent / "data"
+
+Floats = NDArray[np.float64]
+Columns = Callable[[pd.DataFrame], list[Any]]
+
+# Fields that hold one entry for each fixed effect, random effect or group; R's JSON writer made
+# scalars of those of length one.
+VECTORS = ("terms", "random_terms", "fixef", "se", "theta", "satterthwaite_df", "p_satterthwaite")
+
+
+class Design(NamedTuple):
+    """Where a case's data lie, and its columns of X and Z in the order of lme4's `terms`."""
+
+    csv: str
+    response: str
+    group: str
+    X: Columns
+    Z: Columns
+    blocks: tuple[tuple[int, ...], ...] | None = None
+
+
+class Arrays(NamedTuple):
+    """y (n,), X (n, p), Z (n, q), group codes (n,) in the order of lme4's `ranef_levels`."""
+
+    y: Floats
+    X: Floats
+    Z: Floats
+    group: NDArray[np.intp]
+    blocks: tuple[tuple[int, ...], ...] | None
+
+
+def _sleepstudy(Z: Columns, blocks: tuple[tuple[int, ...], ...] | None = None) -> Design:
+    return Design("sleepstudy", "Reaction", "Subject", lambda d: [1, d.Days], Z, blocks)
+
+
+def _math_achieve(X: Columns, slope: str = "SES") -> Design:
+    return Design("math_achieve", "MathAch", "School", X, lambda d: [1, d[slope]])
+
+
+DESIGNS = {
+    "article_random_lines": Design("article", "y", "unit", lambda d: [1, d.x], lambda d: [1, d.x]),
+    "article_full": Design(
+        "article", "y", "unit", lambda d: [1, d.x, d.a, d.x * d.a], lambda d: [1, d.x]
+    ),
+    "dyestuff2_singular": Design("dyestuff2", "Yield", "Batch", lambda d: [1], lambda d: [1]),
+    "math_achieve": _math_achieve(lambda d: [1, d.SES, d.MEANSES, d.SES * d.MEANSES]),
+    "math_achieve_student": _math_achieve(
+        lambda d: [1, d.SES, d.MEANSES, d.Sex == "Male", d.Minority == "Yes", d.SES * d.MEANSES]
+    ),
+    "math_achieve_fox": _math_achieve(
+        lambda d: [
+            1,
+            d.MEANSES,
+            d.cSES,
+            d.Sector == "Public",
+            d.MEANSES * d.cSES,
+            d.cSES * (d.Sector == "Public"),
+        ],
+        slope="cSES",
+    ),
+    "orthodont": Design(
+        "orthodont",
+        "distance",
+        "Subject",
+        lambda d: [1, d.age, d.Sex == "Male", d.age * (d.Sex == "Male")],
+        lambda d: [1, d.age],
+    ),
+    "oxboys": Design("oxboys", "height", "Subject", lambda d: [1, d.age], lambda d: [1, d.age]),
+    "sleepstudy": _sleepstudy(lambda d: [1, d.Days]),
+    "sleepstudy_diagonal": _sleepstudy(lambda d: [1, d.Days], blocks=((0,), (1,))),
+    "sleepstudy_intercept": _sleepstudy(lambda d: [1]),
+    "unbalanced_dropout": Design(
+        "unbalanced_dropout", "y", "unit", lambda d: [1, d.x, d.a, d.x * d.a], lambda d: [1, d.x]
+    ),
+}
+
+CASES = tuple(DESIGNS)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _promoted(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with its vectors of length one as lists and (1, 1) matrices as [[value]]."""
+    result = result | {key: _as_list(result[key]) for key in VECTORS}
+    if "kenward_roger" in result:
+        pairs = result["kenward_roger"].items()
+        result["kenward_roger"] = {key: _as_list(value) for key, value in pairs}
+    if result["ranef_condvar"] is not None:
+        matrices = result["ranef_condvar"]
+        result["ranef_condvar"] = [m if isinstance(m, list) else [[m]] for m in matrices]
+    return result
+
+
+@cache
+def load_case(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The data of a case, and lme4's results as a dict with the keys "REML" and "ML".
+
+    Groups are strings, except `unit`, which is an integer, as in lme4's `ranef_levels`. Both
+    returned objects are shared between callers: copy before changing one.
+    """
+    design = DESIGNS[name]
+    strings = {} if design.group == "unit" else {design.group: str}
+    data = pd.read_csv(DATA / f"{design.csv}.csv", dtype=strings)
+    results = json.loads((DATA / f"{name}.json").read_text())
+    return data, results | {method: _promoted(results[method]) for method in ("REML", "ML")}
+
+
+@cache
+def arrays_of(name: str) -> Arrays:
+    """The arrays of a case, ready for `jaxhlm.reference.fit`."""
+    data, results = load_case(name)
+    design = DESIGNS[name]
+    code = {level: i for i, level in enumerate(results["REML"]["ranef_levels"])}
+
+    def matrix(columns: Columns) -> Floats:
+        values = [np.broadcast_to(np.asarray(c, float), len(data)) for c in columns(data)]
+        return np.column_stack(values)
+
+    return Arrays(
+        data[design.response].to_numpy(float),
+        matrix(design.X),
+        matrix(design.Z),
+        data[design.group].astype(str).map(code).to_numpy(np.intp),
+        design.blocks,
+    )
