@@ -16,6 +16,9 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 ``fit`` and its relatives only.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jaxhlm.batch import FitBatch as FitBatch
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
@@ -26,11 +29,13 @@ from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
-from jaxhlm.minimise import minimise as minimise
-from jaxhlm.optimise import newton as newton
 from jaxhlm.results import Fit as Fit
 from jaxhlm.status import Status as Status
 from jaxhlm.suffstats import suffstats as suffstats
+
+if TYPE_CHECKING:
+    from jaxhlm.minimise import minimise as minimise
+    from jaxhlm.optimise import newton as newton
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,3 +55,15 @@ __all__ = [
     "newton",
     "suffstats",
 ]
+
+# optax takes longer to import than a small fit takes: what needs it is imported when asked for.
+_NEEDS_OPTAX = {"minimise": "jaxhlm.minimise", "newton": "jaxhlm.optimise"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``minimise`` or ``newton``."""
+    if name not in _NEEDS_OPTAX:
+        raise AttributeError(f"module 'jaxhlm' has no attribute {name!r}")
+    value = getattr(import_module(_NEEDS_OPTAX[name]), name)
+    globals()[name] = value
+    return value

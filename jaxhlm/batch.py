@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine import Options
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference import aic, bic, correlation, standard_errors, wald_interval
+from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared

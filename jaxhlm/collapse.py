@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, theta_of
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.covariance import Blocks, block_of, factor, theta_of
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.small import entries
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Classes", "balanced_start", "collapse", "find_classes"]
+__all__ = ["Classes", "balanced_start", "collapse", "find_classes", "rotate"]
+
+Rotated = list[tuple[Floats, Floats]]
 
 SAME_R_DIGITS = 11
 RANK_TOL = 1e-10
@@ -87,17 +89,21 @@ def find_classes(stats: Stats) -> Classes | None:
     return Classes(tuple(classes), rest, balanced)
 
 
-def collapse(stats: Stats, classes: Classes) -> Stats:
+def rotate(stats: Stats, classes: Classes) -> Rotated:
+    """N (q, q, B) and the rotated responses (r, q, B) of every class."""
+    return [_rotated(stats.Ty[c.groups], c.rotation) for c in classes.classes]
+
+
+def collapse(stats: Stats, classes: Classes, rotated: Rotated) -> Stats:
     """Statistics with every class replaced by its r + q representatives."""
-    RZ, TX, Ty, m = [stats.RZ[classes.rest]], [stats.TX[classes.rest]], [], []
-    Ty.append(stats.Ty[classes.rest])
-    m.append(stats.m[classes.rest])
-    q, p = stats.TX.shape[1:3]
-    for c in classes.classes:
+    rest, (q, p) = classes.rest, stats.TX.shape[1:3]
+    RZ, TX, Ty, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.Ty[rest]], [stats.m[rest]]
+    for c, (spread, carried) in zip(classes.classes, rotated, strict=True):
         r = len(c.rotation)
-        spread, carried = _rotated(stats.Ty[c.groups], c.rotation)
-        root = factor(entries(spread, 2), (tuple(range(q)),), [0.0] * q, np)
-        columns = np.stack([np.stack([_lanes(root[a, j], spread) for a in range(q)]) for j in range(q)])
+        root = factor(entries(spread, 2), block_of(q), [0.0] * q, np)
+        columns = np.zeros((q, q, spread.shape[-1]))
+        for a, j in zip(*np.tril_indices(q), strict=True):
+            columns[j, a] = root[a, j]
         RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (r + q, q, q, 1)))
         TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
         Ty.append(np.concatenate([carried, columns]))
@@ -107,7 +113,9 @@ def collapse(stats: Stats, classes: Classes) -> Stats:
     )
 
 
-def balanced_start(stats: Stats, classes: Classes, reml: bool, blocks: Blocks) -> Floats | None:
+def balanced_start(
+    stats: Stats, classes: Classes, rotated: Rotated, reml: bool, blocks: Blocks
+) -> Floats | None:
     """The minimiser θ (k, B) of a balanced design in closed form, else None.
 
     With Ω̂ = σ̂²Ω the covariance of T_i, the criterion is ν_b log|Ω̂| + tr(Ω̂⁻¹N) + ν_w log σ² + yy/σ²
@@ -118,6 +126,7 @@ def balanced_start(stats: Stats, classes: Classes, reml: bool, blocks: Blocks) -
     Args:
         stats: statistics before collapsing.
         classes: of the same design.
+        rotated: their rotated responses.
         reml: REML criterion instead of ML deviance.
         blocks: columns of Z in each random term.
     """
@@ -125,7 +134,7 @@ def balanced_start(stats: Stats, classes: Classes, reml: bool, blocks: Blocks) -
         return None
     only = classes.classes[0]
     G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
-    spread, _ = _rotated(stats.Ty, only.rotation)
+    spread = rotated[0][0]
     values, vectors = _eigen(np.moveaxis(spread, -1, 0))
     between = float(G - r if reml else G)
     within, pooled = stats.n[0] - G * q, np.zeros(len(values))
@@ -160,13 +169,10 @@ def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
     return N, carried
 
 
-def _lanes(values: Floats, like: Floats) -> Floats:
-    return np.broadcast_to(values, like.shape[-1:])
-
-
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
-    A = np.where(np.isfinite(A).all(axis=(1, 2))[:, None, None], A, 0.0)
+    finite: Bools = np.isfinite(A).all(axis=(1, 2))
+    A = np.where(finite[:, None, None], A, 0.0)
     if A.shape[1] != 2:
         return np.linalg.eigh(A)
     mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.notation import Floats
-from jaxhlm.small import entries, matmul
+from jaxhlm.small import entries, matmul, namespace
 
 __all__ = [
     "SINGULAR_SD",
@@ -96,15 +96,17 @@ def factor(D: Any, blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
 
 
 def canonical(theta: Any, blocks: Blocks) -> Any:
-    """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero, in JAX.
+    """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero.
 
     Args:
         theta: (k, …) free entries of Λ for Z of mean square 1.
         blocks: columns of Z in each random term.
     """
     Lambda = lambda_matrix(entries(theta, 1), blocks)
-    tidy = factor(matmul(Lambda, Lambda.T), blocks, [SINGULAR_SD**2] * len(Lambda), jnp)
-    return jnp.stack([tidy[index] for index in theta_index(blocks)])
+    xp = namespace(theta)
+    floors = [SINGULAR_SD**2] * len(Lambda)
+    tidy = factor(matmul(Lambda, Lambda.T), blocks, floors, xp)
+    return xp.stack([tidy[index] for index in theta_index(blocks)])
 
 
 def theta_of(Lambda: Any, blocks: Blocks) -> Floats:

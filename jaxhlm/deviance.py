@@ -37,6 +37,7 @@ from jaxhlm.small import (
     eye_plus,
     log_diagonal,
     matmul,
+    namespace,
     pack,
     solve_lower,
     solve_upper,
@@ -89,7 +90,8 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
     z = solve_lower(L_A, b)
     pwrss = c - z @ z
     nu = stats.n - p if reml else stats.n
-    value = logdet - stats.logw + nu * (1.0 + jnp.log(2.0 * np.pi * pwrss / nu))
+    log = namespace(pwrss).log
+    value = logdet - stats.logw + nu * (1.0 + log(2.0 * np.pi * pwrss / nu))
     if reml:
         value = value + 2.0 * log_diagonal(L_A)
     return Profile(value, solve_upper(L_A, z), pwrss, L_A, nu)

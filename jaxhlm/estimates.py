@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_of
-from jaxhlm.engine import Options, Solution
+from jaxhlm.engine import Solution
+from jaxhlm.lanes import MAX_UNROLLED_P
+from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Scaling, Standard
-from jaxhlm.small import entries
+from jaxhlm.small import entries, solve_lower
 from jaxhlm.status import Status
 
 __all__ = ["Estimates", "RandomEffects", "estimate", "random_effects"]
@@ -81,12 +83,11 @@ def estimate(
     with np.errstate(invalid="ignore", divide="ignore"):
         sigma = scaling.s * np.sqrt(solution.pwrss / nu)
         beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
-        T = np.broadcast_to(np.moveaxis(scaling.T, -1, 0), (len(sigma), p, p))
-        vcov = sigma[:, None, None] ** 2 * _inverse_gram(np.moveaxis(solution.L_A, -1, 0), T)
+        vcov = np.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
         D = _relative_covariance(solution.theta, scaling.C, options.blocks)
         criterion = solution.value + 2.0 * nu * np.log(scaling.s)
         if options.reml:
-            criterion = criterion - 2.0 * np.log(np.abs(np.linalg.det(T)))
+            criterion = criterion - 2.0 * np.log(np.abs(np.linalg.det(scaling.T.T)))
     codes = _codes(solution, status, options.blocks)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
@@ -109,11 +110,20 @@ def _apply(T: Floats, v: Floats) -> Floats:
 
 
 def _inverse_gram(L: Floats, T: Floats) -> Floats:
-    """T (L L')⁻¹ T' lane by lane, all (B, p, p); NaN where L is not finite."""
-    finite = np.isfinite(L).all(axis=(1, 2)) & np.isfinite(T).all(axis=(1, 2))
-    root = np.full_like(L, np.nan)
-    root[finite] = np.linalg.solve(L[finite], T[finite].swapaxes(1, 2))
-    return root.swapaxes(1, 2) @ root
+    """T (L L')⁻¹ T' lane by lane, lanes last, (p, p, B); NaN where L is not finite."""
+    p = len(L)
+    out = np.empty_like(L)
+    if p <= MAX_UNROLLED_P:
+        root = solve_lower(entries(L, 2), entries(T, 2).T)
+        for i, j in zip(*np.tril_indices(p), strict=True):
+            out[i, j] = out[j, i] = root[:, i] @ root[:, j]
+        return out
+    finite = np.isfinite(L).all(axis=(0, 1))
+    T = np.moveaxis(np.broadcast_to(T, L.shape), -1, 0)[finite]
+    root = np.linalg.solve(np.moveaxis(L, -1, 0)[finite], T.swapaxes(1, 2))
+    out[:] = np.nan
+    out[:, :, finite] = np.moveaxis(root.swapaxes(1, 2) @ root, 0, -1)
+    return out
 
 
 def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-import optax
 import pandas as pd
 
 from jaxhlm.batch import FitBatch
 from jaxhlm.design import build_design
-from jaxhlm.engine import Options
 from jaxhlm.errors import (
     ConvergenceWarning,
     FormulaError,
@@ -21,14 +20,18 @@ from jaxhlm.errors import (
     ResponseShapeError,
     SingularFitWarning,
 )
+from jaxhlm.loop import MAX_ITER, TOL
+from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
-from jaxhlm.optimise import MAX_ITER, TOL
 from jaxhlm.pipeline import Prepared, fit_responses
 from jaxhlm.progress import progress_report
 from jaxhlm.results import Fit
 from jaxhlm.sources import ReplicateRows, ResponseMatrix, Source
 from jaxhlm.status import Status
+
+if TYPE_CHECKING:
+    import optax
 
 __all__ = ["fit", "fit_many"]
 
@@ -147,8 +150,7 @@ def fit_many(
         source, index, model, blocks = _replicate_source(formula, data, by, weights, reml)
     options = Options(reml, blocks, optimizer, tol, max_iter)
     with progress_report(len(index), progress) as report:
-        estimates = source.fit(options, report)
-    nobs, ngroups = source.sizes()
+        estimates, nobs, ngroups = source.fit(options, report)
     fits = FitBatch(model, estimates, index, nobs, ngroups, options, np.arange(len(index)), source)
     _report_failures(fits)
     return fits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from jaxhlm.notation import Floats, Ints
 
@@ -40,5 +40,5 @@ def correlation(cov: Floats) -> Floats:
 
 def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, Floats]:
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
-    z = stats.norm.ppf(0.5 + level / 2.0)
+    z = ndtri(0.5 + level / 2.0)
     return estimate - z * se, estimate + z * se

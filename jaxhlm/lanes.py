@@ -6,6 +6,8 @@
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
 * larger: ``jax.vmap`` of the dense dialect over lanes and groups, LAPACK underneath.
 
+Unrolled code takes NumPy arrays as well, and then nothing is compiled.
+
 The bound keeps compile time flat: unrolled code grows like q⁴ + q²p².
 """
 
@@ -20,10 +22,10 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.derivatives import Derivatives, derivatives
-from jaxhlm.small import entries
+from jaxhlm.small import entries, namespace, unrolled
 from jaxhlm.suffstats import Stats, lane_axes
 
-__all__ = ["lane_derivatives", "mappable"]
+__all__ = ["MAX_UNROLLED_P", "lane_derivatives", "mappable", "unrollable"]
 
 MAX_UNROLLED_Q = 3
 MAX_UNROLLED_P = 8
@@ -42,10 +44,15 @@ def lane_derivatives(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> De
     Returns:
         ``Derivatives`` with B as the last axis of every field.
     """
-    q, p = stats.TX.shape[1:3]
-    if q <= MAX_UNROLLED_Q and p <= MAX_UNROLLED_P:
+    if unrollable(stats):
         return _unrolled(theta, stats, reml, blocks)
     return _dense(theta, stats, reml, blocks)
+
+
+def unrollable(stats: Stats) -> bool:
+    """Whether matrices are small enough to be spelled out entry by entry."""
+    q, p = stats.TX.shape[1:3]
+    return bool(q <= MAX_UNROLLED_Q and p <= MAX_UNROLLED_P)
 
 
 def mappable(stats: Stats) -> tuple[Stats, Stats]:
@@ -69,7 +76,8 @@ def _dense(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
 def _unrolled(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
     B = theta.shape[-1]
     pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
-    over_groups = _loop_groups if B >= LOOP_FROM_LANES else _side_by_side
+    loop = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
+    over_groups = _loop_groups if loop else _side_by_side
     out = derivatives(
         entries(theta, 1), pooled, reml, blocks, lambda term, s: over_groups(term, s, B)
     )
@@ -85,8 +93,9 @@ def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
     """Sum over groups with the groups as a leading axis of every entry."""
     terms = term(*_split(stats.RZ, stats.TX, stats.Ty, stats.m, 1))
     G = len(stats.m)
+    xp = namespace(stats.Ty)
     return tuple(
-        _over_entries(lambda t: jnp.sum(jnp.broadcast_to(t, (G, B)), axis=0), t) for t in terms
+        _over_entries(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms
     )
 
 
@@ -101,7 +110,7 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int) -> Any:
 
     def flat(i: Any) -> tuple[Any, ...]:
         terms = one(i)
-        shapes[:] = [t.shape if isinstance(t, np.ndarray) else None for t in terms]
+        shapes[:] = [t.shape if unrolled(t) else None for t in terms]
         return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
 
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(flat, 0))
@@ -112,7 +121,7 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int) -> Any:
 
 
 def _leaves(terms: tuple[Any, ...]) -> list[Any]:
-    return [leaf for t in terms for leaf in (t.flat if isinstance(t, np.ndarray) else (t,))]
+    return [leaf for t in terms for leaf in (t.flat if unrolled(t) else (t,))]
 
 
 def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> tuple[Any, ...]:
@@ -129,7 +138,7 @@ def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> t
 
 
 def _over_entries(f: Callable[[Any], Any], t: Any) -> Any:
-    if not isinstance(t, np.ndarray):
+    if not unrolled(t):
         return f(t)
     out = np.empty(t.shape, dtype=object)
     for index in np.ndindex(*t.shape):
@@ -139,7 +148,8 @@ def _over_entries(f: Callable[[Any], Any], t: Any) -> Any:
 
 def _joined(x: Any, B: int) -> Any:
     """Entries back into one array with the lanes last."""
-    if not isinstance(x, np.ndarray):
-        return jnp.broadcast_to(x, (B,))
-    stacked = jnp.stack([jnp.broadcast_to(entry, (B,)) for entry in x.flat])
+    if not unrolled(x):
+        return namespace(x).broadcast_to(x, (B,))
+    xp = namespace(x.flat[-1])
+    stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in x.flat])
     return stacked.reshape(*x.shape, B)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxhlm.design import build_design
 from jaxhlm.notation import Floats
-from jaxhlm.standardise import Segments, orthonormalise
+from jaxhlm.segments import Segments, orthonormalise
 
 __all__ = ["LmList", "lm_list"]
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxhlm.covariance import Blocks, block_of, canonical, lambda_matrix
+from jaxhlm.compiled import traced_minimum
+from jaxhlm.covariance import Blocks, block_of, canonical, lambda_matrix, theta_index
 from jaxhlm.deviance import deviance, profile
-from jaxhlm.engine import lane_minimum
-from jaxhlm.optimise import MAX_ITER, TOL
+from jaxhlm.loop import MAX_ITER, TOL
+from jaxhlm.minimum import Options
 from jaxhlm.suffstats import Stats
 
 __all__ = ["Fitted", "minimise"]
@@ -73,9 +74,9 @@ def minimise(
     if tol is None:
         tol = TOL if stats.RZ.dtype == jnp.float64 else SINGLE_TOL
     lane = jax.tree.map(lambda x: jax.lax.stop_gradient(x)[..., None], stats)
-    found = lane_minimum(
-        lane, jnp.nan, reml=reml, blocks=blocks, optimizer=optimizer, tol=tol, max_iter=max_iter
-    )
+    start = jnp.full((len(theta_index(blocks)), 1), jnp.nan, lane.Ty.dtype)
+    options = Options(reml, blocks, optimizer, tol, max_iter)
+    found = traced_minimum(lane, start, max_iter, options)
     at = canonical(found.theta, blocks)[:, 0]
     grad = jax.grad(deviance)(at, stats, reml, blocks)
     hess = jax.lax.stop_gradient(jax.hessian(deviance)(at, stats, reml, blocks))

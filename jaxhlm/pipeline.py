@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from jaxhlm.collapse import Classes, balanced_start, collapse, find_classes
+from jaxhlm.collapse import Classes, balanced_start, collapse, find_classes, rotate
 from jaxhlm.design import Design
-from jaxhlm.engine import LANE_BUCKETS, Options, Solution, solve
+from jaxhlm.engine import LANE_BUCKETS, Solution, solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
+from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, StandardDesign, standardise_design
@@ -109,8 +111,9 @@ def fit_responses(
         standard = prepared.respond(Y[:, slice(*lanes)])
         stats, classes, start = standard.stats, prepared.classes, None
         if classes is not None:
-            start = balanced_start(stats, classes, options.reml, options.blocks)
-            stats = collapse(stats, classes)
+            rotated = rotate(stats, classes)
+            start = balanced_start(stats, classes, rotated, options.reml, options.blocks)
+            stats = collapse(stats, classes, rotated)
         return _estimates(standard, solve(stats, options, start), options)
 
     return _collect(one, _chunks(B, 8 * n), report)
@@ -133,10 +136,9 @@ def fit_replicates(
 
 
 def _chunks(B: int, lane_bytes: int) -> Iterator[tuple[int, int]]:
-    """Runs of lanes of nearly equal length, each within the memory bound."""
+    """Runs of lanes, as long as the memory bound and the largest compiled size allow."""
     most = max(1, min(MAX_LANES, CHUNK_BYTES // lane_bytes))
-    edges = np.linspace(0, B, -(-B // most) + 1).astype(int)
-    return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    return ((first, min(first + most, B)) for first in range(0, B, most))
 
 
 def _estimates(standard: Standard, solution: Solution, options: Options) -> Estimates:
@@ -149,9 +151,12 @@ def _collect(
     chunks: Iterator[tuple[int, int]],
     report: Report | None,
 ) -> Estimates:
-    """Fit the chunks on as many threads as there are cores (NumPy and XLA let go of the GIL)."""
+    """Fit the chunks on as many threads as there are cores (NumPy and XLA let go of the GIL).
+
+    BLAS stays on one thread meanwhile: its own threads would fight with these over the cores.
+    """
     parts = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for done in pool.map(one, chunks):
             parts.append(done)
             if report is not None:

@@ -66,10 +66,12 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
     """
     if design.root_w is not None:
         y = y * design.root_w
-    finite = np.isfinite(_lane_squares(design, y))
+    products = _from_products if design.shared else _from_residuals
+    found = products(design, y)
+    finite = np.isfinite(found.size)
     if not finite.all():
         y = np.where(np.isfinite(y), y, 0.0)
-    found = _from_products(design, y) if design.shared else _from_residuals(design, y)
+        found = products(design, y)
     if design.shared:
         _repair(design, y, found)
     usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
@@ -78,14 +80,29 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
 
 def _from_products(design: StandardDesign, y: Floats) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    size, fitted = _lane_squares(design, y), design.QX.T @ y
-    Ty = _group_products(design, y)
+    Ty, fitted, size = _row_products(design, y)
     TX = design.stats.TX[..., 0]
     G, q, p = TX.shape
     Ty -= (TX.reshape(G * q, p) @ (fitted / np.sqrt(design.n))).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1))
     return Products(fitted, size, rss, Ty, Xy, rss - np.einsum("gql,gql->l", Ty, Ty))
+
+
+def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Q_Z'y by group (G, q, B), Q_X'y (p, B) and y'y (B,), each row read from memory once."""
+    groups, QZ, q = design.groups, design.QZ, design.QZ.shape[1]
+    if y.shape[1] < MANY_LANES:
+        Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
+        return Ty, design.QX.T @ y, _lane_squares(design, y)
+    Q = np.concatenate([QZ, design.QX], axis=1).T
+    products = np.empty((len(groups.starts), len(Q), y.shape[1]))
+    size = np.zeros(y.shape[1])
+    for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
+        rows = slice(start, start + length)
+        np.matmul(Q[:, rows], y[rows], out=products[g])
+        size += np.einsum("ij,ij->j", y[rows], y[rows])
+    return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 
 def _from_residuals(design: StandardDesign, y: Floats) -> Products:
@@ -142,15 +159,3 @@ def _expand(design: StandardDesign, coefficients: Floats) -> Floats:
     if design.shared:
         return design.QX @ coefficients
     return (design.QX * design.lanes.spread(coefficients.T)).sum(axis=1, keepdims=True)
-
-
-def _group_products(design: StandardDesign, y: Floats) -> Floats:
-    """Q_Z'y group by group, (G, q, B)."""
-    groups, QZ = design.groups, design.QZ
-    if y.shape[1] < MANY_LANES:
-        return np.stack([groups.sum(QZ[:, [a]] * y) for a in range(QZ.shape[1])], axis=1)
-    out = np.empty((len(groups.starts), QZ.shape[1], y.shape[1]))
-    for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
-        rows = slice(start, start + length)
-        np.matmul(QZ[rows].T, y[rows], out=out[g])
-    return out

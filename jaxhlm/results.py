@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.design import Design, design_for
-from jaxhlm.engine import Options
 from jaxhlm.errors import JaxhlmError, NewLevelError, OptionError, ResponseShapeError
 from jaxhlm.estimates import Estimates, RandomEffects
 from jaxhlm.inference import aic, bic, standard_errors, wald_interval
+from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, NewLevels, check_option
 from jaxhlm.pipeline import Prepared, fit_responses

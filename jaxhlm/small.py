@@ -12,13 +12,17 @@ So a matrix here is either
   ``0.0`` for entries that are zero by structure, or
 * **dense**: an ordinary JAX array ``(rows, columns)``, to be vmapped by the caller.
 
-Formulas written with ``@``, ``.T`` and the functions below hold in both dialects.
+Formulas written with ``@``, ``.T`` and the functions below hold in both dialects. The entries of an
+unrolled matrix may be JAX or NumPy arrays: the same lines then run compiled for many lanes, or
+at once, without compiling, for a few.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
@@ -29,6 +33,7 @@ __all__ = [
     "eye_plus",
     "log_diagonal",
     "matmul",
+    "namespace",
     "pack",
     "solve_lower",
     "solve_upper",
@@ -43,6 +48,11 @@ Matrix = Any
 def unrolled(M: Matrix) -> bool:
     """Whether ``M`` is in the unrolled dialect."""
     return isinstance(M, np.ndarray) and M.dtype == object
+
+
+def namespace(x: Any) -> ModuleType:
+    """``jax.numpy`` for JAX arrays and tracers, else ``numpy``."""
+    return jnp if isinstance(x, jax.Array) else np
 
 
 def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
@@ -60,7 +70,8 @@ def cholesky(A: Matrix) -> Matrix:
     d = len(A)
     L = np.full((d, d), 0.0, dtype=object)
     for j in range(d):
-        L[j, j] = jnp.sqrt(_minus_dot(A[j, j], L[j, :j], L[j, :j]))
+        pivot = _minus_dot(A[j, j], L[j, :j], L[j, :j])
+        L[j, j] = namespace(pivot).sqrt(pivot)
         for i in range(j + 1, d):
             L[i, j] = _minus_dot(A[i, j], L[i, :j], L[j, :j]) / L[j, j]
     return L
@@ -92,7 +103,7 @@ def log_diagonal(L: Matrix) -> Any:
     product = L[0, 0]
     for j in range(1, len(L)):
         product = product * L[j, j]
-    return jnp.log(product)
+    return namespace(product).log(product)
 
 
 def eye_plus(A: Matrix) -> Matrix:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from jaxhlm.design import Design
-from jaxhlm.engine import Options
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
+from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Replicates, Report, fit_replicates, fit_responses
 from jaxhlm.standardise import Rows
+from jaxhlm.status import Status
 
-__all__ = ["ReplicateRows", "ResponseMatrix", "Source"]
+__all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
+
+
+class Batch(NamedTuple):
+    """What fitting a source gives."""
+
+    estimates: Estimates
+    nobs: Ints  # (B,) rows of each lane
+    ngroups: Ints  # (B,) groups of each lane
 
 
 class Source(Protocol):
@@ -25,11 +34,7 @@ class Source(Protocol):
         """The design of lane i with its response, as if it had been built alone."""
         ...
 
-    def sizes(self) -> tuple[Ints, Ints]:
-        """(B,) rows and (B,) groups of every lane."""
-        ...
-
-    def fit(self, options: Options, report: Report | None) -> Estimates:
+    def fit(self, options: Options, report: Report | None) -> Batch:
         """Fit every lane."""
         ...
 
@@ -48,34 +53,27 @@ class ResponseMatrix:
     prepared: Prepared
     Y: Floats
 
-    def missing(self) -> Ints:
-        """Lanes that have missing (NaN) values."""
-        return np.flatnonzero(np.isnan(self.Y.sum(axis=0)) & np.isnan(self.Y).any(axis=0))
-
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
         y = self.Y[:, i]
         return take_rows(replace(self.prepared.design, y=y), np.flatnonzero(~np.isnan(y)))
 
-    def sizes(self) -> tuple[Ints, Ints]:
-        """(B,) rows and (B,) groups of every lane."""
-        d, B = self.prepared.design, self.Y.shape[1]
-        n, G = np.full(B, d.n), np.full(B, d.G)
-        for i in self.missing():
-            present = ~np.isnan(self.Y[:, i])
-            n[i], G[i] = present.sum(), len(np.unique(d.group[present]))
-        return n, G
-
-    def fit(self, options: Options, report: Report | None) -> Estimates:
+    def fit(self, options: Options, report: Report | None) -> Batch:
         """Fit every lane."""
+        d, B = self.prepared.design, self.Y.shape[1]
+        nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
         estimates = fit_responses(self.prepared, self.Y, options, report)
-        lanes = [i for i in self.missing() if not np.isnan(self.Y[:, i]).all()]
-        if not lanes:
-            return estimates
-        own = fit_replicates(self._own_rows(lanes), options)
-        return estimates.replaced(np.array(lanes), own)
+        suspects = np.flatnonzero(estimates.status != Status.CONVERGED)
+        missing = suspects[np.isnan(self.Y[:, suspects]).any(axis=0)]
+        for i in missing:
+            present = ~np.isnan(self.Y[:, i])
+            nobs[i], ngroups[i] = present.sum(), len(np.unique(d.group[present]))
+        own = missing[nobs[missing] > 0]
+        if len(own):
+            estimates = estimates.replaced(own, fit_replicates(self._own_rows(own), options))
+        return Batch(estimates, nobs, ngroups)
 
-    def _own_rows(self, lanes: list[int]) -> Replicates:
+    def _own_rows(self, lanes: Ints) -> Replicates:
         d, order = self.prepared.design, self.prepared.order
         kept = [order[~np.isnan(self.Y[order, i])] for i in lanes]
         row = np.concatenate(kept)
@@ -116,15 +114,12 @@ class ReplicateRows:
         start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
         return take_rows(self.design, np.sort(self.order[start:stop]))
 
-    def sizes(self) -> tuple[Ints, Ints]:
-        """(B,) rows and (B,) groups of every lane."""
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Fit every lane."""
+        estimates = fit_replicates(self.replicates, options, report)
         lane, segment = self.replicates.rows.lane, self.replicates.rows.segment
         first = np.r_[True, segment[1:] != segment[:-1]]
-        return np.bincount(lane), np.bincount(lane[first])
-
-    def fit(self, options: Options, report: Report | None) -> Estimates:
-        """Fit every lane."""
-        return fit_replicates(self.replicates, options, report)
+        return Batch(estimates, np.bincount(lane), np.bincount(lane[first]))
 
 
 def take_rows(design: Design, rows: Ints) -> Design:

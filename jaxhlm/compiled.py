@@ -1,0 +1,38 @@
+"""The minima of many lanes, compiled; the one module below ``fit`` that needs optax."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+
+from jaxhlm.deviance import deviance
+from jaxhlm.lanes import mappable
+from jaxhlm.loop import Minimum
+from jaxhlm.minimum import Options, lane_minimum
+from jaxhlm.optimise import stepper
+from jaxhlm.suffstats import Stats
+
+__all__ = ["compiled_minimum", "traced_minimum"]
+
+
+def compiled_minimum(stats: Stats, start: Any, max_iter: int, options: Options) -> Minimum:
+    """``traced_minimum``, compiled once for each shape and choice of options."""
+    return _compiled(stats, start, max_iter, replace(options, max_iter=0))
+
+
+def traced_minimum(stats: Stats, start: Any, max_iter: Any, options: Options) -> Minimum:
+    """Minima of all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
+    lanes, axes = mappable(stats)
+
+    def value(theta: Any, one: Stats) -> Any:
+        return deviance(theta, one, options.reml, options.blocks)
+
+    steps = stepper(options.optimizer, value, lanes, axes)
+    return lane_minimum(stats, start, steps, options, max_iter)
+
+
+# max_iter is traced, so that the rounds of a fit share one compilation.
+_compiled = partial(jax.jit, static_argnames="options")(traced_minimum)
