@@ -30,8 +30,11 @@ from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
 from jaxhlm.results import Fit as Fit
+from jaxhlm.simulated import design as design
+from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
 from jaxhlm.suffstats import suffstats as suffstats
+from jaxhlm.truth import Truth as Truth
 
 if TYPE_CHECKING:
     from jaxhlm.minimise import minimise as minimise
@@ -44,6 +47,8 @@ __all__ = [
     "JaxhlmError",
     "JaxhlmWarning",
     "Status",
+    "Truth",
+    "design",
     "deviance",
     "fit",
     "fit_many",
@@ -53,6 +58,7 @@ __all__ = [
     "loglik",
     "minimise",
     "newton",
+    "simulate",
     "suffstats",
 ]
 

@@ -17,11 +17,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxhlm.covariance import Blocks, block_of, factor, theta_of
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.notation import Floats, Ints
 from jaxhlm.small import entries
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Classes", "balanced_start", "collapse", "find_classes", "rotate"]
+__all__ = [
+    "Classes",
+    "Rotated",
+    "balanced_start",
+    "collapse",
+    "collapsed_design",
+    "find_classes",
+    "rotate",
+]
 
 Rotated = list[tuple[Floats, Floats]]
 
@@ -96,21 +104,26 @@ def rotate(stats: Stats, classes: Classes) -> Rotated:
 
 def collapse(stats: Stats, classes: Classes, rotated: Rotated) -> Stats:
     """Statistics with every class replaced by its r + q representatives."""
-    rest, (q, p) = classes.rest, stats.TX.shape[1:3]
-    RZ, TX, Ty, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.Ty[rest]], [stats.m[rest]]
-    for c, (spread, carried) in zip(classes.classes, rotated, strict=True):
-        r = len(c.rotation)
+    q, Ty = stats.TX.shape[1], [stats.Ty[classes.rest]]
+    for spread, carried in rotated:
         root = factor(entries(spread, 2), block_of(q), [0.0] * q, np)
         columns = np.zeros((q, q, spread.shape[-1]))
         for a, j in zip(*np.tril_indices(q), strict=True):
             columns[j, a] = root[a, j]
-        RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (r + q, q, q, 1)))
+        Ty += [carried, columns]
+    return collapsed_design(stats, classes)._replace(Ty=np.concatenate(Ty))
+
+
+def collapsed_design(stats: Stats, classes: Classes) -> Stats:
+    """The design half of ``collapse``: the rest, then r + q groups for every class."""
+    rest, (q, p) = classes.rest, stats.TX.shape[1:3]
+    RZ, TX, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.m[rest]]
+    for c in classes.classes:
+        count = len(c.rotation) + q
+        RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (count, q, q, 1)))
         TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
-        Ty.append(np.concatenate([carried, columns]))
-        m.append(np.r_[float(len(c.groups)), np.zeros(r + q - 1)][:, None])
-    return stats._replace(
-        RZ=np.concatenate(RZ), TX=np.concatenate(TX), Ty=np.concatenate(Ty), m=np.concatenate(m)
-    )
+        m.append(np.r_[float(len(c.groups)), np.zeros(count - 1)][:, None])
+    return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
 
 
 def balanced_start(
@@ -171,8 +184,8 @@ def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
-    finite: Bools = np.isfinite(A).all(axis=(1, 2))
-    A = np.where(finite[:, None, None], A, 0.0)
+    finite = np.isfinite(A.sum(axis=(1, 2), keepdims=True))
+    A = np.where(finite, A, 0.0)
     if A.shape[1] != 2:
         return np.linalg.eigh(A)
     mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])

@@ -18,7 +18,7 @@ from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
 from jaxhlm.suffstats import Stats
 
-__all__ = ["LANE_BUCKETS", "Solution", "solve"]
+__all__ = ["LANE_BUCKETS", "Solution", "lane_bucket", "solve"]
 
 # The boundary check: how negative, per row, a one-sided derivative in a variance may be.
 LEAVE_TOL = 1e-6

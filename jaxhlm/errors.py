@@ -14,6 +14,7 @@ __all__ = [
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
+    "InterruptedFitsWarning",
     "JaxhlmError",
     "JaxhlmWarning",
     "MissingColumnError",
@@ -105,6 +106,10 @@ class RankDeficientWarning(JaxhlmWarning):
 
 class SingularFitWarning(JaxhlmWarning):
     """The estimate lies on the boundary: some random-effect variance is zero."""
+
+
+class InterruptedFitsWarning(JaxhlmWarning):
+    """The work was interrupted and only part of the fits is returned."""
 
 
 class ConvergenceWarning(JaxhlmWarning):

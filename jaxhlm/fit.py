@@ -14,6 +14,7 @@ from jaxhlm.errors import (
     ConvergenceWarning,
     FormulaError,
     IdentifiabilityError,
+    InterruptedFitsWarning,
     MissingColumnError,
     NotNumericError,
     OptionError,
@@ -33,7 +34,7 @@ from jaxhlm.status import Status
 if TYPE_CHECKING:
     import optax
 
-__all__ = ["fit", "fit_many"]
+__all__ = ["fit", "fit_many", "fit_source"]
 
 
 def fit(
@@ -149,9 +150,34 @@ def fit_many(
     else:
         source, index, model, blocks = _replicate_source(formula, data, by, weights, reml)
     options = Options(reml, blocks, optimizer, tol, max_iter)
+    return fit_source(source, index, model, options, progress)
+
+
+def fit_source(
+    source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None
+) -> FitBatch:
+    """Fit every lane of a source; an interrupt keeps what was finished.
+
+    Args:
+        source: where the rows are.
+        index: (B,) labels of the lanes.
+        model: the labels of the fits.
+        options: what to optimise.
+        progress: show a progress bar; None when the output is a terminal.
+    """
     with progress_report(len(index), progress) as report:
         estimates, nobs, ngroups = source.fit(options, report)
-    fits = FitBatch(model, estimates, index, nobs, ngroups, options, np.arange(len(index)), source)
+    done = len(estimates.status)
+    if done < len(index):
+        warnings.warn(
+            f"interrupted: {done} of {len(index)} fits are finished and returned",
+            InterruptedFitsWarning,
+            stacklevel=3,
+        )
+    lanes = np.arange(done)
+    fits = FitBatch(
+        model, estimates, index[:done], nobs[:done], ngroups[:done], options, lanes, source
+    )
     _report_failures(fits)
     return fits
 

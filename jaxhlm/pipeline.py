@@ -7,24 +7,27 @@ rows of their own (``fit_replicates``), padded to a common number of groups.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxhlm.collapse import Classes, balanced_start, collapse, find_classes, rotate
 from jaxhlm.design import Design
-from jaxhlm.engine import LANE_BUCKETS, Solution, solve
+from jaxhlm.drawing import Law, draw_statistics
+from jaxhlm.engine import LANE_BUCKETS, Solution, lane_bucket, solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, StandardDesign, standardise_design
 
-__all__ = ["Prepared", "Replicates", "fit_replicates", "fit_responses"]
+__all__ = ["Prepared", "Replicates", "fit_chunks", "fit_drawn", "fit_replicates", "fit_responses"]
 
 CHUNK_BYTES = 2**28
 MAX_LANES = LANE_BUCKETS[-1]
@@ -105,10 +108,28 @@ def fit_responses(
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
-    n, B = Y.shape
+    return fit_chunks(prepared, lambda first, last: Y[:, first:last], Y.shape[1], options, report)
+
+
+def fit_chunks(
+    prepared: Prepared,
+    responses: Callable[[int, int], Floats],
+    B: int,
+    options: Options,
+    report: Report | None = None,
+) -> Estimates:
+    """As ``fit_responses`` with responses that are made chunk by chunk.
+
+    Args:
+        prepared: the design.
+        responses: maps (first, last) to the (n, last − first) responses of those lanes.
+        B: number of lanes.
+        options: what to optimise.
+        report: called with the estimates of every finished chunk.
+    """
 
     def one(lanes: tuple[int, int]) -> Estimates:
-        standard = prepared.respond(Y[:, slice(*lanes)])
+        standard = prepared.respond(responses(*lanes))
         stats, classes, start = standard.stats, prepared.classes, None
         if classes is not None:
             rotated = rotate(stats, classes)
@@ -116,7 +137,24 @@ def fit_responses(
             stats = collapse(stats, classes, rotated)
         return _estimates(standard, solve(stats, options, start), options)
 
-    return _collect(one, _chunks(B, 8 * n), report)
+    return _collect(one, _chunks(B, 8 * prepared.design.n), report)
+
+
+def fit_drawn(
+    law: Law, key: Any, n: int, options: Options, report: Report | None = None
+) -> Estimates:
+    """Draw ``n`` data sets as statistics and fit them; arguments as in ``fit_responses``."""
+
+    def one(lanes: tuple[int, int]) -> Estimates:
+        standard, rotated = draw_statistics(law, key, *lanes, lane_bucket(lanes[1] - lanes[0]))
+        start = None
+        if law.classes is not None:
+            start = balanced_start(
+                standard.stats, law.classes, rotated, options.reml, options.blocks
+            )
+        return _estimates(standard, solve(standard.stats, options, start), options)
+
+    return _collect(one, _chunks(n, 8), report)
 
 
 def fit_replicates(
@@ -153,12 +191,40 @@ def _collect(
 ) -> Estimates:
     """Fit the chunks on as many threads as there are cores (NumPy and XLA let go of the GIL).
 
-    BLAS stays on one thread meanwhile: its own threads would fight with these over the cores.
+    BLAS stays on one thread meanwhile: its own threads would fight with these over the cores. An
+    interrupt (Ctrl-C) ends the work; what was finished, in order, is returned.
     """
-    parts = []
+    parts: list[Estimates] = []
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for done in pool.map(one, chunks):
-            parts.append(done)
-            if report is not None:
-                report(done)
+        try:
+            for done in _ahead(pool, one, chunks):
+                parts.append(done)
+                if report is not None:
+                    report(done)
+        except KeyboardInterrupt:
+            if not parts:
+                raise
     return Estimates.concatenate(parts)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor,
+    one: Callable[[tuple[int, int]], Estimates],
+    chunks: Iterator[tuple[int, int]],
+) -> Iterator[Estimates]:
+    """Results in order, with only a few chunks under way, so that memory stays bounded.
+
+    The first chunk runs alone, or every thread would compile the same code.
+    """
+    waiting: deque[Future[Estimates]] = deque()
+    try:
+        yield one(next(chunks))
+        for chunk in chunks:
+            waiting.append(pool.submit(one, chunk))
+            if len(waiting) > 2 * (os.cpu_count() or 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()

@@ -50,6 +50,7 @@ def simulate_rows(
     n: int,
     seed: Seed = None,
     weights: Floats | None = None,
+    first: int = 0,
 ) -> Floats:
     """Responses y = Xβ + Zb + ε with b ~ N(0, Σ) by group and ε ~ N(0, σ²/w).
 
@@ -64,6 +65,7 @@ def simulate_rows(
         n: number of replicates.
         seed: int, NumPy Generator or JAX key.
         weights: (rows,) prior weights, or None.
+        first: number of the first replicate.
 
     Returns:
         (rows, n) array.
@@ -80,7 +82,7 @@ def simulate_rows(
     mean = X @ np.asarray(beta, dtype=float)
     key = random_key(seed)
     with jax.enable_x64(True):
-        draws = _draw(key, np.arange(n, dtype=np.uint32), Z @ root, group, scale, G)
+        draws = _draw(key, np.arange(first, first + n, dtype=np.uint32), Z @ root, group, scale, G)
         return np.asarray(draws) + mean[:, None]
 
 

@@ -1,0 +1,186 @@
+"""``simulate``: very many data sets from a known truth, drawn as they are fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.batch import FitBatch
+from jaxhlm.design import Design, build_design
+from jaxhlm.drawing import Law, statistics_law
+from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.estimates import Estimates
+from jaxhlm.fit import fit_source
+from jaxhlm.loop import MAX_ITER, TOL
+from jaxhlm.minimum import Options
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats
+from jaxhlm.pipeline import Prepared, Report, fit_chunks, fit_drawn
+from jaxhlm.results import Fit
+from jaxhlm.simulate import Seed, random_key, simulate_rows
+from jaxhlm.sources import Batch
+from jaxhlm.truth import Truth
+
+__all__ = ["Simulated", "design", "simulate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Data sets from one truth on one design; nothing is drawn before it is used.
+
+    Attributes:
+        design: the design.
+        truth: the parameters.
+        n: number of data sets.
+        statistics: drawn as sufficient statistics (else as rows).
+        key: the JAX key that all of them come from.
+    """
+
+    design: Design = field(repr=False)
+    truth: Truth
+    n: int
+    statistics: bool
+    key: Any = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of data sets."""
+        return self.n
+
+    def rows(self, first: int = 0, last: int | None = None) -> Floats:
+        """Responses (rows, last − first) of data sets drawn as rows.
+
+        Raises:
+            JaxhlmError: these data sets are drawn as statistics and have no rows.
+        """
+        if self.statistics:
+            raise JaxhlmError(
+                "these data sets are drawn as sufficient statistics and have no rows; "
+                "simulate with statistics=False"
+            )
+        d, lanes = self.design, range(self.n)[first:last]
+        beta = self.truth.fixed(d.xnames)
+        return simulate_rows(
+            d.X, d.Z, d.group, d.G, beta, self.truth.cov, self.truth.sigma,
+            len(lanes), self.key, d.weights, lanes.start,
+        )  # fmt: skip
+
+    def fit(
+        self,
+        reml: bool = True,
+        *,
+        tol: float = TOL,
+        max_iter: int = MAX_ITER,
+        progress: bool | None = None,
+    ) -> FitBatch:
+        """Fit them all; memory is that of one chunk and the estimates, whatever ``n``.
+
+        Args:
+            reml: restricted maximum likelihood; False for maximum likelihood.
+            tol: largest Newton decrement at which a fit is done.
+            max_iter: largest number of evaluations per fit.
+            progress: show a progress bar; by default when the output is a terminal.
+        """
+        index = pd.RangeIndex(self.n, name="simulation")
+        options = Options(reml, self.design.blocks, None, tol, max_iter)
+        return fit_source(_Drawn(self), index, Model.of(self.design, reml), options, progress)
+
+    @cached_property
+    def law(self) -> Law:
+        """The law of the statistics."""
+        prepared, t = Prepared(self.design), self.truth
+        beta = t.fixed(self.design.xnames)
+        return statistics_law(prepared.standard, prepared.classes, beta, t.cov, t.sigma)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Simulated data sets as the source of a batch."""
+
+    simulated: Simulated
+
+    def lane(self, i: int) -> Design:
+        """Data set i, if it has rows."""
+        return replace(self.simulated.design, y=self.simulated.rows(i, i + 1)[:, 0])
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Draw and fit."""
+        s, d = self.simulated, self.simulated.design
+        estimates: Estimates
+        if s.statistics:
+            estimates = fit_drawn(s.law, s.key, s.n, options, report)
+        else:
+            estimates = fit_chunks(Prepared(d), s.rows, s.n, options, report)
+        return Batch(estimates, np.full(s.n, d.n), np.full(s.n, d.G))
+
+
+def design(
+    formula: str, data: pd.DataFrame, weights: str | pd.Series | Floats | None = None
+) -> Design:
+    """The design of a model without a response, to simulate on.
+
+    Args:
+        formula: as for ``fit``; its left side may be left out and need not be a column.
+        data: one row per measurement.
+        weights: prior weights.
+
+    Raises:
+        JaxhlmError: as for ``fit``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> d = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> d.n, d.G, d.xnames
+        (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
+    """
+    return build_design(formula, data, weights, response_rows=len(data))
+
+
+def simulate(
+    model: Fit | Design,
+    truth: Truth | None = None,
+    n: int = 1000,
+    seed: Seed = None,
+    *,
+    statistics: bool = True,
+) -> Simulated:
+    """Data sets drawn from a truth on the design of a model, to be fitted with ``.fit()``.
+
+    Args:
+        model: a ``Fit``, or a design from ``jaxhlm.design(formula, data)``.
+        truth: the parameters; the estimates of the ``Fit`` if None.
+        n: number of data sets.
+        seed: int, NumPy Generator or JAX key. The same seed gives the same draws whatever the
+            chunking; draws as rows and as statistics differ, and have the same law.
+        statistics: draw sufficient statistics, exact in law and O(G) random numbers per data set;
+            False draws rows.
+
+    Raises:
+        OptionError: no truth to draw from, one that does not fit the design, or n < 1.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> fits = hlm.simulate(design, truth, n=2000, seed=1).fit()
+        >>> len(fits), bool(abs(fits.fixef["x"].mean() - 3) < 0.02)
+        (2000, True)
+    """
+    if isinstance(model, Fit):
+        e = model.estimates
+        truth = truth or Truth(e.beta[0], e.cov[0], float(e.sigma[0]))
+    if truth is None:
+        raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
+    if n < 1:
+        raise OptionError(f"n={n!r} must be at least 1")
+    design = model.design if isinstance(model, Fit) else model
+    truth.fixed(design.xnames)
+    if truth.cov.shape != (design.q, design.q):
+        raise OptionError(
+            f"the truth has {len(truth.cov)} random effect(s), the model {design.q}: "
+            + ", ".join(design.znames)
+        )
+    return Simulated(design, truth, n, statistics, random_key(seed))
