@@ -37,7 +37,7 @@ from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
 
 if TYPE_CHECKING:
-    from jaxhlm.minimise import minimise as minimise
+    from jaxhlm.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
 
 __version__ = "0.1.0"
@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 # optax takes longer to import than a small fit takes: what needs it is imported when asked for.
-_NEEDS_OPTAX = {"minimise": "jaxhlm.minimise", "newton": "jaxhlm.optimise"}
+_NEEDS_OPTAX = {"minimise": "jaxhlm.minimiser", "newton": "jaxhlm.optimise"}
 
 
 def __getattr__(name: str) -> Any:

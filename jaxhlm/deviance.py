@@ -118,7 +118,7 @@ def deviance(theta: Any, stats: Stats, reml: bool = True, blocks: Blocks | None 
         >>> one = jnp.ones((6, 1))
         >>> stats = hlm.suffstats(y, one, one, jnp.array([0, 0, 1, 1, 2, 2]), num_groups=3)
         >>> print(f"{hlm.deviance(jnp.array([1.5]), stats):.4f}")
-        19.8733
+        20.3899
     """
     q = stats.RZ.shape[-1]
     return profile(lambda_matrix(theta, blocks or block_of(q)), stats, reml).value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
-from scipy.special import ndtri
 
 from jaxhlm.notation import Floats, Ints
 
@@ -40,5 +41,5 @@ def correlation(cov: Floats) -> Floats:
 
 def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, Floats]:
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
-    z = ndtri(0.5 + level / 2.0)
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
     return estimate - z * se, estimate + z * se

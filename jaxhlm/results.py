@@ -40,7 +40,7 @@ class Fit:
         {'(Intercept)': 251.405, 'Days': 10.467}
         >>> print(fit.varcorr)
          Groups   Name        Variance Std.Dev. Corr
-         Subject  (Intercept) 612.10   24.741
+         Subject  (Intercept) 612.09   24.740
                   Days         35.07    5.922    0.07
          Residual             654.94   25.592
     """

@@ -95,7 +95,7 @@ def coefficient_table(coefficients: pd.DataFrame) -> str:
     columns = list(coefficients.columns)
     joint = align_decimals(coefficients.iloc[:, :2].to_numpy().ravel())
     cells = [
-        [estimate, se, *(f"{v:.3f}" for v in rest)]
+        [estimate.strip(), se.strip(), *(f"{v:.3f}" for v in rest)]
         for estimate, se, rest in zip(
             joint[::2], joint[1::2], coefficients.iloc[:, 2:].to_numpy(), strict=True
         )

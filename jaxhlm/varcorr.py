@@ -65,9 +65,8 @@ class VarCorr:
             *self._correlations(),
         ]
         widths = [max(map(len, column)) for column in columns]
-        justify = [str.ljust, str.ljust, str.rjust, str.rjust, *[str.ljust] * (len(columns) - 4)]
         lines = (
-            " " + " ".join(j(cell, w) for j, cell, w in zip(justify, row, widths, strict=True))
+            " " + " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
             for row in zip(*columns, strict=True)
         )
         return "\n".join(line.rstrip() for line in lines)
@@ -104,6 +103,6 @@ def align_decimals(values: Iterable[float], digits: int = 4) -> list[str]:
     if not sizes:
         return [f"{v:.{digits}f}" for v in values]
     decimals = max(0, digits - 1 - int(np.floor(np.log10(min(sizes)))))
-    if decimals > 8 or max(sizes) >= 1e9:
-        return [f"{v:.{digits - 1}e}" for v in values]
-    return [f"{v:.{decimals}f}" for v in values]
+    style = f".{digits - 1}e" if decimals > 8 or max(sizes) >= 1e9 else f".{decimals}f"
+    cells = [f"{v:{style}}" for v in values]
+    return [cell.rjust(max(map(len, cells))) for cell in cells]

@@ -4,11 +4,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from lme4_cases import CASES, DESIGNS, arrays_of, load_case
 from numpy.testing import assert_allclose
 
 from jaxhlm import reference
 from jaxhlm.reference import ReferenceFit
+from lme4_cases import CASES, DESIGNS, arrays_of, load_case
 
 METHODS = ("REML", "ML")
 SINGULAR = ("dyestuff2_singular", "unbalanced_dropout")

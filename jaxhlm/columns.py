@@ -1,0 +1,188 @@
+"""The columns of a data frame that a model uses: present, complete, finite, of a known kind."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from formulaic.transforms import TRANSFORMS
+from pandas.api import types
+
+from jaxhlm.errors import (
+    FormulaError,
+    MissingColumnError,
+    NewLevelError,
+    NonFiniteError,
+    NoRowsError,
+    NotNumericError,
+    OptionError,
+    ResponseShapeError,
+    RowsDroppedWarning,
+    WeightsError,
+)
+from jaxhlm.notation import Bools, Floats
+
+__all__ = [
+    "Weights",
+    "check_shapes",
+    "complete_rows",
+    "levels_of",
+    "positive",
+    "prepare",
+    "prepare_new",
+    "read_weights",
+    "require_column",
+    "require_finite",
+    "select",
+]
+
+Weights: TypeAlias = str | pd.Series | npt.ArrayLike | None
+
+
+def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
+    """Refuse data that is no data frame, or has another number of rows than the responses."""
+    if not isinstance(data, pd.DataFrame):
+        raise OptionError(f"data must be a pandas DataFrame, got {type(data).__name__}")
+    if response_rows not in (None, len(data)):
+        raise ResponseShapeError(
+            f"the response matrix has {response_rows} rows, the data have {len(data)}"
+        )
+
+
+def select(data: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The named columns, without the names that are formulaic's own."""
+    present = set(data.columns)
+    wanted = [v for v in dict.fromkeys(names) if v in present or v not in TRANSFORMS]
+    for name in wanted:
+        require_column(data, name)
+    return data[wanted]
+
+
+def require_column(data: pd.DataFrame, name: str) -> None:
+    """Refuse a column that is not there, with the closest names, or that is there twice."""
+    count = int((data.columns == name).sum())
+    if count > 1:
+        raise FormulaError(f"column '{name}' is ambiguous: the data have {count} of that name")
+    if count == 0:
+        columns = [str(column) for column in data.columns]
+        close = difflib.get_close_matches(name, columns, cutoff=0.5)
+        hint = "closest: " if close else "the columns are: "
+        listed = ", ".join(repr(column) for column in close or columns[:10])
+        raise MissingColumnError(f"no column '{name}' in the data; {hint}{listed}")
+
+
+def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
+    """(n_total,) weights as floats, missing ones NaN, whichever way they were given."""
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        require_column(data, weights)
+        weights = data[weights]
+    elif isinstance(weights, pd.Series) and not weights.index.equals(data.index):
+        raise WeightsError(
+            "the weights have another index than the data: align them, or pass "
+            "weights.to_numpy() to match them by position"
+        )
+    if np.shape(weights) != (len(data),):
+        shape = " x ".join(map(str, np.shape(weights)))
+        raise WeightsError(f"{shape or 'scalar'} weights for {len(data)} rows of data")
+    values = pd.Series(weights if isinstance(weights, pd.Series) else np.asarray(weights))
+    if not types.is_numeric_dtype(values) or types.is_bool_dtype(values):
+        raise WeightsError(f"the weights must be numbers, they are of dtype {values.dtype}")
+    name = str(values.name) if values.name is not None else "weights"
+    return pd.Series(values.to_numpy(dtype=float, na_value=np.nan), name=name)
+
+
+def positive(weights: pd.Series, labels: pd.Index) -> Floats:
+    """(n,) weights of the kept rows, all finite and positive."""
+    values: Floats = weights.to_numpy()
+    require_finite(values[:, None], [str(weights.name)], labels)
+    if (values <= 0).any():
+        row = int(np.argmax(values <= 0))
+        raise WeightsError(
+            f"weights must be positive, row {label(labels, row)} has {values[row]:g}: drop rows "
+            "with weight 0"
+        )
+    return values
+
+
+def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
+    """(n_total,) mask of the rows without missing values; warns when there are others."""
+    missing = {str(name): frame[name].isna().to_numpy() for name in frame}
+    if weights is not None:
+        missing[str(weights.name)] = weights.isna().to_numpy()
+    kept: Bools = ~np.logical_or.reduce([np.zeros(len(frame), bool), *missing.values()])
+    dropped = len(kept) - int(kept.sum())
+    where = ", ".join(f"{name}: {mask.sum()}" for name, mask in missing.items() if mask.any())
+    if not kept.any():
+        raise NoRowsError(
+            f"no rows left of {len(kept)}; missing values by column: {where or 'none'}"
+        )
+    if dropped:
+        text = f"dropped {dropped} of {len(kept)} rows with missing values ({where})"
+        warnings.warn(text, RowsDroppedWarning, stacklevel=3)
+    return kept
+
+
+def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
+    """The column as formulaic should see it: float64, bool or categorical.
+
+    Integers become floats because products of int64 columns wrap around silently.
+    """
+    column = column.infer_objects()
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.remove_unused_categories()
+    if types.is_string_dtype(column):
+        return column.astype("category")
+    if types.is_bool_dtype(column):
+        return column.astype(bool)
+    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+        raise NotNumericError(
+            f"column '{column.name}' is of dtype {column.dtype}: convert it to numbers, or to "
+            "strings for a factor"
+        )
+    values = column.to_numpy(dtype=float)
+    require_finite(values[:, None], [str(column.name)], labels)
+    return pd.Series(values, name=column.name)
+
+
+def levels_of(column: pd.Series) -> pd.Index | None:
+    """The categories of a prepared factor, None for a number."""
+    return column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+
+
+def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) -> pd.Series:
+    """A column of new data, none missing, in the form that it had in the fit."""
+    if levels is None:
+        prepared = prepare(column, labels)
+        if levels_of(prepared) is not None:
+            raise NotNumericError(f"column '{column.name}' was numeric in the fit, now a factor")
+        return prepared
+    codes = levels.get_indexer(np.asarray(column, dtype=object))
+    unseen = column[codes < 0].unique()
+    if len(unseen):
+        raise NewLevelError(
+            f"column '{column.name}' has levels that the fit has not seen: "
+            f"{', '.join(repr(level) for level in unseen[:5])}"
+        )
+    return pd.Series(pd.Categorical.from_codes(codes, categories=levels), name=column.name)
+
+
+def label(labels: pd.Index, row: int) -> str:
+    """The label as Python prints it, not as `np.int64(3)`."""
+    return repr(labels[[row]].tolist()[0])
+
+
+def require_finite(matrix: Floats, names: Sequence[str], labels: pd.Index) -> None:
+    """Refuse a NaN or an infinite value, naming its column and row."""
+    if np.isfinite(matrix).all():
+        return
+    bad = ~np.isfinite(matrix)
+    j = int(np.argmax(bad.any(axis=0)))
+    row = int(np.argmax(bad[:, j]))
+    raise NonFiniteError(f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}")
