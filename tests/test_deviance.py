@@ -1,0 +1,156 @@
+"""The likelihood in JAX against its dense definition, and under JAX's transformations."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import reference
+from lme4_cases import arrays_of
+from problems import SIZES, oracle, random_lambda, rows, stats_of
+
+SHAPES = [
+    pytest.param(1, 2, ((0,),), id="intercept"),
+    pytest.param(2, 4, ((0, 1),), id="slope"),
+    pytest.param(2, 4, ((0,), (1,)), id="diagonal"),
+    pytest.param(3, 5, ((0, 1, 2),), id="two slopes"),
+    pytest.param(3, 5, ((0, 1), (2,)), id="two terms"),
+    pytest.param(4, 10, ((0, 1, 2, 3),), id="general path"),
+]
+THETA = np.array([0.7, 0.2, 0.5])
+deviance = jax.jit(hlm.deviance, static_argnums=(2, 3))
+loglik = jax.jit(hlm.loglik)
+
+
+@pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
+def test_equals_the_dense_definition(rng, q, p, blocks):
+    y, X, Z, group = rows(rng, SIZES, q, p)
+    weights = rng.uniform(0.5, 2.0, size=len(y))
+    thetas = [random_lambda(rng, blocks) for _ in range(3)]
+    for w in (weights, np.ones(len(y))):
+        with jax.enable_x64(True):
+            stats = stats_of(y, X, Z, group, w)
+        for reml in (True, False):
+            for theta, Lambda in thetas:
+                expected = reference.criterion(Lambda, y, X, Z, group, reml, w)
+                with jax.enable_x64(True):
+                    found = deviance(jnp.array(theta), stats, reml, blocks)
+                np.testing.assert_allclose(found, expected, rtol=tol.DEVIANCE)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", ["sleepstudy", "dyestuff2_singular", "unbalanced_dropout"])
+def test_equals_the_dense_definition_at_the_optimum(name, reml):
+    y, X, Z, group, _ = arrays_of(name)
+    best = reference.fit(y, X, Z, group, reml)
+    with jax.enable_x64(True):
+        found = deviance(jnp.array(best.theta), stats_of(y, X, Z, group), reml, None)
+    dense = reference.criterion(best.Lambda, y, X, Z, group, reml)
+    np.testing.assert_allclose(found, dense, rtol=tol.DEVIANCE)
+
+
+@pytest.mark.parametrize("ratio", [1e-8, 1e2])
+def test_large_and_tiny_random_effects(rng, ratio):
+    """Larger ones cancel digits in raw cross products; ``fit`` does not (test_standardise)."""
+    y, X, Z, group = rows(rng, SIZES)
+    expected = reference.criterion_by_group(ratio * np.eye(2), y, X, Z, group)
+    with jax.enable_x64(True):
+        stats = stats_of(y, X, Z, group)
+        found = deviance(ratio * jnp.array([1.0, 0.0, 1.0]), stats, True, None)
+    np.testing.assert_allclose(found, expected, rtol=tol.DEVIANCE)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loglik_equals_the_dense_definition(rng, weighted):
+    y, X, Z, group = rows(rng, SIZES)
+    w = rng.uniform(0.5, 2.0, size=len(y)) if weighted else np.ones(len(y))
+    theta, Lambda = random_lambda(rng, ((0, 1),))
+    beta, sigma = rng.normal(size=4), 1.3
+    cov = sigma**2 * Lambda @ Lambda.T
+    expected = reference.marginal_loglik(y, X, Z, group, beta, cov, sigma, w)
+    with jax.enable_x64(True):
+        found = loglik(jnp.array(beta), jnp.array(theta), sigma, stats_of(y, X, Z, group, w))
+    np.testing.assert_allclose(found, expected, rtol=tol.DEVIANCE)
+
+
+def test_deviance_is_the_profiled_loglik(rng):
+    """At any θ: −2 max over β and σ of the log-likelihood, a quadratic in β and Q/σ² + 2n log σ."""
+    y, X, Z, group = rows(rng, SIZES)
+    with jax.enable_x64(True):
+        stats, theta = stats_of(y, X, Z, group), jnp.array(THETA)
+
+        def minus(at):
+            return -2.0 * hlm.loglik(at[:-1], theta, jnp.exp(at[-1]), stats)
+
+        derivatives = oracle(lambda at: (jax.grad(minus)(at), jax.hessian(minus)(at)))
+        grad, hess = derivatives(jnp.zeros(5))
+        beta = -np.linalg.solve(hess[:4, :4], grad[:4])
+        slope = derivatives(jnp.array([*beta, 0.0]))[0][4]
+        at = jnp.array([*beta, 0.5 * np.log(1.0 - 0.5 * slope / len(y))])
+        grad, hess = derivatives(at)
+        assert np.abs(grad).max() < 1e-9
+        assert np.linalg.eigvalsh(hess)[0] > 0.0
+        profiled = deviance(theta, stats, False, None)
+        np.testing.assert_allclose(jax.jit(minus)(at), profiled, rtol=1e-12)
+
+
+def test_loglik_is_least_sloped_at_the_fit(rng):
+    """The score in β, θ and σ together vanishes at the maximum-likelihood estimates."""
+    y, X, Z, group = rows(rng, SIZES, sd=1.0)
+    best = reference.fit(y, X, Z, group, reml=False)
+    with jax.enable_x64(True):
+        score = oracle(jax.grad(hlm.loglik, argnums=(0, 1, 2)))
+        at = (jnp.array(best.beta), jnp.array(best.theta), best.sigma)
+        stats = stats_of(y, X, Z, group)
+        slopes = score(*at, stats)
+        np.testing.assert_allclose(loglik(*at, stats), best.loglik, rtol=tol.DEVIANCE)
+    assert max(np.abs(s).max() for s in slopes) < 1e-5
+
+
+def test_jit_and_vmap_change_nothing(rng):
+    y, X, Z, group = rows(rng, SIZES)
+    thetas = rng.normal(size=(5, 3))
+    with jax.enable_x64(True):
+        stats = stats_of(y, X, Z, group)
+        one_by_one = [float(deviance(jnp.array(t), stats, True, None)) for t in thetas]
+        together = jax.jit(jax.vmap(lambda t: hlm.deviance(t, stats)))(thetas)
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-13)
+
+
+def test_groups_without_rows_add_nothing(rng):
+    y, X, Z, group = rows(rng, SIZES)
+    with jax.enable_x64(True):
+        theta = jnp.array(THETA)
+        plain = deviance(theta, stats_of(y, X, Z, group), True, None)
+        padded = deviance(theta, stats_of(y, X, Z, group * 2 + 1, G=20), True, None)
+    np.testing.assert_allclose(padded, plain, rtol=1e-13)
+
+
+def test_even_in_every_column(rng):
+    """The sign of a column of Λ does not matter: this is what makes boundary optima smooth."""
+    y, X, Z, group = rows(rng, SIZES)
+    with jax.enable_x64(True):
+        stats = stats_of(y, X, Z, group)
+        values = [
+            float(deviance(jnp.array(THETA) * jnp.array(signs), stats, True, None))
+            for signs in ([1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [1.0, 1.0, -1.0])
+        ]
+    np.testing.assert_allclose(values, values[0], rtol=1e-14)
+
+
+def test_rank_deficient_x_is_nan(rng):
+    y, X, Z, group = rows(rng, SIZES)
+    X[:, 3] = 0.0
+    with jax.enable_x64(True):
+        assert np.isnan(deviance(jnp.array(THETA), stats_of(y, X, Z, group), True, None))
+
+
+def test_follows_the_dtype_it_is_given(rng):
+    y, X, Z, group = (a.astype(np.float32) for a in rows(rng, SIZES))
+    group = group.astype(int)
+    found = deviance(jnp.ones(3), stats_of(y, X, Z, group), True, None)
+    assert found.dtype == jnp.float32
+    expected = reference.criterion(np.tril(np.ones((2, 2))), y, X, Z, group)
+    np.testing.assert_allclose(found, expected, rtol=tol.SINGLE)
