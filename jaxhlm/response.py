@@ -67,13 +67,15 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
     if design.root_w is not None:
         y = y * design.root_w
     products = _from_products if design.shared else _from_residuals
-    found = products(design, y)
-    finite = np.isfinite(found.size)
-    if not finite.all():
-        y = np.where(np.isfinite(y), y, 0.0)
+    # Lanes that overflow get a status instead of a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
         found = products(design, y)
-    if design.shared:
-        _repair(design, y, found)
+        finite = np.isfinite(found.size)
+        if not finite.all():
+            y = np.where(np.isfinite(y), y, 0.0)
+            found = products(design, y)
+        if design.shared:
+            _repair(design, y, found)
     usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
     return _scaled(design, found, usable)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -54,7 +53,7 @@ def simulate_rows(
 ) -> Floats:
     """Responses y = Xβ + Zb + ε with b ~ N(0, Σ) by group and ε ~ N(0, σ²/w).
 
-    Every replicate has a key of its own, so replicate i does not depend on how many are drawn.
+    Every replicate has a stream of its own, so replicate i does not depend on how many are drawn.
 
     Args:
         X: (rows, p), Z: (rows, q), group: (rows,) codes 0 … G − 1.
@@ -79,18 +78,25 @@ def simulate_rows(
     value, vectors = np.linalg.eigh(np.asarray(cov, dtype=float))
     root = vectors * np.sqrt(np.maximum(value, 0.0))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
-    mean = X @ np.asarray(beta, dtype=float)
-    key = random_key(seed)
-    with jax.enable_x64(True):
-        draws = _draw(key, np.arange(first, first + n, dtype=np.uint32), Z @ root, group, scale, G)
-        return np.asarray(draws) + mean[:, None]
+    q = Z.shape[1]
+    normals = _normals(random_key(seed), range(first, first + n), G * q + len(X))
+    effects, Y = normals[:, : G * q].reshape(n, G, q) @ root.T, normals[:, G * q :]
+    Y *= scale
+    Y += X @ np.asarray(beta, dtype=float)
+    for j in range(q):
+        Y += Z[:, j] * effects[:, group, j]
+    return Y.T
 
 
-@partial(jax.jit, static_argnames="G")
-def _draw(key: Any, lane: Any, Z_root: Any, group: Any, scale: Any, G: int) -> Any:
-    def one(i: Any) -> Any:
-        u, e = jax.random.split(jax.random.fold_in(key, i))
-        b = jax.random.normal(u, (G, Z_root.shape[1]))
-        return jnp.sum(Z_root * b[group], axis=1) + scale * jax.random.normal(e, scale.shape)
+def _normals(key: Any, lanes: range, count: int) -> Floats:
+    """Standard normal numbers (lanes, count), each lane from its own counter of one Philox key.
 
-    return jax.vmap(one, out_axes=1)(lane)
+    NumPy's ziggurat makes them ten times faster than JAX's inverse error function in float64.
+    """
+    words = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    philox_key = np.random.SeedSequence(words).generate_state(2, np.uint64)
+    out = np.empty((len(lanes), count))
+    for row, lane in zip(out, lanes, strict=True):
+        stream = np.random.Philox(key=philox_key, counter=lane << 192)
+        np.random.Generator(stream).standard_normal(out=row)
+    return out
