@@ -36,7 +36,7 @@ def check_groups(
     """Refuse one group, and as many random effects as rows, in one term (as lme4) or in all."""
     name = ":".join(parsed.group)
     if G == 1:
-        raise GroupingError(f"grouping factor {name} has one level only; at least two are needed")
+        raise GroupingError(f"grouping factor {name} has one level only; give two or more")
     for block in (*blocks, range(len(znames))):
         if G * len(block) >= n:
             term = " + ".join(znames[j] for j in block)
@@ -81,7 +81,9 @@ def check_fixed(basis: Floats, dropped: Sequence[str]) -> None:
 def check_response(y: Floats, basis: Floats, response: str) -> None:
     """Refuse a response that is constant, or that the fixed effects fit exactly."""
     if np.ptp(y) == 0:
-        raise ConstantResponseError(f"the response '{response}' is {y[0]:g} in every row")
+        raise ConstantResponseError(
+            f"the response '{response}' is {y[0]:g} in every row; give one that varies"
+        )
     scaled = y / np.abs(y).max()
     rest = scaled
     for _ in range(2):

@@ -50,7 +50,8 @@ def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
         raise OptionError(f"data must be a pandas DataFrame, got {type(data).__name__}")
     if response_rows not in (None, len(data)):
         raise ResponseShapeError(
-            f"the response matrix has {response_rows} rows, the data have {len(data)}"
+            f"the response matrix has {response_rows} rows, the data have {len(data)}; "
+            "give one row of responses for every row of data, one column per response"
         )
 
 
@@ -90,7 +91,9 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
         )
     if np.shape(weights) != (len(data),):
         shape = " x ".join(map(str, np.shape(weights)))
-        raise WeightsError(f"{shape or 'scalar'} weights for {len(data)} rows of data")
+        raise WeightsError(
+            f"{shape or 'scalar'} weights for {len(data)} rows of data; give one for each row"
+        )
     values = pd.Series(weights if isinstance(weights, pd.Series) else np.asarray(weights))
     if not types.is_numeric_dtype(values) or types.is_bool_dtype(values):
         raise WeightsError(f"the weights must be numbers, they are of dtype {values.dtype}")
@@ -121,7 +124,8 @@ def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
     where = ", ".join(f"{name}: {mask.sum()}" for name, mask in missing.items() if mask.any())
     if not kept.any():
         raise NoRowsError(
-            f"no rows left of {len(kept)}; missing values by column: {where or 'none'}"
+            f"no rows left of {len(kept)}; missing values by column: {where or 'none'}; "
+            "fill them or leave such columns out of the formula"
         )
     if dropped:
         text = f"dropped {dropped} of {len(kept)} rows with missing values ({where})"
@@ -185,4 +189,6 @@ def require_finite(matrix: Floats, names: Sequence[str], labels: pd.Index) -> No
     bad = ~np.isfinite(matrix)
     j = int(np.argmax(bad.any(axis=0)))
     row = int(np.argmax(bad[:, j]))
-    raise NonFiniteError(f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}")
+    raise NonFiniteError(
+        f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}; correct or drop such rows"
+    )

@@ -11,9 +11,8 @@ Sizes: n rows, G groups, p columns of X, q columns of Z. `Z` holds one row's ran
 covariates, so it is (n, q) here where the paper's is (n, Gq): a row of the paper's Z has the row
 of ours in its own group's place and zero elsewhere. `group` holds the codes 0 … G−1.
 
-Four routes to one number: `criterion` is the definition (an n×n matrix), `criterion_by_group` uses
-that V is block diagonal, `fit` rotates each group's rows so that at most q+p+1 are not zero, and
-`balanced_fit` is a closed form.
+Three routes to one number: `criterion` is the definition (an n×n matrix), `criterion_by_group` uses
+that V is block diagonal, and `fit` rotates each group's rows so that at most q+p+1 are not zero.
 """
 
 from collections.abc import Callable
@@ -23,8 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["balanced_fit", "criterion", "criterion_by_group", "fit", "marginal_loglik"]
-__all__ += ["BalancedFit", "ReferenceFit"]
+__all__ = ["ReferenceFit", "criterion", "criterion_by_group", "fit", "marginal_loglik"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.integer]
@@ -345,66 +343,3 @@ def fit(
         iterations=iterations,
         converged=bool(gain < 1e-9 and least_slope > -1e-6 * len(D)),
     )
-
-
-class BalancedFit(NamedTuple):
-    """beta (rq,), sigma, cov = Σ̂ (q, q), and the criterion there, on the scale of `criterion`."""
-
-    beta: Floats
-    sigma: float
-    cov: Floats
-    criterion: float
-
-
-def balanced_fit(Y: Floats, Z: Floats, A: Floats, reml: bool = True) -> BalancedFit:
-    """Closed form fit of a balanced design, singular or not: G groups that share one Z.
-
-        y_i = ZΓa_i + Zb_i + ε_i       that is  X_i = a_i' ⊗ Z  and  β = vec Γ
-
-    so every random coefficient has the same r predictors a_i. With Z = QR, and Q⊥ its complement,
-    the rotated response splits into two independent parts,
-
-        c_i = Q'y_i ~ N(RΓa_i, Ω),   Ω = RΣR' + σ²I,      Q⊥'y_i ~ N(0, σ²I)
-
-    the second with pooled sum of squares RSS. Multivariate least squares of c_i on a_i gives Γ̂
-    whatever Ω is; let its residuals have the (q, q) sum of products νS, where ν = G for ML. REML
-    adds log|X'V⁻¹X| = −r log|Ω| + 2r log|R| + q log|A'A|, which makes ν = G−r. Either way
-
-        d = ν [log|Ω| + tr(Ω⁻¹S)] + G(m−q) log σ² + RSS/σ² + constants,      Ω ⪰ σ²I
-
-    is least at the Ω with the eigenvectors of S and the eigenvalues max(λ_j, σ²): directions in
-    which groups vary less than rows do are pooled with the residuals,
-
-        σ̂² = (RSS + ν Σ_pooled λ_j) / (G(m−q) + ν #pooled).
-
-    With none pooled this is the ANOVA estimate Σ̂ = R⁻¹SR⁻ᵀ − σ̂²(Z'Z)⁻¹.
-
-    Args:
-        Y: (G, m) one row for each group. Z: (m, q), m > q. A: (G, r), r < G. reml: REML, else ML.
-
-    Example:
-        >>> ones = np.ones((2, 1))
-        >>> result = balanced_fit(np.array([[1.0, 3.0], [4.0, 8.0]]), ones, ones)
-        >>> result.beta.round(6), round(result.sigma**2, 6), result.cov.round(6)
-        (array([4.]), 5.0, array([[5.5]]))
-    """
-    (G, m), q, r = Y.shape, Z.shape[1], A.shape[1]
-    Q, R = np.linalg.qr(Z)
-    C = Y @ Q  # (G, q)
-    Gamma_R = np.linalg.lstsq(A, C, rcond=None)[0]  # (r, q), (RΓ)'
-    E, within = C - A @ Gamma_R, Y - C @ Q.T
-    nu, sum_of_squares, df = G - r if reml else G, float((within**2).sum()), G * (m - q)
-    eigenvalues, U = np.linalg.eigh(E.T @ E / nu)
-    for eigenvalue in eigenvalues:
-        # Pooling one of these, which ascend, lowers σ²; so the first that is not below ends it.
-        if eigenvalue >= sum_of_squares / df:
-            break
-        sum_of_squares, df = sum_of_squares + nu * float(eigenvalue), df + nu
-    sigma2 = sum_of_squares / df
-    omega = np.maximum(eigenvalues, sigma2)
-    half = np.linalg.solve(R, U * np.sqrt(omega - sigma2))
-    value = nu * np.log(omega).sum() + G * (m - q) * np.log(sigma2)
-    value += (nu * q + G * (m - q)) * np.log(2 * np.pi * np.e)
-    value += reml * (2 * r * _log_det(R) + q * _log_det(A.T @ A))
-    beta = np.linalg.solve(R, Gamma_R.T).T.ravel()
-    return BalancedFit(beta, float(np.sqrt(sigma2)), half @ half.T, float(value))

@@ -102,7 +102,9 @@ def response_column(response: str, frame: pd.DataFrame, labels: pd.Index) -> Flo
     """(n,) values of the left side, which must be one numeric column."""
     part, values = fit_part(f"0 + {{{response}}}", frame, labels)
     if any(kind is not Factor.Kind.NUMERICAL for kind, _ in part.spec.encoder_state.values()):
-        raise NotNumericError(f"the response '{response}' must be numeric, it is a factor")
+        raise NotNumericError(
+            f"the response '{response}' must be numeric, it is a factor; convert it to numbers"
+        )
     if values.shape[1] != 1:
         raise FormulaError(f"the response '{response}' gives {values.shape[1]} columns, not one")
     return values[:, 0]

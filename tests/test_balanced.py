@@ -6,6 +6,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from closed_form import balanced_fit
 from jaxhlm import reference
 from jaxhlm.collapse import balanced_start, collapse, find_classes, rotate
 from jaxhlm.covariance import theta_index
@@ -37,7 +38,7 @@ def article_like(seed, between=1.0, G=30, m=8):
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 def test_equals_the_closed_form(seed, between, rank, reml):
     Y, Z, A, data = article_like(seed, between)
-    closed, fit = reference.balanced_fit(Y, Z, A, reml), hlm.fit(FORMULA, data, reml)
+    closed, fit = balanced_fit(Y, Z, A, reml), hlm.fit(FORMULA, data, reml)
     assert np.linalg.matrix_rank(closed.cov, tol=1e-10) == rank
     assert fit.singular == (rank < 2)
     np.testing.assert_allclose(fit.criterion, closed.criterion, atol=tol.CRITERION)
@@ -56,7 +57,7 @@ def test_many_responses_on_a_balanced_design(reml):
     # Units differ between the parts in a only, which the response takes from A of its own seed.
     responses = np.stack([part.ravel() for part in parts], axis=1)
     fits = hlm.fit_many(FORMULA, data, responses, reml=reml)
-    closed = [reference.balanced_fit(part, Z, A, reml) for part in parts]
+    closed = [balanced_fit(part, Z, A, reml) for part in parts]
     np.testing.assert_allclose(fits.criterion, [c.criterion for c in closed], atol=tol.CRITERION)
     np.testing.assert_allclose(fits.sigma, [c.sigma for c in closed], rtol=tol.ESTIMATE)
     scale = np.array([np.abs(c.cov).max() + c.sigma**2 for c in closed])[:, None, None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from closed_form import balanced_fit
 from jaxhlm import reference
 from jaxhlm.reference import ReferenceFit
 from lme4_cases import CASES, DESIGNS, arrays_of, load_case
@@ -242,7 +243,7 @@ def assert_balanced_fit_is_the_fit(closed, iterated):
 )
 def test_balanced_fit_is_the_fit(seed, between, singular, reml):
     Y, Z, A = article_design(seed, between)
-    closed = reference.balanced_fit(Y, Z, A, reml)
+    closed = balanced_fit(Y, Z, A, reml)
     X = np.vstack([np.kron(a, Z) for a in A])
     group = np.repeat(np.arange(len(Y)), len(Z))
     iterated = reference.fit(Y.ravel(), X, np.tile(Z, (len(Y), 1)), group, reml)
@@ -261,7 +262,7 @@ def test_balanced_fit_of_balanced_lme4_cases(name, method):
     Z_0 = Z[order[0]]
     # X_i = a_i' ⊗ Z_0, so the first row of Z_0⁺ X_i holds a_i in every q-th place.
     A = (np.linalg.pinv(Z_0) @ X[order])[:, 0, :: Z.shape[1]]
-    closed = reference.balanced_fit(y[order], Z_0, A, reml=method == "REML")
+    closed = balanced_fit(y[order], Z_0, A, reml=method == "REML")
     assert_balanced_fit_is_the_fit(closed, fitted(name, method))
 
 
