@@ -59,8 +59,13 @@ def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
     """Λ (q, q) from θ (k,).
 
     Args:
-        theta: (k,) free entries.
+        theta: (k,) free entries, column by column of the lower triangle.
         blocks: columns of Z in each random term.
+
+    Example:
+        >>> import numpy as np, jaxhlm as hlm
+        >>> hlm.lambda_matrix(np.array([1.0, 0.5, 2.0]), ((0, 1),)).tolist()
+        [[1.0, 0.0], [0.5, 2.0]]
     """
     q = sum(map(len, blocks))
     rows, columns = zip(*theta_index(blocks), strict=True)
@@ -68,6 +73,7 @@ def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
         Lambda = np.full((q, q), 0.0, dtype=object)
         Lambda[rows, columns] = theta
         return Lambda
+    theta = jnp.asarray(theta)
     return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
 
 

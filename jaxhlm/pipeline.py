@@ -31,6 +31,8 @@ __all__ = ["Prepared", "Replicates", "fit_chunks", "fit_drawn", "fit_replicates"
 
 CHUNK_BYTES = 2**28
 MAX_LANES = LANE_BUCKETS[-1]
+# Compiling the draws takes seconds, drawing a few hundred too many nothing.
+FEWEST_DRAWN = 512
 
 Report = Callable[[Estimates], None]
 
@@ -146,7 +148,8 @@ def fit_drawn(
     """Draw ``n`` data sets as statistics and fit them; arguments as in ``fit_responses``."""
 
     def one(lanes: tuple[int, int]) -> Estimates:
-        standard, rotated = draw_statistics(law, key, *lanes, lane_bucket(lanes[1] - lanes[0]))
+        compiled = max(FEWEST_DRAWN, lane_bucket(lanes[1] - lanes[0]))
+        standard, rotated = draw_statistics(law, key, *lanes, compiled)
         start = None
         if law.classes is not None:
             start = balanced_start(

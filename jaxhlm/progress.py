@@ -43,7 +43,9 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[singular]:,} singular, {task.fields[failed]:,} failed"),
     ]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # A terminal is left clean; a log keeps the last line.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=console.is_terminal) as bar:
         task = bar.add_task("fit", total=total, rate="–", singular=0, failed=0)
 
         def report(done: Estimates) -> None:

@@ -275,7 +275,8 @@ class Fit:
         )
         v = self.varcorr.frame()
         kind = np.where(v["var2"].isna(), "sd__", "cor__")
-        pair = v["var1"].fillna("Observation") + v["var2"].map(lambda s: f".{s}" if s else "")
+        other = v["var2"].map(lambda name: f".{name}", na_action="ignore").fillna("")
+        pair = v["var1"].fillna("Observation") + other
         random = pd.DataFrame(
             {
                 "effect": "ran_pars",

@@ -15,7 +15,7 @@ from jaxhlm.notation import Ints
 
 __all__ = ["Stored", "load", "save"]
 
-MODEL_KEY = b"jaxhlm.model"
+MODEL_KEY, INDEX_KEY = b"jaxhlm.model", b"jaxhlm.index"
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
 
@@ -41,7 +41,8 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
     table = arrow.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), MODEL_KEY: m.to_json().encode()}
+    own = {MODEL_KEY: m.to_json().encode(), INDEX_KEY: str(stored.index.name or "fit").encode()}
+    metadata = {**(table.schema.metadata or {}), **own}
     parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
@@ -64,9 +65,8 @@ def load(path: str | PathLike[str]) -> Stored:
         cov=_symmetric(frame, "cov", len(m.znames)),
         **{name: frame[name].to_numpy() for name in SCALARS},
     )
-    return Stored(
-        m, estimates, pd.Index(frame["fit"]), frame["nobs"].to_numpy(), frame["ngroups"].to_numpy()
-    )
+    index = pd.Index(frame["fit"], name=metadata[INDEX_KEY].decode())
+    return Stored(m, estimates, index, frame["nobs"].to_numpy(), frame["ngroups"].to_numpy())
 
 
 def _lower(d: int) -> list[tuple[int, int]]:

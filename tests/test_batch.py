@@ -1,0 +1,250 @@
+"""``fit_many`` and ``FitBatch``: labels, single fits, failures, files, and simulated data sets."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import errors
+from jaxhlm.batch import FitBatch
+from jaxhlm.pipeline import Prepared
+from jaxhlm.status import Status
+from problems import FORMULA, frame, sleepstudy
+
+SLEEP = "~ Days + (1 + Days | Subject)"
+
+
+@cache
+def responses():
+    return sleepstudy().simulate(40, seed=1)
+
+
+@cache
+def batch():
+    return hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
+
+
+def test_labels_and_shapes():
+    fits = batch()
+    assert len(fits) == 40
+    assert list(fits.fixef.columns) == ["(Intercept)", "Days"]
+    for table in (fits.fixef, fits.se, fits.theta, fits.sigma, fits.criterion):
+        assert list(table.index) == list(responses().columns)
+    assert fits.varcorr.cov.shape == (40, 2, 2)
+    np.testing.assert_array_equal(fits.nobs, 180)
+    np.testing.assert_array_equal(fits.ngroups, 18)
+    assert fits.counts.sum() == 40
+    np.testing.assert_allclose(fits.aic, fits.criterion + 12, rtol=tol.SMALL)
+
+
+def test_one_fit_of_many():
+    fits, name = batch(), responses().columns[17]
+    one = fits[17]
+    alone = hlm.fit(
+        f"y {SLEEP}", hlm.load_dataset("sleepstudy").assign(y=responses()[name].to_numpy())
+    )
+    np.testing.assert_allclose(one.criterion, alone.criterion, atol=tol.CRITERION)
+    np.testing.assert_allclose(one.ranef, alone.ranef, atol=1e4 * tol.ESTIMATE)
+    assert fits[-1].criterion == fits.criterion.iloc[-1]
+    assert [fit.sigma for fit in fits[3:6]] == fits.sigma.iloc[3:6].tolist()
+    assert len(fits[fits.ok]) == fits.ok.sum()
+    with pytest.raises(IndexError):
+        fits[40]
+
+
+def test_tables_of_many():
+    fits = batch()
+    tidy, glance = fits.tidy(), fits.glance()
+    assert len(tidy) == 40 * 6
+    third = tidy[tidy["fit"] == fits.index[3]].drop(columns="fit").reset_index(drop=True)
+    expected = fits[3].tidy()
+    assert list(third["term"]) == list(expected["term"])
+    np.testing.assert_allclose(third["estimate"], expected["estimate"], rtol=tol.SMALL)
+    np.testing.assert_array_equal(glance["criterion"], fits.criterion)
+    printed = str(fits)
+    assert "Converged: 40" in printed
+    assert "failed: 0" in printed
+    assert fits.ranef.shape == (40 * 18, 2)
+
+
+def test_verify_finds_nothing_and_would_find_something():
+    fits = batch()
+    assert fits.verify(n=5).criterion < tol.CRITERION
+    wrong = fits.estimates.replaced(
+        np.arange(40), fits.estimates[np.roll(np.arange(40), 1).tolist()]
+    )
+    broken = FitBatch(
+        fits.model,
+        wrong,
+        fits.index,
+        fits.nobs,
+        fits.ngroups,
+        fits.options,
+        fits.lanes,
+        fits.source,
+    )
+    assert broken.verify(n=5).criterion > 1e-3
+
+
+# Failures are codes.
+
+
+def long_frame():
+    """Five replicates; four of them cannot be fitted, each for a reason of its own."""
+    good = frame(np.random.default_rng(0), (5, 6, 4, 7, 5), sd=1.0)
+    two = good[good["unit"] < 2]
+    parts = {
+        Status.CONVERGED: good,
+        Status.NOT_FINITE: good.assign(y=1.0),
+        Status.RANK_DEFICIENT: good.assign(a=1.0),
+        Status.NO_RESIDUAL_DF: two.groupby("unit").head(2),
+        Status.NOT_IDENTIFIED: good.groupby("unit").head(1),
+    }
+    return pd.concat(parts, names=["replicate"]).reset_index(level=0)
+
+
+def test_every_failure_has_its_status():
+    with pytest.warns(errors.ConvergenceWarning, match="4 of 5 fits failed"):
+        fits = hlm.fit_many("y ~ x * a + (1 | unit)", long_frame(), by="replicate")
+    assert fits.status.tolist() == sorted(fits.index)
+    alone = hlm.fit("y ~ x * a + (1 | unit)", long_frame().query("replicate == 0"))
+    np.testing.assert_allclose(fits.criterion.iloc[0], alone.criterion, atol=tol.CRITERION)
+    failed = ~fits.ok
+    assert np.isnan(fits.fixef[failed].to_numpy()).all()
+    for status in fits.status[failed]:
+        assert Status(status).message in str(fits)
+
+
+def test_arguments_of_fit_many():
+    data, Y = hlm.load_dataset("sleepstudy"), responses()
+    with pytest.raises(errors.OptionError, match="either responses="):
+        hlm.fit_many(SLEEP, data)
+    with pytest.raises(errors.OptionError, match="either responses="):
+        hlm.fit_many(SLEEP, data, Y, by="Subject")
+    with pytest.raises(errors.ResponseShapeError, match="179 rows, the data have 180"):
+        hlm.fit_many(SLEEP, data, Y.to_numpy()[1:])
+    with pytest.raises(errors.ResponseShapeError, match="1 dimension"):
+        hlm.fit_many(SLEEP, data, Y.to_numpy()[:, 0])
+    with pytest.raises(errors.ResponseShapeError, match="index of responses differs"):
+        hlm.fit_many(SLEEP, data, Y[::-1])
+    with pytest.raises(errors.NotNumericError, match="'note'"):
+        hlm.fit_many(SLEEP, data, Y.assign(note="text"))
+    with pytest.raises(errors.MissingColumnError, match="'replicates'"):
+        hlm.fit_many(f"Reaction {SLEEP}", data, by="replicates")
+    with pytest.raises(errors.FormulaError, match="center"):
+        twice = pd.concat([data, data], keys=[0, 1], names=["r"]).reset_index(level=0)
+        hlm.fit_many("Reaction ~ center(Days) + (1 | Subject)", twice, by="r")
+
+
+def test_dropped_rows_take_their_responses_along():
+    data = hlm.load_dataset("sleepstudy").astype({"Days": float})
+    data.loc[[0, 50], "Days"] = np.nan
+    with pytest.warns(errors.RowsDroppedWarning, match="dropped 2 of 180"):
+        fits = hlm.fit_many(SLEEP, data, responses().iloc[:, :2])
+    kept = data["Days"].notna()
+    alone = hlm.fit_many(SLEEP, data[kept], responses().iloc[:, :2][kept])
+    np.testing.assert_allclose(fits.criterion, alone.criterion, atol=tol.CRITERION)
+
+
+# Files.
+
+
+def test_parquet_round_trip(tmp_path):
+    fits = batch()
+    fits.to_parquet(tmp_path / "fits.parquet")
+    back = FitBatch.read_parquet(tmp_path / "fits.parquet")
+    pd.testing.assert_frame_equal(back.tidy(), fits.tidy())
+    pd.testing.assert_frame_equal(back.glance(), fits.glance())
+    np.testing.assert_array_equal(back.vcov, fits.vcov)
+    assert str(back) == str(fits)
+    with pytest.raises(errors.JaxhlmError, match="read from a file"):
+        back[0].ranef  # noqa: B018
+    responses().to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(errors.JaxhlmError, match="to_parquet"):
+        FitBatch.read_parquet(tmp_path / "other.parquet")
+
+
+# Simulated data sets.
+
+
+def article_design():
+    return hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+
+
+TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_draws_do_not_depend_on_how_many(statistics):
+    few = hlm.simulate(article_design(), TRUTH, 40, seed=7, statistics=statistics).fit()
+    many = hlm.simulate(article_design(), TRUTH, 70, seed=7, statistics=statistics).fit()
+    np.testing.assert_allclose(many.criterion[:40], few.criterion, rtol=1e-12)
+    other = hlm.simulate(article_design(), TRUTH, 40, seed=8, statistics=statistics).fit()
+    assert (other.criterion != few.criterion).all()
+
+
+def test_statistics_and_rows_have_one_law():
+    """Means and standard deviations of all estimates within five Monte-Carlo standard errors."""
+    n = 4000
+    drawn = [
+        hlm.simulate(article_design(), TRUTH, n, seed=3, statistics=s).fit() for s in (True, False)
+    ]
+    values = [np.column_stack([f.fixef, f.sigma, f.varcorr.cov.reshape(n, -1)]) for f in drawn]
+    sd = np.maximum(values[0].std(axis=0), values[1].std(axis=0))
+    gap = np.abs(values[0].mean(axis=0) - values[1].mean(axis=0)) / (sd * np.sqrt(2 / n))
+    assert gap.max() < 5.0
+    ratio = values[0].std(axis=0) / values[1].std(axis=0)
+    np.testing.assert_allclose(ratio, 1.0, atol=5.0 * np.sqrt(1 / n) * 1.5)
+    bias = np.abs(values[0][:, :4].mean(axis=0) - [1, 3, -0.15, 0.3])
+    assert (bias < 5.0 * sd[:4] / np.sqrt(n)).all()
+
+
+def test_truths_that_cannot_be():
+    with pytest.raises(errors.OptionError, match="corr"):
+        hlm.Truth.of([1.0], sd=[1.0, 1.0], corr=1.5, sigma=1.0)
+    with pytest.raises(errors.OptionError, match="sigma"):
+        hlm.Truth.of([1.0], sd=[1.0], sigma=-1.0)
+    with pytest.raises(errors.OptionError, match=r"beta has 2 value\(s\), the model 4"):
+        hlm.simulate(article_design(), hlm.Truth.of([1, 3], sd=[1, 1], sigma=1.0), 5)
+    with pytest.raises(errors.OptionError, match="random effect"):
+        hlm.simulate(article_design(), hlm.Truth.of([1, 3, 0, 0], sd=[1.0], sigma=1.0), 5)
+
+
+def test_collapsed_groups_give_the_same_fit(monkeypatch):
+    """An article data set with one unit cut short: 29 groups collapse, one does not."""
+    data = hlm.load_dataset("article").iloc[7:]
+    whole = hlm.fit(FORMULA, data)
+    assert whole.prepared.classes is not None
+    monkeypatch.setattr(Prepared, "classes", None)
+    plain = hlm.fit(FORMULA, data)
+    np.testing.assert_allclose(whole.criterion, plain.criterion, atol=tol.CRITERION)
+    np.testing.assert_allclose(whole.theta, plain.theta, rtol=tol.ESTIMATE)
+
+
+def test_an_interrupt_keeps_what_was_finished(monkeypatch):
+    """Ctrl-C after the first of several chunks returns that chunk and says so."""
+    from jaxhlm import pipeline
+
+    monkeypatch.setattr(pipeline, "MAX_LANES", 20)
+    collected = pipeline._ahead
+
+    def interrupted(pool, one, chunks):
+        yield next(collected(pool, one, chunks))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_ahead", interrupted)
+    with pytest.warns(errors.InterruptedFitsWarning, match="20 of 40 fits"):
+        fits = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
+    np.testing.assert_allclose(fits.criterion, batch().criterion[:20], atol=tol.CRITERION)
+
+
+def test_progress_counts_what_is_done(capsys):
+    hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses(), progress=True)
+    shown = capsys.readouterr()
+    assert "40" in shown.out + shown.err
+    hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
+    shown = capsys.readouterr()
+    assert shown.out + shown.err == ""

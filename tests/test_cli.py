@@ -1,0 +1,73 @@
+"""The command line: its output, its files, and its one-line errors."""
+
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm.cli import main
+
+SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "sleep.csv"
+    hlm.load_dataset("sleepstudy").to_csv(path, index=False)
+    return path
+
+
+def test_fit_prints_the_table_and_writes_it(csv, tmp_path, capsys):
+    out = tmp_path / "tidy.csv"
+    assert main(["fit", SLEEP, str(csv), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "REML criterion at convergence: 1743.6" in printed
+    tidy = pd.read_csv(out)
+    assert tidy.loc[0, "estimate"] == pytest.approx(251.4051, abs=1e-4)
+
+
+def test_fit_by_maximum_likelihood(csv, capsys):
+    assert main(["fit", SLEEP, str(csv), "--ml"]) == 0
+    assert "1763.9" in capsys.readouterr().out
+
+
+def test_fit_by_replicate(tmp_path, capsys):
+    data = hlm.load_dataset("sleepstudy")
+    path = tmp_path / "two.csv"
+    pd.concat([data.assign(half=h) for h in "ab"]).to_csv(path, index=False)
+    assert main(["fit", SLEEP, str(path), "--by", "half"]) == 0
+    assert capsys.readouterr().out.startswith("2 linear mixed model fits by REML")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Reaction ~ days + (1 | Subject)", "sleep.csv"], "no column 'days'"),
+        ([SLEEP, "absent.csv"], "absent.csv"),
+        ([SLEEP, "sleep.xls"], "ends in .csv or .parquet"),
+    ],
+)
+def test_bad_input_is_one_line(csv, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(csv.parent)
+    assert main(["fit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxhlm: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_info_names_versions_and_devices(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert f"jaxhlm     {hlm.__version__}" in printed
+    assert "device" in printed
+
+
+def test_article(capsys):
+    """Every number that the article printed is found again, and the truth is recovered."""
+    assert main(["article", "--replicates", "400"]) == 0
+    printed = capsys.readouterr().out
+    for number in ("0.9776", "3.0670", "-0.1108", "0.3577", "0.0315", "0.2842", "0.5641"):
+        assert number in printed
+    assert " no\n" not in printed
+    assert "400" in printed
+    assert "checked against the NumPy reference" in printed.splitlines()[-1]

@@ -1,0 +1,86 @@
+"""The architecture: imports go one way, heavy libraries stay where they are, modules are short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "jaxhlm"
+
+# Lowest first: a module imports from layers above its own line only.
+LAYERS = (
+    ("errors", "status", "small", "formula", "reference", "datasets"),
+    ("notation", "suffstats", "trust"),
+    ("inference", "segments", "covariance", "loop", "columns", "checks", "simulate", "truth"),
+    ("standardise", "deviance", "start", "optimise", "terms", "grouping", "collapse", "varcorr"),
+    ("response", "derivatives", "design", "tables"),
+    ("lanes", "model", "drawing", "lmlist"),
+    ("minimum",),
+    ("compiled",),
+    ("engine", "minimiser"),
+    ("estimates",),
+    ("pipeline", "verify", "storage"),
+    ("results", "sources", "progress"),
+    ("batch",),
+    ("fit",),
+    ("article", "simulated"),
+    ("cli",),
+)
+LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+# What takes long to import, or belongs to one side of the library.
+ALLOWED = {
+    "optax": {"compiled", "minimiser", "optimise"},
+    "pyarrow": {"storage"},
+    "rich": {"progress"},
+}
+
+
+def imports(module):
+    """Names of imported modules, type-checking imports left out."""
+    name = f"{module}.py" if module != "datasets" else "datasets/__init__.py"
+    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            whole = [f"jaxhlm.{a.name}" for a in node.names] if node.module == "jaxhlm" else []
+            found.update(whole or [node.module])
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def test_every_module_has_a_layer():
+    assert sorted(set(LAYER) - {"datasets"}) == MODULES
+
+
+@pytest.mark.parametrize("module", [*MODULES, "datasets"])
+def test_imports_go_down(module):
+    own = {name.split(".")[1] for name in imports(module) if name.startswith("jaxhlm.")}
+    upwards = {name for name in own if LAYER[name] >= LAYER[module]}
+    assert not upwards
+
+
+@pytest.mark.parametrize("library", ALLOWED)
+def test_heavy_imports_stay_where_they_are(library):
+    users = {m for m in MODULES if any(i.split(".")[0] == library for i in imports(m))}
+    assert users <= ALLOWED[library]
+
+
+def test_the_reference_is_independent():
+    """NumPy only: no JAX, and nothing of the code that it checks."""
+    assert imports("reference") == {"collections.abc", "dataclasses", "typing"} | {
+        "numpy",
+        "numpy.typing",
+    }
+
+
+def test_modules_are_short():
+    lengths = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
