@@ -1,0 +1,133 @@
+"""Run the workloads beside their peers, print the table, write ``bench/results``."""
+
+import argparse
+import csv
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import machine, peers
+
+RESULTS = Path(__file__).with_name("results")
+EXCESS = 1e-6
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured number and what it had to be."""
+
+    workload: str
+    measure: str
+    value: float
+    target: str = ""
+    met: str = ""
+
+
+# Workload: (what, measure that has the target, lower bound or upper bound, the bound).
+TARGETS = {
+    "A": ("times lme4 refit", ">=", 5000.0),
+    "B": ("times lme4 simulate + refit", ">=", 2000.0),
+    "C": ("seconds", "<=", 0.25),
+    "D": ("times lme4 refit", ">=", 300.0),
+    "E": ("seconds", "<=", 3.0),
+    "F": ("times lme4 lmer", ">=", 300.0),
+    "G": ("peak MB", "<=", 1500.0),
+    "H": ("ratio", "<=", 1.3),
+}
+
+
+def main() -> int:
+    """Run what was asked for; the exit status is 1 if a fit was wrong or did not converge."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", help="workloads, such as A,C,curves")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of the data sets")
+    parser.add_argument("--no-peers", action="store_true", help="leave lme4 and statsmodels out")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV file")
+    options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else [*TARGETS, "curves", "optimisers"]
+    facts = machine.describe()
+    versions = {} if options.no_peers else machine.r_versions()
+    results = [Result("machine", f"{k} {v}", float("nan")) for k, v in (facts | versions).items()]
+    console = Console()
+    for workload in chosen:
+        console.print(f"running {workload} …", style="dim")
+        results += run(workload, 0.01 if options.quick else 1.0, bool(versions))
+    if not options.no_peers and "A" in chosen and (seconds := peers.statsmodels()):
+        results.append(Result("A", "statsmodels fits/s", 1.0 / seconds))
+    console.print(table(results))
+    path = write(results, options.out, facts)
+    console.print(f"written to {path}")
+    return int(any(r.met == "WRONG" for r in results))
+
+
+def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
+    """Figures of one workload and of its peer, measured one after the other."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.worker", workload, str(scale)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    figures = answer["figures"]
+    if workload == "optimisers":
+        return [Result(name, m, v) for name, row in figures.items() for m, v in row.items()]
+    if workload == "curves":
+        return [Result(workload, m, v) for m, v in figures.items()]
+    values = {**figures, "fits/s": figures["fits"] / figures["seconds"]}
+    values["peak MB"] = answer["peak_mb"]
+    if workload in peers.LME4 and with_lme4:
+        seconds = peers.lme4(workload)
+        values["lme4 fits/s"] = 1.0 / seconds
+        values[TARGETS[workload][0]] = values["fits/s"] * seconds
+    return [judged(workload, m, v) for m, v in values.items()]
+
+
+def judged(workload: str, measure: str, value: float) -> Result:
+    """A result beside its target; an answer that is not right is WRONG."""
+    if (measure == "failed" and value > 0.0) or (measure == "excess" and not value <= EXCESS):
+        return Result(workload, measure, value, "0" if measure == "failed" else "<= 1e-6", "WRONG")
+    name, sign, bound = TARGETS[workload]
+    if measure != name:
+        return Result(workload, measure, value)
+    met = value >= bound if sign == ">=" else value <= bound
+    return Result(workload, measure, value, f"{sign} {bound:g}", "yes" if met else "no")
+
+
+def table(results: list[Result]) -> Table:
+    """All results as one printed table."""
+    out = Table("workload", "measure", "value", "target", "met")
+    previous = None
+    for r in results:
+        if r.workload != previous:
+            out.add_section()
+        shown = (
+            "" if r.value != r.value else f"{r.value:,.4g}" if r.value < 1e4 else f"{r.value:,.0f}"
+        )
+        out.add_row(r.workload if r.workload != previous else "", r.measure, shown, r.target, r.met)
+        previous = r.workload
+    return out
+
+
+def write(results: list[Result], folder: Path, facts: dict[str, str]) -> Path:
+    """Write one row per result; the file is named after the day and the machine."""
+    name = facts["machine"] if facts["device"] == "cpu" else facts["device"]
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{date.today()}-{slug}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(asdict(results[0])))
+        writer.writeheader()
+        writer.writerows(asdict(r) for r in results)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""The workloads. Each runs in a process of its own and returns figures as a dictionary."""
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+
+import jaxhlm as hlm
+from bench import data
+
+CHECKED = 200
+REPEATS = 5
+
+
+def timed(work: Callable[[], Any], repeats: int = REPEATS) -> tuple[dict[str, float], Any]:
+    """First call and median of the warm calls, in seconds; results are NumPy, so they are ready."""
+    started = time.perf_counter()
+    result = work()
+    first, warm = time.perf_counter() - started, []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = work()
+        warm.append(time.perf_counter() - started)
+    return {"first": first, "seconds": statistics.median(warm)}, result
+
+
+def checked(fits: hlm.FitBatch, rows: bool = True) -> dict[str, float]:
+    """Share not converged, and the largest criterion above the NumPy reference's of 200 fits."""
+    figures = {"failed": float(1.0 - fits.ok.mean()), "singular": float(fits.singular.mean())}
+    if rows:
+        figures["excess"] = float(fits.verify(n=CHECKED).criterion)
+    return figures
+
+
+def many(formula: str, frame: Any, Y: Any) -> dict[str, float]:
+    """One design, many responses in memory."""
+
+    def work() -> hlm.FitBatch:
+        return hlm.fit_many(formula, frame, Y, progress=False)
+
+    figures, fits = timed(work)
+    return {**figures, "fits": len(fits), **checked(fits)}
+
+
+def A(scale: float) -> dict[str, float]:
+    return many(data.ARTICLE, *data.article(int(100_000 * scale)))
+
+
+def B(scale: float) -> dict[str, float]:
+    design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
+    n = int(100_000 * scale)
+    figures, fits = timed(lambda: hlm.simulate(design, data.TRUTH, n, seed=1).fit(progress=False))
+    rows = hlm.simulate(design, data.TRUTH, 1000, seed=1, statistics=False).fit(progress=False)
+    return {**figures, "fits": n, **checked(fits, rows=False), "excess": checked(rows)["excess"]}
+
+
+def C(scale: float) -> dict[str, float]:
+    fit = hlm.fit(data.SLEEP, hlm.load_dataset("sleepstudy"))
+    n = int(10_000 * scale)
+    figures, fits = timed(lambda: hlm.simulate(fit, n=n, seed=1).fit(progress=False))
+    rows = hlm.simulate(fit, n=1000, seed=1, statistics=False).fit(progress=False)
+    return {**figures, "fits": n, **checked(fits, rows=False), "excess": checked(rows)["excess"]}
+
+
+def D(scale: float) -> dict[str, float]:
+    frame = hlm.load_dataset("math_achieve")
+    truth = hlm.fit(data.SCHOOLS, frame)
+    Y = truth.simulate(int(1000 * scale), seed=1).to_numpy()
+    return many(data.SCHOOLS, frame, np.ascontiguousarray(Y))
+
+
+def E(scale: float) -> dict[str, float]:
+    return many(data.GENES, *data.genes(int(20_000 * scale)))
+
+
+def F(scale: float) -> dict[str, float]:
+    frame = data.replicates(int(10_000 * scale))
+    formula = "y " + data.ARTICLE
+    figures, fits = timed(
+        lambda: hlm.fit_many(formula, frame, by="replicate", progress=False), repeats=2
+    )
+    return {**figures, "fits": len(fits), **checked(fits)}
+
+
+def G(scale: float) -> dict[str, float]:
+    """Rows drawn, reduced and fitted chunk by chunk, at four sizes for the slope."""
+    design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
+    sizes = [int(1_000_000 * scale) // k for k in (8, 4, 2, 1)]
+    simulated = [hlm.simulate(design, data.TRUTH, n, seed=1, statistics=False) for n in sizes]
+    simulated[0].fit(progress=False)
+    seconds = []
+    for s in simulated:
+        started = time.perf_counter()
+        fits = s.fit(progress=False)
+        seconds.append(time.perf_counter() - started)
+    figures = {"seconds": seconds[-1], "fits": sizes[-1], "slope": slope(sizes, seconds)}
+    return {**figures, **checked(fits)}
+
+
+COLD_FIT = (
+    "import jaxhlm as hlm; "
+    "print(hlm.fit('Reaction ~ Days + (1 + Days | Subject)', hlm.load_dataset('sleepstudy')))"
+)
+
+
+def H(scale: float) -> dict[str, float]:
+    """A cold process that imports, fits and prints, against one that only imports."""
+    seconds: dict[str, list[float]] = {"import jax, pandas, formulaic": [], COLD_FIT: []}
+    for _ in range(max(3, int(7 * scale))):
+        for code, times in seconds.items():
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - started)
+    imports, fit = (statistics.median(times) for times in seconds.values())
+    return {"seconds": fit, "fits": 1, "ratio": fit / imports, "failed": 0.0, "excess": 0.0}
+
+
+def curves(scale: float) -> dict[str, float]:
+    """Log-log slopes of warm time against B, G, rows per group, p and q, and times to compile."""
+    n, figures = int(4096 * max(scale, 0.25)), {}
+    article = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
+
+    def cost(design: Any, truth: Any, lanes: int = n) -> dict[str, float]:
+        return timed(lambda: hlm.simulate(design, truth, lanes, seed=1).fit(progress=False), 3)[0]
+
+    def curve(name: str, sizes: list[int], costs: list[dict[str, float]]) -> None:
+        figures[f"slope {name}"] = slope(sizes, [c["seconds"] for c in costs])
+        for size, c in zip(sizes, costs, strict=True):
+            figures[f"{name}={size}"] = c["seconds"]
+            figures[f"compile {name}={size}"] = c["first"] - c["seconds"]
+
+    lanes = [8 * n, 16 * n, 32 * n]
+    curve("B", lanes, [cost(article, data.TRUTH, b) for b in lanes])
+    groups = [30, 60, 120, 240]
+    curve("G", groups, [cost(*data.unequal_design(G=g)) for g in groups])
+    sizes = [16, 64, 256]
+    curve("n_i", sizes, [cost(*data.unequal_design(mean=m)) for m in sizes])
+    columns = [2, 4, 8, 16, 40]
+    curve("p", columns, [cost(*data.unequal_design(p=p), lanes=512) for p in columns])
+    effects = [1, 2, 3, 4]
+    curve("q", effects, [cost(*data.unequal_design(q=q), lanes=512) for q in effects])
+    return figures
+
+
+OPTIMISERS = {
+    "newton (default)": (None, 100),
+    "optax.lbfgs": (optax.lbfgs(), 2000),
+    "optax.adam(0.05)": (optax.adam(0.05), 5000),
+}
+
+
+def optimisers(scale: float) -> dict[str, dict[str, float]]:
+    """The default against optax's own on the same unbalanced data sets."""
+    frame = hlm.load_dataset("sleepstudy").iloc[3:]
+    Y = hlm.fit(data.SLEEP, frame).simulate(int(10_000 * scale), seed=1)
+    found, best = {}, np.inf
+    for name, (optimizer, max_iter) in OPTIMISERS.items():
+
+        def work(optimizer: Any = optimizer, max_iter: int = max_iter) -> hlm.FitBatch:
+            return hlm.fit_many(
+                data.SLEEP, frame, Y, optimizer=optimizer, max_iter=max_iter, progress=False
+            )
+
+        figures, fits = timed(work, repeats=1)
+        found[name] = (figures, fits)
+        best = np.minimum(best, fits.criterion.to_numpy())
+    return {
+        name: {
+            **figures,
+            "iterations": float(fits.iterations.mean()),
+            "reached": float((fits.criterion.to_numpy() <= best + 1e-6).mean()),
+        }
+        for name, (figures, fits) in found.items()
+    }
+
+
+def slope(x: Any, y: Any) -> float:
+    """Least-squares slope of log y on log x."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def peak_memory() -> float:
+    """Largest resident size of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+WORKLOADS = {f.__name__: f for f in (A, B, C, D, E, F, G, H, curves, optimisers)}
