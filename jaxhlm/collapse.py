@@ -137,7 +137,7 @@ def balanced_start(
     and σ² pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
 
     Args:
-        stats: statistics before collapsing.
+        stats: statistics of the lanes, collapsed or not.
         classes: of the same design.
         rotated: their rotated responses.
         reml: REML criterion instead of ML deviance.

@@ -6,9 +6,18 @@ from statistics import NormalDist
 
 import numpy as np
 
+from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 
-__all__ = ["aic", "bic", "correlation", "n_parameters", "standard_errors", "wald_interval"]
+__all__ = [
+    "aic",
+    "bic",
+    "check_level",
+    "correlation",
+    "n_parameters",
+    "standard_errors",
+    "wald_interval",
+]
 
 
 def n_parameters(p: int, k: int) -> int:
@@ -43,3 +52,9 @@ def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, F
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
     z = NormalDist().inv_cdf(0.5 + level / 2.0)
     return estimate - z * se, estimate + z * se
+
+
+def check_level(level: float) -> None:
+    """Raise ``OptionError`` unless 0 < level < 1."""
+    if not 0.0 < level < 1.0:
+        raise OptionError(f"level={level!r} is not a confidence level; use a number such as 0.95")

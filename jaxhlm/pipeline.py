@@ -6,33 +6,23 @@ rows of their own (``fit_replicates``), padded to a common number of groups.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from jaxhlm.collapse import Classes, balanced_start, collapse, find_classes, rotate
+from jaxhlm.chunks import in_order, lane_chunks
+from jaxhlm.collapse import Classes, Rotated, balanced_start, collapse, find_classes, rotate
 from jaxhlm.design import Design
-from jaxhlm.drawing import Law, draw_statistics
-from jaxhlm.engine import LANE_BUCKETS, Solution, lane_bucket, solve
+from jaxhlm.engine import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, StandardDesign, standardise_design
 
-__all__ = ["Prepared", "Replicates", "fit_chunks", "fit_drawn", "fit_replicates", "fit_responses"]
-
-CHUNK_BYTES = 2**28
-MAX_LANES = LANE_BUCKETS[-1]
-# Compiling the draws takes seconds, drawing a few hundred too many nothing.
-FEWEST_DRAWN = 512
+__all__ = ["Prepared", "Replicates", "fit_lanes", "fit_replicates", "fit_responses"]
 
 Report = Callable[[Estimates], None]
 
@@ -72,6 +62,14 @@ class Prepared:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return respond(self.standard, Y if self.sorted else Y[self.order])
 
+    def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
+        """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
+        standard = self.respond(Y)
+        if self.classes is None:
+            return standard, []
+        rotated = rotate(standard.stats, self.classes)
+        return standard._replace(stats=collapse(standard.stats, self.classes, rotated)), rotated
+
     def random_effects(self, Y: Floats, estimates: Estimates) -> RandomEffects:
         """BLUPs of responses (n, B)."""
         return random_effects(estimates, self.respond(Y), self.design.blocks)
@@ -89,13 +87,31 @@ class Replicates:
     y: Floats
     rows: Rows
 
-    def chunk(self, first: int, last: int) -> Standard:
-        """Standardised lanes first … last − 1."""
+    @property
+    def B(self) -> int:
+        """Number of data sets."""
+        return int(self.rows.lane[-1]) + 1
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the rows of one data set take while they are standardised."""
+        columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
+        return 8 * 4 * columns * -(-len(self.y) // self.B)
+
+    def chunk(self, lanes: slice) -> Standard:
+        """Standardised lanes of consecutive data sets."""
+        start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+        return self._standardised(slice(start, stop))
+
+    def take(self, lanes: Ints) -> Standard:
+        """Standardised lanes of any data sets, in increasing order."""
+        return self._standardised(np.flatnonzero(np.isin(self.rows.lane, lanes)))
+
+    def _standardised(self, part: slice | Ints) -> Standard:
         r = self.rows
-        start, stop = np.searchsorted(r.lane, [first, last])
-        part = slice(start, stop)
         weights = None if r.weights is None else r.weights[part]
-        rows = Rows(r.X[part], r.Z[part], r.segment[part], r.lane[part], weights, r.blocks)
+        lane = np.unique(r.lane[part], return_inverse=True)[1]
+        rows = Rows(r.X[part], r.Z[part], r.segment[part], lane, weights, r.blocks)
         return respond(standardise_design(rows), self.y[part, None])
 
 
@@ -110,124 +126,58 @@ def fit_responses(
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
-    return fit_chunks(prepared, lambda first, last: Y[:, first:last], Y.shape[1], options, report)
-
-
-def fit_chunks(
-    prepared: Prepared,
-    responses: Callable[[int, int], Floats],
-    B: int,
-    options: Options,
-    report: Report | None = None,
-) -> Estimates:
-    """As ``fit_responses`` with responses that are made chunk by chunk.
-
-    Args:
-        prepared: the design.
-        responses: maps (first, last) to the (n, last − first) responses of those lanes.
-        B: number of lanes.
-        options: what to optimise.
-        report: called with the estimates of every finished chunk.
-    """
-
-    def one(lanes: tuple[int, int]) -> Estimates:
-        standard = prepared.respond(responses(*lanes))
-        stats, classes, start = standard.stats, prepared.classes, None
-        if classes is not None:
-            rotated = rotate(stats, classes)
-            start = balanced_start(stats, classes, rotated, options.reml, options.blocks)
-            stats = collapse(stats, classes, rotated)
-        return _estimates(standard, solve(stats, options, start), options)
-
-    return _collect(one, _chunks(B, 8 * prepared.design.n), report)
-
-
-def fit_drawn(
-    law: Law, key: Any, n: int, options: Options, report: Report | None = None
-) -> Estimates:
-    """Draw ``n`` data sets as statistics and fit them; arguments as in ``fit_responses``."""
-
-    def one(lanes: tuple[int, int]) -> Estimates:
-        compiled = max(FEWEST_DRAWN, lane_bucket(lanes[1] - lanes[0]))
-        standard, rotated = draw_statistics(law, key, *lanes, compiled)
-        start = None
-        if law.classes is not None:
-            start = balanced_start(
-                standard.stats, law.classes, rotated, options.reml, options.blocks
-            )
-        return _estimates(standard, solve(standard.stats, options, start), options)
-
-    return _collect(one, _chunks(n, 8), report)
+    chunks = lane_chunks(Y.shape[1], 8 * prepared.design.n)
+    return fit_lanes(
+        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.classes, options, report
+    )
 
 
 def fit_replicates(
     replicates: Replicates, options: Options, report: Report | None = None
 ) -> Estimates:
     """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
-    r = replicates.rows
-    B = int(r.lane[-1]) + 1
-    columns = r.X.shape[1] + r.Z.shape[1]
-    row_bytes = 8 * 4 * columns * -(-len(replicates.y) // B)
-
-    def one(lanes: tuple[int, int]) -> Estimates:
-        standard = replicates.chunk(*lanes)
-        return _estimates(standard, solve(standard.stats, options), options)
-
-    return _collect(one, _chunks(B, row_bytes), report)
+    chunks = lane_chunks(replicates.B, replicates.lane_bytes)
+    return fit_lanes(lambda lanes: (replicates.chunk(lanes), []), chunks, None, options, report)
 
 
-def _chunks(B: int, lane_bytes: int) -> Iterator[tuple[int, int]]:
-    """Runs of lanes, as long as the memory bound and the largest compiled size allow."""
-    most = max(1, min(MAX_LANES, CHUNK_BYTES // lane_bytes))
-    return ((first, min(first + most, B)) for first in range(0, B, most))
-
-
-def _estimates(standard: Standard, solution: Solution, options: Options) -> Estimates:
-    n = np.broadcast_to(standard.stats.n, standard.status.shape)
-    return estimate(solution, standard.scaling, standard.status, n, options)
-
-
-def _collect(
-    one: Callable[[tuple[int, int]], Estimates],
-    chunks: Iterator[tuple[int, int]],
-    report: Report | None,
+def fit_lanes(
+    lanes_of: Callable[[slice], tuple[Standard, Rotated]],
+    chunks: Iterable[slice],
+    classes: Classes | None,
+    options: Options,
+    report: Report | None = None,
 ) -> Estimates:
-    """Fit the chunks on as many threads as there are cores (NumPy and XLA let go of the GIL).
+    """Fit standardised lanes that are made chunk by chunk.
 
-    BLAS stays on one thread meanwhile: its own threads would fight with these over the cores. An
-    interrupt (Ctrl-C) ends the work; what was finished, in order, is returned.
+    Args:
+        lanes_of: standardised lanes of a chunk, equal groups collapsed, and ``rotate``'s part.
+        chunks: runs of lanes.
+        classes: groups that collapse, or None.
+        options: what to optimise.
+        report: called with the estimates of every finished chunk.
     """
-    parts: list[Estimates] = []
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        try:
-            for done in _ahead(pool, one, chunks):
-                parts.append(done)
-                if report is not None:
-                    report(done)
-        except KeyboardInterrupt:
-            if not parts:
-                raise
-    return Estimates.concatenate(parts)
+
+    def one(lanes: slice) -> Estimates:
+        standard, rotated = lanes_of(lanes)
+        stats, start = standard.stats, None
+        if classes is not None:
+            start = balanced_start(stats, classes, rotated, options.reml, options.blocks)
+        n = np.broadcast_to(stats.n, standard.status.shape)
+        solution = solve(stats, options, start)
+        return estimate(solution, standard.scaling, standard.status, n, options)
+
+    return _collect(in_order(one, chunks), report)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor,
-    one: Callable[[tuple[int, int]], Estimates],
-    chunks: Iterator[tuple[int, int]],
-) -> Iterator[Estimates]:
-    """Results in order, with only a few chunks under way, so that memory stays bounded.
-
-    The first chunk runs alone, or every thread would compile the same code.
-    """
-    waiting: deque[Future[Estimates]] = deque()
+def _collect(parts: Iterator[Estimates], report: Report | None) -> Estimates:
+    """Estimates of all chunks; after an interrupt (Ctrl-C) of those that were finished."""
+    done: list[Estimates] = []
     try:
-        yield one(next(chunks))
-        for chunk in chunks:
-            waiting.append(pool.submit(one, chunk))
-            if len(waiting) > 2 * (os.cpu_count() or 1):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        for part in parts:
+            done.append(part)
+            if report is not None:
+                report(part)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    return Estimates.concatenate(done)

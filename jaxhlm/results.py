@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design, design_for
-from jaxhlm.errors import JaxhlmError, NewLevelError, OptionError, ResponseShapeError
-from jaxhlm.estimates import Estimates, RandomEffects
-from jaxhlm.inference import aic, bic, standard_errors, wald_interval
-from jaxhlm.minimum import Options
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats, NewLevels, check_option
-from jaxhlm.pipeline import Prepared, fit_responses
+from jaxhlm.errors import ResponseShapeError
+from jaxhlm.inference import check_level, wald_interval
+from jaxhlm.notation import Floats, check_option
+from jaxhlm.pipeline import fit_responses
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
-from jaxhlm.varcorr import VarCorr
+from jaxhlm.units import Units
 from jaxhlm.verify import Verification, verify_lanes
 
-__all__ = ["Fit", "check_level"]
+__all__ = ["Fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Units):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else
@@ -44,178 +39,6 @@ class Fit:
                   Days         35.07    5.922    0.07
          Residual             654.94   25.592
     """
-
-    model: Model
-    design: Design = field(repr=False)
-    estimates: Estimates = field(repr=False)
-    options: Options = field(repr=False)
-    prepared: Prepared = field(repr=False)
-
-    @property
-    def reml(self) -> bool:
-        """Whether the fit is by REML (else maximum likelihood)."""
-        return self.model.reml
-
-    @property
-    def nobs(self) -> int:
-        """Number of rows used, n."""
-        return self.design.n
-
-    @property
-    def ngroups(self) -> int:
-        """Number of groups, G."""
-        return self.design.G
-
-    @property
-    def status(self) -> Status:
-        """How the fit ended; ``status.message`` says it in words."""
-        return Status(int(self.estimates.status[0]))
-
-    @property
-    def singular(self) -> bool:
-        """Whether a variance is zero or a correlation ±1 (``lme4::isSingular``)."""
-        return self.status == Status.SINGULAR
-
-    @property
-    def iterations(self) -> int:
-        """Evaluations of criterion, gradient and Hessian."""
-        return int(self.estimates.iterations[0])
-
-    @property
-    def gradient_norm(self) -> float:
-        """Largest |∂ criterion/∂θ| at the estimate, on the standardised scale."""
-        return float(self.estimates.gradient_norm[0])
-
-    @property
-    def fixef(self) -> pd.Series:
-        """(p,) fixed effects β̂ by term."""
-        return pd.Series(self.estimates.beta[0], self._terms, name="fixef")
-
-    @property
-    def vcov(self) -> pd.DataFrame:
-        """(p, p) covariance of the fixed effects, σ̂²(X'V⁻¹X)⁻¹."""
-        return pd.DataFrame(self.estimates.vcov[0], self._terms, self._terms)
-
-    @property
-    def se(self) -> pd.Series:
-        """(p,) standard errors of the fixed effects."""
-        return pd.Series(standard_errors(self.estimates.vcov[0]), self._terms, name="se")
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation σ̂."""
-        return float(self.estimates.sigma[0])
-
-    @property
-    def theta(self) -> Floats:
-        """(k,) free entries of Λ column by column, as ``lme4::getME(fit, "theta")``."""
-        return self.estimates.theta[0]
-
-    @property
-    def varcorr(self) -> VarCorr:
-        """Variances and correlations of the random effects."""
-        names = pd.Index(self.model.znames)
-        cov = pd.DataFrame(self.estimates.cov[0], names, names)
-        return VarCorr(cov, self.sigma, self.model.group_name, self.model.blocks)
-
-    @property
-    def criterion(self) -> float:
-        """−2 × the maximised log-likelihood: REML criterion, or ML deviance."""
-        return float(self.estimates.criterion[0])
-
-    @property
-    def loglik(self) -> float:
-        """Maximised (restricted) log-likelihood."""
-        return -0.5 * self.criterion
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return float(aic(self.estimates.criterion, self.model.n_parameters)[0])
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, with log n of the number of rows."""
-        return float(bic(self.estimates.criterion, self.model.n_parameters, self.nobs)[0])
-
-    @cached_property
-    def _random_effects(self) -> RandomEffects:
-        return self.prepared.random_effects(self._response[:, None], self.estimates)
-
-    @property
-    def ranef(self) -> pd.DataFrame:
-        """(G, q) BLUPs b̂, one row per level of the grouping factor."""
-        levels = self.design.levels.rename(self.model.group_name)
-        return pd.DataFrame(self._random_effects.b[0], levels, list(self.model.znames))
-
-    @property
-    def ranef_cov(self) -> Floats:
-        """(G, q, q) conditional covariance of b given y at the estimates (lme4's ``condVar``)."""
-        return self._random_effects.cov[0]
-
-    @property
-    def coef(self) -> pd.DataFrame:
-        """(G, …) coefficients of every unit: fixed effects plus its random effects.
-
-        A random effect without a fixed effect of that name gets a column of its own.
-        """
-        ranef = self.ranef
-        names = list(dict.fromkeys([*self._terms, *ranef.columns]))
-        fixed = self.fixef.reindex(names, fill_value=0.0)
-        return ranef.reindex(columns=names, fill_value=0.0) + fixed
-
-    @property
-    def fitted(self) -> pd.Series:
-        """(n,) fitted values Xβ̂ + Zb̂ on the row labels of the data."""
-        return pd.Series(self._fitted_values(), self.design.index, name="fitted")
-
-    @property
-    def residuals(self) -> pd.Series:
-        """(n,) response less fitted values."""
-        return pd.Series(
-            self._response - self._fitted_values(), self.design.index, name="residuals"
-        )
-
-    def predict(
-        self,
-        newdata: pd.DataFrame | None = None,
-        ranef: bool = True,
-        new_levels: NewLevels = "population",
-    ) -> pd.Series:
-        """Expected response on new rows.
-
-        Args:
-            newdata: frame with the columns of the formula (the response is not needed); the rows
-                that were fitted if None. Transforms and factors are coded as they were fitted.
-            ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.
-            new_levels: a unit that was not in the data gets the population value Xβ̂, or, with
-                "error", raises.
-
-        Returns:
-            (rows,) Series on the index of ``newdata``; NaN where a variable is missing.
-
-        Raises:
-            MissingColumnError: a column of the formula is not in ``newdata``.
-            NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
-                fixed factor.
-        """
-        check_option("new_levels", new_levels, NewLevels)
-        if newdata is None:
-            X, Z, group, index = self.design.X, self.design.Z, self.design.group, self.design.index
-        else:
-            X, Z, group = design_for(self.design, newdata)
-            index = newdata.index
-        if ranef and new_levels == "error" and (group < 0).any():
-            raise NewLevelError(
-                f"{int((group < 0).sum())} row(s) of newdata have a level of "
-                f"{self.model.group_name!r} that was not in the data; pass "
-                'new_levels="population" for the population value, or ranef=False'
-            )
-        values = X @ self.estimates.beta[0]
-        if ranef:
-            b = np.vstack([self._random_effects.b[0], np.zeros(Z.shape[1])])
-            values = values + np.where(group < 0, 0.0, (Z * b[group]).sum(axis=1))
-        return pd.Series(values, index, name="predicted")
 
     def simulate(self, n: int = 1, seed: Seed = None) -> pd.DataFrame:
         """New responses of the same units drawn from the fitted model, new random effects each.
@@ -306,20 +129,6 @@ class Fit:
             }
         )
 
-    def augment(self) -> pd.DataFrame:
-        """One row per observation: response, unit, .fitted, .resid and .fixed (Xβ̂)."""
-        d = self.design
-        return pd.DataFrame(
-            {
-                self.model.response_name or "y": self._response,
-                self.model.group_name: d.levels[d.group],
-                ".fitted": self._fitted_values(),
-                ".resid": self._response - self._fitted_values(),
-                ".fixed": d.X @ self.estimates.beta[0],
-            },
-            index=d.index,
-        )
-
     def confint(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:
         """Confidence intervals of the fixed effects, (p, 2).
 
@@ -368,20 +177,6 @@ class Fit:
         """lmer's summary."""
         return str(self.summary())
 
-    @property
-    def _terms(self) -> pd.Index:
-        return pd.Index(self.model.xnames, name="term")
-
-    @property
-    def _response(self) -> Floats:
-        if self.design.y is None:
-            raise JaxhlmError("this fit has no response")
-        return self.design.y
-
-    def _fitted_values(self) -> Floats:
-        d = self.design
-        return d.X @ self.estimates.beta[0] + (d.Z * self._random_effects.b[0][d.group]).sum(axis=1)
-
     def _notes(self) -> tuple[str, ...]:
         d, notes = self.design, []
         if d.n_dropped:
@@ -391,9 +186,3 @@ class Fit:
         if self.status != Status.CONVERGED:
             notes.append(self.status.message)
         return tuple(notes)
-
-
-def check_level(level: float) -> None:
-    """Raise ``OptionError`` unless 0 < level < 1."""
-    if not 0.0 < level < 1.0:
-        raise OptionError(f"level={level!r} is not a confidence level; use a number such as 0.95")

@@ -7,12 +7,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from jaxhlm.chunks import as_slice, lane_chunks
 from jaxhlm.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Replicates, Report, fit_replicates, fit_responses
+from jaxhlm.response import Standard
 from jaxhlm.standardise import Rows
 from jaxhlm.status import Status
 
@@ -36,6 +38,14 @@ class Source(Protocol):
 
     def fit(self, options: Options, report: Report | None) -> Batch:
         """Fit every lane."""
+        ...
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Positions in ``lanes`` (with ``nobs`` rows each) that ``standard`` takes together."""
+        ...
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of some lanes, equal groups collapsed."""
         ...
 
 
@@ -72,6 +82,22 @@ class ResponseMatrix:
         if len(own):
             estimates = estimates.replaced(own, fit_replicates(self._own_rows(own), options))
         return Batch(estimates, nobs, ngroups)
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Responses without missing values apart from those with."""
+        complete, own = (
+            np.flatnonzero(nobs == self.prepared.design.n),
+            np.flatnonzero(nobs != self.prepared.design.n),
+        )
+        size = 8 * self.prepared.design.n
+        return [at[c] for at in (complete, own) for c in lane_chunks(len(at), size)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of responses that are all complete, or all not."""
+        if np.isnan(self.Y[:, lanes[0]]).any():
+            own = self._own_rows(lanes)
+            return own.chunk(slice(0, own.B))
+        return self.prepared.collapse(self.Y[:, as_slice(lanes)])[0]
 
     def _own_rows(self, lanes: Ints) -> Replicates:
         d, order = self.prepared.design, self.prepared.order
@@ -120,6 +146,19 @@ class ReplicateRows:
         lane, segment = self.replicates.rows.lane, self.replicates.rows.segment
         first = np.r_[True, segment[1:] != segment[:-1]]
         return Batch(estimates, np.bincount(lane), np.bincount(lane[first]))
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Runs of lanes, each in increasing order."""
+        del nobs
+        order = np.argsort(lanes, kind="stable")
+        return [order[c] for c in lane_chunks(len(lanes), self.replicates.lane_bytes)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of data sets, in increasing order."""
+        run = as_slice(lanes)
+        if isinstance(run, slice):
+            return self.replicates.chunk(run)
+        return self.replicates.take(lanes)
 
 
 def take_rows(design: Design, rows: Ints) -> Design:

@@ -226,16 +226,15 @@ def test_collapsed_groups_give_the_same_fit(monkeypatch):
 
 def test_an_interrupt_keeps_what_was_finished(monkeypatch):
     """Ctrl-C after the first of several chunks returns that chunk and says so."""
-    from jaxhlm import pipeline
+    from jaxhlm import chunks, pipeline
 
-    monkeypatch.setattr(pipeline, "MAX_LANES", 20)
-    collected = pipeline._ahead
+    monkeypatch.setattr(chunks, "MAX_LANES", 20)
 
-    def interrupted(pool, one, chunks):
-        yield next(collected(pool, one, chunks))
+    def interrupted(one, runs):
+        yield next(chunks.in_order(one, runs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "_ahead", interrupted)
+    monkeypatch.setattr(pipeline, "in_order", interrupted)
     with pytest.warns(errors.InterruptedFitsWarning, match="20 of 40 fits"):
         fits = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
     np.testing.assert_allclose(fits.criterion, batch().criterion[:20], atol=tol.CRITERION)
