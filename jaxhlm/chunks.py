@@ -6,30 +6,74 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxhlm.notation import Ints
 
-__all__ = ["MAX_LANES", "as_slice", "in_order", "lane_chunks"]
+__all__ = ["MAX_LANES", "CompiledByOne", "as_slice", "compiled_sizes", "in_order", "lane_chunks"]
 
 CHUNK_BYTES = 2**28
 MAX_LANES = 4096
+COMPILED_LANES = (64, 512, 4096)
+# Fewer lanes than this for every core are not worth a second thread.
+WORTH_SHARING = 256
+# Lanes that fill less than this of a compiled size run as several of the next smaller one.
+WORTH_PADDING = 0.7
 
 C = TypeVar("C")
 T = TypeVar("T")
 
 
 def lane_chunks(B: int, lane_bytes: int) -> Iterator[slice]:
-    """Runs of lanes, as long as the memory bound and ``MAX_LANES`` allow.
+    """Runs of lanes of about equal length, within the memory bound and ``MAX_LANES``.
 
-    >>> list(lane_chunks(5000, 8))
-    [slice(0, 4096, None), slice(4096, 5000, None)]
+    Where there is work for all cores, every core gets as many runs as the others.
     """
     most = max(1, min(MAX_LANES, CHUNK_BYTES // lane_bytes))
-    return (slice(first, min(first + most, B)) for first in range(0, B, most))
+    count, cores = -(-B // most), os.cpu_count() or 1
+    if count > 1 or WORTH_SHARING * cores <= B:
+        count = -(-count // cores) * cores
+    size = -(-B // max(count, 1))
+    return (slice(first, min(first + size, B)) for first in range(0, B, max(size, 1)))
+
+
+def compiled_sizes(B: int) -> list[int]:
+    """Lane counts that are compiled, few of them, whose sum covers B lanes with little to spare.
+
+    >>> compiled_sizes(60), compiled_sizes(100), compiled_sizes(1000), compiled_sizes(4000)
+    ([64], [64, 64], [512, 512], [4096])
+    """
+    sizes: list[int] = []
+    while (rest := B - sum(sizes)) > 0:
+        fitting = next((size for size in COMPILED_LANES if size >= rest), COMPILED_LANES[-1])
+        smaller = max((size for size in COMPILED_LANES if size < fitting), default=fitting)
+        sizes.append(smaller if rest < WORTH_PADDING * fitting else fitting)
+    return sizes
+
+
+class CompiledByOne:
+    """A function that compiles when it meets new shapes, which then only one thread does.
+
+    Others that meet the same shapes meanwhile wait for what it compiles.
+    """
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        self._function = function
+        self._seen: set[Any] = set()
+        self._lock = Lock()
+
+    def __call__(self, key: Any, *arguments: Any) -> Any:
+        """``function(*arguments)``; equal keys promise equal shapes and options."""
+        if key in self._seen:
+            return self._function(*arguments)
+        with self._lock:
+            result = self._function(*arguments)
+            self._seen.add(key)
+        return result
 
 
 def as_slice(lanes: Ints) -> slice | Ints:
@@ -47,19 +91,15 @@ def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
     """``one`` of every chunk, in order, on as many threads as there are cores.
 
     NumPy and XLA let go of the GIL. BLAS stays on one thread meanwhile: its own threads would fight
-    with these over the cores. Only a few chunks are under way, so that memory stays bounded, and
-    the first runs alone, or every thread would compile the same code.
+    with these over the cores. Only a few chunks are under way, so that memory stays bounded.
     """
     waiting: deque[Future[T]] = deque()
-    rest = iter(chunks)
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    cores = os.cpu_count() or 1
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=cores) as pool:
         try:
-            for first in rest:
-                yield one(first)
-                break
-            for chunk in rest:
+            for chunk in chunks:
                 waiting.append(pool.submit(one, chunk))
-                if len(waiting) > 2 * (os.cpu_count() or 1):
+                if len(waiting) > 2 * cores:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

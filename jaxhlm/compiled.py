@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import jax
 
+from jaxhlm.chunks import CompiledByOne
 from jaxhlm.deviance import deviance
 from jaxhlm.lanes import mappable
 from jaxhlm.loop import Minimum
@@ -20,7 +20,9 @@ __all__ = ["compiled_minimum", "traced_minimum"]
 
 def compiled_minimum(stats: Stats, start: Any, max_iter: int, options: Options) -> Minimum:
     """``traced_minimum``, compiled once for each shape and choice of options."""
-    return _compiled(stats, start, max_iter, replace(options, max_iter=0))
+    options = replace(options, max_iter=0)
+    key = (*(x.shape for x in stats), start.shape, options)
+    return _by_one(key, stats, start, max_iter, options)
 
 
 def traced_minimum(stats: Stats, start: Any, max_iter: Any, options: Options) -> Minimum:
@@ -35,4 +37,4 @@ def traced_minimum(stats: Stats, start: Any, max_iter: Any, options: Options) ->
 
 
 # max_iter is traced, so that the rounds of a fit share one compilation.
-_compiled = partial(jax.jit, static_argnames="options")(traced_minimum)
+_by_one = CompiledByOne(jax.jit(traced_minimum, static_argnames="options"))

@@ -16,13 +16,13 @@ neither on the chunk nor on the device that it is made in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.chunks import CompiledByOne, compiled_sizes
 from jaxhlm.collapse import Classes, Rotated, collapsed_design
 from jaxhlm.notation import Floats
 from jaxhlm.response import Scaling, Standard
@@ -32,6 +32,8 @@ from jaxhlm.suffstats import Stats
 __all__ = ["Law", "draw_statistics", "statistics_law"]
 
 RANK_TOL = 1e-12
+# Compiling the draws takes seconds, drawing a few hundred too many nothing.
+FEWEST_DRAWN = 512
 
 
 class _Arrays(NamedTuple):
@@ -109,9 +111,7 @@ def statistics_law(
     return Law(design, classes, collapsed, standard_beta, wishart_df, df_within, arrays)
 
 
-def draw_statistics(
-    law: Law, key: Any, first: int, last: int, compiled: int
-) -> tuple[Standard, Rotated]:
+def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, Rotated]:
     """Standardised statistics of data sets, collapsed, and ``rotate``'s part of them.
 
     Args:
@@ -119,12 +119,16 @@ def draw_statistics(
         key: a JAX key.
         first: number of the first data set.
         last: number after the last.
-        compiled: how many to draw, at least last − first, so that few numbers are compiled.
     """
-    lanes = np.arange(first, first + compiled, dtype=np.uint32)
+    shapes = tuple(x.shape for x in law.arrays)
+    parts, at = [], first
     with jax.enable_x64(True):
-        drawn = _draw(key, lanes, law.arrays, law.wishart_df, law.df_within)
-    rows, spread, Xy, yy, fitted, s = (np.asarray(x)[..., : last - first] for x in drawn)
+        for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
+            lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
+            arguments = (key, lanes, law.arrays, law.wishart_df, law.df_within)
+            parts.append(_draw((shapes, size, *arguments[-2:]), *arguments))
+    drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
+    rows, spread, Xy, yy, fitted, s = drawn
     rotated = _by_class(rows, spread, law.classes)
     Ty = rows if law.classes is None else _interleaved(rows, spread, law.classes)
     d, root_n = law.design, np.sqrt(law.arrays.n)
@@ -133,8 +137,7 @@ def draw_statistics(
     return Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status), rotated
 
 
-@partial(jax.jit, static_argnames=("wishart_df", "df_within"))
-def _draw(
+def _draws(
     key: Any, lanes: Any, a: _Arrays, wishart_df: tuple[int, ...], df_within: float
 ) -> tuple[Any, ...]:
     def one(lane: Any) -> tuple[Any, ...]:
@@ -154,6 +157,9 @@ def _draw(
         return t / s, spread.reshape(-1, q) / s, Xy, yy, fitted, s
 
     return jax.vmap(one, out_axes=-1)(lanes)
+
+
+_draw = CompiledByOne(jax.jit(_draws, static_argnames=("wishart_df", "df_within")))
 
 
 def _bartlett(key: Any, roots: Any, df: tuple[int, ...]) -> Any:

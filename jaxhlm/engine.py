@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxhlm import trust
+from jaxhlm.chunks import as_slice, compiled_sizes
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
 from jaxhlm.lanes import unrollable
 from jaxhlm.loop import CLOSING_SLACK, Minimum, Stepper
@@ -18,14 +19,13 @@ from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
 from jaxhlm.suffstats import Stats
 
-__all__ = ["LANE_BUCKETS", "Solution", "lane_bucket", "solve"]
+__all__ = ["Solution", "solve"]
 
 # The boundary check: how negative, per row, a one-sided derivative in a variance may be.
 LEAVE_TOL = 1e-6
 MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
-FIRST_ROUND = 9
-LANE_BUCKETS = (1, 64, 512, 4096)
+FIRST_ROUND = 6
 FEW_LANES = 32
 NEWTON = Stepper(trust.init, trust.update)
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
@@ -153,31 +153,27 @@ def _diagonal(blocks: Blocks) -> list[int]:
 def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
     """Minima from ``start``, as NumPy arrays.
 
-    A few lanes run in NumPy at once, since compiling would take a thousand times longer; many are
-    padded to a number that has been compiled before.
+    A few lanes run in NumPy at once, since compiling would take a thousand times longer; many run
+    in numbers that have been compiled before.
     """
     B = start.shape[-1]
     if options.optimizer is None and unrollable(stats) and B <= FEW_LANES:
         with np.errstate(all="ignore"):
             return lane_minimum(stats, start, NEWTON, options, max_iter)
-    if (size := lane_bucket(B)) > B:
-        lanes = np.minimum(np.arange(size), B - 1)
-        stats, start = _take(stats, lanes), start[:, lanes]
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.compiled import compiled_minimum
 
-    found = compiled_minimum(stats, start, max_iter, options)
-    return jax.tree.map(lambda x: np.asarray(x)[..., :B], found)
-
-
-def lane_bucket(B: int) -> int:
-    """The lane count that is compiled for B lanes; few sizes, so that little is compiled."""
-    return next((size for size in LANE_BUCKETS if size >= B), B)
+    parts, first = [], 0
+    for size in compiled_sizes(B):
+        lanes = np.minimum(np.arange(first, first + size), B - 1)
+        parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], max_iter, options))
+        first += size
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :B], *parts)
 
 
 def _take(stats: Stats, lanes: Any) -> Stats:
     """Some lanes; a design shared by all has a last axis of 1 and stays."""
-    B = stats.yy.shape[-1]
+    B, lanes = stats.yy.shape[-1], as_slice(lanes)
     return Stats(*(x if x.shape[-1] != B else x[..., lanes] for x in stats))
 
 

@@ -14,7 +14,6 @@ from jaxhlm.chunks import lane_chunks
 from jaxhlm.collapse import Rotated
 from jaxhlm.design import Design, build_design
 from jaxhlm.drawing import Law, draw_statistics, statistics_law
-from jaxhlm.engine import lane_bucket
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.fit import fit_source
 from jaxhlm.loop import MAX_ITER, TOL
@@ -29,9 +28,6 @@ from jaxhlm.sources import Batch
 from jaxhlm.truth import Truth
 
 __all__ = ["Simulated", "design", "simulate"]
-
-# Compiling the draws takes seconds, drawing a few hundred too many nothing.
-FEWEST_DRAWN = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +140,7 @@ class _Drawn:
     def _draw(self, lanes: slice) -> tuple[Standard, Rotated]:
         s = self.simulated
         if s.statistics:
-            compiled = max(FEWEST_DRAWN, lane_bucket(lanes.stop - lanes.start))
-            return draw_statistics(s.law, s.key, lanes.start, lanes.stop, compiled)
+            return draw_statistics(s.law, s.key, lanes.start, lanes.stop)
         return s.prepared.collapse(s.rows(lanes.start, lanes.stop))
 
 

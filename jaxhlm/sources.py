@@ -16,7 +16,6 @@ from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Replicates, Report, fit_replicates, fit_responses
 from jaxhlm.response import Standard
 from jaxhlm.standardise import Rows
-from jaxhlm.status import Status
 
 __all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
 
@@ -73,8 +72,8 @@ class ResponseMatrix:
         d, B = self.prepared.design, self.Y.shape[1]
         nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
         estimates = fit_responses(self.prepared, self.Y, options, report)
-        suspects = np.flatnonzero(estimates.status != Status.CONVERGED)
-        missing = suspects[np.isnan(self.Y[:, suspects]).any(axis=0)]
+        failed = np.flatnonzero(np.isnan(estimates.criterion))
+        missing = failed[np.isnan(self.Y[:, failed]).any(axis=0)]
         for i in missing:
             present = ~np.isnan(self.Y[:, i])
             nobs[i], ngroups[i] = present.sum(), len(np.unique(d.group[present]))
