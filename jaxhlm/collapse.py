@@ -35,7 +35,6 @@ Rotated = list[tuple[Floats, Floats]]
 
 SAME_R_DIGITS = 11
 RANK_TOL = 1e-10
-WITHIN_TOL = 1e-18
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,13 @@ class Classes:
     balanced: bool
 
 
-def find_classes(stats: Stats) -> Classes | None:
-    """The classes of a shared design, or None when collapsing would not save anything."""
+def find_classes(stats: Stats, within_reach: bool) -> Classes | None:
+    """The classes of a shared design, or None when collapsing would not save anything.
+
+    Args:
+        stats: statistics of the design.
+        within_reach: whether Q_Z reaches all of X.
+    """
     RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
     G, q, p = TX.shape
     rounded = np.round(RZ / np.abs(RZ).max(), SAME_R_DIGITS) + 0.0
@@ -90,9 +94,8 @@ def find_classes(stats: Stats) -> Classes | None:
         return None
     collapsed = np.concatenate([c.groups for c in classes])
     rest = np.setdiff1d(np.arange(G), collapsed)
-    within = np.abs(stats.XX).max() <= WITHIN_TOL * stats.n[0] ** 2
     full = np.linalg.matrix_rank(RZ[0]) == q
-    balanced = len(rest) == 0 and len(classes) == 1 and within and full
+    balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
     balanced = bool(balanced and p == q * len(classes[0].rotation))
     return Classes(tuple(classes), rest, balanced)
 
@@ -158,10 +161,10 @@ def balanced_start(
         count = low * (j + 1.0)
         sigma2 = np.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
     ratio = np.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
-    root = np.linalg.solve(only.RZ, vectors * np.sqrt(ratio)[:, None, :])
-    D = root @ root.swapaxes(1, 2)
-    floors = [np.where((ratio == 0.0).any(axis=1), 1e-12 * D[:, j, j], 0.0) for j in range(q)]
-    return theta_of(factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np), blocks)
+    root = np.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * np.sqrt(ratio)[:, None, :])
+    D = np.einsum("ajl,bjl->abl", root, root)
+    floors = [np.where((ratio == 0.0).any(axis=1), 1e-12 * D[j, j], 0.0) for j in range(q)]
+    return theta_of(factor(entries(D, 2), blocks, floors, np), blocks)
 
 
 def _row_space(M: Floats) -> Floats:

@@ -76,7 +76,7 @@ def solve(stats: Stats, options: Options, start: Floats | None = None) -> Soluti
         found = _minimum(stats, start, options, first)
         lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
         if len(lanes):
-            found = _continue(found, stats, lanes, _covariance(found, options), options)
+            found = _continue(found, stats, lanes, _covariance(found.theta, options), options)
         for _ in range(MAX_RESTARTS):
             lanes, D = _leaving(found, stats, options)
             if not len(lanes):
@@ -95,9 +95,9 @@ def solve(stats: Stats, options: Options, start: Floats | None = None) -> Soluti
     )
 
 
-def _covariance(found: Minimum, options: Options) -> Floats:
+def _covariance(theta: Floats, options: Options) -> Floats:
     """D̃ = Λ̃Λ̃' (B, q, q)."""
-    Lambda = lambda_of(found.theta, options.blocks)
+    Lambda = lambda_of(theta, options.blocks)
     return Lambda @ Lambda.swapaxes(1, 2)
 
 
@@ -132,7 +132,7 @@ def _reordered(stats: Stats, order: Ints) -> Stats:
 
 def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     """A minimum with the columns of Z back in the user's order."""
-    D = _covariance(found, options)[:, order][:, :, order]
+    D = _covariance(found.theta, options)[:, order][:, :, order]
     singular = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
     F = found.aux["F"][order][:, order]
     theta = _theta(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
@@ -168,7 +168,12 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
         lanes = np.minimum(np.arange(first, first + size), B - 1)
         parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], max_iter, options))
         first += size
-    return jax.tree.map(lambda *x: np.concatenate(x, axis=-1)[..., :B], *parts)
+    return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
+
+
+def _joined(parts: tuple[Any, ...]) -> Floats:
+    """Lanes of several parts side by side."""
+    return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 
 
 def _take(stats: Stats, lanes: Any) -> Stats:
@@ -185,7 +190,11 @@ def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floa
     """
     on_boundary = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
     singular = np.flatnonzero(found.converged & on_boundary)
-    F, D = np.moveaxis(found.aux["F"], -1, 0)[singular], _covariance(found, options)
+    D = np.zeros((len(on_boundary), *found.aux["F"].shape[:2]))
+    if not len(singular):
+        return singular, D
+    F = np.moveaxis(found.aux["F"][..., singular], -1, 0)
+    D[singular] = _covariance(found.theta[:, singular], options)
     n = np.broadcast_to(stats.n, found.value.shape)[singular]
     G = np.broadcast_to(stats.m.sum(axis=0), found.value.shape)[singular]
     leaving = np.zeros(len(singular), bool)

@@ -128,8 +128,9 @@ def _inverse_gram(L: Floats, T: Floats) -> Floats:
 
 def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     """D = C D̃ C' (B, q, q)."""
-    root = np.moveaxis(C, -1, 0) @ lambda_of(theta, blocks)
-    return root @ root.swapaxes(1, 2)
+    C = np.broadcast_to(C, (*C.shape[:2], theta.shape[-1]))
+    root = np.einsum("abl,lbc->acl", C, lambda_of(theta, blocks))
+    return np.moveaxis(np.einsum("acl,bcl->abl", root, root), -1, 0)
 
 
 def _user_factor(D: Floats, singular: Any, blocks: Blocks) -> Any:

@@ -56,7 +56,7 @@ class Prepared:
     @cached_property
     def classes(self) -> Classes | None:
         """Groups that collapse because they share their random-effects columns."""
-        return find_classes(self.standard.stats)
+        return find_classes(self.standard.stats, self.standard.within_reach)
 
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""

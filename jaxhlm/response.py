@@ -7,7 +7,7 @@ in the fitted part, so that differences of cross products lose digits, residual 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,28 +82,32 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
 
 def _from_products(design: StandardDesign, y: Floats) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    Ty, fitted, size = _row_products(design, y)
-    TX = design.stats.TX[..., 0]
+    TX, root_n = design.stats.TX[..., 0], np.sqrt(design.n)
     G, q, p = TX.shape
-    Ty -= (TX.reshape(G * q, p) @ (fitted / np.sqrt(design.n))).reshape(Ty.shape)
+    Ty, reached, size = _row_products(design, y)
+    fitted = (TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1) + reached) / root_n
+    Ty -= (TX.reshape(G * q, p) @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1))
     return Products(fitted, size, rss, Ty, Xy, rss - np.einsum("gql,gql->l", Ty, Ty))
 
 
-def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """Q_Z'y by group (G, q, B), Q_X'y (p, B) and y'y (B,), each row read from memory once."""
+def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
+    """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
     groups, QZ, q = design.groups, design.QZ, design.QZ.shape[1]
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
-        return Ty, design.QX.T @ y, _lane_squares(design, y)
-    Q = np.concatenate([QZ, design.QX], axis=1).T
+        return Ty, design.X_within.T @ y, _lane_squares(design, y)
+    Q = QZ if design.within_reach else np.concatenate([QZ, design.X_within], axis=1)
+    Q = np.ascontiguousarray(Q.T)
     products = np.empty((len(groups.starts), len(Q), y.shape[1]))
     size = np.zeros(y.shape[1])
     for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
         rows = slice(start, start + length)
         np.matmul(Q[:, rows], y[rows], out=products[g])
         size += np.einsum("ij,ij->j", y[rows], y[rows])
+    if design.within_reach:
+        return products, 0.0, size
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 

@@ -29,6 +29,7 @@ __all__ = ["Rows", "StandardDesign", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
 GROUP_RANK_TOL = 1e-12
+WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class StandardDesign:
     def shared(self) -> bool:
         """Whether all lanes share one design."""
         return len(self.n) == 1
+
+    @property
+    def within_reach(self) -> bool:
+        """Whether Q_Z reaches all of X, as in two-level designs such as ``x * a``."""
+        return bool(np.abs(self.stats.XX).max() <= WITHIN_TOL * self.n.max() ** 2)
 
 
 def standardise_design(rows: Rows) -> StandardDesign:

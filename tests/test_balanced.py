@@ -75,7 +75,7 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     data = article_like(3)[-1].iloc[extra:]
     prepared = Prepared(hlm.design(FORMULA, data))
     stats = prepared.respond(rng.normal(size=(len(data), 4))).stats
-    classes = find_classes(stats)
+    classes = find_classes(stats, within_reach=True)
     assert classes.balanced == (extra == 0)
     fewer = collapse(stats, classes, rotate(stats, classes))
     assert len(fewer.m) == len(classes.rest) + 4 < len(stats.m)
