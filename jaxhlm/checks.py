@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxhlm.errors import (
     GroupingError,
     IdentifiabilityError,
     RankDeficientWarning,
+    warn_user,
 )
 from jaxhlm.formula import ParsedFormula
 from jaxhlm.notation import Floats
@@ -70,11 +70,10 @@ def check_fixed(basis: Floats, dropped: Sequence[str]) -> None:
         )
     if dropped:
         plural = "s" if len(dropped) > 1 else ""
-        warnings.warn(
+        warn_user(
             f"fixed-effect model matrix is rank deficient so dropping {len(dropped)} column{plural}"
             f" / coefficient{plural}: {', '.join(dropped)}",
             RankDeficientWarning,
-            stacklevel=3,
         )
 
 
@@ -90,7 +89,8 @@ def check_response(y: Floats, basis: Floats, response: str) -> None:
         rest = rest - basis @ (basis.T @ rest)
     if np.linalg.norm(rest) <= EXACT_TOLERANCE * np.linalg.norm(scaled):
         raise IdentifiabilityError(
-            f"the fixed effects fit the response '{response}' exactly: residual variance is zero"
+            f"the fixed effects fit the response '{response}' exactly, so the residual variance is "
+            "zero: look for a copy of the response among the terms"
         )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import pandas as pd
 
 from jaxhlm import article
 from jaxhlm.batch import FitBatch
-from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.errors import JaxhlmError, JaxhlmWarning, OptionError
 from jaxhlm.fit import fit, fit_many
 from jaxhlm.results import Fit
 
@@ -24,12 +26,26 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input."""
     arguments = _parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (JaxhlmError, OSError) as error:
-        print(f"jaxhlm: {error}", file=sys.stderr)
-        return 2
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_plainly(warnings.showwarning)
+        try:
+            arguments.run(arguments)
+        except (JaxhlmError, OSError) as error:
+            print(f"jaxhlm: {error}", file=sys.stderr)
+            return 2
     return 0
+
+
+def _show_plainly(usual: Any) -> Any:
+    """Show the package's own warnings without a line of Python, which here is never the user's."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        if issubclass(category, JaxhlmWarning):
+            print(f"jaxhlm: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *where, **options)
+
+    return show
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,13 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("article", help="fit the article's models and check its truth")
-    command.add_argument("--replicates", type=_positive, default=10_000, help="data sets to draw")
+    command.add_argument(
+        "--replicates", type=_two_or_more, default=10_000, help="data sets to draw"
+    )
     command.add_argument("--seed", type=int, default=2345, help="seed of the draws")
     command.set_defaults(run=_article)
 
     command = commands.add_parser("fit", help="fit a model to a CSV or Parquet file")
     command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help="data, .csv or .parquet")
+    command.add_argument("file", type=Path, help="data, .csv, .csv.gz or .parquet")
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
     command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
@@ -57,11 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError("at least 2 are needed")
-    return value
+def _two_or_more(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 2 or more")
+    return int(text)
 
 
 def _article(arguments: argparse.Namespace) -> None:
@@ -82,11 +99,16 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    if path.suffix == ".csv":
-        return pd.read_csv(path)
-    raise OptionError(f"{path}: give a file that ends in .csv or .parquet")
+    name = path.name.lower()
+    try:
+        if name.endswith(".parquet"):
+            return pd.read_parquet(path)
+        if name.endswith((".csv", ".csv.gz")):
+            return pd.read_csv(path)
+    # pandas and pyarrow derive all that they say about a file's contents from ValueError.
+    except (ValueError, ImportError) as error:
+        raise OptionError(f"cannot read {path}: {error}") from error
+    raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
 
 
 def _info(_: argparse.Namespace) -> None:

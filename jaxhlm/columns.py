@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -24,6 +23,7 @@ from jaxhlm.errors import (
     ResponseShapeError,
     RowsDroppedWarning,
     WeightsError,
+    warn_user,
 )
 from jaxhlm.notation import Bools, Floats
 
@@ -32,6 +32,7 @@ __all__ = [
     "check_shapes",
     "complete_rows",
     "levels_of",
+    "listed",
     "positive",
     "prepare",
     "prepare_new",
@@ -68,7 +69,9 @@ def require_column(data: pd.DataFrame, name: str) -> None:
     """Refuse a column that is not there, with the closest names, or that is there twice."""
     count = int((data.columns == name).sum())
     if count > 1:
-        raise FormulaError(f"column '{name}' is ambiguous: the data have {count} of that name")
+        raise FormulaError(
+            f"column '{name}' is ambiguous: the data have {count} of that name; rename or drop one"
+        )
     if count == 0:
         columns = [str(column) for column in data.columns]
         close = difflib.get_close_matches(name, columns, cutoff=0.5)
@@ -108,8 +111,8 @@ def positive(weights: pd.Series, labels: pd.Index) -> Floats:
     if (values <= 0).any():
         row = int(np.argmax(values <= 0))
         raise WeightsError(
-            f"weights must be positive, row {label(labels, row)} has {values[row]:g}: drop rows "
-            "with weight 0"
+            f"weights must be positive, row {label(labels, row)} has {values[row]:g}: correct "
+            "it, or drop rows with weight 0"
         )
     return values
 
@@ -129,7 +132,7 @@ def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
         )
     if dropped:
         text = f"dropped {dropped} of {len(kept)} rows with missing values ({where})"
-        warnings.warn(text, RowsDroppedWarning, stacklevel=3)
+        warn_user(text, RowsDroppedWarning)
     return kept
 
 
@@ -156,7 +159,9 @@ def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
 
 
 def levels_of(column: pd.Series) -> pd.Index | None:
-    """The categories of a prepared factor, None for a number."""
+    """The levels of a prepared factor, False and True for a boolean, None for a number."""
+    if types.is_bool_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.Index([False, True])
     return column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
 
 
@@ -164,17 +169,28 @@ def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) ->
     """A column of new data, none missing, in the form that it had in the fit."""
     if levels is None:
         prepared = prepare(column, labels)
-        if levels_of(prepared) is not None:
-            raise NotNumericError(f"column '{column.name}' was numeric in the fit, now a factor")
-        return prepared
+        if isinstance(prepared.dtype, pd.CategoricalDtype):
+            raise NotNumericError(
+                f"column '{column.name}' was numeric in the fit and is a factor now: convert it "
+                "to numbers"
+            )
+        return prepared.astype(float)
     codes = levels.get_indexer(np.asarray(column, dtype=object))
     unseen = column[codes < 0].unique()
     if len(unseen):
         raise NewLevelError(
-            f"column '{column.name}' has levels that the fit has not seen: "
-            f"{', '.join(repr(level) for level in unseen[:5])}"
+            f"column '{column.name}' has levels that the fit has not seen: {listed(unseen)}; "
+            f"predict such rows from a fit that includes them; its levels are {listed(levels)}"
         )
+    if types.is_bool_dtype(levels):
+        return pd.Series(levels.to_numpy()[codes], name=column.name)
     return pd.Series(pd.Categorical.from_codes(codes, categories=levels), name=column.name)
+
+
+def listed(values: Iterable[object]) -> str:
+    """The first few values as Python prints them, not as `np.int64(3)`."""
+    shown = [repr(v.item() if isinstance(v, np.generic) else v) for v in values]
+    return ", ".join([*shown[:6], "…"] if len(shown) > 6 else shown)
 
 
 def label(labels: pd.Index, row: int) -> str:

@@ -35,7 +35,14 @@ from jaxhlm.errors import FormulaError
 from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.grouping import Grouping, first_twice, group_codes, known_codes
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.terms import Part, covariance_blocks, evaluate_new, fit_part, response_column
+from jaxhlm.terms import (
+    Part,
+    check_levels,
+    covariance_blocks,
+    evaluate_new,
+    fit_part,
+    response_column,
+)
 
 __all__ = ["Design", "build_design", "design_for"]
 
@@ -148,7 +155,8 @@ def build_design(
         NoRowsError: every row has a missing value.
         GroupingError: there is one group only, or the labels cannot serve as levels.
         IdentifiabilityError: no residual degrees of freedom, a random term with as many effects as
-            there are rows, dependent columns of Z, or a response that X fits exactly.
+            there are rows, dependent columns of Z, a factor with one level, or a response that X
+            fits exactly.
         ConstantResponseError: the response has one value only.
         WeightsError: the weights are not n_total positive numbers.
         ResponseShapeError: `response_rows` is not the number of rows of the data.
@@ -176,6 +184,8 @@ def build_design(
     groups, codes, levels = group_codes(raw[list(parsed.group)])
     fixed, X = fit_part(parsed.fixed, frame, labels)
     parts, columns = zip(*(fit_part(side, frame, labels) for side in sides[1:]), strict=True)
+    for part in (fixed, *parts):
+        check_levels(part)
     Z = np.concatenate(columns, axis=1)
     znames = tuple(name for part in parts for name in part.names)
     blocks = covariance_blocks(parsed, columns)

@@ -8,6 +8,9 @@ True
 "no column 'x'"
 """
 
+import sys
+import warnings
+
 __all__ = [
     "ConstantResponseError",
     "ConvergenceWarning",
@@ -29,6 +32,7 @@ __all__ = [
     "SingularFitWarning",
     "UnsupportedTermError",
     "WeightsError",
+    "warn_user",
 ]
 
 
@@ -114,3 +118,16 @@ class InterruptedFitsWarning(JaxhlmWarning):
 
 class ConvergenceWarning(JaxhlmWarning):
     """The optimiser stopped before its termination rule was met."""
+
+
+def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
+    """Warn at the line outside the package that called into it, however deep the cause lies.
+
+    Args:
+        message: what happened.
+        category: the class of the cause.
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

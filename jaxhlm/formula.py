@@ -114,8 +114,7 @@ def lme4_name(name: str) -> str:
     """
     if name == "Intercept":
         return "(Intercept)"
-    coded = re.sub(r"\[[TSHD]\.(.+?)\](?=:|$)", r"\1", name)
-    return re.sub(r"\[([^\[\]]*)\](?=:|$)", r"\1", coded)
+    return re.sub(r"\[(?:[TSHD]\.(.+?)|([^\[\]]*))\](?=:|$)", r"\1\2", name)
 
 
 def variables(expression: str) -> tuple[str, ...]:
@@ -171,6 +170,8 @@ def rhs_variables(rhs: str) -> tuple[str, ...]:
     try:
         terms = Formula(rhs)
     except FormulaicError as error:
+        if "`.` operator" in str(error):
+            raise FormulaError(f"'.' in '{rhs}' is not supported: name the columns") from None
         reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error)).split("\n")[0]
         raise FormulaError(f"cannot read '{rhs}': {reason}") from None
     if not isinstance(terms, SimpleFormula):

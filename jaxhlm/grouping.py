@@ -54,9 +54,18 @@ def _factorize(column: pd.Series) -> tuple[Ints, pd.Index]:
     if types.is_float_dtype(column):
         values = column.to_numpy(dtype=float)
         if not (np.isfinite(values) & (values == np.floor(values))).all():
-            raise GroupingError(f"grouping column '{column.name}' holds numbers that are not whole")
+            raise GroupingError(
+                f"grouping column '{column.name}' holds numbers that are not whole: convert it to "
+                "strings, or name the column that tells the groups apart"
+            )
         column = pd.Series(values.astype(np.int64), name=column.name)
-    codes, levels = pd.factorize(column, sort=True)
+    try:
+        codes, levels = pd.factorize(column, sort=True)
+    except TypeError as error:
+        raise GroupingError(
+            f"grouping column '{column.name}' holds values that cannot be levels ({error}): "
+            "convert it to strings"
+        ) from None
     return codes.astype(np.int64), pd.Index(levels)
 
 
@@ -83,7 +92,7 @@ def _match(column: pd.Series, levels: pd.Index) -> Ints:
     if len(present) and types.is_numeric_dtype(present) != types.is_numeric_dtype(levels):
         raise GroupingError(
             f"grouping column '{column.name}' is of dtype {present.dtype} in the new data, "
-            f"{levels.dtype} in the fit: no level could match"
+            f"{levels.dtype} in the fit, so no level could match: convert it"
         )
     codes: Ints = levels.get_indexer(labels).astype(np.int64)
     return codes

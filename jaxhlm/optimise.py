@@ -59,8 +59,12 @@ def stepper(
     opt = optax.with_extra_args_support(optimizer)
 
     def one(grad: Any, state: Any, theta: Any, value: Any, hessian: Any, lane: Any) -> Any:
+        # optax's line searches refuse whatever neither they nor value_fn take by name.
+        def criterion(t: Any, hessian: Any = None) -> Any:
+            return value_fn(t, lane)
+
         extra = {"value": value, "hessian": hessian, "grad": grad}
-        return opt.update(grad, state, theta, value_fn=lambda t: value_fn(t, lane), **extra)
+        return opt.update(grad, state, theta, value_fn=criterion, **extra)
 
     mapped = jax.vmap(one, in_axes=(-1, -1, -1, -1, -1, lane_axes), out_axes=-1)
 

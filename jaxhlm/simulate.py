@@ -69,6 +69,9 @@ def simulate_rows(
     Returns:
         (rows, n) array.
 
+    Raises:
+        OptionError: n is no whole number or negative, or the seed is none.
+
     Example:
         >>> one = np.ones((4, 1))
         >>> y = simulate_rows(one, one, np.array([0, 0, 1, 1]), 2, [10.0], [[1.0]], 1.0, 3, seed=1)
@@ -79,6 +82,8 @@ def simulate_rows(
     root = vectors * np.sqrt(np.maximum(value, 0.0))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise OptionError(f"n={n!r}: the number of replicates is a whole number, 0 or more")
     normals = _normals(random_key(seed), range(first, first + n), G * q + len(X))
     effects, Y = normals[:, : G * q].reshape(n, G, q) @ root.T, normals[:, G * q :]
     Y *= scale

@@ -104,10 +104,14 @@ def coefficient_table(coefficients: pd.DataFrame) -> str:
 
 
 def correlation_table(names: Sequence[str], vcov: Floats) -> str:
-    """Lower triangle of the correlation of the fixed effects under abbreviated names."""
-    corr = correlation(np.asarray(vcov))
+    """Lower triangle of the correlation of the fixed effects under abbreviated names.
+
+    Beside a negative correlation the others keep a place for the sign, and −0.000 has none: as R.
+    """
+    corr = correlation(np.asarray(vcov)).round(3) + 0.0
+    sign = " " if (np.tril(corr, -1) < 0.0).any() else ""
     rows = [
-        [f"{corr[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)]
+        [f"{corr[i, j]:{sign}.3f}" if j < i else "" for j in range(len(names) - 1)]
         for i in range(1, len(names))
     ]
     headers = [abbreviate(name, 6) for name in names[:-1]]

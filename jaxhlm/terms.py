@@ -15,12 +15,19 @@ from formulaic.errors import DataMismatchWarning
 from formulaic.materializers import PandasMaterializer
 from formulaic.parser.types import Factor
 
-from jaxhlm.columns import prepare_new, require_finite
-from jaxhlm.errors import FormulaError, NewLevelError, NotNumericError
+from jaxhlm.columns import listed, prepare_new, require_finite
+from jaxhlm.errors import FormulaError, IdentifiabilityError, NewLevelError, NotNumericError
 from jaxhlm.formula import ParsedFormula, lme4_name, rhs_variables
 from jaxhlm.notation import Floats
 
-__all__ = ["Part", "covariance_blocks", "evaluate_new", "fit_part", "response_column"]
+__all__ = [
+    "Part",
+    "check_levels",
+    "covariance_blocks",
+    "evaluate_new",
+    "fit_part",
+    "response_column",
+]
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,33 @@ def _evaluate(spec: ModelSpec, frame: pd.DataFrame) -> tuple[Floats, ModelSpec]:
 
 
 def _new_level(spec: ModelSpec, warning: str) -> NewLevelError:
-    state = spec.encoder_state.items()
-    factors = [f"'{expr}'" for expr, (kind, _) in state if kind is Factor.Kind.CATEGORICAL]
-    unseen = re.findall(r"\{.*\}", warning)
+    # Factors that are plain columns have been compared with their levels before.
+    factors = [f"'{expr}'" for expr in _levels(spec) if not expr.isidentifier()]
+    unseen = re.sub(r"np\.\w+\(([^()]*)\)", r"\1", ", ".join(re.findall(r"\{.*\}", warning)))
     return NewLevelError(
         f"levels outside those of the fit (or of levels=) in {' or '.join(factors) or spec.formula}"
-        f": {', '.join(unseen)}"
+        f": {unseen}; leave such rows out, or fit again with rows or levels= that include them"
     )
+
+
+def _levels(spec: ModelSpec) -> dict[str, list[Any]]:
+    """The levels of every factor of a fitted spec."""
+    kinds = spec.encoder_state.items()
+    return {
+        expr: list(state["categories"])
+        for expr, (kind, state) in kinds
+        if kind is Factor.Kind.CATEGORICAL
+    }
+
+
+def check_levels(part: Part) -> None:
+    """Refuse a factor with a single level, of which formulaic would silently make no column."""
+    for expr, levels in _levels(part.spec).items():
+        if len(levels) == 1:
+            raise IdentifiabilityError(
+                f"factor '{expr}' has one level only, {listed(levels)}: contrasts need two or "
+                "more, so leave it out of the formula"
+            )
 
 
 def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | None]) -> Floats:

@@ -21,7 +21,7 @@ class Verification:
     """Largest differences between fits and the NumPy reference; printing it gives one line.
 
     Attributes:
-        lanes: how many fits were compared.
+        lanes: how many fits were compared; where none was, the differences are NaN.
         criterion: largest |difference| of the criterion; where ``lower`` counts fits that the
             reference did not reach, they are left out of all differences.
         beta: largest |difference| of a fixed effect, in its standard errors.
@@ -41,6 +41,8 @@ class Verification:
 
     def __str__(self) -> str:
         """One line for people."""
+        if not self.lanes:
+            return "no fit to check against the NumPy reference: none of them converged"
         better = f"; {self.lower} fits better than the reference" if self.lower else ""
         return (
             f"{self.lanes} fits checked against the NumPy reference, largest differences: "
@@ -60,7 +62,8 @@ def verify_lanes(
         lanes: which to check.
         reml: whether they were fitted by REML.
     """
-    differences = np.array([_differences(designs(i), estimates[[i]], reml) for i in lanes])
+    rows = [_differences(designs(i), estimates[[i]], reml) for i in lanes]
+    differences = np.reshape(rows, (len(lanes), 5))
     lower = differences[:, 0] < -1e-6
     largest = np.abs(differences[~lower]).max(axis=0) if not lower.all() else np.full(5, np.nan)
     criterion, beta, se, sigma, cov = map(float, largest)

@@ -70,6 +70,14 @@ def test_tables_of_many():
     assert fits.ranef.shape == (40 * 18, 2)
 
 
+def test_verify_of_no_fit_says_so():
+    data = hlm.load_dataset("sleepstudy")
+    with pytest.warns(errors.ConvergenceWarning):
+        fits = hlm.fit_many(SLEEP, data, np.ones((len(data), 1)))
+    assert "no fit to check" in str(fits.verify())
+    assert np.isnan(fits.verify().criterion)
+
+
 def test_verify_finds_nothing_and_would_find_something():
     fits = batch()
     assert fits.verify(n=5).criterion < tol.CRITERION

@@ -1,5 +1,8 @@
 """The command line: its output, its files, and its one-line errors."""
 
+import warnings
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -43,16 +46,45 @@ def test_fit_by_replicate(tmp_path, capsys):
     [
         (["Reaction ~ days + (1 | Subject)", "sleep.csv"], "no column 'days'"),
         ([SLEEP, "absent.csv"], "absent.csv"),
-        ([SLEEP, "sleep.xls"], "ends in .csv or .parquet"),
+        ([SLEEP, "sleep.xls"], "ends in .csv, .csv.gz or .parquet"),
+        ([SLEEP, "empty.csv"], "cannot read empty.csv: No columns"),
+        ([SLEEP, "broken.parquet"], "cannot read broken.parquet: "),
     ],
 )
 def test_bad_input_is_one_line(csv, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(csv.parent)
+    for name in ("empty.csv", "broken.parquet"):
+        (csv.parent / name).touch()
     assert main(["fit", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("jaxhlm: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_compressed_files_and_capitals(tmp_path, capsys):
+    for name in ("sleep.CSV", "sleep.csv.gz"):
+        hlm.load_dataset("sleepstudy").to_csv(tmp_path / name, index=False)
+        assert main(["fit", SLEEP, str(tmp_path / name)]) == 0
+        assert "1743.6" in capsys.readouterr().out
+
+
+def test_warnings_are_one_line(csv, capsys):
+    gaps = hlm.load_dataset("sleepstudy")
+    gaps.loc[3, "Days"] = np.nan
+    gaps.to_csv(csv, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", SLEEP, str(csv)]) == 0
+    error = capsys.readouterr().err
+    assert error == "jaxhlm: dropped 1 of 180 rows with missing values (Days: 1)\n"
+
+
+@pytest.mark.parametrize("number", ["1", "-3", "ten"])
+def test_replicates_are_a_number(number, capsys):
+    with pytest.raises(SystemExit):
+        main(["article", "--replicates", number])
+    assert f"'{number}': give a whole number" in capsys.readouterr().err
 
 
 def test_info_names_versions_and_devices(capsys):
@@ -68,6 +100,7 @@ def test_article(capsys):
     printed = capsys.readouterr().out
     for number in ("0.9776", "3.0670", "-0.1108", "0.3577", "0.0315", "0.2842", "0.5641"):
         assert number in printed
-    assert " no\n" not in printed
+    assert printed.count("yes\n") == 14
+    assert " NO\n" not in printed
     assert "400" in printed
     assert "checked against the NumPy reference" in printed.splitlines()[-1]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import jaxhlm as hlm
 from jaxhlm import errors
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design import build_design, design_for
@@ -183,6 +184,18 @@ def test_missing_rows_are_dropped_and_counted(data):
     assert design.index.equals(data.index[design.kept])
 
 
+def test_warnings_point_at_the_line_of_the_caller(data):
+    data.loc[103, "x"] = np.nan
+    formula, Y = "y ~ x + I(2 * x) + (1 | unit)", np.random.default_rng(2).normal(size=(SIZE, 2))
+    for call in (lambda: hlm.fit(formula, data), lambda: hlm.fit_many(formula, data, Y)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        files = {w.category: w.filename for w in caught}
+        assert files[errors.RowsDroppedWarning] == __file__
+        assert files[errors.RankDeficientWarning] == __file__
+
+
 def test_booleans_with_gaps_stay_a_factor(data):
     data["flag"] = data["flag"].astype(object).where(data["week"] > 0, None)
     with pytest.warns(errors.RowsDroppedWarning, match="flag: 20"):
@@ -252,7 +265,11 @@ WEIGHTS = [
     (np.ones(3), errors.WeightsError, "3 weights for 60 rows"),
     (np.ones((SIZE, 1)), errors.WeightsError, "60 x 1 weights"),
     (2.0, errors.WeightsError, "scalar weights"),
-    (np.r_[1.0, 0.0, np.ones(58)], errors.WeightsError, "row 101 has 0: drop rows with weight 0"),
+    (
+        np.r_[1.0, 0.0, np.ones(58)],
+        errors.WeightsError,
+        "row 101 has 0: correct it, or drop",
+    ),
     (np.r_[1.0, -2.0, np.ones(58)], errors.WeightsError, "row 101 has -2"),
     (["a"] * SIZE, errors.WeightsError, "must be numbers"),
     (pd.Series(np.ones(SIZE)), errors.WeightsError, "another index"),
@@ -325,6 +342,24 @@ REFUSED = [
         "is 3.1 in every row",
     ),
     ("I(2 + x/3) ~ x + (1 | unit)", None, errors.IdentifiabilityError, "variance is zero"),
+    (
+        "y ~ x + arm + (1 | unit)",
+        set_value("arm", "a"),
+        errors.IdentifiabilityError,
+        "factor 'arm' has one level only, 'a'",
+    ),
+    (
+        "y ~ x + (1 + flag | unit)",
+        set_value("flag", True),
+        errors.IdentifiabilityError,
+        "factor 'flag' has one level only, True",
+    ),
+    (
+        "y ~ x + (1 | unit)",
+        lambda data: data.assign(unit=[[k % 3] for k in range(SIZE)]),
+        errors.GroupingError,
+        "'unit' holds values that cannot be levels .* convert",
+    ),
     ("y ~ arm + armb + (1 | unit)", set_value("armb", range(SIZE)), errors.FormulaError, "'armb'"),
 ]
 
@@ -393,10 +428,28 @@ def test_new_data_with_gaps_keep_their_rows(data):
     assert np.isnan(design_for(design, new.assign(x=np.nan))[0]).all()
 
 
+@pytest.mark.parametrize("categories", [[False, True], [True, False], None])
+def test_booleans_may_come_back_as_numbers_and_numbers_as_booleans(data, categories):
+    """A frame of new rows read from a file need not tell the one from the other."""
+    if categories:
+        data["flag"] = pd.Categorical(data["flag"], categories=categories)
+    else:
+        data["week"] = data["week"] % 2
+    design = build_design("y ~ flag + week + (1 + flag | unit)", data)
+    new = data.assign(flag=data["flag"].astype(int))
+    if not categories:
+        new["week"] = new["week"] == 1
+    X, Z, _ = design_for(design, new)
+    np.testing.assert_array_equal(X, design.X)
+    np.testing.assert_array_equal(Z, design.Z)
+
+
 NEW_REFUSED = [
     (lambda new: new.drop(columns="x"), errors.MissingColumnError, "no column 'x'"),
-    (set_value("arm", "placebo"), errors.NewLevelError, "'arm' has levels .* 'placebo'"),
-    (set_value("week", 9), errors.NewLevelError, r"'C\(week\)'.*9"),
+    (set_value("arm", "placebo"), errors.NewLevelError, "'arm' has levels .* 'placebo'; .* are '"),
+    (set_value("arm", np.int64(3)), errors.NewLevelError, "not seen: 3;"),
+    (set_value("flag", 2), errors.NewLevelError, "'flag' .* not seen: 2; .* are False, True"),
+    (set_value("week", 9), errors.NewLevelError, r"\) in 'C\(week\)': {9.0}; leave such rows"),
     (set_value("x", "high"), errors.NotNumericError, "'x' was numeric"),
     (set_value("x", np.inf), errors.NonFiniteError, "'x' is inf in row 100"),
     (set_value("unit", "3"), errors.GroupingError, "'unit' is of dtype"),
@@ -406,7 +459,7 @@ NEW_REFUSED = [
 
 @pytest.mark.parametrize(("change", "error", "message"), NEW_REFUSED)
 def test_new_data_refused(data, change, error, message):
-    design = build_design("y ~ x + arm + C(week) + (1 | unit)", data)
+    design = build_design("y ~ x + arm + flag + C(week) + (1 | unit)", data)
     with pytest.raises(error, match=message):
         design_for(design, change(data))
 

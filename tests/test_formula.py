@@ -83,7 +83,7 @@ REFUSED = [
     ("y ~ x - - 1 + (1 | g)", FormulaError, "subtracts nothing"),
     ("y ~ (1|g) + x +", FormulaError, "nothing follows"),
     ("y ~ x z + (1|g)", FormulaError, "Missing operator"),
-    ("y ~ . + (1|g)", FormulaError, "cannot read"),
+    ("y ~ . + (1|g)", FormulaError, "name the columns"),
     ("y ~ I(x^2) + (1|g)", FormulaError, r"'\^'.*write '\*\*'"),
     ("y^2 ~ x + (1|g)", FormulaError, r"write '\*\*'"),
     ("y ~ foo(x) + (1|g)", FormulaError, "unknown function 'foo'"),
@@ -122,6 +122,7 @@ NAMES = [
     ("poly(x, 2)[1]:s[T.b]", "poly(x, 2)1:sb"),
     ("cut[T.(0, 5]]", "cut(0, 5]"),
     ("cut[T.[0, 5)]:x", "cut[0, 5):x"),
+    ("cut[T.[0, 5]]", "cut[0, 5]"),
     ("I(x[0] + 1)", "I(x[0] + 1)"),
 ]
 

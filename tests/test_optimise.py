@@ -103,6 +103,7 @@ def test_trust_region_is_bounded_and_grows():
         pytest.param(hlm.newton(), 100, id="newton"),
         pytest.param(optax.adam(0.05), 5000, id="adam"),
         pytest.param(optax.lbfgs(0.1, linesearch=None), 5000, id="lbfgs without line search"),
+        pytest.param(optax.lbfgs(), 100, id="lbfgs"),
     ],
 )
 def test_any_optax_optimiser_reaches_the_same_optimum(optimizer, max_iter):

@@ -47,6 +47,12 @@ def test_a_small_fit_compiles_nothing():
     assert run(code) == "1743.6283 False"
 
 
+def test_the_readme_shows_what_is_printed():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    fit = hlm.fit("MathAch ~ SES * MEANSES + (1 + SES | School)", hlm.load_dataset("math_achieve"))
+    assert f"```\n{fit}\n```" in readme
+
+
 def test_top_level_is_exactly_this():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")

@@ -8,6 +8,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
+from jaxhlm.tables import correlation_table
 from problems import frame, sleepstudy
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)
@@ -55,6 +56,24 @@ def assert_fit(fit, X, Z, blocks=None, reml=True, keep=slice(None), weights=None
     np.testing.assert_allclose(fit.criterion, best.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose((fit.fixef - best.beta) / fit.se, 0.0, atol=tol.ESTIMATE)
     np.testing.assert_allclose(fit.varcorr.cov, best.cov, atol=tol.ESTIMATE * (1 + best.cov.max()))
+
+
+# Printed by lme4 1.1-31, trailing blanks removed.
+CORRELATIONS = """\
+     (Intr) x      fb
+x    -0.370
+fb   -0.328  0.590
+x:fb  0.254 -0.663 -0.830"""
+
+
+def test_correlations_line_up_as_in_r():
+    names = ["(Intercept)", "x", "fb", "x:fb"]
+    corr = np.eye(4)
+    corr[np.tril_indices(4, -1)] = [-0.370, -0.328, 0.590, 0.254, -0.663, -0.830]
+    corr += np.tril(corr, -1).T
+    assert correlation_table(names, corr) == CORRELATIONS
+    small = np.array([[1.0, -1e-5], [-1e-5, 1.0]])
+    assert correlation_table(["a", "b"], small) == "  a\nb 0.000"
 
 
 def test_printed_as_lmer_prints_it():

@@ -92,6 +92,13 @@ def test_other_seeds_are_refused(seed):
         random_key(seed)
 
 
+@pytest.mark.parametrize("n", [-1, 2.5])
+def test_other_numbers_of_replicates_are_refused(n):
+    one = np.ones((4, 1))
+    with pytest.raises(OptionError, match=f"n={n}: the number of replicates"):
+        simulate_rows(one, one, np.array([0, 0, 1, 1]), 2, [0.0], [[1.0]], 1.0, n)
+
+
 def test_fits_simulate_from_their_estimates():
     """Refitting draws from a fit brings its parameters back, on average."""
     fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"))
