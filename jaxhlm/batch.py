@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.batch_accessors import BatchAccessors
+from jaxhlm.errors import JaxhlmError
 from jaxhlm.inference import check_level, correlation, standard_errors, wald_interval
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
@@ -71,6 +72,8 @@ class FitBatch(BatchAccessors):
     def ranef(self) -> pd.DataFrame:
         """BLUPs of every fit, indexed by fit and level; (Σ G, q)."""
         good = np.flatnonzero(self.ok)
+        if not len(good):
+            raise JaxhlmError("no fit converged, so there are no random effects; see fits.counts")
         frames = {self.index[i]: self._one(int(i)).ranef for i in good}
         return pd.concat(frames, names=[self.index.name or "fit"])
 

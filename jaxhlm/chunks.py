@@ -28,12 +28,12 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
-def lane_chunks(B: int, lane_bytes: int) -> Iterator[slice]:
-    """Runs of lanes of about equal length, within the memory bound and ``MAX_LANES``.
+def lane_chunks(B: int, lane_bytes: int, most: int | None = None) -> Iterator[slice]:
+    """Runs of lanes of about equal length, within the memory bound and ``most`` or ``MAX_LANES``.
 
     Where there is work for all cores, every core gets as many runs as the others.
     """
-    most = max(1, min(MAX_LANES, CHUNK_BYTES // lane_bytes))
+    most = max(1, min(most or MAX_LANES, CHUNK_BYTES // lane_bytes))
     count, cores = -(-B // most), os.cpu_count() or 1
     if count > 1 or WORTH_SHARING * cores <= B:
         count = -(-count // cores) * cores

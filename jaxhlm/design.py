@@ -41,7 +41,7 @@ from jaxhlm.terms import (
     covariance_blocks,
     evaluate_new,
     fit_part,
-    response_column,
+    response_part,
 )
 
 __all__ = ["Design", "build_design", "design_for"]
@@ -180,7 +180,7 @@ def build_design(
     used = {v: prepare(raw[v], labels) for v in raw.columns if v in names}
     frame = pd.DataFrame(used, index=raw.index)
 
-    y = response_column(response, frame, labels) if response else None
+    y = response_part(response, frame, labels)[1] if response else None
     groups, codes, levels = group_codes(raw[list(parsed.group)])
     fixed, X = fit_part(parsed.fixed, frame, labels)
     parts, columns = zip(*(fit_part(side, frame, labels) for side in sides[1:]), strict=True)

@@ -25,6 +25,7 @@ import numpy as np
 from jaxhlm.chunks import CompiledByOne, compiled_sizes
 from jaxhlm.collapse import Classes, Rotated, collapsed_design
 from jaxhlm.notation import Floats
+from jaxhlm.precision import own_rules
 from jaxhlm.response import Scaling, Standard
 from jaxhlm.standardise import StandardDesign
 from jaxhlm.suffstats import Stats
@@ -122,7 +123,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     """
     shapes = tuple(x.shape for x in law.arrays)
     parts, at = [], first
-    with jax.enable_x64(True):
+    with own_rules():
         for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
             lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
             arguments = (key, lanes, law.arrays, law.wishart_df, law.df_within)

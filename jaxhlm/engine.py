@@ -15,6 +15,7 @@ from jaxhlm.lanes import unrollable
 from jaxhlm.loop import CLOSING_SLACK, Minimum, Stepper
 from jaxhlm.minimum import Options, lane_minimum
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.precision import own_rules
 from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
 from jaxhlm.suffstats import Stats
@@ -27,6 +28,8 @@ MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
 FIRST_ROUND = 6
 FEW_LANES = 32
+# With no more groups than this a singular fit is tried again from D = I (and the lower kept).
+FEW_GROUPS = 15
 NEWTON = Stepper(trust.init, trust.update)
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
 ROUNDED_TO_ZERO = 1e-9
@@ -68,11 +71,11 @@ def solve(stats: Stats, options: Options, start: Floats | None = None) -> Soluti
         options: what to optimise.
         start: (k, B) minima known in closed form, to be verified; moment estimates if None.
     """
-    first = FIRST_ROUND if start is None else 1
+    first, closed = (FIRST_ROUND, False) if start is None else (1, True)
     if start is None:
         start = np.full((len(theta_index(options.blocks)), stats.yy.shape[-1]), np.nan)
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
-    with jax.enable_x64(True):
+    with own_rules():
         found = _minimum(stats, start, options, first)
         lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
         if len(lanes):
@@ -81,6 +84,9 @@ def solve(stats: Stats, options: Options, start: Floats | None = None) -> Soluti
             lanes, D = _leaving(found, stats, options)
             if not len(lanes):
                 break
+            found = _continue(found, stats, lanes, D, options)
+        if not closed and len(lanes := _worth_another_start(found, stats, options)):
+            D = np.broadcast_to(np.eye(stats.RZ.shape[1]), (len(found.value), *stats.RZ.shape[1:3]))
             found = _continue(found, stats, lanes, D, options)
     aux = found.aux
     return Solution(
@@ -207,6 +213,15 @@ def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floa
         )
         leaving |= away
     return singular[leaving], D
+
+
+def _worth_another_start(found: Minimum, stats: Stats, options: Options) -> Ints:
+    """Singular lanes with so few groups that the criterion may have a lower minimum elsewhere."""
+    if options.optimizer is not None:
+        return np.array([], dtype=np.int64)
+    few = np.broadcast_to(stats.m.sum(axis=0) <= FEW_GROUPS, found.value.shape)
+    on_boundary = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
+    return np.flatnonzero(found.converged & on_boundary & few)
 
 
 def _merge(found: Minimum, again: Minimum, lanes: Any) -> Minimum:

@@ -21,6 +21,9 @@ from jaxhlm.status import Status
 
 __all__ = ["Estimates", "RandomEffects", "estimate", "random_effects"]
 
+# σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
+NO_ERROR = 1e-10
+
 
 @dataclass(frozen=True)
 class Estimates:
@@ -88,7 +91,7 @@ def estimate(
         criterion = solution.value + 2.0 * nu * np.log(scaling.s)
         if options.reml:
             criterion = criterion - 2.0 * np.log(np.abs(np.linalg.det(scaling.T.T)))
-    codes = _codes(solution, status, options.blocks)
+    codes = _codes(solution, status, nu, options.blocks)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
     return Estimates(
@@ -139,10 +142,15 @@ def _user_factor(D: Floats, singular: Any, blocks: Blocks) -> Any:
     return factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
 
 
-def _codes(solution: Solution, status: Ints, blocks: Blocks) -> Ints:
-    """The status of every lane, the first cause that applies."""
+def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints:
+    """The status of every lane, the first cause that applies.
+
+    A response that X and a line for every unit fit exactly drives σ to zero, and no number of
+    iterations ends that.
+    """
     diagonal = np.diagonal(lambda_of(solution.theta, blocks), axis1=1, axis2=2)
     finite = np.isfinite(solution.value) & np.isfinite(solution.beta).all(axis=0)
+    finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
     return np.select(
         [status != Status.CONVERGED, ~finite, ~solution.converged, (diagonal == 0.0).any(axis=1)],
         [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],

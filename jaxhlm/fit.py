@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +11,13 @@ from jaxhlm.batch import FitBatch
 from jaxhlm.design import build_design
 from jaxhlm.errors import (
     ConvergenceWarning,
-    FormulaError,
     IdentifiabilityError,
     InterruptedFitsWarning,
-    MissingColumnError,
-    NotNumericError,
     OptionError,
-    ResponseShapeError,
     SingularFitWarning,
+    warn_user,
 )
+from jaxhlm.inputs import replicate_input, response_input
 from jaxhlm.loop import MAX_ITER, TOL
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
@@ -28,7 +25,7 @@ from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared, fit_responses
 from jaxhlm.progress import progress_report
 from jaxhlm.results import Fit
-from jaxhlm.sources import ReplicateRows, ResponseMatrix, Source
+from jaxhlm.sources import Source
 from jaxhlm.status import Status
 
 if TYPE_CHECKING:
@@ -83,7 +80,7 @@ def fit(
         Bates, Mächler, Bolker & Walker (2015). Fitting linear mixed-effects models using lme4.
         J. Stat. Softw. 67(1).
     """
-    _check_controls(tol, max_iter)
+    _check_controls(reml, tol, max_iter)
     design = build_design(formula, data, weights)
     assert design.y is not None
     options = Options(reml, design.blocks, optimizer, tol, max_iter)
@@ -139,18 +136,18 @@ def fit_many(
         >>> len(fits), int(fits.ok.sum())
         (100, 100)
     """
-    _check_controls(tol, max_iter)
+    _check_controls(reml, tol, max_iter)
     if (responses is None) == (by is None):
         raise OptionError(
             "give either responses= (a matrix of responses on one design) or by= "
             "(a column that tells replicates apart), and not both"
         )
     if by is None:
-        source, index, model, blocks = _response_source(formula, data, responses, weights, reml)
+        given = response_input(formula, data, responses, weights, reml)
     else:
-        source, index, model, blocks = _replicate_source(formula, data, by, weights, reml)
-    options = Options(reml, blocks, optimizer, tol, max_iter)
-    return fit_source(source, index, model, options, progress)
+        given = replicate_input(formula, data, by, weights, reml)
+    options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
+    return fit_source(*given, options, progress)
 
 
 def fit_source(
@@ -169,10 +166,9 @@ def fit_source(
         estimates, nobs, ngroups = source.fit(options, report)
     done = len(estimates.status)
     if done < len(index):
-        warnings.warn(
+        warn_user(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
-            stacklevel=3,
         )
     lanes = np.arange(done)
     fits = FitBatch(
@@ -182,79 +178,22 @@ def fit_source(
     return fits
 
 
-def _response_source(
-    formula: str,
-    data: pd.DataFrame,
-    responses: pd.DataFrame | Floats,
-    weights: str | pd.Series | Floats | None,
-    reml: bool,
-) -> tuple[Source, pd.Index, Model, tuple[tuple[int, ...], ...]]:
-    Y, index = _response_matrix(responses)
-    design = build_design(formula, data, weights, response_rows=len(Y))
-    if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
-        raise ResponseShapeError(
-            "the index of responses differs from that of data; bring the rows into the same order "
-            "and pass responses.to_numpy(), or give both the same index"
-        )
-    if design.n_dropped:
-        Y = Y[design.kept]
-    return ResponseMatrix(Prepared(design), Y), index, Model.of(design, reml), design.blocks
-
-
-def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
-    if isinstance(responses, pd.DataFrame):
-        bad = [c for c in responses if not pd.api.types.is_numeric_dtype(responses[c])]
-        if bad:
-            raise NotNumericError(f"response column {bad[0]!r} is not numeric; convert or drop it")
-        return responses.to_numpy(dtype=float), responses.columns.rename("response")
-    Y = np.asarray(responses)
-    if Y.ndim != 2:
-        raise ResponseShapeError(
-            f"responses has {Y.ndim} dimension(s); give (n, B), one column per response"
-        )
-    if not np.issubdtype(Y.dtype, np.number):
-        raise NotNumericError(f"responses has dtype {Y.dtype}; give numbers")
-    return Y.astype(float, copy=False), pd.RangeIndex(Y.shape[1], name="response")
-
-
-def _replicate_source(
-    formula: str,
-    data: pd.DataFrame,
-    by: str,
-    weights: str | pd.Series | Floats | None,
-    reml: bool,
-) -> tuple[Source, pd.Index, Model, tuple[tuple[int, ...], ...]]:
-    if by not in data.columns:
-        raise MissingColumnError(f"by={by!r} is not a column of data")
-    if data[by].isna().any():
-        raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
-    design = build_design(formula, data, weights)
-    if design.stateful:
-        raise FormulaError(
-            f"{design.stateful[0]} learns from the rows it sees, here from all replicates "
-            f"together; compute it as a column within each replicate first "
-            f"(data.groupby({by!r}).transform) and use that column"
-        )
-    lane, labels = pd.factorize(data[by].to_numpy()[design.kept], sort=True)
-    index = pd.Index(labels, name=by)
-    source = ReplicateRows.of(design, lane.astype(np.int64))
-    return source, index, Model.of(design, reml), design.blocks
-
-
-def _check_controls(tol: float, max_iter: int) -> None:
+def _check_controls(reml: bool, tol: float, max_iter: int) -> None:
+    if not isinstance(reml, bool | np.bool_):
+        raise OptionError(f"reml={reml!r} must be True (REML) or False (maximum likelihood)")
     if not tol > 0.0:
         raise OptionError(f"tol={tol!r} must be positive, in units of the deviance")
-    if max_iter < 1:
-        raise OptionError(f"max_iter={max_iter!r} must be at least 1")
+    if not isinstance(max_iter, int | np.integer) or max_iter < 1:
+        raise OptionError(f"max_iter={max_iter!r} must be a whole number, at least 1")
 
 
 def _report(result: Fit) -> None:
     """Raise where there is no estimate; warn where it is not an ordinary optimum."""
     status = result.status
     if status == Status.SINGULAR:
-        warnings.warn(status.message, SingularFitWarning, stacklevel=3)
+        warn_user(status.message, SingularFitWarning)
     elif status == Status.ITERATION_LIMIT:
-        warnings.warn(status.message, ConvergenceWarning, stacklevel=3)
+        warn_user(status.message, ConvergenceWarning)
     elif not status.ok:
         raise IdentifiabilityError(f"the model could not be fitted: {status.message}")
 
@@ -263,9 +202,8 @@ def _report_failures(fits: FitBatch) -> None:
     failed = fits.counts[[s.name.lower() for s in Status if not s.ok]]
     if failed.sum():
         causes = ", ".join(f"{count} {name}" for name, count in failed.items() if count)
-        warnings.warn(
+        warn_user(
             f"{failed.sum()} of {len(fits)} fits failed ({causes}); see fits.status and "
             "print(fits) for what each means",
             ConvergenceWarning,
-            stacklevel=3,
         )

@@ -25,7 +25,7 @@ from jaxhlm.derivatives import Derivatives, derivatives
 from jaxhlm.small import entries, namespace, unrolled
 from jaxhlm.suffstats import Stats, lane_axes
 
-__all__ = ["MAX_UNROLLED_P", "lane_derivatives", "mappable", "unrollable"]
+__all__ = ["MAX_UNROLLED_P", "MAX_UNROLLED_Q", "lane_derivatives", "mappable", "unrollable"]
 
 MAX_UNROLLED_Q = 3
 MAX_UNROLLED_P = 8

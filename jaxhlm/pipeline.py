@@ -19,10 +19,11 @@ from jaxhlm.engine import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.replicates import Replicates
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, StandardDesign, standardise_design
 
-__all__ = ["Prepared", "Replicates", "fit_lanes", "fit_replicates", "fit_responses"]
+__all__ = ["Prepared", "fit_lanes", "fit_replicates", "fit_responses"]
 
 Report = Callable[[Estimates], None]
 
@@ -73,46 +74,6 @@ class Prepared:
     def random_effects(self, Y: Floats, estimates: Estimates) -> RandomEffects:
         """BLUPs of responses (n, B)."""
         return random_effects(estimates, self.respond(Y), self.design.blocks)
-
-
-@dataclass(frozen=True)
-class Replicates:
-    """Rows of many data sets, sorted by data set and then by group.
-
-    Attributes:
-        y: (n,) response.
-        rows: the design rows; ``rows.lane`` numbers the data sets.
-    """
-
-    y: Floats
-    rows: Rows
-
-    @property
-    def B(self) -> int:
-        """Number of data sets."""
-        return int(self.rows.lane[-1]) + 1
-
-    @property
-    def lane_bytes(self) -> int:
-        """What the rows of one data set take while they are standardised."""
-        columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
-        return 8 * 4 * columns * -(-len(self.y) // self.B)
-
-    def chunk(self, lanes: slice) -> Standard:
-        """Standardised lanes of consecutive data sets."""
-        start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
-        return self._standardised(slice(start, stop))
-
-    def take(self, lanes: Ints) -> Standard:
-        """Standardised lanes of any data sets, in increasing order."""
-        return self._standardised(np.flatnonzero(np.isin(self.rows.lane, lanes)))
-
-    def _standardised(self, part: slice | Ints) -> Standard:
-        r = self.rows
-        weights = None if r.weights is None else r.weights[part]
-        lane = np.unique(r.lane[part], return_inverse=True)[1]
-        rows = Rows(r.X[part], r.Z[part], r.segment[part], lane, weights, r.blocks)
-        return respond(standardise_design(rows), self.y[part, None])
 
 
 def fit_responses(

@@ -77,7 +77,7 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
         if design.shared:
             _repair(design, y, found)
     usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
-    return _scaled(design, found, usable)
+    return _scaled(design, found, finite, usable)
 
 
 def _from_products(design: StandardDesign, y: Floats) -> Products:
@@ -138,10 +138,10 @@ def _repair(design: StandardDesign, y: Floats, found: Products) -> None:
                 whole[..., block] = np.where(bad[block], part, whole[..., block])
 
 
-def _scaled(design: StandardDesign, found: Products, usable: Bools) -> Standard:
+def _scaled(design: StandardDesign, found: Products, finite: Bools, usable: Bools) -> Standard:
     s = np.sqrt(np.where(usable, found.rss, 1.0) / design.n)
     fallback = np.where(design.status, design.status, Status.NOT_FINITE)
-    status = np.where(usable, design.status, fallback)
+    status = np.where(usable, design.status, np.where(finite, fallback, Status.NOT_FINITE))
     yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
     stats = design.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
     beta_ols = found.fitted / np.sqrt(design.n)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import ResponseShapeError
+from jaxhlm.errors import ConstantResponseError, NotNumericError, ResponseShapeError
 from jaxhlm.inference import check_level, wald_interval
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.pipeline import fit_responses
@@ -63,16 +63,28 @@ class Fit(Units):
             y: (n,) response for the rows that were used.
 
         Raises:
-            ResponseShapeError: ``y`` has another length.
+            ResponseShapeError: ``y`` has another length or index, or missing values.
+            NotNumericError: ``y`` does not hold numbers.
+            ConstantResponseError: ``y`` has the same value in every row.
         """
-        values = np.asarray(y, dtype=float)
+        try:
+            values = np.asarray(y, dtype=float)
+        except (TypeError, ValueError):
+            raise NotNumericError("y is not numeric; give one number for each row") from None
         if values.shape != (self.nobs,):
             raise ResponseShapeError(
                 f"y has shape {values.shape}, but {self.nobs} rows were fitted; "
                 "give one value for each"
             )
+        if isinstance(y, pd.Series) and not y.index.equals(self.design.index):
+            raise ResponseShapeError(
+                "y has another index than the rows that were fitted; align them, or pass "
+                "y.to_numpy() to match them by position"
+            )
         if not np.isfinite(values).all():
             raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
+        if (values == values[0]).all():
+            raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
         estimates = fit_responses(self.prepared, values[:, None], self.options)
         return replace(self, design=replace(self.design, y=values), estimates=estimates)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from jaxhlm.notation import Floats, Ints
@@ -16,7 +18,11 @@ class Segments:
         """Take the (n,) non-decreasing labels of the rows."""
         self.starts = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
         self.lengths = np.diff(np.r_[self.starts, len(label)])
-        self.of_row = np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def of_row(self) -> Ints:
+        """(n,) number of the run of every row."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
 
     def sum(self, values: Floats) -> Floats:
         """(n, …) to (S, …)."""

@@ -12,8 +12,9 @@ from jaxhlm.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
 from jaxhlm.minimum import Options
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.pipeline import Prepared, Replicates, Report, fit_replicates, fit_responses
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.pipeline import Prepared, Report, fit_replicates, fit_responses
+from jaxhlm.replicates import Replicates
 from jaxhlm.response import Standard
 from jaxhlm.standardise import Rows
 
@@ -64,8 +65,10 @@ class ResponseMatrix:
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
-        y = self.Y[:, i]
-        return take_rows(replace(self.prepared.design, y=y), np.flatnonzero(~np.isnan(y)))
+        y, d = self.Y[:, i], self.prepared.design
+        missing = np.isnan(y)
+        own = take_rows(replace(d, y=y), np.flatnonzero(~missing))
+        return replace(own, n_dropped=d.n_dropped + int(missing.sum()))
 
     def fit(self, options: Options, report: Report | None) -> Batch:
         """Fit every lane."""
@@ -83,17 +86,16 @@ class ResponseMatrix:
         return Batch(estimates, nobs, ngroups)
 
     def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
-        """Responses without missing values apart from those with."""
-        complete, own = (
-            np.flatnonzero(nobs == self.prepared.design.n),
-            np.flatnonzero(nobs != self.prepared.design.n),
-        )
-        size = 8 * self.prepared.design.n
-        return [at[c] for at in (complete, own) for c in lane_chunks(len(at), size)]
+        """Complete responses, those with missing values, and those with nothing else, apart."""
+        n = self.prepared.design.n
+        kinds = (nobs == n, (nobs > 0) & (nobs < n), nobs == 0)
+        runs = [np.flatnonzero(kind) for kind in kinds]
+        return [at[c] for at in runs for c in lane_chunks(len(at), 8 * n)]
 
     def standard(self, lanes: Ints) -> Standard:
-        """Standardised statistics of responses that are all complete, or all not."""
-        if np.isnan(self.Y[:, lanes[0]]).any():
+        """Standardised statistics of responses of one kind."""
+        missing = np.isnan(self.Y[:, lanes[0]])
+        if missing.any() and not missing.all():
             own = self._own_rows(lanes)
             return own.chunk(slice(0, own.B))
         return self.prepared.collapse(self.Y[:, as_slice(lanes)])[0]
@@ -124,15 +126,23 @@ class ReplicateRows:
     replicates: Replicates
 
     @staticmethod
-    def of(design: Design, lane: Ints) -> ReplicateRows:
-        """Sort the rows of a design by ``lane`` (n,), the data set that each row belongs to."""
+    def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
+        """Sort the rows of a design.
+
+        Args:
+            design: all rows, with the response.
+            lane: (n,) the data set that each row belongs to.
+            hopeless: (n,) rows whose values stand for some that cannot be used.
+        """
         if design.y is None:
             raise ResponseShapeError("data sets with rows of their own need a response column")
+        y = np.where(hopeless, np.nan, design.y)
+        design = replace(design, y=y)
         order = np.lexsort((design.group, lane))
         weights = None if design.weights is None else design.weights[order]
         segment = lane[order] * design.G + design.group[order]
         rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
-        return ReplicateRows(design, order, Replicates(design.y[order], rows))
+        return ReplicateRows(design, order, Replicates(y[order], rows))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -144,7 +154,8 @@ class ReplicateRows:
         estimates = fit_replicates(self.replicates, options, report)
         lane, segment = self.replicates.rows.lane, self.replicates.rows.segment
         first = np.r_[True, segment[1:] != segment[:-1]]
-        return Batch(estimates, np.bincount(lane), np.bincount(lane[first]))
+        nobs = np.bincount(lane, ~np.isnan(self.replicates.y)).astype(np.int64)
+        return Batch(estimates, nobs, np.bincount(lane[first]))
 
     def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
         """Runs of lanes, each in increasing order."""

@@ -46,7 +46,7 @@ STATUS_MESSAGES: dict[Status, str] = {
     ),
     Status.NOT_FINITE: (
         "the response or the criterion is not finite: look for missing or infinite values and "
-        "for a response that is constant or fitted without error"
+        "for a response that is constant, or that X and a line for every unit fit without error"
     ),
     Status.RANK_DEFICIENT: (
         "the fixed-effects matrix of this data set is rank deficient: a column is constant or a "

@@ -25,8 +25,9 @@ __all__ = [
     "check_levels",
     "covariance_blocks",
     "evaluate_new",
+    "evaluate_numbers",
     "fit_part",
-    "response_column",
+    "response_part",
 ]
 
 
@@ -125,8 +126,29 @@ def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | No
     return out
 
 
-def response_column(response: str, frame: pd.DataFrame, labels: pd.Index) -> Floats:
-    """(n,) values of the left side, which must be one numeric column."""
+def evaluate_numbers(part: Part, columns: dict[str, Floats]) -> Floats:
+    """(n, columns) of a part that reads numbers only, whatever is not finite let through.
+
+    Columns lie one after the other in memory. Products of variables are multiplied here: formulaic
+    would spend most of the time of a batch on putting them into frames.
+
+    Args:
+        part: a part whose variables are numbers.
+        columns: (n,) values, none missing, of at least its variables.
+    """
+    factors = [term.term.factors for term in part.spec.structure]
+    if not all(f.expr in columns or f.expr == "1" for term in factors for f in term):
+        return np.asfortranarray(_evaluate(part.spec, pd.DataFrame(columns, copy=False))[0])
+    out = np.ones((len(factors), len(next(iter(columns.values())))))
+    for column, term in zip(out, factors, strict=True):
+        for factor in term:
+            if factor.expr in columns:
+                column *= columns[factor.expr]
+    return out.T
+
+
+def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple[Part, Floats]:
+    """The left side, which must be one numeric column, and its (n,) values."""
     part, values = fit_part(f"0 + {{{response}}}", frame, labels)
     if any(kind is not Factor.Kind.NUMERICAL for kind, _ in part.spec.encoder_state.values()):
         raise NotNumericError(
@@ -134,7 +156,7 @@ def response_column(response: str, frame: pd.DataFrame, labels: pd.Index) -> Flo
         )
     if values.shape[1] != 1:
         raise FormulaError(f"the response '{response}' gives {values.shape[1]} columns, not one")
-    return values[:, 0]
+    return part, values[:, 0]
 
 
 def covariance_blocks(

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
 # Lowest first: a module imports from layers above its own line only.
 LAYERS = (
-    ("errors", "status", "small", "formula", "reference", "datasets"),
+    ("errors", "precision", "status", "small", "formula", "reference", "datasets"),
     ("notation", "suffstats", "trust"),
     (
         "inference",
@@ -24,16 +24,16 @@ LAYERS = (
     ),
     ("standardise", "deviance", "start", "optimise", "terms", "grouping", "collapse", "varcorr"),
     ("response", "derivatives", "design", "tables"),
-    ("lanes", "model", "drawing", "lmlist"),
-    ("minimum",),
+    ("lanes", "model", "drawing", "lmlist", "products"),
+    ("minimum", "replicates"),
     ("compiled",),
     ("engine", "minimiser"),
     ("estimates",),
     ("pipeline", "verify", "storage"),
     ("accessors", "sources", "progress"),
-    ("units", "batch_accessors"),
+    ("units", "batch_accessors", "frames"),
     ("results",),
-    ("batch",),
+    ("batch", "inputs"),
     ("fit",),
     ("article", "simulated"),
     ("cli",),
