@@ -141,7 +141,7 @@ def _written(row: Row, names: Sequence[str]) -> tuple[Floats, Floats]:
         return _finite([[float(row.get(name, 0.0)) for name in names]]), np.zeros(1)
     try:
         found = LinearConstraints.from_spec(_quoted(row, names), variable_names=list(names))
-    except FormulaicError as error:
+    except (FormulaicError, RuntimeError, TypeError, ValueError) as error:
         reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error)).split("\n")[0]
         raise ContrastError(
             f"cannot read the hypothesis '{row}': {reason} Write it as 'x - a = 0', and names with "

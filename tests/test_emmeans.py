@@ -92,6 +92,7 @@ def test_means_by_hand():
     np.testing.assert_allclose(change[1] - change[0], slope, rtol=tol.SMALL)
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 def test_covariates_are_those_of_the_rows_used():
     """A data set among replicates is averaged at its own mean."""
     rng = np.random.default_rng(5)
