@@ -402,6 +402,16 @@ def test_balanced_designs_have_whole_degrees_of_freedom():
     np.testing.assert_allclose(fits.df()[inner], 28.0, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+def test_fits_that_did_not_converge_are_harmless():
+    """Away from the optimum the Hessian need not be positive definite: df or NaN, no exception."""
+    data, Y = lanes()
+    fits = hlm.fit_many("~ x * a + (1 + x | unit)", data, Y[:, :4], max_iter=1, progress=False)
+    df = fits.df()
+    assert ((df > 0) | df.isna()).all(axis=None)
+    assert len(fits.tidy()) == 4 * 8
+
+
 # Options and bad input.
 
 
