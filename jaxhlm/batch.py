@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch_accessors import BatchAccessors
+from jaxhlm.batch_coefficients import BatchCoefficients
+from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.inference import check_level, correlation, standard_errors, wald_interval
+from jaxhlm.inference import correlation, standard_errors
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared
@@ -25,7 +26,7 @@ __all__ = ["FitBatch"]
 
 
 @dataclass(frozen=True, eq=False)
-class FitBatch(BatchAccessors):
+class FitBatch(BatchCoefficients):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
@@ -93,23 +94,21 @@ class FitBatch(BatchAccessors):
         lanes = np.arange(len(s.index))
         return FitBatch(s.model, s.estimates, s.index, s.nobs, s.ngroups, options, lanes, None)
 
-    def tidy(self, conf_level: float = 0.95) -> pd.DataFrame:
-        """One row per fit and parameter; columns as ``Fit.tidy`` after ``fit``."""
-        check_level(conf_level)
-        beta, se = self.estimates.beta, standard_errors(self.estimates.vcov)
-        low, high = wald_interval(beta, se, conf_level)
-        fixed = self._long("fixed", None, self.model.xnames, beta)
-        fixed["std_error"], fixed["statistic"] = se.ravel(), (beta / se).ravel()
-        fixed["conf_low"], fixed["conf_high"] = low.ravel(), high.ravel()
+    def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
+        """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
+        columns = self._table(np.eye(len(self.model.xnames)), df, conf_level)
+        fixed = self._long("fixed", None, self.model.xnames, columns.pop("estimate"))
+        for name, values in columns.items():
+            fixed[name] = values.ravel()
         names, values = self._random_parameters()
         random = self._long("ran_pars", self.model.group_name, names, values)
         residual = self._long(
             "ran_pars", "Residual", ("sd__Observation",), self.estimates.sigma[:, None]
         )
         long = pd.concat([fixed, random, residual])
-        return long.sort_values("fit", kind="stable", key=self.index.get_indexer).reset_index(
-            drop=True
-        )
+        long = long.sort_values("fit", kind="stable", key=self.index.get_indexer)
+        long["boundary"] = np.repeat(self.singular, len(long) // len(self))
+        return long.reset_index(drop=True)
 
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics per fit."""

@@ -181,7 +181,8 @@ class BatchAccessors:
         if self.source is None:
             raise JaxhlmError(
                 "these fits were read from a file, which holds estimates but no data; "
-                "fit again to see single fits, random effects or verify()"
+                "fit again to see single fits, random effects, verify() or small-sample degrees of "
+                'freedom (df="residual" and df="normal" need no data)'
             )
         return self.source
 

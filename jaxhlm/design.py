@@ -92,6 +92,8 @@ class Design:
     _x_columns: tuple[int, ...] = field(repr=False)
     _factors: dict[str, pd.Index | None] = field(repr=False)
     _groups: Grouping = field(repr=False)
+    _alias: Floats = field(repr=False)
+    _covariates: dict[str, Floats | Bools] = field(repr=False)
 
     @property
     def stateful(self) -> tuple[str, ...]:
@@ -218,6 +220,10 @@ def build_design(
         _x_columns=x_columns,
         _factors={name: levels_of(frame[name]) for name in frame},
         _groups=groups,
+        _alias=alias(X, x_columns),
+        _covariates={
+            v: frame[v].to_numpy() for v in fixed.variables if levels_of(frame[v]) is None
+        },
     )
 
 
@@ -256,6 +262,14 @@ def design_for(design: Design, newdata: pd.DataFrame) -> tuple[Floats, Floats, I
     X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
     codes = known_codes(design._groups, newdata)
     return X[:, design._x_columns], np.concatenate(columns, axis=1), codes
+
+
+def alias(X: Floats, kept: Sequence[int]) -> Floats:
+    """(p, dropped) coefficients of the dropped columns of X in terms of those kept."""
+    dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
+    if not len(dropped):
+        return np.zeros((len(kept), 0))
+    return np.asarray(np.linalg.lstsq(X[:, list(kept)], X[:, dropped], rcond=None)[0], dtype=float)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import warnings
 
 __all__ = [
     "ConstantResponseError",
+    "ContrastError",
     "ConvergenceWarning",
     "FormulaError",
     "GroupingError",
@@ -21,15 +22,18 @@ __all__ = [
     "JaxhlmError",
     "JaxhlmWarning",
     "MissingColumnError",
+    "NeedsRemlError",
     "NewLevelError",
     "NoRowsError",
     "NonFiniteError",
+    "NotEstimableError",
     "NotNumericError",
     "OptionError",
     "RankDeficientWarning",
     "ResponseShapeError",
     "RowsDroppedWarning",
     "SingularFitWarning",
+    "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
     "warn_user",
@@ -90,6 +94,22 @@ class ResponseShapeError(JaxhlmError, ValueError):
 
 class NewLevelError(JaxhlmError, ValueError):
     """New data hold a factor level that the fit has not seen."""
+
+
+class UnknownTermError(JaxhlmError, KeyError):
+    """A hypothesis names a fixed effect, or marginal means a variable, that the model has not."""
+
+
+class ContrastError(JaxhlmError, ValueError):
+    """A hypothesis cannot be read, or its shape does not fit the model."""
+
+
+class NotEstimableError(JaxhlmError, ValueError):
+    """A contrast depends on columns that were dropped because others determine them."""
+
+
+class NeedsRemlError(JaxhlmError, ValueError):
+    """A method that is defined for REML fits only was asked of a maximum likelihood fit."""
 
 
 class OptionError(JaxhlmError, ValueError):

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from jaxhlm.coefficients import Coefficients
+from jaxhlm.degrees import METHOD_NAMES, DfMethod
 from jaxhlm.errors import ConstantResponseError, NotNumericError, ResponseShapeError
 from jaxhlm.inference import check_level, wald_interval
 from jaxhlm.notation import Floats, check_option
@@ -15,14 +17,13 @@ from jaxhlm.pipeline import fit_responses
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
-from jaxhlm.units import Units
 from jaxhlm.verify import Verification, verify_lanes
 
 __all__ = ["Fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Units):
+class Fit(Coefficients):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else
@@ -88,26 +89,25 @@ class Fit(Units):
         estimates = fit_responses(self.prepared, values[:, None], self.options)
         return replace(self, design=replace(self.design, y=values), estimates=estimates)
 
-    def tidy(self, conf_level: float = 0.95) -> pd.DataFrame:
+    def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per parameter, as ``broom.mixed::tidy``.
 
+        Args:
+            df: degrees of freedom of t, as for the method ``df``; "normal" for z.
+            conf_level: of the intervals estimate ± t std_error.
+
         Returns:
-            Columns effect, group, term, estimate, std_error, statistic, conf_low, conf_high (Wald).
-            Random-effects rows are standard deviations and correlations and have no standard error.
+            Columns effect, group, term, estimate, std_error, df, statistic, p_value, conf_low,
+            conf_high, boundary. Random-effects rows are standard deviations and correlations and
+            have an estimate only. ``boundary`` flags a singular fit, where df need care (``df``).
+
+        Raises:
+            OptionError, NeedsRemlError: as for ``df``.
         """
-        fixed = self.confint(level=conf_level)
-        rows = pd.DataFrame(
-            {
-                "effect": "fixed",
-                "group": None,
-                "term": self._terms,
-                "estimate": self.fixef.to_numpy(),
-                "std_error": self.se.to_numpy(),
-                "statistic": (self.fixef / self.se).to_numpy(),
-                "conf_low": fixed.iloc[:, 0].to_numpy(),
-                "conf_high": fixed.iloc[:, 1].to_numpy(),
-            }
-        )
+        rows = self._table(self._identity, df, conf_level)
+        rows.insert(0, "effect", "fixed")
+        rows.insert(1, "group", None)
+        rows.insert(2, "term", self._terms)
         v = self.varcorr.frame()
         kind = np.where(v["var2"].isna(), "sd__", "cor__")
         other = v["var2"].map(lambda name: f".{name}", na_action="ignore").fillna("")
@@ -120,7 +120,7 @@ class Fit(Units):
                 "estimate": v["sdcor"],
             }
         )
-        return pd.concat([rows, random], ignore_index=True)
+        return pd.concat([rows, random], ignore_index=True).assign(boundary=self.singular)
 
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics, as ``broom.mixed::glance``."""
@@ -161,11 +161,24 @@ class Fit(Units):
         """Refit with the NumPy reference and report the differences; print it for one line."""
         return verify_lanes(lambda _: self.design, self.estimates, [0], self.reml)
 
-    def summary(self) -> Summary:
-        """lmer's summary; ``print(fit)`` shows the same."""
+    def summary(self, df: DfMethod | None = None) -> Summary:
+        """lmer's summary; ``print(fit)`` shows the same.
+
+        Args:
+            df: add degrees of freedom and p values by this method, as lmerTest's summary does.
+
+        Raises:
+            OptionError, NeedsRemlError: as for the method ``df``.
+        """
         d = self.design
         root_w = 1.0 if d.weights is None else np.sqrt(d.weights)
-        t = self.fixef / self.se
+        table = pd.DataFrame({"Estimate": self.fixef, "Std. Error": self.se})
+        table["t value"] = self.fixef / self.se
+        if df is not None:
+            columns = self._table(self._identity, df, 0.95).set_index(self._terms)
+            table["Std. Error"], table["t value"] = columns["std_error"], columns["statistic"]
+            table.insert(2, "df", columns["df"])
+            table["Pr(>|t|)"] = columns["p_value"]
         return Summary(
             formula=self.model.formula,
             reml=self.reml,
@@ -178,11 +191,10 @@ class Fit(Units):
             varcorr=self.varcorr,
             nobs=self.nobs,
             ngroups=self.ngroups,
-            coefficients=pd.DataFrame(
-                {"Estimate": self.fixef, "Std. Error": self.se, "t value": t}
-            ),
+            coefficients=table,
             vcov=self.estimates.vcov[0],
             notes=self._notes(),
+            tests="" if df is None else METHOD_NAMES[df],
         )
 
     def __str__(self) -> str:

@@ -183,4 +183,5 @@ def take_rows(design: Design, rows: Ints) -> Design:
         levels=design.levels[present],
         weights=None if design.weights is None else design.weights[rows],
         index=design.index[rows],
+        _covariates={name: values[rows] for name, values in design._covariates.items()},
     )

@@ -14,6 +14,9 @@ from jaxhlm.varcorr import VarCorr, align_decimals
 
 __all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table"]
 
+P_COLUMN = "Pr(>|t|)"
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+STARS_LEGEND = "Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 MOST_CORRELATED = 12  # lmer prints the correlation of no more fixed effects than this
 
 
@@ -30,9 +33,11 @@ class Summary:
         scaled_residuals: (n,) residuals divided by σ, or None to leave them out.
         varcorr: variances of the random effects.
         nobs, ngroups: rows and groups.
-        coefficients: DataFrame with columns Estimate, Std. Error, t value.
+        coefficients: DataFrame with columns Estimate, Std. Error, t value, and with df and Pr(>|t|)
+            where there are tests.
         vcov: (p, p) covariance of the fixed effects.
         notes: lines at the end: rows dropped, columns dropped, how the fit ended.
+        tests: the method of the degrees of freedom, "" for none.
     """
 
     formula: str
@@ -49,10 +54,13 @@ class Summary:
     coefficients: pd.DataFrame
     vcov: Floats
     notes: tuple[str, ...]
+    tests: str = ""
 
     def __str__(self) -> str:
         """The whole summary."""
         method = "REML" if self.reml else "maximum likelihood"
+        if self.tests:
+            method += f". t-tests use {self.tests}"
         parts = [
             f"Linear mixed model fit by {method}\nFormula: {self.formula}",
             self._criterion(),
@@ -91,16 +99,45 @@ class Summary:
 
 
 def coefficient_table(coefficients: pd.DataFrame) -> str:
-    """Estimates and standard errors to a common number of decimals, t values to three."""
+    """Estimates and standard errors to a common number of decimals, df and t values to three."""
     columns = list(coefficients.columns)
     joint = align_decimals(coefficients.iloc[:, :2].to_numpy().ravel())
     cells = [
-        [estimate.strip(), se.strip(), *(f"{v:.3f}" for v in rest)]
-        for estimate, se, rest in zip(
-            joint[::2], joint[1::2], coefficients.iloc[:, 2:].to_numpy(), strict=True
+        [
+            estimate.strip(),
+            se.strip(),
+            *(p_value(v) if name == P_COLUMN else f"{v:.3f}" for name, v in rest.items()),
+        ]
+        for estimate, se, (_, rest) in zip(
+            joint[::2], joint[1::2], coefficients.iloc[:, 2:].iterrows(), strict=True
         )
     ]
-    return _columns(columns, cells, list(coefficients.index))
+    if P_COLUMN in columns:
+        columns.append("")
+        for row, p in zip(cells, coefficients[P_COLUMN], strict=True):
+            row.append(stars(p).ljust(3))
+    table = _columns(columns, cells, list(coefficients.index))
+    return f"{table}\n---\n{STARS_LEGEND}" if P_COLUMN in columns else table
+
+
+def p_value(p: float) -> str:
+    """A p value as R prints it, "<2e-16" at the least.
+
+    >>> [p_value(p) for p in (1e-20, 3.264e-6, 0.01234, 0.5)]
+    ['<2e-16', '3.26e-06', '0.0123', '0.5000']
+    """
+    if p < 2.2e-16:
+        return "<2e-16"
+    return f"{p:.2e}" if p < 1e-4 else f"{p:.4f}"
+
+
+def stars(p: float) -> str:
+    """R's stars.
+
+    >>> [stars(p) for p in (1e-4, 0.005, 0.03, 0.07, 0.5)]
+    ['***', '**', '*', '.', '']
+    """
+    return next((mark for bound, mark in STARS if p < bound), "")
 
 
 def correlation_table(names: Sequence[str], vcov: Floats) -> str:

@@ -44,6 +44,13 @@ class Part:
         """The transforms that learned something from the rows, such as ``center(x)``."""
         return tuple(str(name) for name, state in self.spec.transform_state.items() if state)
 
+    @property
+    def coded(self) -> tuple[str, ...]:
+        """The variables that enter as factors, also numbers inside ``C()``."""
+        states = self.spec.encoder_state.items()
+        factors = [str(expr) for expr, (kind, _) in states if kind is Factor.Kind.CATEGORICAL]
+        return tuple(v for v in self.variables if any(v in rhs_variables(f) for f in factors))
+
 
 class _Materializer(PandasMaterializer):
     """Formulaic's evaluation, but whatever is boolean or text is a factor, as in R."""

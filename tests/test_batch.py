@@ -164,7 +164,9 @@ def test_parquet_round_trip(tmp_path):
     fits = batch()
     fits.to_parquet(tmp_path / "fits.parquet")
     back = FitBatch.read_parquet(tmp_path / "fits.parquet")
-    pd.testing.assert_frame_equal(back.tidy(), fits.tidy())
+    pd.testing.assert_frame_equal(back.tidy("normal"), fits.tidy("normal"))
+    with pytest.raises(errors.JaxhlmError, match='df="normal" need no data'):
+        back.tidy()
     pd.testing.assert_frame_equal(back.glance(), fits.glance())
     np.testing.assert_array_equal(back.vcov, fits.vcov)
     assert str(back) == str(fits)

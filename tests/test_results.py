@@ -195,7 +195,7 @@ def test_factors_are_coded_as_they_were():
 
 def test_tidy_glance_and_intervals():
     fit = sleepstudy()
-    tidy = fit.tidy(conf_level=0.9)
+    tidy = fit.tidy("normal", conf_level=0.9)
     assert list(tidy["term"]) == [
         "(Intercept)",
         "Days",
@@ -209,6 +209,11 @@ def test_tidy_glance_and_intervals():
     np.testing.assert_allclose(fixed["conf_high"], fit.fixef + z * fit.se, rtol=tol.SMALL)
     np.testing.assert_allclose(fixed["statistic"], fit.fixef / fit.se, rtol=tol.SMALL)
     np.testing.assert_allclose(tidy["estimate"].iloc[5], fit.sigma, rtol=tol.SMALL)
+    t = stats.t.ppf(0.95, fit.df())
+    fixed = fit.tidy(conf_level=0.9).set_index("term").iloc[:2]
+    np.testing.assert_allclose(fixed["conf_low"], fit.fixef - t * fit.se, rtol=tol.SMALL)
+    np.testing.assert_allclose(fixed["df"].astype(float), fit.df(), rtol=tol.SMALL)
+    np.testing.assert_allclose(fixed["p_value"].astype(float), fit.p_values(), rtol=tol.SMALL)
     glance = fit.glance().iloc[0]
     assert glance["aic"] == pytest.approx(fit.criterion + 12)
     assert glance["bic"] == pytest.approx(fit.criterion + 6 * np.log(180))

@@ -40,3 +40,13 @@ EXTREME = 1e-6
 # Implicit derivatives of estimates by the data against differences, relative to the largest.
 IMPLICIT = 1e-6
 SINGLE_ESTIMATE = 5e-3
+# Degrees of freedom against lmerTest, whose derivatives are numerical, and pbkrtest, relative.
+LME4_DF = 1e-5  # 1.4e-6 lmerTest, 6e-8 pbkrtest
+LME4_P = 1e-5  # of log p; 7e-7
+LME4_KR_SE = 1e-6  # 2e-7: first order in lme4's θ
+# Against the n × n definitions at the same estimates, for which θ is the same number.
+DENSE_DF = 1e-8  # 2e-10
+# Against central second differences of the dense criterion.
+DIFFERENCED_DF = 1e-4  # 1.2e-6
+# A lane of a batch and the same fit alone stop at optima 1e-10 apart in the criterion.
+BATCH_DF = 1e-6  # 1e-9

@@ -1,0 +1,148 @@
+"""Estimated marginal means against R's emmeans and against means taken by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import errors
+from jaxhlm.refgrid import holm, tukey
+from lme4_cases import DATA, load_case
+from problems import frame
+
+METHODS = ("satterthwaite", "kenward-roger")
+
+
+def growth():
+    data = load_case("orthodont")[0]
+    data = data.assign(kind=np.resize(["p", "q", "r"], len(data)))
+    return hlm.fit("distance ~ age * Sex + kind + (1 + age | Subject)", data)
+
+
+def in_r(method):
+    return json.loads((DATA / "contrasts.json").read_text())["emmeans"][method.replace("-", "_")]
+
+
+def assert_close(found, expected, columns):
+    for ours, theirs in columns.items():
+        np.testing.assert_allclose(found[ours], expected[theirs], rtol=tol.LME4_DF, err_msg=ours)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("cells", "specs", "at"),
+    [
+        ("sex", "Sex", None),
+        ("cells", ["Sex", "kind"], {"age": 14}),
+        ("ages", "age", {"age": [8, 14]}),
+    ],
+)
+def test_means_of_r(method, cells, specs, at):
+    found, expected = growth().emmeans(specs, at, method), pd.DataFrame(in_r(method)[cells])
+    names = [specs] if isinstance(specs, str) else specs
+    assert found[names].to_numpy().tolist() == expected[names].to_numpy().tolist()
+    columns = {"emmean": "emmean", "std_error": "SE", "df": "df"}
+    assert_close(found, expected, {**columns, "conf_low": "lower.CL", "conf_high": "upper.CL"})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_differences_of_r(method):
+    found, r = growth().emmeans("kind", df=method, pairwise=True), in_r(method)
+    columns = {"estimate": "estimate", "std_error": "SE", "df": "df", "statistic": "t.ratio"}
+    none = pd.DataFrame(r["pairs_none"])
+    assert found["contrast"].tolist() == none["contrast"].tolist()
+    assert_close(found, none, {**columns, "p_value": "p.value"})
+    assert_close(found, pd.DataFrame(r["pairs_holm"]), {"p_holm": "p.value"})
+    assert_close(found, pd.DataFrame(r["pairs_tukey"]), {"p_tukey": "p.value"})
+
+
+def coded():
+    """A factor, a number inside C(), a boolean and a transform that learned from the rows."""
+    rng = np.random.default_rng(6)
+    d = frame(rng, (9, 4, 7, 3, 12, 5, 8), sd=1.0)
+    d["kind"] = np.resize(["p", "q", "r"], len(d))
+    d["week"], d["sick"] = rng.choice([1, 2, 5], len(d)), np.arange(len(d)) % 5 < 2
+    return d, hlm.fit("y ~ center(x) * kind + C(week) + sick + (1 | unit)", d)
+
+
+def test_means_by_hand():
+    d, fit = coded()
+    cells = [
+        {"x": d["x"].mean(), "kind": k, "week": w, "sick": s}
+        for k in "pqr"
+        for w in (1, 2, 5)
+        for s in (False, True)
+    ]
+    values = fit.predict(pd.DataFrame(cells).assign(unit=0), ranef=False).to_numpy()
+    found = fit.emmeans("kind")
+    np.testing.assert_allclose(found["emmean"], values.reshape(3, 6).mean(axis=1), rtol=tol.SMALL)
+    np.testing.assert_allclose(
+        fit.emmeans("week")["emmean"], values.reshape(3, 3, 2).mean(axis=(0, 2)), rtol=tol.SMALL
+    )
+    assert fit.emmeans("sick")["sick"].tolist() == [False, True]
+    at = fit.emmeans(["kind", "x"], at={"x": [0.0, 1.0], "kind": ["p", "r"], "week": 5})
+    assert at[["kind", "x"]].to_numpy().tolist() == [["p", 0.0], ["r", 0.0], ["p", 1.0], ["r", 1.0]]
+    change = at["emmean"].to_numpy().reshape(2, 2)
+    b = fit.fixef
+    slope = [b["center(x)"], b["center(x)"] + b["center(x):kindr"]]
+    np.testing.assert_allclose(change[1] - change[0], slope, rtol=tol.SMALL)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+def test_covariates_are_those_of_the_rows_used():
+    """A data set among replicates is averaged at its own mean."""
+    rng = np.random.default_rng(5)
+    d = pd.concat(
+        [
+            frame(rng, (9, 4, 7, 8), sd=1.0).assign(r=r, x=lambda f, r=r: f["x"] + r)
+            for r in range(2)
+        ]
+    )
+    d["kind"] = np.resize(["p", "q"], len(d))
+    formula = "y ~ x + kind + (1 | unit)"
+    one = hlm.fit_many(formula, d, by="r", progress=False)[1]
+    alone = hlm.fit(formula, d[d["r"] == 1])
+    np.testing.assert_allclose(
+        one.emmeans("kind")["emmean"], alone.emmeans("kind")["emmean"], rtol=tol.ESTIMATE
+    )
+
+
+def test_empty_cells_are_not_estimable():
+    d, _ = coded()
+    d["a"] = np.where(d["sick"], "s", "h")
+    d = d[~((d["kind"] == "r") & d["sick"])]
+    with pytest.warns(errors.RankDeficientWarning):
+        fit = hlm.fit("y ~ kind * a + (1 | unit)", d)
+    with pytest.raises(errors.NotEstimableError, match="'r'"):
+        fit.emmeans("kind")
+    assert len(fit.emmeans("kind", at={"kind": ["p", "q"]})) == 2
+    healthy = fit.emmeans("kind", at={"a": "h"})
+    means = fit.fixef["(Intercept)"] + np.array([0.0, fit.fixef["kindq"], fit.fixef["kindr"]])
+    np.testing.assert_allclose(healthy["emmean"], means, rtol=tol.SMALL)
+
+
+def test_refused():
+    _, fit = coded()
+    with pytest.raises(errors.UnknownTermError, match=r"'size' is not a variable.*'kind'"):
+        fit.emmeans("size")
+    with pytest.raises(errors.UnknownTermError, match="'unit'"):
+        fit.emmeans("unit")
+    with pytest.raises(errors.UnknownTermError, match="'size'"):
+        fit.emmeans("kind", at={"size": 1})
+    with pytest.raises(errors.NewLevelError, match=r"'z'.*'p', 'q', 'r'"):
+        fit.emmeans("kind", at={"kind": ["p", "z"]})
+    with pytest.raises(errors.ContrastError, match="one cell"):
+        fit.emmeans("x", pairwise=True)
+
+
+def test_adjusted_p_values():
+    p = np.array([0.02, 0.001, 0.4, 0.03])
+    np.testing.assert_allclose(holm(p), [0.06, 0.004, 0.4, 0.06])
+    t, df = np.array([2.0, -3.0]), np.array([11.0, 30.0])
+    np.testing.assert_allclose(tukey(t, 2, df), 2 * stats.t.sf(abs(t), df))
+    exact = stats.studentized_range.sf(np.sqrt(2) * 2.0, 3, 11.0)
+    np.testing.assert_allclose(tukey(t, 3, df)[0], exact)
