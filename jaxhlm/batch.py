@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch_accessors import BatchAccessors
+from jaxhlm.batch_quality import BatchQuality
 from jaxhlm.inference import check_level, correlation, standard_errors, wald_interval
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
@@ -24,7 +24,7 @@ __all__ = ["FitBatch"]
 
 
 @dataclass(frozen=True, eq=False)
-class FitBatch(BatchAccessors):
+class FitBatch(BatchQuality):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxhlm.notation import Ints
 
-__all__ = ["MAX_LANES", "as_slice", "in_order", "lane_chunks"]
+__all__ = ["CHUNK_BYTES", "MAX_LANES", "as_slice", "in_order", "lane_chunks"]
 
 CHUNK_BYTES = 2**28
 MAX_LANES = 4096

@@ -17,6 +17,7 @@ from jaxhlm.collapse import Classes, Rotated, balanced_start, collapse, find_cla
 from jaxhlm.design import Design
 from jaxhlm.engine import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
+from jaxhlm.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Standard, respond
@@ -62,6 +63,15 @@ class Prepared:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return respond(self.standard, Y if self.sorted else Y[self.order])
 
+    @cached_property
+    def group_design(self) -> GroupDesign:
+        """What single groups say about X beyond the span of Z."""
+        return group_design(self.standard)
+
+    def by_group(self, Y: Floats) -> Groupwise:
+        """Standardised lanes of responses (n, B), every group by itself."""
+        return respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
         standard = self.respond(Y)
@@ -100,19 +110,31 @@ class Replicates:
 
     def chunk(self, lanes: slice) -> Standard:
         """Standardised lanes of consecutive data sets."""
-        start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
-        return self._standardised(slice(start, stop))
+        return self.take(lanes).standard
 
-    def take(self, lanes: Ints) -> Standard:
-        """Standardised lanes of any data sets, in increasing order."""
-        return self._standardised(np.flatnonzero(np.isin(self.rows.lane, lanes)))
+    @property
+    def standard(self) -> Standard:
+        """Standardised lanes of all of them."""
+        return respond(standardise_design(self.rows), self.y[:, None])
 
-    def _standardised(self, part: slice | Ints) -> Standard:
-        r = self.rows
+    @property
+    def by_group(self) -> Groupwise:
+        """The same, every group by itself."""
+        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+
+    def take(self, lanes: slice | Ints) -> Replicates:
+        """Some data sets, in increasing order."""
+        r, part = self.rows, self._part(lanes)
         weights = None if r.weights is None else r.weights[part]
         lane = np.unique(r.lane[part], return_inverse=True)[1]
         rows = Rows(r.X[part], r.Z[part], r.segment[part], lane, weights, r.blocks)
-        return respond(standardise_design(rows), self.y[part, None])
+        return Replicates(self.y[part], rows)
+
+    def _part(self, lanes: slice | Ints) -> slice | Ints:
+        if isinstance(lanes, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+            return slice(int(start), int(stop))
+        return np.flatnonzero(np.isin(self.rows.lane, lanes))
 
 
 def fit_responses(

@@ -12,17 +12,17 @@ from jaxhlm.errors import ResponseShapeError
 from jaxhlm.inference import check_level, wald_interval
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.pipeline import fit_responses
+from jaxhlm.quality import Quality
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
-from jaxhlm.units import Units
 from jaxhlm.verify import Verification, verify_lanes
 
 __all__ = ["Fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Units):
+class Fit(Quality):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else
