@@ -47,6 +47,17 @@ class BatchQuality(BatchAccessors):
         Raises:
             OptionError: unknown kind, or a level outside (0, 1).
             JaxhlmError: the fits were read from a file, or simulated without rows.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
+            >>> hlm.fit_many(formula, data, responses=Y).tidy_robust()[["fit", "term"]]
+                 fit         term
+            0  sim_1  (Intercept)
+            1  sim_1         Days
+            2  sim_2  (Intercept)
+            3  sim_2         Days
         """
         check_level(conf_level)
         terms = pd.Index(self.model.xnames)
@@ -55,7 +66,19 @@ class BatchQuality(BatchAccessors):
         return table
 
     def r2(self) -> pd.DataFrame:
-        """(B, 2) marginal and conditional R²; see ``Fit.r2``."""
+        """(B, 2) marginal and conditional R²; see ``Fit.r2``.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
+            >>> fits = hlm.fit_many(formula, data, responses=Y)
+            >>> list(fits.r2().columns), fits.icc().between(0.3, 0.8).tolist()
+            (['marginal', 'conditional'], [True, True])
+        """
         marginal, conditional = r2(self._components)
         return pd.DataFrame({"marginal": marginal, "conditional": conditional}, self.index)
 

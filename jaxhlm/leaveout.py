@@ -16,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxhlm.chunks import CHUNK_BYTES, in_order, lane_chunks
-from jaxhlm.collapse import Classes
+from jaxhlm.collapse import Class, Classes
 from jaxhlm.covariance import factor, lambda_of, theta_of
 from jaxhlm.engine import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.groupwise import Groupwise, LeftOver
+from jaxhlm.lanes import unrollable
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.small import entries
@@ -33,6 +34,8 @@ __all__ = ["Whole", "leave_one_out"]
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
 MOST_LANES = 512
 UNCOMPILED = 300_000
+# An uncompiled evaluation takes at least the time of this many groups.
+OVERHEAD = 100
 # Without one group the minimum is near: a few Newton steps from the whole's.
 NEAR = 8
 # A direction of X or Z that the other groups carry with less than this share is theirs no longer.
@@ -59,17 +62,19 @@ def leave_one_out(whole: Whole, options: Options) -> Estimates:
     """
     G, q, p = whole.groups.standard.stats.TX.shape[:3]
     pooled, start = _Pooled.of(whole), _start(whole, options)
+    classes = [] if whole.classes is None else [_Grams.of(c, whole) for c in whole.classes.classes]
     scaling = whole.groups.standard.scaling
 
     def one(lanes: slice) -> Estimates:
-        stats = _without(whole, pooled, np.arange(G)[lanes])
+        stats = _without(whole, pooled, classes, np.arange(G)[lanes])
         B = stats.yy.shape[-1]
         first = None if start is None else np.repeat(start, B, axis=1)
         status = _status(whole, stats, pooled, lanes, options)
         return estimate(solve(stats, options, first, NEAR), scaling, status, stats.n, options)
 
     count = _representatives(whole.classes, G, q, p)
-    most = FEW_LANES if count * G <= UNCOMPILED else MOST_LANES
+    plain = options.optimizer is None and unrollable(whole.groups.standard.stats)
+    most = FEW_LANES if plain and max(count, OVERHEAD) * G <= UNCOMPILED else MOST_LANES
     # At most that many, and fewer where the groups of a lane take much memory.
     lane_bytes = max(8 * count * (q * q + q * p + q + 1), CHUNK_BYTES // most)
     return Estimates.concatenate(list(in_order(one, lane_chunks(G, lane_bytes))))
@@ -119,7 +124,7 @@ def _sums_without(values: Floats) -> Floats:
     return before + after
 
 
-def _without(whole: Whole, pooled: _Pooled, lanes: Ints) -> Stats:
+def _without(whole: Whole, pooled: _Pooled, classes: list[_Grams], lanes: Ints) -> Stats:
     """Statistics without the groups ``lanes``, one lane each."""
     stats = whole.groups.standard.stats
     RZ, TX, Ty = stats.RZ[..., 0], stats.TX[..., 0], stats.Ty[..., 0]
@@ -133,32 +138,45 @@ def _without(whole: Whole, pooled: _Pooled, lanes: Ints) -> Stats:
             there,
         )
     ]
-    for c in () if whole.classes is None else whole.classes.classes:
-        parts.append(_class_without(c.RZ, TX[c.groups], Ty[c.groups], c.groups, lanes))
+    parts += [_class_without(c, TX.shape[1:], lanes) for c in classes]
     fields = [np.concatenate(part) for part in zip(*parts, strict=True)]
     sums = [np.moveaxis(x[lanes], 0, -1) for x in pooled[:5]]
     return Stats(*fields, *sums)
 
 
+class _Grams(NamedTuple):
+    """Gram matrices of the [T_X t_y] of one class, without each of its groups and of all."""
+
+    RZ: Floats  # (q, q)
+    grams: Floats  # (m + 1, k, k) with k = q(p + 1), the last with all
+    place: Ints  # (G,) where to find the matrix without a group
+
+    @staticmethod
+    def of(c: Class, whole: Whole) -> _Grams:
+        stats, m = whole.groups.standard.stats, len(c.groups)
+        TX, Ty = stats.TX[c.groups, ..., 0], stats.Ty[c.groups, ..., 0]
+        rows = np.concatenate([TX.reshape(m, -1), Ty], axis=1)
+        products = rows[:, :, None] * rows[:, None, :]
+        place = np.full(len(stats.TX), m)
+        place[c.groups] = np.arange(m)
+        grams = np.concatenate([_sums_without(products), products.sum(axis=0)[None]])
+        return _Grams(c.RZ, grams, place)
+
+
 def _class_without(
-    RZ: Floats, TX: Floats, Ty: Floats, groups: Ints, lanes: Ints
+    c: _Grams, shape: tuple[int, ...], lanes: Ints
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """R, T_X, t_y and m of the representatives of one class, without the groups ``lanes``."""
-    m, q, p = TX.shape
-    rows = np.concatenate([TX.reshape(m, q * p), Ty], axis=1)
-    products = rows[:, :, None] * rows[:, None, :]
-    place = np.full(int(max(groups.max(), lanes.max())) + 1, m)
-    place[groups] = np.arange(m)
-    grams = np.concatenate([_sums_without(products), products.sum(axis=0)[None]])[place[lanes]]
-    columns = _columns(grams)
-    used = np.flatnonzero(columns.any(axis=(0, 1)))
-    columns = columns[:, :, used]
-    k, B = len(used), len(lanes)
+    """R, T_X of ``shape`` (q, p), t_y and m of a class's representatives without ``lanes``."""
+    q, p = shape
+    m, place, B = len(c.grams) - 1, c.place[lanes], len(lanes)
+    columns = _columns(c.grams[place])
+    columns = columns[:, :, columns.any(axis=(0, 1))]
+    k = columns.shape[2]
     count = np.zeros((k, B))
-    count[0] = m - (place[lanes] < m)
+    count[0] = m - (place < m)
     T = np.moveaxis(columns, (0, 2), (-1, 0))
     return (
-        np.broadcast_to(RZ[None, :, :, None], (k, q, q, B)),
+        np.broadcast_to(c.RZ[None, :, :, None], (k, q, q, B)),
         T[:, : q * p].reshape(k, q, p, B),
         T[:, q * p :],
         count,

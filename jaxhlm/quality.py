@@ -114,10 +114,11 @@ class Quality(Units):
     def influence(self, by: Literal["group"] = "group") -> Influence:
         """Leave every group out in turn: exact refits of all of them at once.
 
-        Each refit maximises the criterion of the data without the group, from the statistics of
-        single groups; the rows are not touched again. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p
-        (Cook 1977). A column of X that only one group carries makes the fit without that
-        group rank deficient, and so NaN, where ``fit`` would drop the column.
+        Each refit maximises the criterion of the data without the group, θ and σ included, from
+        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977).
+        Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
+        carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
+        drop the column.
 
         Args:
             by: what to leave out; "group": the levels of the grouping factor.
