@@ -46,7 +46,7 @@ ROBUST = 1e-10
 # own that is 1e-5 off in θ. Achieved 4e-8.
 LME4_ROBUST = 1e-6
 LME4_TAIL = 1e-4  # 1e-6, p values, relative: in a tail an error of a t value counts many times
-# Prediction errors, leverages and residual variances against n × n matrices. Achieved 1e-12.
+# Prediction errors, leverages and residual variances against n × n matrices. Achieved 1e-13.
 DENSE = 1e-9
 # Refits without a group against fits of the other rows, which are standardised anew: β in standard
 # errors, σ and Σ relative. Achieved 4e-9: first order in θ, as ESTIMATE.
