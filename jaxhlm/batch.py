@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch_coefficients import BatchCoefficients
+from jaxhlm.batch_quality import BatchQuality
 from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.inference import correlation, standard_errors
@@ -26,7 +26,7 @@ __all__ = ["FitBatch"]
 
 
 @dataclass(frozen=True, eq=False)
-class FitBatch(BatchCoefficients):
+class FitBatch(BatchQuality):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.

@@ -168,10 +168,13 @@ class BatchAccessors:
             Those arrays for all fits, in order.
         """
         source = self._rows()
+        return self._over_chunks(
+            lambda at: function(self.estimates[at], source.standard(self.lanes[at]))
+        )
 
-        def one(at: Ints) -> tuple[Floats, ...]:
-            return function(self.estimates[at], source.standard(self.lanes[at]))
-
+    def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
+        """Arrays, fits first, from positions of fits that the source takes together."""
+        source = self._rows()
         chunks = source.chunks(self.lanes, self.nobs)
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
         back = np.argsort(np.concatenate(chunks))

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -14,7 +15,15 @@ from threadpoolctl import threadpool_limits
 
 from jaxhlm.notation import Ints
 
-__all__ = ["MAX_LANES", "CompiledByOne", "as_slice", "compiled_sizes", "in_order", "lane_chunks"]
+__all__ = [
+    "CHUNK_BYTES",
+    "MAX_LANES",
+    "CompiledByOne",
+    "as_slice",
+    "compiled_sizes",
+    "in_order",
+    "lane_chunks",
+]
 
 CHUNK_BYTES = 2**28
 MAX_LANES = 4096
@@ -91,14 +100,15 @@ def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
     """``one`` of every chunk, in order, on as many threads as there are cores.
 
     NumPy and XLA let go of the GIL. BLAS stays on one thread meanwhile: its own threads would fight
-    with these over the cores. Only a few chunks are under way, so that memory stays bounded.
+    with these over the cores. Only a few chunks are under way, so that memory stays bounded. The
+    threads take over NumPy's error state from the caller.
     """
     waiting: deque[Future[T]] = deque()
     cores = os.cpu_count() or 1
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=cores) as pool:
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(one, chunk))
+                waiting.append(pool.submit(copy_context().run, one, chunk))
                 if len(waiting) > 2 * cores:
                     yield waiting.popleft().result()
             while waiting:

@@ -22,6 +22,7 @@ from jaxhlm.small import entries
 from jaxhlm.suffstats import Stats
 
 __all__ = [
+    "Class",
     "Classes",
     "Rotated",
     "balanced_start",

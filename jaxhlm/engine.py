@@ -20,7 +20,7 @@ from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Solution", "solve"]
+__all__ = ["FEW_LANES", "Solution", "solve"]
 
 # The boundary check: how negative, per row, a one-sided derivative in a variance may be.
 LEAVE_TOL = 1e-6
@@ -58,7 +58,7 @@ class Solution:
     iterations: Any
 
 
-def solve(stats: Stats, options: Options, start: Floats | None = None) -> Solution:
+def solve(stats: Stats, options: Options, start: Floats | None = None, first: int = 1) -> Solution:
     """Fit every lane of ``stats`` (standardised, lanes last).
 
     Lanes run together for a few evaluations; those that are not done are gathered and run on, so
@@ -69,10 +69,13 @@ def solve(stats: Stats, options: Options, start: Floats | None = None) -> Soluti
     Args:
         stats: standardised statistics.
         options: what to optimise.
-        start: (k, B) minima known in closed form, to be verified; moment estimates if None.
+        start: (k, B) minima known in closed form, to be verified, or points near them; moment
+            estimates if None.
+        first: evaluations from ``start`` before the lanes that are not done are gathered.
     """
-    first, closed = (FIRST_ROUND, False) if start is None else (1, True)
+    closed = start is not None and first == 1
     if start is None:
+        first = FIRST_ROUND
         start = np.full((len(theta_index(options.blocks)), stats.yy.shape[-1]), np.nan)
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
     with own_rules():

@@ -16,11 +16,13 @@ from jaxhlm.chunks import lane_chunks
 from jaxhlm.columns import Weights, positive, prepare, read_weights
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import JaxhlmError
+from jaxhlm.explained import RowMoments, moments_by_lane
 from jaxhlm.formula import parse, variables
+from jaxhlm.groupwise import Groupwise
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
-from jaxhlm.replicates import standard_lanes
+from jaxhlm.replicates import Replicates
 from jaxhlm.response import Standard
 from jaxhlm.sources import Batch
 from jaxhlm.standardise import Rows
@@ -94,6 +96,18 @@ class ReplicateFrame:
 
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of data sets, in increasing order."""
+        return self._rows(lanes).standard
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        return self._rows(lanes).by_group
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of data sets, in increasing order."""
+        return moments_by_lane(self._rows(lanes).rows)
+
+    def _rows(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, sorted by unit."""
         counts = np.diff(self.starts)[lanes]
         first = np.r_[0, np.cumsum(counts)]
         part: slice | Ints = slice(int(self.starts[lanes[0]]), int(self.starts[lanes[-1] + 1]))
@@ -110,7 +124,7 @@ class ReplicateFrame:
         y, X, Z = self._evaluate(part)
         weights = None if self.weights is None else self.weights[part]
         segment = np.r_[0, np.cumsum(step != 0)]
-        return standard_lanes(Rows(X, Z, segment, lane, weights, self.template.blocks), y)
+        return Replicates(y, Rows(X, Z, segment, lane, weights, self.template.blocks))
 
     @property
     def _lane_bytes(self) -> int:

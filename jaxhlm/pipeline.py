@@ -17,6 +17,7 @@ from jaxhlm.collapse import Classes, Rotated, balanced_start, collapse, find_cla
 from jaxhlm.design import Design
 from jaxhlm.engine import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
+from jaxhlm.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.replicates import Replicates
@@ -63,6 +64,15 @@ class Prepared:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return respond(self.standard, Y if self.sorted else Y[self.order])
 
+    @cached_property
+    def group_design(self) -> GroupDesign:
+        """What single groups say about X beyond the span of Z."""
+        return group_design(self.standard)
+
+    def by_group(self, Y: Floats) -> Groupwise:
+        """Standardised lanes of responses (n, B), every group by itself."""
+        return respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
         standard = self.respond(Y)
@@ -98,7 +108,9 @@ def fit_replicates(
 ) -> Estimates:
     """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
     chunks = lane_chunks(replicates.B, replicates.lane_bytes)
-    return fit_lanes(lambda lanes: (replicates.chunk(lanes), []), chunks, None, options, report)
+    return fit_lanes(
+        lambda lanes: (replicates.take(lanes).standard, []), chunks, None, options, report
+    )
 
 
 def fit_lanes(

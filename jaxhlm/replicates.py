@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from jaxhlm.groupwise import Groupwise, group_design, respond_by_group
 from jaxhlm.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.products import standard_from_products
@@ -38,16 +39,24 @@ class Replicates:
         columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
         return 8 * 4 * columns * -(-len(self.y) // self.B)
 
-    def chunk(self, lanes: slice) -> Standard:
-        """Standardised lanes of consecutive data sets."""
-        start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
-        part = slice(start, stop)
-        return standard_lanes(take(self.rows, part), self.y[part])
+    @property
+    def standard(self) -> Standard:
+        """Standardised lanes of all of them."""
+        return standard_lanes(self.rows, self.y)
 
-    def take(self, lanes: Ints) -> Standard:
-        """Standardised lanes of any data sets, in increasing order."""
-        part = np.flatnonzero(np.isin(self.rows.lane, lanes))
-        return standard_lanes(take(self.rows, part), self.y[part])
+    @property
+    def by_group(self) -> Groupwise:
+        """The same, every group by itself."""
+        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+
+    def take(self, lanes: slice | Ints) -> Replicates:
+        """Some data sets, in increasing order."""
+        if isinstance(lanes, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+            part: slice | Ints = slice(int(start), int(stop))
+        else:
+            part = np.flatnonzero(np.isin(self.rows.lane, lanes))
+        return Replicates(self.y[part], take(self.rows, part))
 
 
 def take(rows: Rows, part: slice | Ints | Bools) -> Rows:

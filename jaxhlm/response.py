@@ -16,7 +16,7 @@ from jaxhlm.standardise import StandardDesign, place
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Scaling", "Standard", "respond"]
+__all__ = ["Scaling", "Standard", "expand", "respond"]
 
 CONSTANT_TOL = 1e-13
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
@@ -114,9 +114,9 @@ def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Float
 def _from_residuals(design: StandardDesign, y: Floats) -> Products:
     """Residual rows, projected twice, so that no digits cancel."""
     size, fitted = _lane_squares(design, y), _project(design, design.QX, y)
-    y = y - _expand(design, fitted)
+    y = y - expand(design, fitted)
     again = _project(design, design.QX, y)
-    y -= _expand(design, again)
+    y -= expand(design, again)
     rss = _lane_squares(design, y)
     q = design.QZ.shape[1]
     Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
@@ -160,7 +160,7 @@ def _project(design: StandardDesign, Q: Floats, y: Floats) -> Floats:
     return Q.T @ y if design.shared else design.lanes.sum(Q * y).T
 
 
-def _expand(design: StandardDesign, coefficients: Floats) -> Floats:
+def expand(design: StandardDesign, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
     if design.shared:
         return design.QX @ coefficients

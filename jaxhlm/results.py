@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.coefficients import Coefficients
 from jaxhlm.degrees import METHOD_NAMES, DfMethod
 from jaxhlm.errors import ConstantResponseError, NotNumericError, ResponseShapeError
 from jaxhlm.inference import check_level, wald_interval
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.pipeline import fit_responses
+from jaxhlm.quality import Quality
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
@@ -23,7 +23,7 @@ __all__ = ["Fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Coefficients):
+class Fit(Quality):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else

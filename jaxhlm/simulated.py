@@ -15,7 +15,9 @@ from jaxhlm.collapse import Rotated
 from jaxhlm.design import Design, build_design
 from jaxhlm.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.explained import RowMoments, design_moments
 from jaxhlm.fit import fit_source
+from jaxhlm.groupwise import Groupwise
 from jaxhlm.loop import MAX_ITER, TOL
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
@@ -131,6 +133,16 @@ class _Drawn:
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of consecutive data sets, drawn again."""
         return self._draw(slice(int(lanes[0]), int(lanes[-1]) + 1))[0]
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself, of data sets drawn as rows."""
+        first, last = int(lanes[0]), int(lanes[-1]) + 1
+        return self.simulated.prepared.by_group(self.simulated.rows(first, last))
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of the one design."""
+        del lanes
+        return design_moments(self.simulated.design)
 
     @property
     def lane_bytes(self) -> int:

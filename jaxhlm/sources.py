@@ -11,6 +11,8 @@ from jaxhlm.chunks import as_slice, lane_chunks
 from jaxhlm.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
+from jaxhlm.explained import RowMoments, design_moments, moments_by_lane
+from jaxhlm.groupwise import Groupwise
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_replicates, fit_responses
@@ -46,6 +48,14 @@ class Source(Protocol):
 
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of some lanes, equal groups collapsed."""
+        ...
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        ...
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of X and Z of some lanes; of one lane when they share a design."""
         ...
 
 
@@ -94,11 +104,25 @@ class ResponseMatrix:
 
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of responses of one kind."""
-        missing = np.isnan(self.Y[:, lanes[0]])
-        if missing.any() and not missing.all():
-            own = self._own_rows(lanes)
-            return own.chunk(slice(0, own.B))
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).standard
         return self.prepared.collapse(self.Y[:, as_slice(lanes)])[0]
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).by_group
+        return self.prepared.by_group(self.Y[:, as_slice(lanes)])
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of responses of one kind."""
+        if self._incomplete(lanes):
+            return moments_by_lane(self._own_rows(lanes).rows)
+        return design_moments(self.prepared.design)
+
+    def _incomplete(self, lanes: Ints) -> bool:
+        missing = np.isnan(self.Y[:, lanes[0]])
+        return bool(missing.any() and not missing.all())
 
     def _own_rows(self, lanes: Ints) -> Replicates:
         d, order = self.prepared.design, self.prepared.order
@@ -165,10 +189,15 @@ class ReplicateRows:
 
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of data sets, in increasing order."""
-        run = as_slice(lanes)
-        if isinstance(run, slice):
-            return self.replicates.chunk(run)
-        return self.replicates.take(lanes)
+        return self.replicates.take(as_slice(lanes)).standard
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        return self.replicates.take(as_slice(lanes)).by_group
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of data sets, in increasing order."""
+        return moments_by_lane(self.replicates.take(as_slice(lanes)).rows)
 
 
 def take_rows(design: Design, rows: Ints) -> Design:

@@ -50,3 +50,14 @@ DENSE_DF = 1e-8  # 2e-10
 DIFFERENCED_DF = 1e-4  # 1.2e-6
 # A lane of a batch and the same fit alone stop at optima 1e-10 apart in the criterion.
 BATCH_DF = 1e-6  # 1e-9
+# Robust covariances and df, relative, against n × n matrices. Achieved 3e-13: roots of matrices.
+ROBUST = 1e-10
+# clubSandwich's covariances and df, lme4's leverages and Cook's distances, at an optimum of lme4's
+# own that is 1e-5 off in θ. Achieved 4e-8.
+LME4_ROBUST = 1e-6
+LME4_TAIL = 1e-4  # 1e-6, p values, relative: in a tail an error of a t value counts many times
+# Prediction errors, leverages and residual variances against n × n matrices. Achieved 1e-13.
+DENSE = 1e-9
+# Refits without a group against fits of the other rows, which are standardised anew: β in standard
+# errors, σ and Σ relative. Achieved 4e-9: first order in θ, as ESTIMATE.
+LEFT_OUT = 1e-6

@@ -1,0 +1,44 @@
+"""The tables of robust inference, for one fit and for many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from jaxhlm.inference import standard_errors
+from jaxhlm.notation import Floats
+from jaxhlm.robust import Robust
+
+__all__ = ["robust_table"]
+
+
+def robust_table(beta: Floats, robust: Robust, terms: pd.Index, conf_level: float) -> pd.DataFrame:
+    """One row per fit and fixed effect: t tests and intervals with Satterthwaite's df.
+
+    Args:
+        beta: (B, p) fixed effects.
+        robust: their robust covariances and df.
+        terms: (p,) names.
+        conf_level: of the intervals.
+
+    Returns:
+        Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; (B p) rows.
+    """
+    se = standard_errors(robust.vcov)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = beta / se
+        width = stats.t.ppf(0.5 + conf_level / 2.0, robust.df) * se
+        p = 2.0 * stats.t.sf(np.abs(t), robust.df)
+    columns = {
+        "estimate": beta,
+        "std_error": se,
+        "statistic": t,
+        "df": robust.df,
+        "p_value": p,
+        "conf_low": beta - width,
+        "conf_high": beta + width,
+    }
+    frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    frame.insert(0, "term", np.tile(terms.to_numpy(dtype=object), len(beta)))
+    return frame
