@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from jaxhlm.cache import kept_compilation
 from jaxhlm.notation import Ints
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_LANES",
     "CompiledByOne",
     "as_slice",
+    "compiled_groups",
     "compiled_sizes",
     "in_order",
     "lane_chunks",
@@ -64,6 +66,16 @@ def compiled_sizes(B: int) -> list[int]:
     return sizes
 
 
+def compiled_groups(G: int) -> int:
+    """Number of groups that is compiled for G: few numbers, at most a quarter more than G.
+
+    >>> [compiled_groups(G) for G in (3, 16, 18, 30, 160, 1000)]
+    [4, 16, 20, 32, 160, 1024]
+    """
+    step = max(4, 2 ** ((G - 1).bit_length() - 3))
+    return -(-G // step) * step
+
+
 class CompiledByOne:
     """A function that compiles when it meets new shapes, which then only one thread does.
 
@@ -79,7 +91,7 @@ class CompiledByOne:
         """``function(*arguments)``; equal keys promise equal shapes and options."""
         if key in self._seen:
             return self._function(*arguments)
-        with self._lock:
+        with self._lock, kept_compilation():
             result = self._function(*arguments)
             self._seen.add(key)
         return result

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxhlm import trust
-from jaxhlm.chunks import as_slice, compiled_sizes
+from jaxhlm.chunks import as_slice, compiled_groups, compiled_sizes
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
 from jaxhlm.lanes import unrollable
 from jaxhlm.loop import CLOSING_SLACK, Minimum, Stepper
@@ -18,7 +18,7 @@ from jaxhlm.notation import Floats, Ints
 from jaxhlm.precision import own_rules
 from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
-from jaxhlm.suffstats import Stats
+from jaxhlm.suffstats import GROUP_FIELDS, Stats
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
@@ -172,12 +172,24 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.compiled import compiled_minimum
 
+    stats = _padded(stats, compiled_groups(len(stats.m)))
     parts, first = [], 0
     for size in compiled_sizes(B):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
         parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], max_iter, options))
         first += size
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
+
+
+def _padded(stats: Stats, G: int) -> Stats:
+    """Groups without rows added, up to G; they change nothing."""
+    more = G - len(stats.m)
+    fields = {
+        name: np.concatenate([x, np.zeros((more, *x.shape[1:]))])
+        for name, x in zip(stats._fields, stats, strict=True)
+        if name in GROUP_FIELDS
+    }
+    return stats._replace(**fields) if more else stats
 
 
 def _joined(parts: tuple[Any, ...]) -> Floats:

@@ -12,6 +12,7 @@ from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.products import standard_from_products
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, standardise_design
+from jaxhlm.suffstats import GROUP_FIELDS
 
 __all__ = ["Replicates", "standard_lanes"]
 
@@ -94,7 +95,7 @@ def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
     at = np.flatnonzero(lanes)
     for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
         for name, whole, part in zip(mine._fields, mine, other, strict=True):
-            if name in ("RZ", "TX", "Ty", "m"):
+            if name in GROUP_FIELDS:
                 whole[..., at] = 0.0
                 whole[: len(part), ..., at] = part
             else:

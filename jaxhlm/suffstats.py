@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxhlm.small import entries
 
-__all__ = ["Stats", "lane_axes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "suffstats"]
 
 
 class Stats(NamedTuple):
@@ -42,6 +42,7 @@ class Stats(NamedTuple):
     logw: Any  # ()      Σ log of the prior weights
 
 
+GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
 RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
 
 

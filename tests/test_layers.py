@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
 # Lowest first: a module imports from layers above its own line only.
 LAYERS = (
-    ("errors", "precision", "status", "small", "formula", "reference", "datasets"),
+    ("cache", "errors", "precision", "status", "small", "formula", "reference", "datasets"),
     ("notation", "suffstats", "trust"),
     (
         "inference",
