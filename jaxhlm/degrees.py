@@ -31,7 +31,7 @@ from jaxhlm.information import Information, expected, groups_at, observed
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.response import Scaling, Standard
-from jaxhlm.stacked import cholesky, solve_lower, solve_upper
+from jaxhlm.stacked import cholesky, solve_lower
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
@@ -237,9 +237,7 @@ def _information(
     estimates: Estimates, standard: Standard, options: Options, method: DfMethod
 ) -> tuple[Information, Floats]:
     """Information at the estimates, and the (p, p, B) matrix that takes a contrast to u."""
-    Lambda = np.moveaxis(lambda_of(estimates.theta.T, options.blocks), 0, -1)
-    # A pivot that became zero took its column with it, so null columns survive this exactly.
-    Lambda = solve_upper(standard.scaling.C, Lambda)
+    Lambda = np.moveaxis(lambda_of(estimates.theta_standard.T, options.blocks), 0, -1)
     at = groups_at(Lambda, standard.stats, options.reml)
     if method == "satterthwaite":
         singular = estimates.status == Status.SINGULAR

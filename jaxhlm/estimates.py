@@ -34,6 +34,8 @@ class Estimates:
         vcov: (B, p, p) their covariance σ̂²A⁻¹.
         sigma: (B,) residual standard deviation.
         theta: (B, k) free entries of Λ, diagonal non-negative.
+        theta_standard: (B, k) free entries of Λ̃, with D = C Λ̃Λ̃' C' on the scale of the standardised
+            columns of Z; it keeps the digits that Λ loses when those columns are far from zero.
         cov: (B, q, q) covariance of the random effects Σ = σ̂²ΛΛ'.
         criterion: (B,) −2 × the maximised (restricted) log-likelihood.
         status: (B,) codes of ``Status``.
@@ -45,6 +47,7 @@ class Estimates:
     vcov: Floats
     sigma: Floats
     theta: Floats
+    theta_standard: Floats
     cov: Floats
     criterion: Floats
     status: Ints
@@ -99,6 +102,7 @@ def estimate(
         vcov=_masked(vcov, ok),
         sigma=_masked(sigma, ok),
         theta=_masked(theta_of(Lambda, options.blocks).T, ok),
+        theta_standard=_masked(solution.theta.T, ok),
         cov=_masked(sigma[:, None, None] ** 2 * D, ok),
         criterion=_masked(criterion, ok),
         status=codes,
@@ -185,13 +189,13 @@ def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> 
     """
     stats, scaling = standard.stats, standard.scaling
     T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
-    root = np.linalg.solve(C, lambda_of(estimates.theta.T, blocks))
+    root = lambda_of(estimates.theta_standard.T, blocks)
     RL = np.einsum("gabl,lbc->lgac", _lanes_of(stats.RZ, root), root)
     beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
     r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", _lanes_of(stats.TX, root), beta)
     W = np.eye(RL.shape[-1]) + RL.swapaxes(-1, -2) @ RL
     spherical = np.linalg.solve(W, np.einsum("lgac,gal->lgc", RL, r)[..., None])[..., 0]
-    Lambda = lambda_of(estimates.theta.T, blocks)
+    Lambda = C @ root
     half = np.linalg.solve(
         np.linalg.cholesky(W), np.broadcast_to(Lambda.swapaxes(1, 2)[:, None], W.shape)
     )

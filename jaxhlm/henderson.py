@@ -71,7 +71,7 @@ def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Hende
     T, C = scaling.T[..., 0], scaling.C[..., 0]
     if not np.isfinite(estimates.sigma[0]):
         return _failed(stats)
-    Lambda = np.linalg.solve(C, lambda_of(estimates.theta.T, blocks)[0])
+    Lambda = lambda_of(estimates.theta_standard.T, blocks)[0]
     RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
     RL = RZ @ Lambda
     q = RL.shape[-1]

@@ -17,14 +17,12 @@ import numpy as np
 
 from jaxhlm.chunks import CHUNK_BYTES, in_order, lane_chunks
 from jaxhlm.collapse import Class, Classes
-from jaxhlm.covariance import factor, lambda_of, theta_of
 from jaxhlm.engine import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.groupwise import Groupwise, LeftOver
 from jaxhlm.lanes import unrollable
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.small import entries
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
@@ -201,11 +199,7 @@ def _start(whole: Whole, options: Options) -> Floats | None:
     """θ̃ (k, 1) of the whole fit; None, for moment estimates, on the boundary, where saddles are."""
     if whole.estimates.status[0] != Status.CONVERGED:
         return None
-    C = whole.groups.standard.scaling.C[..., 0]
-    root = np.linalg.solve(C, lambda_of(whole.estimates.theta.T, options.blocks)[0])
-    D = root @ root.T
-    Lambda = factor(entries(D[..., None], 2), options.blocks, [0.0] * len(D), np)
-    return theta_of(Lambda, options.blocks)
+    return whole.estimates.theta_standard.T
 
 
 def _status(whole: Whole, stats: Stats, pooled: _Pooled, lanes: slice, options: Options) -> Ints:

@@ -73,8 +73,8 @@ def robust_covariance(
 def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -> Robust:
     stats, scaling = groups.standard.stats, groups.standard.scaling
     ok = np.isfinite(e.sigma)
-    T, C = _usable(_first(scaling.T), ok), _usable(_first(scaling.C), ok)
-    Lambda = np.linalg.solve(C, lambda_of(np.where(ok[:, None], e.theta, 0.0).T, blocks))
+    T = _usable(_first(scaling.T), ok)
+    Lambda = lambda_of(np.where(ok[:, None], e.theta_standard, 0.0).T, blocks)
     beta = np.linalg.solve(T, np.where(ok[:, None], e.beta, 0.0)[..., None])[..., 0]
     step = (beta - scaling.beta_ols.T) / scaling.s[:, None]
     X, error, L = _whitened(groups, Lambda, step)

@@ -38,6 +38,7 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
     columns |= {name: getattr(e, name) for name in SCALARS}
     columns |= {f"beta:{name}": e.beta[:, j] for j, name in enumerate(m.xnames)}
     columns |= {f"theta:{name}": e.theta[:, j] for j, name in enumerate(m.theta_names)}
+    columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
     table = arrow.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
@@ -62,6 +63,7 @@ def load(path: str | PathLike[str]) -> Stored:
         beta=frame[[f"beta:{name}" for name in m.xnames]].to_numpy(),
         vcov=_symmetric(frame, "vcov", len(m.xnames)),
         theta=frame[[f"theta:{name}" for name in m.theta_names]].to_numpy(),
+        theta_standard=frame[[f"theta_standard:{j}" for j in range(len(m.theta_names))]].to_numpy(),
         cov=_symmetric(frame, "cov", len(m.znames)),
         **{name: frame[name].to_numpy() for name in SCALARS},
     )
