@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch_accessors import BatchAccessors
+from jaxhlm.batch_compared import BatchCompared
 from jaxhlm.inference import check_level, correlation, standard_errors, wald_interval
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
@@ -24,7 +24,7 @@ __all__ = ["FitBatch"]
 
 
 @dataclass(frozen=True, eq=False)
-class FitBatch(BatchAccessors):
+class FitBatch(BatchCompared):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
@@ -117,6 +117,7 @@ class FitBatch(BatchAccessors):
                 "sigma": self.sigma,
                 "loglik": self.loglik,
                 "aic": self.aic,
+                "aicc": self.aicc,
                 "bic": self.bic,
                 "criterion": self.criterion,
                 "df_residual": self.nobs - self.model.n_parameters,

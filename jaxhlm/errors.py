@@ -11,6 +11,7 @@ True
 __all__ = [
     "ConstantResponseError",
     "ConvergenceWarning",
+    "DifferentRowsError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -18,9 +19,11 @@ __all__ = [
     "JaxhlmError",
     "JaxhlmWarning",
     "MissingColumnError",
+    "MixedMethodsError",
     "NewLevelError",
     "NoRowsError",
     "NonFiniteError",
+    "NotNestedError",
     "NotNumericError",
     "OptionError",
     "RankDeficientWarning",
@@ -86,6 +89,18 @@ class ResponseShapeError(JaxhlmError, ValueError):
 
 class NewLevelError(JaxhlmError, ValueError):
     """New data hold a factor level that the fit has not seen."""
+
+
+class DifferentRowsError(JaxhlmError, ValueError):
+    """Models that are to be compared were fitted to different rows or responses."""
+
+
+class NotNestedError(JaxhlmError, ValueError):
+    """Models that are to be tested against each other are not nested."""
+
+
+class MixedMethodsError(JaxhlmError, ValueError):
+    """Likelihoods are not on one scale: REML and ML, or REML with other fixed effects."""
 
 
 class OptionError(JaxhlmError, ValueError):
