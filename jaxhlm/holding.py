@@ -74,16 +74,16 @@ def hold_correlations(
     """Lanes that hold the correlations of ``pairs`` of columns; else as ``hold_sds``."""
     stats, index = standard.stats, theta_index(blocks)
     B = stats.yy.shape[-1]
-    inverse = np.linalg.inv(_lanes_first(standard.scaling.C, B))
-    scaled = inverse / np.sqrt((inverse**2).sum(axis=1, keepdims=True))
+    C = _lanes_first(standard.scaling.C, B)
     D = _relative_covariance(best, blocks)
     held = []
     for a, b in pairs:
         block = next(list(x) for x in blocks if a in x)
-        order = [b, a, *(i for i in block if i not in (a, b))]
-        Q = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
-        Q[np.ix_(range(B), block, block)] = scaled[np.ix_(range(B), block, order)]
-        back = np.linalg.inv(Q)
+        rows = C[np.ix_(range(B), [b, a], block)]
+        rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
+        others = np.linalg.qr(rows.swapaxes(1, 2), mode="complete").Q[:, :, 2:].swapaxes(1, 2)
+        back = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
+        back[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
         theta = _theta(back @ D @ back.swapaxes(1, 2), blocks)
         first, second = block[:2]
         place = [index.index(at) for at in ((first, first), (second, first), (second, second))]
@@ -91,7 +91,8 @@ def hold_correlations(
         sds = np.stack([s, np.hypot(below, corner)])
         theta[place[:2]], theta[place[2]] = np.log(np.maximum(sds, np.finfo(float).tiny)), 0.0
         u, places = np.arctan2(below, corner), np.repeat(np.array(place)[:, None], B, axis=1)
-        held.append(Correlations(blocks, _turned(stats, Q), theta, u, np.full(B, 0.1), places))
+        turned = _turned(stats, np.asarray(np.linalg.inv(back), dtype=float))
+        held.append(Correlations(blocks, turned, theta, u, np.full(B, 0.1), places))
     return held
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxhlm import trust
 from jaxhlm.held import Held, rectified
 from jaxhlm.loop import Stepper, minimise_lanes
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.start import START_FLOOR
 
 __all__ = ["Ends", "likelihood_limits", "profile_rise"]
@@ -51,8 +51,8 @@ class Ends:
 
 def profile_rise(
     held: Held, lanes: Ints, u: Floats, start: Floats, lowest: Floats
-) -> tuple[Floats, Floats]:
-    """d_p(u) − d̂ of some lanes (L,), and the minimisers (k, L).
+) -> tuple[Floats, Floats, Bools]:
+    """d_p(u) − d̂ of some lanes (L,), the minimisers (k, L), and whether they are minimisers (L,).
 
     Args:
         held: lanes.
@@ -63,13 +63,14 @@ def profile_rise(
     """
     theta = _nudged(held, lanes, start)
     found = minimise_lanes(held.objective(lanes, u), theta, NEWTON, lambda t: t, 1e-10, FIRST_ROUND)
-    theta, value = found.theta.copy(), found.value.copy()
+    theta, value, converged = found.theta.copy(), found.value.copy(), found.converged.copy()
     rest = np.flatnonzero(~found.converged & np.isfinite(value))
     if len(rest):
         objective = held.objective(lanes[rest], u[rest])
         more = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, 1e-10, MAX_ITER)
-        theta[:, rest], value[rest] = more.theta, more.value
-    return value - lowest[lanes], rectified(theta, held.diagonal[:, lanes], held.blocks)
+        theta[:, rest], value[rest], converged[rest] = more.theta, more.value, more.converged
+    theta = rectified(theta, held.diagonal[:, lanes], held.blocks)
+    return value - lowest[lanes], theta, converged
 
 
 def _nudged(held: Held, lanes: Ints, theta: Floats) -> Floats:
@@ -185,7 +186,7 @@ def likelihood_limits(held: Held, ends: Ends, lowest: Floats, z: float) -> Float
         rise = np.where(np.tile(ends.cap < z**2, 2), 0.0, rise)
     ask = np.flatnonzero(~np.isnan(end) & np.isnan(rise))
     if len(ask):
-        rise[ask], _ = profile_rise(held, lanes[ask], end[ask], theta[:, ask], lowest)
+        rise[ask], _, _ = profile_rise(held, lanes[ask], end[ask], theta[:, ask], lowest)
     search = _Search.begin(estimate, theta, end, rise, step, z)
     limit = np.where(search.f_out <= 0.0, end, np.nan)
     active = np.flatnonzero(~(search.f_out <= 0.0))
@@ -195,11 +196,11 @@ def likelihood_limits(held: Held, ends: Ends, lowest: Floats, z: float) -> Float
             break
         u = search.propose(active)
         start = search.start(active, u)
-        rises, theta = profile_rise(held, lanes[active], u, start, lowest)
+        rises, theta, converged = profile_rise(held, lanes[active], u, start, lowest)
         lower[active] |= ~(rises > -LOWER_TOL)
         f = np.sqrt(np.maximum(rises, 0.0)) - z
         done = (np.abs(f) < ZETA_TOL) | search.narrow(active)
-        limit[active[done]] = u[done]
+        limit[active[done]] = np.where(converged, u, np.nan)[done]
         search.record(active, u, f, theta)
         active = active[~done & ~lower[active]]
     return np.where(lower, np.nan, limit).reshape(2, N)
