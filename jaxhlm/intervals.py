@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.compared import Compared
+from jaxhlm.errors import OptionError
 from jaxhlm.inference import check_level, limit_names, wald_interval
 from jaxhlm.notation import IntervalMethod, check_option
-from jaxhlm.profiles import choose, parameters, profile_limits
+from jaxhlm.profiles import choose, parameters, profile_curves, profile_limits
 
 __all__ = ["Intervals"]
 
@@ -77,3 +78,44 @@ class Intervals(Compared):
             limits = profile_limits(self.standard, self.model.blocks, wanted, level)[0]
         index = pd.Index([p.name for p in wanted], name="term")
         return pd.DataFrame(limits, index, limit_names(level))
+
+    def profile(
+        self, parm: str | Sequence[str] | None = None, level: float = 0.99, points: int = 15
+    ) -> pd.DataFrame:
+        """Profiles to plot: the signed root of the rise of the ML deviance, by parameter.
+
+            ζ(v) = sign(v − v̂) √(min { d : parameter = v } − min d)
+
+        A straight line is where the Wald interval is right (Bates et al. 2015, section 5.1). Equals
+        ``lme4::profile(fit)`` at the same values.
+
+        Args:
+            parm: names of parameters, as for ``confint``; all if None.
+            level: how far the profiles reach, on either side.
+            points: values per parameter, an odd number of which the middle one is the estimate.
+
+        Returns:
+            Long frame with columns term, value, zeta; NaN where a limit could not be found.
+
+        Raises:
+            OptionError: unknown parameter, a level outside (0, 1), or an even number of points.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
+            >>> fit.profile("Days", points=5).round(2)
+               term  value  zeta
+            0  Days   8.38 -2.58
+            1  Days   9.42 -1.30
+            2  Days  10.47  0.00
+            3  Days  11.51  1.30
+            4  Days  12.55  2.58
+        """
+        check_level(level)
+        if points < 3 or points % 2 == 0:
+            raise OptionError(f"points={points!r} must be an odd number from 3 on")
+        wanted = choose(parameters(self.model), parm)
+        curves = profile_curves(self.standard, self.model.blocks, wanted, level, points)
+        value, zeta = curves.reshape(-1, 2).T
+        term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
+        return pd.DataFrame({"term": term, "value": value, "zeta": zeta})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from statistics import NormalDist
 from typing import NamedTuple
@@ -19,10 +19,10 @@ from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Standard
-from jaxhlm.roots import Ends, likelihood_limits
+from jaxhlm.roots import Ends, likelihood_limits, profile_rise
 from jaxhlm.status import Status
 
-__all__ = ["Parameter", "choose", "parameters", "profile_limits"]
+__all__ = ["Parameter", "choose", "parameters", "profile_curves", "profile_limits"]
 
 # Lanes × groups that are worked on together, so that arrays stay in the cache.
 BLOCK = 2**17
@@ -88,18 +88,62 @@ def profile_limits(
     G = len(standard.stats.m)
     size = max(1, BLOCK // (G * 2 * len(wanted)))
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    z = _quantile(level)
     with np.errstate(all="ignore"):
         return np.concatenate([_limits(_take(standard, p), blocks, wanted, z) for p in pieces])
 
 
+def profile_curves(
+    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float, points: int
+) -> Floats:
+    """(P, points, 2) values and ζ of one fit's profiles, from limit to limit of ``level``.
+
+    Args:
+        standard: one standardised lane.
+        blocks: columns of Z in each random term.
+        wanted: the P parameters.
+        level: confidence level that the profiles reach to.
+        points: odd number of points, the one in the middle at the estimate.
+    """
+    out = np.full((len(wanted), points, 2), np.nan)
+    z, half = _quantile(level), points // 2
+    with np.errstate(all="ignore"):
+        for which, _, best, held, ends in _held_lanes(standard, blocks, wanted):
+            lowest = np.tile(best.value, len(which))
+            limits = likelihood_limits(held, ends, lowest, z)
+            lanes = np.arange(len(which))
+            for limit, side in zip(limits, (-1, 1), strict=True):
+                theta = held.theta
+                out[which, half] = np.stack([held.user(held.estimate), 0.0 * lowest], axis=1)
+                for step in range(1, half + 1):
+                    u = held.estimate + (limit - held.estimate) * step / half
+                    rise, theta, _ = profile_rise(held, lanes, u, theta, lowest)
+                    value = held.user(u)
+                    zeta = np.sign(value - held.user(held.estimate)) * np.sqrt(np.maximum(rise, 0))
+                    out[which, half + side * step] = np.stack([value, zeta], axis=1)
+    order = np.argsort(out[:, :, 0], axis=1)
+    return np.take_along_axis(out, order[:, :, None], axis=1)
+
+
 def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: float) -> Floats:
     out = np.full((len(standard.status), len(wanted), 2), np.nan)
+    for which, good, best, held, ends in _held_lanes(standard, blocks, wanted):
+        lowest = np.tile(best.value, len(which))
+        limits = np.sort(held.user(likelihood_limits(held, ends, lowest, z)), axis=0)
+        limits = limits.reshape(2, len(which), len(good))
+        out[good[:, None], which] = np.moveaxis(limits, 0, -1).swapaxes(0, 1)
+    return out
+
+
+def _held_lanes(
+    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter]
+) -> Iterator[tuple[Ints, Ints, Solution, Held, Ends]]:
+    """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their set-up."""
     options = Options(False, blocks)
     best = solve(standard.stats, options)
     good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
     if not len(good):
-        return out
+        return
     standard, best = _take(standard, good), _take_solution(best, good)
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
     drop = {a: dropped_minimum(standard, options, a) - best.value for a in variances}
@@ -111,11 +155,11 @@ def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: 
         which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
         if len(which):
             held, ends = hold(standard, best, blocks, [wanted[i] for i in which], drop)
-            lowest = np.tile(best.value, len(which))
-            limits = np.sort(held.user(likelihood_limits(held, ends, lowest, z)), axis=0)
-            limits = limits.reshape(2, len(which), len(good))
-            out[good[:, None], which] = np.moveaxis(limits, 0, -1).swapaxes(0, 1)
-    return out
+            yield which, good, best, held, ends
+
+
+def _quantile(level: float) -> float:
+    return NormalDist().inv_cdf(0.5 + level / 2.0)
 
 
 def _scales(

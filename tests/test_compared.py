@@ -258,7 +258,7 @@ def test_rand_test_of_a_batch_is_that_of_its_fits():
 
 def test_the_mixture_holds_its_level():
     """Truth without a random slope: the mixture rejects about 5 %, the plain χ² too rarely."""
-    n = 600
+    n = 500
     d = hlm.load_dataset("article")
     truth = hlm.Truth.of([1.0, 3.0], sd=[0.5], sigma=0.75)
     Y = hlm.simulate(hlm.design("~ x + (1 | unit)", d), truth, n, seed=1, statistics=False).rows()
