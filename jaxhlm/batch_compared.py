@@ -70,12 +70,12 @@ class BatchCompared(BatchAccessors):
         Example:
             >>> import jaxhlm as hlm
             >>> data = hlm.load_dataset("sleepstudy")
-            >>> Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(50, seed=1)
+            >>> Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(30, seed=1)
             >>> line = hlm.fit_many("~ Days + (1 + Days | Subject)", data, Y)
             >>> level = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
             >>> tests = line.anova(level, refit=False).table
             >>> tests.shape, bool((tests["p_mixture"] <= tests["p_value"]).all())
-            ((50, 4), True)
+            ((30, 4), True)
         """
         batches = sorted([self, other], key=lambda fits: fits.model.n_parameters)
         designs = self._same_data(other, batches)

@@ -25,9 +25,14 @@ NEWTON = Stepper(trust.init, trust.update)
 ZETA_TOL = 1e-7
 NARROW = 1e-12
 MAX_STEPS = 60
-# Evaluations after which the inner minimisations that are not done are gathered, and the most.
-FIRST_ROUND = 8
-MAX_ITER = 60
+# Newton decrement at which an inner minimisation is done: 1e-8 of d_p is 2.5e-9 of ζ.
+INNER_TOL = 1e-8
+# The most evaluations of an inner minimisation, in rounds after which those not done are gathered.
+ROUNDS = (8, 25, 25, 25)
+# An inner minimisation is also done when a round has not lowered d_p by more than this: where a
+# leading variance is nearly zero, Λ turned is nearly the same D, and Newton stops short in that
+# valley with a value that is right.
+SETTLED = 1e-6
 # A step beyond the last point is at most this many times the one before.
 GROWTH = 3.0
 # The profile may not lie lower than the fit by more than this.
@@ -52,7 +57,7 @@ class Ends:
 def profile_rise(
     held: Held, lanes: Ints, u: Floats, start: Floats, lowest: Floats
 ) -> tuple[Floats, Floats, Bools]:
-    """d_p(u) − d̂ of some lanes (L,), the minimisers (k, L), and whether they are minimisers (L,).
+    """d_p(u) − d̂ of some lanes (L,), the minimisers (k, L), and whether they are (L,).
 
     Args:
         held: lanes.
@@ -62,15 +67,18 @@ def profile_rise(
         lowest: (N,) d̂ of every lane.
     """
     theta = _nudged(held, lanes, start)
-    found = minimise_lanes(held.objective(lanes, u), theta, NEWTON, lambda t: t, 1e-10, FIRST_ROUND)
-    theta, value, converged = found.theta.copy(), found.value.copy(), found.converged.copy()
-    rest = np.flatnonzero(~found.converged & np.isfinite(value))
-    if len(rest):
+    value, settled = np.full(len(lanes), np.inf), np.zeros(len(lanes), bool)
+    rest = np.arange(len(lanes))
+    for most in ROUNDS:
         objective = held.objective(lanes[rest], u[rest])
-        more = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, 1e-10, MAX_ITER)
-        theta[:, rest], value[rest], converged[rest] = more.theta, more.value, more.converged
+        found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, most)
+        settled[rest] = found.converged | (np.abs(value[rest] - found.value) < SETTLED)
+        theta[:, rest], value[rest] = found.theta, found.value
+        rest = rest[~settled[rest] & np.isfinite(found.value)]
+        if not len(rest):
+            break
     theta = rectified(theta, held.diagonal[:, lanes], held.blocks)
-    return value - lowest[lanes], theta, converged
+    return value - lowest[lanes], theta, settled
 
 
 def _nudged(held: Held, lanes: Ints, theta: Floats) -> Floats:
