@@ -33,7 +33,7 @@ def aic(criterion: Floats, parameters: Ints | int) -> Floats:
 
 
 def aicc(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
-    """AIC + 2 df (df + 1)/(n − df − 1), n the number of rows (Hurvich & Tsai 1989, eq. 5).
+    """AIC + 2 df (df + 1)/(n − df − 1), n the number of rows (Hurvich & Tsai 1989).
 
     NaN where n ≤ df + 1. With few groups the effective n is smaller, and so is the correction here.
     """
