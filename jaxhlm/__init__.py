@@ -6,6 +6,8 @@ accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer'
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
 not an exception.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
+``fit.anova``, ``fit.rand_test`` and ``compare`` set models against each other, and ``fit.confint``
+gives intervals; a batch does the same for all of its fits.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
@@ -20,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
@@ -48,6 +51,7 @@ __all__ = [
     "JaxhlmWarning",
     "Status",
     "Truth",
+    "compare",
     "design",
     "deviance",
     "fit",

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxhlm.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
-from jaxhlm.inference import aic, bic, standard_errors
+from jaxhlm.inference import aic, aicc, bic, standard_errors
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
@@ -121,6 +121,11 @@ class Accessors:
     def aic(self) -> float:
         """Akaike's criterion."""
         return float(aic(self.estimates.criterion, self.model.n_parameters)[0])
+
+    @property
+    def aicc(self) -> float:
+        """AIC corrected for small samples (Hurvich & Tsai 1989), with n the number of rows."""
+        return float(aicc(self.estimates.criterion, self.model.n_parameters, self.nobs)[0])
 
     @property
     def bic(self) -> float:

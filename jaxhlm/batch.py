@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch_quality import BatchQuality
+from jaxhlm.batch_compared import BatchCompared
 from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.inference import correlation, standard_errors
@@ -26,7 +26,7 @@ __all__ = ["FitBatch"]
 
 
 @dataclass(frozen=True, eq=False)
-class FitBatch(BatchQuality):
+class FitBatch(BatchCompared):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
@@ -119,6 +119,7 @@ class FitBatch(BatchQuality):
                 "sigma": self.sigma,
                 "loglik": self.loglik,
                 "aic": self.aic,
+                "aicc": self.aicc,
                 "bic": self.bic,
                 "criterion": self.criterion,
                 "df_residual": self.nobs - self.model.n_parameters,

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxhlm.chunks import in_order
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
-from jaxhlm.inference import aic, bic, correlation, standard_errors
+from jaxhlm.inference import aic, aicc, bic, correlation, standard_errors
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
@@ -117,6 +117,12 @@ class BatchAccessors:
     def aic(self) -> pd.Series:
         """(B,) Akaike's criteria."""
         return self._series(aic(self.estimates.criterion, self.model.n_parameters), "aic")
+
+    @property
+    def aicc(self) -> pd.Series:
+        """(B,) AIC corrected for small samples, with n the number of rows."""
+        values = aicc(self.estimates.criterion, self.model.n_parameters, self.nobs)
+        return self._series(values, "aicc")
 
     @property
     def bic(self) -> pd.Series:

@@ -15,7 +15,8 @@ For the second derivative in the directions E_s = w_s(e_a e_b' + e_b e_a'), one 
     ∂²d/∂D_s∂D_t = Σ tr(E_s P E_t Q) − 2(ν/pwrss) h_s'h_t − (ν/pwrss²) r_s r_t − tr(B_s B_t) [REML]
     h_s = Σ G'E_s e,     r_s = Σ e'E_s e,     B_s = Σ G'E_s G
 
-where the h term is the re-estimation of β. The chain rule through D = ΛΛ' is exact as well:
+where the h term is the re-estimation of β, and the r term that of σ: it is left out when σ is held
+fixed, and then ν/pwrss is 1/σ². The chain rule through D = ΛΛ' is exact as well:
 ∂d/∂Λ = 2FΛ, and ∂²D/∂Λ_ab∂Λ_cb = E_ac adds 2F_ac to the Hessian for entries of one column.
 
 F decides whether a fit on the boundary is a minimum: it must be positive semi-definite there.
@@ -45,16 +46,26 @@ class Derivatives(NamedTuple):
     grad: Any  # (k,) ∂d/∂θ
     hess: Any  # (k, k) ∂²d/∂θ∂θ'
     F: Any  # (q, q) ∂d/∂D
+    pwrss_grad: Any  # (k,) ∂pwrss/∂θ
 
 
 def derivatives(
-    theta: Any, stats: Stats, reml: bool, blocks: Blocks, over_groups: SumGroups = sum_groups
+    theta: Any,
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    over_groups: SumGroups = sum_groups,
+    sigma2: Any = None,
 ) -> Derivatives:
-    """Value, gradient and Hessian in θ of one data set's criterion, and F = ∂d/∂D."""
+    """Value, gradient and Hessian in θ of one data set's criterion, and F = ∂d/∂D.
+
+    With ``sigma2`` σ² is held there: ``grad``, ``hess`` and F are those of the criterion before σ
+    is profiled out; ``profile`` stays the profiled one.
+    """
     Lambda = lambda_matrix(theta, blocks)
     at = profile(Lambda, stats, reml, over_groups)
     index = theta_index(blocks)
-    precision = at.nu / at.pwrss
+    precision = at.nu / at.pwrss if sigma2 is None else 1.0 / sigma2
 
     def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, ...]:
         _, U, YX, residual = whiten(Lambda, RZ, RZ, TX, Ty - TX @ at.beta)
@@ -69,15 +80,14 @@ def derivatives(
         return (pack(mP - score), pairs, r, h, B)[: 5 if reml else 4]
 
     F, pairs, r, h, *B = over_groups(term, stats)
-    curvature = (
-        unpack(pairs, len(index))
-        - _scaled(2.0 * precision, h @ h.T)
-        - _scaled(precision / at.pwrss, r[:, None] * r[None, :])
-    )
+    curvature = unpack(pairs, len(index)) - _scaled(2.0 * precision, h @ h.T)
+    if sigma2 is None:
+        curvature = curvature - _scaled(precision / at.pwrss, r[:, None] * r[None, :])
     if reml:
         curvature = curvature - B[0] @ B[0].T
     F = unpack(F, len(Lambda))
-    return Derivatives(at, *_chain_rule(F, curvature, Lambda, index), F)
+    grad, hess, J = _chain_rule(F, curvature, Lambda, index)
+    return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
 def _directions(G: Any, e: Any, index: Index) -> tuple[Any, Any, Any]:
@@ -117,8 +127,8 @@ def _directions_dense(index: Index, q: int, dtype: Any) -> Any:
     return jnp.asarray(E, dtype)
 
 
-def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any, Any]:
-    """Gradient and Hessian in θ from those in D."""
+def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any, Any, Any]:
+    """Gradient and Hessian in θ from those in D, and J = ∂D/∂θ."""
     FL = matmul(F, Lambda)
     grad = _stack([2.0 * FL[a, b] for a, b in index], F)
     zero = 0.0 if unrolled(F) else jnp.zeros((), F.dtype)
@@ -133,7 +143,7 @@ def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any,
                 bend[i][s] = 2.0 * F[a, x]
     J = _stack([_stack(row, F) for row in J], F)
     hess = matmul(J.T, matmul(curvature, J)) + _stack([_stack(row, F) for row in bend], F)
-    return grad, hess
+    return grad, hess, J
 
 
 def _scaled(scalar: Any, M: Any) -> Any:

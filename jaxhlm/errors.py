@@ -15,6 +15,7 @@ __all__ = [
     "ConstantResponseError",
     "ContrastError",
     "ConvergenceWarning",
+    "DifferentRowsError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -22,11 +23,13 @@ __all__ = [
     "JaxhlmError",
     "JaxhlmWarning",
     "MissingColumnError",
+    "MixedMethodsError",
     "NeedsRemlError",
     "NewLevelError",
     "NoRowsError",
     "NonFiniteError",
     "NotEstimableError",
+    "NotNestedError",
     "NotNumericError",
     "OptionError",
     "RankDeficientWarning",
@@ -110,6 +113,18 @@ class NotEstimableError(JaxhlmError, ValueError):
 
 class NeedsRemlError(JaxhlmError, ValueError):
     """A method that is defined for REML fits only was asked of a maximum likelihood fit."""
+
+
+class DifferentRowsError(JaxhlmError, ValueError):
+    """Models that are to be compared were fitted to different rows or responses."""
+
+
+class NotNestedError(JaxhlmError, ValueError):
+    """Models that are to be tested against each other are not nested."""
+
+
+class MixedMethodsError(JaxhlmError, ValueError):
+    """Likelihoods are not on one scale: REML and ML, or REML with other fixed effects."""
 
 
 class OptionError(JaxhlmError, ValueError):

@@ -19,7 +19,7 @@ from jaxhlm.response import Scaling, Standard
 from jaxhlm.small import entries, solve_lower
 from jaxhlm.status import Status
 
-__all__ = ["Estimates", "RandomEffects", "estimate", "random_effects"]
+__all__ = ["Estimates", "RandomEffects", "estimate", "random_effects", "user_criterion"]
 
 # σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
 NO_ERROR = 1e-10
@@ -91,9 +91,7 @@ def estimate(
         beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
         vcov = np.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
         D = _relative_covariance(solution.theta, scaling.C, options.blocks)
-        criterion = solution.value + 2.0 * nu * np.log(scaling.s)
-        if options.reml:
-            criterion = criterion - 2.0 * np.log(np.abs(np.linalg.det(scaling.T.T)))
+        criterion = user_criterion(solution.value, scaling, nu, options.reml)
     codes = _codes(solution, status, nu, options.blocks)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
@@ -109,6 +107,12 @@ def estimate(
         iterations=np.where(ok, solution.iterations, 0),
         gradient_norm=_masked(solution.gradient_norm, ok),
     )
+
+
+def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
+    """The criterion in the user's units, of standardised criteria (B,)."""
+    criterion = value + 2.0 * nu * np.log(scaling.s)
+    return criterion - 2.0 * np.log(np.abs(np.linalg.det(scaling.T.T))) if reml else criterion
 
 
 def _apply(T: Floats, v: Floats) -> Floats:

@@ -11,9 +11,11 @@ from jaxhlm.notation import Floats, Ints
 
 __all__ = [
     "aic",
+    "aicc",
     "bic",
     "check_level",
     "correlation",
+    "limit_names",
     "n_parameters",
     "standard_errors",
     "wald_interval",
@@ -25,12 +27,22 @@ def n_parameters(p: int, k: int) -> int:
     return p + k + 1
 
 
-def aic(criterion: Floats, parameters: int) -> Floats:
+def aic(criterion: Floats, parameters: Ints | int) -> Floats:
     """Akaike's criterion, −2ℓ + 2 df; of a REML fit from the restricted likelihood, as in lme4."""
     return criterion + 2.0 * parameters
 
 
-def bic(criterion: Floats, parameters: int, n: Ints | int) -> Floats:
+def aicc(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
+    """AIC + 2 df (df + 1)/(n − df − 1), n the number of rows (Hurvich & Tsai 1989).
+
+    NaN where n ≤ df + 1. With few groups the effective n is smaller, and so is the correction here.
+    """
+    left = np.asarray(n, dtype=float) - parameters - 1.0
+    penalty = 2.0 * parameters * (parameters + 1.0) / np.where(left > 0.0, left, np.nan)
+    return aic(criterion, parameters) + penalty
+
+
+def bic(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
     """Schwarz's criterion, −2ℓ + df log n, n the number of rows."""
     return criterion + parameters * np.log(n)
 
@@ -52,6 +64,15 @@ def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, F
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
     z = NormalDist().inv_cdf(0.5 + level / 2.0)
     return estimate - z * se, estimate + z * se
+
+
+def limit_names(level: float) -> list[str]:
+    """Names of the columns of a confidence interval, as R writes them.
+
+    >>> limit_names(0.95)
+    ['2.5 %', '97.5 %']
+    """
+    return [f"{100 * a:.4g} %" for a in ((1 - level) / 2, (1 + level) / 2)]
 
 
 def check_level(level: float) -> None:

@@ -25,11 +25,37 @@ from jaxhlm.derivatives import Derivatives, derivatives
 from jaxhlm.small import entries, namespace, unrolled
 from jaxhlm.suffstats import Stats, lane_axes
 
-__all__ = ["MAX_UNROLLED_P", "MAX_UNROLLED_Q", "lane_derivatives", "mappable", "unrollable"]
+__all__ = [
+    "MAX_UNROLLED_P",
+    "MAX_UNROLLED_Q",
+    "lane_derivatives",
+    "mappable",
+    "unrollable",
+    "unrolled_derivatives",
+]
 
 MAX_UNROLLED_Q = 3
 MAX_UNROLLED_P = 8
 LOOP_FROM_LANES = 128
+
+
+def unrolled_derivatives(
+    theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any = None
+) -> Derivatives:
+    """``lane_derivatives`` spelled out entry by entry, which in NumPy pays at any size.
+
+    Args:
+        theta, stats, reml, blocks: as in ``lane_derivatives``.
+        sigma2: (B,) σ² held fixed, or None to profile it out.
+    """
+    B = theta.shape[-1]
+    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    loop = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
+    over_groups = _loop_groups if loop else _side_by_side
+    out = derivatives(
+        entries(theta, 1), pooled, reml, blocks, lambda term, s: over_groups(term, s, B), sigma2
+    )
+    return jax.tree.map(lambda x: _joined(x, B), out)
 
 
 def lane_derivatives(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
@@ -45,7 +71,7 @@ def lane_derivatives(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> De
         ``Derivatives`` with B as the last axis of every field.
     """
     if unrollable(stats):
-        return _unrolled(theta, stats, reml, blocks)
+        return unrolled_derivatives(theta, stats, reml, blocks)
     return _dense(theta, stats, reml, blocks)
 
 
@@ -71,17 +97,6 @@ def _dense(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
     return jax.vmap(lambda t, s: derivatives(t, s, reml, blocks), in_axes=(-1, axes), out_axes=-1)(
         theta, lanes
     )
-
-
-def _unrolled(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
-    B = theta.shape[-1]
-    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
-    loop = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
-    over_groups = _loop_groups if loop else _side_by_side
-    out = derivatives(
-        entries(theta, 1), pooled, reml, blocks, lambda term, s: over_groups(term, s, B)
-    )
-    return jax.tree.map(lambda x: _joined(x, B), out)
 
 
 def _split(RZ: Any, TX: Any, Ty: Any, m: Any, lead: int) -> tuple[Any, ...]:

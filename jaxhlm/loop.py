@@ -80,6 +80,8 @@ def minimise_lanes(
         max_iter: largest number of evaluations.
     """
     xp, B = namespace(theta), theta.shape[-1]
+    if xp is np:
+        derivatives = _remembering(derivatives, theta)
 
     def body(loop: _Loop) -> _Loop:
         value, grad, hess, aux = derivatives(loop.theta)
@@ -122,6 +124,14 @@ def _shapes(derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], theta: Any)
     traced = isinstance(theta, jax.Array)
     value, _, _, aux = jax.eval_shape(derivatives, theta) if traced else derivatives(theta)
     return value, value, aux
+
+
+def _remembering(
+    derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], start: Any
+) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
+    """``derivatives``, evaluated once at the start, where NumPy is also asked for the shapes."""
+    first = derivatives(start)
+    return lambda theta: first if theta is start else derivatives(theta)
 
 
 def _same(a: Any, b: Any) -> Any:

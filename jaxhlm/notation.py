@@ -32,12 +32,13 @@ from numpy.typing import NDArray
 
 from jaxhlm.errors import OptionError
 
-__all__ = ["Bools", "Floats", "Ints", "NewLevels", "check_option"]
+__all__ = ["Bools", "Floats", "IntervalMethod", "Ints", "NewLevels", "check_option"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+IntervalMethod = Literal["wald", "profile"]
 NewLevels = Literal["population", "error"]
 
 

@@ -24,7 +24,7 @@ from jaxhlm.replicates import Replicates
 from jaxhlm.response import Standard, respond
 from jaxhlm.standardise import Rows, StandardDesign, standardise_design
 
-__all__ = ["Prepared", "fit_lanes", "fit_replicates", "fit_responses"]
+__all__ = ["Prepared", "fit_lanes", "fit_replicates", "fit_responses", "fit_standard"]
 
 Report = Callable[[Estimates], None]
 
@@ -132,14 +132,19 @@ def fit_lanes(
 
     def one(lanes: slice) -> Estimates:
         standard, rotated = lanes_of(lanes)
-        stats, start = standard.stats, None
+        start = None
         if classes is not None:
-            start = balanced_start(stats, classes, rotated, options.reml, options.blocks)
-        n = np.broadcast_to(stats.n, standard.status.shape)
-        solution = solve(stats, options, start)
-        return estimate(solution, standard.scaling, standard.status, n, options)
+            start = balanced_start(standard.stats, classes, rotated, options.reml, options.blocks)
+        return fit_standard(standard, options, start)
 
     return _collect(in_order(one, chunks), report)
+
+
+def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
+    """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
+    n = np.broadcast_to(standard.stats.n, standard.status.shape)
+    solution = solve(standard.stats, options, start)
+    return estimate(solution, standard.scaling, standard.status, n, options)
 
 
 def _collect(parts: Iterator[Estimates], report: Report | None) -> Estimates:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.degrees import METHOD_NAMES, DfMethod
 from jaxhlm.errors import ConstantResponseError, NotNumericError, ResponseShapeError
-from jaxhlm.inference import check_level, wald_interval
-from jaxhlm.notation import Floats, check_option
+from jaxhlm.intervals import Intervals
+from jaxhlm.notation import Floats
 from jaxhlm.pipeline import fit_responses
-from jaxhlm.quality import Quality
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
@@ -23,7 +21,7 @@ __all__ = ["Fit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Quality):
+class Fit(Intervals):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else
@@ -131,6 +129,7 @@ class Fit(Quality):
                 "sigma": self.sigma,
                 "loglik": self.loglik,
                 "aic": self.aic,
+                "aicc": self.aicc,
                 "bic": self.bic,
                 "criterion": self.criterion,
                 "df_residual": self.nobs - self.model.n_parameters,
@@ -140,22 +139,6 @@ class Fit(Quality):
                 "iterations": self.iterations,
             }
         )
-
-    def confint(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:
-        """Confidence intervals of the fixed effects, (p, 2).
-
-        Args:
-            method: "wald": β̂ ± z se.
-            level: confidence level.
-
-        Raises:
-            OptionError: unknown method, or a level outside (0, 1).
-        """
-        check_option("method", method, Literal["wald"])
-        check_level(level)
-        low, high = wald_interval(self.estimates.beta[0], self.se.to_numpy(), level)
-        names = [f"{100 * a:.4g} %" for a in ((1 - level) / 2, (1 + level) / 2)]
-        return pd.DataFrame(np.column_stack([low, high]), self._terms, names)
 
     def verify(self) -> Verification:
         """Refit with the NumPy reference and report the differences; print it for one line."""

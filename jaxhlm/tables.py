@@ -12,7 +12,7 @@ from jaxhlm.inference import correlation
 from jaxhlm.notation import Floats
 from jaxhlm.varcorr import VarCorr, align_decimals
 
-__all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table"]
+__all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table", "table_of_cells"]
 
 P_COLUMN = "Pr(>|t|)"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
@@ -78,14 +78,14 @@ class Summary:
             return f"REML criterion at convergence: {self.criterion:.1f}"
         names = ["AIC", "BIC", "logLik", "deviance", "df.resid"]
         values = [f"{v:.1f}" for v in (self.aic, self.bic, self.loglik, self.criterion)]
-        return _columns(names, [[*values, str(self.df_residual)]])
+        return table_of_cells(names, [[*values, str(self.df_residual)]])
 
     def _residuals(self) -> str:
         if self.scaled_residuals is None:
             return ""
         quantiles = np.quantile(self.scaled_residuals, [0, 0.25, 0.5, 0.75, 1])
         cells = [f"{v:.4f}" for v in quantiles]
-        return "Scaled residuals:\n" + _columns(["Min", "1Q", "Median", "3Q", "Max"], [cells])
+        return "Scaled residuals:\n" + table_of_cells(["Min", "1Q", "Median", "3Q", "Max"], [cells])
 
     def _correlation(self) -> str:
         p = len(self.vcov)
@@ -116,7 +116,7 @@ def coefficient_table(coefficients: pd.DataFrame) -> str:
         columns.append("")
         for row, p in zip(cells, coefficients[P_COLUMN], strict=True):
             row.append(stars(p).ljust(3))
-    table = _columns(columns, cells, list(coefficients.index))
+    table = table_of_cells(columns, cells, list(coefficients.index))
     return f"{table}\n---\n{STARS_LEGEND}" if P_COLUMN in columns else table
 
 
@@ -152,7 +152,7 @@ def correlation_table(names: Sequence[str], vcov: Floats) -> str:
         for i in range(1, len(names))
     ]
     headers = [abbreviate(name, 6) for name in names[:-1]]
-    return _columns(headers, rows, [abbreviate(name, 11) for name in names[1:]], left=True)
+    return table_of_cells(headers, rows, [abbreviate(name, 11) for name in names[1:]], left=True)
 
 
 def abbreviate(name: str, length: int) -> str:
@@ -170,7 +170,7 @@ def abbreviate(name: str, length: int) -> str:
     return name
 
 
-def _columns(
+def table_of_cells(
     headers: Sequence[str],
     rows: Sequence[Sequence[str]],
     index: Sequence[str] | None = None,

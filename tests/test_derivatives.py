@@ -16,7 +16,7 @@ import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.covariance import theta_index
 from jaxhlm.derivatives import derivatives
-from jaxhlm.lanes import lane_derivatives, unrollable
+from jaxhlm.lanes import lane_derivatives, unrollable, unrolled_derivatives
 from problems import SIZES, oracle, random_lambda, rows, stats_of
 from test_deviance import SHAPES
 
@@ -60,6 +60,9 @@ def test_dense_dialect(q, p, blocks, reml):
     with jax.enable_x64(True):
         found = oracle(lambda t: derivatives(t, stats, reml, blocks))(jnp.array(theta))
     assert_close(found, automatic(q, p, blocks, reml))
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+    other = unrolled_derivatives(theta[:, None], lane, reml, blocks).pwrss_grad[:, 0]
+    np.testing.assert_allclose(found.pwrss_grad, other, rtol=tol.DERIVATIVE)
 
 
 @pytest.mark.parametrize(("q", "p", "blocks"), [s for s in SHAPES if s.id != "general path"])
@@ -111,3 +114,26 @@ def test_slope_in_the_covariance(rng, q, reml):
         ]
         slope = (ends[0] - ends[1]) / (2 * step)
         np.testing.assert_allclose((F * E).sum(), slope, atol=tol.DIFFERENCES * np.abs(F).max())
+
+
+@every_shape
+@every_method
+def test_sigma_held(q, p, blocks, reml):
+    """At σ² = pwrss/ν holding σ changes no slope, and the Hessian by ν ∇pwrss ∇pwrss'/pwrss²."""
+    theta, stats = problem(q, p, blocks)
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+
+    def at(t, sigma2=None):
+        return unrolled_derivatives(t[:, None], lane, reml, blocks, sigma2)
+
+    free = at(theta)
+    pwrss, nu = free.profile.pwrss, free.profile.nu
+    held, slope = at(theta, pwrss / nu), free.pwrss_grad[:, 0]
+    np.testing.assert_allclose(held.grad, free.grad, rtol=tol.SMALL)
+    bend = nu * slope[:, None] * slope / pwrss**2
+    np.testing.assert_allclose(held.hess[..., 0], free.hess[..., 0] + bend, rtol=tol.DERIVATIVE)
+    for i, h in enumerate(1e-5 * np.eye(len(theta))):
+        difference = at(theta + h).profile.pwrss - at(theta - h).profile.pwrss
+        np.testing.assert_allclose(
+            difference / 2e-5, slope[i], atol=tol.DIFFERENCES * np.abs(slope).max()
+        )

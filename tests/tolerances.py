@@ -11,6 +11,8 @@ LME4_SE = 1e-5  # 2e-7, relative
 LME4_COV = 1e-4  # 9e-7, relative to the largest variance
 LME4_RANEF = 1e-4  # 1e-6, relative to the largest
 LME4_IC = 1e-5  # 1e-10, AIC and BIC
+# Statistics and p-values of anova and ranova; p-values of 1e-25 magnify the statistic's error.
+LME4_TEST = 1e-6  # relative
 
 # Against the dense definition and the NumPy reference.
 DEVIANCE = 1e-10  # 1e-13, relative: the same algebra in another order
@@ -61,3 +63,9 @@ DENSE = 1e-9
 # Refits without a group against fits of the other rows, which are standardised anew: β in standard
 # errors, σ and Σ relative. Achieved 4e-9: first order in θ, as ESTIMATE.
 LEFT_OUT = 1e-6
+# Profile limits against lme4, which reads them off splines. Achieved 2.5e-4, most 1e-6.
+LME4_PROFILE = 1e-3
+# Rise of the dense profile, minimised by Nelder–Mead, in units of the deviance. Achieved 2e-6.
+DENSE_PROFILE = 1e-4
+# Limits are found to 1e-7 in ζ.
+PROFILE_UNITS = 1e-6

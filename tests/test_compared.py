@@ -1,0 +1,303 @@
+"""``anova``, ``compare`` and ``rand_test`` against lme4 and lmerTest, and what they refuse."""
+
+import json
+import warnings
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import errors
+from lme4_cases import DATA, arrays_of, load_case
+from problems import frame
+
+R = json.loads((DATA / "comparisons.json").read_text())
+SLEEP = {
+    "line": "Reaction ~ Days + (1 + Days | Subject)",
+    "apart": "Reaction ~ Days + (1 + Days || Subject)",
+    "level": "Reaction ~ Days + (1 | Subject)",
+    "flat": "Reaction ~ 1 + (1 + Days | Subject)",
+}
+ORTHO = {
+    "grown": "distance ~ age * Sex + (1 | Subject)",
+    "alike": "distance ~ age + (1 | Subject)",
+}
+
+
+@cache
+def fit(name, reml=True):
+    case = "sleepstudy" if name in SLEEP else "orthodont"
+    return hlm.fit({**SLEEP, **ORTHO}[name], load_case(case)[0], reml=reml)
+
+
+def assert_is_lme4s(table, expected, columns):
+    for ours, theirs in columns.items():
+        values = np.array(expected["columns"][theirs], dtype=float)
+        np.testing.assert_allclose(table[ours], values, rtol=tol.LME4_TEST, err_msg=ours)
+
+
+ANOVA = {c: c for c in ("npar", "AIC", "BIC", "logLik", "Chisq", "Df", "Pr(>Chisq)")}
+
+
+@pytest.mark.parametrize(
+    ("key", "names", "refit"),
+    [
+        ("level_apart_line_reml", ["level", "apart", "line"], False),
+        ("flat_line", ["flat", "line"], True),
+        ("alike_grown", ["alike", "grown"], True),
+    ],
+)
+def test_anova_is_lme4s(key, names, refit):
+    fits = [fit(name) for name in reversed(names)]
+    found = fits[0].anova(*fits[1:], refit=refit)
+    assert list(found.table.index) == [str(i) for i in range(len(names), 0, -1)]
+    assert_is_lme4s(found.table, R[key], {**ANOVA, "-2*log(L)": "deviance"})
+    assert ("refitted with ML (instead of REML)" in str(found)) is refit
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "reml", "rows"),
+    [
+        ("ranova_line", "line", True, [0, 2]),
+        ("ranova_apart", "apart", True, [0, 1, 2]),
+        ("ranova_level", "level", True, [0, 1]),
+        ("ranova_level_ml", "level", False, [0, 1]),
+    ],
+)
+def test_rand_test_is_ranova(key, name, reml, rows):
+    """ranova keeps the intercept of a term; here every column is dropped."""
+    table = fit(name, reml).rand_test().table.iloc[rows]
+    same = {c: c for c in ("npar", "AIC", "logLik", "LRT", "Df", "Pr(>Chisq)")}
+    assert_is_lme4s(table, R[key], same)
+
+
+def with_three_random_effects():
+    rng = np.random.default_rng(4)
+    d = frame(np.random.default_rng(3), (9, 14, 7, 13, 12, 5, 8, 15) * 3, sd=1.0)
+    w = rng.normal(size=len(d))
+    return d.assign(w=w, y=d["y"] + w * rng.normal(size=24)[d["unit"]])
+
+
+def test_rand_test_is_the_test_against_the_smaller_fit():
+    d = with_three_random_effects()
+    larger = hlm.fit("y ~ x + a + (1 + x + w | unit)", d)
+    table = larger.rand_test().table
+    for term, smaller in {"(Intercept)": "0 + x + w", "x": "1 + w", "w": "1 + x"}.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.SingularFitWarning)
+            small = hlm.fit(f"y ~ x + a + ({smaller} | unit)", d)
+        row = table.loc[f"{term} in (1 + x + w | unit)"]
+        np.testing.assert_allclose(-2 * row["logLik"], small.criterion, atol=tol.CRITERION)
+        if term != "(Intercept)":
+            test = larger.anova(small, refit=False).table.iloc[1]
+            np.testing.assert_allclose(row["LRT"], test["Chisq"], atol=10 * tol.CRITERION)
+            assert row["mixture"] == test["mixture"] == "0.5 χ²(2) + 0.5 χ²(3)"
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_without_random_effects_is_least_squares(reml):
+    y, X, *_ = arrays_of("sleepstudy")
+    rss = np.linalg.lstsq(X, y, rcond=None)[1]
+    n, p = X.shape
+    nu = n - p if reml else n
+    dense = nu * (1.0 + np.log(2.0 * np.pi * rss[0] / nu))
+    if reml:
+        dense += np.linalg.slogdet(X.T @ X)[1]
+    table = fit("level", reml).rand_test().table
+    np.testing.assert_allclose(-2.0 * table["logLik"].iloc[1], dense, rtol=tol.DEVIANCE)
+
+
+def test_mixtures_are_recognised():
+    law = {
+        ("level", "line"): "0.5 χ²(1) + 0.5 χ²(2)",
+        ("level", "apart"): "0.5 χ²(0) + 0.5 χ²(1)",
+    }
+    for (small, large), expected in law.items():
+        table = fit(large).anova(fit(small), refit=False).table
+        assert table["mixture"].iloc[1] == expected
+        chisq = table["Chisq"].iloc[1]
+        weights = {"0.5 χ²(0) + 0.5 χ²(1)": (0, 1), "0.5 χ²(1) + 0.5 χ²(2)": (1, 2)}[expected]
+        by_hand = 0.5 * sum(stats.chi2.sf(chisq, d) if d else 0.0 for d in weights)
+        np.testing.assert_allclose(table["Pr(mixture)"].iloc[1], by_hand, rtol=tol.SMALL)
+    assert "mixture" not in fit("apart").anova(fit("line"), refit=False).table
+
+
+def test_compare_orders_by_aicc():
+    found = hlm.compare(*(fit(name) for name in SLEEP))
+    table = found.table
+    n = fit("line").nobs
+    aicc = table["AIC"] + 2 * table["npar"] * (table["npar"] + 1) / (n - table["npar"] - 1)
+    np.testing.assert_allclose(table["AICc"], aicc, rtol=tol.SMALL)
+    assert list(table.index) == ["2", "1", "4", "3"]
+    np.testing.assert_allclose(table["weight"].sum(), 1.0)
+    assert found.notes == ("refitted with ML (instead of REML)",)
+    assert hlm.compare(fit("line"), fit("level"), refit=False).notes == ()
+    ml = fit("line", reml=False)
+    np.testing.assert_allclose(ml.aicc, table["AICc"]["1"], atol=tol.CRITERION)
+    assert ml.glance()["aicc"].iloc[0] == ml.aicc
+
+
+def test_refit_ml():
+    again = fit("line").refit_ml()
+    assert not again.reml and again.refit_ml() is again
+    np.testing.assert_allclose(
+        again.criterion, fit("line", reml=False).criterion, atol=tol.CRITERION
+    )
+
+
+def sleep():
+    return load_case("sleepstudy")[0]
+
+
+REFUSED = {
+    "rows": (errors.DifferentRowsError, "180 and 179 rows", lambda: sleep().iloc[1:]),
+    "labels": (
+        errors.DifferentRowsError,
+        "other labels, first 0 and 1",
+        lambda: sleep().set_index(sleep().index + 1),
+    ),
+    "response": (
+        errors.DifferentRowsError,
+        "other responses",
+        lambda: sleep().assign(Reaction=sleep()["Reaction"] + 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_other_rows_are_refused(key):
+    error, message, data = REFUSED[key]
+    other = hlm.fit(SLEEP["level"], data())
+    with pytest.raises(error, match=message):
+        fit("line").anova(other)
+    with pytest.raises(error, match=message):
+        hlm.compare(fit("line"), other)
+
+
+def test_other_weights_are_refused():
+    other = hlm.fit(SLEEP["level"], sleep(), weights=np.full(180, 2.0))
+    with pytest.raises(errors.DifferentRowsError, match="weights"):
+        fit("line").anova(other)
+
+
+def test_other_refusals():
+    with pytest.raises(errors.MixedMethodsError, match="REML and ML"):
+        fit("line").anova(fit("level", reml=False), refit=False)
+    with pytest.raises(errors.MixedMethodsError, match="fixed effects differ"):
+        fit("line").anova(fit("flat"), refit=False)
+    with pytest.raises(errors.NotNestedError, match="'Days' of the smaller model"):
+        fit("level").anova(fit("flat"))
+    with pytest.raises(errors.OptionError, match="same number of parameters"):
+        fit("line").anova(fit("line"))
+    with pytest.raises(errors.OptionError, match="at least one other"):
+        fit("line").anova()
+    with pytest.raises(errors.OptionError, match="two or more"):
+        hlm.compare(fit("line"))
+
+
+def test_random_parts_must_be_nested():
+    d = frame(np.random.default_rng(3), (9, 4, 7, 3, 12, 5, 8, 5), sd=1.0)
+    larger = hlm.fit("y ~ x + a + (1 + x | unit)", d)
+    other = d.assign(w=np.random.default_rng(4).normal(size=len(d)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.SingularFitWarning)
+        slope = hlm.fit("y ~ x + a + (0 + w | unit)", other)
+        regrouped = hlm.fit("y ~ x + a + (1 | g)", d.assign(g=np.arange(len(d)) % 5))
+    with pytest.raises(errors.NotNestedError, match="random term of w"):
+        larger.anova(slope)
+    with pytest.raises(errors.NotNestedError, match="units of 'g'"):
+        larger.anova(regrouped)
+    assert len(hlm.compare(larger, slope, regrouped).table) == 3
+
+
+def test_two_more_random_effects_have_no_simple_mixture():
+    d = with_three_random_effects()
+    larger = hlm.fit("y ~ x + a + (1 + x + w | unit)", d)
+    found = larger.anova(hlm.fit("y ~ x + a + (1 | unit)", d))
+    assert np.isnan(found.table["Pr(mixture)"].iloc[1])
+    assert found.table["mixture"].iloc[1] == "not simple"
+    assert "conservative" in str(found)
+
+
+@cache
+def batches():
+    Y = fit("level").simulate(30, seed=2)
+    return {
+        name: hlm.fit_many(SLEEP[name].removeprefix("Reaction "), load_case("sleepstudy")[0], Y)
+        for name in ("line", "level")
+    }
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_anova_of_a_batch_is_that_of_its_fits(refit):
+    large, small = batches()["line"], batches()["level"]
+    found = small.anova(large, refit=refit)
+    assert list(found.table.index) == list(large.index)
+    for i in (0, 17):
+        one = large[i].anova(small[i], refit=refit).table.iloc[1]
+        row = found.table.iloc[i]
+        np.testing.assert_allclose(row["statistic"], one["Chisq"], atol=10 * tol.CRITERION)
+        assert row["df"] == one["Df"] == 2
+        np.testing.assert_allclose(row["p_mixture"], one["Pr(mixture)"], rtol=tol.ESTIMATE)
+    assert ("refitted" in str(found)) is refit
+
+
+def test_rand_test_of_a_batch_is_that_of_its_fits():
+    fits = batches()["line"]
+    long = fits.rand_test()
+    one = fits[5].rand_test().table.iloc[1:]
+    mine = long[long["fit"] == fits.index[5]]
+    assert list(mine["term"]) == list(one.index)
+    np.testing.assert_allclose(mine["statistic"], one["LRT"], atol=10 * tol.CRITERION)
+    np.testing.assert_allclose(mine["p_mixture"], one["Pr(mixture)"], rtol=1e-4)
+
+
+def test_the_mixture_holds_its_level():
+    """Truth without a random slope: the mixture rejects about 5 %, the plain χ² too rarely."""
+    n = 500
+    d = hlm.load_dataset("article")
+    truth = hlm.Truth.of([1.0, 3.0], sd=[0.5], sigma=0.75)
+    Y = hlm.simulate(hlm.design("~ x + (1 | unit)", d), truth, n, seed=1, statistics=False).rows()
+    large = hlm.fit_many("~ x + (1 + x | unit)", d, Y)
+    small = hlm.fit_many("~ x + (1 | unit)", d, Y)
+    p = large.anova(small, refit=False).table
+    error = np.sqrt(0.05 * 0.95 / n)
+    # 30 units: the asymptotic law is a little conservative, and three Monte-Carlo errors are given.
+    assert abs((p["p_mixture"] < 0.05).mean() - 0.05) < 3 * error
+    assert (p["p_value"] < 0.05).mean() < (p["p_mixture"] < 0.05).mean()
+
+
+def test_batches_of_other_data_are_refused():
+    large, small = batches()["line"], batches()["level"]
+    with pytest.raises(errors.DifferentRowsError, match="30 and 29"):
+        large.anova(small[1:])
+    Y = fit("level").simulate(30, seed=3)
+    other = hlm.fit_many("~ Days + (1 | Subject)", load_case("sleepstudy")[0], Y)
+    with pytest.raises(errors.DifferentRowsError, match="'sim_1' has other rows or responses"):
+        large.anova(other)
+    with pytest.raises(errors.OptionError, match="same number of parameters"):
+        large.anova(large)
+
+
+def test_a_failed_lane_is_nan_and_harms_nobody():
+    Y = fit("level").simulate(4, seed=2)
+    Y.iloc[:, 1] = 5.0
+    with pytest.warns(errors.ConvergenceWarning):
+        large = hlm.fit_many("~ Days + (1 + Days | Subject)", load_case("sleepstudy")[0], Y)
+        small = hlm.fit_many("~ Days + (1 | Subject)", load_case("sleepstudy")[0], Y)
+    table = large.anova(small).table
+    assert list(table["statistic"].isna()) == [False, True, False, False]
+    assert table["p_value"].isna().tolist() == table["p_mixture"].isna().tolist()
+    assert large.rand_test().groupby("fit", sort=False)["statistic"].count().tolist() == [
+        2,
+        0,
+        2,
+        2,
+    ]
+    limits = large.confint("profile")
+    assert limits.groupby("fit", sort=False)["2.5 %"].count().tolist() == [6, 0, 6, 6]
+    assert isinstance(limits, pd.DataFrame)
