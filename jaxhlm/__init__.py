@@ -5,6 +5,8 @@ accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer'
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
 not an exception.
+``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
+model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
@@ -20,6 +22,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.bootstrap import Bootstrap as Bootstrap
+from jaxhlm.bootstrap import bootstrap as bootstrap
+from jaxhlm.bootstrap_lrt import BootstrapLRT as BootstrapLRT
+from jaxhlm.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
@@ -42,12 +48,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Bootstrap",
+    "BootstrapLRT",
     "Fit",
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
     "Status",
     "Truth",
+    "bootstrap",
+    "bootstrap_lrt",
     "design",
     "deviance",
     "fit",

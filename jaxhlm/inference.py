@@ -14,6 +14,7 @@ __all__ = [
     "bic",
     "check_level",
     "correlation",
+    "limit_names",
     "n_parameters",
     "standard_errors",
     "wald_interval",
@@ -52,6 +53,15 @@ def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, F
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
     z = NormalDist().inv_cdf(0.5 + level / 2.0)
     return estimate - z * se, estimate + z * se
+
+
+def limit_names(level: float) -> list[str]:
+    """Column names of an interval, as R writes them.
+
+    >>> limit_names(0.95)
+    ['2.5 %', '97.5 %']
+    """
+    return [f"{100 * a:.4g} %" for a in ((1 - level) / 2, (1 + level) / 2)]
 
 
 def check_level(level: float) -> None:

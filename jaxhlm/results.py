@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import ResponseShapeError
-from jaxhlm.inference import check_level, wald_interval
-from jaxhlm.notation import Floats, check_option
+from jaxhlm.inference import check_level, limit_names, wald_interval
+from jaxhlm.notation import BootstrapInterval, Floats, check_option
+from jaxhlm.parameters import parameter_names
 from jaxhlm.pipeline import fit_responses
+from jaxhlm.resampling import parametric_interval
 from jaxhlm.simulate import Seed, simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.tables import Summary
@@ -129,21 +131,39 @@ class Fit(Units):
             }
         )
 
-    def confint(self, method: Literal["wald"] = "wald", level: float = 0.95) -> pd.DataFrame:
-        """Confidence intervals of the fixed effects, (p, 2).
+    def confint(
+        self,
+        method: Literal["wald", "boot"] = "wald",
+        level: float = 0.95,
+        *,
+        n: int = 1000,
+        seed: Seed = None,
+        interval: BootstrapInterval = "percentile",
+    ) -> pd.DataFrame:
+        """Confidence intervals of the fixed effects (p, 2), or of all parameters (m, 2).
 
         Args:
-            method: "wald": β̂ ± z se.
+            method: "wald": β̂ ± z se. "boot": parametric bootstrap of all parameters; more
+                bootstraps are in ``jaxhlm.bootstrap``.
             level: confidence level.
+            n: bootstrap replicates.
+            seed: of the bootstrap: int, NumPy Generator or JAX key.
+            interval: "percentile", "basic", "normal" or "bca"; see ``jaxhlm.intervals``.
 
         Raises:
-            OptionError: unknown method, or a level outside (0, 1).
+            OptionError: an unknown method or interval, or a level outside (0, 1).
         """
-        check_option("method", method, Literal["wald"])
+        check_option("method", method, Literal["wald", "boot"])
         check_level(level)
+        if method == "boot":
+            low, high = parametric_interval(
+                self.model, self.prepared, self._response, self.estimates, self.options,
+                n, seed, interval, level,
+            )  # fmt: skip
+            names = list(parameter_names(self.model))
+            return pd.DataFrame(np.column_stack([low, high]), names, limit_names(level))
         low, high = wald_interval(self.estimates.beta[0], self.se.to_numpy(), level)
-        names = [f"{100 * a:.4g} %" for a in ((1 - level) / 2, (1 + level) / 2)]
-        return pd.DataFrame(np.column_stack([low, high]), self._terms, names)
+        return pd.DataFrame(np.column_stack([low, high]), self._terms, limit_names(level))
 
     def verify(self) -> Verification:
         """Refit with the NumPy reference and report the differences; print it for one line."""

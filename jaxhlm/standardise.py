@@ -25,7 +25,7 @@ from jaxhlm.segments import Segments, orthonormalise
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Rows", "StandardDesign", "place", "standardise_design"]
+__all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
 GROUP_RANK_TOL = 1e-12
@@ -125,7 +125,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
         logw=log_w,
     )
     deficient = (np.diagonal(RX, axis1=1, axis2=2) == 0.0).any(axis=1)
-    status = _design_status(n, p, G, Z.shape[1], deficient, np.isnan(C).any(axis=(0, 1)))
+    status = design_status(n, p, G, Z.shape[1], deficient, np.isnan(C).any(axis=(0, 1)))
     T = np.moveaxis(_scaled_inverse(RX, root_n), 0, -1)
     return StandardDesign(root_w, QX, QZ, X_within, stats, T, C, n, status, lanes, groups, position)
 
@@ -151,7 +151,17 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
     return np.where(singular[:, None, None], np.nan, inverse * root_n[:, None, None])
 
 
-def _design_status(n: Floats, p: int, G: Ints, q: int, deficient: Any, dependent: Any) -> Ints:
+def design_status(n: Floats, p: int, G: Ints, q: int, deficient: Any, dependent: Any) -> Ints:
+    """Status.CONVERGED, or why lanes of n rows and G groups cannot be fitted, (b,).
+
+    Args:
+        n: (b,) rows.
+        p: fixed effects.
+        G: (b,) groups.
+        q: random effects per group.
+        deficient: (b,) bool, columns of X are dependent.
+        dependent: (b,) bool, columns of Z of one random term are.
+    """
     unidentified = (G < 2) | (G * q >= n) | dependent
     conditions = [n <= p, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
