@@ -232,8 +232,8 @@ class Bootstrap:
         ]
         if not self.informative.all():
             lines.append(
-                "Standard errors and intervals of variances and correlations are left out: the wild\n"
-                "bootstrap is sound for the fixed effects; use another method for those"
+                "Standard errors and intervals of variances and correlations are left out: the\n"
+                "wild bootstrap is sound for the fixed effects; use another method for those"
             )
         return "\n".join(lines)
 

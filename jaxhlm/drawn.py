@@ -134,7 +134,7 @@ class Parametric(Drawn):
         if self.statistics:
             raise JaxhlmError(
                 "these data sets are drawn as sufficient statistics and have no rows; "
-                "simulate with statistics=False"
+                "jaxhlm.simulate(…, statistics=False) draws data sets that have"
             )
         d = self.prepared.design
         return simulate_rows(

@@ -258,8 +258,9 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
     norms = np.einsum("ai,abl,bi->il", back, gram, back)
     floors = [ROUNDING * gram[j, j] for j in range(k)]
     L = factor(entries(gram, 2), block_of(k), floors, np)
-    left = np.stack([(L[j, j] * back[j, j]) ** 2 for j in range(k)])
-    dependent: Bools = (left <= RANK_TOL**2 * norms).any(axis=0)
+    pivots = np.stack([L[j, j] for j in range(k)])
+    left = (pivots * np.diagonal(back)[:, None]) ** 2
+    dependent: Bools = ((pivots == 0.0) | (left <= RANK_TOL**2 * norms)).any(axis=0)
     return dependent
 
 

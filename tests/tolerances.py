@@ -40,3 +40,10 @@ EXTREME = 1e-6
 # Implicit derivatives of estimates by the data against differences, relative to the largest.
 IMPLICIT = 1e-6
 SINGLE_ESTIMATE = 5e-3
+# Estimates from re-weighted statistics of groups against those from the resampled rows, relative to
+# the largest. Achieved 3e-9: θ is good to the root of the criterion's error.
+RESAMPLED = 1e-7
+# Bootstrap limits from the same replicates: the same quantiles. Achieved 2e-15.
+INTERVAL = 1e-12
+# Moments that are matched by construction, relative. Achieved 1e-15.
+MOMENTS = 1e-12
