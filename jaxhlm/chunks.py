@@ -13,10 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from jaxhlm.notation import Ints
 
-__all__ = ["MAX_LANES", "as_slice", "in_order", "lane_chunks"]
+__all__ = ["LANE_BUCKETS", "MAX_LANES", "as_slice", "in_order", "lane_chunks"]
 
 CHUNK_BYTES = 2**28
 MAX_LANES = 4096
+# The lane counts that are compiled; others are padded to the next of them.
+LANE_BUCKETS = (1, 64, 512, 4096)
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -27,8 +29,16 @@ def lane_chunks(B: int, lane_bytes: int) -> Iterator[slice]:
 
     >>> list(lane_chunks(5000, 8))
     [slice(0, 4096, None), slice(4096, 5000, None)]
+    >>> list(lane_chunks(1000, 8))
+    [slice(0, 512, None), slice(512, 1000, None)]
+    >>> [chunk.stop for chunk in lane_chunks(1000, CHUNK_BYTES // 700)]
+    [512, 1000]
     """
     most = max(1, min(MAX_LANES, CHUNK_BYTES // lane_bytes))
+    # Padding to the bucket above would multiply the work.
+    if min(most, B) < MAX_LANES:
+        whole = [size for size in (64, 512) if size <= most]
+        most = whole[-1] if whole else most
     return (slice(first, min(first + most, B)) for first in range(0, B, most))
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxhlm import trust
+from jaxhlm.chunks import LANE_BUCKETS
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
 from jaxhlm.lanes import unrollable
 from jaxhlm.loop import CLOSING_SLACK, Minimum, Stepper
@@ -18,14 +19,13 @@ from jaxhlm.small import entries
 from jaxhlm.start import START_FLOOR
 from jaxhlm.suffstats import Stats
 
-__all__ = ["LANE_BUCKETS", "Solution", "lane_bucket", "solve"]
+__all__ = ["Solution", "lane_bucket", "solve"]
 
 # The boundary check: how negative, per row, a one-sided derivative in a variance may be.
 LEAVE_TOL = 1e-6
 MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
 FIRST_ROUND = 9
-LANE_BUCKETS = (1, 64, 512, 4096)
 FEW_LANES = 32
 NEWTON = Stepper(trust.init, trust.update)
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
