@@ -5,6 +5,8 @@ accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer'
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
 not an exception.
+``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
+model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
 ``fit.anova``, ``fit.rand_test`` and ``compare`` set models against each other, and ``fit.confint``
 gives intervals; a batch does the same for all of its fits.
@@ -22,6 +24,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.bootstrap import Bootstrap as Bootstrap
+from jaxhlm.bootstrap import bootstrap as bootstrap
+from jaxhlm.bootstrap_lrt import BootstrapLRT as BootstrapLRT
+from jaxhlm.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
 from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
@@ -45,12 +51,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Bootstrap",
+    "BootstrapLRT",
     "Fit",
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
     "Status",
     "Truth",
+    "bootstrap",
+    "bootstrap_lrt",
     "compare",
     "design",
     "deviance",

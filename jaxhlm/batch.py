@@ -13,9 +13,10 @@ import pandas as pd
 from jaxhlm.batch_compared import BatchCompared
 from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.inference import correlation, standard_errors
+from jaxhlm.inference import standard_errors
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
+from jaxhlm.parameters import parameter_names, parameter_values, random_names, random_values
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results import Fit
 from jaxhlm.status import Status
@@ -80,7 +81,12 @@ class FitBatch(BatchCompared):
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write the estimates, one row per fit, without the data (needs pyarrow)."""
-        save(path, Stored(self.model, self.estimates, self.index, self.nobs, self.ngroups))
+        save(path, self.stored)
+
+    @property
+    def stored(self) -> Stored:
+        """What a file holds of these fits."""
+        return Stored(self.model, self.estimates, self.index, self.nobs, self.ngroups)
 
     @staticmethod
     def read_parquet(path: str | PathLike[str]) -> FitBatch:
@@ -89,7 +95,11 @@ class FitBatch(BatchCompared):
         Raises:
             JaxhlmError: the file was not written by ``to_parquet``.
         """
-        s = load(path)
+        return FitBatch.of(load(path))
+
+    @staticmethod
+    def of(s: Stored) -> FitBatch:
+        """The fits that a file holds."""
         options = Options(s.model.reml, s.model.blocks)
         lanes = np.arange(len(s.index))
         return FitBatch(s.model, s.estimates, s.index, s.nobs, s.ngroups, options, lanes, None)
@@ -100,7 +110,7 @@ class FitBatch(BatchCompared):
         fixed = self._long("fixed", None, self.model.xnames, columns.pop("estimate"))
         for name, values in columns.items():
             fixed[name] = values.ravel()
-        names, values = self._random_parameters()
+        names, values = random_names(self.model), random_values(self.model, self.estimates)
         random = self._long("ran_pars", self.model.group_name, names, values)
         residual = self._long(
             "ran_pars", "Residual", ("sd__Observation",), self.estimates.sigma[:, None]
@@ -147,10 +157,9 @@ class FitBatch(BatchCompared):
 
     def summary(self) -> pd.DataFrame:
         """Mean and spread of every parameter over the fits that converged, and the mean SE."""
-        names, random = self._random_parameters()
-        values = np.column_stack([self.estimates.beta, random, self.estimates.sigma])[self.ok]
+        values = parameter_values(self.model, self.estimates)[self.ok]
         se = standard_errors(self.estimates.vcov)[self.ok]
-        terms = [*self.model.xnames, *names, "sigma"]
+        terms = list(parameter_names(self.model))
         table = pd.DataFrame(index=pd.Index(terms, name="term"))
         with np.errstate(all="ignore"):
             frame = pd.DataFrame(values, columns=terms)
@@ -197,16 +206,3 @@ class FitBatch(BatchCompared):
                 "estimate": values.ravel(),
             }
         )
-
-    def _random_parameters(self) -> tuple[tuple[str, ...], Floats]:
-        """Names and (B, …) values of standard deviations and correlations."""
-        z, sd = self.model.znames, standard_errors(self.estimates.cov)
-        corr = correlation(self.estimates.cov)
-        names = [f"sd__{name}" for name in z]
-        columns = [sd[:, a] for a in range(len(z))]
-        for block in self.model.blocks:
-            for i, a in enumerate(block):
-                for b in block[i + 1 :]:
-                    names.append(f"cor__{z[a]}.{z[b]}")
-                    columns.append(corr[:, a, b])
-        return tuple(names), np.column_stack(columns)

@@ -9,15 +9,18 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import pandas as pd
 
 from jaxhlm import article
 from jaxhlm.batch import FitBatch
+from jaxhlm.bootstrap import bootstrap
 from jaxhlm.errors import JaxhlmError, JaxhlmWarning, OptionError
 from jaxhlm.fit import fit, fit_many
+from jaxhlm.inference import check_level
+from jaxhlm.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.results import Fit
 
 __all__ = ["main"]
@@ -70,6 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
     command.set_defaults(run=_fit)
 
+    command = commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters")
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help="data, .csv or .parquet")
+    command.add_argument("--n", type=_two_or_more, default=1000, help="replicates")
+    command.add_argument("--method", choices=get_args(BootstrapMethod), default="parametric")
+    command.add_argument("--interval", choices=get_args(BootstrapInterval), default="percentile")
+    command.add_argument("--level", type=float, default=0.95, help="confidence level")
+    command.add_argument("--seed", type=int, help="seed of the draws")
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
+    command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
+    command.set_defaults(run=_bootstrap)
+
     command = commands.add_parser("info", help="versions and devices")
     command.set_defaults(run=_info)
     return parser
@@ -96,6 +112,19 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.out:
         result.tidy().to_csv(arguments.out, index=False)
         print(f"\nTidy table written to {arguments.out}")
+
+
+def _bootstrap(arguments: argparse.Namespace) -> None:
+    check_level(arguments.level)
+    data = _read(arguments.file)
+    result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
+    boot = bootstrap(result, arguments.n, arguments.method, arguments.seed)
+    interval = boot.confint(arguments.interval, arguments.level)
+    table = pd.concat([boot.summary()[["original", "bias", "std_error"]], interval], axis=1)
+    print(boot.heading, table.to_string(float_format="%.4f", na_rep=""), sep="\n\n")
+    if arguments.out:
+        boot.to_parquet(arguments.out)
+        print(f"\nReplicates written to {arguments.out}")
 
 
 def _read(path: Path) -> pd.DataFrame:

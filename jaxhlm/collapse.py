@@ -154,7 +154,7 @@ def balanced_start(
     spread = rotated[0][0]
     values, vectors = _eigen(np.moveaxis(spread, -1, 0))
     between = float(G - r if reml else G)
-    within, pooled = stats.n[0] - G * q, np.zeros(len(values))
+    within, pooled = stats.n - G * q, np.zeros(len(values))
     sigma2 = stats.yy / within
     for j in range(q):
         low = values[:, j] / between < sigma2

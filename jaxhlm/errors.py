@@ -131,6 +131,14 @@ class OptionError(JaxhlmError, ValueError):
     """An option has a value outside those allowed."""
 
 
+class ResamplingError(JaxhlmError, ValueError):
+    """A fit cannot be bootstrapped in this way."""
+
+
+class ComparisonError(JaxhlmError, ValueError):
+    """Two fits cannot be tested against each other."""
+
+
 class JaxhlmWarning(UserWarning):
     """Base of every warning that jaxhlm gives."""
 

@@ -10,8 +10,12 @@ import pandas as pd
 from jaxhlm.compared import Compared
 from jaxhlm.errors import OptionError
 from jaxhlm.inference import check_level, limit_names, wald_interval
-from jaxhlm.notation import IntervalMethod, check_option
-from jaxhlm.profiles import choose, parameters, profile_curves, profile_limits
+from jaxhlm.model import Model
+from jaxhlm.notation import BootstrapInterval, IntervalMethod, check_option
+from jaxhlm.parameters import parameter_names
+from jaxhlm.profiles import Parameter, choose, parameters, profile_curves, profile_limits
+from jaxhlm.resampling import parametric_interval
+from jaxhlm.simulate import Seed
 
 __all__ = ["Intervals"]
 
@@ -24,6 +28,10 @@ class Intervals(Compared):
         method: IntervalMethod = "wald",
         level: float = 0.95,
         parm: str | Sequence[str] | None = None,
+        *,
+        n: int = 1000,
+        seed: Seed = None,
+        interval: BootstrapInterval = "percentile",
     ) -> pd.DataFrame:
         """Confidence intervals, (P, 2); ``lme4::confint(fit, method = …, oldNames = FALSE)``.
 
@@ -39,17 +47,24 @@ class Intervals(Compared):
         NaN means that no limit was found, or that the profile fell below the fit, which then is
         not the global optimum.
 
+        "boot" gives the same parameters limits from a parametric bootstrap, which keeps REML or ML;
+        more bootstraps are in ``jaxhlm.bootstrap``.
+
         Args:
-            method: "wald" or "profile".
+            method: "wald", "profile" or "boot".
             level: confidence level.
             parm: names of parameters, such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma" or a
                 fixed effect's; all if None, in lme4's order.
+
+            n: bootstrap replicates.
+            seed: of the bootstrap: int, NumPy Generator or JAX key.
+            interval: of the bootstrap: "percentile", "basic", "normal" or "bca".
 
         Returns:
             Rows by parameter, columns such as "2.5 %" and "97.5 %".
 
         Raises:
-            OptionError: unknown method or parameter, or a level outside (0, 1).
+            OptionError: unknown method, interval or parameter, or a level outside (0, 1).
 
         Example:
             >>> import jaxhlm as hlm
@@ -73,6 +88,13 @@ class Intervals(Compared):
             at = [p.at[0] for p in wanted]
             low, high = wald_interval(self.estimates.beta[0][at], self.se.to_numpy()[at], level)
             limits = np.column_stack([low, high])
+        elif method == "boot":
+            wanted = choose(parameters(self.model), parm)
+            both = parametric_interval(
+                self.model, self.prepared, self._response, self.estimates, self.options,
+                n, seed, interval, level,
+            )  # fmt: skip
+            limits = np.column_stack(both)[[position(self.model, p) for p in wanted]]
         else:
             wanted = choose(parameters(self.model), parm)
             limits = profile_limits(self.standard, self.model.blocks, wanted, level)[0]
@@ -119,3 +141,15 @@ class Intervals(Compared):
         value, zeta = curves.reshape(-1, 2).T
         term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
         return pd.DataFrame({"term": term, "value": value, "zeta": zeta})
+
+
+def position(model: Model, parameter: Parameter) -> int:
+    """Where a parameter stands among ``parameter_names``."""
+    x, z, at = model.xnames, model.znames, parameter.at
+    names = {
+        "fixed": lambda: x[at[0]],
+        "sd": lambda: f"sd__{z[at[0]]}",
+        "cor": lambda: f"cor__{z[at[1]]}.{z[at[0]]}",
+        "sigma": lambda: "sigma",
+    }
+    return parameter_names(model).index(names[parameter.kind]())

@@ -32,14 +32,29 @@ from numpy.typing import NDArray
 
 from jaxhlm.errors import OptionError
 
-__all__ = ["Bools", "Floats", "IntervalMethod", "Ints", "NewLevels", "check_option"]
+__all__ = [
+    "Bools",
+    "BootstrapInterval",
+    "BootstrapMethod",
+    "Floats",
+    "IntervalMethod",
+    "Ints",
+    "Leverage",
+    "NewLevels",
+    "WildWeights",
+    "check_option",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-IntervalMethod = Literal["wald", "profile"]
+IntervalMethod = Literal["wald", "profile", "boot"]
 NewLevels = Literal["population", "error"]
+BootstrapMethod = Literal["parametric", "residual", "cases", "wild"]
+BootstrapInterval = Literal["percentile", "basic", "bca", "normal"]
+WildWeights = Literal["rademacher", "mammen", "webb"]
+Leverage = Literal["hc2", "hc3", "none"]
 
 
 def check_option(name: str, value: object, literal: object) -> None:

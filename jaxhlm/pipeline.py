@@ -75,7 +75,10 @@ class Prepared:
 
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
-        standard = self.respond(Y)
+        return self.collapsed(self.respond(Y))
+
+    def collapsed(self, standard: Standard) -> tuple[Standard, Rotated]:
+        """Standardised lanes of this design with equal groups collapsed, and ``rotate``'s part."""
         if self.classes is None:
             return standard, []
         rotated = rotate(standard.stats, self.classes)

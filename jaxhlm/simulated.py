@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from jaxhlm.batch import FitBatch
-from jaxhlm.chunks import lane_chunks
-from jaxhlm.collapse import Rotated
 from jaxhlm.design import Design, build_design
-from jaxhlm.drawing import Law, draw_statistics, statistics_law
-from jaxhlm.errors import JaxhlmError, OptionError
-from jaxhlm.explained import RowMoments, design_moments
+from jaxhlm.drawn import Parametric
+from jaxhlm.errors import OptionError
 from jaxhlm.fit import fit_source
-from jaxhlm.groupwise import Groupwise
 from jaxhlm.loop import MAX_ITER, TOL
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.pipeline import Prepared, Report, fit_lanes
-from jaxhlm.response import Standard
+from jaxhlm.notation import Floats
+from jaxhlm.pipeline import Prepared
 from jaxhlm.results import Fit
-from jaxhlm.simulate import Seed, random_key, simulate_rows
-from jaxhlm.sources import Batch
+from jaxhlm.simulate import Seed, random_key
 from jaxhlm.truth import Truth
 
 __all__ = ["Simulated", "design", "simulate"]
@@ -60,17 +53,8 @@ class Simulated:
         Raises:
             JaxhlmError: these data sets are drawn as statistics and have no rows.
         """
-        if self.statistics:
-            raise JaxhlmError(
-                "these data sets are drawn as sufficient statistics and have no rows; "
-                "simulate with statistics=False"
-            )
-        d, lanes = self.design, range(self.n)[first:last]
-        beta = self.truth.fixed(d.xnames)
-        return simulate_rows(
-            d.X, d.Z, d.group, d.G, beta, self.truth.cov, self.truth.sigma,
-            len(lanes), self.key, d.weights, lanes.start,
-        )  # fmt: skip
+        lanes = range(self.n)[first:last]
+        return self._source.rows(slice(lanes.start, lanes.stop))
 
     def fit(
         self,
@@ -90,70 +74,13 @@ class Simulated:
         """
         index = pd.RangeIndex(self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
-        return fit_source(_Drawn(self), index, Model.of(self.design, reml), options, progress)
+        return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
 
     @cached_property
-    def law(self) -> Law:
-        """The law of the statistics."""
-        prepared, t = self.prepared, self.truth
-        beta = t.fixed(self.design.xnames)
-        return statistics_law(prepared.standard, prepared.classes, beta, t.cov, t.sigma)
-
-    @cached_property
-    def prepared(self) -> Prepared:
-        """The standardised design."""
-        return Prepared(self.design)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """Simulated data sets as the source of a batch."""
-
-    simulated: Simulated
-
-    def lane(self, i: int) -> Design:
-        """Data set i, if it has rows."""
-        return replace(self.simulated.design, y=self.simulated.rows(i, i + 1)[:, 0])
-
-    def fit(self, options: Options, report: Report | None) -> Batch:
-        """Draw and fit."""
-        s, d = self.simulated, self.simulated.design
-        chunks = lane_chunks(s.n, self.lane_bytes)
-        estimates = fit_lanes(self._draw, chunks, s.prepared.classes, options, report)
-        return Batch(estimates, np.full(s.n, d.n), np.full(s.n, d.G))
-
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
-        """Runs of consecutive data sets, as they are drawn."""
-        del nobs
-        order = np.argsort(lanes, kind="stable")
-        breaks = np.flatnonzero(np.diff(lanes[order]) != 1) + 1
-        runs = np.split(order, breaks)
-        return [run[c] for run in runs for c in lane_chunks(len(run), self.lane_bytes)]
-
-    def standard(self, lanes: Ints) -> Standard:
-        """Standardised statistics of consecutive data sets, drawn again."""
-        return self._draw(slice(int(lanes[0]), int(lanes[-1]) + 1))[0]
-
-    def by_group(self, lanes: Ints) -> Groupwise:
-        """The same, every group by itself, of data sets drawn as rows."""
-        first, last = int(lanes[0]), int(lanes[-1]) + 1
-        return self.simulated.prepared.by_group(self.simulated.rows(first, last))
-
-    def moments(self, lanes: Ints) -> RowMoments:
-        """Moments of the rows of the one design."""
-        del lanes
-        return design_moments(self.simulated.design)
-
-    @property
-    def lane_bytes(self) -> int:
-        """What one data set takes while it is drawn."""
-        return 8 if self.simulated.statistics else 8 * self.simulated.design.n
-
-    def _draw(self, lanes: slice) -> tuple[Standard, Rotated]:
-        s = self.simulated
-        if s.statistics:
-            return draw_statistics(s.law, s.key, lanes.start, lanes.stop)
-        return s.prepared.collapse(s.rows(lanes.start, lanes.stop))
+    def _source(self) -> Parametric:
+        beta = self.truth.fixed(self.design.xnames)
+        prepared, t = Prepared(self.design), self.truth
+        return Parametric(prepared, self.n, self.key, beta, t.cov, t.sigma, self.statistics)
 
 
 def design(

@@ -203,6 +203,7 @@ class ReplicateRows:
 def take_rows(design: Design, rows: Ints) -> Design:
     """A design restricted to some rows, groups without rows left out."""
     present, group = np.unique(design.group[rows], return_inverse=True)
+    known = replace(design._groups, combinations=design._groups.combinations[present])
     return replace(
         design,
         y=None if design.y is None else design.y[rows],
@@ -213,4 +214,5 @@ def take_rows(design: Design, rows: Ints) -> Design:
         weights=None if design.weights is None else design.weights[rows],
         index=design.index[rows],
         _covariates={name: values[rows] for name, values in design._covariates.items()},
+        _groups=known,
     )

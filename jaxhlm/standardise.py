@@ -25,7 +25,7 @@ from jaxhlm.segments import Segments, orthonormalise
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Rows", "StandardDesign", "design_status", "place", "standardise_design"]
+__all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
 GROUP_RANK_TOL = 1e-12

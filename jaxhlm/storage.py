@@ -15,7 +15,7 @@ from jaxhlm.notation import Ints
 
 __all__ = ["Stored", "load", "save"]
 
-MODEL_KEY, INDEX_KEY = b"jaxhlm.model", b"jaxhlm.index"
+MODEL_KEY, INDEX_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.index", b"jaxhlm.extra"
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
 
@@ -27,10 +27,11 @@ class Stored(NamedTuple):
     index: pd.Index
     nobs: Ints
     ngroups: Ints
+    extra: str = ""
 
 
-def save(path: str | PathLike[str], stored: Stored) -> None:
-    """Write one row per fit."""
+def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
+    """Write one row per fit, and any text beside them."""
     arrow, parquet = _pyarrow()
     m, e = stored.model, stored.estimates
     p, q = len(m.xnames), len(m.znames)
@@ -43,7 +44,7 @@ def save(path: str | PathLike[str], stored: Stored) -> None:
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
     table = arrow.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
     own = {MODEL_KEY: m.to_json().encode(), INDEX_KEY: str(stored.index.name or "fit").encode()}
-    metadata = {**(table.schema.metadata or {}), **own}
+    metadata = {**(table.schema.metadata or {}), **own, EXTRA_KEY: extra.encode()}
     parquet.write_table(table.replace_schema_metadata(metadata), path)
 
 
@@ -57,7 +58,7 @@ def load(path: str | PathLike[str]) -> Stored:
     table = parquet.read_table(path)
     metadata = table.schema.metadata or {}
     if MODEL_KEY not in metadata:
-        raise JaxhlmError(f"{path} was not written by FitBatch.to_parquet")
+        raise JaxhlmError(f"{path} was not written by to_parquet")
     m, frame = Model.from_json(metadata[MODEL_KEY].decode()), table.to_pandas()
     estimates = Estimates(
         beta=frame[[f"beta:{name}" for name in m.xnames]].to_numpy(),
@@ -68,7 +69,8 @@ def load(path: str | PathLike[str]) -> Stored:
         **{name: frame[name].to_numpy() for name in SCALARS},
     )
     index = pd.Index(frame["fit"], name=metadata[INDEX_KEY].decode())
-    return Stored(m, estimates, index, frame["nobs"].to_numpy(), frame["ngroups"].to_numpy())
+    nobs, ngroups = frame["nobs"].to_numpy(), frame["ngroups"].to_numpy()
+    return Stored(m, estimates, index, nobs, ngroups, metadata.get(EXTRA_KEY, b"").decode())
 
 
 def _lower(d: int) -> list[tuple[int, int]]:

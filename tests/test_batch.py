@@ -177,6 +177,18 @@ def test_parquet_round_trip(tmp_path):
         FitBatch.read_parquet(tmp_path / "other.parquet")
 
 
+def test_a_fit_that_misses_a_group_predicts_for_the_others():
+    """Codes of new rows count the groups of that fit, and the missing one is unknown to it."""
+    data = hlm.load_dataset("sleepstudy")
+    Y = np.random.default_rng(1).normal(size=(180, 2)) + data[["Days"]].to_numpy()
+    Y += np.repeat(np.arange(18.0), 10)[:, None]
+    Y[:10, 1] = np.nan
+    one = hlm.fit_many("~ Days + (1 | Subject)", data, Y)[1]
+    alone = hlm.fit("y ~ Days + (1 | Subject)", data.assign(y=Y[:, 1]).iloc[10:])
+    new = data.iloc[[0, 10, 25, 179]]
+    np.testing.assert_allclose(one.predict(new), alone.predict(new), rtol=tol.ESTIMATE)
+
+
 # Simulated data sets.
 
 

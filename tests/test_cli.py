@@ -104,3 +104,21 @@ def test_article(capsys):
     assert " NO\n" not in printed
     assert "400" in printed
     assert "checked against the NumPy reference" in printed.splitlines()[-1]
+
+
+def test_bootstrap_prints_intervals_and_writes_replicates(csv, tmp_path, capsys):
+    out = tmp_path / "boot.parquet"
+    arguments = ["--n", "30", "--method", "cases", "--seed", "3", "--level", "0.9"]
+    assert main(["bootstrap", SLEEP, str(csv), *arguments, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Cases bootstrap, 30 replicates, seed 3")
+    fit = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy"))
+    interval = hlm.bootstrap(fit, 30, "cases", seed=3).confint(level=0.9)
+    for value in interval.loc["Days"]:
+        assert f"{value:.4f}" in printed
+    assert len(hlm.Bootstrap.read_parquet(out)) == 30
+
+
+def test_bootstrap_with_a_bad_level(csv, capsys):
+    assert main(["bootstrap", SLEEP, str(csv), "--level", "95"]) == 2
+    assert "level=95.0 is not a confidence level" in capsys.readouterr().err

@@ -24,6 +24,8 @@ LAYERS = (
         "stacked",
         "hypotheses",
         "mixtures",
+        "reflate",
+        "bootstrap_intervals",
     ),
     (
         "standardise",
@@ -45,6 +47,7 @@ LAYERS = (
         "products",
         "refgrid",
         "groupwise",
+        "groupstats",
         "anova",
         "nesting",
     ),
@@ -62,6 +65,7 @@ LAYERS = (
         "influence",
         "leaveout",
         "robust",
+        "parameters",
     ),
     (
         "accessors",
@@ -73,7 +77,9 @@ LAYERS = (
         "dropped",
         "held",
     ),
-    ("units", "batch_accessors", "frames", "random_terms", "holding", "roots"),
+    ("units", "batch_accessors", "frames", "random_terms", "holding", "roots", "drawn"),
+    ("cases",),
+    ("resampling",),
     ("coefficients", "batch_coefficients"),
     ("quality", "batch_quality"),
     ("compared", "profiles"),
@@ -81,7 +87,7 @@ LAYERS = (
     ("results",),
     ("batch", "inputs"),
     ("fit",),
-    ("article", "simulated"),
+    ("article", "simulated", "bootstrap", "bootstrap_lrt"),
     ("cli",),
 )
 LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}

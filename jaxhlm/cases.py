@@ -1,0 +1,158 @@
+"""Resampling whole groups: the cases bootstrap, and every group left out in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.collapse import Rotated
+from jaxhlm.design import Design
+from jaxhlm.drawn import Drawn, in_blocks
+from jaxhlm.errors import ResamplingError
+from jaxhlm.estimates import Estimates
+from jaxhlm.explained import RowMoments, design_moments
+from jaxhlm.grouping import Grouping
+from jaxhlm.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
+from jaxhlm.minimum import Options
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.pipeline import Prepared
+from jaxhlm.response import Standard
+from jaxhlm.sources import take_rows
+
+__all__ = ["Cases", "LeaveOneOut", "jackknife"]
+
+
+def jackknife(prepared: Prepared, y: Floats, options: Options) -> Estimates:
+    """Estimates of all G fits that leave one group out, in one batch.
+
+    Args:
+        prepared: the design.
+        y: (n,) response.
+        options: what to optimise.
+    """
+    return LeaveOneOut(prepared, prepared.design.G, None, y).fit(options, None).estimates
+
+
+@dataclass(frozen=True)
+class Cases(Drawn):
+    """Whole groups drawn with replacement, each drawn copy a group of its own.
+
+    Attributes:
+        y: (n,) response.
+    """
+
+    y: Floats
+
+    @property
+    def lane_bytes(self) -> int:
+        """Weights of all groups, and statistics of those that the fit distinguishes."""
+        d, classes = self.prepared.design, self.prepared.classes
+        kept = d.G if classes is None else len(classes.rest) + (d.p + d.q) * len(classes.classes)
+        return 8 * (4 * d.G + 4 * kept * d.q * (d.q + d.p + 1) + 4 * d.p**2)
+
+    @cached_property
+    def groups(self) -> GroupStats:
+        """Statistics of the response, group by group."""
+        standard, order = self.prepared.standard, self.prepared.order
+        r, beta = least_squares_residual(standard, self.y[order])
+        return group_stats(standard, r, beta)
+
+    def choices(self, lanes: slice) -> Ints:
+        """The groups of every data set, (lanes, groups)."""
+        G = self.prepared.design.G
+
+        def indices(stream: np.random.Generator, lanes: int) -> Ints:
+            return stream.integers(0, G, (lanes, G))
+
+        drawn: Ints = in_blocks(self.key, lanes, indices)
+        return drawn
+
+    def counts(self, lanes: slice) -> Floats:
+        """How often every group was drawn, (G, lanes)."""
+        chosen, G = self.choices(lanes), self.prepared.design.G
+        cell = chosen + G * np.arange(len(chosen))[:, None]
+        counts = np.bincount(cell.ravel(), minlength=G * len(chosen))
+        return counts.reshape(len(chosen), G).T.astype(float)
+
+    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+        """Weigh the statistics of every group."""
+        p = self.prepared
+        return reweighted(p.standard, self.groups, p.classes, self.counts(lanes), p.design.blocks)
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """Rows and groups of every data set."""
+        rows = self.groups.n[self.choices(slice(0, self.n))]
+        return rows.sum(axis=1).astype(np.int64), np.full(self.n, rows.shape[1])
+
+    def rows(self, lanes: slice) -> Floats:
+        """Not a matrix: every data set has rows of its own.
+
+        Raises:
+            ResamplingError: always.
+        """
+        raise ResamplingError(
+            "data sets of resampled groups differ in their rows; look at one lane"
+        )
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of every data set."""
+        designs = [self.lane(int(i)) for i in lanes]
+        return RowMoments(
+            *(np.concatenate(x) for x in zip(*map(design_moments, designs), strict=True))
+        )
+
+    def lane(self, i: int) -> Design:
+        """The rows of data set i, groups named after the one drawn and its copy."""
+        d, (chosen,) = replace(self.prepared.design, y=self.y), self.choices(slice(i, i + 1))
+        of_group = [np.flatnonzero(d.group == g) for g in range(d.G)]
+        rows = np.concatenate([of_group[g] for g in chosen])
+        group = np.repeat(np.arange(len(chosen)), [len(of_group[g]) for g in chosen])
+        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+
+
+@dataclass(frozen=True)
+class LeaveOneOut(Cases):
+    """Every group left out in turn: data set i lacks group i."""
+
+    keeps_balance = False
+
+    def counts(self, lanes: slice) -> Floats:
+        """1 − I, (G, lanes)."""
+        G = self.prepared.design.G
+        return 1.0 - np.eye(G)[:, lanes]
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """Rows and groups of every data set."""
+        n = self.groups.n.astype(np.int64)
+        return n.sum() - n, np.full(len(n), len(n) - 1)
+
+    def lane(self, i: int) -> Design:
+        """The rows without group i."""
+        d = replace(self.prepared.design, y=self.y)
+        return take_rows(d, np.flatnonzero(d.group != i))
+
+
+def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
+    """Names of drawn groups, such as 308 and 308#2."""
+    copy = pd.Series(chosen).groupby(chosen).cumcount() + 1
+    names = levels[chosen].astype(str)
+    return [f"{name}#{k}" if k > 1 else name for name, k in zip(names, copy, strict=True)]
+
+
+def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
+    """Rows of a design, repeated as they come, in groups that no new data can belong to."""
+    name = d.group_name
+    return replace(
+        d,
+        y=None if d.y is None else d.y[rows],
+        X=d.X[rows],
+        Z=d.Z[rows],
+        group=group.astype(np.int64),
+        levels=levels.rename(name),
+        weights=None if d.weights is None else d.weights[rows],
+        index=d.index[rows],
+        _groups=Grouping({name: levels}, np.arange(len(levels))),
+    )

@@ -1,0 +1,195 @@
+"""Resampled groups as re-weighted statistics equal the rows that they stand for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import reference
+from jaxhlm.cases import Cases, LeaveOneOut
+from jaxhlm.covariance import lambda_of
+from jaxhlm.design import build_design
+from jaxhlm.groupstats import group_stats, least_squares_residual, multiplied
+from jaxhlm.lanes import mappable
+from jaxhlm.pipeline import Prepared
+from jaxhlm.simulate import random_key
+from jaxhlm.status import Status
+from problems import FORMULA, SIZES, frame, oracle
+
+LANES = 30  # few enough to be fitted without compiling
+
+
+def cases_of(fit, n=LANES, seed=5):
+    return Cases(fit.prepared, n, random_key(seed), fit.design.y)
+
+
+def resampled(data, group, chosen):
+    """The rows of drawn groups below each other, every copy a group of its own."""
+    levels = np.unique(data[group])
+    parts = [
+        data[data[group] == levels[g]].assign(**{group: copy, "lane": lane})
+        for lane, row in enumerate(chosen)
+        for copy, g in enumerate(row)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def assert_equal(found, fits):
+    """Estimates of a batch, against those of the same data sets as rows."""
+    np.testing.assert_array_equal(found.estimates.status, fits.status)
+    ok, e = fits.ok, fits.estimates
+    assert ok.sum() > 0.4 * len(ok)
+    criterion = np.abs(found.estimates.criterion[ok] - e.criterion[ok])
+    assert criterion.max() < tol.CRITERION
+    for name in ("beta", "sigma", "cov", "vcov"):
+        a, b = getattr(found.estimates, name)[ok], getattr(e, name)[ok]
+        assert np.abs(a - b).max() < tol.RESAMPLED * np.abs(b).max(), name
+    np.testing.assert_array_equal(found.nobs, fits.nobs)
+    np.testing.assert_array_equal(found.ngroups, fits.ngroups)
+
+
+def sleepstudy():
+    data = hlm.load_dataset("sleepstudy")
+    return "Reaction ~ Days + (1 + Days | Subject)", data, "Subject", None
+
+
+def cut_short():
+    """29 groups that collapse and one that does not."""
+    return FORMULA, hlm.load_dataset("article").iloc[7:], "unit", None
+
+
+def unbalanced():
+    return FORMULA, frame(np.random.default_rng(3), SIZES * 3), "unit", None
+
+
+def weighted():
+    data = frame(np.random.default_rng(4), SIZES * 3)
+    return "y ~ x + (1 + x || unit)", data.assign(w=np.linspace(0.2, 3, len(data))), "unit", "w"
+
+
+def far_from_zero():
+    """Columns in wild units."""
+    data = frame(np.random.default_rng(6), (6,) * 12)
+    data = data.assign(x=1e5 + 3 * data["x"], y=1e-4 * data["y"])
+    return "y ~ x + (1 | unit)", data, "unit", None
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize(
+    "problem",
+    [sleepstudy, cut_short, unbalanced, weighted, far_from_zero],
+    ids=lambda f: f.__name__,
+)
+def test_cases_equal_the_resampled_rows(problem, reml):
+    formula, data, group, weights = problem()
+    fit = hlm.fit(formula, data, reml, weights)
+    cases = cases_of(fit)
+    rows = resampled(data, group, cases.choices(slice(0, LANES)))
+    fits = hlm.fit_many(formula, rows, by="lane", reml=reml, weights=weights)
+    assert_equal(cases.fit(fit.options, None), fits)
+
+
+def test_criterion_of_many_columns(rng):
+    """p = 9 takes the dense dialect: the criterion at one Λ, against its definition on the rows."""
+    data = frame(rng, (7,) * 15)
+    names = [f"c{j}" for j in range(6)]
+    data = data.assign(**{name: rng.normal(size=len(data)) for name in names})
+    prepared = Prepared(build_design(f"y ~ x + a + {' + '.join(names)} + (1 + x | unit)", data))
+    cases = Cases(prepared, 3, random_key(1), prepared.design.y)
+    stats, scaling, _ = cases.draw(slice(0, 3))[0]
+    lanes, axes = mappable(stats)
+    assert set(axes) == {-1}
+    theta, deviance = np.array([0.8, -0.3, 0.5]), oracle(hlm.deviance)
+    Lambda = lambda_of(theta[:, None], ((0, 1),))[0]
+    for i in range(3):
+        d = cases.lane(i)
+        one = jax.tree.map(lambda x, i=i: x[..., i], lanes)
+        with jax.enable_x64(True):
+            value = float(deviance(theta, jax.tree.map(jnp.asarray, one)))
+        value += 2 * (d.n - d.p) * np.log(scaling.s[i])
+        value -= 2 * np.log(np.abs(np.linalg.det(scaling.T[..., i])))
+        # Λ on the scale of the user's Z; the reference factors any root of D.
+        root = scaling.C[..., i] @ Lambda
+        expected = reference.criterion_by_group(root, d.y, d.X, d.Z, d.group, reml=True)
+        np.testing.assert_allclose(value, expected, rtol=tol.DEVIANCE)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+def test_resamples_without_a_level_of_a_factor():
+    """Lanes whose groups all share a covariate are rank deficient, here as among their rows."""
+    data = frame(np.random.default_rng(9), (4, 5, 3, 6, 5))
+    data["a"] = (data["unit"] == 2).astype(float)
+    formula = "y ~ x + a + (1 | unit)"
+    fit = hlm.fit(formula, data)
+    cases = cases_of(fit)
+    rows = resampled(data, "unit", cases.choices(slice(0, LANES)))
+    fits = hlm.fit_many(formula, rows, by="lane")
+    assert (fits.status == Status.RANK_DEFICIENT).sum() >= 5
+    assert_equal(cases.fit(fit.options, None), fits)
+
+
+@pytest.mark.parametrize("problem", [sleepstudy, unbalanced], ids=lambda f: f.__name__)
+def test_jackknife_equals_fits_without_the_group(problem):
+    formula, data, group, _ = problem()
+    fit = hlm.fit(formula, data)
+    G = fit.ngroups
+    parts = [data[data[group] != level].assign(lane=i) for i, level in enumerate(fit.design.levels)]
+    fits = hlm.fit_many(formula, pd.concat(parts, ignore_index=True), by="lane")
+    left_out = LeaveOneOut(fit.prepared, G, None, fit.design.y)
+    assert_equal(left_out.fit(fit.options, None), fits)
+    assert left_out.lane(2).levels.equals(fit.design.levels.delete(2))
+
+
+def test_groups_drawn_once_give_the_fit_back(monkeypatch):
+    """A jackknife that leaves nothing out."""
+    formula, data, _, _ = unbalanced()
+    fit = hlm.fit(formula, data)
+    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.ones((fit.ngroups, 1)))
+    found = cases_of(fit, 1).fit(fit.options, None).estimates
+    np.testing.assert_allclose(found.criterion, fit.criterion, atol=tol.CRITERION)
+    np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
+
+
+@pytest.mark.parametrize("problem", [cut_short, weighted], ids=lambda f: f.__name__)
+def test_multiplied_groups_equal_the_rows(problem, rng):
+    """√w y = X̃ beta + v r by group, against the statistics of those rows."""
+    formula, data, _, weights = problem()
+    fit = hlm.fit(formula, data, weights=weights)
+    design, order = fit.prepared.standard, fit.prepared.order
+    r, beta = least_squares_residual(design, fit.design.y[order])
+    r = r + 0.3 * rng.normal(size=len(r))
+    V = rng.normal(size=(fit.ngroups, 4))
+    found = multiplied(design, group_stats(design, r, beta), V)
+    y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[design.groups.of_row]
+    Y = np.empty_like(y)
+    Y[order] = y if design.root_w is None else y / design.root_w
+    expected = fit.prepared.respond(Y)
+    for a, b in zip(found.scaling, expected.scaling, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+    for name in ("Ty", "Xy", "yy"):
+        a, b = getattr(found.stats, name), getattr(expected.stats, name)
+        np.testing.assert_allclose(a, b, rtol=tol.PRODUCTS, atol=tol.PRODUCTS, err_msg=name)
+
+
+def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
+    """One group only, and no column of X left to tell apart: codes, beside an ordinary lane."""
+    fit = hlm.fit(*sleepstudy()[:2])
+    W = np.ones((18, 3))
+    W[1:, 0] = 0.0
+    monkeypatch.setattr(Cases, "counts", lambda self, lanes: W[:, lanes])
+    found = cases_of(fit, 3).fit(fit.options, None).estimates
+    assert found.status.tolist() == [Status.NOT_IDENTIFIED, Status.CONVERGED, Status.CONVERGED]
+    assert np.isnan(found.beta[0]).all()
+    np.testing.assert_allclose(found.criterion[1:], fit.criterion, atol=tol.CRITERION)
+
+
+def test_drawn_groups_keep_their_names(monkeypatch):
+    fit = hlm.fit(*sleepstudy()[:2])
+    monkeypatch.setattr(Cases, "choices", lambda self, lanes: np.array([[2, 0, 2] + [1] * 15]))
+    d = cases_of(fit, 1).lane(0)
+    names = [str(fit.design.levels[g]) for g in (2, 0, 1)]
+    assert d.levels[:5].tolist() == [names[0], names[1], f"{names[0]}#2", names[2], f"{names[2]}#2"]
+    np.testing.assert_array_equal(d.y[:10], fit.design.y[fit.design.group == 2])
