@@ -16,11 +16,11 @@ import pandas as pd
 
 from jaxhlm.batch import FitBatch
 from jaxhlm.bootstrap_intervals import acceleration, bootstrap_interval
-from jaxhlm.cases import jackknife
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
 from jaxhlm.fit import fit_source
 from jaxhlm.inference import check_level, limit_names
+from jaxhlm.leaveout import leave_one_out
 from jaxhlm.model import Model
 from jaxhlm.notation import (
     Bools,
@@ -108,14 +108,14 @@ class Bootstrap:
     def accelerations(self) -> pd.Series:
         """(m,) accelerations for BCa intervals, from the jackknife over groups.
 
-        All fits that leave one group out are made in one batch; see ``intervals.acceleration``.
+        All fits that leave one group out are made in one batch; see ``bootstrap_intervals``.
         """
         values = self._accelerations
         if values is None:
             if self.fit is None:
                 raise JaxhlmError("this bootstrap was read from a file without accelerations")
             f = self.fit
-            left_out = jackknife(f.prepared, f._response, f.options)
+            left_out = leave_one_out(f.prepared, f._response, f.estimates, f.options)
             values = acceleration(parameter_values(f.model, left_out))
         return pd.Series(values, list(self.terms), name="acceleration")
 

@@ -1,4 +1,4 @@
-"""Resampling whole groups: the cases bootstrap, and every group left out in turn."""
+"""Resampling whole groups: the cases bootstrap."""
 
 from __future__ import annotations
 
@@ -12,28 +12,13 @@ from jaxhlm.collapse import Rotated
 from jaxhlm.design import Design
 from jaxhlm.drawn import Drawn, in_blocks
 from jaxhlm.errors import ResamplingError
-from jaxhlm.estimates import Estimates
 from jaxhlm.explained import RowMoments, design_moments
 from jaxhlm.grouping import Grouping
 from jaxhlm.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.pipeline import Prepared
 from jaxhlm.response import Standard
-from jaxhlm.sources import take_rows
 
-__all__ = ["Cases", "LeaveOneOut", "jackknife"]
-
-
-def jackknife(prepared: Prepared, y: Floats, options: Options) -> Estimates:
-    """Estimates of all G fits that leave one group out, in one batch.
-
-    Args:
-        prepared: the design.
-        y: (n,) response.
-        options: what to optimise.
-    """
-    return LeaveOneOut(prepared, prepared.design.G, None, y).fit(options, None).estimates
+__all__ = ["Cases"]
 
 
 @dataclass(frozen=True)
@@ -111,28 +96,6 @@ class Cases(Drawn):
         rows = np.concatenate([of_group[g] for g in chosen])
         group = np.repeat(np.arange(len(chosen)), [len(of_group[g]) for g in chosen])
         return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
-
-
-@dataclass(frozen=True)
-class LeaveOneOut(Cases):
-    """Every group left out in turn: data set i lacks group i."""
-
-    keeps_balance = False
-
-    def counts(self, lanes: slice) -> Floats:
-        """1 − I, (G, lanes)."""
-        G = self.prepared.design.G
-        return 1.0 - np.eye(G)[:, lanes]
-
-    def sizes(self) -> tuple[Ints, Ints]:
-        """Rows and groups of every data set."""
-        n = self.groups.n.astype(np.int64)
-        return n.sum() - n, np.full(len(n), len(n) - 1)
-
-    def lane(self, i: int) -> Design:
-        """The rows without group i."""
-        d = replace(self.prepared.design, y=self.y)
-        return take_rows(d, np.flatnonzero(d.group != i))
 
 
 def _copies(levels: pd.Index, chosen: Ints) -> list[str]:

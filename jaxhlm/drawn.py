@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +45,6 @@ class Drawn(ABC):
     n: int
     key: Any
 
-    # Whether balanced designs stay balanced in every data set.
-    keeps_balance: ClassVar[bool] = True
-
     @property
     @abstractmethod
     def lane_bytes(self) -> int:
@@ -73,8 +70,7 @@ class Drawn(ABC):
     def fit(self, options: Options, report: Report | None) -> Batch:
         """Draw and fit."""
         chunks = lane_chunks(self.n, self.lane_bytes)
-        classes = self.prepared.classes if self.keeps_balance else None
-        estimates = fit_lanes(self.draw, chunks, classes, options, report)
+        estimates = fit_lanes(self.draw, chunks, self.prepared.classes, options, report)
         return Batch(estimates, *self.sizes())
 
     def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:

@@ -19,14 +19,15 @@ from jaxhlm.chunks import CHUNK_BYTES, in_order, lane_chunks
 from jaxhlm.collapse import Class, Classes
 from jaxhlm.engine import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
-from jaxhlm.groupwise import Groupwise, LeftOver
+from jaxhlm.groupwise import Groupwise, LeftOver, left_over
 from jaxhlm.lanes import unrollable
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.pipeline import Prepared
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Whole", "leave_one_out"]
+__all__ = ["leave_one_out"]
 
 # Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
@@ -51,13 +52,20 @@ class Whole(NamedTuple):
     classes: Classes | None
 
 
-def leave_one_out(whole: Whole, options: Options) -> Estimates:
+def leave_one_out(
+    prepared: Prepared, y: Floats, estimates: Estimates, options: Options
+) -> Estimates:
     """Estimates (G lanes) without each group in turn, in the units of the data.
 
     Args:
-        whole: the fit.
+        prepared: the design.
+        y: (n,) response.
+        estimates: of the whole, one lane.
         options: what was optimised.
     """
+    groups = prepared.by_group(y[:, None])
+    rest = left_over(prepared.group_design, groups, y[prepared.order, None])
+    whole = Whole(estimates, groups, rest, prepared.classes)
     G, q, p = whole.groups.standard.stats.TX.shape[:3]
     pooled, start = _Pooled.of(whole), _start(whole, options)
     classes = [] if whole.classes is None else [_Grams.of(c, whole) for c in whole.classes.classes]

@@ -10,10 +10,9 @@ import pandas as pd
 
 from jaxhlm.coefficients import Coefficients
 from jaxhlm.explained import Components, components, design_moments, icc, r2
-from jaxhlm.groupwise import left_over
 from jaxhlm.inference import check_level
 from jaxhlm.influence import Influence
-from jaxhlm.leaveout import Whole, leave_one_out
+from jaxhlm.leaveout import leave_one_out
 from jaxhlm.leverage import Leverage, cooks_distance, leverage, standardized
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.robust import Robust, RobustKind, robust_covariance
@@ -138,11 +137,9 @@ class Quality(Coefficients):
             {'309': 0.1485, '335': 0.1295}
         """
         check_option("by", by, Literal["group"])
-        y = self._response[self.prepared.order, None]
-        rest = left_over(self.prepared.group_design, self._by_group, y)
-        whole = Whole(self.estimates, self._by_group, rest, self.prepared.classes)
+        left_out = leave_one_out(self.prepared, self._response, self.estimates, self.options)
         levels = self.design.levels.rename(self.model.group_name)
-        return Influence(self.model, levels, self.estimates, leave_one_out(whole, self.options))
+        return Influence(self.model, levels, self.estimates, left_out)
 
     @property
     def residuals_marginal(self) -> pd.Series:

@@ -19,13 +19,14 @@ from functools import cached_property
 import numpy as np
 
 from jaxhlm.bootstrap_intervals import acceleration, bootstrap_interval
-from jaxhlm.cases import Cases, jackknife
+from jaxhlm.cases import Cases
 from jaxhlm.collapse import Rotated
 from jaxhlm.covariance import lambda_of
 from jaxhlm.drawn import Drawn, Parametric, in_blocks
 from jaxhlm.errors import ConvergenceWarning, OptionError, ResamplingError
 from jaxhlm.estimates import Estimates
 from jaxhlm.groupstats import GroupStats, group_stats, multiplied
+from jaxhlm.leaveout import leave_one_out
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import (
@@ -144,7 +145,7 @@ def parametric_interval(
         )
     a = None
     if kind == "bca":
-        a = acceleration(parameter_values(model, jackknife(prepared, y, options)))
+        a = acceleration(parameter_values(model, leave_one_out(prepared, y, estimates, options)))
     replicates = parameter_values(model, found[~failed])
     return bootstrap_interval(kind, parameter_values(model, estimates)[0], replicates, level, a)
 

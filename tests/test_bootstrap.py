@@ -12,7 +12,6 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import chunks, errors
 from jaxhlm.bootstrap_intervals import acceleration
-from jaxhlm.cases import LeaveOneOut
 from jaxhlm.parameters import parameter_values
 from problems import FORMULA, SIZES, article, frame, sleepstudy
 
@@ -276,7 +275,9 @@ def test_confint_of_the_fit_is_the_parametric_bootstrap():
     for interval in ("percentile", "bca"):
         found = fit.confint("boot", 0.9, n=FEW, seed=4, interval=interval)
         expected = hlm.bootstrap(fit, FEW, seed=4).confint(interval, 0.9)
-        pd.testing.assert_frame_equal(found, expected)
+        # The names of lme4's confint, in its order.
+        np.testing.assert_array_equal(found, expected.iloc[[2, 4, 3, 5, 0, 1]])
+        assert found.index[1] == "cor_Days.(Intercept)|Subject"
     with pytest.raises(errors.OptionError, match="interval='exact'"):
         fit.confint("boot", interval="exact")
 
@@ -384,8 +385,6 @@ def test_a_refit_is_bootstrapped_with_its_own_response():
     for method in METHODS:
         a, b = (hlm.bootstrap(f, FEW, method, seed=1).replicates for f in (refit, fresh))
         np.testing.assert_allclose(a, b, rtol=tol.RESAMPLED)
-    left_out = LeaveOneOut(refit.prepared, 18, None, refit.design.y).lane(0)
-    np.testing.assert_array_equal(left_out.y, y[data["Subject"] != refit.design.levels[0]])
 
 
 # Files.

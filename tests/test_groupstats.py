@@ -9,7 +9,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.cases import Cases, LeaveOneOut
+from jaxhlm.cases import Cases
 from jaxhlm.covariance import lambda_of
 from jaxhlm.design import build_design
 from jaxhlm.groupstats import group_stats, least_squares_residual, multiplied
@@ -131,20 +131,8 @@ def test_resamples_without_a_level_of_a_factor():
     assert_equal(cases.fit(fit.options, None), fits)
 
 
-@pytest.mark.parametrize("problem", [sleepstudy, unbalanced], ids=lambda f: f.__name__)
-def test_jackknife_equals_fits_without_the_group(problem):
-    formula, data, group, _ = problem()
-    fit = hlm.fit(formula, data)
-    G = fit.ngroups
-    parts = [data[data[group] != level].assign(lane=i) for i, level in enumerate(fit.design.levels)]
-    fits = hlm.fit_many(formula, pd.concat(parts, ignore_index=True), by="lane")
-    left_out = LeaveOneOut(fit.prepared, G, None, fit.design.y)
-    assert_equal(left_out.fit(fit.options, None), fits)
-    assert left_out.lane(2).levels.equals(fit.design.levels.delete(2))
-
-
 def test_groups_drawn_once_give_the_fit_back(monkeypatch):
-    """A jackknife that leaves nothing out."""
+    """Weights of one."""
     formula, data, _, _ = unbalanced()
     fit = hlm.fit(formula, data)
     monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.ones((fit.ngroups, 1)))
