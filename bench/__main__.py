@@ -3,12 +3,15 @@
 import argparse
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,16 +33,22 @@ class Result:
     met: str = ""
 
 
-# Workload: (what, measure that has the target, lower bound or upper bound, the bound).
+# What must be reached: by workload and measure, a lower or an upper bound.
 TARGETS = {
-    "A": ("times lme4 refit", ">=", 5000.0),
-    "B": ("times lme4 simulate + refit", ">=", 2000.0),
-    "C": ("seconds", "<=", 0.25),
-    "D": ("times lme4 refit", ">=", 300.0),
-    "E": ("seconds", "<=", 3.0),
-    "F": ("times lme4 lmer", ">=", 300.0),
-    "G": ("peak MB", "<=", 1500.0),
-    "H": ("ratio", "<=", 1.3),
+    "A": {"times lme4 refit": (">=", 5000.0)},
+    "B": {"times lme4 simulate + refit": (">=", 2000.0)},
+    "C": {"seconds": ("<=", 0.25)},
+    "D": {"times lme4 refit": (">=", 300.0)},
+    "E": {"seconds": ("<=", 3.0), "peak MB": ("<=", 1000.0)},
+    "F": {"times lme4 lmer": (">=", 300.0)},
+    "G": {"peak MB": ("<=", 1500.0)},
+    "H": {"ratio": ("<=", 1.3)},
+    "inference": {
+        "satterthwaite share": (">=", 0.5),
+        "kenward-roger share": (">=", 0.1),
+        "profile seconds": ("<=", 1.0),
+        "leave-one-out 1,000 seconds": ("<=", 1.0),
+    },
 }
 
 
@@ -59,8 +68,9 @@ def main() -> int:
     for workload in chosen:
         console.print(f"running {workload} …", style="dim")
         results += run(workload, 0.01 if options.quick else 1.0, bool(versions))
-    if not options.no_peers and "A" in chosen and (seconds := peers.statsmodels()):
-        results.append(Result("A", "statsmodels fits/s", 1.0 / seconds))
+    if not options.no_peers and "A" in chosen:
+        found = {"statsmodels": peers.statsmodels(), "mixedlm": peers.mixedlm()}
+        results += [Result("A", f"{name} fits/s", 1.0 / s) for name, s in found.items() if s]
     console.print(table(results))
     path = write(results, options.out, facts)
     console.print(f"written to {path}")
@@ -69,34 +79,48 @@ def main() -> int:
 
 def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
     """Figures of one workload and of its peer, measured one after the other."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.worker", workload, str(scale)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    answer = json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryDirectory() as cache:
+        answer = worker(workload, scale, cache)
+        again = worker(workload, min(scale, 0.05), cache) if workload == "A" else None
     figures = answer["figures"]
     if workload == "optimisers":
         return [Result(name, m, v) for name, row in figures.items() for m, v in row.items()]
     if workload == "curves":
         return [Result(workload, m, v) for m, v in figures.items()]
-    values = {**figures, "fits/s": figures["fits"] / figures["seconds"]}
-    values["peak MB"] = answer["peak_mb"]
+    values = {"peak MB": answer["peak_mb"], **figures}
+    values["fits/s"] = figures["fits"] / figures["seconds"]
+    if "first" in figures:
+        values["compile seconds"] = figures["first"] - figures["seconds"]
+    if again:
+        kept = again["figures"]
+        values["compile seconds, code kept"] = kept["first"] - kept["seconds"]
     if workload in peers.LME4 and with_lme4:
-        seconds = peers.lme4(workload)
-        values["lme4 fits/s"] = 1.0 / seconds
-        values[TARGETS[workload][0]] = values["fits/s"] * seconds
+        peer = peers.lme4(workload)
+        values["lme4 fits/s"], values["lme4 peak MB"] = 1.0 / peer["seconds"], peer["peak_mb"]
+        (name,) = TARGETS[workload]
+        values[name] = values["fits/s"] * peer["seconds"]
     return [judged(workload, m, v) for m, v in values.items()]
+
+
+def worker(workload: str, scale: float, cache: str) -> dict[str, Any]:
+    """Figures of one workload from a process of its own, compiled code kept in a folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.worker", workload, str(scale)],
+        env={**os.environ, "JAXHLM_CACHE": cache},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def judged(workload: str, measure: str, value: float) -> Result:
     """A result beside its target; an answer that is not right is WRONG."""
     if (measure == "failed" and value > 0.0) or (measure == "excess" and not value <= EXCESS):
         return Result(workload, measure, value, "0" if measure == "failed" else "<= 1e-6", "WRONG")
-    name, sign, bound = TARGETS[workload]
-    if measure != name:
+    if measure not in TARGETS[workload]:
         return Result(workload, measure, value)
+    sign, bound = TARGETS[workload][measure]
     met = value >= bound if sign == ">=" else value <= bound
     return Result(workload, measure, value, f"{sign} {bound:g}", "yes" if met else "no")
 

@@ -57,3 +57,12 @@ def unequal_design(G: int = 30, mean: int = 30, p: int = 4, q: int = 2) -> tuple
     random = " + ".join(["1", *names[: q - 1]])
     design = hlm.design(f"~ {' + '.join(['1', *names[: p - 1]])} + ({random} | unit)", data)
     return design, hlm.Truth.of(np.ones(p), sd=[0.5] * q, sigma=1.0)
+
+
+def many_groups(G: int) -> hlm.Fit:
+    """A fit with G groups that all differ."""
+    rng = np.random.default_rng(6)
+    unit = np.repeat(np.arange(G), rng.integers(5, 12, size=G))
+    x, b = rng.normal(size=len(unit)), rng.normal(size=(G, 2))[unit]
+    y = 1 + b[:, 0] + (2 + 0.5 * b[:, 1]) * x + rng.normal(size=len(unit))
+    return hlm.fit("y ~ x + (1 + x | unit)", pd.DataFrame({"y": y, "x": x, "unit": unit}))

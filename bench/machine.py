@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "statsmodels")
+PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "statsmodels", "mixedlm")
 
 
 def describe() -> dict[str, str]:

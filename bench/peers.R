@@ -1,5 +1,5 @@
-# Seconds per fit of lme4 on one workload, the faster of calc.derivs TRUE and FALSE, as one line of
-# JSON. Usage: Rscript peers.R WORKLOAD DATA.csv FITS, with the formula in the environment.
+# Seconds per fit of lme4 on one workload, the faster of calc.derivs TRUE and FALSE, and the peak
+# memory of the process, as one line of JSON. Usage: Rscript peers.R WORKLOAD DATA.csv FITS, with the formula in the environment.
 suppressMessages(library(lme4))
 arguments <- commandArgs(trailingOnly = TRUE)
 workload <- arguments[1]
@@ -30,5 +30,7 @@ timed <- function(calc_derivs) {
 }
 
 seconds <- c(timed(TRUE), timed(FALSE))
-cat(sprintf('{"seconds": %.8f, "calc_derivs": "%s"}\n', min(seconds),
-            c("TRUE", "FALSE")[which.min(seconds)]))
+status <- if (file.exists("/proc/self/status")) readLines("/proc/self/status") else character()
+peak <- as.numeric(gsub("[^0-9]", "", grep("VmHWM", status, value = TRUE))) / 1024
+cat(sprintf('{"seconds": %.8f, "calc_derivs": %d, "peak_mb": %.1f}\n', min(seconds),
+            c(1, 0)[which.min(seconds)], if (length(peak)) peak else -1))

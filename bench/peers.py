@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).with_name("peers.R")
 LME4 = {"A": ("refit", 200), "B": ("simulate", 200), "D": ("refit", 20), "F": ("lmer", 100)}
 
 
-def lme4(workload: str) -> float:
-    """Seconds per fit of lme4."""
+def lme4(workload: str) -> dict[str, float]:
+    """Seconds per fit of lme4, and the peak memory of its process."""
     how, fits = LME4[workload]
     frame, formula = {
         "A": (hlm.load_dataset("article"), "y " + data.ARTICLE),
@@ -35,7 +35,7 @@ def lme4(workload: str) -> float:
             text=True,
             check=True,
         )
-    return float(json.loads(done.stdout)["seconds"])
+    return dict(json.loads(done.stdout))
 
 
 def statsmodels(fits: int = 5) -> float | None:
@@ -53,4 +53,19 @@ def statsmodels(fits: int = 5) -> float | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit()
+    return (time.perf_counter() - started) / fits
+
+
+def mixedlm(fits: int = 20) -> float | None:
+    """Seconds per fit of mixedlm's lmer on workload A, None if it is not installed."""
+    try:
+        from mixedlm import lmer
+    except ModuleNotFoundError:
+        return None
+    frame, Y = data.article(fits)
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for y in Y.T:
+            lmer("y " + data.ARTICLE, frame.assign(y=y))
     return (time.perf_counter() - started) / fits

@@ -45,6 +45,7 @@ def many(formula: str, frame: Any, Y: Any) -> dict[str, float]:
         return hlm.fit_many(formula, frame, Y, progress=False)
 
     figures, fits = timed(work)
+    figures["peak MB"] = peak_memory()
     return {**figures, "fits": len(fits), **checked(fits)}
 
 
@@ -121,6 +122,27 @@ def H(scale: float) -> dict[str, float]:
     return {"seconds": fit, "fits": 1, "ratio": fit / imports, "failed": 0.0, "excess": 0.0}
 
 
+def inference(scale: float) -> dict[str, float]:
+    """Inference on the fits of A, and for single fits; statistics are passed over again for df."""
+    frame, Y = data.article(int(100_000 * scale))
+    alone, fits = timed(lambda: hlm.fit_many(data.ARTICLE, frame, Y, progress=False))
+    figures = {**alone, "fits": len(fits), **checked(fits)}
+    for method in ("satterthwaite", "kenward-roger"):
+        seconds = timed(lambda method=method: fits.p_values(method))[0]["seconds"]
+        figures[f"{method} seconds"] = seconds
+        figures[f"{method} share"] = alone["seconds"] / (alone["seconds"] + seconds)
+    figures["CR2 seconds"] = timed(lambda: fits.vcov_robust("CR2"), 1)[0]["seconds"]
+    sleep = hlm.fit(data.SLEEP, hlm.load_dataset("sleepstudy"))
+    for name, work in (
+        ("profile", lambda: sleep.confint("profile")),
+        ("bootstrap 10,000", lambda: hlm.bootstrap(sleep, 10_000, seed=1).confint()),
+        ("leave-one-out 1,000", data.many_groups(1000).influence),
+    ):
+        once = timed(work)[0]
+        figures[f"{name} first"], figures[f"{name} seconds"] = once["first"], once["seconds"]
+    return figures
+
+
 def curves(scale: float) -> dict[str, float]:
     """Log-log slopes of warm time against B, G, rows per group, p and q, and times to compile."""
     n, figures = int(4096 * max(scale, 0.25)), {}
@@ -190,4 +212,4 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-WORKLOADS = {f.__name__: f for f in (A, B, C, D, E, F, G, H, curves, optimisers)}
+WORKLOADS = {f.__name__: f for f in (A, B, C, D, E, F, G, H, inference, curves, optimisers)}

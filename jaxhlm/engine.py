@@ -30,6 +30,8 @@ FIRST_ROUND = 6
 FEW_LANES = 32
 # With no more groups than this a singular fit is tried again from D = I (and the lower kept).
 FEW_GROUPS = 15
+# Evaluations that such a second start may take; one that finds a lower minimum takes fewer.
+SECOND_ROUND = 25
 NEWTON = Stepper(trust.init, trust.update)
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
 ROUNDED_TO_ZERO = 1e-9
@@ -90,7 +92,7 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
             found = _continue(found, stats, lanes, D, options)
         if not closed and len(lanes := _worth_another_start(found, stats, options)):
             D = np.broadcast_to(np.eye(stats.RZ.shape[1]), (len(found.value), *stats.RZ.shape[1:3]))
-            found = _continue(found, stats, lanes, D, options)
+            found = _continue(found, stats, lanes, D, options, SECOND_ROUND)
     aux = found.aux
     return Solution(
         theta=found.theta,
@@ -110,8 +112,18 @@ def _covariance(theta: Floats, options: Options) -> Floats:
     return Lambda @ Lambda.swapaxes(1, 2)
 
 
-def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
-    """Run ``lanes`` on from D (B, q, q), each with its columns in the order of falling variance."""
+def _continue(
+    found: Minimum,
+    stats: Stats,
+    lanes: Ints,
+    D: Floats,
+    options: Options,
+    most: int | None = None,
+) -> Minimum:
+    """Run ``lanes`` on from D (B, q, q), each with its columns in the order of falling variance.
+
+    ``most`` evaluations are spent on them, ``options.max_iter`` if None.
+    """
     orders = _pivot_orders(D[lanes], options.blocks)
     for order in np.unique(orders, axis=0):
         those = lanes[(orders == order).all(axis=1)]
@@ -119,7 +131,7 @@ def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Opt
             _reordered(_take(stats, those), order),
             _theta(D[those][:, order][:, :, order], options.blocks, 0.0),
             options,
-            options.max_iter,
+            min(most or options.max_iter, options.max_iter),
         )
         found = _merge(found, _restored(again, np.argsort(order), options), those)
     return found

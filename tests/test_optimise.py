@@ -212,8 +212,8 @@ def test_little_data_sets_all_converge(name, method):
     assert fits.ok.all()
     assert 0.1 < fits.singular.mean() < 0.95
     assert fits.gradient_norm.max() < 1e-4
-    # What is singular with few groups is tried from a second start, whose evaluations count too.
-    assert fits.iterations.max() <= 80
+    # What is singular with few groups is tried from a second start, up to 25 evaluations more.
+    assert fits.iterations.max() <= 40 + 25
 
 
 @pytest.mark.parametrize("name", DESIGNS)
