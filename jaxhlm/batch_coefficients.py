@@ -14,12 +14,10 @@ from jaxhlm.degrees import (
     DfMethod,
     adjusted_vcov,
     check_df,
-    f_tail,
     inference_table,
     joint_test,
     reference_tests,
     single_tests,
-    t_tail,
     wald_f,
 )
 from jaxhlm.estimates import Estimates
@@ -28,6 +26,7 @@ from jaxhlm.inference import check_level
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats
 from jaxhlm.response import Standard
+from jaxhlm.tails import f_tail, t_tail
 
 __all__ = ["BatchCoefficients"]
 

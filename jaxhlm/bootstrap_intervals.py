@@ -5,9 +5,9 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from jaxhlm.notation import BootstrapInterval, Floats
+from jaxhlm.tails import normal_cdf, normal_quantile
 
 __all__ = ["acceleration", "bootstrap_interval"]
 
@@ -60,7 +60,7 @@ def bootstrap_interval(
             limits = 2.0 * estimate - np.quantile(values, alpha)[::-1]
         elif kind == "normal":
             spread = values.std(ddof=1) if len(values) > 1 else np.nan
-            limits = 2.0 * estimate - values.mean() + ndtri(alpha) * spread
+            limits = 2.0 * estimate - values.mean() + normal_quantile(alpha) * spread
         else:
             assert accelerations is not None
             limits = _bca(float(estimate), values, alpha, float(accelerations[j]))
@@ -70,11 +70,11 @@ def bootstrap_interval(
 
 def _bca(estimate: float, values: Floats, alpha: Floats, a: float) -> Floats:
     below = (np.mean(values < estimate) + np.mean(values <= estimate)) / 2.0
-    w = ndtri(below)
+    w = normal_quantile(below)
     if not np.isfinite(w + a):
         return np.full(2, np.nan)
-    shifted = w + ndtri(alpha)
-    limits: Floats = np.quantile(values, ndtr(w + shifted / (1.0 - a * shifted)))
+    shifted = w + normal_quantile(alpha)
+    limits: Floats = np.quantile(values, normal_cdf(w + shifted / (1.0 - a * shifted)))
     return limits
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc
 
 from jaxhlm.chunks import lane_chunks
 from jaxhlm.errors import ComparisonError, OptionError
@@ -24,6 +23,7 @@ from jaxhlm.pipeline import fit_lanes, fit_responses
 from jaxhlm.results import Fit
 from jaxhlm.simulate import Seed, random_key, simulate_rows
 from jaxhlm.status import Status
+from jaxhlm.tails import chi2_tail
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
@@ -150,7 +150,7 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
         df=df,
         p_value=p,
         mc_se=float(np.sqrt(p * (1.0 - p) / n_ok)) if n_ok else np.nan,
-        p_chi2=float(chdtrc(df, statistic)),
+        p_chi2=float(chi2_tail(statistic, df)),
         n=n,
         n_ok=n_ok,
         singular=(_singular(drawn[0]), _singular(drawn[1])),

@@ -14,12 +14,10 @@ from jaxhlm.degrees import (
     DfMethod,
     adjusted_vcov,
     check_df,
-    f_tail,
     inference_table,
     joint_test,
     reference_tests,
     single_tests,
-    t_tail,
     wald_f,
 )
 from jaxhlm.errors import ContrastError
@@ -28,6 +26,7 @@ from jaxhlm.inference import check_level
 from jaxhlm.notation import Floats
 from jaxhlm.refgrid import holm, marginal_means, tukey
 from jaxhlm.refgrid import pairwise as differences
+from jaxhlm.tails import f_tail, t_tail
 from jaxhlm.units import Units
 
 __all__ = ["Coefficients"]

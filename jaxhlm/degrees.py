@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 from jaxhlm.covariance import lambda_of
 from jaxhlm.errors import NeedsRemlError
@@ -34,6 +33,7 @@ from jaxhlm.response import Scaling, Standard
 from jaxhlm.stacked import cholesky, solve_lower
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
+from jaxhlm.tails import t_quantile, t_tail
 
 __all__ = [
     "METHOD_NAMES",
@@ -41,12 +41,10 @@ __all__ = [
     "DfMethod",
     "adjusted_vcov",
     "check_df",
-    "f_tail",
     "inference_table",
     "joint_test",
     "reference_tests",
     "single_tests",
-    "t_tail",
     "wald_f",
 ]
 
@@ -203,25 +201,13 @@ def wald_f(estimates: Estimates, L: Floats, rhs: Floats) -> Floats:
     return (z**2).sum(axis=0) / len(L)
 
 
-def t_tail(t: Floats, df: Floats) -> Floats:
-    """Two-sided p values of t statistics; df may be infinite."""
-    return 2.0 * special.stdtr(df, -np.abs(t))
-
-
-def f_tail(F: Floats, num_df: int, df: Floats) -> Floats:
-    """Upper tail of F; df may be infinite."""
-    F = np.maximum(F, 0.0)
-    limit = special.chdtrc(num_df, num_df * F)
-    return np.where(np.isinf(df), limit, special.fdtrc(num_df, np.where(np.isinf(df), 1.0, df), F))
-
-
 def inference_table(
     estimate: Floats, se: Floats, df: Floats, rhs: Floats | float, level: float
 ) -> dict[str, Floats]:
     """Columns estimate … conf_high, all of one shape; df may be infinite."""
     with np.errstate(invalid="ignore", divide="ignore"):
         t = (estimate - rhs) / se
-        margin = special.stdtrit(df, 0.5 + level / 2.0) * se
+        margin = t_quantile(0.5 + level / 2.0, df) * se
     return {
         "estimate": estimate,
         "std_error": se,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
 
 from jaxhlm.notation import Floats
+from jaxhlm.tails import chi2_tail
 
 __all__ = ["Mixture", "likelihood_ratio"]
 
@@ -54,7 +54,10 @@ class Mixture:
         """P(≥ statistic), Σ w_d P(χ²_d ≥ statistic)."""
         statistic = np.asarray(statistic, dtype=float)
         point = np.where(np.isnan(statistic), np.nan, (statistic <= 0.0).astype(float))
-        tails = [point, *(chi2.sf(statistic, d) for d in range(1, len(self.weights)))]
+        tails = [
+            point,
+            *(chi2_tail(np.maximum(statistic, 0.0), d) for d in range(1, len(self.weights))),
+        ]
         return np.asarray(sum(w * t for w, t in zip(self.weights, tails, strict=True) if w))
 
     def __str__(self) -> str:

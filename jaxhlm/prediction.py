@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from jaxhlm.inference import wald_interval
 from jaxhlm.notation import Floats
+from jaxhlm.tails import normal_quantile
 
 __all__ = ["Interval", "normal_scores", "prediction_frame", "unit_frame"]
 
@@ -51,5 +51,5 @@ def normal_scores(values: Floats) -> Floats:
         m = len(there)
         a = 0.375 if m <= 10 else 0.5
         order = there[np.argsort(column[there], kind="stable")]
-        out[order] = ndtri((np.arange(1, m + 1) - a) / (m + 1 - 2 * a))
+        out[order] = normal_quantile((np.arange(1, m + 1) - a) / (m + 1 - 2 * a))
     return scores

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
 
 from jaxhlm.design import Design
 from jaxhlm.errors import NewLevelError, UnknownTermError
 from jaxhlm.hypotheses import check_estimable
 from jaxhlm.notation import Floats
+from jaxhlm.tails import range_tail, t_tail
 from jaxhlm.terms import evaluate_new
 
 __all__ = ["holm", "marginal_means", "pairwise", "tukey"]
@@ -79,8 +79,8 @@ def holm(p: Floats) -> Floats:
 def tukey(t: Floats, cells: int, df: Floats) -> Floats:
     """p values of differences between ``cells`` means by the studentised range (Tukey-Kramer)."""
     if cells == 2:
-        return 2.0 * special.stdtr(df, -np.abs(t))
-    return stats.studentized_range.sf(np.sqrt(2.0) * np.abs(t), cells, df)
+        return t_tail(t, df)
+    return range_tail(np.sqrt(2.0) * np.abs(t), cells, df)
 
 
 def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from jaxhlm.degrees import inference_table
 from jaxhlm.inference import standard_errors
 from jaxhlm.notation import Floats
 from jaxhlm.robust import Robust
@@ -23,22 +23,10 @@ def robust_table(beta: Floats, robust: Robust, terms: pd.Index, conf_level: floa
         conf_level: of the intervals.
 
     Returns:
-        Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; (B p) rows.
+        Columns term, estimate, std_error, df, statistic, p_value, conf_low, conf_high; (B p) rows.
     """
     se = standard_errors(robust.vcov)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = beta / se
-        width = stats.t.ppf(0.5 + conf_level / 2.0, robust.df) * se
-        p = 2.0 * stats.t.sf(np.abs(t), robust.df)
-    columns = {
-        "estimate": beta,
-        "std_error": se,
-        "statistic": t,
-        "df": robust.df,
-        "p_value": p,
-        "conf_low": beta - width,
-        "conf_high": beta + width,
-    }
+    columns = inference_table(beta, se, robust.df, 0.0, conf_level)
     frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     frame.insert(0, "term", np.tile(terms.to_numpy(dtype=object), len(beta)))
     return frame

@@ -13,6 +13,7 @@ LAYERS = (
     ("notation", "suffstats", "trust"),
     (
         "inference",
+        "tails",
         "segments",
         "covariance",
         "loop",
@@ -23,9 +24,6 @@ LAYERS = (
         "chunks",
         "stacked",
         "hypotheses",
-        "mixtures",
-        "reflate",
-        "bootstrap_intervals",
     ),
     (
         "standardise",
@@ -37,6 +35,9 @@ LAYERS = (
         "collapse",
         "varcorr",
         "information",
+        "mixtures",
+        "reflate",
+        "bootstrap_intervals",
     ),
     ("response", "derivatives", "design", "tables"),
     (
@@ -97,6 +98,7 @@ ALLOWED = {
     "optax": {"compiled", "minimiser", "optimise"},
     "pyarrow": {"storage"},
     "rich": {"progress"},
+    "scipy": {"tails"},
 }
 
 
