@@ -27,7 +27,9 @@ __all__ = [
     "lane_chunks",
 ]
 
+# What the lanes of one chunk may take, and the part of the free memory that all under way may.
 CHUNK_BYTES = 2**28
+MEMORY_SHARE = 0.25
 MAX_LANES = 4096
 COMPILED_LANES = (64, 512, 4096)
 # Fewer lanes than this for every core are not worth a second thread.
@@ -44,12 +46,21 @@ def lane_chunks(B: int, lane_bytes: int, most: int | None = None) -> Iterator[sl
 
     Where there is work for all cores, every core gets as many runs as the others.
     """
-    most = max(1, min(most or MAX_LANES, CHUNK_BYTES // lane_bytes))
+    most = max(1, min(most or MAX_LANES, chunk_bytes() // lane_bytes))
     count, cores = -(-B // most), os.cpu_count() or 1
     if count > 1 or WORTH_SHARING * cores <= B:
         count = -(-count // cores) * cores
     size = -(-B // max(count, 1))
     return (slice(first, min(first + size, B)) for first in range(0, B, max(size, 1)))
+
+
+def chunk_bytes() -> int:
+    """What one chunk may take: CHUNK_BYTES, less where little memory is free."""
+    try:
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return CHUNK_BYTES
+    return min(CHUNK_BYTES, int(MEMORY_SHARE * free) // (os.cpu_count() or 1))
 
 
 def compiled_sizes(B: int) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.accessors import Accessors
+from jaxhlm.columns import listed
 from jaxhlm.design import design_for
 from jaxhlm.errors import NewLevelError
 from jaxhlm.estimates import RandomEffects
@@ -128,7 +129,7 @@ class Units(Accessors):
             index = newdata.index
         if ranef and new_levels == "error" and (group < 0).any():
             raise NewLevelError(
-                f"{int((group < 0).sum())} row(s) of newdata have a level of "
+                f"row(s) {listed(index[group < 0].unique())} of newdata have a level of "
                 f"{self.model.group_name!r} that was not in the data; pass "
                 'new_levels="population" for the population value, or ranef=False'
             )

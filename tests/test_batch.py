@@ -250,6 +250,7 @@ def test_an_interrupt_keeps_what_was_finished(monkeypatch):
     """Ctrl-C after the first of several chunks returns that chunk and says so."""
     from jaxhlm import chunks, pipeline
 
+    expected = batch().criterion[:20]
     monkeypatch.setattr(chunks, "MAX_LANES", 20)
 
     def interrupted(one, runs):
@@ -259,7 +260,7 @@ def test_an_interrupt_keeps_what_was_finished(monkeypatch):
     monkeypatch.setattr(pipeline, "in_order", interrupted)
     with pytest.warns(errors.InterruptedFitsWarning, match="20 of 40 fits"):
         fits = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
-    np.testing.assert_allclose(fits.criterion, batch().criterion[:20], atol=tol.CRITERION)
+    np.testing.assert_allclose(fits.criterion, expected, atol=tol.CRITERION)
 
 
 def test_progress_counts_what_is_done(capsys):
@@ -288,3 +289,15 @@ def test_units_of_many_fits():
     assert len(fits.augment()) == 3 * 180
     with pytest.raises(hlm.JaxhlmError, match="no fit converged"):
         _ = fits[[2]].coef
+
+
+def test_chunks_shrink_with_the_free_memory(monkeypatch):
+    """A quarter of what is free, shared by the cores; at least one lane at a time."""
+    from jaxhlm import chunks
+
+    monkeypatch.setattr(chunks.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    monkeypatch.setattr(chunks.os, "cpu_count", lambda: 2)
+    assert chunks.chunk_bytes() == 4096 * 1000 // 8
+    runs = list(chunks.lane_chunks(10, 200_000))
+    assert [r.stop - r.start for r in runs] == [2, 2, 2, 2, 2]
+    assert all(r.stop - r.start == 1 for r in chunks.lane_chunks(3, 10**9))
