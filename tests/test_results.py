@@ -167,7 +167,7 @@ def test_prediction_of_units_not_seen():
     values = fit.predict(new)
     assert values[0] == pytest.approx(fit.coef.loc[first, "(Intercept)"])
     assert values[1] == pytest.approx(fit.fixef["(Intercept)"] + 5 * fit.fixef["Days"])
-    with pytest.raises(errors.NewLevelError, match=r"1 row.* 'Subject'"):
+    with pytest.raises(errors.NewLevelError, match=r"row\(s\) 1 of newdata .* 'Subject'"):
         fit.predict(new, new_levels="error")
     with pytest.raises(errors.MissingColumnError, match="Days"):
         fit.predict(new.drop(columns="Days"))
