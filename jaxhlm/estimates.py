@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_of, theta_of
+from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, theta_of
 from jaxhlm.engine import Solution
 from jaxhlm.lanes import MAX_UNROLLED_P
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.response import Scaling, Standard
-from jaxhlm.small import entries, solve_lower
+from jaxhlm.small import entries, matmul, solve_lower
 from jaxhlm.status import Status
 
 __all__ = ["Estimates", "RandomEffects", "estimate", "random_effects", "user_criterion"]
@@ -139,9 +139,12 @@ def _inverse_gram(L: Floats, T: Floats) -> Floats:
 
 def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     """D = C D̃ C' (B, q, q)."""
-    C = np.broadcast_to(C, (*C.shape[:2], theta.shape[-1]))
-    root = np.einsum("abl,lbc->acl", C, lambda_of(theta, blocks))
-    return np.moveaxis(np.einsum("acl,bcl->abl", root, root), -1, 0)
+    root = matmul(entries(C, 2), lambda_matrix(entries(theta, 1), blocks))
+    D = matmul(root, root.T)
+    out = np.empty((*D.shape, theta.shape[-1]))
+    for i in np.ndindex(*D.shape):
+        out[i] = D[i]
+    return np.moveaxis(out, -1, 0)
 
 
 def _user_factor(D: Floats, singular: Any, blocks: Blocks) -> Any:
