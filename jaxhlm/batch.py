@@ -144,18 +144,21 @@ class FitBatch(BatchCompared):
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
         columns = self._table(np.eye(len(self.model.xnames)), df, conf_level)
-        fixed = self._long("fixed", None, self.model.xnames, columns.pop("estimate"))
-        for name, values in columns.items():
-            fixed[name] = values.ravel()
-        names, values = random_names(self.model), random_values(self.model, self.estimates)
-        random = self._long("ran_pars", self.model.group_name, names, values)
-        residual = self._long(
-            "ran_pars", "Residual", ("sd__Observation",), self.estimates.sigma[:, None]
-        )
-        long = pd.concat([fixed, random, residual])
-        long = long.sort_values("fit", kind="stable", key=self.index.get_indexer)
-        long["boundary"] = np.repeat(self.singular, len(long) // len(self))
-        return long.reset_index(drop=True)
+        random = random_values(self.model, self.estimates)
+        values = np.column_stack([columns.pop("estimate"), random, self.estimates.sigma])
+        p, (B, m) = len(self.model.xnames), values.shape
+        effects = ["fixed"] * p + ["ran_pars"] * (m - p)
+        groups = [None] * p + [self.model.group_name] * (m - p - 1) + ["Residual"]
+        terms = [*self.model.xnames, *random_names(self.model), "sd__Observation"]
+        long: dict[str, Any] = {"fit": self.index.repeat(m)}
+        for name, labels in {"effect": effects, "group": groups, "term": terms}.items():
+            long[name] = np.tile(np.array(labels, dtype=object), B)
+        long["estimate"] = values.ravel()
+        for name, of_fixed in columns.items():
+            long[name] = np.full((B, m), np.nan)
+            long[name][:, :p] = of_fixed
+            long[name] = long[name].ravel()
+        return pd.DataFrame(long | {"boundary": np.repeat(self.singular, m)})
 
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics per fit."""
@@ -229,17 +232,3 @@ class FitBatch(BatchCompared):
         source = self._rows()
         design = source.lane(int(self.lanes[i]))
         return Fit(self.model, design, self.estimates[[i]], self.options, Prepared(design))
-
-    def _long(
-        self, effect: str, group: str | None, terms: tuple[str, ...], values: Floats
-    ) -> pd.DataFrame:
-        B, m = values.shape
-        return pd.DataFrame(
-            {
-                "fit": self.index.repeat(m),
-                "effect": effect,
-                "group": group,
-                "term": np.tile(np.array(terms, dtype=object), B),
-                "estimate": values.ravel(),
-            }
-        )
