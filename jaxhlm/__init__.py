@@ -7,6 +7,10 @@ frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is 
 not an exception.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
 
+What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``violations`` of its
+assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
+and ``extend`` lengthens or trims one that is there.
+
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
 ``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
@@ -19,22 +23,30 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jaxhlm import violations as violations
 from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.builder import UnitDesign as UnitDesign
+from jaxhlm.builder import units as units
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
+from jaxhlm.extend import extend as extend
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.mechanism import Drawn as Drawn
+from jaxhlm.mechanism import Mechanism as Mechanism
+from jaxhlm.mechanism import mechanism as mechanism
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
+from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
     from jaxhlm.minimiser import minimise as minimise
@@ -42,24 +54,32 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Drawn",
     "Fit",
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "Mechanism",
     "Status",
     "Truth",
+    "TruthDistribution",
+    "UnitDesign",
     "design",
     "deviance",
+    "extend",
     "fit",
     "fit_many",
     "lambda_matrix",
     "lm_list",
     "load_dataset",
     "loglik",
+    "mechanism",
     "minimise",
     "newton",
     "simulate",
     "suffstats",
+    "units",
+    "violations",
 ]
 
 # optax takes longer to import than a small fit takes: what needs it is imported when asked for.

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 # Lowest first: a module imports from layers above its own line only.
 LAYERS = (
     ("errors", "precision", "status", "small", "formula", "reference", "datasets"),
-    ("notation", "suffstats", "trust"),
+    ("notation", "suffstats", "trust", "streams"),
     (
         "inference",
         "segments",
@@ -19,10 +19,11 @@ LAYERS = (
         "columns",
         "checks",
         "simulate",
-        "truth",
         "chunks",
         "stacked",
         "hypotheses",
+        "distributions",
+        "panel",
     ),
     (
         "standardise",
@@ -34,10 +35,14 @@ LAYERS = (
         "collapse",
         "varcorr",
         "information",
+        "truth",
+        "builder",
+        "extend",
+        "violation",
     ),
-    ("response", "derivatives", "design", "tables"),
-    ("lanes", "model", "drawing", "lmlist", "products", "refgrid", "groupwise"),
-    ("minimum", "replicates"),
+    ("response", "derivatives", "design", "tables", "uncertainty", "missingness"),
+    ("lanes", "model", "drawing", "lmlist", "products", "refgrid", "groupwise", "violations"),
+    ("minimum", "replicates", "generate", "layout"),
     ("compiled",),
     ("engine", "minimiser"),
     ("estimates",),
@@ -60,6 +65,7 @@ LAYERS = (
     ("batch", "inputs"),
     ("fit",),
     ("article", "simulated"),
+    ("mechanism",),
     ("cli",),
 )
 LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
