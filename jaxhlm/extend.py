@@ -121,7 +121,7 @@ def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
         level[unit] = codes
         # The labels of the units themselves tell every unit apart: no kind.
         if (level[unit] == codes).all() and len(np.unique(level)) < G:
-            kinds = np.unique(kinds * (level.max() + 2) + level, return_inverse=True)[1]
+            kinds = np.unique(kinds * (len(values) + 1) + level, return_inverse=True)[1]
     sizes = np.bincount(kinds)
     order = np.argsort(kinds, kind="stable")
     rank = np.empty(G, np.int64)

@@ -36,19 +36,19 @@ def test_distributions_of_covariates():
 
 
 def test_factors_between_units_are_balanced_and_crossed():
-    design = hlm.units(14, 2, factors={"arm": ["control", "treated"], "site": ["x", "w", "v"]})
+    design = hlm.units(18, 2, factors={"arm": ["control", "treated"], "site": list("xwvu")})
     unit = design.frame().groupby("unit").first()
     assert list(unit["arm"].cat.categories) == ["control", "treated"]
-    assert list(unit["site"].cat.categories) == ["x", "w", "v"]
-    assert unit["arm"].value_counts().tolist() == [7, 7]
+    assert list(unit["site"].cat.categories) == ["x", "w", "v", "u"]
+    assert unit["arm"].value_counts().tolist() == [9, 9]
     counts = pd.crosstab(unit["arm"], unit["site"]).to_numpy()
     assert counts.max() - counts.min() <= 1
 
 
 def test_crossed_factors_take_every_measurement_at_every_level():
-    design = hlm.units(3, within={"x": [0, 1]}, crossed={"eye": ["l", "r"], "day": [1, 2, 3]})
+    design = hlm.units(3, within={"x": [0, 1]}, crossed={"eye": ["l", "r"], "day": [1, 2, 3, 4]})
     frame = design.frame()
-    assert len(frame) == 3 * 2 * 6
+    assert len(frame) == 3 * 2 * 8
     assert (frame.groupby(["unit", "x", "eye", "day"], observed=True).size() == 1).all()
 
 

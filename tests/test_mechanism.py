@@ -72,6 +72,17 @@ def test_statistics_do_not_depend_on_the_chunk():
     assert (ml.se < whole.fit().se).all(axis=None)
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_part_of_simulated_data_sets(statistics):
+    design = hlm.design("~ x * a + (1 + x | unit)", ARTICLE)
+    whole = hlm.simulate(design, TRUTH, 8, seed=1, statistics=statistics)
+    part = whole.part(3, 7, whole.key)
+    assert len(part) == 4
+    np.testing.assert_allclose(part.fit().fixef, whole.fit().fixef[3:7], rtol=ESTIMATE)
+    if not statistics:
+        np.testing.assert_array_equal(part.rows(1, 3), whole.rows(4, 6))
+
+
 def test_the_right_law():
     """y = Xβ + Zb + ε by hand, from the effects that are shown."""
     drawn = hlm.mechanism(FORMULA, REDRAWN, UNCERTAIN).draw(0, 3, seed=2)
