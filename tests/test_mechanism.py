@@ -1,5 +1,7 @@
 """Mechanisms: data sets whatever the chunking, paired fits, and what is known of estimates."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ ARTICLE = hlm.load_dataset("article")
 REDRAWN = hlm.units(
     8, (3, 6), {"x": stats.norm()}, {"a": lambda rng, size: rng.normal(size=size)}, redraw=True
 )
+REDRAWN_NORMAL = hlm.units(8, (3, 6), {"x": stats.norm()}, {"a": stats.norm()}, redraw=True)
 FACTOR = hlm.units(
     8, (3, 6), {"x": stats.norm()}, factors={"arm": ["control", "treated"]}, redraw=["x"]
 )
@@ -175,6 +178,30 @@ def test_the_article_s_models():
         assert off(two.fixef[term], drawn.mechanism.truth_of(term)) < 5
     # The two fits are of the same data sets.
     assert np.corrcoef(one.fixef["x"], two.fixef["x"] + two.fixef["x:a"] * a.mean())[0, 1] > 0.999
+
+
+def test_effects_that_correlate_with_a_covariate_bias_its_coefficient():
+    """b = c ã + … adds c/sd(a) to the coefficient of a, exactly in expectation, also for OLS."""
+    B, rho = 2000, 0.4
+    data = REDRAWN.frame(2)
+    drawn = hlm.mechanism(
+        FORMULA, data, TRUTH, v.CorrelatedEffects("a", {"(Intercept)": rho, "x": rho})
+    ).draw(0, B, seed=1)
+    X = hlm.design(FORMULA, data.assign(y=0.0)).X
+    estimates = np.linalg.lstsq(X, drawn.responses)[0]
+    a = data.groupby("unit")["a"].first()
+    expected = drawn.truths[0] + np.array([-a.mean(), 0, 1, 0]) * rho * 0.2 / a.std(ddof=0)
+    expected += np.array([0, -a.mean(), 0, 1]) * rho * 0.5 / a.std(ddof=0)
+    error = estimates.std(axis=1) / np.sqrt(B)
+    assert (np.abs(estimates.mean(axis=1) - expected) < 5 * error).all()
+
+
+def test_mechanisms_can_be_sent_to_other_processes():
+    fit = hlm.fit(FORMULA, ARTICLE)
+    uncertain = hlm.TruthDistribution.from_fit(fit)
+    mechanism = hlm.mechanism(FORMULA, REDRAWN_NORMAL, uncertain, v.EffectsFrom(stats.t(5)))
+    copy = pickle.loads(pickle.dumps(mechanism))
+    pd.testing.assert_frame_equal(copy.draw(0, 3).frame(), mechanism.draw(0, 3).frame())
 
 
 def test_rows_and_statistics_have_one_law():
