@@ -85,6 +85,13 @@ def test_labels_that_are_strings(kind):
         assert isinstance(more["unit"].dtype, pd.CategoricalDtype)
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint16", float, "Int64"])
+def test_labels_that_are_numbers(kind):
+    more = hlm.extend(DATA.assign(unit=DATA["unit"].astype(kind)), along="unit", n=8)
+    assert pd.api.types.is_numeric_dtype(more["unit"])
+    assert more["unit"].unique().tolist() == [7, 3, 5, 9, 8, 10, 11, 12]
+
+
 def test_a_balanced_frame_gets_balanced_copies_that_fit():
     data = hlm.load_dataset("sleepstudy")
     more = hlm.extend(data, along="Subject", n=36)
