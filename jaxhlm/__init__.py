@@ -11,6 +11,10 @@ model against a smaller one, by the same batched fits.
 ``fit.anova``, ``fit.rand_test`` and ``compare`` set models against each other, and ``fit.confint``
 gives intervals; a batch does the same for all of its fits.
 
+What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``violations`` of its
+assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
+and ``extend`` lengthens or trims one that is there.
+
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
 ``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
@@ -23,11 +27,14 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jaxhlm import violations as violations
 from jaxhlm.batch import FitBatch as FitBatch
 from jaxhlm.bootstrap import Bootstrap as Bootstrap
 from jaxhlm.bootstrap import bootstrap as bootstrap
 from jaxhlm.bootstrap_lrt import BootstrapLRT as BootstrapLRT
 from jaxhlm.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
+from jaxhlm.builder import UnitDesign as UnitDesign
+from jaxhlm.builder import units as units
 from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
@@ -35,15 +42,20 @@ from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
+from jaxhlm.extend import extend as extend
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.mechanism import Drawn as Drawn
+from jaxhlm.mechanism import Mechanism as Mechanism
+from jaxhlm.mechanism import mechanism as mechanism
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
+from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
     from jaxhlm.minimiser import minimise as minimise
@@ -53,27 +65,35 @@ __version__ = "0.1.0"
 __all__ = [
     "Bootstrap",
     "BootstrapLRT",
+    "Drawn",
     "Fit",
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "Mechanism",
     "Status",
     "Truth",
+    "TruthDistribution",
+    "UnitDesign",
     "bootstrap",
     "bootstrap_lrt",
     "compare",
     "design",
     "deviance",
+    "extend",
     "fit",
     "fit_many",
     "lambda_matrix",
     "lm_list",
     "load_dataset",
     "loglik",
+    "mechanism",
     "minimise",
     "newton",
     "simulate",
     "suffstats",
+    "units",
+    "violations",
 ]
 
 # optax takes longer to import than a small fit takes: what needs it is imported when asked for.

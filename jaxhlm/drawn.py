@@ -21,8 +21,9 @@ from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.response import Standard
-from jaxhlm.simulate import simulate_rows, streams
+from jaxhlm.simulate import simulate_rows
 from jaxhlm.sources import Batch
+from jaxhlm.streams import Streams
 
 __all__ = ["Drawn", "Parametric", "in_blocks"]
 
@@ -104,12 +105,14 @@ class Parametric(Drawn):
         cov: (q, q) covariance Σ of the random effects.
         sigma: residual standard deviation.
         statistics: drawn as sufficient statistics (else as rows).
+        first: number of the first data set among those of the key.
     """
 
     beta: Floats
     cov: Floats
     sigma: float
     statistics: bool = True
+    first: int = 0
 
     @property
     def lane_bytes(self) -> int:
@@ -125,7 +128,8 @@ class Parametric(Drawn):
     def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
         """Draw statistics, or rows and reduce them."""
         if self.statistics:
-            return draw_statistics(self.law, self.key, lanes.start, lanes.stop)
+            first, last = self.first + lanes.start, self.first + lanes.stop
+            return draw_statistics(self.law, self.key, first, last)
         return self.prepared.collapse(self.rows(lanes))
 
     def rows(self, lanes: slice) -> Floats:
@@ -142,7 +146,7 @@ class Parametric(Drawn):
         d = self.prepared.design
         return simulate_rows(
             d.X, d.Z, d.group, d.G, self.beta, self.cov, self.sigma,
-            lanes.stop - lanes.start, self.key, d.weights, lanes.start,
+            lanes.stop - lanes.start, self.key, d.weights, self.first + lanes.start,
         )  # fmt: skip
 
 
@@ -155,7 +159,7 @@ def in_blocks(key: Any, lanes: slice, draw: Callable[[np.random.Generator, int],
         draw: makes an array for so many lanes from a generator; it is always called for whole
             blocks of lanes, each with a stream of its own.
     """
-    stream = streams(key)
+    stream = Streams(key).generator
     first = lanes.start // STREAM_LANES
     blocks = range(first, -(-lanes.stop // STREAM_LANES))
     whole = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])

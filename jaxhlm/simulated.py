@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results import Fit
-from jaxhlm.simulate import Seed, random_key
+from jaxhlm.streams import Seed, random_key
 from jaxhlm.truth import Truth
 
 __all__ = ["Simulated", "design", "simulate"]
@@ -35,6 +35,7 @@ class Simulated:
         n: number of data sets.
         statistics: drawn as sufficient statistics (else as rows).
         key: the JAX key that all of them come from.
+        first: number of the first data set.
     """
 
     design: Design = field(repr=False)
@@ -42,6 +43,7 @@ class Simulated:
     n: int
     statistics: bool
     key: Any = field(repr=False)
+    first: int = 0
 
     def __len__(self) -> int:
         """Number of data sets."""
@@ -72,15 +74,31 @@ class Simulated:
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
         """
-        index = pd.RangeIndex(self.n, name="simulation")
+        index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
 
+    def part(self, first: int, last: int, key: Any) -> Simulated:
+        """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
+        part = replace(self, n=last - first, key=key, first=first)
+        source = replace(self._source, n=part.n, key=key, first=first)
+        source.__dict__["law"] = self._source.law
+        part.__dict__["_source"] = source
+        return part
+
     @cached_property
     def _source(self) -> Parametric:
-        beta = self.truth.fixed(self.design.xnames)
-        prepared, t = Prepared(self.design), self.truth
-        return Parametric(prepared, self.n, self.key, beta, t.cov, t.sigma, self.statistics)
+        beta, t = self.truth.fixed(self.design.xnames), self.truth
+        return Parametric(
+            Prepared(self.design),
+            self.n,
+            self.key,
+            beta,
+            t.cov,
+            t.sigma,
+            self.statistics,
+            self.first,
+        )
 
 
 def design(

@@ -1,4 +1,4 @@
-"""Tails and quantiles of the normal, t, F, χ² and studentised-range distributions, by SciPy.
+"""Tails and quantiles of the normal, logistic, t, F, χ² and studentised-range laws, by SciPy.
 
 The functions of ``scipy.special`` are vectorised and fast; importing it, and ``scipy.stats`` all
 the more, takes as long as a small fit, which needs neither: it is done when first asked for.
@@ -14,6 +14,8 @@ import numpy as np
 __all__ = [
     "chi2_tail",
     "f_tail",
+    "logistic_cdf",
+    "logit",
     "normal_cdf",
     "normal_quantile",
     "range_tail",
@@ -41,6 +43,16 @@ def normal_quantile(p: Any) -> Any:
     1.96
     """
     return _special().ndtri(p)
+
+
+def logistic_cdf(x: Any) -> Any:
+    """1/(1 + e^{-x})."""
+    return _special().expit(x)
+
+
+def logit(p: Any) -> Any:
+    """log(p/(1 − p)), the logistic quantile."""
+    return _special().logit(p)
 
 
 def chi2_tail(x: Any, df: float) -> Any:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 # Lowest first: a module imports from layers above its own line only.
 LAYERS = (
     ("cache", "errors", "precision", "status", "small", "formula", "reference", "datasets"),
-    ("notation", "suffstats", "trust"),
+    ("notation", "suffstats", "trust", "streams"),
     (
         "inference",
         "tails",
@@ -20,10 +20,11 @@ LAYERS = (
         "columns",
         "checks",
         "simulate",
-        "truth",
         "chunks",
         "stacked",
         "hypotheses",
+        "distributions",
+        "panel",
     ),
     (
         "standardise",
@@ -38,8 +39,12 @@ LAYERS = (
         "mixtures",
         "reflate",
         "bootstrap_intervals",
+        "truth",
+        "builder",
+        "extend",
+        "violation",
     ),
-    ("response", "derivatives", "design", "tables"),
+    ("response", "derivatives", "design", "tables", "uncertainty", "missingness"),
     (
         "lanes",
         "model",
@@ -51,8 +56,9 @@ LAYERS = (
         "groupstats",
         "anova",
         "nesting",
+        "violations",
     ),
-    ("minimum", "replicates"),
+    ("minimum", "replicates", "generate", "layout"),
     ("compiled",),
     ("engine", "minimiser"),
     ("estimates",),
@@ -89,6 +95,7 @@ LAYERS = (
     ("batch", "inputs"),
     ("fit",),
     ("article", "simulated", "bootstrap", "bootstrap_lrt"),
+    ("mechanism",),
     ("cli",),
 )
 LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
