@@ -7,6 +7,9 @@ frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is 
 not an exception.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
 
+``measures`` says how well methods did over the replicates of a simulation study, every number with
+its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that takes.
+
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
 ``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
@@ -29,6 +32,10 @@ from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.measures import measures as measures
+from jaxhlm.measures_table import MeasuresTable as MeasuresTable
+from jaxhlm.planning import nsim as nsim
+from jaxhlm.planning import stopping as stopping
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
@@ -46,6 +53,7 @@ __all__ = [
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "MeasuresTable",
     "Status",
     "Truth",
     "design",
@@ -56,9 +64,12 @@ __all__ = [
     "lm_list",
     "load_dataset",
     "loglik",
+    "measures",
     "minimise",
     "newton",
+    "nsim",
     "simulate",
+    "stopping",
     "suffstats",
 ]
 
