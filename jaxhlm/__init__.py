@@ -9,6 +9,7 @@ not an exception.
 
 ``measures`` says how well methods did over the replicates of a simulation study, every number with
 its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that takes.
+``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
@@ -44,6 +45,7 @@ from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
 
 if TYPE_CHECKING:
+    from jaxhlm import plot as plot
     from jaxhlm.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
 
@@ -73,12 +75,15 @@ __all__ = [
     "suffstats",
 ]
 
-# optax takes longer to import than a small fit takes: what needs it is imported when asked for.
+# optax takes longer to import than a small fit takes, and matplotlib is an extra: what needs them
+# is imported when asked for.
 _NEEDS_OPTAX = {"minimise": "jaxhlm.minimiser", "newton": "jaxhlm.optimise"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``minimise`` or ``newton``."""
+    """Import ``minimise``, ``newton`` or ``plot``."""
+    if name == "plot":
+        return import_module("jaxhlm.plot")
     if name not in _NEEDS_OPTAX:
         raise AttributeError(f"module 'jaxhlm' has no attribute {name!r}")
     value = getattr(import_module(_NEEDS_OPTAX[name]), name)

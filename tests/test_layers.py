@@ -24,6 +24,7 @@ LAYERS = (
         "stacked",
         "hypotheses",
         "performance",
+        "canvas",
     ),
     (
         "measures",
@@ -37,7 +38,16 @@ LAYERS = (
         "varcorr",
         "information",
     ),
-    ("response", "derivatives", "design", "tables", "planning", "measures_table"),
+    (
+        "response",
+        "derivatives",
+        "design",
+        "tables",
+        "planning",
+        "measures_table",
+        "measure_plots",
+        "estimate_plots",
+    ),
     ("lanes", "model", "drawing", "lmlist", "products", "refgrid", "groupwise"),
     ("minimum", "replicates"),
     ("compiled",),
@@ -59,8 +69,8 @@ LAYERS = (
     ("coefficients", "batch_coefficients"),
     ("quality", "batch_quality"),
     ("results",),
-    ("batch", "inputs"),
-    ("fit",),
+    ("batch", "inputs", "fit_plots"),
+    ("fit", "plot"),
     ("article", "simulated"),
     ("cli",),
 )
@@ -71,6 +81,7 @@ ALLOWED = {
     "optax": {"compiled", "minimiser", "optimise"},
     "pyarrow": {"storage"},
     "rich": {"progress"},
+    "matplotlib": {"canvas", "measure_plots", "estimate_plots", "fit_plots"},
 }
 
 
