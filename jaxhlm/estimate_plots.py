@@ -174,6 +174,7 @@ def histogram(
             axes.axvline(part["estimate"].mean(), color=color, linewidth=1.0, linestyle="--")
         _truth_line(axes, frame)
         axes.set(xlabel=_label(frame, "Estimate of"), ylabel="Replicates")
+        axes.margins(y=0.12)
         if several:
             for handle in legend_above(axes, markerscale=2.0).legend_handles:
                 handle.set_alpha(1.0)

@@ -37,7 +37,7 @@ NAMES = {
     "relative_precision": "Gain in precision (%)",
 }
 NOMINAL = {"coverage": 0.95, "be_coverage": 0.95, "type_i": 0.05, "type_m": 1.0}
-BANDS = (("power_low", "power_high"), ("conf_low", "conf_high"))
+BANDS = (("conf_low", "conf_high"), ("power_low", "power_high"))
 
 
 def power_curve(
@@ -53,8 +53,8 @@ def power_curve(
 
     Args:
         frame: one row per value of ``along`` and series, with the column power and either
-            power_low and power_high (or conf_low and conf_high), or n_test or n, from which
-            Clopper-Pearson (1934) limits are made.
+            conf_low and conf_high (or power_low and power_high), or n_test or n, from which
+            Clopper-Pearson (1934) limits are made. A column analytic is drawn as a dotted line.
         along: column of the x axis: numbers, or anything else in order of appearance.
         by: column of the series, such as "method".
         target: power to mark by a line; None for no line.
@@ -89,7 +89,9 @@ def power_curve(
             low, high = _power_limits(part, level)
             style = series(i)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            axes.plot(x, part["power"], label=str(name), **style)
+            axes.plot(x, part["power"], label=str(name) if by else "simulated", **style)
+            if "analytic" in part.columns:
+                axes.plot(x, part["analytic"], color=style["color"], linewidth=0.8, linestyle=":")
         if target is not None:
             axes.axhline(target, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
             axes.set_yticks(sorted({0.0, 0.2, 0.4, 0.6, 1.0, target, 0.8}))
@@ -98,7 +100,9 @@ def power_curve(
         else:
             axes.set_xticks(range(len(labels)), [wrap(label, 12) for label in labels])
         axes.set(xlabel=along, ylabel=NAMES["power"], ylim=(0, 1.02))
-        if by:
+        if "analytic" in frame.columns:
+            axes.plot([], [], color=GREY, linewidth=0.8, linestyle=":", label="by formula")
+        if by or "analytic" in frame.columns:
             axes.legend(title=by)
     return axes
 
@@ -145,6 +149,10 @@ def lollipop(
     several = by in measured.columns and measured[by].nunique() > 1
     if rows is None:
         rows = [k for k in keys if k != by and measured[k].nunique() > 1]
+        # The number of a condition says nothing where its columns say it all.
+        telling = [k for k in rows if k != "condition"]
+        if telling and not measured.duplicated([*telling, *([by] if several else [])]).any():
+            rows = telling
     rows = [rows] if isinstance(rows, str) else list(rows)
     need(measured, [measure, f"{measure}_mcse", *rows])
     check_level(level)
@@ -172,7 +180,7 @@ def lollipop(
         axes.set(ylim=(len(places) - 0.4, -0.6), xlabel=NAMES.get(measure, measure))
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=4)
         if several:
             legend_above(axes)
     return axes
@@ -290,7 +298,7 @@ def _power_limits(part: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
             return part[low].to_numpy(float), part[high].to_numpy(float)
     count = next((name for name in ("n_test", "n") if name in part.columns), None)
     if count is None:
-        raise MissingColumnError("the frame has neither power_low and power_high nor n_test or n")
+        raise MissingColumnError("the frame has neither conf_low and conf_high nor n_test or n")
     n = part[count].to_numpy(float)
     k = np.round(part["power"].to_numpy(float) * n)
     tail = 0.5 - level / 2.0

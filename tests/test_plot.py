@@ -125,6 +125,13 @@ def test_power_curve_takes_limits_from_the_frame_and_any_axis():
     assert vertices[vertices[:, 0] == 1, 1].min() == 0.9
 
 
+def test_power_curve_sets_the_formula_beside_simulation(measured):
+    frame = measured[measured.method == "ML"].assign(analytic=[0.2, 0.7])
+    axes = plot.power_curve(frame, "units")
+    assert legend(axes) == ["simulated", "by formula"]
+    assert [0.2, 0.7] in [list(line.get_ydata()) for line in axes.get_lines()]
+
+
 def test_power_of_zero_and_one_has_a_band():
     axes = plot.power_curve(pd.DataFrame({"n": [10, 10], "G": [5, 50], "power": [0.0, 1.0]}), "G")
     vertices = axes.collections[0].get_paths()[0].vertices
@@ -147,6 +154,15 @@ def test_lollipop_begins_at_the_nominal_value(measured):
                          reml.coverage + z * reml.coverage_mcse], axis=1)  # fmt: skip
     assert ends == pytest.approx(expected, abs=DRAWN)
     assert plot.lollipop(measured, "bias").get_lines()[0].get_xdata()[0] == 0.0
+
+
+def test_lollipop_names_conditions_by_what_they_are(measured):
+    numbered = measured.assign(condition=[0, 0, 1, 1])
+    numbered.insert(0, "condition", numbered.pop("condition"))
+    axes = plot.lollipop(numbered, "bias")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["units 10", "units 30"]
+    axes = plot.lollipop(numbered.drop(columns="units"), "bias")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["condition 0", "condition 1"]
 
 
 def test_lollipop_labels_do_not_overlap(measured):
@@ -353,7 +369,7 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
         (lambda e, m, f: plot.power_curve(m, "sizes"), MissingColumnError, "'sizes'"),
         (lambda e, m, f: plot.power_curve(m, "units"), OptionError, "same 'units'"),
         (lambda e, m, f: plot.power_curve(m[["units", "power"]].iloc[:1], "units"),
-         MissingColumnError, "power_low"),
+         MissingColumnError, "conf_low"),
         (lambda e, m, f: plot.power_curve(m, "units", by="term", level=2), OptionError, "level=2"),
         (lambda e, m, f: plot.lollipop(m, "biass"), MissingColumnError, "'biass'"),
         (lambda e, m, f: plot.zip_plot(e.assign(condition=e.units)), OptionError, "'condition'"),
