@@ -13,6 +13,7 @@ from scipy import stats
 from jaxhlm.canvas import INK, canvas, legend_above, need, panels, series, split, wrap
 from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference import check_level
+from jaxhlm.measures import OK
 
 __all__ = ["estimate_vs_se", "histogram", "zip_plot"]
 
@@ -58,36 +59,41 @@ def zip_plot(
     needed = ["truth", "estimate", "std_error", "conf_low", "conf_high"]
     frame = _one_estimand(estimates, needed)
     check_level(level)
-    varying = frame["truth"].nunique() > 1
-    label = _label(frame, "Interval for")
+    z = stats.norm.ppf(0.5 + level / 2)
+    centred = frame["truth"].nunique() > 1
+    label = "Interval − truth" if centred else _label(frame, "Interval for")
     groups = list(split(frame, by if by in frame.columns else None))
     with panels(ax, len(groups), 3.0, sharex=True, sharey=True) as all_axes:
         for axes, (name, part) in zip(all_axes, groups, strict=True):
-            truth = part["truth"].to_numpy(float)
-            estimate, se = (part[name].to_numpy(float) for name in ("estimate", "std_error"))
-            order = np.argsort(np.abs(estimate - truth) / se, kind="stable")
-            low, high = part["conf_low"].to_numpy(float), part["conf_high"].to_numpy(float)
-            covers = (low <= truth) & (truth <= high)
-            shift = truth if varying else 0.0
-            n = len(part)
-            some = np.unique(np.linspace(0, n - 1, min(n, MOST_INTERVALS)).round().astype(int))
-            centile, at = 100.0 * (some + 1) / n, order[some]
-            ends = np.stack([low - shift, high - shift], axis=1)[at]
-            lines = np.stack([ends, np.stack([centile, centile], axis=1)], axis=2)
-            colors = np.where(covers[at], INK[0], INK[1])
-            axes.add_collection(LineCollection(list(lines), colors=list(colors), linewidths=0.3))
-            axes.axvline(0.0 if varying else truth[0], color="black", linewidth=0.8)
-            share = covers.mean()
-            mcse = np.sqrt(share * (1.0 - share) / n)
-            for side in (-1, 1):
-                limit = 100.0 * (share + side * stats.norm.ppf(0.5 + level / 2) * mcse)
-                axes.axhline(limit, color="black", linewidth=0.8, linestyle=":")
-            axes.autoscale_view()
+            share, mcse = _zip(axes, part, centred)
+            for limit in (share - z * mcse, share + z * mcse):
+                axes.axhline(100.0 * limit, color="black", linewidth=0.8, linestyle=":")
             title = f"Coverage {100 * share:.1f} %"
-            axes.set(title=title if len(groups) == 1 else f"{wrap(name, 20)}\n{title}")
-            axes.set(ylim=(0, 100.5), xlabel="Interval − truth" if varying else label)
+            axes.set_title(title if len(groups) == 1 else f"{wrap(name, 20)}\n{title}")
+            axes.set(ylim=(0, 100.5), xlabel=label)
         all_axes[0].set_ylabel("Centile of |estimate − truth| / SE")
     return all_axes
+
+
+def _zip(axes: Axes, part: pd.DataFrame, centred: bool) -> tuple[float, float]:
+    """Draw the intervals of one method; their coverage and its Monte-Carlo standard error."""
+    truth, estimate, se, low, high = (
+        part[column].to_numpy(float)
+        for column in ("truth", "estimate", "std_error", "conf_low", "conf_high")
+    )
+    n, zero = len(part), truth if centred else np.zeros(len(part))
+    covers = (low <= truth) & (truth <= high)
+    shown = np.unique(np.linspace(0, n - 1, min(n, MOST_INTERVALS)).round().astype(int))
+    at = np.argsort(np.abs(estimate - truth) / se, kind="stable")[shown]
+    centile = 100.0 * (shown + 1) / n
+    ends = np.stack([low - zero, high - zero], axis=1)[at]
+    lines = np.stack([ends, np.stack([centile, centile], axis=1)], axis=2)
+    colors = np.where(covers[at], INK[0], INK[1])
+    axes.add_collection(LineCollection(list(lines), colors=list(colors), linewidths=0.3))
+    axes.axvline(truth[0] - zero[0], color="black", linewidth=0.8)
+    axes.autoscale_view()
+    share = covers.mean()
+    return share, np.sqrt(share * (1.0 - share) / n)
 
 
 def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | None = None) -> Axes:
@@ -196,12 +202,14 @@ def _label(frame: pd.DataFrame, what: str) -> str:
 
 
 def _one_estimand(estimates: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
-    """Rows with all that is needed, of one condition and term."""
+    """Rows at an optimum with all that is needed, of one condition and term."""
     need(estimates, needed)
     for name in ("condition", "term"):
         if name in estimates.columns and estimates[name].nunique() > 1:
             raise OptionError(f"the frame holds several values of {name!r}; select one {name}")
     frame = estimates.dropna(subset=list(needed))
+    if "status" in frame.columns:
+        frame = frame[frame["status"].isin(OK)]
     if not len(frame):
         raise NoRowsError(f"no row of the frame has all of {', '.join(needed)}")
     return frame

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from jaxhlm.canvas import COLUMN, GREY, canvas, legend_above, need, series, split, wrap
-from jaxhlm.errors import MissingColumnError, OptionError
+from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError
 from jaxhlm.inference import check_level
 from jaxhlm.notation import Floats
 
@@ -145,14 +145,9 @@ def lollipop(
         'Bias'
     """
     measured = measured.reset_index(drop=True)
-    keys = _keys(measured)
-    several = by in measured.columns and measured[by].nunique() > 1
+    several = _several(measured, by)
     if rows is None:
-        rows = [k for k in keys if k != by and measured[k].nunique() > 1]
-        # The number of a condition says nothing where its columns say it all.
-        telling = [k for k in rows if k != "condition"]
-        if telling and not measured.duplicated([*telling, *([by] if several else [])]).any():
-            rows = telling
+        rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
     need(measured, [measure, f"{measure}_mcse", *rows])
     check_level(level)
@@ -215,6 +210,7 @@ def nested_loop(
     Raises:
         MissingColumnError: a column is not in the frame.
         OptionError: several rows have the same factors and series, or no factor.
+        NoRowsError: the measure is NaN in every row.
 
     Example:
         >>> frame = pd.DataFrame({"units": [10, 10, 30, 30], "sd": [1, 2, 1, 2],
@@ -227,17 +223,16 @@ def nested_loop(
         raise OptionError("name the factors of the study, slowest first")
     need(measured, [measure, *factors])
     measured = measured.reset_index(drop=True)
-    several = by in measured.columns and measured[by].nunique() > 1
+    several = _several(measured, by)
     if measured.duplicated([*factors, *([by] if several else [])]).any():
         raise OptionError(
             f"several rows have the same {', '.join(factors)}; select one term, or add a factor"
         )
-    ranks = {f: {v: i for i, v in enumerate(_levels(measured[f]))} for f in factors}
-    cells = measured[factors].drop_duplicates()
-    order = cells.apply(lambda column: column.map(ranks[column.name])).sort_values(factors).index
-    cells = cells.loc[order].reset_index(drop=True)
-    at = {key: i for i, key in enumerate(cells.itertuples(index=False, name=None))}
     values = measured[measure].to_numpy(float)
+    if np.isnan(values).all():
+        raise NoRowsError(f"{measure} is NaN in every row of the frame")
+    cells, ranks = _cells(measured[factors])
+    at = {key: i for i, key in enumerate(cells.itertuples(index=False, name=None))}
     bottom, top = np.nanmin(values), np.nanmax(values)
     start = NOMINAL.get(measure, 0.0) if reference is None else reference
     span = (top - bottom) or max(abs(top), 1.0) * 0.1
@@ -261,6 +256,15 @@ def nested_loop(
         if several:
             legend_above(axes)
     return axes
+
+
+def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Any, int]]]:
+    """The combinations of the factors in nested order, and the rank of each factor's levels."""
+    ranks = {str(f): {v: i for i, v in enumerate(_levels(factors[f]))} for f in factors}
+    cells = factors.drop_duplicates()
+    order = cells.apply(lambda column: column.map(ranks[str(column.name)]))
+    order = order.sort_values(list(factors.columns)).index
+    return cells.loc[order].reset_index(drop=True), ranks
 
 
 def _factor_steps(
@@ -306,10 +310,19 @@ def _power_limits(part: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
     return low_limit, np.where(k < n, stats.beta.ppf(1.0 - tail, k + 1, n - k), 1.0)
 
 
-def _keys(measured: pd.DataFrame) -> list[str]:
-    """The columns before the counts: what the measures were grouped by."""
+def _several(measured: pd.DataFrame, by: str) -> bool:
+    return by in measured.columns and measured[by].nunique() > 1
+
+
+def _telling(measured: pd.DataFrame, by: str) -> list[str]:
+    """The columns before the counts, by which measures were grouped, that tell rows apart."""
     columns = [str(name) for name in measured.columns]
-    return columns[: columns.index("n")] if "n" in columns else []
+    keys = columns[: columns.index("n")] if "n" in columns else []
+    rows = [k for k in keys if k != by and measured[k].nunique() > 1]
+    # The number of a condition says nothing where its columns say it all.
+    named = [k for k in rows if k != "condition"]
+    series_by = [by] if _several(measured, by) else []
+    return named if named and not measured.duplicated([*named, *series_by]).any() else rows
 
 
 def _row_label(values: Sequence[object], names: Sequence[str]) -> str:

@@ -250,6 +250,13 @@ def test_histogram_counts_every_estimate(one):
     assert alone.get_legend() is None
 
 
+def test_fits_that_did_not_converge_are_not_drawn(one):
+    stopped = one.copy()
+    stopped.loc[stopped.index[:7], "status"] = "iteration_limit"
+    points = plot.estimate_vs_se(stopped).get_lines()[0]
+    assert len(points.get_xdata()) == 193
+
+
 def test_article_units_shows_predictions_and_both_lines(article):
     truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
     panels = plot.article_units(article, truth=truth)
@@ -371,6 +378,8 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
         (lambda e, m, f: plot.power_curve(m[["units", "power"]].iloc[:1], "units"),
          MissingColumnError, "conf_low"),
         (lambda e, m, f: plot.power_curve(m, "units", by="term", level=2), OptionError, "level=2"),
+        (lambda e, m, f: plot.nested_loop(m.assign(bias=np.nan), "bias", ["units"]),
+         NoRowsError, "NaN in every row"),
         (lambda e, m, f: plot.lollipop(m, "biass"), MissingColumnError, "'biass'"),
         (lambda e, m, f: plot.zip_plot(e.assign(condition=e.units)), OptionError, "'condition'"),
         (lambda e, m, f: plot.histogram(e.assign(estimate=np.nan)), NoRowsError, "no row"),
