@@ -68,3 +68,5 @@ HAND = 1e-11
 META_MCSE = 0.06
 # Coordinates read back from a figure.
 DRAWN = 1e-9
+# Performance measures against rsimsum and simhelpers, relative. Achieved 5e-15.
+PACKAGES = 1e-10
