@@ -126,8 +126,8 @@ def test_r_packages_agree(method):
     """rsimsum and simhelpers on the same 80 replicates of two methods.
 
     simhelpers has a jackknife error for the empirical SE, which differs by a term of order 1/√n.
-    Its error of the RMSE is left out: its RMSE₋ᵢ² is the squared bias plus the variance with divisor
-    n − 2, so that RMSE₋ᵢ − RMSE has a mean of RMSE/2n, which alone adds RMSE/√(4n) in quadrature.
+    Its error of the RMSE is left out: its RMSE₋ᵢ² is the squared bias plus the variance with
+    divisor n − 2, so that RMSE₋ᵢ − RMSE has a mean of RMSE/2n, which adds RMSE/√(4n) in quadrature.
     The spread over studies, below, speaks for the plain jackknife.
     """
     expected = json.loads((DATA / "measures.json").read_text())[method]
