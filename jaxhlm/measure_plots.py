@@ -93,7 +93,7 @@ def power_curve(
             if "analytic" in part.columns:
                 axes.plot(x, part["analytic"], color=style["color"], linewidth=0.8, linestyle=":")
         if target is not None:
-            axes.axhline(target, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
+            axes.axhline(target, color=GREY, linewidth=0.6, zorder=0)
             axes.set_yticks(sorted({0.0, 0.2, 0.4, 0.6, 1.0, target, 0.8}))
         if numeric:
             _tick_at(axes, np.sort(np.array(labels, dtype=float)))

@@ -408,6 +408,8 @@ def test_the_table_prints_counts_and_mcse(rng):
     header, row, _ = text.split("\n")
     assert header.split()[-2:] == ["n_failed", "n_singular"]
     assert row.split()[-2:] == ["7", "5"]
+    lines = str(hlm.MeasuresTable(hlm.measures(frame_of(rng)), ["bias"])).split("\n")[1:-1]
+    assert {len(line.split()[-4].partition(".")[2]) for line in lines} == {3}
     with pytest.raises(MissingColumnError, match="relative_precision"):
         hlm.MeasuresTable(hlm.measures(frame_of(rng)), ["relative_precision"])
 
