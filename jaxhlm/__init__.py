@@ -15,6 +15,10 @@ What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``viol
 assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
 and ``extend`` lengthens or trims one that is there.
 
+``measures`` says how well methods did over the replicates of a simulation study, every number with
+its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that takes.
+``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
+
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
 ``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
@@ -46,9 +50,13 @@ from jaxhlm.extend import extend as extend
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.measures import measures as measures
+from jaxhlm.measures_table import MeasuresTable as MeasuresTable
 from jaxhlm.mechanism import Drawn as Drawn
 from jaxhlm.mechanism import Mechanism as Mechanism
 from jaxhlm.mechanism import mechanism as mechanism
+from jaxhlm.planning import nsim as nsim
+from jaxhlm.planning import stopping as stopping
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
@@ -58,6 +66,7 @@ from jaxhlm.truth import Truth as Truth
 from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
+    from jaxhlm import plot as plot
     from jaxhlm.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
 
@@ -70,6 +79,7 @@ __all__ = [
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "MeasuresTable",
     "Mechanism",
     "Status",
     "Truth",
@@ -87,21 +97,27 @@ __all__ = [
     "lm_list",
     "load_dataset",
     "loglik",
+    "measures",
     "mechanism",
     "minimise",
     "newton",
+    "nsim",
     "simulate",
+    "stopping",
     "suffstats",
     "units",
     "violations",
 ]
 
-# optax takes longer to import than a small fit takes: what needs it is imported when asked for.
+# optax takes longer to import than a small fit takes, and matplotlib is an extra: what needs them
+# is imported when asked for.
 _NEEDS_OPTAX = {"minimise": "jaxhlm.minimiser", "newton": "jaxhlm.optimise"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``minimise`` or ``newton``."""
+    """Import ``minimise``, ``newton`` or ``plot``."""
+    if name == "plot":
+        return import_module("jaxhlm.plot")
     if name not in _NEEDS_OPTAX:
         raise AttributeError(f"module 'jaxhlm' has no attribute {name!r}")
     value = getattr(import_module(_NEEDS_OPTAX[name]), name)

@@ -25,8 +25,11 @@ LAYERS = (
         "hypotheses",
         "distributions",
         "panel",
+        "performance",
+        "canvas",
     ),
     (
+        "measures",
         "standardise",
         "deviance",
         "start",
@@ -44,7 +47,18 @@ LAYERS = (
         "extend",
         "violation",
     ),
-    ("response", "derivatives", "design", "tables", "uncertainty", "missingness"),
+    (
+        "response",
+        "derivatives",
+        "design",
+        "tables",
+        "uncertainty",
+        "missingness",
+        "planning",
+        "measures_table",
+        "measure_plots",
+        "estimate_plots",
+    ),
     (
         "lanes",
         "model",
@@ -92,8 +106,8 @@ LAYERS = (
     ("compared", "profiles"),
     ("intervals", "batch_compared"),
     ("results",),
-    ("batch", "inputs"),
-    ("fit",),
+    ("batch", "inputs", "fit_plots"),
+    ("fit", "plot"),
     ("article", "simulated", "bootstrap", "bootstrap_lrt"),
     ("mechanism",),
     ("cli",),
@@ -105,7 +119,8 @@ ALLOWED = {
     "optax": {"compiled", "minimiser", "optimise"},
     "pyarrow": {"storage"},
     "rich": {"progress"},
-    "scipy": {"tails"},
+    "scipy": {"measure_plots", "tails"},
+    "matplotlib": {"canvas", "measure_plots", "estimate_plots", "fit_plots"},
 }
 
 
