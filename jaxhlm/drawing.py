@@ -46,6 +46,8 @@ class _Arrays(NamedTuple):
     XX_root: Any  # (p, rank) X_within'ε = σ XX_root z
     sigma: Any  # ()
     n: Any  # ()
+    wishart_df: Any  # (c,) degrees of freedom of each class
+    df_within: Any  # () degrees of freedom of the χ² rest
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,6 @@ class Law:
         classes: groups that collapse, or None.
         stats: collapsed statistics with empty response fields.
         beta: (p,) true fixed effects on the standardised scale.
-        wishart_df: degrees of freedom of each class.
-        df_within: degrees of freedom of the χ² rest.
         arrays: see ``_Arrays``.
     """
 
@@ -66,8 +66,6 @@ class Law:
     classes: Classes | None
     stats: Stats
     beta: Floats
-    wishart_df: tuple[int, ...]
-    df_within: float
     arrays: _Arrays
 
 
@@ -89,13 +87,13 @@ def statistics_law(
     rank = (np.abs(RZ).max(axis=2) > 0.0).sum()
     if classes is None:
         drawn, TX, spread_R, collapsed = RZ, stats.TX[..., 0], RZ[:0], stats
-        wishart_df: tuple[int, ...] = ()
+        wishart_df = np.zeros(0)
     else:
         carried = [np.broadcast_to(c.RZ, (len(c.rotation), *c.RZ.shape)) for c in classes.classes]
         drawn = np.concatenate([RZ[classes.rest], *carried])
         TX = np.concatenate([stats.TX[classes.rest, ..., 0], *[c.TX for c in classes.classes]])
         spread_R = np.stack([c.RZ for c in classes.classes])
-        wishart_df = tuple(len(c.groups) - len(c.rotation) for c in classes.classes)
+        wishart_df = np.array([len(c.groups) - float(len(c.rotation)) for c in classes.classes])
         collapsed = collapsed_design(stats, classes)
     value, vectors = np.linalg.eigh(stats.XX[..., 0])
     kept = value > RANK_TOL * stats.n[0]
@@ -106,10 +104,11 @@ def statistics_law(
         XX_root=vectors[:, kept] * np.sqrt(value[kept]),
         sigma=np.float64(sigma),
         n=stats.n[0],
+        wishart_df=wishart_df,
+        df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
-    df_within = float(stats.n[0] - rank - kept.sum())
     standard_beta: Floats = np.linalg.solve(design.T[..., 0], beta).astype(float)
-    return Law(design, classes, collapsed, standard_beta, wishart_df, df_within, arrays)
+    return Law(design, classes, collapsed, standard_beta, arrays)
 
 
 def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, Rotated]:
@@ -126,8 +125,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     with own_rules():
         for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
             lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
-            arguments = (key, lanes, law.arrays, law.wishart_df, law.df_within)
-            parts.append(_draw((shapes, size, *arguments[-2:]), *arguments))
+            parts.append(_draw((shapes, size), key, lanes, law.arrays))
     drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
     rows, spread, Xy, yy, fitted, s = drawn
     rotated = _by_class(rows, spread, law.classes)
@@ -138,17 +136,15 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     return Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status), rotated
 
 
-def _draws(
-    key: Any, lanes: Any, a: _Arrays, wishart_df: tuple[int, ...], df_within: float
-) -> tuple[Any, ...]:
+def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
     def one(lane: Any) -> tuple[Any, ...]:
         keys = jax.random.split(jax.random.fold_in(key, lane), 4)
         q, root_n = a.TX.shape[1], jnp.sqrt(a.n)
         t = jnp.einsum("gab,gb->ga", a.roots, jax.random.normal(keys[0], a.TX.shape[:2]))
-        spread = _bartlett(keys[1], a.spread_roots, wishart_df)
+        spread = _bartlett(keys[1], a.spread_roots, a.wishart_df)
         z = jax.random.normal(keys[2], a.XX_root.shape[1:])
-        rest = 2.0 * jax.random.gamma(keys[3], 0.5 * df_within) if df_within > 0 else 0.0
-        within = a.sigma**2 * (jnp.sum(z**2) + rest)
+        rest = 2.0 * jax.random.gamma(keys[3], 0.5 * jnp.maximum(a.df_within, 1.0))
+        within = a.sigma**2 * (jnp.sum(z**2) + jnp.where(a.df_within > 0.0, rest, 0.0))
         fitted = (a.sigma * (a.XX_root @ z) + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
         rss = within + jnp.sum(t**2) + jnp.sum(spread**2) - jnp.sum(fitted**2)
         t = t - a.TX @ fitted / root_n
@@ -160,17 +156,18 @@ def _draws(
     return jax.vmap(one, out_axes=-1)(lanes)
 
 
-_draw = CompiledByOne(jax.jit(_draws, static_argnames=("wishart_df", "df_within")))
+# Degrees of freedom are traced: designs that differ in their number of groups only share a program.
+_draw = CompiledByOne(jax.jit(_draws))
 
 
-def _bartlett(key: Any, roots: Any, df: tuple[int, ...]) -> Any:
+def _bartlett(key: Any, roots: Any, df: Any) -> Any:
     """Columns (c, q, q) of factors of Wishart matrices, W = Σ_j column_j column_j'."""
-    c, q = len(df), roots.shape[1]
+    c, q = roots.shape[:2]
     if c == 0:
         return jnp.zeros((0, q, q))
     normal, gamma = jax.random.split(key)
     below = jnp.tril(jax.random.normal(normal, (c, q, q)), -1)
-    shape = 0.5 * (jnp.array(df, roots.dtype)[:, None] - jnp.arange(q))
+    shape = 0.5 * (df[:, None] - jnp.arange(q))
     diagonal = jnp.sqrt(2.0 * jax.random.gamma(gamma, shape))
     factor = roots @ (below + diagonal[:, :, None] * jnp.eye(q))
     return factor.swapaxes(1, 2)
