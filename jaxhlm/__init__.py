@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaxhlm.batch import FitBatch as FitBatch
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
+from jaxhlm.curves import power_curve as power_curve
+from jaxhlm.curves import solve_power as solve_power
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
@@ -29,10 +31,17 @@ from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
+from jaxhlm.measures import measures as measures
+from jaxhlm.mechanism import mechanism as mechanism
+from jaxhlm.methods import Method as Method
+from jaxhlm.power import power as power
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
+from jaxhlm.study import Study as Study
+from jaxhlm.study import read_study as read_study
+from jaxhlm.study import study as study
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
 
@@ -46,7 +55,9 @@ __all__ = [
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "Method",
     "Status",
+    "Study",
     "Truth",
     "design",
     "deviance",
@@ -56,9 +67,16 @@ __all__ = [
     "lm_list",
     "load_dataset",
     "loglik",
+    "measures",
+    "mechanism",
     "minimise",
     "newton",
+    "power",
+    "power_curve",
+    "read_study",
     "simulate",
+    "solve_power",
+    "study",
     "suffstats",
 ]
 

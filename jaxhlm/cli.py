@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import pandas as pd
 
 from jaxhlm import article
 from jaxhlm.batch import FitBatch
-from jaxhlm.errors import JaxhlmError, JaxhlmWarning, OptionError
+from jaxhlm.errors import JaxhlmError, JaxhlmWarning
+from jaxhlm.files import read_table
 from jaxhlm.fit import fit, fit_many
 from jaxhlm.results import Fit
+from jaxhlm.study_commands import add_commands
 
 __all__ = ["main"]
 
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
     command.set_defaults(run=_fit)
 
+    add_commands(commands)
     command = commands.add_parser("info", help="versions and devices")
     command.set_defaults(run=_info)
     return parser
@@ -86,7 +88,7 @@ def _article(arguments: argparse.Namespace) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    data, reml, weights = _read(arguments.file), not arguments.ml, arguments.weights
+    data, reml, weights = read_table(arguments.file), not arguments.ml, arguments.weights
     result: Fit | FitBatch
     if arguments.by:
         result = fit_many(arguments.formula, data, by=arguments.by, reml=reml, weights=weights)
@@ -96,19 +98,6 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.out:
         result.tidy().to_csv(arguments.out, index=False)
         print(f"\nTidy table written to {arguments.out}")
-
-
-def _read(path: Path) -> pd.DataFrame:
-    name = path.name.lower()
-    try:
-        if name.endswith(".parquet"):
-            return pd.read_parquet(path)
-        if name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path)
-    # pandas and pyarrow derive all that they say about a file's contents from ValueError.
-    except (ValueError, ImportError) as error:
-        raise OptionError(f"cannot read {path}: {error}") from error
-    raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
 
 
 def _info(_: argparse.Namespace) -> None:

@@ -33,6 +33,9 @@ __all__ = [
     "ResponseShapeError",
     "RowsDroppedWarning",
     "SingularFitWarning",
+    "StudyFileError",
+    "StudyFolderError",
+    "TargetError",
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
@@ -114,6 +117,18 @@ class NeedsRemlError(JaxhlmError, ValueError):
 
 class OptionError(JaxhlmError, ValueError):
     """An option has a value outside those allowed."""
+
+
+class TargetError(JaxhlmError, ValueError):
+    """A wanted power is not reached within the bounds."""
+
+
+class StudyFolderError(JaxhlmError, ValueError):
+    """A folder holds another study, or something else, and is left as it is."""
+
+
+class StudyFileError(JaxhlmError, ValueError):
+    """A study's TOML file cannot be read; the message names file, line and key."""
 
 
 class JaxhlmWarning(UserWarning):

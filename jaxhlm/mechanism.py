@@ -19,8 +19,8 @@ from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
 from jaxhlm.response import Standard
-from jaxhlm.simulated import Simulated, _Drawn
 from jaxhlm.simulate import random_key
+from jaxhlm.simulated import Simulated, _Drawn
 from jaxhlm.sources import Batch
 from jaxhlm.truth import Truth
 
@@ -75,11 +75,13 @@ class Drawn:
 
     @cached_property
     def simulated(self) -> Simulated:
+        """As simulated."""
         m = self.mechanism
         return Simulated(m.model, m.truth, self.last, not self.rows, random_key(self.seed))
 
     @cached_property
     def Y(self) -> Floats:
+        """(n, B) rows."""
         return self.simulated.rows(self.first, self.last)
 
     def fit(

@@ -207,7 +207,7 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
     cov = np.where(failed[:, None, None], np.nan, np.zeros_like(e.cov))
     nothing = np.full(len(sigma), np.nan)
     estimates = replace(
-        e, beta=beta, vcov=vcov, sigma=sigma, theta=zero, cov=cov, status=status,
+        e, beta=beta, vcov=vcov, sigma=sigma, theta=zero, cov=cov, status=status.astype(np.int64),
         criterion=nothing, gradient_norm=nothing, iterations=np.zeros_like(e.iterations),
     )  # fmt: skip
     return replace(fits, estimates=estimates)

@@ -5,8 +5,8 @@ least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) 
 
 **Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974, sec. 3). Stage 1
 fits the line left of the bar in each unit, γ̂_i = (Z_i'Z_i)⁻¹Z_i'y_i. Where X_i = Z_iA_i, stage 2
-regresses each coefficient of γ̂_i by least squares on its rows of A_i: with no covariate of the units
-that is the average of γ̂_ik with t on G − 1 degrees of freedom.
+regresses each coefficient of γ̂_i by least squares on its rows of A_i: with no covariate of the
+units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 
 
-def pooled(standard: Standard) -> tuple[Floats, Floats, Floats, Ints]:
+def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:

@@ -1,0 +1,147 @@
+"""One thing about a mechanism changed: a sample size, an effect, a standard deviation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design, build_design
+from jaxhlm.errors import NoRowsError, OptionError, UnknownTermError
+from jaxhlm.formula import parse
+from jaxhlm.truth import Truth
+
+__all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]
+
+ALONG = '"units", "measurements", "sigma", "corr", "beta[TERM]", "sd[TERM]"'
+SIZES = ("units", "measurements")
+_NAMED = re.compile(r"(beta|sd)\[(.+)\]")
+
+
+def check_along(along: str) -> None:
+    """Raise ``OptionError`` unless ``along`` has one of the forms of ``ALONG``.
+
+    >>> check_along("beta[x:a]")
+    """
+    plain = (*SIZES, "sigma", "corr")
+    if not isinstance(along, str) or not (along in plain or _NAMED.fullmatch(along)):
+        raise OptionError(f"{along!r} cannot be varied; what can: {ALONG}")
+
+
+def is_size(along: str) -> bool:
+    """Whether the values are whole numbers.
+
+    >>> is_size("units"), is_size("beta[x]")
+    (True, False)
+    """
+    return along in SIZES
+
+
+def varied(mechanism: Any, along: str, value: Any) -> Any:
+    """The mechanism with one thing set to ``value``.
+
+    Args:
+        mechanism: a ``Mechanism``.
+        along: "units" (their number), "measurements" (of each unit), "sigma", "corr" (of two random
+            effects), "beta[TERM]" or "sd[TERM]".
+        value: what to set it to.
+
+    Raises:
+        OptionError: it cannot be varied, or not to this value.
+        UnknownTermError: there is no such term.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> from jaxhlm.mechanism import mechanism
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> m = mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
+        >>> m = varied(varied(m, "units", 12), "beta[x:a]", 0.5)
+        >>> len(m.design), float(m.truth.beta["x:a"])
+        (360, 0.5)
+    """
+    check_along(along)
+    if is_size(along):
+        return replace(mechanism, design=resized(mechanism, along, value))
+    if not isinstance(mechanism.truth, Truth):
+        raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
+    number = float(value)
+    if not np.isfinite(number):
+        raise OptionError(f"{along}={value!r} must be a finite number")
+    truth = changed_truth(mechanism.truth, design_of(mechanism), along, number)
+    return replace(mechanism, truth=truth)
+
+
+def changed_truth(truth: Truth, design: Design, along: str, value: float) -> Truth:
+    """A truth with one parameter set to ``value``; of an sd the correlations stay."""
+    if along == "sigma":
+        return replace(truth, sigma=value)
+    if along == "corr":
+        if len(truth.cov) != 2:
+            raise OptionError('"corr" is for two random effects')
+        off = value * float(np.sqrt(truth.cov[0, 0] * truth.cov[1, 1]))
+        return replace(truth, cov=np.where(np.eye(2) > 0.0, truth.cov, off))
+    kind, term = _NAMED.fullmatch(along).groups()  # type: ignore[union-attr]
+    names = design.xnames if kind == "beta" else design.znames
+    if term not in names:
+        raise UnknownTermError(
+            f"{along}: no such {'fixed' if kind == 'beta' else 'random'} effect; there are "
+            + ", ".join(map(repr, names))
+        )
+    if kind == "beta":
+        beta = dict(zip(names, truth.fixed(names).tolist(), strict=True))
+        return replace(truth, beta={**beta, term: value})
+    if value < 0.0:
+        raise OptionError(f"{along}={value!r} must not be negative")
+    at = names.index(term)
+    old = float(np.sqrt(truth.cov[at, at]))
+    if old == 0.0 and value > 0.0:
+        raise OptionError(
+            f"{along} cannot be scaled from zero, which has no correlations; set up the truth with "
+            "a small sd instead"
+        )
+    scale = np.ones(len(names))
+    scale[at] = value / old if old else 0.0
+    return replace(truth, cov=truth.cov * np.outer(scale, scale))
+
+
+def design_of(mechanism: Any, formula: str | None = None) -> Design:
+    """The matrices of a formula on the mechanism's design (one draw of it, if it is redrawn)."""
+    frame = frame_of(mechanism.design)
+    return build_design(formula or mechanism.formula, frame, response_rows=len(frame))
+
+
+def frame_of(design: Any) -> pd.DataFrame:
+    """A design as a frame."""
+    return design if isinstance(design, pd.DataFrame) else design.frame()
+
+
+def resized(mechanism: Any, along: str, size: Any) -> Any:
+    """The design with ``size`` units, or with ``size`` measurements of every unit."""
+    if isinstance(size, bool) or size != int(size) or size < 1:
+        raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
+    size = int(size)
+    if not isinstance(mechanism.design, pd.DataFrame):
+        name = "n" if along == "units" else "measurements"
+        return mechanism.design.resized(**{name: size})
+    group = parse(mechanism.formula, response_optional=True).group
+    if len(group) != 1:
+        raise OptionError(f"{along} can be varied where one column names the units, not {group}")
+    return _resized_frame(mechanism.design, group[0], along, size)
+
+
+def _resized_frame(frame: pd.DataFrame, group: str, along: str, size: int) -> pd.DataFrame:
+    """Units, or rows within units, repeated in turn or left out from the end."""
+    rows = frame.reset_index(drop=True).groupby(group, sort=False, observed=True).indices
+    if not rows:
+        raise NoRowsError("the design has no rows")
+    units = list(rows.values())
+    if along == "units":
+        chosen = [units[i % len(units)] for i in range(size)]
+        out = frame.iloc[np.concatenate(chosen)].reset_index(drop=True)
+        out[group] = np.repeat(np.arange(1, size + 1), [len(r) for r in chosen])
+        return out
+    chosen = [r[np.arange(size) % len(r)] for r in units]
+    return frame.iloc[np.concatenate(chosen)].reset_index(drop=True)
