@@ -33,9 +33,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--beta", required=True, type=_beta, help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms'
     )
-    command.add_argument(
-        "--sd", required=True, type=_numbers, help="of the random effects: 0.2,0.5"
-    )
+    command.add_argument("--sd", required=True, type=_numbers, help="random effects: 0.2,0.5")
     command.add_argument("--corr", type=float, default=0.0, help="of two random effects")
     command.add_argument("--sigma", required=True, type=float, help="residual standard deviation")
     command.add_argument(
