@@ -7,6 +7,10 @@ frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is 
 not an exception.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
 
+What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``violations`` of its
+assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
+and ``extend`` lengthens or trims one that is there.
+
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
 ``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
@@ -19,7 +23,10 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jaxhlm import violations as violations
 from jaxhlm.batch import FitBatch as FitBatch
+from jaxhlm.builder import UnitDesign as UnitDesign
+from jaxhlm.builder import units as units
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.curves import power_curve as power_curve
 from jaxhlm.curves import solve_power as solve_power
@@ -28,10 +35,13 @@ from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
+from jaxhlm.extend import extend as extend
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
 from jaxhlm.measures import measures as measures
+from jaxhlm.mechanism import Drawn as Drawn
+from jaxhlm.mechanism import Mechanism as Mechanism
 from jaxhlm.mechanism import mechanism as mechanism
 from jaxhlm.methods import Method as Method
 from jaxhlm.power import power as power
@@ -44,6 +54,7 @@ from jaxhlm.study import read_study as read_study
 from jaxhlm.study import study as study
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
+from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
     from jaxhlm.minimiser import minimise as minimise
@@ -51,16 +62,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Drawn",
     "Fit",
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "Mechanism",
     "Method",
     "Status",
     "Study",
     "Truth",
+    "TruthDistribution",
+    "UnitDesign",
     "design",
     "deviance",
+    "extend",
     "fit",
     "fit_many",
     "lambda_matrix",
@@ -78,6 +94,8 @@ __all__ = [
     "solve_power",
     "study",
     "suffstats",
+    "units",
+    "violations",
 ]
 
 # optax takes longer to import than a small fit takes: what needs it is imported when asked for.

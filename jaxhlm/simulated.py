@@ -25,8 +25,9 @@ from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.response import Standard
 from jaxhlm.results import Fit
-from jaxhlm.simulate import Seed, random_key, simulate_rows
+from jaxhlm.simulate import simulate_rows
 from jaxhlm.sources import Batch
+from jaxhlm.streams import Seed, random_key
 from jaxhlm.truth import Truth
 
 __all__ = ["Simulated", "design", "simulate"]
@@ -42,6 +43,7 @@ class Simulated:
         n: number of data sets.
         statistics: drawn as sufficient statistics (else as rows).
         key: the JAX key that all of them come from.
+        first: number of the first data set.
     """
 
     design: Design = field(repr=False)
@@ -49,6 +51,7 @@ class Simulated:
     n: int
     statistics: bool
     key: Any = field(repr=False)
+    first: int = 0
 
     def __len__(self) -> int:
         """Number of data sets."""
@@ -69,7 +72,7 @@ class Simulated:
         beta = self.truth.fixed(d.xnames)
         return simulate_rows(
             d.X, d.Z, d.group, d.G, beta, self.truth.cov, self.truth.sigma,
-            len(lanes), self.key, d.weights, lanes.start,
+            len(lanes), self.key, d.weights, self.first + lanes.start,
         )  # fmt: skip
 
     def fit(
@@ -88,9 +91,15 @@ class Simulated:
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
         """
-        index = pd.RangeIndex(self.n, name="simulation")
+        index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         return fit_source(_Drawn(self), index, Model.of(self.design, reml), options, progress)
+
+    def part(self, first: int, last: int, key: Any) -> Simulated:
+        """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
+        part = replace(self, n=last - first, key=key, first=first)
+        part.__dict__.update(prepared=self.prepared, law=self.law)
+        return part
 
     @cached_property
     def law(self) -> Law:
@@ -152,7 +161,7 @@ class _Drawn:
     def _draw(self, lanes: slice) -> tuple[Standard, Rotated]:
         s = self.simulated
         if s.statistics:
-            return draw_statistics(s.law, s.key, lanes.start, lanes.stop)
+            return draw_statistics(s.law, s.key, s.first + lanes.start, s.first + lanes.stop)
         return s.prepared.collapse(s.rows(lanes.start, lanes.stop))
 
 

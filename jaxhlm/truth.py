@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.inference import correlation, standard_errors
 from jaxhlm.notation import Floats
 
-__all__ = ["Truth"]
+if TYPE_CHECKING:
+    from jaxhlm.results import Fit
+
+__all__ = ["Truth", "replaced"]
 
 SEMIDEFINITE_TOL = 1e-10
 
@@ -64,9 +69,61 @@ class Truth:
         scale = np.asarray(sd, dtype=float)
         matrix = np.asarray(corr, dtype=float)
         if matrix.ndim == 0:
-            matrix = np.full((len(scale), len(scale)), float(corr))
+            matrix = np.full((len(scale), len(scale)), float(matrix))
             np.fill_diagonal(matrix, 1.0)
         return Truth(beta, np.outer(scale, scale) * matrix, sigma)
+
+    @staticmethod
+    def from_fit(
+        fit: Fit,
+        beta: Mapping[str, float] | None = None,
+        sd: Sequence[float] | Mapping[str, float] | None = None,
+        corr: float | Floats | None = None,
+        sigma: float | None = None,
+    ) -> Truth:
+        """The estimates of a fit, some of them replaced by values of your choice.
+
+        Power at an estimate from the same data ("observed power") says nothing that its p value
+        does not; put the smallest effect of interest in its place.
+
+        Args:
+            fit: a fit, all of whose terms the truth gets.
+            beta: fixed effects to replace, by term.
+            sd: standard deviations of the random effects to replace, all in order or some by term;
+                the correlations stay. Beside an estimated variance of zero they are taken as zero.
+            corr: correlation (q = 2) or (q, q) correlation matrix to put in their place.
+            sigma: residual standard deviation.
+
+        Raises:
+            UnknownTermError: the fit has no such term.
+            OptionError: as for ``Truth``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> truth = hlm.Truth.from_fit(fit, beta={"Days": 5.0})
+            >>> {term: round(value, 1) for term, value in truth.beta.items()}
+            {'(Intercept)': 251.4, 'Days': 5.0}
+        """
+        chosen = replaced("beta", dict(fit.fixef), beta)
+        cov = fit.varcorr.cov.to_numpy()
+        residual = float(fit.sigma if sigma is None else sigma)
+        if sd is None and corr is None:
+            return Truth(chosen, cov, residual)
+        scale = standard_errors(cov)
+        kept = correlation(cov) if corr is None else np.asarray(corr, dtype=float)
+        if corr is None:
+            kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
+        if isinstance(sd, Mapping):
+            sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
+        new = scale if sd is None else np.asarray(sd, dtype=float)
+        if new.shape != scale.shape:
+            raise OptionError(
+                f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
+                + ", ".join(fit.varcorr.cov.index)
+            )
+        return Truth.of(chosen, new.tolist(), kept, residual)
 
     def fixed(self, terms: Sequence[str]) -> Floats:
         """(p,) fixed effects in the order of ``terms``.
@@ -88,3 +145,16 @@ class Truth:
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
             )
         return beta
+
+
+def replaced(
+    name: str, values: dict[str, float], chosen: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Values by term with those chosen in their place."""
+    unknown = [term for term in chosen or {} if term not in values]
+    if unknown:
+        raise UnknownTermError(
+            f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
+            + ", ".join(values)
+        )
+    return {term: float(value) for term, value in {**values, **(chosen or {})}.items()}

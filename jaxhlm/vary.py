@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.builder import UnitDesign
 from jaxhlm.design import Design, build_design
-from jaxhlm.errors import NoRowsError, OptionError, UnknownTermError
+from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.extend import extend
 from jaxhlm.formula import parse
+from jaxhlm.mechanism import Mechanism, mechanism
 from jaxhlm.truth import Truth
 
 __all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]
@@ -40,11 +43,11 @@ def is_size(along: str) -> bool:
     return along in SIZES
 
 
-def varied(mechanism: Any, along: str, value: Any) -> Any:
+def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
     """The mechanism with one thing set to ``value``.
 
     Args:
-        mechanism: a ``Mechanism``.
+        m: a mechanism.
         along: "units" (their number), "measurements" (of each unit), "sigma", "corr" (of two random
             effects), "beta[TERM]" or "sd[TERM]".
         value: what to set it to.
@@ -55,23 +58,26 @@ def varied(mechanism: Any, along: str, value: Any) -> Any:
 
     Example:
         >>> import jaxhlm as hlm
-        >>> from jaxhlm.mechanism import mechanism
         >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
-        >>> m = mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
+        >>> m = hlm.mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
         >>> m = varied(varied(m, "units", 12), "beta[x:a]", 0.5)
         >>> len(m.design), float(m.truth.beta["x:a"])
         (360, 0.5)
     """
     check_along(along)
     if is_size(along):
-        return replace(mechanism, design=resized(mechanism, along, value))
-    if not isinstance(mechanism.truth, Truth):
+        return rebuilt(m, resized(m, along, value), m.truth)
+    if not isinstance(m.truth, Truth):
         raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
     number = float(value)
     if not np.isfinite(number):
         raise OptionError(f"{along}={value!r} must be a finite number")
-    truth = changed_truth(mechanism.truth, design_of(mechanism), along, number)
-    return replace(mechanism, truth=truth)
+    return rebuilt(m, m.design, changed_truth(m.truth, m.template, along, number))
+
+
+def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
+    """The mechanism with another design or truth."""
+    return mechanism(m.formula, design, truth, m.violations)
 
 
 def changed_truth(truth: Truth, design: Design, along: str, value: float) -> Truth:
@@ -107,41 +113,24 @@ def changed_truth(truth: Truth, design: Design, along: str, value: float) -> Tru
     return replace(truth, cov=truth.cov * np.outer(scale, scale))
 
 
-def design_of(mechanism: Any, formula: str | None = None) -> Design:
-    """The matrices of a formula on the mechanism's design (one draw of it, if it is redrawn)."""
-    frame = frame_of(mechanism.design)
-    return build_design(formula or mechanism.formula, frame, response_rows=len(frame))
+def design_of(m: Mechanism, formula: str | None = None) -> Design:
+    """The matrices of a formula on the mechanism's design (on one draw of it, if it is redrawn)."""
+    if formula is None:
+        return m.template
+    frame = m.design if isinstance(m.design, pd.DataFrame) else m.design.frame()
+    return build_design(formula, frame, response_rows=len(frame))
 
 
-def frame_of(design: Any) -> pd.DataFrame:
-    """A design as a frame."""
-    return design if isinstance(design, pd.DataFrame) else design.frame()
-
-
-def resized(mechanism: Any, along: str, size: Any) -> Any:
+def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
     if isinstance(size, bool) or size != int(size) or size < 1:
         raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
     size = int(size)
-    if not isinstance(mechanism.design, pd.DataFrame):
-        name = "n" if along == "units" else "measurements"
-        return mechanism.design.resized(**{name: size})
-    group = parse(mechanism.formula, response_optional=True).group
-    if len(group) != 1:
-        raise OptionError(f"{along} can be varied where one column names the units, not {group}")
-    return _resized_frame(mechanism.design, group[0], along, size)
-
-
-def _resized_frame(frame: pd.DataFrame, group: str, along: str, size: int) -> pd.DataFrame:
-    """Units, or rows within units, repeated in turn or left out from the end."""
-    rows = frame.reset_index(drop=True).groupby(group, sort=False, observed=True).indices
-    if not rows:
-        raise NoRowsError("the design has no rows")
-    units = list(rows.values())
+    if isinstance(m.design, UnitDesign):
+        return m.design.resized(**{"n" if along == "units" else "measurements": size})
+    (group, *more) = parse(m.formula, response_optional=True).group
+    if more:
+        raise OptionError(f"{along} can be varied where one column names the units")
     if along == "units":
-        chosen = [units[i % len(units)] for i in range(size)]
-        out = frame.iloc[np.concatenate(chosen)].reset_index(drop=True)
-        out[group] = np.repeat(np.arange(1, size + 1), [len(r) for r in chosen])
-        return out
-    chosen = [r[np.arange(size) % len(r)] for r in units]
-    return frame.iloc[np.concatenate(chosen)].reset_index(drop=True)
+        return extend(m.design, along=group, n=size)
+    return extend(m.design, within=group, n=size)
