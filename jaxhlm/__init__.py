@@ -9,7 +9,11 @@ not an exception.
 
 What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``violations`` of its
 assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
-and ``extend`` lengthens or trims one that is there.
+and ``extend`` lengthens or trims one that is there. ``power``, ``power_curve`` and ``solve_power``
+say how often a test finds an effect, and what that takes; ``study`` compares ``Method``s over many
+conditions, can be interrupted and gone on with, and ``measures`` says how well they did, every
+number with its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that
+takes.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
@@ -40,10 +44,13 @@ from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
 from jaxhlm.measures import measures as measures
+from jaxhlm.measures_table import MeasuresTable as MeasuresTable
 from jaxhlm.mechanism import Drawn as Drawn
 from jaxhlm.mechanism import Mechanism as Mechanism
 from jaxhlm.mechanism import mechanism as mechanism
 from jaxhlm.methods import Method as Method
+from jaxhlm.planning import nsim as nsim
+from jaxhlm.planning import stopping as stopping
 from jaxhlm.power import power as power
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
@@ -67,6 +74,7 @@ __all__ = [
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "MeasuresTable",
     "Mechanism",
     "Method",
     "Status",
@@ -87,11 +95,13 @@ __all__ = [
     "mechanism",
     "minimise",
     "newton",
+    "nsim",
     "power",
     "power_curve",
     "read_study",
     "simulate",
     "solve_power",
+    "stopping",
     "study",
     "suffstats",
     "units",

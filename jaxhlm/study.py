@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,10 @@ from jaxhlm.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.errors import ConvergenceWarning, OptionError
 from jaxhlm.folder import SCHEMA, Chunk, Folder, open_folder, read_folder
 from jaxhlm.inference import check_level
-from jaxhlm.measures import measures
+from jaxhlm.measures import Measure, measures
 from jaxhlm.methods import Method, check_methods, method_estimates
+from jaxhlm.notation import check_option
+from jaxhlm.planning import stopping
 from jaxhlm.progress import study_progress
 from jaxhlm.status import Status
 
@@ -79,19 +81,19 @@ class Study:
         return table
 
     def measures(
-        self, by: Sequence[str] = KEY, alpha: float = 0.05, level: float = 0.95
+        self, by: Sequence[str] = KEY, alpha: float = 0.05, **options: Any
     ) -> pd.DataFrame:
         """Performance measures with their Monte-Carlo standard errors; see ``jaxhlm.measures``.
 
         Args:
             by: what makes a group; the columns of the conditions are put beside "condition".
             alpha: level of the tests.
-            level: of the intervals.
+            options: which and reference, as for ``jaxhlm.measures``.
         """
         if "condition" not in by:
-            return measures(self.estimates, by=by, alpha=alpha, level=level)
+            return measures(self.estimates, by=by, alpha=alpha, **options)
         parts = [self._condition(i) for i in self.conditions.index]
-        tables = [measures(part, by=by, alpha=alpha, level=level) for part in parts if len(part)]
+        tables = [measures(part, by=by, alpha=alpha, **options) for part in parts if len(part)]
         table = pd.concat(tables, ignore_index=True)
         new = [name for name in self.conditions if name not in table]
         return self.conditions[new].merge(table, left_index=True, right_on="condition")
@@ -306,15 +308,9 @@ def _rounds(
 
 
 def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
-    """Whether every Monte-Carlo standard error is at its target, those that are undefined apart."""
-    table = measures(estimates, by=KEY)
-    known = [name.removesuffix("_mcse") for name in table if name.endswith("_mcse")]
-    for name, target in stop.items():
-        if name not in known:
-            raise OptionError(f"stop names {name!r}; the measures are " + ", ".join(known))
-        if (table[f"{name}_mcse"] > target).any() or table[f"{name}_mcse"].isna().all():
-            return False
-    return True
+    """Whether every Monte-Carlo standard error is at its target, where the truth is known."""
+    table = measures(estimates, by=KEY, which=cast(list[Measure], list(stop)))
+    return stopping(table[table["truth"].notna()], stop)
 
 
 @contextmanager
@@ -360,8 +356,11 @@ def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, floa
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise OptionError(f"seed={seed!r} must be a whole number, 0 or more")
     for name, target in (stop or {}).items():
-        if not target > 0.0:
-            raise OptionError(f"stop: the standard error of {name!r} must be positive: {target!r}")
+        check_option("stop", name, Measure)
+        if name == "relative_precision" or not target > 0.0:
+            raise OptionError(
+                f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
+            )
 
 
 def _label(table: pd.DataFrame, condition: int) -> str:

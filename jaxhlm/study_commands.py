@@ -6,12 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-import pandas as pd
-
 from jaxhlm.curves import power_curve, solve_power
 from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import OptionError
 from jaxhlm.files import read_table
+from jaxhlm.measures_table import MeasuresTable
 from jaxhlm.mechanism import mechanism
 from jaxhlm.power import power
 from jaxhlm.study import study
@@ -93,8 +92,7 @@ def _study(a: argparse.Namespace) -> None:
     print(result)
     table = result.measures()
     table.to_csv(a.out / "measures.csv", index=False)
-    with pd.option_context("display.width", 0, "display.max_columns", None):
-        print(f"\n{table.to_string(index=False, float_format='%.4f')}")
+    print(f"\n{MeasuresTable(table)}")
     print(f"\nMeasures written to {a.out / 'measures.csv'}; estimates: jaxhlm.read_study({a.out})")
 
 

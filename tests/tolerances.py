@@ -61,3 +61,8 @@ DENSE = 1e-9
 # Refits without a group against fits of the other rows, which are standardised anew: β in standard
 # errors, σ and Σ relative. Achieved 4e-9: first order in θ, as ESTIMATE.
 LEFT_OUT = 1e-6
+# Performance measures against the formula of one group. Achieved 1e-14.
+HAND = 1e-11
+# Spread of a measure over 2,000 studies against its stated MCSE: the sd has a relative Monte-Carlo
+# error of 1.6 %, and the formulas are first order in 1/n. Achieved 0.027.
+META_MCSE = 0.06
