@@ -101,7 +101,7 @@ def analytic_power(
         far = np.nan_to_num(special.nctdtr(own, delta, -critical))
         return float(1.0 - special.nctdtr(own, delta, critical) + far)
     critical = float(stats.f.isf(alpha, r, min(used, LARGE_DF)))
-    return float(stats.ncf.sf(critical, r, min(own, LARGE_DF), (gap**2 / size).sum()))
+    return 1.0 - float(special.ncfdtr(r, min(own, LARGE_DF), (gap**2 / size).sum(), critical))
 
 
 def _root(cov: Floats) -> Floats:

@@ -215,7 +215,8 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
 
 def _frame(name: str, found: _Found, truth: Floats, first: int, level: float) -> pd.DataFrame:
     B, p = found.estimate.shape
-    known = np.isfinite(found.se) & np.isfinite(found.estimate) & ~np.isnan(found.df)
+    ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
+    known = ended & np.isfinite(found.se) & np.isfinite(found.estimate) & ~np.isnan(found.df)
     estimate, se, df = (np.where(known, x, np.nan) for x in (found.estimate, found.se, found.df))
     table = inference_table(estimate, se, df, 0.0, level)
     labels = np.array([s.name.lower() for s in Status], dtype=object)
