@@ -43,7 +43,7 @@ def extend(
     round. Rows of a unit stay together if they were. An unbalanced frame so becomes balanced; leave
     out ``within`` and use ``along`` to keep its imbalance.
 
-    New labels are the next integers where labels are integers, else the old label with ``_2``,
+    New labels are the next integers where labels are numbers, else the old label with ``_2``,
     ``_3``, … for its second, third copy. The response, if there is one, is copied like any other
     column and means nothing in a copy. The index is numbered anew.
 
@@ -121,7 +121,7 @@ def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
         level[unit] = codes
         # The labels of the units themselves tell every unit apart: no kind.
         if (level[unit] == codes).all() and len(np.unique(level)) < G:
-            kinds = np.unique(kinds * (level.max() + 2) + level, return_inverse=True)[1]
+            kinds = np.unique(kinds * (len(values) + 1) + level, return_inverse=True)[1]
     sizes = np.bincount(kinds)
     order = np.argsort(kinds, kind="stable")
     rank = np.empty(G, np.int64)
@@ -131,8 +131,9 @@ def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
 
 def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
     """Labels of copies: the next integers, or the old label and the number of the copy."""
-    if types.is_integer_dtype(old):
-        return list(range(int(old.max()) + 1, int(old.max()) + 1 + len(copied)))
+    if _numbers(old):
+        first = int(np.floor(old.max())) + 1
+        return list(range(first, first + len(copied)))
     taken, out = {str(label) for label in old}, []
     for i, u in enumerate(copied):
         number = 2 + int((copied[:i] == u).sum())
@@ -151,9 +152,13 @@ def _labelled(column: pd.Series, added: list[Any]) -> Any:
             added = list(map(str, added))
         fresh = list(dict.fromkeys(added))
         return pd.Categorical([*column, *added], [*categories, *fresh])
-    if types.is_integer_dtype(column):
-        return np.r_[column.to_numpy(), np.asarray(added, dtype=np.int64)].astype(column.dtype)
+    if _numbers(column):
+        return pd.concat([column, pd.Series(added)], ignore_index=True)
     return np.asarray([*column, *added], dtype=object)
+
+
+def _numbers(column: pd.Series) -> bool:
+    return bool(types.is_numeric_dtype(column) and not types.is_bool_dtype(column))
 
 
 def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> pd.DataFrame:
@@ -172,7 +177,7 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
         return out
     require_column(data, continuing)
     x = data[continuing]
-    if not types.is_numeric_dtype(x) or types.is_bool_dtype(x) or x.isna().any():
+    if not _numbers(x) or x.isna().any():
         raise NotNumericError(f"column {continuing!r} must hold numbers, none missing, to go on")
     values = x.to_numpy(dtype=float)
     period = _ranges(values, unit, len(sizes)) + _step(values, continuing)

@@ -62,7 +62,10 @@ def generate(
     for v, numbers in own:
         b, e = v.effects(panel, b, cov, numbers), v.residuals(panel, e, numbers)
     one_design = len(X) * B == len(e)
-    y = (beta @ X.T).ravel() if one_design else (X * beta[panel.lane]).sum(axis=1)
+    # Column by column: the sums of a matrix product would depend on the number of data sets.
+    y = np.zeros(len(e))
+    for x, coefficient in zip(X.T, beta.T, strict=True):
+        y += (coefficient[:, None] * x).ravel() if one_design else coefficient[panel.lane] * x
     for j, z in enumerate(Z.T):
         y += np.resize(z, len(y)) * b[panel.unit, j]
     y += e * sigma[panel.lane]

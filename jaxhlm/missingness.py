@@ -134,7 +134,8 @@ def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Boo
     """(N,) rows selected with log odds α + score, and the rate in every data set.
 
     The mean probability rises with α, so Newton's step, held within the bracket that the signs
-    seen so far leave, finds it.
+    seen so far leave, finds it. A data set that is done stays as it is, so that it does not depend
+    on those it is drawn with.
     """
     low = special.logit(rate) - np.maximum.reduceat(score, panel.starts[:-1])
     high = special.logit(rate) - np.minimum.reduceat(score, panel.starts[:-1])
@@ -142,13 +143,15 @@ def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Boo
     for _ in range(RATE_STEPS):
         probability = special.expit(alpha[panel.lane] + score)
         excess = panel.mean(probability) - rate
-        if np.abs(excess).max() < RATE_TOL:
+        todo = np.abs(excess) > RATE_TOL
+        if not todo.any():
             break
         low, high = np.where(excess < 0.0, alpha, low), np.where(excess > 0.0, alpha, high)
         slope = panel.mean(probability * (1.0 - probability))
         step = alpha - excess / np.where(slope > 0.0, slope, 1.0)
-        alpha = np.where((step > low) & (step < high), step, 0.5 * (low + high))
-    return np.asarray(numbers.rows(_uniform) < probability)
+        inside = (step > low) & (step < high)
+        alpha = np.where(todo, np.where(inside, step, 0.5 * (low + high)), alpha)
+    return np.asarray(numbers.rows(_uniform) < special.expit(alpha[panel.lane] + score))
 
 
 def _uniform(rng: np.random.Generator, size: int) -> Floats:

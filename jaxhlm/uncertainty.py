@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -74,7 +75,7 @@ class TruthDistribution:
             beta: fixed effects held at values of your choice, by term; the others are drawn given
                 nothing about them, from their marginal distribution.
             variances: "held" at the estimates, or "drawn": one step of the parametric bootstrap,
-                which costs a fit (milliseconds) for every truth.
+                which costs a fit (about 10 ms) for every truth.
 
         Raises:
             OptionError, UnknownTermError: an option is not known, the fit has no such term.
@@ -89,15 +90,17 @@ class TruthDistribution:
         """
         check_option("variances", variances, Variances)
         replaced("beta", dict(fit.fixef), beta)
-        mean, vcov = fit.fixef.to_numpy(), fit.vcov.to_numpy()
-        terms = list(fit.fixef.index)
+        return TruthDistribution(partial(_from_fit, fit, dict(beta or {}), variances))
 
-        def function(rng: np.random.Generator) -> Truth:
-            drawn = dict(zip(terms, rng.multivariate_normal(mean, vcov).tolist(), strict=True))
-            source = fit if variances == "held" else _bootstrapped(fit, rng)
-            return Truth({**drawn, **(beta or {})}, source.varcorr.cov.to_numpy(), source.sigma)
 
-        return TruthDistribution(function)
+def _from_fit(
+    fit: Fit, beta: Mapping[str, float], variances: Variances, rng: np.random.Generator
+) -> Truth:
+    """One truth; a function of the module, so that a mechanism can be sent to other processes."""
+    drawn = rng.multivariate_normal(fit.fixef.to_numpy(), fit.vcov.to_numpy()).tolist()
+    source = fit if variances == "held" else _bootstrapped(fit, rng)
+    terms = dict(zip(fit.fixef.index, drawn, strict=True))
+    return Truth({**terms, **beta}, source.varcorr.cov.to_numpy(), source.sigma)
 
 
 def _bootstrapped(fit: Fit, rng: np.random.Generator) -> Fit:

@@ -14,6 +14,15 @@ missing responses  ``InformativeSize``, ``MissingCompletely``, ``MissingAtRandom
 
 Those of one kind act in the order given. Distributions are standardised, so that Σ and σ stay those
 of the truth unless a docstring says otherwise; each violation draws from a stream of its own.
+
+>>> import jaxhlm as hlm
+>>> from jaxhlm import violations as v
+>>> wrong = [v.EffectsFrom(v.StudentT(5)), v.Autocorrelated(0.5), v.MissingCompletely(0.1)]
+>>> truth = hlm.Truth.of([250, 10], sd=[25, 6], sigma=25)
+>>> sleep = hlm.load_dataset("sleepstudy")
+>>> drawn = hlm.mechanism("y ~ Days + (1 + Days | Subject)", sleep, truth, wrong).draw(0, 200, 1)
+>>> drawn.responses.shape, bool(abs(np.isnan(drawn.responses).mean() - 0.1) < 0.01)
+((180, 200), True)
 """
 
 from __future__ import annotations

@@ -1,0 +1,140 @@
+"""Designs from a few words: sizes, covariates, balance, drop-out, and what is drawn when."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import jaxhlm as hlm
+from jaxhlm.errors import OptionError
+
+
+def normal(rng, size):
+    return rng.normal(size=size)
+
+
+def test_a_grid_and_a_covariate_of_the_units():
+    frame = hlm.units(4, within={"x": [0.0, 1.0, 5.0]}, between={"a": [1, 2, 3, 4]}).frame()
+    assert frame["unit"].tolist() == np.repeat(range(4), 3).tolist()
+    assert frame["x"].tolist() == [0.0, 1.0, 5.0] * 4
+    assert frame["a"].tolist() == np.repeat([1, 2, 3, 4], 3).tolist()
+
+
+def test_distributions_of_covariates():
+    """Callables and frozen distributions, one value per row or per unit."""
+    design = hlm.units(
+        2000, 3, within={"x": stats.norm(5, 2)}, between={"a": normal}, unit="school", redraw=True
+    )
+    frame = design.frame(1)
+    assert list(frame) == ["school", "x", "a"]
+    assert abs(frame["x"].mean() - 5) < 5 * 2 / np.sqrt(6000)
+    assert abs(frame["x"].std() - 2) < 5 * 2 / np.sqrt(2 * 6000)
+    by_unit = frame.groupby("school")
+    assert (by_unit["a"].nunique() == 1).all()
+    assert (by_unit["x"].nunique() == 3).all()
+    assert abs(by_unit["a"].first().mean()) < 5 / np.sqrt(2000)
+
+
+def test_factors_between_units_are_balanced_and_crossed():
+    design = hlm.units(18, 2, factors={"arm": ["control", "treated"], "site": list("xwvu")})
+    unit = design.frame().groupby("unit").first()
+    assert list(unit["arm"].cat.categories) == ["control", "treated"]
+    assert list(unit["site"].cat.categories) == ["x", "w", "v", "u"]
+    assert unit["arm"].value_counts().tolist() == [9, 9]
+    counts = pd.crosstab(unit["arm"], unit["site"]).to_numpy()
+    assert counts.max() - counts.min() <= 1
+
+
+def test_crossed_factors_take_every_measurement_at_every_level():
+    design = hlm.units(3, within={"x": [0, 1]}, crossed={"eye": ["l", "r"], "day": [1, 2, 3, 4]})
+    frame = design.frame()
+    assert len(frame) == 3 * 2 * 8
+    assert (frame.groupby(["unit", "x", "eye", "day"], observed=True).size() == 1).all()
+
+
+def test_unequal_sizes():
+    sizes = hlm.units(3, [2, 5, 3], within={"x": range(9)}).frame().groupby("unit")
+    assert sizes.size().tolist() == [2, 5, 3]
+    assert sizes["x"].max().tolist() == [1, 4, 2]
+    drawn = hlm.units(6000, (2, 4)).frame(1).groupby("unit").size().value_counts()
+    assert sorted(drawn.index) == [2, 3, 4]
+    assert (np.abs(drawn - 2000) < 5 * np.sqrt(6000 * 2 / 9)).all()
+
+
+def test_drop_out_is_for_good():
+    """A share (1 − p)^j of the units has measurement j, and none after a gap."""
+    p, n = 0.3, 20_000
+    design = hlm.units(n, within={"x": range(5)}, dropout=p)
+    share = design.frame().groupby("x").size() / n
+    expected = (1 - p) ** np.arange(5)
+    assert (np.abs(share - expected) <= 5 * np.sqrt(expected * (1 - expected) / n)).all()
+
+
+def test_fixed_parts_come_from_the_seed_and_redrawn_ones_from_the_generator():
+    base = {"within": {"x": normal}, "between": {"a": normal}, "dropout": 0.2}
+    once = hlm.units(5, 6, **base)
+    assert not once.redrawn
+    pd.testing.assert_frame_equal(once.frame(1), once.frame(2))
+    assert not once.frame()["x"].equals(hlm.units(5, 6, **base, seed=1).frame()["x"])
+    anew = hlm.units(5, 6, **base, redraw=True)
+    assert anew.redrawn
+    assert not anew.frame(1)["a"].equals(anew.frame(2)["a"])
+    pd.testing.assert_frame_equal(anew.frame(1), anew.frame(np.random.default_rng(1)))
+
+
+def test_only_some_parts_are_redrawn():
+    """x belongs to the unit and the occasion, whatever drop-out takes away."""
+    design = hlm.units(5, 6, {"x": normal}, {"a": normal}, dropout=0.3, redraw=["a", "dropout"])
+    one, two = (
+        design.frame(seed).assign(row=lambda d: d.groupby("unit").cumcount()) for seed in (1, 2)
+    )
+    assert len(one) != len(two)
+    for frame in (one, two):
+        frame["row"] = frame.groupby("unit").cumcount()
+    both = one.merge(two, on=["unit", "row"])
+    assert (both["x_x"] == both["x_y"]).all()
+    assert (both["a_x"] != both["a_y"]).all()
+
+
+def test_a_covariate_more_leaves_the_others_alone():
+    one = hlm.units(5, 4, {"x": normal}).frame()
+    two = hlm.units(5, 4, {"w": normal, "x": normal}, {"a": normal}).frame()
+    assert one["x"].equals(two["x"])
+
+
+def test_resized():
+    design = hlm.units(4, 3, between={"a": normal})
+    larger = design.resized(n=6, measurements=5)
+    assert larger.frame().groupby("unit").size().tolist() == [5] * 6
+    assert larger.frame()["a"].unique()[:4].tolist() == design.frame()["a"].unique().tolist()
+    assert len(design.resized().frame()) == 12
+
+
+BAD = {
+    "n=1 must be a whole": lambda: hlm.units(1),
+    "n=2.5 must be a whole": lambda: hlm.units(2.5),
+    "measurements=0 must": lambda: hlm.units(3, 0),
+    "give (low, high)": lambda: hlm.units(3, (4, 2)),
+    "2 numbers for 3 units": lambda: hlm.units(3, [1, 2]),
+    "dropout=1.0 must": lambda: hlm.units(3, dropout=1.0),
+    "two columns named 'x'": lambda: hlm.units(3, 1, {"x": [1]}, {"x": [1, 2, 3]}),
+    "two or more distinct levels: ['u']": lambda: hlm.units(3, factors={"g": ["u"]}),
+    "two or more distinct levels: 'uv'": lambda: hlm.units(3, crossed={"g": "uv"}),
+    "'x' has 2 values for up to 3": lambda: hlm.units(3, 3, {"x": [1, 2]}),
+    "'x' has 3 values for up to 9": lambda: hlm.units(3, (2, 9), {"x": [1, 2, 3]}),
+    "'a' has 2 values for 3 units": lambda: hlm.units(3, between={"a": [1, 2]}),
+    "'a' cannot be drawn from 4": lambda: hlm.units(3, between={"a": 4}),
+    "must be one sequence": lambda: hlm.units(3, 1, {"x": [[1], [2]]}),
+    "redraw names 'x', which is not drawn": lambda: hlm.units(3, 1, {"x": [1]}, redraw=["x"]),
+    "return 3 values when asked for 3": lambda: hlm.units(
+        3, 1, between={"a": lambda rng, size: rng.normal(size=2)}
+    ).frame(),
+    "'a' has 4 values for 5": lambda: hlm.units(4, 1, between={"a": [1, 2, 3, 4]}).resized(n=5),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_impossible_designs(message):
+    with pytest.raises(OptionError) as raised:
+        BAD[message]()
+    assert message in str(raised.value)
