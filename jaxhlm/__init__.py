@@ -13,7 +13,7 @@ and ``extend`` lengthens or trims one that is there. ``power``, ``power_curve`` 
 say how often a test finds an effect, and what that takes; ``study`` compares ``Method``s over many
 conditions, can be interrupted and gone on with, and ``measures`` says how well they did, every
 number with its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that
-takes.
+takes. ``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
@@ -64,6 +64,7 @@ from jaxhlm.truth import Truth as Truth
 from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
+    from jaxhlm import plot as plot
     from jaxhlm.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
 
@@ -108,12 +109,15 @@ __all__ = [
     "violations",
 ]
 
-# optax takes longer to import than a small fit takes: what needs it is imported when asked for.
+# optax takes longer to import than a small fit takes, and matplotlib is an extra: what needs them
+# is imported when asked for.
 _NEEDS_OPTAX = {"minimise": "jaxhlm.minimiser", "newton": "jaxhlm.optimise"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``minimise`` or ``newton``."""
+    """Import ``minimise``, ``newton`` or ``plot``."""
+    if name == "plot":
+        return import_module("jaxhlm.plot")
     if name not in _NEEDS_OPTAX:
         raise AttributeError(f"module 'jaxhlm' has no attribute {name!r}")
     value = getattr(import_module(_NEEDS_OPTAX[name]), name)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm import truth as truths
 from jaxhlm.batch import FitBatch
 from jaxhlm.covariance import lambda_of
 from jaxhlm.datasets import load_dataset
@@ -28,7 +30,15 @@ from jaxhlm.reference import criterion_by_group
 from jaxhlm.results import Fit
 from jaxhlm.simulate import Seed, simulate_rows
 
-__all__ = ["FORMULAS", "TRUTH", "Truth", "recovery", "run", "simulate_article"]
+__all__ = [
+    "FORMULAS",
+    "TRUTH",
+    "Truth",
+    "recovery",
+    "run",
+    "simulate_article",
+    "write_figures",
+]
 
 FORMULAS = ("y ~ x + (1 + x | unit)", "y ~ x + a + x * a + (1 + x | unit)")
 
@@ -153,6 +163,30 @@ def run(replicates: int = 10_000, seed: int = 2345) -> None:
         f"{replicates / again:,.0f} fits per second.\n"
     )
     print(fits.verify())
+
+
+def write_figures(directory: Path) -> list[Path]:
+    """The article's two figures and the shrinkage of its units, each as PDF and PNG.
+
+    Args:
+        directory: where they go; made if it is not there.
+
+    Returns:
+        The files.
+    """
+    # matplotlib is an extra, and takes longer to import than the article's fits.
+    from jaxhlm import plot
+    from jaxhlm.canvas import write
+
+    result = fit(FORMULAS[1], load_dataset("article"))
+    truth = truths.Truth(TRUTH.beta, TRUTH.cov, TRUTH.sigma)
+    figures = {
+        "units": plot.article_units(result, truth=truth)[0].figure,
+        "lines": plot.article_lines(result, "a").figure,
+        "shrinkage": plot.shrinkage(result).figure,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    return [file for name in figures for file in write(figures[name], directory / name)]
 
 
 def _timed_fits(data: pd.DataFrame, Y: Floats) -> tuple[FitBatch, float]:

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         "--replicates", type=_two_or_more, default=10_000, help="data sets to draw"
     )
     command.add_argument("--seed", type=int, default=2345, help="seed of the draws")
+    command.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
+    )
     command.set_defaults(run=_article)
 
     command = commands.add_parser("fit", help="fit a model to a CSV or Parquet file")
@@ -85,6 +88,9 @@ def _two_or_more(text: str) -> int:
 
 def _article(arguments: argparse.Namespace) -> None:
     article.run(arguments.replicates, arguments.seed)
+    if arguments.figures:
+        files = article.write_figures(arguments.figures)
+        print(f"\n{len(files)} figures written to {arguments.figures}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from jaxhlm.notation import Bools, Floats, Ints, check_option
 from jaxhlm.performance import Groups, Measured
 from jaxhlm.status import Status
 
-__all__ = ["MEASURES", "Measure", "measures"]
+__all__ = ["MEASURES", "OK", "Measure", "measures"]
 
 Measure = Literal[
     "bias",
@@ -40,6 +40,7 @@ Measure = Literal[
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
+# Names of the statuses of fits that count.
 OK = tuple(s.name.lower() for s in Status if s.ok)
 SINGULAR = Status.SINGULAR.name.lower()
 NOT_CONVERGED = Status.ITERATION_LIMIT.name.lower()

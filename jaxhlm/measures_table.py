@@ -58,24 +58,30 @@ class MeasuresTable:
         table = f[columns[: columns.index("n") + 1]].copy()
         table["truth"] = [f"{value:g}" for value in f["truth"]]
         for name in self.which:
+            decimals = _decimals(f[f"{name}_mcse"])
             pairs = zip(f[name], f[f"{name}_mcse"], strict=True)
-            table[name] = [with_mcse(value, mcse) for value, mcse in pairs]
+            table[name] = [with_mcse(value, mcse, decimals) for value, mcse in pairs]
         for name in COUNTS:
             table[name] = f[name]
         return f"{table.to_string(index=False)}\nIn brackets: Monte-Carlo standard errors"
 
 
-def with_mcse(value: float, mcse: float) -> str:
-    """A number to two digits of its Monte-Carlo standard error, which follows in brackets.
+def with_mcse(value: float, mcse: float, decimals: int) -> str:
+    """A number with its Monte-Carlo standard error in brackets.
 
-    >>> with_mcse(0.94817, 0.00221), with_mcse(123.4, 5.6), with_mcse(0.25, 0.0)
+    >>> with_mcse(0.94817, 0.00221, 4), with_mcse(123.4, 5.6, 1), with_mcse(0.25, 0.0, 3)
     ('0.9482 (0.0022)', '123.4 (5.6)', '0.25 (0)')
-    >>> with_mcse(float("nan"), float("nan"))
+    >>> with_mcse(float("nan"), float("nan"), 2)
     ''
     """
     if np.isnan(value):
         return ""
-    if not mcse > 0.0 or math.isinf(mcse):
+    if not mcse > 0.0:
         return f"{value:.4g} ({mcse:g})"
-    decimals = max(1 - math.floor(math.log10(mcse)), 0)
     return f"{value:.{decimals}f} ({mcse:.{decimals}f})"
+
+
+def _decimals(mcse: pd.Series) -> int:
+    """Decimals that give the typical error of a column two digits."""
+    known = mcse[np.isfinite(mcse) & (mcse > 0.0)]
+    return max(1 - math.floor(math.log10(known.median())), 0) if len(known) else 0

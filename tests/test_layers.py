@@ -28,6 +28,7 @@ LAYERS = (
         "distributions",
         "panel",
         "performance",
+        "canvas",
     ),
     (
         "measures",
@@ -54,6 +55,8 @@ LAYERS = (
         "missingness",
         "planning",
         "measures_table",
+        "measure_plots",
+        "estimate_plots",
     ),
     ("lanes", "model", "drawing", "lmlist", "products", "refgrid", "groupwise", "violations"),
     ("minimum", "replicates", "generate", "layout", "pooled"),
@@ -76,8 +79,8 @@ LAYERS = (
     ("coefficients", "batch_coefficients"),
     ("quality", "batch_quality"),
     ("results",),
-    ("batch", "inputs"),
-    ("fit", "methods"),
+    ("batch", "inputs", "fit_plots"),
+    ("fit", "methods", "plot"),
     ("article", "simulated", "conditions"),
     ("mechanism", "study"),
     ("vary",),
@@ -93,6 +96,7 @@ ALLOWED = {
     "optax": {"compiled", "minimiser", "optimise"},
     "pyarrow": {"storage"},
     "rich": {"progress"},
+    "matplotlib": {"canvas", "measure_plots", "estimate_plots", "fit_plots"},
 }
 
 

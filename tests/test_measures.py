@@ -1,5 +1,8 @@
 """Performance measures: hand formulas, a meta-simulation of their MCSE, failures, bad input."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +12,9 @@ import jaxhlm as hlm
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.measures import MEASURES
 from jaxhlm.performance import Groups, root_mean_square
-from tolerances import HAND, META_MCSE
+from tolerances import HAND, META_MCSE, PACKAGES
 
+DATA = Path(__file__).parent / "data"
 KEYS = ["condition", "method", "term"]
 
 
@@ -101,6 +105,45 @@ def test_every_measure_is_its_formula(rng):
             ), name
     reference = measured[measured.method == "REML"]
     assert reference["relative_precision"].to_numpy() == pytest.approx(0.0, abs=1e-9)
+
+
+RSIMSUM = {
+    "bias": "bias",
+    "relative_bias": "rbias",
+    "empirical_se": "empse",
+    "model_se": "modelse",
+    "relative_error": "relerror",
+    "mse": "mse",
+    "coverage": "cover",
+    "be_coverage": "becover",
+    "power": "power",
+    "relative_precision": "relprec",
+}
+
+
+@pytest.mark.parametrize("method", ["REML", "OLS"])
+def test_r_packages_agree(method):
+    """rsimsum and simhelpers on the same 80 replicates of two methods.
+
+    simhelpers has a jackknife error for the empirical SE, which differs by a term of order 1/√n.
+    Its error of the RMSE is left out: its RMSE₋ᵢ² is the squared bias plus the variance with
+    divisor n − 2, so that RMSE₋ᵢ − RMSE has a mean of RMSE/2n, which adds RMSE/√(4n) in quadrature.
+    The spread over studies, below, speaks for the plain jackknife.
+    """
+    expected = json.loads((DATA / "measures.json").read_text())[method]
+    frame = pd.read_csv(DATA / "measures.csv").assign(status="converged")
+    frame["p_value"] = 2 * stats.norm.sf(np.abs(frame.estimate / frame.std_error))
+    measured = hlm.measures(frame, by=["method", "term"], reference="REML")
+    row = measured[measured.method == method].iloc[0]
+    for name, theirs in RSIMSUM.items():
+        pair = expected["rsimsum"][theirs]
+        absolute = 1e-6 if name == "relative_precision" else 0.0
+        assert [row[name], row[f"{name}_mcse"]] == pytest.approx(pair, rel=PACKAGES, abs=absolute)
+    for name, (value, mcse) in expected["simhelpers"].items():
+        assert row[name] == pytest.approx(value, rel=PACKAGES), name
+        if name != "rmse":
+            loose = 0.15 if name == "empirical_se" else PACKAGES
+            assert row[f"{name}_mcse"] == pytest.approx(mcse, rel=loose), name
 
 
 def test_the_spread_of_every_measure_is_its_mcse():
@@ -365,6 +408,8 @@ def test_the_table_prints_counts_and_mcse(rng):
     header, row, _ = text.split("\n")
     assert header.split()[-2:] == ["n_failed", "n_singular"]
     assert row.split()[-2:] == ["7", "5"]
+    lines = str(hlm.MeasuresTable(hlm.measures(frame_of(rng)), ["bias"])).split("\n")[1:-1]
+    assert {len(line.split()[-4].partition(".")[2]) for line in lines} == {3}
     with pytest.raises(MissingColumnError, match="relative_precision"):
         hlm.MeasuresTable(hlm.measures(frame_of(rng)), ["relative_precision"])
 

@@ -66,3 +66,7 @@ HAND = 1e-11
 # Spread of a measure over 2,000 studies against its stated MCSE: the sd has a relative Monte-Carlo
 # error of 1.6 %, and the formulas are first order in 1/n. Achieved 0.027.
 META_MCSE = 0.06
+# Coordinates read back from a figure.
+DRAWN = 1e-9
+# Performance measures against rsimsum and simhelpers, relative. Achieved 5e-15.
+PACKAGES = 1e-10
