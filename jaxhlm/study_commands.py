@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from jaxhlm.curves import power_curve, solve_power
 from jaxhlm.degrees import DfMethod
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.files import read_table
 from jaxhlm.measures_table import MeasuresTable
 from jaxhlm.mechanism import mechanism
@@ -86,9 +86,15 @@ def _power(a: argparse.Namespace) -> None:
 
 def _study(a: argparse.Namespace) -> None:
     file = read_study_file(a.file)
-    result = study(
-        file.conditions, file.mechanism, file.methods, out=a.out, resume=a.resume, **file.options
-    )
+    try:
+        result = study(
+            file.conditions, file.mechanism, file.methods,
+            out=a.out, resume=a.resume, **file.options,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise JaxhlmError(
+            f"interrupted; what is finished is in {a.out}: go on with --resume"
+        ) from None
     print(result)
     table = result.measures()
     table.to_csv(a.out / "measures.csv", index=False)

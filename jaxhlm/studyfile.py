@@ -1,26 +1,35 @@
 """A study described in a TOML file, checked key by key; what is wrong is named with its line.
 
-formula = "y ~ x * a + (1 + x | unit)"
-n = 2000
-seed = 1
+    formula = "y ~ x * a + (1 + x | unit)"
+    n = 2000
+    seed = 1
 
-[design]
-data = "article.csv"          # beside this file; or dataset = "article"
-units = 30                    # optional, as is measurements
+    [design]
+    data = "article.csv"          # beside this file; or dataset = "article"; or neither, and
+    units = 30                    # measurements, within = { x = [0, 1, 2] } or { x = "normal" },
+                                  # between, factors, crossed, dropout, redraw as jaxhlm.units
 
-[truth]
-beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
-sd = [0.2, 0.5]
-corr = 0.9
-sigma = 0.75
+    [truth]
+    beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
+    sd = [0.2, 0.5]
+    corr = 0.9
+    sigma = 0.75
 
-[conditions]                  # all combinations
-units = [10, 20, 30]
-"beta[x:a]" = [0, 0.3]
+    [[violations]]                # a member of jaxhlm.violations and its arguments
+    kind = "ResidualsFrom"
+    distribution = { kind = "StudentT", df = 4 }
 
-[[methods]]
-name = "Kenward-Roger"
-df = "kenward-roger"
+    [conditions]                  # all combinations
+    units = [10, 20, 30]
+    "beta[x:a]" = [0, 0.3]
+    violations = [false, true]    # without and with them
+
+    [[methods]]
+    name = "Kenward-Roger"
+    df = "kenward-roger"
+
+Formula, design and truth are needed; the rest has the defaults of ``jaxhlm.study``, where chunk,
+level and stop are described too.
 """
 
 from __future__ import annotations
@@ -28,10 +37,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import pandas as pd
+from scipy import stats
+
+from jaxhlm import violations as known_violations
+from jaxhlm.builder import UnitDesign, units
 from jaxhlm.conditions import read_conditions
 from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import JaxhlmError, StudyFileError
@@ -39,7 +53,8 @@ from jaxhlm.files import read_table
 from jaxhlm.mechanism import mechanism
 from jaxhlm.methods import Method
 from jaxhlm.truth import Truth
-from jaxhlm.vary import ALONG, check_along, varied
+from jaxhlm.vary import ALONG, SIZES, check_along, varied
+from jaxhlm.violation import Violation
 
 __all__ = ["StudyFile", "read_study_file"]
 
@@ -53,21 +68,41 @@ NAMES: dict[Types, str] = {
     YES_NO: "true or false",
     (dict,): "a table",
     (list,): "a list",
+    (int, list): "a whole number or a list",
+    (str, dict): "a name, or a table with its kind",
     (list, dict): "a list or a table",
     (*NUMBER, list): "a number or a matrix",
 }
 TOP: dict[str, Types] = {
     "formula": TEXT, "n": WHOLE, "seed": WHOLE, "chunk": WHOLE, "level": NUMBER, "stop": (dict,),
-    "design": (dict,), "truth": (dict,), "conditions": (dict,), "methods": (list,),
+    "design": (dict,), "truth": (dict,), "violations": (list,), "conditions": (dict,),
+    "methods": (list,),
 }  # fmt: skip
 OPTIONS: tuple[str, ...] = ("n", "seed", "chunk", "level", "stop")
-DESIGN: dict[str, Types] = {
-    "data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE,
+BUILT: dict[str, Types] = {
+    "units": WHOLE, "measurements": (int, list), "within": (dict,), "between": (dict,),
+    "factors": (dict,), "crossed": (dict,), "dropout": NUMBER, "redraw": YES_NO, "seed": WHOLE,
 }  # fmt: skip
+READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
+# Covariates that are drawn, by name; uniform has the same mean and spread.
+DRAWN = {"normal": stats.norm(), "uniform": stats.uniform(-(3**0.5), 2.0 * 3**0.5)}
 TRUTH: dict[str, Types] = {
     "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
 }  # fmt: skip
 METHOD: dict[str, Types] = {f.name: TEXT for f in fields(Method)} | {"reml": YES_NO}
+
+_KINDS: dict[str, Any] = {
+    name: kind
+    for name in known_violations.__all__
+    if is_dataclass(kind := getattr(known_violations, name))
+}
+DISTRIBUTIONS = {name: kind for name, kind in _KINDS.items() if not issubclass(kind, Violation)}
+# Those that take a function cannot be written in TOML.
+VIOLATIONS = {
+    name: kind
+    for name, kind in _KINDS.items()
+    if issubclass(kind, Violation) and "function" not in {f.name for f in fields(kind)}
+}
 
 _WORD = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
 _DOTTED = rf"{_WORD}(?:\s*\.\s*{_WORD})*"
@@ -93,6 +128,8 @@ class Varied:
     def __call__(self, **condition: Any) -> Any:
         """The mechanism of one condition, sizes first."""
         made = self.base
+        if not condition.pop("violations", True):
+            made = mechanism(made.formula, made.design, made.truth)
         for along in sorted(condition, key=lambda name: "[" in name):
             made = varied(made, along, condition[along])
         return made
@@ -154,37 +191,94 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
-    design, truth = data["design"], data["truth"]
-    source.check(design, DESIGN, ("design",))
+    truth, design = data["truth"], _design(source, data["design"])
+    violations = [_violation(source, one, i) for i, one in enumerate(data.get("violations", []))]
     source.check(truth, TRUTH, ("truth",))
     source.required(truth, ("beta", "sd", "sigma"), ("truth",))
-    if ("data" in design) == ("dataset" in design):
-        source.fail(("design",), "give either data (a file) or dataset (a name)")
     for at in ("beta", "sd"):
         values = truth[at]
         for key in values if isinstance(values, dict) else range(len(values)):
             source.typed(values[key], NUMBER, ("truth", at, key))
-    at = "data" if "data" in design else "dataset"
-    try:
-        frame = (
-            load_dataset(design["dataset"])
-            if at == "dataset"
-            else read_table(source.path.parent / design["data"])
-        )
-    except (JaxhlmError, OSError, ValueError) as error:
-        source.fail(("design", at), str(error))
     try:
         made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
-        base = mechanism(data["formula"], frame, made)
+        base = mechanism(data["formula"], design, made)
     except (JaxhlmError, ValueError) as error:
         source.fail(("truth",), str(error))
-    for along in ("units", "measurements"):
-        if along in design:
+    for along in SIZES if isinstance(design, pd.DataFrame) else ():
+        if along in data["design"]:
             try:
-                base = varied(base, along, design[along])
+                base = varied(base, along, data["design"][along])
             except JaxhlmError as error:
                 source.fail(("design", along), str(error))
-    return base
+    try:
+        return mechanism(data["formula"], base.design, made, violations) if violations else base
+    except JaxhlmError as error:
+        source.fail(("violations",), str(error))
+
+
+def _design(source: _Source, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:
+    """The frame that is named, or a builder."""
+    where: Where = ("design",)
+    files = [name for name in ("data", "dataset") if name in table]
+    if len(files) > 1:
+        source.fail(where, "give data (a file) or dataset (a name), not both")
+    if files:
+        source.check(table, READ, where)
+        try:
+            if files == ["data"]:
+                return read_table(source.path.parent / table["data"])
+            return load_dataset(table["dataset"])
+        except (JaxhlmError, OSError, ValueError) as error:
+            source.fail((*where, *files), str(error))
+    source.check(table, BUILT, where)
+    if "units" not in table:
+        source.fail(where, "give data (a file), dataset (a name), or the number of units to make")
+    options = {name: value for name, value in table.items() if name != "units"}
+    for part in ("within", "between"):
+        for name, values in table.get(part, {}).items():
+            if not isinstance(values, list) and values not in DRAWN:
+                allowed = ", ".join(map(repr, DRAWN))
+                source.fail((*where, part, name), f"{values!r}: give a list or one of {allowed}")
+        options[part] = {
+            name: values if isinstance(values, list) else DRAWN[values]
+            for name, values in table.get(part, {}).items()
+        }
+    try:
+        return units(table["units"], **options)
+    except JaxhlmError as error:
+        source.fail(where, str(error))
+
+
+def _violation(source: _Source, table: Any, number: int) -> Any:
+    """A violation, with the distribution in it."""
+    where: Where = ("violations", number)
+    source.typed(table, (dict,), where)
+    arguments = dict(table)
+    if "distribution" in table:
+        inner = table["distribution"]
+        source.typed(inner, (str, dict), (*where, "distribution"))
+        inner = {"kind": inner} if isinstance(inner, str) else inner
+        arguments["distribution"] = _record(source, inner, DISTRIBUTIONS, (*where, "distribution"))
+    return _record(source, arguments, VIOLATIONS, where)
+
+
+def _record(
+    source: _Source, table: Mapping[str, Any], kinds: Mapping[str, Any], where: Where
+) -> Any:
+    """A record of the class that ``kind`` names, from the other keys."""
+    source.required(table, ("kind",), where)
+    kind, arguments = table["kind"], {k: v for k, v in table.items() if k != "kind"}
+    if kind not in kinds:
+        source.fail((*where, "kind"), f"{kind!r} is not known; use one of {', '.join(kinds)}")
+    allowed = [f.name for f in fields(kinds[kind])]
+    for name in arguments:
+        if name not in allowed:
+            known = ", ".join(["kind", *allowed])
+            source.fail((*where, name), f"unknown key; allowed for {kind}: {known}")
+    try:
+        return kinds[kind](**arguments)
+    except (JaxhlmError, TypeError) as error:
+        source.fail(where, str(error))
 
 
 def _conditions(
@@ -194,12 +288,20 @@ def _conditions(
     if table is None:
         return None
     if not table:
-        source.fail(("conditions",), f"the grid is empty; what can be varied: {ALONG}")
+        source.fail(
+            ("conditions",), f'the grid is empty; what can be varied: {ALONG}, "violations"'
+        )
     for along, values in table.items():
         where = ("conditions", along)
         source.typed(values, (list,), where)
         if not values:
             source.fail(where, "no values: give one or more")
+        if along == "violations":
+            if not base.violations:
+                source.fail(where, "the file lists no [[violations]]")
+            for value in values:
+                source.typed(value, YES_NO, where)
+            continue
         try:
             check_along(along)
             for value in values:

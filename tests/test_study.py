@@ -247,6 +247,13 @@ def test_measures_and_counts(finished):
     assert "4 conditions and 2 methods" in str(found)
 
 
+def test_progress_is_shown_when_asked_for(capsys):
+    run(n=8, progress=True)
+    shown = capsys.readouterr().err
+    assert "condition 4/4 effect=0.3, sigma=1.0" in shown
+    assert "32/32" in shown
+
+
 def test_nominal_type_one_error_and_coverage():
     """Kenward-Roger and two stages hold their level on eight units; z and pooled rows do not."""
     methods = [hlm.Method("kr", df="kenward-roger"), hlm.Method("z", df="normal"),
@@ -373,7 +380,8 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
         ("seed = 1", "sed = 1", ":3: sed: unknown key; allowed here: formula, n, seed"),
         ("chunk = 8", "chunk = ", r"not TOML: .*line 4"),
         ('"design.csv"', '"absent.csv"', ":7: design.data: .*absent.csv"),
-        ('data = "design.csv"', "", ":6: design: give either data"),
+        ('data = "design.csv"', 'data = "a.csv"\ndataset = "article"', ":6: design: .*not both"),
+        ('data = "design.csv"\nunits = 6', "", ":6: design: give data .*, or the number of units"),
         ("units = 6\n", "units = 0\n", ":8: design.units: units=0 must be"),
         ("sd = [0.2, 0.5]", "sd = [0.2, 'x']", ":12: truth.sd.1: 'x' must be a number"),
         ("sd = [0.2, 0.5]", "", ":10: truth: 'sd' is missing; needed here: beta, sd, sigma"),
@@ -394,6 +402,59 @@ def test_study_files_are_checked_line_by_line(toml, old, new, message):
     with pytest.raises(
         StudyFileError, match=f"study.toml{message}" if message[0] == ":" else message
     ):
+        read_study_file(toml)
+
+
+BUILT = """\
+[design]
+units = 7
+measurements = 4
+within = { x = "normal" }
+between = { a = [-1, 0, 1, 2, -2, 0.5, 1.5] }
+
+[[violations]]
+kind = "ResidualsFrom"
+distribution = { kind = "StudentT", df = 4 }
+[[violations]]
+kind = "MissingCompletely"
+rate = 0.2
+"""
+
+
+def test_designs_and_violations_are_built(toml):
+    """Without its violations the mechanism is Gaussian; with them rows go missing."""
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', BUILT)
+    toml.write_text(made.replace("units = [6, 8]", "violations = [false, true]"))
+    file = read_study_file(toml)
+    condition = {"beta[x:a]": 0.3}
+    clean, violated = (file.mechanism(violations=v, **condition) for v in (False, True))
+    assert clean.violations == ()
+    assert [type(v).__name__ for v in violated.violations] == ["ResidualsFrom", "MissingCompletely"]
+    assert violated.violations[0].distribution.df == 4
+    rows = violated.draw(0, 20, seed=1).frame()
+    assert (len(rows), bool(rows["y"].isna().mean() > 0.1)) == (20 * 28, True)
+    result = hlm.study(file.conditions, file.mechanism, file.methods, **file.options)
+    assert result.conditions["violations"].tolist() == [False, False, True, True]
+    assert len(result.counts) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("StudentT", "Cauchy", ":14: violations.0.distribution.kind: .*Contaminated, "),
+        ("df = 4", "nu = 4", ":14: violations.0.distribution.nu: .*StudentT: kind, df"),
+        ("df = 4", "df = 1", ":14: violations.0.distribution: "),
+        ("MissingCompletely", "Lost", ":16: violations.1.kind: 'Lost' is not known; use one of"),
+        ("rate = 0.2", "", ":15: violations.1: .*rate"),
+        ('"normal"', '"lognormal"', ":9: design.within.x: .*'normal', 'uniform'"),
+        ("0.5, 1.5]", "0.5]", ":6: design: 'a' has 6 values for 7 units"),
+    ],
+)
+def test_designs_and_violations_are_checked(toml, old, new, message):
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', BUILT)
+    assert old in made
+    toml.write_text(made.replace(old, new, 1))
+    with pytest.raises(StudyFileError, match=f"study.toml{message}"):
         read_study_file(toml)
 
 
