@@ -63,6 +63,8 @@ def test_methods_are_paired_and_conditions_are_not(undisturbed):
     )
     assert wide.corr().loc["t", "two"] > 0.8
     assert wide["t"].nunique() == len(wide)
+    by_condition = wide["t"].unstack("condition")
+    assert (by_condition.corr().to_numpy()[np.triu_indices(4, 1)] < 0.6).all()
 
 
 def test_a_chunk_is_the_data_sets_of_its_seed(undisturbed):
@@ -188,6 +190,12 @@ def test_other_folders_are_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(StudyFolderError, match="holds no study"):
         hlm.read_study(tmp_path)
+
+
+def test_killed_before_the_manifest_was_written(tmp_path):
+    (tmp_path / "estimates").mkdir()
+    (tmp_path / ".manifest.json.77.tmp").write_text('{"sche')
+    assert len(run(n=8, out=tmp_path).chunks) == 4
 
 
 def test_a_broken_file_is_named(finished, tmp_path):
