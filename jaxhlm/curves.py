@@ -81,7 +81,9 @@ def power_curve(
     """Power at several values of a size or a parameter.
 
     All values use the same seed, so that the curve is smooth in a parameter; every interval is
-    right by itself, but their errors go together.
+    right by itself, but their errors go together. Sizes of a design whose units are all alike
+    within (as when they share a grid of x) share one compiled program; where units differ, every
+    new number of them costs a compilation of some seconds.
 
     Args:
         mechanism: a ``Mechanism``; a pair (design, truth) where no size is varied.

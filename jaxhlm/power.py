@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +25,9 @@ from jaxhlm.truth import Truth
 from jaxhlm.vary import design_of
 
 __all__ = ["Power", "Test", "power"]
+
+# Rows of data sets that are held at a time.
+MOST_NUMBERS = 2**24
 
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
 
@@ -131,10 +134,16 @@ def power(
     check_options(n, alpha, df, reml, level)
     design, truth = analysed(mechanism, formula)
     tests = read_tests(test, design)
-    fits = _fits(mechanism, n, seed, formula, reml, progress)
-    rejected, known = _rejections(fits, tests, df, alpha)
+    with warnings.catch_warnings():
+        # Failures are counted in the result.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        parts = [
+            (*_rejections(fits, tests, df, alpha), fits.singular)
+            for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)
+        ]
+    rejected, known, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
     rows = [formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests]
-    return Power(_table(tests, rejected, known, fits.singular, rows, level), alpha, df)
+    return Power(_table(tests, rejected, known, singular, rows, level), alpha, df)
 
 
 def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
@@ -182,17 +191,19 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
 
 
 def _fits(
-    mechanism: Any, n: int, seed: Seed, formula: str | None, reml: bool, progress: bool | None
-) -> FitBatch:
-    with warnings.catch_warnings():
-        # Failures are counted in the result.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if isinstance(mechanism, tuple):
-            design, truth = mechanism
-            return simulate(design, truth, n, seed).fit(reml, progress=progress)
-        drawn = mechanism.draw(0, n, seed_number(seed), rows=formula is not None)
-        fits: FitBatch = drawn.fit(formula, reml=reml, progress=progress)
-        return fits
+    mechanism: Any, n: int, seed: Seed, formula: str | None, reml: bool, progress: bool | None,
+    rows: int,
+) -> Iterator[FitBatch]:  # fmt: skip
+    """Fits of all data sets; in parts of bounded memory where rows must be drawn."""
+    if isinstance(mechanism, tuple):
+        design, truth = mechanism
+        yield simulate(design, truth, n, seed).fit(reml, progress=progress)
+        return
+    number, drawn_as_rows = seed_number(seed), formula is not None or not mechanism.gaussian
+    size = max(1, MOST_NUMBERS // rows) if drawn_as_rows else n
+    for first in range(0, n, size):
+        drawn = mechanism.draw(first, min(first + size, n), number, rows=drawn_as_rows)
+        yield drawn.fit(formula, reml=reml, progress=progress)
 
 
 def seed_number(seed: Seed) -> Any:

@@ -1,5 +1,7 @@
 """Power against closed forms, exact intervals against SciPy, and searches that find the size."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -139,6 +141,16 @@ def test_violations_and_other_formulas_have_no_formula(article):
     assert np.isnan(hlm.power(heavy, "x:a", n=20, seed=1).analytic)
     other = hlm.power(article, "x", n=20, seed=1, formula="y ~ x + (1 + x | unit)")
     assert np.isnan(other.analytic)
+
+
+def test_rows_are_drawn_in_parts(article, monkeypatch):
+    """Data sets that must be drawn as rows are the same whatever fits the memory."""
+    formula = "y ~ x + (1 + x | unit)"
+    whole = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
+    monkeypatch.setattr(sys.modules["jaxhlm.power"], "MOST_NUMBERS", 900 * 23)
+    parts = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
+    pd.testing.assert_frame_equal(whole.table, parts.table)
+    assert 0 < whole.power < 1
 
 
 def test_curves_share_their_random_numbers(article):
