@@ -42,7 +42,8 @@ class Method:
 
     Attributes:
         name: what it is called in tables.
-        formula: lme4 formula to fit; None for the one that generates the data.
+        formula: lme4 formula to fit; None for the one that generates the data. For "ols" the
+            random part may be left out: the units that robust errors go by are the generating ones.
         reml: restricted maximum likelihood; False for maximum likelihood.
         estimator: "lmm", the mixed model; "ols", least squares on all rows pooled; "two_stage",
             least squares in every unit, then over the units (``jaxhlm.pooled``).
@@ -155,6 +156,9 @@ def method_estimates(
 
     frames = []
     for method in methods:
+        if method.estimator == "ols" and method.formula and "|" not in method.formula:
+            group = drawn.mechanism.template.group_name
+            method = replace(method, formula=f"{method.formula} + (1 | {group})")
         found = _apply(method, fits_of)
         frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))
     return pd.concat(frames, ignore_index=True)

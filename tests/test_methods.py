@@ -55,6 +55,15 @@ def test_pooled_least_squares(drawn):
     assert (table["status"] == "converged").all()
 
 
+def test_pooled_least_squares_needs_no_random_part(drawn):
+    """Also of a random part that least squares does not see."""
+    plain = one(drawn, hlm.Method("ols", "y ~ x + a", estimator="ols", robust="CR1"))
+    barred = one(drawn, hlm.Method("ols", "y ~ x + a + (1 + x | unit)", estimator="ols",
+                                   robust="CR1"))  # fmt: skip
+    for column in ("estimate", "std_error", "df"):
+        np.testing.assert_allclose(plain[column], barred[column], rtol=ESTIMATE)
+
+
 @pytest.mark.parametrize("kind", ["CR0", "CR1", "CR2"])
 def test_pooled_least_squares_with_robust_errors(drawn, kind):
     """The sandwich over units with V = I, and A_i = (I − H_ii)^(−1/2) for CR2."""
