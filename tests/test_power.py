@@ -59,7 +59,7 @@ def test_precision_is_the_dense_one(n_units):
 
 def test_power_and_type_one_error_in_a_balanced_design(article):
     """β̂ does not depend on the variances there: t is exactly noncentral, and t under H₀."""
-    found = hlm.power(article, ["x:a", "x = 3", "x = 3, x:a = 0.3"], n=4000, seed=1)
+    found = hlm.power(article, ["x:a", "x = 3", "a = -0.15, x:a = 0.3"], n=4000, seed=1)
     table = found.table
     se = np.sqrt(dense_vcov(article.template, TRUTH)[3, 3])
     critical = stats.t.ppf(0.975, 28)
