@@ -13,11 +13,11 @@ gives intervals; a batch does the same for all of its fits.
 
 What if? ``mechanism`` puts a generating model, a design, a ``Truth`` and ``violations`` of its
 assumptions together and draws data sets to be fitted; ``units`` builds a design from a few words,
-and ``extend`` lengthens or trims one that is there.
-
-``measures`` says how well methods did over the replicates of a simulation study, every number with
-its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that takes.
-``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
+and ``extend`` lengthens or trims one that is there. ``power``, ``power_curve`` and ``solve_power``
+say how often a test finds an effect, and what that takes; ``study`` compares ``Method``s over many
+conditions, can be interrupted and gone on with, and ``measures`` says how well they did, every
+number with its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how many replicates that
+takes. ``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
@@ -41,6 +41,8 @@ from jaxhlm.builder import UnitDesign as UnitDesign
 from jaxhlm.builder import units as units
 from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
+from jaxhlm.curves import power_curve as power_curve
+from jaxhlm.curves import solve_power as solve_power
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
@@ -55,12 +57,17 @@ from jaxhlm.measures_table import MeasuresTable as MeasuresTable
 from jaxhlm.mechanism import Drawn as Drawn
 from jaxhlm.mechanism import Mechanism as Mechanism
 from jaxhlm.mechanism import mechanism as mechanism
+from jaxhlm.methods import Method as Method
 from jaxhlm.planning import nsim as nsim
 from jaxhlm.planning import stopping as stopping
+from jaxhlm.power import power as power
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
+from jaxhlm.study import Study as Study
+from jaxhlm.study import read_study as read_study
+from jaxhlm.study import study as study
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
 from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
@@ -81,7 +88,9 @@ __all__ = [
     "JaxhlmWarning",
     "MeasuresTable",
     "Mechanism",
+    "Method",
     "Status",
+    "Study",
     "Truth",
     "TruthDistribution",
     "UnitDesign",
@@ -102,8 +111,13 @@ __all__ = [
     "minimise",
     "newton",
     "nsim",
+    "power",
+    "power_curve",
+    "read_study",
     "simulate",
+    "solve_power",
     "stopping",
+    "study",
     "suffstats",
     "units",
     "violations",

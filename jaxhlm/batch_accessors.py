@@ -12,6 +12,7 @@ import pandas as pd
 from jaxhlm.chunks import in_order
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
+from jaxhlm.groupwise import Groupwise
 from jaxhlm.inference import aic, aicc, bic, correlation, standard_errors
 from jaxhlm.minimum import Options
 from jaxhlm.model import Model
@@ -176,6 +177,19 @@ class BatchAccessors:
         source = self._rows()
         return self._over_chunks(
             lambda at: function(self.estimates[at], source.standard(self.lanes[at]))
+        )
+
+    def over_groups(
+        self, function: Callable[[Estimates, Groupwise], tuple[Floats, ...]]
+    ) -> tuple[Floats, ...]:
+        """As ``over_lanes``, with the statistics of every group by itself.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+        """
+        source = self._rows()
+        return self._over_chunks(
+            lambda at: function(self.estimates[at], source.by_group(self.lanes[at]))
         )
 
     def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:

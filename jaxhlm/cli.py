@@ -17,11 +17,13 @@ import pandas as pd
 from jaxhlm import article
 from jaxhlm.batch import FitBatch
 from jaxhlm.bootstrap import bootstrap
-from jaxhlm.errors import JaxhlmError, JaxhlmWarning, OptionError
+from jaxhlm.errors import JaxhlmError, JaxhlmWarning
+from jaxhlm.files import read_table
 from jaxhlm.fit import fit, fit_many
 from jaxhlm.inference import check_level
 from jaxhlm.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.results import Fit
+from jaxhlm.study_commands import add_commands
 
 __all__ = ["main"]
 
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
     command.set_defaults(run=_bootstrap)
 
+    add_commands(commands)
     command = commands.add_parser("info", help="versions and devices")
     command.set_defaults(run=_info)
     return parser
@@ -108,7 +111,7 @@ def _article(arguments: argparse.Namespace) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    data, reml, weights = _read(arguments.file), not arguments.ml, arguments.weights
+    data, reml, weights = read_table(arguments.file), not arguments.ml, arguments.weights
     result: Fit | FitBatch
     if arguments.by:
         result = fit_many(arguments.formula, data, by=arguments.by, reml=reml, weights=weights)
@@ -122,7 +125,7 @@ def _fit(arguments: argparse.Namespace) -> None:
 
 def _bootstrap(arguments: argparse.Namespace) -> None:
     check_level(arguments.level)
-    data = _read(arguments.file)
+    data = read_table(arguments.file)
     result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
     boot = bootstrap(result, arguments.n, arguments.method, arguments.seed)
     interval = boot.confint(arguments.interval, arguments.level)
@@ -131,19 +134,6 @@ def _bootstrap(arguments: argparse.Namespace) -> None:
     if arguments.out:
         boot.to_parquet(arguments.out)
         print(f"\nReplicates written to {arguments.out}")
-
-
-def _read(path: Path) -> pd.DataFrame:
-    name = path.name.lower()
-    try:
-        if name.endswith(".parquet"):
-            return pd.read_parquet(path)
-        if name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path)
-    # pandas and pyarrow derive all that they say about a file's contents from ValueError.
-    except (ValueError, ImportError) as error:
-        raise OptionError(f"cannot read {path}: {error}") from error
-    raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
 
 
 def _info(_: argparse.Namespace) -> None:

@@ -164,7 +164,7 @@ _draw = CompiledByOne(jax.jit(_draws))
 
 def _bartlett(key: Any, roots: Any, df: Any) -> Any:
     """Columns (c, q, q) of factors of Wishart matrices, W = Σ_j column_j column_j'."""
-    c, q = len(df), roots.shape[1]
+    c, q = roots.shape[:2]
     if c == 0:
         return jnp.zeros((0, q, q))
     normal, gamma = jax.random.split(key)

@@ -36,6 +36,9 @@ __all__ = [
     "ResponseShapeError",
     "RowsDroppedWarning",
     "SingularFitWarning",
+    "StudyFileError",
+    "StudyFolderError",
+    "TargetError",
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
@@ -137,6 +140,18 @@ class ResamplingError(JaxhlmError, ValueError):
 
 class ComparisonError(JaxhlmError, ValueError):
     """Two fits cannot be tested against each other."""
+
+
+class TargetError(JaxhlmError, ValueError):
+    """A wanted power is not reached within the bounds."""
+
+
+class StudyFolderError(JaxhlmError, ValueError):
+    """A folder holds another study, or something else, and is left as it is."""
+
+
+class StudyFileError(JaxhlmError, ValueError):
+    """A study's TOML file cannot be read; the message names file, line and key."""
 
 
 class JaxhlmWarning(UserWarning):

@@ -161,7 +161,9 @@ def _quoted(text: str, names: Sequence[str]) -> str:
             _require_known([piece.strip("`")], names)
         else:
             _require_known(_NAME.findall(known.sub("", piece)), names)
-            pieces[i] = known.sub(lambda found: f"`{found.group()}`", piece)
+            quoted = known.sub(lambda found: f"`{found.group()}`", piece)
+            # formulaic reads "=-" as one operator, whatever the spaces.
+            pieces[i] = re.sub(r"=\s*-", "= 0 - ", quoted)
     return "".join(pieces)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy import stats
 
+from jaxhlm.binomial import exact_interval
 from jaxhlm.canvas import COLUMN, GREY, canvas, legend_above, need, series, split, wrap
 from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError
 from jaxhlm.inference import check_level
@@ -306,9 +306,7 @@ def _power_limits(part: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
         raise MissingColumnError("the frame has neither conf_low and conf_high nor n_test or n")
     n = part[count].to_numpy(float)
     k = np.round(part["power"].to_numpy(float) * n)
-    tail = 0.5 - level / 2.0
-    low_limit = np.where(k > 0, stats.beta.ppf(tail, k, n - k + 1), 0.0)
-    return low_limit, np.where(k < n, stats.beta.ppf(1.0 - tail, k + 1, n - k), 1.0)
+    return exact_interval(k, n, level)
 
 
 def _several(measured: pd.DataFrame, by: str) -> bool:

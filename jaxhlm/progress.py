@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxhlm.estimates import Estimates
 from jaxhlm.pipeline import Report
 from jaxhlm.status import Status
 
-__all__ = ["progress_report"]
+__all__ = ["progress_report", "step_progress", "study_progress"]
 
 
 @contextmanager
@@ -64,3 +64,72 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
 
 
 _GOOD = (Status.CONVERGED, Status.SINGULAR)
+
+
+@contextmanager
+def step_progress(
+    total: int | None, what: str, show: bool | None
+) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call with the name of every finished step.
+
+    Args:
+        total: number of steps; None where it is not known.
+        what: what the steps go along.
+        show: as for ``progress_report``.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=console.is_terminal
+    ) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda name: bar.update(task, advance=1, description=f"{what} = {name}")
+
+
+@contextmanager
+def study_progress(
+    total: int, each: int, show: bool | None
+) -> Iterator[Callable[[int, int, str], None]]:
+    """Two bars: the whole study, and the condition whose chunk was finished last.
+
+    Args:
+        total: number of data sets.
+        each: number of data sets of a condition.
+        show: as for ``progress_report``.
+
+    Yields:
+        A function of a finished chunk: its condition, its number of data sets, and a label.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda condition, count, label: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    done: dict[int, int] = {}
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=console.is_terminal
+    ) as bar:
+        whole = bar.add_task("all data sets", total=total)
+        part = bar.add_task("", total=each)
+
+        def report(condition: int, count: int, label: str) -> None:
+            done[condition] = done.get(condition, 0) + count
+            bar.update(whole, advance=count)
+            bar.update(part, completed=done[condition], description=label)
+
+        yield report

@@ -1,4 +1,4 @@
-"""Tails and quantiles of the normal, logistic, t, F, χ² and studentised-range laws, by SciPy.
+"""Tails and quantiles of the normal, logistic, t, F, χ², beta and studentised-range laws, by SciPy.
 
 The functions of ``scipy.special`` are vectorised and fast; importing it, and ``scipy.stats`` all
 the more, takes as long as a small fit, which needs neither: it is done when first asked for.
@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "beta_quantile",
     "chi2_tail",
+    "f_quantile",
     "f_tail",
     "logistic_cdf",
     "logit",
+    "noncentral_f_cdf",
+    "noncentral_t_cdf",
     "normal_cdf",
     "normal_quantile",
     "range_tail",
@@ -70,12 +74,32 @@ def t_quantile(p: float, df: Any) -> Any:
     return _special().stdtrit(df, p)
 
 
+def noncentral_t_cdf(t: Any, df: Any, delta: Any) -> Any:
+    """P(T ≤ t) at noncentrality δ."""
+    return _special().nctdtr(df, delta, t)
+
+
 def f_tail(F: Any, num_df: int, df: Any) -> Any:
     """P(F ≥ …); df may be infinite."""
     F = np.maximum(F, 0.0)
     finite = np.where(np.isinf(df), 1.0, df)
     limit = chi2_tail(num_df * F, num_df)
     return np.where(np.isinf(df), limit, _special().fdtrc(num_df, finite, F))
+
+
+def f_quantile(p: float, num_df: int, df: float) -> float:
+    """F with P(F ≤ …) = p."""
+    return float(_special().fdtri(num_df, df, p))
+
+
+def noncentral_f_cdf(F: Any, num_df: int, df: Any, delta: Any) -> Any:
+    """P(F ≤ …) at noncentrality δ."""
+    return _special().ncfdtr(num_df, df, delta, F)
+
+
+def beta_quantile(p: Any, a: Any, b: Any) -> Any:
+    """x with P(Beta(a, b) ≤ x) = p."""
+    return _special().betaincinv(a, b, p)
 
 
 def range_tail(x: Any, means: int, df: Any) -> Any:

@@ -1,0 +1,167 @@
+"""A study on disk: a manifest that says what it is, and one Parquet file per finished chunk.
+
+Files appear under their names only when they are whole (written elsewhere, then renamed), so what
+is there is finished, whenever the run was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from jaxhlm.errors import JaxhlmError, StudyFolderError
+
+__all__ = ["SCHEMA", "Chunk", "Folder", "open_folder", "read_folder"]
+
+SCHEMA = 1
+MANIFEST, ESTIMATES = "manifest.json", "estimates"
+
+
+class Chunk(NamedTuple):
+    """Data sets first … last − 1 of a condition: the unit of work."""
+
+    condition: int
+    first: int
+    last: int
+
+    @property
+    def file(self) -> str:
+        """Name of its file; names sort as the chunks do."""
+        return f"{self.condition:05d}-{self.first:09d}-{self.last:09d}.parquet"
+
+
+class Folder:
+    """The folder of one study.
+
+    Attributes:
+        path: where it is.
+        manifest: what it holds.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+
+    def __contains__(self, chunk: Chunk) -> bool:
+        """Whether a chunk is finished."""
+        return (self.path / ESTIMATES / chunk.file).exists()
+
+    def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
+        """Write a finished chunk."""
+        target = self.path / ESTIMATES / chunk.file
+        _atomically(target, lambda path: _to_parquet(frame, path))
+
+    def __getitem__(self, chunk: Chunk) -> pd.DataFrame:
+        """Read a finished chunk."""
+        path = self.path / ESTIMATES / chunk.file
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise StudyFolderError(
+                f"cannot read {path}: {error}; remove this file and resume the study"
+            ) from error
+
+
+def open_folder(path: str | os.PathLike[str], manifest: dict[str, Any], resume: bool) -> Folder:
+    """The folder of a study, new, or to go on with.
+
+    Args:
+        path: the folder; made if it is not there.
+        manifest: what the study is.
+        resume: go on with what is there.
+
+    Raises:
+        StudyFolderError: the folder holds something else, another study, or this one and
+            ``resume`` is False. Nothing in it is touched.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise StudyFolderError(f"{path} is a file; give a folder")
+    if (path / MANIFEST).exists():
+        found = read_folder(path)
+        _check_same(path, found.manifest, manifest)
+        if not resume:
+            done = len(list((path / ESTIMATES).glob("*.parquet")))
+            raise StudyFolderError(
+                f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
+                "finished; go on with resume=True (--resume), or give another folder"
+            )
+        for left in (path / ESTIMATES).glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        return found
+    if path.exists() and any(not _unfinished(entry) for entry in path.iterdir()):
+        raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
+    (path / ESTIMATES).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(manifest, indent=1)
+    _atomically(path / MANIFEST, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return Folder(path, manifest)
+
+
+def read_folder(path: str | os.PathLike[str]) -> Folder:
+    """The folder of a study, as it is.
+
+    Raises:
+        StudyFolderError: it holds no study that this version can read.
+    """
+    path = Path(path)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyFolderError(f"{path} holds no study: cannot read its {MANIFEST}") from error
+    if schema != SCHEMA:
+        raise StudyFolderError(
+            f"{path} has the layout {schema!r} of another version of jaxhlm; this one reads "
+            f"layout {SCHEMA}"
+        )
+    return Folder(path, manifest)
+
+
+def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to mix runs that would not give the same numbers."""
+    new = json.loads(json.dumps(new))
+    different = [key for key in new if old.get(key) != new[key]]
+    if not different:
+        return
+    details = []
+    for key in different:
+        if key == "versions":
+            changed = {k: v for k, v in new[key].items() if old.get(key, {}).get(k) != v}
+            was = {k: old.get(key, {}).get(k) for k in changed}
+            details.append(f"versions (was {was}, now {changed})")
+        elif isinstance(new[key], list | dict):
+            details.append(key)
+        else:
+            details.append(f"{key} (was {old.get(key)!r}, now {new[key]!r})")
+    raise StudyFolderError(
+        f"{path} holds another study; it differs in " + ", ".join(details) + ". Nothing was "
+        "changed: give another folder, or the arguments that this one was made with"
+    )
+
+
+def _unfinished(entry: Path) -> bool:
+    """What a run leaves that was killed before it had written its manifest."""
+    if entry.is_dir():
+        return entry.name == ESTIMATES and not any(entry.iterdir())
+    return entry.name.startswith(f".{MANIFEST}.")
+
+
+def _atomically(target: Path, write: Any) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+
+
+def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
+    try:
+        frame.to_parquet(path, index=False)
+    except ImportError as error:
+        raise JaxhlmError(
+            'a study on disk needs pyarrow: pip install "jaxhlm[parquet]", or leave out= away'
+        ) from error
