@@ -213,7 +213,8 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
     nothing = np.full(len(sigma), np.nan)
     estimates = replace(
         e, beta=beta, vcov=vcov, sigma=sigma, theta=zero, theta_standard=zero, cov=cov,
-        status=status.astype(np.int64), criterion=nothing, gradient_norm=nothing, iterations=np.zeros_like(e.iterations),
+        status=status.astype(np.int64), criterion=nothing, gradient_norm=nothing,
+        iterations=np.zeros_like(e.iterations),
     )  # fmt: skip
     return replace(fits, estimates=estimates)
 
