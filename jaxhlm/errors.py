@@ -12,6 +12,7 @@ import sys
 import warnings
 
 __all__ = [
+    "ComparisonError",
     "ConstantResponseError",
     "ContrastError",
     "ConvergenceWarning",
@@ -33,6 +34,7 @@ __all__ = [
     "NotNumericError",
     "OptionError",
     "RankDeficientWarning",
+    "ResamplingError",
     "ResponseShapeError",
     "RowsDroppedWarning",
     "SingularFitWarning",
