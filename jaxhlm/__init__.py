@@ -31,51 +31,51 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jaxhlm import violations as violations
 from jaxhlm.batch import FitBatch as FitBatch
-from jaxhlm.bootstrap import Bootstrap as Bootstrap
-from jaxhlm.bootstrap import bootstrap as bootstrap
-from jaxhlm.bootstrap_lrt import BootstrapLRT as BootstrapLRT
-from jaxhlm.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
-from jaxhlm.builder import UnitDesign as UnitDesign
-from jaxhlm.builder import units as units
 from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
-from jaxhlm.curves import power_curve as power_curve
-from jaxhlm.curves import solve_power as solve_power
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
-from jaxhlm.extend import extend as extend
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
 from jaxhlm.lmlist import lm_list as lm_list
-from jaxhlm.measures import measures as measures
-from jaxhlm.measures_table import MeasuresTable as MeasuresTable
-from jaxhlm.mechanism import Drawn as Drawn
-from jaxhlm.mechanism import Mechanism as Mechanism
-from jaxhlm.mechanism import mechanism as mechanism
-from jaxhlm.methods import Method as Method
-from jaxhlm.planning import nsim as nsim
-from jaxhlm.planning import stopping as stopping
-from jaxhlm.power import power as power
 from jaxhlm.results import Fit as Fit
 from jaxhlm.simulated import design as design
 from jaxhlm.simulated import simulate as simulate
 from jaxhlm.status import Status as Status
-from jaxhlm.study import Study as Study
-from jaxhlm.study import read_study as read_study
-from jaxhlm.study import study as study
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
-from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
+    from jaxhlm import violations as violations
+    from jaxhlm.bootstrap_tests import BootstrapLRT as BootstrapLRT
+    from jaxhlm.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
+    from jaxhlm.bootstraps import Bootstrap as Bootstrap
+    from jaxhlm.bootstraps import bootstrap as bootstrap
+    from jaxhlm.builder import UnitDesign as UnitDesign
+    from jaxhlm.builder import units as units
+    from jaxhlm.curves import power_curve as power_curve
+    from jaxhlm.curves import solve_power as solve_power
+    from jaxhlm.extending import extend as extend
+    from jaxhlm.measured import measures as measures
+    from jaxhlm.measures_table import MeasuresTable as MeasuresTable
+    from jaxhlm.mechanisms import Drawn as Drawn
+    from jaxhlm.mechanisms import Mechanism as Mechanism
+    from jaxhlm.mechanisms import mechanism as mechanism
+    from jaxhlm.methods import Method as Method
     from jaxhlm.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
+    from jaxhlm.planning import nsim as nsim
+    from jaxhlm.planning import stopping as stopping
+    from jaxhlm.powers import power as power
+    from jaxhlm.studies import Study as Study
+    from jaxhlm.studies import read_study as read_study
+    from jaxhlm.studies import study as study
+    from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
 
 __version__ = "0.1.0"
 __all__ = [
@@ -123,17 +123,40 @@ __all__ = [
     "violations",
 ]
 
-# optax takes longer to import than a small fit takes, and matplotlib is an extra: what needs them
-# is imported when asked for.
-_NEEDS_OPTAX = {"minimise": "jaxhlm.minimiser", "newton": "jaxhlm.optimise"}
+# A small fit takes less time than importing what it does not need (optax, matplotlib, everything
+# about studies), so that is imported when asked for. No module here has the name of what it holds,
+# or Python would put the module in its place.
+_WHEN_ASKED_FOR = {
+    "bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
+    "bootstraps": ("Bootstrap", "bootstrap"),
+    "builder": ("UnitDesign", "units"),
+    "curves": ("power_curve", "solve_power"),
+    "extending": ("extend",),
+    "measured": ("measures",),
+    "measures_table": ("MeasuresTable",),
+    "mechanisms": ("Drawn", "Mechanism", "mechanism"),
+    "methods": ("Method",),
+    "minimiser": ("minimise",),
+    "optimise": ("newton",),
+    "planning": ("nsim", "stopping"),
+    "powers": ("power",),
+    "studies": ("Study", "read_study", "study"),
+    "uncertainty": ("TruthDistribution",),
+}
+_MODULE_OF = {name: module for module, names in _WHEN_ASKED_FOR.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``minimise``, ``newton`` or ``plot``."""
-    if name == "plot":
-        return import_module("jaxhlm.plot")
-    if name not in _NEEDS_OPTAX:
+    """Import what is imported when asked for."""
+    if name in ("plot", "violations"):
+        return import_module(f"jaxhlm.{name}")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'jaxhlm' has no attribute {name!r}")
-    value = getattr(import_module(_NEEDS_OPTAX[name]), name)
+    value = getattr(import_module(f"jaxhlm.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """The public names, imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -30,7 +30,7 @@ __all__ = [
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
 CHUNK_BYTES = 2**28
 MEMORY_SHARE = 0.25
-MAX_LANES = 4096
+MAX_LANES = 8192
 COMPILED_LANES = (64, 512, 4096)
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256

@@ -16,7 +16,7 @@ import pandas as pd
 
 from jaxhlm import article
 from jaxhlm.batch import FitBatch
-from jaxhlm.bootstrap import bootstrap
+from jaxhlm.bootstraps import bootstrap
 from jaxhlm.errors import JaxhlmError, JaxhlmWarning
 from jaxhlm.files import read_table
 from jaxhlm.fit import fit, fit_many

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import OptionError, TargetError
-from jaxhlm.power import (
+from jaxhlm.powers import (
     Test,
     analysed,
     check_options,

@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from jaxhlm.canvas import INK, canvas, legend_above, need, panels, series, split, wrap
 from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference import check_level
-from jaxhlm.measures import OK
+from jaxhlm.measured import OK
 from jaxhlm.tails import normal_quantile
 
 __all__ = ["estimate_vs_se", "histogram", "zip_plot"]

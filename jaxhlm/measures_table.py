@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import MissingColumnError
-from jaxhlm.measures import MEASURES
+from jaxhlm.measured import MEASURES
 
 __all__ = ["MeasuresTable", "with_mcse"]
 

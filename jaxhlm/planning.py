@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import MissingColumnError, OptionError
-from jaxhlm.measures import MEASURES
+from jaxhlm.measured import MEASURES
 from jaxhlm.notation import Bools, Floats, check_option
 
 __all__ = ["nsim", "stopping"]

@@ -11,9 +11,9 @@ from jaxhlm.degrees import DfMethod
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.files import read_table
 from jaxhlm.measures_table import MeasuresTable
-from jaxhlm.mechanism import mechanism
-from jaxhlm.power import power
-from jaxhlm.study import study
+from jaxhlm.mechanisms import mechanism
+from jaxhlm.powers import power
+from jaxhlm.studies import study
 from jaxhlm.studyfile import read_study_file
 from jaxhlm.truth import Truth
 

@@ -50,7 +50,7 @@ from jaxhlm.conditions import read_conditions
 from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import JaxhlmError, StudyFileError
 from jaxhlm.files import read_table
-from jaxhlm.mechanism import mechanism
+from jaxhlm.mechanisms import mechanism
 from jaxhlm.methods import Method
 from jaxhlm.notation import Floats
 from jaxhlm.truth import Truth

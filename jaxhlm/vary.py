@@ -12,9 +12,9 @@ import pandas as pd
 from jaxhlm.builder import UnitDesign
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.extend import extend
+from jaxhlm.extending import extend
 from jaxhlm.formula import parse
-from jaxhlm.mechanism import Mechanism, mechanism
+from jaxhlm.mechanisms import Mechanism, mechanism
 from jaxhlm.truth import Truth
 
 __all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]

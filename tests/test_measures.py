@@ -10,7 +10,7 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
-from jaxhlm.measures import MEASURES
+from jaxhlm.measured import MEASURES
 from jaxhlm.performance import Groups, root_mean_square
 from tolerances import HAND, META_MCSE, PACKAGES
 

@@ -1,14 +1,12 @@
 """Power against closed forms, exact intervals against SciPy, and searches that find the size."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 import jaxhlm as hlm
-from jaxhlm import curves
+from jaxhlm import curves, powers
 from jaxhlm.analytic import analytic_power, precision
 from jaxhlm.binomial import exact_interval, rate_mcse
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
@@ -147,7 +145,7 @@ def test_rows_are_drawn_in_parts(article, monkeypatch):
     """Data sets that must be drawn as rows are the same whatever fits the memory."""
     formula = "y ~ x + (1 + x | unit)"
     whole = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
-    monkeypatch.setattr(sys.modules["jaxhlm.power"], "MOST_NUMBERS", 900 * 23)
+    monkeypatch.setattr(powers, "MOST_NUMBERS", 900 * 23)
     parts = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
     pd.testing.assert_frame_equal(whole.table, parts.table)
     assert 0 < whole.power < 1

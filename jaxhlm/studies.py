@@ -20,7 +20,7 @@ from jaxhlm.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.errors import ConvergenceWarning, OptionError
 from jaxhlm.folder import SCHEMA, Chunk, Folder, open_folder, read_folder
 from jaxhlm.inference import check_level
-from jaxhlm.measures import Measure, measures
+from jaxhlm.measured import Measure, measures
 from jaxhlm.methods import Method, check_methods, method_estimates
 from jaxhlm.notation import check_option
 from jaxhlm.planning import stopping
