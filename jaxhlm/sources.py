@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from jaxhlm.chunks import as_slice, lane_chunks
+from jaxhlm.collapse import Rotated
 from jaxhlm.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
@@ -15,12 +16,15 @@ from jaxhlm.explained import RowMoments, design_moments, moments_by_lane
 from jaxhlm.groupwise import Groupwise
 from jaxhlm.minimum import Options
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.pipeline import Prepared, Report, fit_replicates, fit_responses
+from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates
 from jaxhlm.replicates import Replicates
 from jaxhlm.response import Standard
 from jaxhlm.standardise import Rows
 
 __all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
+
+# Statistics of a response that take at most this are kept for inference after the fit.
+KEPT_BYTES = 512
 
 
 class Batch(NamedTuple):
@@ -72,6 +76,7 @@ class ResponseMatrix:
 
     prepared: Prepared
     Y: Floats
+    _kept: dict[tuple[int, int], tuple[Standard, Rotated]] = field(default_factory=dict, repr=False)
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
@@ -84,7 +89,8 @@ class ResponseMatrix:
         """Fit every lane."""
         d, B = self.prepared.design, self.Y.shape[1]
         nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
-        estimates = fit_responses(self.prepared, self.Y, options, report)
+        chunks = lane_chunks(B, 8 * d.n)
+        estimates = fit_lanes(self._collapsed, chunks, self.prepared.classes, options, report)
         failed = np.flatnonzero(np.isnan(estimates.criterion))
         missing = failed[np.isnan(self.Y[:, failed]).any(axis=0)]
         for i in missing:
@@ -106,7 +112,8 @@ class ResponseMatrix:
         """Standardised statistics of responses of one kind."""
         if self._incomplete(lanes):
             return self._own_rows(lanes).standard
-        return self.prepared.collapse(self.Y[:, as_slice(lanes)])[0]
+        run = as_slice(lanes)
+        return self._collapsed(run)[0] if isinstance(run, slice) else self._reduced(run)[0]
 
     def by_group(self, lanes: Ints) -> Groupwise:
         """The same, every group by itself."""
@@ -119,6 +126,23 @@ class ResponseMatrix:
         if self._incomplete(lanes):
             return moments_by_lane(self._own_rows(lanes).rows)
         return design_moments(self.prepared.design)
+
+    def _collapsed(self, lanes: slice) -> tuple[Standard, Rotated]:
+        """The statistics of a run of responses, kept if they take little memory.
+
+        Inference on all fits asks for the same runs again, and a pass over the rows takes as long
+        as all the rest of it.
+        """
+        run = (lanes.start, lanes.stop)
+        if run not in self._kept:
+            found = self._reduced(lanes)
+            if sum(x.nbytes for x in found[0].stats) <= KEPT_BYTES * (run[1] - run[0]):
+                self._kept[run] = found
+            return found
+        return self._kept[run]
+
+    def _reduced(self, lanes: slice | Ints) -> tuple[Standard, Rotated]:
+        return self.prepared.collapse(self.Y[:, lanes])
 
     def _incomplete(self, lanes: Ints) -> bool:
         missing = np.isnan(self.Y[:, lanes[0]])
