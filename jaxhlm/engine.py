@@ -26,7 +26,7 @@ __all__ = ["FEW_LANES", "Solution", "solve"]
 LEAVE_TOL = 1e-6
 MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
-FIRST_ROUND = 6
+FIRST_ROUND = 7
 FEW_LANES = 32
 # With no more groups than this a singular fit is tried again from D = I (and the lower kept).
 FEW_GROUPS = 15
