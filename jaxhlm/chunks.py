@@ -28,10 +28,11 @@ __all__ = [
 ]
 
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
-CHUNK_BYTES = 2**28
+CHUNK_BYTES = 2**26
 MEMORY_SHARE = 0.25
-MAX_LANES = 8192
+MAX_LANES = 16384
 COMPILED_LANES = (64, 512, 4096)
+MANY_GROUPS = 16
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
 # Lanes that fill less than this of a compiled size run as several of the next smaller one.
@@ -63,16 +64,21 @@ def chunk_bytes() -> int:
     return min(CHUNK_BYTES, int(MEMORY_SHARE * free) // (os.cpu_count() or 1))
 
 
-def compiled_sizes(B: int) -> list[int]:
+def compiled_sizes(B: int, groups: int = 0) -> list[int]:
     """Lane counts that are compiled, few of them, whose sum covers B lanes with little to spare.
+
+    With many groups a lane is work enough, and the largest size would only take longer to compile.
 
     >>> compiled_sizes(60), compiled_sizes(100), compiled_sizes(1000), compiled_sizes(4000)
     ([64], [64, 64], [512, 512], [4096])
+    >>> compiled_sizes(1500, groups=160)
+    [512, 512, 512]
     """
+    known = COMPILED_LANES[:-1] if groups > MANY_GROUPS else COMPILED_LANES
     sizes: list[int] = []
     while (rest := B - sum(sizes)) > 0:
-        fitting = next((size for size in COMPILED_LANES if size >= rest), COMPILED_LANES[-1])
-        smaller = max((size for size in COMPILED_LANES if size < fitting), default=fitting)
+        fitting = next((size for size in known if size >= rest), known[-1])
+        smaller = max((size for size in known if size < fitting), default=fitting)
         sizes.append(smaller if rest < WORTH_PADDING * fitting else fitting)
     return sizes
 

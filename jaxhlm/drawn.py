@@ -117,7 +117,7 @@ class Parametric(Drawn):
     @property
     def lane_bytes(self) -> int:
         """What one data set takes while it is drawn."""
-        return 8 if self.statistics else 8 * self.prepared.design.n
+        return 8 if self.statistics else 4 * 8 * self.prepared.design.n
 
     @cached_property
     def law(self) -> Law:

@@ -186,7 +186,7 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
 
     stats = _padded(stats, compiled_groups(len(stats.m)))
     parts, first = [], 0
-    for size in compiled_sizes(B):
+    for size in compiled_sizes(B, len(stats.m)):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
         parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], max_iter, options))
         first += size

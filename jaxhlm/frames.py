@@ -129,7 +129,7 @@ class ReplicateFrame:
     @property
     def _lane_bytes(self) -> int:
         t = self.template
-        return 8 * 4 * (t.p + t.q) * -(-len(self.unit) // (len(self.starts) - 1))
+        return 8 * (t.p + t.q + 2) * -(-len(self.unit) // (len(self.starts) - 1))
 
     def _evaluate(self, rows: slice | Ints) -> tuple[Floats, Floats, Floats]:
         """y, X and Z of some rows; a value that is not finite becomes its data set's status."""

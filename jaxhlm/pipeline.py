@@ -55,6 +55,12 @@ class Prepared:
         )
         return standardise_design(rows)
 
+    @property
+    def lane_bytes(self) -> int:
+        """What the products of one response with the design take while they are reduced."""
+        d = self.design
+        return 8 * 8 * d.G * (d.q if self.standard.within_reach else d.q + d.p)
+
     @cached_property
     def classes(self) -> Classes | None:
         """Groups that collapse because they share their random-effects columns."""
@@ -100,7 +106,7 @@ def fit_responses(
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
-    chunks = lane_chunks(Y.shape[1], 8 * prepared.design.n)
+    chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
     return fit_lanes(
         lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.classes, options, report
     )

@@ -89,7 +89,7 @@ class ResponseMatrix:
         """Fit every lane."""
         d, B = self.prepared.design, self.Y.shape[1]
         nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
-        chunks = lane_chunks(B, 8 * d.n)
+        chunks = lane_chunks(B, self.prepared.lane_bytes)
         estimates = fit_lanes(self._collapsed, chunks, self.prepared.classes, options, report)
         failed = np.flatnonzero(np.isnan(estimates.criterion))
         missing = failed[np.isnan(self.Y[:, failed]).any(axis=0)]
@@ -106,7 +106,7 @@ class ResponseMatrix:
         n = self.prepared.design.n
         kinds = (nobs == n, (nobs > 0) & (nobs < n), nobs == 0)
         runs = [np.flatnonzero(kind) for kind in kinds]
-        return [at[c] for at in runs for c in lane_chunks(len(at), 8 * n)]
+        return [at[c] for at in runs for c in lane_chunks(len(at), self.prepared.lane_bytes)]
 
     def standard(self, lanes: Ints) -> Standard:
         """Standardised statistics of responses of one kind."""
