@@ -20,6 +20,7 @@ from jaxhlm.degrees import (
     single_tests,
     wald_f,
 )
+from jaxhlm.effects import Units
 from jaxhlm.errors import ContrastError
 from jaxhlm.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
 from jaxhlm.inference import check_level
@@ -27,7 +28,6 @@ from jaxhlm.notation import Floats
 from jaxhlm.refgrid import holm, marginal_means, tukey
 from jaxhlm.refgrid import pairwise as differences
 from jaxhlm.tails import f_tail, t_tail
-from jaxhlm.units import Units
 
 __all__ = ["Coefficients"]
 

@@ -102,7 +102,7 @@ LAYERS = (
         "leaveout",
         "analytic",
     ),
-    ("units", "batch_accessors", "frames", "random_terms", "holding", "roots", "drawn"),
+    ("effects", "batch_accessors", "frames", "random_terms", "holding", "roots", "drawn"),
     ("cases",),
     ("resampling",),
     ("coefficients", "batch_coefficients"),

@@ -25,6 +25,11 @@ def test_public_names_are_documented(name):
         assert ">>>" in doc, f"{name} has no example"
 
 
+def test_no_module_hides_a_name_that_is_imported_when_asked_for():
+    modules = {path.stem for path in (ROOT / "jaxhlm").glob("*.py")}
+    assert not modules & set(hlm._MODULE_OF)
+
+
 def test_import_has_no_side_effects():
     """No device is touched, no setting changed, and nothing slow and unneeded is loaded."""
     code = (
