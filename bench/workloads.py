@@ -97,6 +97,7 @@ def G(scale: float) -> dict[str, float]:
     simulated[0].fit(progress=False)
     seconds = []
     for s in simulated:
+        fits = None  # the memory of one size at a time
         started = time.perf_counter()
         fits = s.fit(progress=False)
         seconds.append(time.perf_counter() - started)

@@ -67,9 +67,10 @@ class Estimates:
 
     @staticmethod
     def concatenate(parts: list[Estimates]) -> Estimates:
-        """Batches one after the other."""
-        names = [f.name for f in fields(Estimates)]
-        return Estimates(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+        """Batches one after the other; the list is emptied, so that they need not exist twice."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Estimates)}
+        parts.clear()
+        return Estimates(**{name: np.concatenate(columns.pop(name)) for name in [*columns]})
 
 
 def estimate(
