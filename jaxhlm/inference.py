@@ -16,15 +16,9 @@ __all__ = [
     "check_level",
     "correlation",
     "limit_names",
-    "n_parameters",
     "standard_errors",
     "wald_interval",
 ]
-
-
-def n_parameters(p: int, k: int) -> int:
-    """Fixed effects, entries of θ, and σ: the df of ``lme4::logLik``."""
-    return p + k + 1
 
 
 def aic(criterion: Floats, parameters: Ints | int) -> Floats:
