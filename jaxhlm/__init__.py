@@ -31,8 +31,6 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jaxhlm.batch import FitBatch as FitBatch
-from jaxhlm.compared import compare as compare
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
 from jaxhlm.deviance import deviance as deviance
@@ -41,41 +39,43 @@ from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
 from jaxhlm.fit import fit_many as fit_many
-from jaxhlm.lmlist import lm_list as lm_list
-from jaxhlm.results import Fit as Fit
-from jaxhlm.simulated import design as design
-from jaxhlm.simulated import simulate as simulate
+from jaxhlm.inference.lmlist import lm_list as lm_list
+from jaxhlm.results.batch import FitBatch as FitBatch
+from jaxhlm.results.compared import compare as compare
+from jaxhlm.results.fit import Fit as Fit
 from jaxhlm.status import Status as Status
+from jaxhlm.studies.simulated import design as design
+from jaxhlm.studies.simulated import simulate as simulate
 from jaxhlm.suffstats import suffstats as suffstats
 from jaxhlm.truth import Truth as Truth
 
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
     from jaxhlm import violations as violations
-    from jaxhlm.bootstrap_tests import BootstrapLRT as BootstrapLRT
-    from jaxhlm.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
-    from jaxhlm.bootstraps import Bootstrap as Bootstrap
-    from jaxhlm.bootstraps import bootstrap as bootstrap
-    from jaxhlm.builder import UnitDesign as UnitDesign
-    from jaxhlm.builder import units as units
-    from jaxhlm.curves import power_curve as power_curve
-    from jaxhlm.curves import solve_power as solve_power
-    from jaxhlm.extending import extend as extend
-    from jaxhlm.measured import measures as measures
-    from jaxhlm.measures_table import MeasuresTable as MeasuresTable
-    from jaxhlm.mechanisms import Drawn as Drawn
-    from jaxhlm.mechanisms import Mechanism as Mechanism
-    from jaxhlm.mechanisms import mechanism as mechanism
-    from jaxhlm.methods import Method as Method
-    from jaxhlm.minimiser import minimise as minimise
+    from jaxhlm.engine.minimiser import minimise as minimise
     from jaxhlm.optimise import newton as newton
-    from jaxhlm.planning import nsim as nsim
-    from jaxhlm.planning import stopping as stopping
-    from jaxhlm.powers import power as power
-    from jaxhlm.studies import Study as Study
-    from jaxhlm.studies import read_study as read_study
-    from jaxhlm.studies import study as study
-    from jaxhlm.uncertainty import TruthDistribution as TruthDistribution
+    from jaxhlm.results.bootstrap_tests import BootstrapLRT as BootstrapLRT
+    from jaxhlm.results.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
+    from jaxhlm.results.bootstraps import Bootstrap as Bootstrap
+    from jaxhlm.results.bootstraps import bootstrap as bootstrap
+    from jaxhlm.studies.builder import UnitDesign as UnitDesign
+    from jaxhlm.studies.builder import units as units
+    from jaxhlm.studies.curves import power_curve as power_curve
+    from jaxhlm.studies.curves import solve_power as solve_power
+    from jaxhlm.studies.extending import extend as extend
+    from jaxhlm.studies.measured import measures as measures
+    from jaxhlm.studies.measures_table import MeasuresTable as MeasuresTable
+    from jaxhlm.studies.mechanisms import Drawn as Drawn
+    from jaxhlm.studies.mechanisms import Mechanism as Mechanism
+    from jaxhlm.studies.mechanisms import mechanism as mechanism
+    from jaxhlm.studies.methods import Method as Method
+    from jaxhlm.studies.planning import nsim as nsim
+    from jaxhlm.studies.planning import stopping as stopping
+    from jaxhlm.studies.powers import power as power
+    from jaxhlm.studies.study import Study as Study
+    from jaxhlm.studies.study import read_study as read_study
+    from jaxhlm.studies.study import study as study
+    from jaxhlm.studies.uncertainty import TruthDistribution as TruthDistribution
 
 __version__ = "0.1.0"
 __all__ = [
@@ -127,21 +127,21 @@ __all__ = [
 # about studies), so that is imported when asked for. No module here has the name of what it holds,
 # or Python would put the module in its place.
 _WHEN_ASKED_FOR = {
-    "bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
-    "bootstraps": ("Bootstrap", "bootstrap"),
-    "builder": ("UnitDesign", "units"),
-    "curves": ("power_curve", "solve_power"),
-    "extending": ("extend",),
-    "measured": ("measures",),
-    "measures_table": ("MeasuresTable",),
-    "mechanisms": ("Drawn", "Mechanism", "mechanism"),
-    "methods": ("Method",),
-    "minimiser": ("minimise",),
+    "results.bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
+    "results.bootstraps": ("Bootstrap", "bootstrap"),
+    "studies.builder": ("UnitDesign", "units"),
+    "studies.curves": ("power_curve", "solve_power"),
+    "studies.extending": ("extend",),
+    "studies.measured": ("measures",),
+    "studies.measures_table": ("MeasuresTable",),
+    "studies.mechanisms": ("Drawn", "Mechanism", "mechanism"),
+    "studies.methods": ("Method",),
+    "engine.minimiser": ("minimise",),
     "optimise": ("newton",),
-    "planning": ("nsim", "stopping"),
-    "powers": ("power",),
-    "studies": ("Study", "read_study", "study"),
-    "uncertainty": ("TruthDistribution",),
+    "studies.planning": ("nsim", "stopping"),
+    "studies.powers": ("power",),
+    "studies.study": ("Study", "read_study", "study"),
+    "studies.uncertainty": ("TruthDistribution",),
 }
 _MODULE_OF = {name: module for module, names in _WHEN_ASKED_FOR.items() for name in names}
 

@@ -18,16 +18,16 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm import truth as truths
-from jaxhlm.batch import FitBatch
 from jaxhlm.covariance import lambda_of
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.fit import fit, fit_many
-from jaxhlm.inference import standard_errors, wald_interval
+from jaxhlm.inference.criteria import standard_errors, wald_interval
 from jaxhlm.notation import Floats
 from jaxhlm.reference import criterion_by_group
-from jaxhlm.results import Fit
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.fit import Fit
 from jaxhlm.simulate import Seed, simulate_rows
 
 __all__ = [
@@ -176,7 +176,7 @@ def write_figures(directory: Path) -> list[Path]:
     """
     # matplotlib is an extra, and takes longer to import than the article's fits.
     from jaxhlm import plot
-    from jaxhlm.canvas import write
+    from jaxhlm.figures.canvas import write
 
     result = fit(FORMULAS[1], load_dataset("article"))
     truth = truths.Truth(TRUTH.beta, TRUTH.cov, TRUTH.sigma)

@@ -15,15 +15,15 @@ import jax
 import pandas as pd
 
 from jaxhlm import article
-from jaxhlm.batch import FitBatch
-from jaxhlm.bootstraps import bootstrap
 from jaxhlm.errors import JaxhlmError, JaxhlmWarning
 from jaxhlm.files import read_table
 from jaxhlm.fit import fit, fit_many
-from jaxhlm.inference import check_level
+from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import BootstrapInterval, BootstrapMethod
-from jaxhlm.results import Fit
-from jaxhlm.study_commands import add_commands
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.bootstraps import bootstrap
+from jaxhlm.results.fit import Fit
+from jaxhlm.studies.commands import add_commands
 
 __all__ = ["main"]
 

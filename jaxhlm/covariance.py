@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.engine.small import entries, matmul, namespace
 from jaxhlm.notation import Floats
-from jaxhlm.small import entries, matmul, namespace
 
 __all__ = [
     "SINGULAR_SD",

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from jaxhlm.checks import (
+from jaxhlm.errors import FormulaError
+from jaxhlm.formula import parse, rhs_variables, variables
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.rows.checks import (
     check_fixed,
     check_groups,
     check_random,
     check_response,
     independent_columns,
 )
-from jaxhlm.columns import (
+from jaxhlm.rows.columns import (
     Weights,
     check_shapes,
     complete_rows,
@@ -31,11 +34,8 @@ from jaxhlm.columns import (
     read_weights,
     select,
 )
-from jaxhlm.errors import FormulaError
-from jaxhlm.formula import parse, rhs_variables, variables
-from jaxhlm.grouping import Grouping, first_twice, group_codes, known_codes
-from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.terms import (
+from jaxhlm.rows.grouping import Grouping, first_twice, group_codes, known_codes
+from jaxhlm.rows.terms import (
     Part,
     check_levels,
     covariance_blocks,

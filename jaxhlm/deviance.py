@@ -18,8 +18,8 @@ Profiling β and σ² out leaves a function of θ alone, on the scale of −2 lo
 Equals ``lme4::REMLcrit(fit)`` and ``deviance(fit, REML = FALSE)``. Prior weights w scale the rows
 by √w and subtract Σ log w.
 
-Everything here is written for one data set. The same lines serve a batch: ``jaxhlm.lanes`` maps
-them over lanes, with matrices spelled out entry by entry where that is faster (``jaxhlm.small``).
+Everything here is written for one data set. The same lines serve a batch: ``engine/lanes.py`` maps
+them over lanes, with matrices spelled out entry by entry where it is faster (``engine/small.py``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.covariance import Blocks, block_of, lambda_matrix
-from jaxhlm.small import (
+from jaxhlm.engine.small import (
     cholesky,
     eye_plus,
     log_diagonal,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, theta_of
-from jaxhlm.engine import Solution
-from jaxhlm.lanes import MAX_UNROLLED_P
-from jaxhlm.minimum import Options
+from jaxhlm.engine.lanes import MAX_UNROLLED_P
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import Solution
+from jaxhlm.engine.small import entries, matmul, solve_lower
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.response import Scaling, Standard
-from jaxhlm.small import entries, matmul, solve_lower
+from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.status import Status
 
 __all__ = ["Estimates", "RandomEffects", "estimate", "random_effects", "user_criterion"]

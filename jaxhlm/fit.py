@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxhlm.batch import FitBatch
 from jaxhlm.design import build_design
+from jaxhlm.engine.loop import MAX_ITER, TOL
+from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import (
     ConvergenceWarning,
     IdentifiabilityError,
@@ -17,15 +18,14 @@ from jaxhlm.errors import (
     SingularFitWarning,
     warn_user,
 )
-from jaxhlm.inputs import replicate_input, response_input
-from jaxhlm.loop import MAX_ITER, TOL
-from jaxhlm.minimum import Options
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared, fit_responses
 from jaxhlm.progress import progress_report
-from jaxhlm.results import Fit
-from jaxhlm.sources import Source
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.fit import Fit
+from jaxhlm.rows.inputs import replicate_input, response_input
+from jaxhlm.rows.sources import Source
 from jaxhlm.status import Status
 
 if TYPE_CHECKING:

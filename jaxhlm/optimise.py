@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import optax
 
-from jaxhlm import trust
-from jaxhlm.loop import Stepper
+from jaxhlm.engine import trust
+from jaxhlm.engine.loop import Stepper
 
 __all__ = ["newton", "stepper"]
 

@@ -12,17 +12,17 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.chunks import in_order, lane_chunks
-from jaxhlm.collapse import Classes, Rotated, balanced_start, collapse, find_classes, rotate
 from jaxhlm.design import Design
-from jaxhlm.engine import solve
+from jaxhlm.engine.chunks import in_order, lane_chunks
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
-from jaxhlm.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
-from jaxhlm.minimum import Options
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.replicates import Replicates
-from jaxhlm.response import Standard, respond
-from jaxhlm.standardise import Rows, StandardDesign, standardise_design
+from jaxhlm.rows.collapse import Classes, Rotated, balanced_start, collapse, find_classes, rotate
+from jaxhlm.rows.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
+from jaxhlm.rows.replicates import Replicates
+from jaxhlm.rows.response import Standard, respond
+from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
 
 __all__ = ["Prepared", "fit_lanes", "fit_replicates", "fit_responses", "fit_standard"]
 

@@ -13,10 +13,10 @@ your own figures the same look with ``with plt.rc_context(jaxhlm.plot.STYLE):``.
 from __future__ import annotations
 
 # First, for it says what to install where there is no matplotlib.
-from jaxhlm.canvas import STYLE
-from jaxhlm.estimate_plots import estimate_vs_se, histogram, zip_plot
-from jaxhlm.fit_plots import article_lines, article_units, caterpillar, qq, shrinkage
-from jaxhlm.measure_plots import lollipop, nested_loop, power_curve
+from jaxhlm.figures.canvas import STYLE
+from jaxhlm.figures.estimate_plots import estimate_vs_se, histogram, zip_plot
+from jaxhlm.figures.fit_plots import article_lines, article_units, caterpillar, qq, shrinkage
+from jaxhlm.figures.measure_plots import lollipop, nested_loop, power_curve
 
 __all__ = [
     "STYLE",

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.small import entries
+from jaxhlm.engine.small import entries
 
 __all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "suffstats"]
 
@@ -61,7 +61,7 @@ def suffstats(
 ) -> Stats:
     """Sufficient statistics from rows, in JAX: jit-able, vmap-able, differentiable in y, X and Z.
 
-    ``fit`` standardises the rows first (see ``jaxhlm.standardise``), which keeps more digits when
+    ``fit`` standardises the rows first (see ``rows/standardise.py``), which keeps more digits when
     columns are badly scaled; here the rows are taken as they are, in their own dtype.
 
     Args:

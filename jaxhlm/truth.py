@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.inference import correlation, standard_errors
+from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.notation import Floats
 
 if TYPE_CHECKING:
-    from jaxhlm.results import Fit
+    from jaxhlm.results.fit import Fit
 
 __all__ = ["Truth", "replaced"]
 

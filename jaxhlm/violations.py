@@ -34,7 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.distributions import (
+from jaxhlm.errors import OptionError
+from jaxhlm.notation import Floats
+from jaxhlm.studies.distributions import (
     Contaminated,
     Gaussian,
     Laplace,
@@ -44,16 +46,14 @@ from jaxhlm.distributions import (
     Uniform,
     standardised,
 )
-from jaxhlm.errors import OptionError
-from jaxhlm.missingness import (
+from jaxhlm.studies.missingness import (
     InformativeSize,
     MissingAtRandom,
     MissingCompletely,
     MissingNotAtRandom,
 )
-from jaxhlm.notation import Floats
-from jaxhlm.panel import Numbers, Panel
-from jaxhlm.violation import Violation
+from jaxhlm.studies.panel import Numbers, Panel
+from jaxhlm.studies.violation import Violation
 
 __all__ = [
     "Autocorrelated",

@@ -8,11 +8,11 @@ import jaxhlm as hlm
 import tolerances as tol
 from closed_form import balanced_fit
 from jaxhlm import reference
-from jaxhlm.collapse import balanced_start, collapse, find_classes, rotate
 from jaxhlm.covariance import theta_index
+from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.errors import SingularFitWarning
-from jaxhlm.lanes import lane_derivatives
 from jaxhlm.pipeline import Prepared
+from jaxhlm.rows.collapse import balanced_start, collapse, find_classes, rotate
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 every_method = pytest.mark.parametrize("reml", [True, False])

@@ -9,8 +9,8 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.batch import FitBatch
 from jaxhlm.pipeline import Prepared
+from jaxhlm.results.batch import FitBatch
 from jaxhlm.status import Status
 from problems import FORMULA, frame, sleepstudy
 
@@ -248,7 +248,8 @@ def test_collapsed_groups_give_the_same_fit(monkeypatch):
 
 def test_an_interrupt_keeps_what_was_finished(monkeypatch):
     """Ctrl-C after the first of several chunks returns that chunk and says so."""
-    from jaxhlm import chunks, pipeline
+    from jaxhlm import pipeline
+    from jaxhlm.engine import chunks
 
     expected = batch().criterion[:20]
     monkeypatch.setattr(chunks, "MAX_LANES", 20)
@@ -293,7 +294,7 @@ def test_units_of_many_fits():
 
 def test_chunks_shrink_with_the_free_memory(monkeypatch):
     """A quarter of what is free, shared by the cores; at least one lane at a time."""
-    from jaxhlm import chunks
+    from jaxhlm.engine import chunks
 
     monkeypatch.setattr(chunks.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
     monkeypatch.setattr(chunks.os, "cpu_count", lambda: 2)

@@ -10,9 +10,10 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm import chunks, errors
-from jaxhlm.bootstrap_intervals import acceleration
-from jaxhlm.parameters import parameter_values
+from jaxhlm import errors
+from jaxhlm.engine import chunks
+from jaxhlm.inference.parameters import parameter_values
+from jaxhlm.resampling.intervals import acceleration
 from problems import FORMULA, SIZES, article, frame, sleepstudy
 
 METHODS = ("parametric", "residual", "cases", "wild")

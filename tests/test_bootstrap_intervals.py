@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import tolerances as tol
-from jaxhlm.bootstrap_intervals import acceleration, bootstrap_interval
+from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 
 SAMPLE = np.random.default_rng(2).gamma(2.0, size=25)
 

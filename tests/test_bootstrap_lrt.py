@@ -8,7 +8,8 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm import chunks, errors
+from jaxhlm import errors
+from jaxhlm.engine import chunks
 from jaxhlm.simulate import simulate_rows
 from lme4_cases import load_case
 from problems import frame, sleepstudy

@@ -18,7 +18,7 @@ from jaxhlm.covariance import (
     theta_index,
     theta_of,
 )
-from jaxhlm.small import entries
+from jaxhlm.engine.small import entries
 
 BLOCKS = [((0,),), ((0, 1),), ((0,), (1,)), ((0, 1, 2),), ((0, 1), (2,)), ((0, 2), (1,))]
 every_blocks = pytest.mark.parametrize("blocks", BLOCKS, ids=str)

@@ -11,8 +11,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.covariance import theta_index
-from jaxhlm.stacked import cholesky, solve_lower, solve_upper
-from jaxhlm.tails import f_tail, t_tail
+from jaxhlm.engine.stacked import cholesky, solve_lower, solve_upper
+from jaxhlm.inference.tails import f_tail, t_tail
 from lme4_cases import CASES, DATA, load_case
 from problems import FORMULA, article, frame, sleepstudy
 

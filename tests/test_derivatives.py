@@ -15,8 +15,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.covariance import theta_index
-from jaxhlm.derivatives import derivatives
-from jaxhlm.lanes import lane_derivatives, unrollable, unrolled_derivatives
+from jaxhlm.engine.derivatives import derivatives
+from jaxhlm.engine.lanes import lane_derivatives, unrollable, unrolled_derivatives
 from problems import SIZES, oracle, random_lambda, rows, stats_of
 from test_deviance import SHAPES
 

@@ -10,7 +10,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.refgrid import holm, tukey
+from jaxhlm.inference.refgrid import holm, tukey
 from lme4_cases import DATA, load_case
 from problems import frame
 

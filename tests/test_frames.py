@@ -6,9 +6,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm import chunks, frames, inputs
-from jaxhlm.frames import ReplicateFrame
-from jaxhlm.sources import ReplicateRows
+from jaxhlm.engine import chunks
+from jaxhlm.rows import frames, inputs
+from jaxhlm.rows.frames import ReplicateFrame
+from jaxhlm.rows.sources import ReplicateRows
 from problems import FORMULA, SIZES, frame
 
 

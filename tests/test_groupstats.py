@@ -9,12 +9,12 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.cases import Cases
 from jaxhlm.covariance import lambda_of
 from jaxhlm.design import build_design
-from jaxhlm.groupstats import group_stats, least_squares_residual, multiplied
-from jaxhlm.lanes import mappable
+from jaxhlm.engine.lanes import mappable
 from jaxhlm.pipeline import Prepared
+from jaxhlm.resampling.cases import Cases
+from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied
 from jaxhlm.simulate import random_key
 from jaxhlm.status import Status
 from problems import FORMULA, SIZES, frame, oracle

@@ -7,7 +7,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.hypotheses import Hypothesis, independent_rows, read_hypothesis
+from jaxhlm.inference.hypotheses import Hypothesis, independent_rows, read_hypothesis
 from problems import article, frame, sleepstudy
 
 TERMS = ("(Intercept)", "x", "a", "x:a", "C(week)[T.2]", "I(x ** 2)")

@@ -9,7 +9,8 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from dense import dense
-from jaxhlm import errors, leaveout
+from jaxhlm import errors
+from jaxhlm.inference import leaveout
 from lme4_cases import load_case
 from problems import frame, sleepstudy
 from quality_cases import QUALITY, R_CASES, r_fit

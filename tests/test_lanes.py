@@ -9,8 +9,8 @@ import pytest
 
 import tolerances as tol
 from jaxhlm.covariance import theta_index
-from jaxhlm.derivatives import derivatives
-from jaxhlm.lanes import LOOP_FROM_LANES, lane_derivatives, mappable, unrollable
+from jaxhlm.engine.derivatives import derivatives
+from jaxhlm.engine.lanes import LOOP_FROM_LANES, lane_derivatives, mappable, unrollable
 from jaxhlm.suffstats import RESPONSE_FIELDS, Stats
 from problems import oracle, rows, stats_of
 

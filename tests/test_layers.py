@@ -7,134 +7,160 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
-# Lowest first: a module imports from layers above its own line only.
+# Lowest first: a folder imports from folders before it only; modules without one tie them together.
+FOLDERS = ("engine", "rows", "inference", "resampling", "results", "studies", "figures")
+# The same, module by module: each imports from layers above its own line only.
 LAYERS = (
-    ("cache", "errors", "precision", "status", "small", "formula", "reference", "datasets"),
-    ("notation", "suffstats", "trust", "streams"),
+    ("cache", "errors", "precision", "status", "engine.small", "formula", "reference", "datasets"),
+    ("notation", "suffstats", "engine.trust", "streams"),
     (
-        "inference",
-        "tails",
-        "segments",
+        "inference.criteria",
+        "inference.tails",
+        "rows.segments",
         "covariance",
-        "loop",
-        "columns",
-        "checks",
+        "engine.loop",
+        "rows.columns",
+        "rows.checks",
         "simulate",
-        "chunks",
-        "stacked",
-        "hypotheses",
-        "distributions",
-        "panel",
-        "performance",
-        "canvas",
-        "folder",
+        "engine.chunks",
+        "engine.stacked",
+        "inference.hypotheses",
+        "studies.distributions",
+        "studies.panel",
+        "studies.performance",
+        "figures.canvas",
+        "studies.folder",
         "files",
     ),
     (
-        "measured",
-        "standardise",
+        "studies.measured",
+        "rows.standardise",
         "deviance",
-        "start",
+        "engine.start",
         "optimise",
-        "terms",
-        "grouping",
-        "collapse",
-        "varcorr",
-        "information",
-        "mixtures",
-        "binomial",
-        "reflate",
-        "bootstrap_intervals",
+        "rows.terms",
+        "rows.grouping",
+        "rows.collapse",
+        "results.varcorr",
+        "inference.information",
+        "inference.mixtures",
+        "studies.binomial",
+        "resampling.reflate",
+        "resampling.intervals",
         "truth",
-        "builder",
-        "extending",
-        "violation",
+        "studies.builder",
+        "studies.extending",
+        "studies.violation",
     ),
     (
-        "response",
-        "derivatives",
+        "rows.response",
+        "engine.derivatives",
         "design",
-        "tables",
-        "uncertainty",
-        "missingness",
-        "planning",
-        "measures_table",
-        "measure_plots",
-        "estimate_plots",
+        "results.tables",
+        "studies.uncertainty",
+        "studies.missingness",
+        "studies.planning",
+        "studies.measures_table",
+        "figures.measure_plots",
+        "figures.estimate_plots",
     ),
     (
-        "lanes",
+        "engine.lanes",
         "model",
-        "drawing",
-        "lmlist",
-        "products",
-        "refgrid",
-        "groupwise",
-        "groupstats",
-        "anova",
-        "nesting",
+        "rows.drawing",
+        "inference.lmlist",
+        "rows.moments",
+        "rows.products",
+        "inference.refgrid",
+        "rows.groupwise",
+        "rows.groupstats",
+        "results.anova",
+        "inference.nesting",
         "violations",
     ),
-    ("minimum", "replicates", "generate", "layout", "pooled"),
-    ("compiled",),
-    ("engine", "minimiser"),
+    ("engine.minimum", "rows.replicates", "studies.generate", "studies.layout", "studies.pooled"),
+    ("engine.compiled",),
+    ("engine.rounds", "engine.minimiser"),
     ("estimates",),
     (
         "pipeline",
-        "verify",
-        "storage",
-        "degrees",
-        "explained",
-        "henderson",
-        "influence",
-        "robust",
-        "parameters",
+        "results.verify",
+        "results.storage",
+        "inference.degrees",
+        "inference.explained",
+        "inference.henderson",
+        "inference.influence",
+        "inference.robust",
+        "inference.parameters",
     ),
     (
-        "accessors",
-        "sources",
+        "results.accessors",
+        "rows.sources",
         "progress",
-        "leverage",
-        "robust_tables",
-        "prediction",
-        "dropped",
-        "held",
-        "leaveout",
-        "analytic",
+        "inference.leverage",
+        "results.robust_tables",
+        "results.prediction",
+        "inference.dropped",
+        "inference.held",
+        "inference.leaveout",
+        "studies.analytic",
     ),
-    ("effects", "batch_accessors", "frames", "random_terms", "holding", "roots", "drawn"),
-    ("cases",),
-    ("resampling",),
-    ("coefficients", "batch_coefficients"),
-    ("quality", "batch_quality"),
-    ("compared", "profiles"),
-    ("intervals", "batch_compared"),
-    ("results",),
-    ("batch", "inputs", "fit_plots"),
-    ("fit", "methods", "plot"),
-    ("article", "simulated", "bootstraps", "bootstrap_tests", "conditions"),
-    ("mechanisms", "studies"),
-    ("vary",),
-    ("powers",),
-    ("curves", "studyfile"),
-    ("study_commands",),
+    (
+        "results.effects",
+        "results.batch_accessors",
+        "rows.frames",
+        "inference.random_terms",
+        "inference.holding",
+        "inference.roots",
+        "rows.drawn",
+    ),
+    ("resampling.cases",),
+    ("resampling.schemes",),
+    ("results.coefficients", "results.batch_coefficients"),
+    ("results.quality", "results.batch_quality"),
+    ("results.compared", "inference.profiles"),
+    ("results.intervals", "results.batch_compared"),
+    ("results.fit",),
+    ("results.batch", "rows.inputs", "figures.fit_plots"),
+    ("fit", "studies.methods", "plot"),
+    (
+        "article",
+        "studies.simulated",
+        "results.bootstraps",
+        "results.bootstrap_tests",
+        "studies.conditions",
+    ),
+    ("studies.mechanisms", "studies.study"),
+    ("studies.vary",),
+    ("studies.powers",),
+    ("studies.curves", "studies.studyfile"),
+    ("studies.commands",),
     ("cli",),
 )
 LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
-    "optax": {"compiled", "minimiser", "optimise"},
-    "pyarrow": {"storage"},
+    "optax": {"engine.compiled", "engine.minimiser", "optimise"},
+    "pyarrow": {"results.storage"},
     "rich": {"progress"},
-    "scipy": {"tails"},
-    "matplotlib": {"canvas", "measure_plots", "estimate_plots", "fit_plots"},
+    "scipy": {"inference.tails"},
+    "matplotlib": {
+        "figures.canvas",
+        "figures.measure_plots",
+        "figures.estimate_plots",
+        "figures.fit_plots",
+    },
 }
 
 
 def imports(module):
     """Names of imported modules, type-checking imports left out."""
-    name = f"{module}.py" if module != "datasets" else "datasets/__init__.py"
+    name = f"{module.replace('.', '/')}.py" if module != "datasets" else "datasets/__init__.py"
     tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
@@ -142,11 +168,16 @@ def imports(module):
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            whole = [f"jaxhlm.{a.name}" for a in node.names] if node.module == "jaxhlm" else []
-            found.update(whole or [node.module])
+            inside = [f"{node.module}.{a.name}" for a in node.names]
+            found.update(n if n.removeprefix("jaxhlm.") in LAYER else node.module for n in inside)
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
     return found
+
+
+def own_imports(module):
+    """Modules of the package that ``module`` imports."""
+    return {n.removeprefix("jaxhlm.") for n in imports(module) if n.startswith("jaxhlm.")}
 
 
 def test_every_module_has_a_layer():
@@ -155,9 +186,14 @@ def test_every_module_has_a_layer():
 
 @pytest.mark.parametrize("module", [*MODULES, "datasets"])
 def test_imports_go_down(module):
-    own = {name.split(".")[1] for name in imports(module) if name.startswith("jaxhlm.")}
-    upwards = {name for name in own if LAYER[name] >= LAYER[module]}
-    assert not upwards
+    assert not {name for name in own_imports(module) if LAYER[name] >= LAYER[module]}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if "." in m])
+def test_folders_import_folders_below(module):
+    allowed = FOLDERS[: FOLDERS.index(module.split(".")[0]) + 1]
+    above = {n for n in own_imports(module) if "." in n and n.split(".")[0] not in allowed}
+    assert not above
 
 
 @pytest.mark.parametrize("library", ALLOWED)

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm import engine, reference, trust
-from jaxhlm.engine import solve
+from jaxhlm import reference
+from jaxhlm.engine import rounds as engine
+from jaxhlm.engine import trust
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import solve
+from jaxhlm.engine.start import START_FLOOR, moment_start
+from jaxhlm.engine.trust import newton_direction
 from jaxhlm.errors import ConvergenceWarning, OptionError
-from jaxhlm.minimum import Options
 from jaxhlm.pipeline import Prepared
-from jaxhlm.start import START_FLOOR, moment_start
 from jaxhlm.status import Status
-from jaxhlm.trust import newton_direction
 from problems import rows
 
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"

@@ -12,9 +12,9 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm import plot
-from jaxhlm.canvas import COLUMN, INK, wrap
 from jaxhlm.cli import main
 from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError, UnknownTermError
+from jaxhlm.figures.canvas import COLUMN, INK, wrap
 from tolerances import DRAWN
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"

@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
-from jaxhlm import curves, powers
-from jaxhlm.analytic import analytic_power, precision
-from jaxhlm.binomial import exact_interval, rate_mcse
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
+from jaxhlm.studies import curves, powers
+from jaxhlm.studies.analytic import analytic_power, precision
+from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from tolerances import DENSE
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
@@ -165,7 +165,7 @@ def test_curves_share_their_random_numbers(article):
 
 def test_more_units_take_no_new_program(article, monkeypatch):
     """Balanced designs collapse to one shape whatever their number of units."""
-    from jaxhlm import drawing
+    from jaxhlm.rows import drawing
 
     hlm.power(article, "x:a", n=600, seed=1)
     compiled = drawing._draw._function._cache_size()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.products import standard_from_products
-from jaxhlm.replicates import standard_lanes
-from jaxhlm.response import respond
-from jaxhlm.standardise import Rows, standardise_design
+from jaxhlm.rows.products import standard_from_products
+from jaxhlm.rows.replicates import standard_lanes
+from jaxhlm.rows.response import respond
+from jaxhlm.rows.standardise import Rows, standardise_design
 from jaxhlm.status import Status
 from problems import SIZES, rows
 

@@ -11,12 +11,18 @@ from scipy import optimize, stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
-from jaxhlm.engine import solve
-from jaxhlm.held import Held
-from jaxhlm.holding import hold_coefficients, hold_correlations, hold_sds, hold_sigma, joined
-from jaxhlm.minimum import Options
-from jaxhlm.profiles import parameters
-from jaxhlm.roots import profile_rise
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import solve
+from jaxhlm.inference.held import Held
+from jaxhlm.inference.holding import (
+    hold_coefficients,
+    hold_correlations,
+    hold_sds,
+    hold_sigma,
+    joined,
+)
+from jaxhlm.inference.profiles import parameters
+from jaxhlm.inference.roots import profile_rise
 from lme4_cases import CASES, arrays_of, load_case
 from problems import frame, sleepstudy
 

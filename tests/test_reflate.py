@@ -6,7 +6,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.errors import ResamplingError
-from jaxhlm.reflate import reflated_effects, reflated_residuals
+from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
 
 LAMBDAS = {
     "regular": [[0.8, 0.0], [0.3, 0.5]],

@@ -8,7 +8,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
-from jaxhlm.tables import correlation_table
+from jaxhlm.results.tables import correlation_table
 from problems import frame, sleepstudy
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)

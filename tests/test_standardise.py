@@ -10,11 +10,12 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm import reference, small
+from jaxhlm import reference
 from jaxhlm.covariance import lambda_of, theta_index
-from jaxhlm.lanes import lane_derivatives
-from jaxhlm.response import respond
-from jaxhlm.standardise import Rows, standardise_design
+from jaxhlm.engine import small
+from jaxhlm.engine.lanes import lane_derivatives
+from jaxhlm.rows.response import respond
+from jaxhlm.rows.standardise import Rows, standardise_design
 from jaxhlm.status import Status
 from problems import SIZES, rows, stats_of
 

@@ -18,7 +18,7 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm.cli import main
 from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, StudyFolderError
-from jaxhlm.studyfile import line_of, read_study_file
+from jaxhlm.studies.studyfile import line_of, read_study_file
 from tolerances import BATCH_DF, ESTIMATE
 
 DATA = hlm.load_dataset("article").query("unit <= 8 and x < 0.5").reset_index(drop=True)

@@ -1,0 +1,1 @@
+"""From sufficient statistics to minima: derivatives, start, steps, and many lanes at once."""

@@ -1,0 +1,170 @@
+"""The one place where the mathematics of one data set is mapped over many.
+
+``lane_derivatives`` evaluates ``derivatives`` for B lanes held on the last axis of every array:
+
+* q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
+  whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
+* larger: ``jax.vmap`` of the dense dialect over lanes and groups, LAPACK underneath.
+
+Unrolled code takes NumPy arrays as well, and then nothing is compiled.
+
+The bound keeps compile time flat: unrolled code grows like q⁴ + q²p².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.covariance import Blocks
+from jaxhlm.engine.derivatives import Derivatives, derivatives
+from jaxhlm.engine.small import entries, namespace, unrolled
+from jaxhlm.suffstats import Stats, lane_axes
+
+__all__ = [
+    "MAX_UNROLLED_P",
+    "MAX_UNROLLED_Q",
+    "lane_derivatives",
+    "mappable",
+    "unrollable",
+    "unrolled_derivatives",
+]
+
+MAX_UNROLLED_Q = 3
+MAX_UNROLLED_P = 8
+LOOP_FROM_LANES = 128
+
+
+def unrolled_derivatives(
+    theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any = None
+) -> Derivatives:
+    """``lane_derivatives`` spelled out entry by entry, which in NumPy pays at any size.
+
+    Args:
+        theta, stats, reml, blocks: as in ``lane_derivatives``.
+        sigma2: (B,) σ² held fixed, or None to profile it out.
+    """
+    B = theta.shape[-1]
+    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    loop = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
+    over_groups = _loop_groups if loop else _side_by_side
+    out = derivatives(
+        entries(theta, 1), pooled, reml, blocks, lambda term, s: over_groups(term, s, B), sigma2
+    )
+    return jax.tree.map(lambda x: _joined(x, B), out)
+
+
+def lane_derivatives(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
+    """``derivatives`` of every lane.
+
+    Args:
+        theta: (k, B).
+        stats: lanes on the last axis; design fields with a last axis of 1 when shared.
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+
+    Returns:
+        ``Derivatives`` with B as the last axis of every field.
+    """
+    if unrollable(stats):
+        return unrolled_derivatives(theta, stats, reml, blocks)
+    return _dense(theta, stats, reml, blocks)
+
+
+def unrollable(stats: Stats) -> bool:
+    """Whether matrices are small enough to be spelled out entry by entry."""
+    q, p = stats.TX.shape[1:3]
+    return bool(q <= MAX_UNROLLED_Q and p <= MAX_UNROLLED_P)
+
+
+def mappable(stats: Stats) -> tuple[Stats, Stats]:
+    """Statistics and their ``in_axes`` for ``jax.vmap`` over the last axis of lanes.
+
+    Lanes that share a design have a last axis of 1 on its fields, which is taken off.
+    """
+    shared = stats.RZ.shape[-1] == 1
+    axes = lane_axes(shared)
+    fields = zip(stats, axes, strict=True)
+    return Stats(*(x[..., 0] if axis is None else x for x, axis in fields)), axes
+
+
+def _dense(theta: Any, stats: Stats, reml: bool, blocks: Blocks) -> Derivatives:
+    lanes, axes = mappable(stats)
+    return jax.vmap(lambda t, s: derivatives(t, s, reml, blocks), in_axes=(-1, axes), out_axes=-1)(
+        theta, lanes
+    )
+
+
+def _split(RZ: Any, TX: Any, Ty: Any, m: Any, lead: int) -> tuple[Any, ...]:
+    """Entries of one group's statistics."""
+    return entries(RZ, 2, lead), entries(TX, 2, lead), entries(Ty, 1, lead), m
+
+
+def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
+    """Sum over groups with the groups as a leading axis of every entry."""
+    terms = term(*_split(stats.RZ, stats.TX, stats.Ty, stats.m, 1))
+    G = len(stats.m)
+    xp = namespace(stats.Ty)
+    return tuple(
+        _over_entries(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms
+    )
+
+
+def _loop_groups(term: Callable[..., Any], stats: Stats, B: int) -> Any:
+    """Sum over groups one after the other: the working set is a few hundred arrays of (B,)."""
+
+    def one(i: Any) -> tuple[Any, ...]:
+        RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats[:4])
+        return term(*_split(RZ, TX, Ty, m, 0))
+
+    shapes: list[tuple[int, ...] | None] = []
+
+    def flat(i: Any) -> tuple[Any, ...]:
+        terms = one(i)
+        shapes[:] = [t.shape if unrolled(t) else None for t in terms]
+        return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
+
+    start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(flat, 0))
+    sums = jax.lax.fori_loop(
+        0, len(stats.m), lambda i, c: tuple(a + b for a, b in zip(c, flat(i), strict=True)), start
+    )
+    return _rebuild(sums, shapes)
+
+
+def _leaves(terms: tuple[Any, ...]) -> list[Any]:
+    return [leaf for t in terms for leaf in (t.flat if unrolled(t) else (t,))]
+
+
+def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> tuple[Any, ...]:
+    out, rest = [], iter(leaves)
+    for shape in shapes:
+        if shape is None:
+            out.append(next(rest))
+            continue
+        array = np.empty(shape, dtype=object)
+        for index in np.ndindex(*shape):
+            array[index] = next(rest)
+        out.append(array)
+    return tuple(out)
+
+
+def _over_entries(f: Callable[[Any], Any], t: Any) -> Any:
+    if not unrolled(t):
+        return f(t)
+    out = np.empty(t.shape, dtype=object)
+    for index in np.ndindex(*t.shape):
+        out[index] = f(t[index])
+    return out
+
+
+def _joined(x: Any, B: int) -> Any:
+    """Entries back into one array with the lanes last."""
+    if not unrolled(x):
+        return namespace(x).broadcast_to(x, (B,))
+    xp = namespace(x.flat[-1])
+    stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in x.flat])
+    return stacked.reshape(*x.shape, B)

@@ -1,0 +1,59 @@
+"""The minima of many lanes: the loop, given the derivatives, the start and the canonical form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jaxhlm.covariance import Blocks, canonical
+from jaxhlm.engine.lanes import lane_derivatives
+from jaxhlm.engine.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
+from jaxhlm.engine.small import namespace
+from jaxhlm.engine.start import moment_start
+from jaxhlm.suffstats import Stats
+
+if TYPE_CHECKING:
+    import optax
+
+__all__ = ["Options", "lane_minimum"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to optimise and how.
+
+    Attributes:
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+        optimizer: an optax optimiser, or None for the library's Newton.
+        tol: largest Newton decrement, in deviance units, at which a fit is done.
+        max_iter: largest number of evaluations per fit.
+    """
+
+    reml: bool
+    blocks: Blocks
+    optimizer: optax.GradientTransformation | None = None
+    tol: float = TOL
+    max_iter: int = MAX_ITER
+
+
+def lane_minimum(
+    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any
+) -> Minimum:
+    """Minima of all lanes from ``start`` (k, B), or from moment estimates where that is NaN."""
+    xp, blocks = namespace(start), options.blocks
+
+    def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
+        d = lane_derivatives(theta, stats, options.reml, blocks)
+        at = d.profile
+        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F}
+        return at.value, d.grad, d.hess, aux
+
+    return minimise_lanes(
+        derivatives,
+        xp.where(xp.isnan(start), moment_start(stats, blocks), start),
+        stepper,
+        lambda theta: canonical(theta, blocks),
+        options.tol,
+        max_iter,
+    )

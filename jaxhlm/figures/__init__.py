@@ -1,0 +1,1 @@
+"""What ``jaxhlm.plot`` draws; matplotlib is needed here and nowhere else."""

@@ -1,0 +1,1 @@
+"""What follows from the minima: degrees of freedom, tests, intervals, influence."""

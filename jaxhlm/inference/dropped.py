@@ -1,0 +1,86 @@
+"""Criteria of smaller random parts, from the statistics of the larger: one random effect dropped.
+
+The statistics hold Z̃ = Z C, so the user's b_j is a combination c'b̃ with c the j-th row of C. A
+rotation Q of the columns of its block that ends in c/|c| turns b_j into the last of Q'b̃, which is
+dropped with its column of R.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks, theta_index
+from jaxhlm.engine.lanes import unrolled_derivatives
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import solve
+from jaxhlm.notation import Floats
+from jaxhlm.rows.response import Standard
+from jaxhlm.suffstats import Stats
+
+__all__ = ["dropped_minimum", "householder", "isolating", "null_criterion", "without_column"]
+
+
+def householder(c: Floats) -> tuple[Floats, Floats]:
+    """A reflection H (B, d, d) with H e_d = u, and the multiple |c|± (B,) with c = ± |c| u.
+
+    Args:
+        c: (B, d) rows, none of them zero.
+    """
+    length = np.linalg.norm(c, axis=1)
+    sign = np.where(c[:, -1] >= 0.0, 1.0, -1.0)
+    v = c * (sign / length)[:, None]
+    v[:, -1] += 1.0
+    H = np.eye(c.shape[1]) - 2.0 * v[:, :, None] * v[:, None, :] / (v**2).sum(axis=1)[:, None, None]
+    return H, -sign * length
+
+
+def isolating(C: Floats, blocks: Blocks, j: int) -> tuple[Floats, Floats]:
+    """Q (B, q, q), orthogonal, and |c| (B,): the user's b_j is ±|c| times the last of j's block.
+
+    Args:
+        C: (B, q, q) the way back, D = C D̃ C'.
+        blocks: columns of Z in each random term.
+        j: the random effect.
+    """
+    block = next(list(b) for b in blocks if j in b)
+    H, length = householder(C[:, j, block])
+    Q = np.broadcast_to(np.eye(C.shape[1]), C.shape).copy()
+    Q[np.ix_(range(len(C)), block, block)] = H
+    return Q, np.abs(length)
+
+
+def without_column(blocks: Blocks, j: int) -> tuple[int, Blocks]:
+    """The column that ``isolating`` turned b_j into, and the blocks that are left without it."""
+    last = next(b[-1] for b in blocks if j in b)
+    left = (tuple(i - (i > last) for i in block if i != last) for block in blocks)
+    return last, tuple(block for block in left if block)
+
+
+def dropped_minimum(standard: Standard, options: Options, j: int) -> Floats:
+    """Minimum (B,) of the standardised criterion without the random effect j; NaN where none.
+
+    Args:
+        standard: standardised lanes.
+        options: what to optimise, with the blocks of the larger model.
+        j: the random effect, a column of the user's Z.
+    """
+    stats = standard.stats
+    if stats.RZ.shape[2] == 1:
+        return null_criterion(stats, options.reml)
+    Q, _ = isolating(np.moveaxis(standard.scaling.C, -1, 0), options.blocks, j)
+    last, blocks = without_column(options.blocks, j)
+    RZ = np.einsum("gabl,lbc->gacl", np.broadcast_to(stats.RZ, (*stats.RZ.shape[:3], len(Q))), Q)
+    smaller = stats._replace(RZ=np.delete(RZ, last, axis=2))
+    found = solve(smaller, replace(options, blocks=blocks, optimizer=None))
+    return np.where(found.converged, found.value, np.nan)
+
+
+def null_criterion(stats: Stats, reml: bool) -> Floats:
+    """The standardised criterion (B,) of the linear model y = Xβ + ε, in closed form: θ = 0."""
+    q = stats.RZ.shape[2]
+    blocks = tuple((a,) for a in range(q))
+    with np.errstate(all="ignore"):
+        zero = np.zeros((len(theta_index(blocks)), stats.yy.shape[-1]))
+        return np.asarray(unrolled_derivatives(zero, stats, reml, blocks).profile.value)

@@ -1,0 +1,179 @@
+"""From standardised lanes to lanes that each hold one parameter: bases, starts and units.
+
+Lanes are parameter after parameter, N = P × B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
+from jaxhlm.engine.rounds import Solution
+from jaxhlm.engine.small import entries
+from jaxhlm.inference.dropped import householder, isolating
+from jaxhlm.inference.held import Coefficients, Correlations, Held, Scales
+from jaxhlm.notation import Floats
+from jaxhlm.rows.response import Standard
+from jaxhlm.suffstats import Stats
+
+__all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]
+
+H = TypeVar("H", bound=Held)
+
+# A pivot of a singular D, relative to its variance, that is zero but for rounding.
+ROUNDED_TO_ZERO = 1e-9
+
+
+def hold_sds(
+    standard: Standard, best: Solution, blocks: Blocks, random: Sequence[int]
+) -> list[Scales]:
+    """Lanes that hold the standard deviations of ``random`` columns of the user's Z, one by one.
+
+    Args:
+        standard: B standardised lanes.
+        best: their ML solution.
+        blocks: columns of Z in each random term.
+        random: which.
+    """
+    stats, index = standard.stats, theta_index(blocks)
+    B = stats.yy.shape[-1]
+    n, G = np.broadcast_to(stats.n, B), np.broadcast_to(stats.m.sum(axis=0), B)
+    residual = np.sqrt(best.pwrss / n)
+    D = _relative_covariance(best, blocks)
+    held = []
+    for j in random:
+        Q, length = isolating(_lanes_first(standard.scaling.C, B), blocks, j)
+        last = next(block for block in blocks if j in block)
+        Q = _ordered(Q, D, last)
+        theta = _theta(Q.swapaxes(1, 2) @ D @ Q, blocks)
+        row = np.array([float(r == last[-1]) for r, _ in index])[:, None] + np.zeros(B)
+        sd = residual * np.sqrt((row * theta**2).sum(axis=0))
+        phi = np.where(row * sd > 0.0, theta / np.where(sd > 0.0, sd, 1.0), theta)
+        phi[index.index((last[-1], last[-1])), sd == 0.0] = 1.0 / residual[sd == 0.0]
+        step = np.sqrt((sd**2 + residual**2 * G / n) / (2.0 * G))
+        unit = standard.scaling.s * length
+        held.append(Scales(blocks, _turned(stats, Q), phi, sd, step, row, unit))
+    return held
+
+
+def hold_sigma(standard: Standard, best: Solution, blocks: Blocks) -> Scales:
+    """Lanes that hold σ; arguments as in ``hold_sds``."""
+    stats, s = _all_lanes(standard.stats), standard.scaling.s
+    u = 0.5 * np.log(best.pwrss / stats.n)
+    step = 1.0 / np.sqrt(2.0 * stats.n)
+    return Scales(blocks, stats, best.theta, u, step, np.zeros_like(best.theta), s)
+
+
+def hold_correlations(
+    standard: Standard, best: Solution, blocks: Blocks, pairs: Sequence[tuple[int, int]]
+) -> list[Correlations]:
+    """Lanes that hold the correlations of ``pairs`` of columns; else as ``hold_sds``."""
+    stats, index = standard.stats, theta_index(blocks)
+    B = stats.yy.shape[-1]
+    C = _lanes_first(standard.scaling.C, B)
+    D = _relative_covariance(best, blocks)
+    held = []
+    for a, b in pairs:
+        block = next(list(x) for x in blocks if a in x)
+        rows = C[np.ix_(range(B), [b, a], block)]
+        rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
+        others = np.linalg.qr(rows.swapaxes(1, 2), mode="complete").Q[:, :, 2:].swapaxes(1, 2)
+        back = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
+        back[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
+        theta = _theta(back @ D @ back.swapaxes(1, 2), blocks)
+        first, second = block[:2]
+        place = [index.index(at) for at in ((first, first), (second, first), (second, second))]
+        s, below, corner = theta[place]
+        sds = np.stack([s, np.hypot(below, corner)])
+        theta[place[:2]], theta[place[2]] = np.log(np.maximum(sds, np.finfo(float).tiny)), 0.0
+        u, places = np.arctan2(below, corner), np.repeat(np.array(place)[:, None], B, axis=1)
+        turned = _turned(stats, np.asarray(np.linalg.inv(back), dtype=float))
+        held.append(Correlations(blocks, turned, theta, u, np.full(B, 0.1), places))
+    return held
+
+
+def hold_coefficients(
+    standard: Standard, best: Solution, blocks: Blocks, fixed: Sequence[int]
+) -> list[Coefficients]:
+    """Lanes that hold the ``fixed`` effects, columns of the user's X; else as ``hold_sds``."""
+    stats, scaling = standard.stats, standard.scaling
+    B = stats.yy.shape[-1]
+    T, L = _lanes_first(scaling.T, B), np.moveaxis(best.L_A, -1, 0)
+    residual = np.sqrt(best.pwrss / np.broadcast_to(stats.n, B))
+    held = []
+    for j in fixed:
+        H, length = householder(T[:, j])
+        TX = np.einsum("gqil,lij->gqjl", stats.TX, H)
+        XX = np.einsum("lia,ijl,ljb->abl", H, stats.XX, H)
+        Xy = np.einsum("lia,il->al", H, stats.Xy)
+        moved = TX[:, :, -1].copy(), XX[:, -1].copy(), Xy[-1].copy()
+        # A column that is orthogonal to everything keeps the shapes.
+        TX[:, :, -1] = XX[-1] = XX[:, -1] = 0.0
+        XX[-1, -1] = stats.n
+        u = np.einsum("li,il->l", H[:, -1], best.beta)
+        se = residual * np.linalg.norm(np.linalg.solve(L, H[:, -1][..., None])[..., 0], axis=1)
+        offset = np.einsum("li,il->l", T[:, j], scaling.beta_ols)
+        changed = _all_lanes(stats._replace(TX=TX, XX=XX, Xy=Xy))
+        unit = scaling.s * length
+        held.append(Coefficients(blocks, changed, best.theta, u, se, *moved, unit, offset))
+    return held
+
+
+def joined(parts: Sequence[H]) -> H:
+    """Lanes of several parameters side by side."""
+    first, rest = parts[0], [f.name for f in fields(parts[0]) if f.name not in ("blocks", "stats")]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(p, name) for p in parts], axis=-1) for name in rest
+    }
+    columns = zip(*(p.stats for p in parts), strict=True)
+    return replace(first, stats=Stats(*(np.concatenate(x, axis=-1) for x in columns)), **arrays)
+
+
+def _relative_covariance(best: Solution, blocks: Blocks) -> Floats:
+    """D̃ (B, q, q)."""
+    Lambda = lambda_of(best.theta, blocks)
+    return Lambda @ Lambda.swapaxes(1, 2)
+
+
+def _theta(D: Floats, blocks: Blocks) -> Floats:
+    """θ (k, B) of D (B, q, q), pivots that are rounding zero."""
+    floors = [ROUNDED_TO_ZERO * D[:, j, j] for j in range(D.shape[1])]
+    return theta_of(factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np), blocks)
+
+
+def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:
+    """The columns of Q before the last of ``block`` turned to the axes of D, largest first.
+
+    With a small leading diagonal Λ is hard to tell from Λ turned, and Newton would crawl.
+    """
+    rest = list(block[:-1])
+    if len(rest) < 2:
+        return Q
+    part = Q[:, :, rest]
+    _, axes = np.linalg.eigh(part.swapaxes(1, 2) @ D @ part)
+    Q = Q.copy()
+    Q[:, :, rest] = part @ axes[:, :, ::-1]
+    return Q
+
+
+def _turned(stats: Stats, Q: Floats) -> Stats:
+    """Statistics of every lane with Z̃ Q in the place of Z̃."""
+    return _all_lanes(stats._replace(RZ=np.einsum("gabl,lbc->gacl", _spread(stats.RZ, Q), Q)))
+
+
+def _spread(x: Floats, lanes: Floats) -> Floats:
+    return np.broadcast_to(x, (*x.shape[:-1], len(lanes)))
+
+
+def _all_lanes(stats: Stats) -> Stats:
+    """Statistics whose every field carries the lanes."""
+    B = stats.yy.shape[-1]
+    return Stats(*(np.broadcast_to(x, (*x.shape[:-1], B)) for x in stats))
+
+
+def _lanes_first(x: Floats, B: int) -> Floats:
+    return np.moveaxis(np.broadcast_to(x, (*x.shape[:-1], B)), -1, 0)

@@ -1,0 +1,138 @@
+"""How much each group moves the estimates: the result of ``fit.influence()``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.criteria import standard_errors
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.status import Status
+
+__all__ = ["Influence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """Estimates without each group in turn, and how they differ from those with all.
+
+    Every row is an exact refit, θ and σ included. A group without which the model cannot be fitted
+    has NaN and is counted in ``counts``.
+
+    Attributes:
+        model: the labels.
+        levels: (G,) levels of the grouping factor.
+        whole: estimates with all groups.
+        without: estimates without each group, G lanes.
+    """
+
+    model: Model = field(repr=False)
+    levels: pd.Index = field(repr=False)
+    whole: Estimates = field(repr=False)
+    without: Estimates = field(repr=False)
+
+    @property
+    def fixef(self) -> pd.DataFrame:
+        """(G, p) fixed effects without each group."""
+        return self._frame(self.without.beta, self.model.xnames)
+
+    @property
+    def dfbeta(self) -> pd.DataFrame:
+        """(G, p) β̂ − β̂₍ᵢ₎."""
+        return self._frame(self.whole.beta - self.without.beta, self.model.xnames)
+
+    @property
+    def dfbetas(self) -> pd.DataFrame:
+        """(G, p) (β̂ − β̂₍ᵢ₎)/se₍ᵢ₎, with the standard errors without the group.
+
+        Beyond 2/√G is worth a look (Belsley, Kuh & Welsch 1980, Regression Diagnostics, ch. 2).
+        """
+        with np.errstate(invalid="ignore"):
+            return self.dfbeta / standard_errors(self.without.vcov)
+
+    @cached_property
+    def cooks_distance(self) -> pd.Series:
+        """(G,) (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p, Var(β̂) that of all groups (Cook 1977)."""
+        change = self.whole.beta - self.without.beta
+        se = standard_errors(self.whole.vcov[0])
+        scaled = np.linalg.solve(self.whole.vcov[0] / np.outer(se, se), (change / se).T)
+        values = (change / se * scaled.T).sum(axis=1) / change.shape[1]
+        return pd.Series(values, self.levels, name="cooksd")
+
+    @property
+    def sigma(self) -> pd.Series:
+        """(G,) residual standard deviations without each group."""
+        return pd.Series(self.without.sigma, self.levels, name="sigma")
+
+    @property
+    def cov(self) -> Floats:
+        """(G, q, q) covariances of the random effects without each group."""
+        return self.without.cov
+
+    @property
+    def theta(self) -> pd.DataFrame:
+        """(G, k) θ without each group."""
+        return self._frame(self.without.theta, self.model.theta_names)
+
+    @property
+    def criterion(self) -> pd.Series:
+        """(G,) REML criterion or ML deviance without each group."""
+        return pd.Series(self.without.criterion, self.levels, name="criterion")
+
+    @property
+    def status(self) -> Ints:
+        """(G,) codes of ``jaxhlm.Status``."""
+        return self.without.status
+
+    @property
+    def counts(self) -> pd.Series:
+        """Number of refits by status, every status listed."""
+        tally = np.bincount(self.status, minlength=len(Status))
+        return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
+
+    def frame(self) -> pd.DataFrame:
+        """One row per group: cooksd, dfbetas, and the changes of the variance parameters.
+
+        Returns:
+            (G, …) DataFrame: ``cooksd``; ``dfbetas__TERM``; ``sigma`` and ``change__sigma``;
+            ``change__var__…`` and ``change__cov__…`` for the entries of Σ; ``change__theta__…``;
+            ``status``. A change is the value without the group less that with it.
+        """
+        z = self.model.znames
+        columns = {"cooksd": self.cooks_distance}
+        columns |= {f"dfbetas__{name}": values for name, values in self.dfbetas.items()}
+        columns |= {"sigma": self.sigma, "change__sigma": self.sigma - self.whole.sigma[0]}
+        change = self.without.cov - self.whole.cov
+        for block in self.model.blocks:
+            for i, a in enumerate(block):
+                columns[f"change__var__{z[a]}"] = change[:, a, a]
+                columns |= {f"change__cov__{z[a]}.{z[b]}": change[:, a, b] for b in block[i + 1 :]}
+        theta = self.theta - self.whole.theta[0]
+        columns |= {f"change__theta__{name}": values for name, values in theta.items()}
+        return pd.DataFrame(columns, self.levels).assign(
+            status=[Status(s).name for s in self.status]
+        )
+
+    def __str__(self) -> str:
+        """Counts, and the groups with the largest Cook's distance."""
+        counts = self.counts
+        good = int(counts["converged"] + counts["singular"])
+        largest = self.frame().nlargest(5, "cooksd").filter(regex="cooksd|dfbetas")
+        return "\n".join(
+            [
+                f"Influence of {len(self.levels):,} levels of {self.model.group_name}, "
+                "each left out and the model fitted again",
+                f"Converged: {good:,}, of these singular: {counts['singular']:,}; "
+                f"failed: {len(self.levels) - good:,}",
+                "Largest Cook's distances:",
+                largest.to_string(float_format="%.4f"),
+            ]
+        )
+
+    def _frame(self, values: Floats, names: tuple[str, ...]) -> pd.DataFrame:
+        return pd.DataFrame(values, self.levels, list(names))

@@ -1,0 +1,98 @@
+"""A separate least-squares line for every unit, to set against the BLUPs; lme4's ``lmList``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import build_design
+from jaxhlm.notation import Floats
+from jaxhlm.rows.segments import Segments, orthonormalise
+
+__all__ = ["LmList", "lm_list"]
+
+RANK_TOL = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class LmList:
+    """Least-squares fits of every unit by itself.
+
+    Attributes:
+        coef: (G, q) DataFrame of coefficients; NaN where a unit's rows do not determine them.
+        se: (G, q) DataFrame of their standard errors with the pooled σ.
+        nobs: (G,) rows of each unit.
+        sigma: pooled residual standard deviation, over the units that are determined.
+        df_residual: its degrees of freedom.
+        formula: the model whose random part gave the columns.
+    """
+
+    coef: pd.DataFrame
+    se: pd.DataFrame = field(repr=False)
+    nobs: pd.Series = field(repr=False)
+    sigma: float
+    df_residual: int
+    formula: str
+
+    def __str__(self) -> str:
+        """Coefficients by unit and the pooled residual standard deviation."""
+        missing = int(self.coef.isna().any(axis=1).sum())
+        lines = [f"Separate least-squares fits by {self.coef.index.name}", str(self.coef.round(4))]
+        if missing:
+            lines.append(f"{missing} unit(s) have too few distinct rows and are left NaN")
+        lines.append(
+            f"Pooled residual standard deviation: {self.sigma:.4f} on {self.df_residual} df"
+        )
+        return "\n".join(lines)
+
+
+def lm_list(formula: str, data: pd.DataFrame) -> LmList:
+    """Fit the unit-level line of a model to each unit alone by least squares.
+
+    Args:
+        formula: the mixed model; the left of its bar is what is fitted in each unit. For
+            ``y ~ x * a + (1 + x | unit)`` that is y on 1 + x, as ``lmList(y ~ x | unit)``.
+        data: one row per measurement.
+
+    Returns:
+        An ``LmList``.
+
+    Raises:
+        JaxhlmError: as for ``fit``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> lines = hlm.lm_list("Reaction ~ Days + (1 + Days | Subject)",
+        ...                     hlm.load_dataset("sleepstudy"))
+        >>> lines.coef.loc["308"].round(2).to_dict()
+        {'(Intercept)': 244.19, 'Days': 21.76}
+    """
+    design = build_design(formula, data)
+    assert design.y is not None
+    order = np.argsort(design.group, kind="stable")
+    groups = Segments(design.group[order])
+    Z, y = design.Z[order], design.y[order]
+    Q, R = orthonormalise(Z, groups, RANK_TOL)
+    determined = (np.diagonal(R, axis1=1, axis2=2) != 0.0).all(axis=1)
+    inverse = np.full_like(R, np.nan)
+    inverse[determined] = np.linalg.inv(R[determined])
+    projection = groups.sum(Q * y[:, None])
+    residual = y - (Q * groups.spread(projection)).sum(axis=1)
+    rss = groups.sum(residual**2)[determined].sum()
+    df = int((groups.lengths - Z.shape[1])[determined].sum())
+    sigma = float(np.sqrt(rss / df)) if df > 0 else np.nan
+    levels = design.levels.rename(design.group_name)
+
+    def frame(values: Floats) -> pd.DataFrame:
+        return pd.DataFrame(values, levels, list(design.znames))
+
+    return LmList(
+        coef=frame(np.einsum("gab,gb->ga", inverse, projection)),
+        se=frame(sigma * np.sqrt((inverse**2).sum(axis=2))),
+        nobs=pd.Series(groups.lengths, levels, name="nobs"),
+        sigma=sigma,
+        df_residual=df,
+        formula=design.formula,
+    )

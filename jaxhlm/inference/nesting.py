@@ -1,0 +1,115 @@
+"""Whether one model is part of another, and the law of their likelihood ratio if it is.
+
+A random term of the smaller model must lie in one random term of the larger: its columns of Z are
+combinations of that term's. What the larger term has beyond those decides the law of the likelihood
+ratio when the smaller model holds:
+
+* covariances only, the same columns (``(1 + x || g)`` in ``(1 + x | g)``): χ², nothing is at the
+  boundary as long as the variances are not zero;
+* one column more: its variance is zero, at the boundary, and its c covariances with the others
+  vanish with it: ½ χ²(c) + ½ χ²(c + 1), and k further covariances add k to both (Self & Liang 1987,
+  cases 5 and 6; Stram & Lee 1994, cases 1 to 3);
+* several terms with one column more each: the laws of independent sums, for one variance each the
+  binomial mixture Σ C(k, j) 2⁻ᵏ χ²(j). It holds where their information is diagonal, as for
+  columns orthogonal within groups (Self & Liang 1987, case 9), and is close elsewhere;
+* two or more columns more in one term: the weights depend on the information (Stram & Lee 1994,
+  case 4), there is no simple mixture, and only the plain χ², which is conservative, is given.
+
+Fixed effects of the larger model add one degree of freedom each to every component.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxhlm.design import Design
+from jaxhlm.errors import NotNestedError
+from jaxhlm.inference.mixtures import Mixture
+from jaxhlm.notation import Bools, Floats
+
+__all__ = ["boundary_mixture", "contained", "dropping_mixture", "null_law"]
+
+SPAN_TOL = 1e-8
+
+
+def null_law(smaller: Design, larger: Design) -> Mixture | None:
+    """The law of the likelihood ratio under the smaller model; None where it is no simple mixture.
+
+    Args:
+        smaller, larger: designs on the same rows.
+
+    Raises:
+        NotNestedError: a column of the smaller model's X, or one of its random terms, is not in the
+            larger model.
+    """
+    inside = contained(smaller.X, larger.X)
+    if not inside.all():
+        name = smaller.xnames[int(np.flatnonzero(~inside)[0])]
+        raise NotNestedError(
+            f"the models are not nested: {name!r} of the smaller model ({smaller.formula}) is no "
+            f"combination of the fixed effects of the larger ({larger.formula}); compare their AIC "
+            "with jaxhlm.compare"
+        )
+    fixed = larger.X.shape[1] - smaller.X.shape[1]
+    random = _random_law(smaller, larger)
+    return None if random is None else Mixture.regular(fixed) * random
+
+
+def contained(part: Floats, whole: Floats) -> Bools:
+    """(p,) whether columns of ``part`` (n, p) are combinations of those of ``whole`` (n, …)."""
+    scale = np.linalg.norm(whole, axis=0)
+    whole = whole / np.where(scale > 0.0, scale, 1.0)
+    size = np.linalg.norm(part, axis=0)
+    left = part - whole @ np.linalg.lstsq(whole, part, rcond=None)[0]
+    return np.asarray(np.linalg.norm(left, axis=0) <= SPAN_TOL * size)
+
+
+def _random_law(smaller: Design, larger: Design) -> Mixture | None:
+    if not _same_groups(smaller, larger):
+        raise NotNestedError(
+            f"the models are not nested: the units of {smaller.group_name!r} are not those of "
+            f"{larger.group_name!r}; compare their AIC with jaxhlm.compare"
+        )
+    inside: dict[int, list[int]] = {i: [] for i in range(len(larger.blocks))}
+    for block in smaller.blocks:
+        columns = smaller.Z[:, list(block)]
+        homes = [
+            i
+            for i, other in enumerate(larger.blocks)
+            if contained(columns, larger.Z[:, list(other)]).all()
+        ]
+        if not homes:
+            names = ", ".join(smaller.znames[a] for a in block)
+            raise NotNestedError(
+                f"the models are not nested: the random term of {names} in the smaller model "
+                f"({smaller.formula}) lies in no random term of the larger ({larger.formula}); "
+                "compare their AIC with jaxhlm.compare"
+            )
+        inside[homes[0]].append(len(block))
+    law: Mixture | None = Mixture.regular(0)
+    for i, sizes in inside.items():
+        part = boundary_mixture(len(larger.blocks[i]), sizes)
+        law = None if law is None or part is None else law * part
+    return law
+
+
+def boundary_mixture(columns: int, sizes: list[int]) -> Mixture | None:
+    """The law for one random term of ``columns``, cut down to terms of ``sizes`` inside it."""
+    left = sum(sizes)
+    within = left * (left + 1) // 2 - sum(s * (s + 1) // 2 for s in sizes)
+    if left == columns:
+        return Mixture.regular(within)
+    if left == columns - 1:
+        return Mixture.one_variance(left) * Mixture.regular(within)
+    return None
+
+
+def dropping_mixture(columns: int) -> Mixture:
+    """The law of dropping one of ``columns`` random effects of a term."""
+    return Mixture.one_variance(columns - 1)
+
+
+def _same_groups(a: Design, b: Design) -> bool:
+    """Whether the rows are divided into the same units, whatever they are called."""
+    pairs = np.unique(np.stack([a.group, b.group]), axis=1).shape[1]
+    return pairs == a.G == b.G

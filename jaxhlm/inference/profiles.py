@@ -1,0 +1,229 @@
+"""Profile likelihood intervals of every parameter of many fits at once, in the user's units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks, theta_index
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import Solution, solve
+from jaxhlm.errors import OptionError
+from jaxhlm.inference.dropped import dropped_minimum
+from jaxhlm.inference.held import Held, some_lanes
+from jaxhlm.inference.holding import (
+    hold_coefficients,
+    hold_correlations,
+    hold_sds,
+    hold_sigma,
+    joined,
+)
+from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.response import Standard
+from jaxhlm.status import Status
+
+__all__ = ["Parameter", "choose", "parameters", "profile_curves", "profile_limits"]
+
+# Lanes × groups that are worked on together, so that arrays stay in the cache.
+BLOCK = 2**17
+
+
+class Parameter(NamedTuple):
+    """A parameter of a model, as ``lme4::confint(fit, oldNames = FALSE)`` names it.
+
+    Attributes:
+        name: such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma", or the fixed effect's.
+        kind: "sd", "cor", "sigma" or "fixed".
+        at: columns of Z (one, or row and column of the correlation) or of X; () for sigma.
+    """
+
+    name: str
+    kind: str
+    at: tuple[int, ...]
+
+
+def parameters(model: Model) -> tuple[Parameter, ...]:
+    """All parameters of a model: those of the random part in the order of θ, σ, fixed effects."""
+    z, group = model.znames, model.group_name
+    random = [
+        Parameter(f"sd_{z[a]}|{group}", "sd", (a,))
+        if a == b
+        else Parameter(f"cor_{z[a]}.{z[b]}|{group}", "cor", (a, b))
+        for a, b in theta_index(model.blocks)
+    ]
+    fixed = [Parameter(name, "fixed", (j,)) for j, name in enumerate(model.xnames)]
+    return (*random, Parameter("sigma", "sigma", ()), *fixed)
+
+
+def choose(known: Sequence[Parameter], names: str | Sequence[str] | None) -> tuple[Parameter, ...]:
+    """The parameters of those names, or all if None.
+
+    Raises:
+        OptionError: a name is not among those that are known.
+    """
+    if names is None:
+        return tuple(known)
+    by_name = {p.name: p for p in known}
+    asked = [names] if isinstance(names, str) else list(names)
+    for name in asked:
+        if name not in by_name:
+            raise OptionError(
+                f"parm={name!r} is no parameter here; choose from " + ", ".join(map(repr, by_name))
+            )
+    return tuple(by_name[name] for name in asked)
+
+
+def profile_limits(
+    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float
+) -> Floats:
+    """Profile likelihood limits (B, P, 2) of B lanes.
+
+    Args:
+        standard: standardised lanes.
+        blocks: columns of Z in each random term.
+        wanted: the P parameters.
+        level: confidence level.
+    """
+    B = standard.stats.yy.shape[-1]
+    G = len(standard.stats.m)
+    size = max(1, BLOCK // (G * 2 * len(wanted)))
+    pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
+    z = _quantile(level)
+    with np.errstate(all="ignore"):
+        return np.concatenate([_limits(_take(standard, p), blocks, wanted, z) for p in pieces])
+
+
+def profile_curves(
+    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float, points: int
+) -> Floats:
+    """(P, points, 2) values and ζ of one fit's profiles, from limit to limit of ``level``.
+
+    Args:
+        standard: one standardised lane.
+        blocks: columns of Z in each random term.
+        wanted: the P parameters.
+        level: confidence level that the profiles reach to.
+        points: odd number of points, the one in the middle at the estimate.
+    """
+    out = np.full((len(wanted), points, 2), np.nan)
+    z, half = _quantile(level), points // 2
+    with np.errstate(all="ignore"):
+        for which, _, best, held, ends in _held_lanes(standard, blocks, wanted):
+            lowest = np.tile(best.value, len(which))
+            limits = likelihood_limits(held, ends, lowest, z)
+            lanes = np.arange(len(which))
+            for limit, side in zip(limits, (-1, 1), strict=True):
+                theta = held.theta
+                out[which, half] = np.stack([held.user(held.estimate), 0.0 * lowest], axis=1)
+                for step in range(1, half + 1):
+                    u = held.estimate + (limit - held.estimate) * step / half
+                    rise, theta, _ = profile_rise(held, lanes, u, theta, lowest)
+                    value = held.user(u)
+                    zeta = np.sign(value - held.user(held.estimate)) * np.sqrt(np.maximum(rise, 0))
+                    out[which, half + side * step] = np.stack([value, zeta], axis=1)
+    order = np.argsort(out[:, :, 0], axis=1)
+    return np.take_along_axis(out, order[:, :, None], axis=1)
+
+
+def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: float) -> Floats:
+    out = np.full((len(standard.status), len(wanted), 2), np.nan)
+    for which, good, best, held, ends in _held_lanes(standard, blocks, wanted):
+        lowest = np.tile(best.value, len(which))
+        limits = np.sort(held.user(likelihood_limits(held, ends, lowest, z)), axis=0)
+        limits = limits.reshape(2, len(which), len(good))
+        out[good[:, None], which] = np.moveaxis(limits, 0, -1).swapaxes(0, 1)
+    return out
+
+
+def _held_lanes(
+    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter]
+) -> Iterator[tuple[Ints, Ints, Solution, Held, Ends]]:
+    """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their set-up."""
+    options = Options(False, blocks)
+    best = solve(standard.stats, options)
+    good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
+    if not len(good):
+        return
+    standard, best = _take(standard, good), _take_solution(best, good)
+    variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
+    drop = {a: dropped_minimum(standard, options, a) - best.value for a in variances}
+    for kinds, hold in (
+        (("sd", "sigma"), _scales),
+        (("cor",), _correlations),
+        (("fixed",), _fixed),
+    ):
+        which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
+        if len(which):
+            held, ends = hold(standard, best, blocks, [wanted[i] for i in which], drop)
+            yield which, good, best, held, ends
+
+
+def _quantile(level: float) -> float:
+    return NormalDist().inv_cdf(0.5 + level / 2.0)
+
+
+def _scales(
+    standard: Standard,
+    best: Solution,
+    blocks: Blocks,
+    wanted: Sequence[Parameter],
+    drop: dict[int, Floats],
+) -> tuple[Held, Ends]:
+    """Standard deviations end at 0, where their random effect is dropped; σ does not end."""
+    random = [w.at[0] for w in wanted if w.kind == "sd"]
+    held = hold_sds(standard, best, blocks, random)
+    if len(random) < len(wanted):
+        held.append(hold_sigma(standard, best, blocks))
+    B = len(best.value)
+    at, rise = np.full((2, 2, len(held), B), np.nan)
+    at[0, : len(random)] = 0.0
+    for i, a in enumerate(random):
+        rise[0, i] = drop[a]
+    return joined(held), Ends(at.reshape(2, -1), rise.reshape(2, -1))
+
+
+def _correlations(
+    standard: Standard,
+    best: Solution,
+    blocks: Blocks,
+    wanted: Sequence[Parameter],
+    drop: dict[int, Floats],
+) -> tuple[Held, Ends]:
+    """Correlations end at ±1; no rise beyond that of dropping one of the two is needed."""
+    pairs = [(w.at[0], w.at[1]) for w in wanted]
+    without = np.concatenate([np.minimum(drop[a], drop[b]) for a, b in pairs])
+    at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
+    held = joined(hold_correlations(standard, best, blocks, pairs))
+    return held, Ends(at, np.full_like(at, np.nan), without)
+
+
+def _fixed(
+    standard: Standard,
+    best: Solution,
+    blocks: Blocks,
+    wanted: Sequence[Parameter],
+    drop: dict[int, Floats],
+) -> tuple[Held, Ends]:
+    """Fixed effects do not end."""
+    held = joined(hold_coefficients(standard, best, blocks, [w.at[0] for w in wanted]))
+    nowhere = np.full((2, len(held.estimate)), np.nan)
+    return held, Ends(nowhere, nowhere)
+
+
+def _take(standard: Standard, lanes: Ints) -> Standard:
+    """Some lanes; fields shared by all have a last axis of 1."""
+    scaling = standard.scaling
+    scaling = scaling._replace(
+        **{f: x if x.shape[-1] == 1 else x[..., lanes] for f, x in scaling._asdict().items()}
+    )
+    return Standard(some_lanes(standard.stats, lanes), scaling, standard.status[lanes])
+
+
+def _take_solution(best: Solution, lanes: Ints) -> Solution:
+    return Solution(*(getattr(best, f.name)[..., lanes] for f in fields(best)))

@@ -1,0 +1,45 @@
+"""Criteria of many fits with each of their random effects dropped, in the user's units."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxhlm.engine.minimum import Options
+from jaxhlm.estimates import Estimates, user_criterion
+from jaxhlm.inference.dropped import dropped_minimum
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats
+from jaxhlm.rows.response import Standard
+from jaxhlm.status import Status
+
+__all__ = ["dropped_criteria", "term_label"]
+
+
+def dropped_criteria(estimates: Estimates, standard: Standard, options: Options) -> Floats:
+    """−2 × maximised log-likelihood (B, q) without each of the q random effects.
+
+    Args:
+        estimates: of B fits of the full model; where they failed the result is NaN.
+        standard: the standardised lanes that they were estimated from.
+        options: what was optimised.
+    """
+    q, p = standard.stats.RZ.shape[2], standard.stats.TX.shape[2]
+    nu = np.broadcast_to(standard.stats.n, standard.status.shape) - (p if options.reml else 0)
+    minima = [dropped_minimum(standard, options, a) for a in range(q)]
+    with np.errstate(invalid="ignore"):
+        found = [user_criterion(value, standard.scaling, nu, options.reml) for value in minima]
+    ok = np.isin(estimates.status, (Status.CONVERGED, Status.SINGULAR))
+    return np.where(ok[:, None], np.stack(found, axis=1), np.nan)
+
+
+def term_label(model: Model, a: int) -> str:
+    """How ``lmerTest::ranova`` names the dropping of random effect a.
+
+    The last column of a term takes the term with it.
+    """
+    block = next(b for b in model.blocks if a in b)
+    names = ["1" if model.znames[i] == "(Intercept)" else model.znames[i] for i in block]
+    if names[0] != "1":
+        names.insert(0, "0")
+    term = f"({' + '.join(names)} | {model.group_name})"
+    return term if len(block) == 1 else f"{model.znames[a]} in {term}"

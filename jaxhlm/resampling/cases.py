@@ -1,0 +1,121 @@
+"""Resampling whole groups: the cases bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design
+from jaxhlm.errors import ResamplingError
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.collapse import Rotated
+from jaxhlm.rows.drawn import Drawn, in_blocks
+from jaxhlm.rows.grouping import Grouping
+from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
+from jaxhlm.rows.moments import RowMoments, design_moments
+from jaxhlm.rows.response import Standard
+
+__all__ = ["Cases"]
+
+
+@dataclass(frozen=True)
+class Cases(Drawn):
+    """Whole groups drawn with replacement, each drawn copy a group of its own.
+
+    Attributes:
+        y: (n,) response.
+    """
+
+    y: Floats
+
+    @property
+    def lane_bytes(self) -> int:
+        """Weights of all groups, and statistics of those that the fit distinguishes."""
+        d, classes = self.prepared.design, self.prepared.classes
+        kept = d.G if classes is None else len(classes.rest) + (d.p + d.q) * len(classes.classes)
+        return 8 * (4 * d.G + 4 * kept * d.q * (d.q + d.p + 1) + 4 * d.p**2)
+
+    @cached_property
+    def groups(self) -> GroupStats:
+        """Statistics of the response, group by group."""
+        standard, order = self.prepared.standard, self.prepared.order
+        r, beta = least_squares_residual(standard, self.y[order])
+        return group_stats(standard, r, beta)
+
+    def choices(self, lanes: slice) -> Ints:
+        """The groups of every data set, (lanes, groups)."""
+        G = self.prepared.design.G
+
+        def indices(stream: np.random.Generator, lanes: int) -> Ints:
+            return stream.integers(0, G, (lanes, G))
+
+        drawn: Ints = in_blocks(self.key, lanes, indices)
+        return drawn
+
+    def counts(self, lanes: slice) -> Floats:
+        """How often every group was drawn, (G, lanes)."""
+        chosen, G = self.choices(lanes), self.prepared.design.G
+        cell = chosen + G * np.arange(len(chosen))[:, None]
+        counts = np.bincount(cell.ravel(), minlength=G * len(chosen))
+        return counts.reshape(len(chosen), G).T.astype(float)
+
+    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+        """Weigh the statistics of every group."""
+        p = self.prepared
+        return reweighted(p.standard, self.groups, p.classes, self.counts(lanes), p.design.blocks)
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """Rows and groups of every data set."""
+        rows = self.groups.n[self.choices(slice(0, self.n))]
+        return rows.sum(axis=1).astype(np.int64), np.full(self.n, rows.shape[1])
+
+    def rows(self, lanes: slice) -> Floats:
+        """Not a matrix: every data set has rows of its own.
+
+        Raises:
+            ResamplingError: always.
+        """
+        raise ResamplingError(
+            "data sets of resampled groups differ in their rows; look at one lane"
+        )
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of every data set."""
+        designs = [self.lane(int(i)) for i in lanes]
+        return RowMoments(
+            *(np.concatenate(x) for x in zip(*map(design_moments, designs), strict=True))
+        )
+
+    def lane(self, i: int) -> Design:
+        """The rows of data set i, groups named after the one drawn and its copy."""
+        d, (chosen,) = replace(self.prepared.design, y=self.y), self.choices(slice(i, i + 1))
+        of_group = [np.flatnonzero(d.group == g) for g in range(d.G)]
+        rows = np.concatenate([of_group[g] for g in chosen])
+        group = np.repeat(np.arange(len(chosen)), [len(of_group[g]) for g in chosen])
+        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+
+
+def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
+    """Names of drawn groups, such as 308 and 308#2."""
+    copy = pd.Series(chosen).groupby(chosen).cumcount() + 1
+    names = levels[chosen].astype(str)
+    return [f"{name}#{k}" if k > 1 else name for name, k in zip(names, copy, strict=True)]
+
+
+def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
+    """Rows of a design, repeated as they come, in groups that no new data can belong to."""
+    name = d.group_name
+    return replace(
+        d,
+        y=None if d.y is None else d.y[rows],
+        X=d.X[rows],
+        Z=d.Z[rows],
+        group=group.astype(np.int64),
+        levels=levels.rename(name),
+        weights=None if d.weights is None else d.weights[rows],
+        index=d.index[rows],
+        _groups=Grouping({name: levels}, np.arange(len(levels))),
+    )

@@ -1,0 +1,1 @@
+"""What the user holds: ``Fit``, ``FitBatch`` and ``Bootstrap``, accessor by accessor."""

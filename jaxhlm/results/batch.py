@@ -1,0 +1,239 @@
+"""``FitBatch``: many fits at once, the names of ``Fit`` with a leading axis of fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import JaxhlmError
+from jaxhlm.inference.criteria import standard_errors
+from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.parameters import (
+    parameter_names,
+    parameter_values,
+    random_names,
+    random_values,
+)
+from jaxhlm.notation import Floats, NewLevels
+from jaxhlm.pipeline import Prepared
+from jaxhlm.results.batch_compared import BatchCompared
+from jaxhlm.results.fit import Fit
+from jaxhlm.results.storage import Stored, load, save
+from jaxhlm.results.verify import Verification, verify_lanes
+from jaxhlm.status import Status
+
+__all__ = ["FitBatch"]
+
+
+@dataclass(frozen=True, eq=False)
+class FitBatch(BatchCompared):
+    """Many fits of one formula; made by ``jaxhlm.fit_many``.
+
+    ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
+    A data set that could not be fitted has a status code and NaN estimates; it is counted in
+    ``print(fits)`` and never dropped.
+
+    Attributes:
+        model: formula, method and labels.
+        estimates: arrays of all estimates.
+        index: (B,) labels of the fits: response names, or values of ``by``.
+        nobs: (B,) rows of each fit.
+        ngroups: (B,) groups of each fit.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> one = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
+        >>> Y = one.simulate(3, seed=1)
+        >>> fits = hlm.fit_many("~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"), Y)
+        >>> fits.fixef.shape, [int(s) for s in fits.status]
+        ((3, 2), [0, 0, 0])
+    """
+
+    def __getitem__(self, which: Any) -> Any:
+        """Fit i, or the batch of some fits."""
+        if isinstance(which, int | np.integer):
+            return self._one(range(len(self))[int(which)])
+        which = np.arange(len(self))[which]
+        return FitBatch(
+            self.model,
+            self.estimates[which],
+            self.index[which],
+            self.nobs[which],
+            self.ngroups[which],
+            self.options,
+            self.lanes[which],
+            self.source,
+        )
+
+    def __iter__(self) -> Iterator[Fit]:
+        """The fits, one by one."""
+        return (self._one(i) for i in range(len(self)))
+
+    @property
+    def ranef(self) -> pd.DataFrame:
+        """BLUPs of every fit that converged, by fit and level; (Σ G, q)."""
+        return self._below(lambda fit: fit.ranef)
+
+    @property
+    def ranef_cov(self) -> dict[Any, Floats]:
+        """Conditional covariances of the random effects, (G, q, q) by fit that converged."""
+        return {self.index[i]: self._one(int(i)).ranef_cov for i in np.flatnonzero(self.ok)}
+
+    @property
+    def coef(self) -> pd.DataFrame:
+        """Coefficients of every unit of every fit that converged, by fit and level."""
+        return self._below(lambda fit: fit.coef)
+
+    @property
+    def fitted(self) -> pd.Series:
+        """Fitted values by fit and row label."""
+        return self._below(lambda fit: fit.fitted)
+
+    @property
+    def residuals(self) -> pd.Series:
+        """Residuals by fit and row label."""
+        return self._below(lambda fit: fit.residuals)
+
+    def augment(self) -> pd.DataFrame:
+        """The rows of every fit that converged, as ``Fit.augment``, by fit and row label."""
+        return self._below(lambda fit: fit.augment())
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | None = None,
+        ranef: bool = True,
+        new_levels: NewLevels = "population",
+    ) -> pd.Series:
+        """Expected responses by fit and row label; arguments and errors as for ``Fit.predict``."""
+        return self._below(lambda fit: fit.predict(newdata, ranef, new_levels))
+
+    def _below(self, of: Callable[[Fit], Any]) -> Any:
+        """What single fits say, one below the other, for those that converged."""
+        good = np.flatnonzero(self.ok)
+        if not len(good):
+            raise JaxhlmError("no fit converged, so there is nothing to show; see fits.counts")
+        parts = [of(self._one(int(i))) for i in good]
+        return pd.concat(parts, keys=self.index[good], names=[self.index.name or "fit"])
+
+    def to_parquet(self, path: str | PathLike[str]) -> None:
+        """Write the estimates, one row per fit, without the data (needs pyarrow)."""
+        save(path, self.stored)
+
+    @property
+    def stored(self) -> Stored:
+        """What a file holds of these fits."""
+        return Stored(self.model, self.estimates, self.index, self.nobs, self.ngroups)
+
+    @staticmethod
+    def read_parquet(path: str | PathLike[str]) -> FitBatch:
+        """Read estimates that ``to_parquet`` wrote; what needs the data then raises.
+
+        Raises:
+            JaxhlmError: the file was not written by ``to_parquet``.
+        """
+        return FitBatch.of(load(path))
+
+    @staticmethod
+    def of(s: Stored) -> FitBatch:
+        """The fits that a file holds."""
+        options = Options(s.model.reml, s.model.blocks)
+        lanes = np.arange(len(s.index))
+        return FitBatch(s.model, s.estimates, s.index, s.nobs, s.ngroups, options, lanes, None)
+
+    def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
+        """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
+        columns = self._table(np.eye(len(self.model.xnames)), df, conf_level)
+        random = random_values(self.model, self.estimates)
+        values = np.column_stack([columns.pop("estimate"), random, self.estimates.sigma])
+        p, (B, m) = len(self.model.xnames), values.shape
+        effects = ["fixed"] * p + ["ran_pars"] * (m - p)
+        groups = [None] * p + [self.model.group_name] * (m - p - 1) + ["Residual"]
+        terms = [*self.model.xnames, *random_names(self.model), "sd__Observation"]
+        long: dict[str, Any] = {"fit": self.index.repeat(m)}
+        for name, labels in {"effect": effects, "group": groups, "term": terms}.items():
+            long[name] = np.tile(np.array(labels, dtype=object), B)
+        long["estimate"] = values.ravel()
+        for name, of_fixed in columns.items():
+            long[name] = np.full((B, m), np.nan)
+            long[name][:, :p] = of_fixed
+            long[name] = long[name].ravel()
+        return pd.DataFrame(long | {"boundary": np.repeat(self.singular, m)})
+
+    def glance(self) -> pd.DataFrame:
+        """One row of fit statistics per fit."""
+        return pd.DataFrame(
+            {
+                "nobs": self.nobs,
+                "ngroups": self.ngroups,
+                "sigma": self.sigma,
+                "loglik": self.loglik,
+                "aic": self.aic,
+                "aicc": self.aicc,
+                "bic": self.bic,
+                "criterion": self.criterion,
+                "df_residual": self.nobs - self.model.n_parameters,
+                "reml": self.reml,
+                "singular": self.singular,
+                "status": [Status(s).name for s in self.status],
+                "iterations": self.iterations,
+            },
+            index=self.index,
+        )
+
+    def verify(self, n: int = 20, seed: int = 0) -> Verification:
+        """Refit ``n`` random fits with the NumPy reference; print the result for one line.
+
+        Args:
+            n: how many of the fits that converged.
+            seed: which.
+        """
+        good = np.flatnonzero(self.ok)
+        chosen = np.random.default_rng(seed).permutation(good)[:n]
+        source = self._rows()
+        return verify_lanes(
+            lambda i: source.lane(int(self.lanes[i])), self.estimates, chosen.tolist(), self.reml
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """Mean and spread of every parameter over the fits that converged, and the mean SE."""
+        values = parameter_values(self.model, self.estimates)[self.ok]
+        se = standard_errors(self.estimates.vcov)[self.ok]
+        terms = list(parameter_names(self.model))
+        table = pd.DataFrame(index=pd.Index(terms, name="term"))
+        with np.errstate(all="ignore"):
+            frame = pd.DataFrame(values, columns=terms)
+            table["mean"], table["sd"] = frame.mean(), frame.std()
+            table["min"], table["median"], table["max"] = frame.min(), frame.median(), frame.max()
+            table["mean SE"] = pd.Series(se.mean(axis=0), list(self.model.xnames))
+        return table
+
+    def __str__(self) -> str:
+        """Counts, then the summary table."""
+        counts = self.counts
+        good = int(self.ok.sum())
+        method = "REML" if self.reml else "maximum likelihood"
+        head = [
+            f"{len(self):,} linear mixed model fits by {method}",
+            f"Formula: {self.model.formula}",
+            f"Converged: {good:,}, of these singular: {counts['singular']:,}; "
+            f"failed: {len(self) - good:,}",
+        ]
+        head += [
+            f"  {counts.iloc[s]:,} × {Status(s).message}"
+            for s in Status
+            if not s.ok and counts.iloc[s]
+        ]
+        if not good:
+            return "\n".join(head)
+        return "\n".join([*head, "", self.summary().to_string(float_format="%.4f", na_rep="")])
+
+    def _one(self, i: int) -> Fit:
+        source = self._rows()
+        design = source.lane(int(self.lanes[i]))
+        return Fit(self.model, design, self.estimates[[i]], self.options, Prepared(design))

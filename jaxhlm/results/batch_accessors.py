@@ -1,0 +1,216 @@
+"""What is read off many fits' estimates and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.engine.chunks import in_order
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import JaxhlmError
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.criteria import aic, aicc, bic, correlation, standard_errors
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.response import Standard
+from jaxhlm.rows.sources import Source
+from jaxhlm.status import Status
+
+__all__ = ["BatchAccessors", "VarCorrBatch"]
+
+
+@dataclass(frozen=True)
+class VarCorrBatch:
+    """Variances of the random effects of B fits; ``fits.varcorr``.
+
+    Attributes:
+        cov: (B, q, q) covariance matrices Σ = σ²ΛΛ'.
+        residual: (B,) residual standard deviations.
+        names: names of the q random effects.
+        index: labels of the fits.
+    """
+
+    cov: Floats
+    residual: Floats
+    names: tuple[str, ...]
+    index: pd.Index = field(repr=False)
+
+    @property
+    def sd(self) -> pd.DataFrame:
+        """(B, q) standard deviations."""
+        return pd.DataFrame(standard_errors(self.cov), self.index, list(self.names))
+
+    @property
+    def corr(self) -> Floats:
+        """(B, q, q) correlations; NaN beside a zero variance."""
+        return correlation(self.cov)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchAccessors:
+    """Many fits: what is stored, and what estimates and labels say by themselves."""
+
+    model: Model
+    estimates: Estimates = field(repr=False)
+    index: pd.Index = field(repr=False)
+    nobs: Ints = field(repr=False)
+    ngroups: Ints = field(repr=False)
+    options: Options = field(repr=False)
+    lanes: Ints = field(repr=False)
+    source: Source | None = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of fits, B."""
+        return len(self.index)
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fits are by REML."""
+        return self.model.reml
+
+    @property
+    def fixef(self) -> pd.DataFrame:
+        """(B, p) fixed effects."""
+        return self._frame(self.estimates.beta)
+
+    @property
+    def se(self) -> pd.DataFrame:
+        """(B, p) standard errors of the fixed effects."""
+        return self._frame(standard_errors(self.estimates.vcov))
+
+    @property
+    def vcov(self) -> Floats:
+        """(B, p, p) covariances of the fixed effects."""
+        return self.estimates.vcov
+
+    @property
+    def varcorr(self) -> VarCorrBatch:
+        """Variances and correlations of the random effects."""
+        e = self.estimates
+        return VarCorrBatch(e.cov, e.sigma, self.model.znames, self.index)
+
+    @property
+    def sigma(self) -> pd.Series:
+        """(B,) residual standard deviations."""
+        return self._series(self.estimates.sigma, "sigma")
+
+    @property
+    def theta(self) -> pd.DataFrame:
+        """(B, k) free entries of Λ, column by column."""
+        return pd.DataFrame(self.estimates.theta, self.index, list(self.model.theta_names))
+
+    @property
+    def criterion(self) -> pd.Series:
+        """(B,) −2 × maximised log-likelihood: REML criterion, or ML deviance."""
+        return self._series(self.estimates.criterion, "criterion")
+
+    @property
+    def loglik(self) -> pd.Series:
+        """(B,) maximised (restricted) log-likelihoods."""
+        return self._series(-0.5 * self.estimates.criterion, "loglik")
+
+    @property
+    def aic(self) -> pd.Series:
+        """(B,) Akaike's criteria."""
+        return self._series(aic(self.estimates.criterion, self.model.n_parameters), "aic")
+
+    @property
+    def aicc(self) -> pd.Series:
+        """(B,) AIC corrected for small samples, with n the number of rows."""
+        values = aicc(self.estimates.criterion, self.model.n_parameters, self.nobs)
+        return self._series(values, "aicc")
+
+    @property
+    def bic(self) -> pd.Series:
+        """(B,) Schwarz's criteria."""
+        values = bic(self.estimates.criterion, self.model.n_parameters, self.nobs)
+        return self._series(values, "bic")
+
+    @property
+    def status(self) -> Ints:
+        """(B,) codes of ``jaxhlm.Status``."""
+        return self.estimates.status
+
+    @property
+    def ok(self) -> Any:
+        """(B,) bool: converged, on the boundary or not."""
+        return np.isin(self.status, (Status.CONVERGED, Status.SINGULAR))
+
+    @property
+    def singular(self) -> Any:
+        """(B,) bool: on the boundary."""
+        return self.status == Status.SINGULAR
+
+    @property
+    def iterations(self) -> Ints:
+        """(B,) evaluations of criterion, gradient and Hessian."""
+        return self.estimates.iterations
+
+    @property
+    def gradient_norm(self) -> Floats:
+        """(B,) largest |∂ criterion/∂θ| at the estimate, on the standardised scale."""
+        return self.estimates.gradient_norm
+
+    @property
+    def counts(self) -> pd.Series:
+        """Number of fits by status, every status listed."""
+        tally = np.bincount(self.status, minlength=len(Status))
+        return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
+
+    def over_lanes(
+        self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
+    ) -> tuple[Floats, ...]:
+        """``function`` of all fits and their statistics, chunk by chunk on all cores.
+
+        Args:
+            function: maps the estimates of some fits, and their standardised statistics, to arrays
+                with the fits on the first axis.
+
+        Returns:
+            Those arrays for all fits, in order.
+        """
+        source = self._rows()
+        return self._over_chunks(
+            lambda at: function(self.estimates[at], source.standard(self.lanes[at]))
+        )
+
+    def over_groups(
+        self, function: Callable[[Estimates, Groupwise], tuple[Floats, ...]]
+    ) -> tuple[Floats, ...]:
+        """As ``over_lanes``, with the statistics of every group by itself.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+        """
+        source = self._rows()
+        return self._over_chunks(
+            lambda at: function(self.estimates[at], source.by_group(self.lanes[at]))
+        )
+
+    def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
+        """Arrays, fits first, from positions of fits that the source takes together."""
+        source = self._rows()
+        chunks = source.chunks(self.lanes, self.nobs)
+        parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
+        back = np.argsort(np.concatenate(chunks))
+        return tuple(part[back] for part in parts)
+
+    def _rows(self) -> Source:
+        if self.source is None:
+            raise JaxhlmError(
+                "these fits were read from a file, which holds estimates but no data; "
+                "fit again to see single fits, random effects, verify() or small-sample degrees of "
+                'freedom (df="residual" and df="normal" need no data)'
+            )
+        return self.source
+
+    def _frame(self, values: Floats) -> pd.DataFrame:
+        return pd.DataFrame(values, self.index, list(self.model.xnames))
+
+    def _series(self, values: Floats, name: str) -> pd.Series:
+        return pd.Series(values, self.index, name=name)

@@ -1,0 +1,189 @@
+"""The printed summary of a fit, laid out as lmer's so that its users read it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.inference.criteria import correlation
+from jaxhlm.notation import Floats
+from jaxhlm.results.varcorr import VarCorr, align_decimals
+
+__all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table", "table_of_cells"]
+
+P_COLUMN = "Pr(>|t|)"
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
+STARS_LEGEND = "Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
+MOST_CORRELATED = 12  # lmer prints the correlation of no more fixed effects than this
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What ``print(fit)`` shows; ``str`` renders it.
+
+    Attributes:
+        formula: the model formula.
+        reml: whether the fit is by REML.
+        criterion: REML criterion, or ML deviance.
+        aic, bic, loglik: criteria of fit.
+        df_residual: rows less parameters.
+        scaled_residuals: (n,) residuals divided by σ, or None to leave them out.
+        varcorr: variances of the random effects.
+        nobs, ngroups: rows and groups.
+        coefficients: DataFrame with columns Estimate, Std. Error, t value, and with df and Pr(>|t|)
+            where there are tests.
+        vcov: (p, p) covariance of the fixed effects.
+        notes: lines at the end: rows dropped, columns dropped, how the fit ended.
+        tests: the method of the degrees of freedom, "" for none.
+    """
+
+    formula: str
+    reml: bool
+    criterion: float
+    aic: float
+    bic: float
+    loglik: float
+    df_residual: int
+    scaled_residuals: Floats | None
+    varcorr: VarCorr
+    nobs: int
+    ngroups: int
+    coefficients: pd.DataFrame
+    vcov: Floats
+    notes: tuple[str, ...]
+    tests: str = ""
+
+    def __str__(self) -> str:
+        """The whole summary."""
+        method = "REML" if self.reml else "maximum likelihood"
+        if self.tests:
+            method += f". t-tests use {self.tests}"
+        parts = [
+            f"Linear mixed model fit by {method}\nFormula: {self.formula}",
+            self._criterion(),
+            self._residuals(),
+            f"Random effects:\n{self.varcorr}\nNumber of obs: {self.nobs}, "
+            f"groups:  {self.varcorr.group}, {self.ngroups}",
+            f"Fixed effects:\n{coefficient_table(self.coefficients)}",
+            self._correlation(),
+            "\n".join(self.notes),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+    def _criterion(self) -> str:
+        if self.reml:
+            return f"REML criterion at convergence: {self.criterion:.1f}"
+        names = ["AIC", "BIC", "logLik", "deviance", "df.resid"]
+        values = [f"{v:.1f}" for v in (self.aic, self.bic, self.loglik, self.criterion)]
+        return table_of_cells(names, [[*values, str(self.df_residual)]])
+
+    def _residuals(self) -> str:
+        if self.scaled_residuals is None:
+            return ""
+        quantiles = np.quantile(self.scaled_residuals, [0, 0.25, 0.5, 0.75, 1])
+        cells = [f"{v:.4f}" for v in quantiles]
+        return "Scaled residuals:\n" + table_of_cells(["Min", "1Q", "Median", "3Q", "Max"], [cells])
+
+    def _correlation(self) -> str:
+        p = len(self.vcov)
+        if p < 2:
+            return ""
+        if p > MOST_CORRELATED:
+            return f"Correlation of the {p} fixed effects not shown; see fit.vcov"
+        return "Correlation of Fixed Effects:\n" + correlation_table(
+            list(self.coefficients.index), self.vcov
+        )
+
+
+def coefficient_table(coefficients: pd.DataFrame) -> str:
+    """Estimates and standard errors to a common number of decimals, df and t values to three."""
+    columns = list(coefficients.columns)
+    joint = align_decimals(coefficients.iloc[:, :2].to_numpy().ravel())
+    cells = [
+        [
+            estimate.strip(),
+            se.strip(),
+            *(p_value(v) if name == P_COLUMN else f"{v:.3f}" for name, v in rest.items()),
+        ]
+        for estimate, se, (_, rest) in zip(
+            joint[::2], joint[1::2], coefficients.iloc[:, 2:].iterrows(), strict=True
+        )
+    ]
+    if P_COLUMN in columns:
+        columns.append("")
+        for row, p in zip(cells, coefficients[P_COLUMN], strict=True):
+            row.append(stars(p).ljust(3))
+    table = table_of_cells(columns, cells, list(coefficients.index))
+    return f"{table}\n---\n{STARS_LEGEND}" if P_COLUMN in columns else table
+
+
+def p_value(p: float) -> str:
+    """A p value as R prints it, "<2e-16" at the least.
+
+    >>> [p_value(p) for p in (1e-20, 3.264e-6, 0.01234, 0.5)]
+    ['<2e-16', '3.26e-06', '0.0123', '0.5000']
+    """
+    if p < 2.2e-16:
+        return "<2e-16"
+    return f"{p:.2e}" if p < 1e-4 else f"{p:.4f}"
+
+
+def stars(p: float) -> str:
+    """R's stars.
+
+    >>> [stars(p) for p in (1e-4, 0.005, 0.03, 0.07, 0.5)]
+    ['***', '**', '*', '.', '']
+    """
+    return next((mark for bound, mark in STARS if p < bound), "")
+
+
+def correlation_table(names: Sequence[str], vcov: Floats) -> str:
+    """Lower triangle of the correlation of the fixed effects under abbreviated names.
+
+    Beside a negative correlation the others keep a place for the sign, and −0.000 has none: as R.
+    """
+    corr = correlation(np.asarray(vcov)).round(3) + 0.0
+    sign = " " if (np.tril(corr, -1) < 0.0).any() else ""
+    rows = [
+        [f"{corr[i, j]:{sign}.3f}" if j < i else "" for j in range(len(names) - 1)]
+        for i in range(1, len(names))
+    ]
+    headers = [abbreviate(name, 6) for name in names[:-1]]
+    return table_of_cells(headers, rows, [abbreviate(name, 11) for name in names[1:]], left=True)
+
+
+def abbreviate(name: str, length: int) -> str:
+    """Shorten a name as R does: lower-case vowels go first, then lower-case letters, then others.
+
+    >>> abbreviate("(Intercept)", 6), abbreviate("MEANSES", 6), abbreviate("x", 6)
+    ('(Intr)', 'MEANSE', 'x')
+    """
+    for droppable in ("aeiou", "abcdefghijklmnopqrstuvwxyz", None):
+        position = len(name) - 1
+        while len(name) > length and position > 0:
+            if droppable is None or name[position] in droppable:
+                name = name[:position] + name[position + 1 :]
+            position -= 1
+    return name
+
+
+def table_of_cells(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    index: Sequence[str] | None = None,
+    left: bool = False,
+) -> str:
+    """Cells under right-aligned headers (left-aligned if asked), row names on the left."""
+    table = [list(headers), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    names = ["", *index] if index is not None else [""] * len(table)
+    margin = max(map(len, names))
+    justify = str.ljust if left else str.rjust
+    lines = (
+        name.ljust(margin) + " " + " ".join(justify(c, w) for c, w in zip(row, widths, strict=True))
+        for name, row in zip(names, table, strict=True)
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,108 @@
+"""The variances and correlations of the random effects, and how lmer prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.covariance import Blocks
+from jaxhlm.inference.criteria import correlation, standard_errors
+
+__all__ = ["VarCorr", "align_decimals"]
+
+
+@dataclass(frozen=True)
+class VarCorr:
+    """Covariance of the random effects of one fit; ``fit.varcorr``.
+
+    Attributes:
+        cov: (q, q) DataFrame, covariance matrix Σ = σ²ΛΛ' by term.
+        residual: residual standard deviation σ.
+        group: name of the grouping factor.
+        blocks: columns of Z in each random term; across terms there is no correlation.
+    """
+
+    cov: pd.DataFrame
+    residual: float
+    group: str
+    blocks: Blocks
+
+    @property
+    def sd(self) -> pd.Series:
+        """(q,) standard deviations by term."""
+        return pd.Series(standard_errors(self.cov.to_numpy()), self.cov.index, name="sd")
+
+    @property
+    def corr(self) -> pd.DataFrame:
+        """(q, q) correlations; NaN beside a zero variance."""
+        return pd.DataFrame(correlation(self.cov.to_numpy()), self.cov.index, self.cov.columns)
+
+    def frame(self) -> pd.DataFrame:
+        """Long table (grp, var1, var2, vcov, sdcor), as ``as.data.frame(VarCorr(fit))``."""
+        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        terms, cov, corr = list(self.cov.index), self.cov.to_numpy(), self.corr.to_numpy()
+        for block in self.blocks:
+            rows += [(self.group, terms[a], None, cov[a, a], self.sd.iloc[a]) for a in block]
+            rows += [
+                (self.group, terms[a], terms[b], cov[a, b], corr[a, b])
+                for i, a in enumerate(block)
+                for b in block[i + 1 :]
+            ]
+        rows.append(("Residual", None, None, self.residual**2, self.residual))
+        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+
+    def __str__(self) -> str:
+        """The block "Random effects" of lmer's summary."""
+        variances = [*np.diag(self.cov.to_numpy()), self.residual**2]
+        columns = [
+            ["Groups", *self._labels()],
+            ["Name", *self.cov.index, ""],
+            ["Variance", *align_decimals(variances)],
+            ["Std.Dev.", *align_decimals(np.sqrt(variances))],
+            *self._correlations(),
+        ]
+        widths = [max(map(len, column)) for column in columns]
+        lines = (
+            " " + " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+            for row in zip(*columns, strict=True)
+        )
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _labels(self) -> list[str]:
+        """The name of the grouping factor at the head of every term; lme4 numbers later terms."""
+        heads = {block[0]: number for number, block in enumerate(self.blocks)}
+        labels = [
+            (f"{self.group}.{heads[a]}" if heads[a] else self.group) if a in heads else ""
+            for a in range(len(self.cov))
+        ]
+        return [*labels, "Residual"]
+
+    def _correlations(self) -> list[list[str]]:
+        """Columns of the lower triangle of correlations, within terms."""
+        corr = self.corr.to_numpy()
+        widest = max(map(len, self.blocks))
+        columns = [["Corr" if j == 0 else ""] for j in range(widest - 1)]
+        for block in self.blocks:
+            for i, a in enumerate(block):
+                for j, column in enumerate(columns):
+                    column.append(_corr_cell(corr[a, block[j]]) if j < i else "")
+        return [[*column, ""] for column in columns]
+
+
+def _corr_cell(value: float) -> str:
+    return "  NaN" if np.isnan(value) else f"{value:5.2f}"
+
+
+def align_decimals(values: Iterable[float], digits: int = 4) -> list[str]:
+    """Numbers with one count of decimals: the smallest is shown to ``digits`` digits, as R does."""
+    values = [float(v) for v in values]
+    sizes = [abs(v) for v in values if np.isfinite(v) and v != 0.0]
+    if not sizes:
+        return [f"{v:.{digits}f}" for v in values]
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(min(sizes)))))
+    style = f".{digits - 1}e" if decimals > 8 or max(sizes) >= 1e9 else f".{decimals}f"
+    cells = [f"{v:{style}}" for v in values]
+    return [cell.rjust(max(map(len, cells))) for cell in cells]

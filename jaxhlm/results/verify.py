@@ -1,0 +1,88 @@
+"""A second opinion: refit some lanes with the plain NumPy reference and report the differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxhlm import reference
+from jaxhlm.design import Design
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.criteria import standard_errors
+from jaxhlm.notation import Floats
+
+__all__ = ["Verification", "verify_lanes"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Largest differences between fits and the NumPy reference; printing it gives one line.
+
+    Attributes:
+        lanes: how many fits were compared; where none was, the differences are NaN.
+        criterion: largest |difference| of the criterion; where ``lower`` counts fits that the
+            reference did not reach, they are left out of all differences.
+        beta: largest |difference| of a fixed effect, in its standard errors.
+        se: largest relative difference of a standard error.
+        sigma: largest relative difference of σ.
+        cov: largest |difference| of Σ, relative to the fit's largest variance (σ² included).
+        lower: fits whose criterion is lower than the reference's by more than 1e-6.
+    """
+
+    lanes: int
+    criterion: float
+    beta: float
+    se: float
+    sigma: float
+    cov: float
+    lower: int
+
+    def __str__(self) -> str:
+        """One line for people."""
+        if not self.lanes:
+            return "no fit to check against the NumPy reference: none of them converged"
+        better = f"; {self.lower} fits better than the reference" if self.lower else ""
+        return (
+            f"{self.lanes} fits checked against the NumPy reference, largest differences: "
+            f"criterion {self.criterion:.1e}, β {self.beta:.1e} SE, SE {self.se:.1e}, "
+            f"σ {self.sigma:.1e}, Σ {self.cov:.1e} (relative){better}"
+        )
+
+
+def verify_lanes(
+    designs: Callable[[int], Design], estimates: Estimates, lanes: Sequence[int], reml: bool
+) -> Verification:
+    """Refit ``lanes`` with ``jaxhlm.reference``.
+
+    Args:
+        designs: the design of a lane, its response included.
+        estimates: estimates of all lanes.
+        lanes: which to check.
+        reml: whether they were fitted by REML.
+    """
+    rows = [_differences(designs(i), estimates[[i]], reml) for i in lanes]
+    differences = np.reshape(rows, (len(lanes), 5))
+    lower = differences[:, 0] < -1e-6
+    largest = np.abs(differences[~lower]).max(axis=0) if not lower.all() else np.full(5, np.nan)
+    criterion, beta, se, sigma, cov = map(float, largest)
+    return Verification(len(lanes), criterion, beta, se, sigma, cov, int(lower.sum()))
+
+
+def _differences(design: Design, fit: Estimates, reml: bool) -> Floats:
+    """Criterion, β in SE, SE, σ and Σ: this fit less the reference's."""
+    assert design.y is not None
+    expected = reference.fit(
+        design.y, design.X, design.Z, design.group, reml, design.weights, design.blocks
+    )
+    scale = max(np.abs(expected.cov).max(), expected.sigma**2)
+    return np.array(
+        [
+            fit.criterion[0] - expected.criterion,
+            np.abs((fit.beta[0] - expected.beta) / expected.se).max(),
+            np.abs(standard_errors(fit.vcov)[0] / expected.se - 1.0).max(),
+            fit.sigma[0] / expected.sigma - 1.0,
+            np.abs(fit.cov[0] - expected.cov).max() / scale,
+        ]
+    )

@@ -1,0 +1,1 @@
+"""From rows, given or drawn, to sufficient statistics, in NumPy: columns, groups, scales."""

@@ -1,0 +1,206 @@
+"""Groups with the same Z_i'Z_i count once: an evaluation costs O(distinct groups).
+
+The criterion sees groups that share R_i only through Σ_i T_i'Ω⁻¹T_i, which a rotation across those
+groups leaves alone. Rotate so that the first r of them carry all of T^X (r is its rank over the
+groups, 2 for the article's design whatever G is); the rest enter only through the q×q matrix
+N = Σ t_i t_i' of their responses, so q groups with the columns of its Cholesky factor stand for
+them. m groups become r + q, exactly; log|Ω| is weighed by m.
+
+When there is one class and X is the product of Z with group-level predictors (balanced two-level
+designs), β̂ does not depend on Ω and the minimum is known in closed form (``balanced_start``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks, block_of, factor, theta_of
+from jaxhlm.engine.small import entries
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.suffstats import Stats
+
+__all__ = [
+    "Class",
+    "Classes",
+    "Rotated",
+    "balanced_start",
+    "collapse",
+    "collapsed_design",
+    "find_classes",
+    "rotate",
+]
+
+Rotated = list[tuple[Floats, Floats]]
+
+SAME_R_DIGITS = 11
+RANK_TOL = 1e-10
+
+
+@dataclass(frozen=True)
+class Class:
+    """Groups that share R_i.
+
+    Attributes:
+        groups: (m,) which.
+        rotation: (r, m) orthonormal rows that span T^X over the groups.
+        RZ: (q, q) the common R.
+        TX: (r, q, p) rotated T^X.
+    """
+
+    groups: Ints
+    rotation: Floats
+    RZ: Floats
+    TX: Floats
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How the groups of a design collapse.
+
+    Attributes:
+        classes: those worth collapsing.
+        rest: (…,) groups left as they are.
+        balanced: there is one class and X is a product of Z with group-level predictors.
+    """
+
+    classes: tuple[Class, ...]
+    rest: Ints
+    balanced: bool
+
+
+def find_classes(stats: Stats, within_reach: bool) -> Classes | None:
+    """The classes of a shared design, or None when collapsing would not save anything.
+
+    Args:
+        stats: statistics of the design.
+        within_reach: whether Q_Z reaches all of X.
+    """
+    RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
+    G, q, p = TX.shape
+    rounded = np.round(RZ / np.abs(RZ).max(), SAME_R_DIGITS) + 0.0
+    _, label, size = np.unique(
+        rounded.reshape(G, -1), axis=0, return_inverse=True, return_counts=True
+    )
+    label = label.ravel()
+    classes = []
+    for c in np.flatnonzero(size > q + 1):
+        groups = np.flatnonzero(label == c)
+        rotation = _row_space(TX[groups].reshape(len(groups), q * p))
+        if len(rotation) + q < len(groups):
+            rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
+            classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
+    if not classes:
+        return None
+    collapsed = np.concatenate([c.groups for c in classes])
+    rest = np.setdiff1d(np.arange(G), collapsed)
+    full = np.linalg.matrix_rank(RZ[0]) == q
+    balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
+    balanced = bool(balanced and p == q * len(classes[0].rotation))
+    return Classes(tuple(classes), rest, balanced)
+
+
+def rotate(stats: Stats, classes: Classes) -> Rotated:
+    """N (q, q, B) and the rotated responses (r, q, B) of every class."""
+    return [_rotated(stats.Ty[c.groups], c.rotation) for c in classes.classes]
+
+
+def collapse(stats: Stats, classes: Classes, rotated: Rotated) -> Stats:
+    """Statistics with every class replaced by its r + q representatives."""
+    q, Ty = stats.TX.shape[1], [stats.Ty[classes.rest]]
+    for spread, carried in rotated:
+        root = factor(entries(spread, 2), block_of(q), [0.0] * q, np)
+        columns = np.zeros((q, q, spread.shape[-1]))
+        for a, j in zip(*np.tril_indices(q), strict=True):
+            columns[j, a] = root[a, j]
+        Ty += [carried, columns]
+    return collapsed_design(stats, classes)._replace(Ty=np.concatenate(Ty))
+
+
+def collapsed_design(stats: Stats, classes: Classes) -> Stats:
+    """The design half of ``collapse``: the rest, then r + q groups for every class."""
+    rest, (q, p) = classes.rest, stats.TX.shape[1:3]
+    RZ, TX, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.m[rest]]
+    for c in classes.classes:
+        count = len(c.rotation) + q
+        RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (count, q, q, 1)))
+        TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
+        m.append(np.r_[float(len(c.groups)), np.zeros(count - 1)][:, None])
+    return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
+
+
+def balanced_start(
+    stats: Stats, classes: Classes, rotated: Rotated, reml: bool, blocks: Blocks
+) -> Floats | None:
+    """The minimiser θ (k, B) of a balanced design in closed form, else None.
+
+    With Ω̂ = σ̂²Ω the covariance of T_i, the criterion is ν_b log|Ω̂| + tr(Ω̂⁻¹N) + ν_w log σ² + yy/σ²
+    with ν_b = G − r (REML) or G, ν_w = n − Gq and Ω̂ − σ²I positive semi-definite. Its minimum has
+    the eigenvectors of N, with eigenvalues λ_j/ν_b where those exceed σ² and σ² where they do not,
+    and σ² pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
+
+    Args:
+        stats: statistics of the lanes, collapsed or not.
+        classes: of the same design.
+        rotated: their rotated responses.
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+    """
+    if not classes.balanced or len(blocks) > 1:
+        return None
+    only = classes.classes[0]
+    G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
+    spread = rotated[0][0]
+    values, vectors = _eigen(np.moveaxis(spread, -1, 0))
+    between = float(G - r if reml else G)
+    within, pooled = stats.n - G * q, np.zeros(len(values))
+    sigma2 = stats.yy / within
+    for j in range(q):
+        low = values[:, j] / between < sigma2
+        pooled = np.where(low, pooled + values[:, j], pooled)
+        count = low * (j + 1.0)
+        sigma2 = np.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
+    ratio = np.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
+    root = np.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * np.sqrt(ratio)[:, None, :])
+    D = np.einsum("ajl,bjl->abl", root, root)
+    floors = [np.where((ratio == 0.0).any(axis=1), 1e-12 * D[j, j], 0.0) for j in range(q)]
+    return theta_of(factor(entries(D, 2), blocks, floors, np), blocks)
+
+
+def _row_space(M: Floats) -> Floats:
+    """(r, m) orthonormal basis of the column space of M (m, c), as rows."""
+    U, s, _ = np.linalg.svd(M, full_matrices=False)
+    return U[:, s > RANK_TOL * max(s.max(), np.finfo(float).tiny)].T
+
+
+def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
+    """N (q, q, B) of the responses that the rotation leaves out, and the rotated rest (r, q, B)."""
+    m, q, B = Ty.shape
+    carried = (rotation @ Ty.reshape(m, q * B)).reshape(-1, q, B)
+    left = Ty - (rotation.T @ carried.reshape(-1, q * B)).reshape(m, q, B)
+    N = np.empty((q, q, B))
+    for a in range(q):
+        for b in range(a + 1):
+            N[a, b] = N[b, a] = np.einsum("gl,gl->l", left[:, a], left[:, b])
+    return N, carried
+
+
+def _eigen(A: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
+    finite = np.isfinite(A.sum(axis=(1, 2), keepdims=True))
+    A = np.where(finite, A, 0.0)
+    if A.shape[1] != 2:
+        return np.linalg.eigh(A)
+    mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])
+    half, off = 0.5 * (A[:, 0, 0] - A[:, 1, 1]), A[:, 1, 0]
+    radius = np.hypot(half, off)
+    angle = 0.5 * np.arctan2(off, half)
+    c, s = np.cos(angle), np.sin(angle)
+    vectors = np.empty_like(A)
+    vectors[:, 0, 1], vectors[:, 1, 1] = c, s
+    vectors[:, 0, 0], vectors[:, 1, 0] = -s, c
+    large = mean + radius
+    determinant = A[:, 0, 0] * A[:, 1, 1] - off**2
+    small = np.where(large > 0.0, determinant / np.where(large > 0.0, large, 1.0), 0.0)
+    return np.stack([np.minimum(small, large), large], axis=1), vectors

@@ -1,0 +1,209 @@
+"""Data sets one below the other in a long frame of numbers, evaluated run by run.
+
+Model matrices of nine million rows take more time and memory than all their fits. So the formula is
+read on the first data sets only, and its columns are made for one run of data sets at a time, on
+all cores. Frames with factors or missing values go another way (``sources.ReplicateRows``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design, build_design
+from jaxhlm.engine.chunks import lane_chunks
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import JaxhlmError
+from jaxhlm.formula import parse, variables
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.pipeline import Report, fit_lanes
+from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.moments import RowMoments, moments_by_lane
+from jaxhlm.rows.replicates import Replicates
+from jaxhlm.rows.response import Standard
+from jaxhlm.rows.sources import Batch
+from jaxhlm.rows.standardise import Rows
+from jaxhlm.rows.terms import Part, evaluate_numbers, response_part
+
+__all__ = ["ReplicateFrame", "replicate_frame"]
+
+TEMPLATE_ROWS = 10_000
+# Data sets whose columns are made together: enough to compile for, few enough for the cache.
+LANES = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicateFrame:
+    """Data sets with rows of their own whose design is made when it is needed.
+
+    Attributes:
+        template: the design of the first data sets: names, blocks, what the formula has learned.
+        response: the left side of the formula.
+        columns: (n,) values of every variable.
+        unit: (n,) values of the grouping column.
+        weights: (n,) prior weights, or None.
+        index: (n,) row labels.
+        starts: (B + 1,) first row of every data set.
+    """
+
+    template: Design
+    response: Part
+    columns: dict[str, Floats]
+    unit: Ints
+    weights: Floats | None
+    index: pd.Index
+    starts: Ints
+
+    def lane(self, i: int) -> Design:
+        """The design of data set i."""
+        rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
+        levels, group = np.unique(self.unit[rows], return_inverse=True)
+        y, X, Z = self._evaluate(rows)
+        return replace(
+            self.template,
+            y=y,
+            X=X,
+            Z=Z,
+            group=group.astype(np.int64),
+            levels=pd.Index(levels, name=self.template.group_name),
+            weights=None if self.weights is None else self.weights[rows],
+            index=self.index[rows],
+            kept=np.ones(len(y), bool),
+        )
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Fit every lane."""
+        B = len(self.starts) - 1
+        ngroups = np.zeros(B, np.int64)
+
+        def lanes_of(lanes: slice) -> tuple[Standard, list[tuple[Floats, Floats]]]:
+            standard = self.standard(np.arange(lanes.start, lanes.stop))
+            ngroups[lanes] = standard.stats.m.sum(axis=0)
+            return standard, []
+
+        chunks = lane_chunks(B, self._lane_bytes, LANES)
+        estimates = fit_lanes(lanes_of, chunks, None, options, report)
+        return Batch(estimates, np.diff(self.starts), ngroups)
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Runs of lanes, each in increasing order."""
+        del nobs
+        order = np.argsort(lanes, kind="stable")
+        return [order[c] for c in lane_chunks(len(lanes), self._lane_bytes, LANES)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of data sets, in increasing order."""
+        return self._rows(lanes).standard
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        return self._rows(lanes).by_group
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of data sets, in increasing order."""
+        return moments_by_lane(self._rows(lanes).rows)
+
+    def _rows(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, sorted by unit."""
+        counts = np.diff(self.starts)[lanes]
+        first = np.r_[0, np.cumsum(counts)]
+        part: slice | Ints = slice(int(self.starts[lanes[0]]), int(self.starts[lanes[-1] + 1]))
+        if len(lanes) != lanes[-1] - lanes[0] + 1:
+            part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lanes])
+        unit, lane = self.unit[part], np.repeat(np.arange(len(lanes)), counts)
+        step = np.diff(unit)
+        step[first[1:-1] - 1] = 1
+        if step.min(initial=0) < 0:
+            order = np.lexsort((unit, lane))
+            part = np.arange(len(self.unit))[part][order]
+            step = np.diff(unit[order])
+            step[first[1:-1] - 1] = 1
+        y, X, Z = self._evaluate(part)
+        weights = None if self.weights is None else self.weights[part]
+        segment = np.r_[0, np.cumsum(step != 0)]
+        return Replicates(y, Rows(X, Z, segment, lane, weights, self.template.blocks))
+
+    @property
+    def _lane_bytes(self) -> int:
+        t = self.template
+        return 8 * (t.p + t.q + 2) * -(-len(self.unit) // (len(self.starts) - 1))
+
+    def _evaluate(self, rows: slice | Ints) -> tuple[Floats, Floats, Floats]:
+        """y, X and Z of some rows; a value that is not finite becomes its data set's status."""
+        t = self.template
+        columns = {
+            name: values[rows].astype(float, copy=False) for name, values in self.columns.items()
+        }
+        X = evaluate_numbers(t._fixed, columns)
+        Z = [evaluate_numbers(part, columns).T for part in t._random]
+        return evaluate_numbers(self.response, columns)[:, 0], X, np.concatenate(Z).T
+
+
+def replicate_frame(
+    formula: str, data: pd.DataFrame, by: str, weights: Weights
+) -> tuple[ReplicateFrame, pd.Index] | None:
+    """The source of a frame and the labels of its data sets, or None where it must go another way.
+
+    That is: a variable is not a complete column of finite numbers, the grouping column not one of
+    integers, the data sets do not lie one below the other, or the first of them raise an error or
+    lack a column that all together may have.
+
+    Args:
+        formula: the model.
+        data: one row per measurement.
+        by: column that tells the data sets apart.
+        weights: prior weights.
+    """
+    try:
+        parsed = parse(formula)
+        names = {*variables(parsed.response)}
+        for side in (parsed.fixed, *(term.expr for term in parsed.random)):
+            names |= {*variables(side)}
+        names &= {*data.columns}
+        if len(parsed.group) != 1 or data.columns.has_duplicates:
+            return None
+        unit, lane = data[parsed.group[0]], data[by]
+        if not (_integers(unit) and _integers(lane) and all(_complete(data[v]) for v in names)):
+            return None
+        values = lane.to_numpy()
+        step = np.diff(values)
+        if (step < 0).any():
+            return None
+        starts = np.r_[0, np.flatnonzero(step) + 1, len(values)]
+        first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
+        template = build_design(formula, first)
+        given = read_weights(weights, data)
+        if (
+            template.dropped_columns
+            or template.stateful
+            or (given is not None and given.isna().any())
+        ):
+            return None
+        ready = pd.DataFrame({v: prepare(first[v], first.index) for v in names}, first.index)
+        response, _ = response_part(parsed.response, ready, first.index)
+    except JaxhlmError:
+        return None
+    source = ReplicateFrame(
+        template,
+        response,
+        {name: data[name].to_numpy() for name in names},
+        unit.to_numpy(),
+        None if given is None else positive(given, data.index),
+        data.index,
+        starts,
+    )
+    return source, pd.Index(values[starts[:-1]], name=by)
+
+
+def _integers(column: pd.Series) -> bool:
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu"
+
+
+def _complete(column: pd.Series) -> bool:
+    if not isinstance(column.dtype, np.dtype):
+        return False
+    kind = column.dtype.kind
+    return kind in "iu" or (kind == "f" and bool(np.isfinite(column.to_numpy()).all()))

@@ -1,0 +1,40 @@
+"""Moments of the rows of X and Z: what the variance explained and the ICC need of a design."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxhlm.design import Design
+from jaxhlm.notation import Floats
+from jaxhlm.rows.segments import Segments
+from jaxhlm.rows.standardise import Rows
+
+__all__ = ["RowMoments", "design_moments", "moments_by_lane"]
+
+
+class RowMoments(NamedTuple):
+    """Moments of the rows; b is 1 when all lanes share a design."""
+
+    X_cov: Floats  # (b, p, p) sample covariance of the rows of X
+    ZZ: Floats  # (b, q, q) mean of z_j z_j'
+
+
+def design_moments(design: Design) -> RowMoments:
+    """Moments of one design's rows."""
+    return _moments(design.X, design.Z, Segments(np.zeros(design.n, np.int64)))
+
+
+def moments_by_lane(rows: Rows) -> RowMoments:
+    """Moments of the rows of every lane."""
+    return _moments(rows.X, rows.Z, Segments(rows.lane))
+
+
+def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:
+    n = lanes.lengths[:, None, None].astype(float)
+    X = X - lanes.spread(lanes.sum(X) / n[:, 0])
+    X_cov, ZZ = (
+        np.stack([lanes.sum(A[:, [j]] * A) for j in range(A.shape[1])], axis=1) for A in (X, Z)
+    )
+    return RowMoments(X_cov / np.maximum(n - 1.0, 1.0), ZZ / n)

@@ -1,0 +1,104 @@
+"""Many data sets with rows of their own, brought to standardised lanes run by run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxhlm.engine.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.rows.groupwise import Groupwise, group_design, respond_by_group
+from jaxhlm.rows.products import standard_from_products
+from jaxhlm.rows.response import Standard, respond
+from jaxhlm.rows.standardise import Rows, standardise_design
+from jaxhlm.suffstats import GROUP_FIELDS
+
+__all__ = ["Replicates", "standard_lanes"]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Rows of many data sets, sorted by data set and then by group.
+
+    Attributes:
+        y: (n,) response.
+        rows: the design rows; ``rows.lane`` numbers the data sets.
+    """
+
+    y: Floats
+    rows: Rows
+
+    @property
+    def B(self) -> int:
+        """Number of data sets."""
+        return int(self.rows.lane[-1]) + 1
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the rows of one data set take while they are standardised."""
+        columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
+        return 8 * 4 * columns * -(-len(self.y) // self.B)
+
+    @property
+    def standard(self) -> Standard:
+        """Standardised lanes of all of them."""
+        return standard_lanes(self.rows, self.y)
+
+    @property
+    def by_group(self) -> Groupwise:
+        """The same, every group by itself."""
+        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+
+    def take(self, lanes: slice | Ints) -> Replicates:
+        """Some data sets, in increasing order."""
+        if isinstance(lanes, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+            part: slice | Ints = slice(int(start), int(stop))
+        else:
+            part = np.flatnonzero(np.isin(self.rows.lane, lanes))
+        return Replicates(self.y[part], take(self.rows, part))
+
+
+def take(rows: Rows, part: slice | Ints | Bools) -> Rows:
+    """Some of the rows, their lanes numbered anew."""
+    lane = rows.lane[part]
+    starts = np.r_[True, lane[1:] != lane[:-1]]
+    return replace(
+        rows,
+        X=rows.X[part],
+        Z=rows.Z[part],
+        segment=rows.segment[part],
+        lane=np.cumsum(starts) - 1,
+        weights=None if rows.weights is None else rows.weights[part],
+    )
+
+
+def standard_lanes(rows: Rows, y: Floats) -> Standard:
+    """Standardised lanes from cross products, from rows where those lose digits.
+
+    Args:
+        rows: rows sorted by lane and group.
+        y: (n,) response.
+    """
+    if rows.X.shape[1] > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
+        return respond(standardise_design(rows), y[:, None])
+    standard, lost = standard_from_products(rows, y)
+    if not lost.any():
+        return standard
+    part = lost[rows.lane]
+    return _merged(standard, respond(standardise_design(take(rows, part)), y[part, None]), lost)
+
+
+def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
+    """The lanes of ``again``, which may have fewer groups, in place of those marked."""
+    at = np.flatnonzero(lanes)
+    for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
+        for name, whole, part in zip(mine._fields, mine, other, strict=True):
+            if name in GROUP_FIELDS:
+                whole[..., at] = 0.0
+                whole[: len(part), ..., at] = part
+            else:
+                whole[..., at] = part
+    standard.status[at] = again.status
+    return standard

@@ -1,0 +1,167 @@
+"""Responses on a standardised design: their half of the sufficient statistics.
+
+y is replaced by the residual of its least-squares fit on X, scaled to mean square 1. Cross products
+of the raw rows give everything that is needed in one pass over y. Only where nearly all of y'y lies
+in the fitted part, so that differences of cross products lose digits, residual rows are formed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.rows.standardise import StandardDesign, place
+from jaxhlm.status import Status
+from jaxhlm.suffstats import Stats
+
+__all__ = ["Scaling", "Standard", "expand", "respond"]
+
+CONSTANT_TOL = 1e-13
+# A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
+CANCELLATION = 1e3
+# Lanes are gone over again in blocks at fixed places, so that no result depends on its neighbours.
+BLOCK = 64
+# Group sums by matrix products from this many lanes on, by running sums below.
+MANY_LANES = 16
+
+
+class Scaling(NamedTuple):
+    """How standardised quantities map back; b is 1 for a shared design, else B."""
+
+    T: Floats  # (p, p, b)  β = T (β̃_ols + s β̃)
+    C: Floats  # (q, q, b)  D = C D̃ C'
+    n: Floats  # (b,)
+    beta_ols: Floats  # (p, B) standardised least-squares coefficients
+    s: Floats  # (B,) scale of y
+
+
+class Standard(NamedTuple):
+    """Standardised lanes: their statistics, the way back, and lanes that cannot be fitted."""
+
+    stats: Stats
+    scaling: Scaling
+    status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
+
+
+class Products(NamedTuple):
+    """Cross products of responses with a design, in the units of y."""
+
+    fitted: Floats  # (p, B) Q_X'y
+    size: Floats  # (B,)   y'y
+    rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
+    Ty: Floats  # (G, q, B) Q_Z' of its residuals
+    Xy: Floats  # (p, B) X_within' of its residuals
+    yy: Floats  # (B,)   residual sum of squares left by Q_Z
+
+
+def respond(design: StandardDesign, y: Floats) -> Standard:
+    """Statistics of responses on a design.
+
+    Args:
+        design: the standardised design.
+        y: (n, B) responses of B lanes that share the design, or (n, 1) when every lane has rows of
+            its own.
+    """
+    if design.root_w is not None:
+        y = y * design.root_w
+    products = _from_products if design.shared else _from_residuals
+    # Lanes that overflow get a status instead of a warning.
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = products(design, y)
+        finite = np.isfinite(found.size)
+        if not finite.all():
+            y = np.where(np.isfinite(y), y, 0.0)
+            found = products(design, y)
+        if design.shared:
+            _repair(design, y, found)
+    usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
+    return _scaled(design, found, finite, usable)
+
+
+def _from_products(design: StandardDesign, y: Floats) -> Products:
+    """One pass over the rows; the least-squares fit is taken out of the products."""
+    TX, root_n = design.stats.TX[..., 0], np.sqrt(design.n)
+    G, q, p = TX.shape
+    Ty, reached, size = _row_products(design, y)
+    fitted = (TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1) + reached) / root_n
+    Ty -= (TX.reshape(G * q, p) @ (fitted / root_n)).reshape(Ty.shape)
+    rss = size - (fitted**2).sum(axis=0)
+    Xy = -(TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1))
+    return Products(fitted, size, rss, Ty, Xy, rss - np.einsum("gql,gql->l", Ty, Ty))
+
+
+def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
+    """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
+    groups, QZ, q = design.groups, design.QZ, design.QZ.shape[1]
+    if y.shape[1] < MANY_LANES:
+        Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
+        return Ty, design.X_within.T @ y, _lane_squares(design, y)
+    Q = QZ if design.within_reach else np.concatenate([QZ, design.X_within], axis=1)
+    Q = np.ascontiguousarray(Q.T)
+    products = np.empty((len(groups.starts), len(Q), y.shape[1]))
+    size = np.zeros(y.shape[1])
+    for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
+        rows = slice(start, start + length)
+        np.matmul(Q[:, rows], y[rows], out=products[g])
+        size += np.einsum("ij,ij->j", y[rows], y[rows])
+    if design.within_reach:
+        return products, 0.0, size
+    return products[:, :q].copy(), products[:, q:].sum(axis=0), size
+
+
+def _from_residuals(design: StandardDesign, y: Floats) -> Products:
+    """Residual rows, projected twice, so that no digits cancel."""
+    size, fitted = _lane_squares(design, y), _project(design, design.QX, y)
+    y = y - expand(design, fitted)
+    again = _project(design, design.QX, y)
+    y -= expand(design, again)
+    rss = _lane_squares(design, y)
+    q = design.QZ.shape[1]
+    Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
+    for a in range(q):
+        y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
+    Ty = Ty if design.shared else place(Ty[..., 0], *design.position)
+    Xy = _project(design, design.X_within, y)
+    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y))
+
+
+def _repair(design: StandardDesign, y: Floats, found: Products) -> None:
+    """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
+    bad = ~(np.minimum(found.rss, found.yy) * CANCELLATION > found.size)
+    for first in range(0, len(bad), BLOCK):
+        block = slice(first, first + BLOCK)
+        if bad[block].any():
+            again = _from_residuals(design, y[:, block])
+            for whole, part in zip(found, again, strict=True):
+                whole[..., block] = np.where(bad[block], part, whole[..., block])
+
+
+def _scaled(design: StandardDesign, found: Products, finite: Bools, usable: Bools) -> Standard:
+    s = np.sqrt(np.where(usable, found.rss, 1.0) / design.n)
+    fallback = np.where(design.status, design.status, Status.NOT_FINITE)
+    status = np.where(usable, design.status, np.where(finite, fallback, Status.NOT_FINITE))
+    yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
+    stats = design.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
+    beta_ols = found.fitted / np.sqrt(design.n)
+    return Standard(stats, Scaling(design.T, design.C, design.n, beta_ols, s), status)
+
+
+def _lane_squares(design: StandardDesign, y: Floats) -> Floats:
+    """Sums of squares by lane, (B,)."""
+    if design.shared:
+        return np.einsum("ij,ij->j", y, y)
+    return design.lanes.sum(y**2).ravel()
+
+
+def _project(design: StandardDesign, Q: Floats, y: Floats) -> Floats:
+    """Q'y lane by lane, (p, B)."""
+    return Q.T @ y if design.shared else design.lanes.sum(Q * y).T
+
+
+def expand(design: StandardDesign, coefficients: Floats) -> Floats:
+    """Q_X times (p, B) coefficients, in the layout of y."""
+    if design.shared:
+        return design.QX @ coefficients
+    return (design.QX * design.lanes.spread(coefficients.T)).sum(axis=1, keepdims=True)

@@ -1,0 +1,242 @@
+"""Where the rows of a batch of fits come from, so that any lane can be looked at by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from jaxhlm.design import Design
+from jaxhlm.engine.chunks import as_slice, lane_chunks
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import ResponseShapeError
+from jaxhlm.estimates import Estimates
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates
+from jaxhlm.rows.collapse import Rotated
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.moments import RowMoments, design_moments, moments_by_lane
+from jaxhlm.rows.replicates import Replicates
+from jaxhlm.rows.response import Standard
+from jaxhlm.rows.standardise import Rows
+
+__all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
+
+# Statistics of a response that take at most this are kept for inference after the fit.
+KEPT_BYTES = 512
+
+
+class Batch(NamedTuple):
+    """What fitting a source gives."""
+
+    estimates: Estimates
+    nobs: Ints  # (B,) rows of each lane
+    ngroups: Ints  # (B,) groups of each lane
+
+
+class Source(Protocol):
+    """The rows behind a batch."""
+
+    def lane(self, i: int) -> Design:
+        """The design of lane i with its response, as if it had been built alone."""
+        ...
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Fit every lane."""
+        ...
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Positions in ``lanes`` (with ``nobs`` rows each) that ``standard`` takes together."""
+        ...
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of some lanes, equal groups collapsed."""
+        ...
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        ...
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of X and Z of some lanes; of one lane when they share a design."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResponseMatrix:
+    """Many responses on one design.
+
+    A response with missing values is fitted on its own complete rows.
+
+    Attributes:
+        prepared: the design.
+        Y: (n, B) responses on the rows of the design.
+    """
+
+    prepared: Prepared
+    Y: Floats
+    _kept: dict[tuple[int, int], tuple[Standard, Rotated]] = field(default_factory=dict, repr=False)
+
+    def lane(self, i: int) -> Design:
+        """The design of response i, without the rows that it misses."""
+        y, d = self.Y[:, i], self.prepared.design
+        missing = np.isnan(y)
+        own = take_rows(replace(d, y=y), np.flatnonzero(~missing))
+        return replace(own, n_dropped=d.n_dropped + int(missing.sum()))
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Fit every lane."""
+        d, B = self.prepared.design, self.Y.shape[1]
+        nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
+        chunks = lane_chunks(B, self.prepared.lane_bytes)
+        estimates = fit_lanes(self._collapsed, chunks, self.prepared.classes, options, report)
+        failed = np.flatnonzero(np.isnan(estimates.criterion))
+        missing = failed[np.isnan(self.Y[:, failed]).any(axis=0)]
+        for i in missing:
+            present = ~np.isnan(self.Y[:, i])
+            nobs[i], ngroups[i] = present.sum(), len(np.unique(d.group[present]))
+        own = missing[nobs[missing] > 0]
+        if len(own):
+            estimates = estimates.replaced(own, fit_replicates(self._own_rows(own), options))
+        return Batch(estimates, nobs, ngroups)
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Complete responses, those with missing values, and those with nothing else, apart."""
+        n = self.prepared.design.n
+        kinds = (nobs == n, (nobs > 0) & (nobs < n), nobs == 0)
+        runs = [np.flatnonzero(kind) for kind in kinds]
+        return [at[c] for at in runs for c in lane_chunks(len(at), self.prepared.lane_bytes)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of responses of one kind."""
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).standard
+        run = as_slice(lanes)
+        return self._collapsed(run)[0] if isinstance(run, slice) else self._reduced(run)[0]
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).by_group
+        return self.prepared.by_group(self.Y[:, as_slice(lanes)])
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of responses of one kind."""
+        if self._incomplete(lanes):
+            return moments_by_lane(self._own_rows(lanes).rows)
+        return design_moments(self.prepared.design)
+
+    def _collapsed(self, lanes: slice) -> tuple[Standard, Rotated]:
+        """The statistics of a run of responses, kept if they take little memory.
+
+        Inference on all fits asks for the same runs again, and a pass over the rows takes as long
+        as all the rest of it.
+        """
+        run = (lanes.start, lanes.stop)
+        if run not in self._kept:
+            found = self._reduced(lanes)
+            if sum(x.nbytes for x in found[0].stats) <= KEPT_BYTES * (run[1] - run[0]):
+                self._kept[run] = found
+            return found
+        return self._kept[run]
+
+    def _reduced(self, lanes: slice | Ints) -> tuple[Standard, Rotated]:
+        return self.prepared.collapse(self.Y[:, lanes])
+
+    def _incomplete(self, lanes: Ints) -> bool:
+        missing = np.isnan(self.Y[:, lanes[0]])
+        return bool(missing.any() and not missing.all())
+
+    def _own_rows(self, lanes: Ints) -> Replicates:
+        d, order = self.prepared.design, self.prepared.order
+        kept = [order[~np.isnan(self.Y[order, i])] for i in lanes]
+        row = np.concatenate(kept)
+        lane = np.repeat(np.arange(len(lanes)), [len(k) for k in kept])
+        y = np.concatenate([self.Y[k, i] for k, i in zip(kept, lanes, strict=True)])
+        weights = None if d.weights is None else d.weights[row]
+        segment = lane * d.G + d.group[row]
+        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks))
+
+
+@dataclass(frozen=True)
+class ReplicateRows:
+    """Data sets with rows of their own, in one long frame.
+
+    Attributes:
+        design: the design of all rows together; its X may be rank deficient in a single lane.
+        order: (n,) row numbers, data set after data set and group after group.
+        replicates: the sorted rows.
+    """
+
+    design: Design
+    order: Ints
+    replicates: Replicates
+
+    @staticmethod
+    def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
+        """Sort the rows of a design.
+
+        Args:
+            design: all rows, with the response.
+            lane: (n,) the data set that each row belongs to.
+            hopeless: (n,) rows whose values stand for some that cannot be used.
+        """
+        if design.y is None:
+            raise ResponseShapeError("data sets with rows of their own need a response column")
+        y = np.where(hopeless, np.nan, design.y)
+        design = replace(design, y=y)
+        order = np.lexsort((design.group, lane))
+        weights = None if design.weights is None else design.weights[order]
+        segment = lane[order] * design.G + design.group[order]
+        rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
+        return ReplicateRows(design, order, Replicates(y[order], rows))
+
+    def lane(self, i: int) -> Design:
+        """The design of data set i."""
+        start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
+        return take_rows(self.design, np.sort(self.order[start:stop]))
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Fit every lane."""
+        estimates = fit_replicates(self.replicates, options, report)
+        lane, segment = self.replicates.rows.lane, self.replicates.rows.segment
+        first = np.r_[True, segment[1:] != segment[:-1]]
+        nobs = np.bincount(lane, ~np.isnan(self.replicates.y)).astype(np.int64)
+        return Batch(estimates, nobs, np.bincount(lane[first]))
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Runs of lanes, each in increasing order."""
+        del nobs
+        order = np.argsort(lanes, kind="stable")
+        return [order[c] for c in lane_chunks(len(lanes), self.replicates.lane_bytes)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of data sets, in increasing order."""
+        return self.replicates.take(as_slice(lanes)).standard
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself."""
+        return self.replicates.take(as_slice(lanes)).by_group
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of data sets, in increasing order."""
+        return moments_by_lane(self.replicates.take(as_slice(lanes)).rows)
+
+
+def take_rows(design: Design, rows: Ints) -> Design:
+    """A design restricted to some rows, groups without rows left out."""
+    present, group = np.unique(design.group[rows], return_inverse=True)
+    known = replace(design._groups, combinations=design._groups.combinations[present])
+    return replace(
+        design,
+        y=None if design.y is None else design.y[rows],
+        X=design.X[rows],
+        Z=design.Z[rows],
+        group=group.astype(np.int64),
+        levels=design.levels[present],
+        weights=None if design.weights is None else design.weights[rows],
+        index=design.index[rows],
+        _covariates={name: values[rows] for name, values in design._covariates.items()},
+        _groups=known,
+    )

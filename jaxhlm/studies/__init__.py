@@ -1,0 +1,1 @@
+"""Simulation studies: designs, violations, methods, measures, power, and studies of conditions."""

@@ -1,0 +1,288 @@
+"""``units``: designs made from a few words, fixed or drawn anew for every data set."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from jaxhlm.errors import OptionError
+from jaxhlm.notation import Ints
+from jaxhlm.studies.distributions import sampler
+
+__all__ = ["UnitDesign", "units"]
+
+SIZES, DROPOUT = "measurements", "dropout"
+
+
+@dataclass(frozen=True, eq=False)
+class UnitDesign:
+    """A design of units with repeated measurements; made by ``jaxhlm.units``, which see.
+
+    Attributes:
+        n: number of units.
+        measurements: of every unit, before drop-out: a number, a (low, high) range or n numbers.
+        within, between: covariates by name.
+        factors: levels of factors between units, by name.
+        crossed: levels of factors within units, by name.
+        dropout: probability that a unit leaves after a measurement.
+        redraw: what is drawn anew for every data set: all, nothing, or some by name.
+        unit: name of the grouping column.
+        seed: of what is drawn once.
+    """
+
+    n: int
+    measurements: int | tuple[int, int] | Sequence[int]
+    within: Mapping[str, Any] = field(default_factory=dict)
+    between: Mapping[str, Any] = field(default_factory=dict)
+    factors: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    crossed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    dropout: float = 0.0
+    redraw: bool | Sequence[str] = False
+    unit: str = "unit"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse designs that cannot be."""
+        _whole("n", self.n, 2)
+        names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
+        if not 0.0 <= self.dropout < 1.0:
+            raise OptionError(f"dropout={self.dropout!r} must be a probability below 1")
+        for name, levels in {**self.factors, **self.crossed}.items():
+            if isinstance(levels, str) or len(set(levels)) != len(levels) or len(levels) < 2:
+                raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
+        most, sizes = self.most, self.measurements
+        if isinstance(sizes, tuple):
+            low, high = sizes
+            if low > high:
+                raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
+        elif not isinstance(sizes, int | np.integer) and len(sizes) != self.n:
+            raise OptionError(
+                f"measurements has {len(sizes)} numbers for {self.n} units; give one for each, "
+                "one number for all, or a (low, high) range as a tuple"
+            )
+        for name, source in self.within.items():
+            if _fixed(source) and len(source) < most:
+                raise OptionError(
+                    f"{name!r} has {len(source)} values for up to {most} measurements; give more "
+                    "values or fewer measurements"
+                )
+            _check_source(name, source)
+        for name, source in self.between.items():
+            if _fixed(source) and len(source) != self.n:
+                raise OptionError(
+                    f"{name!r} has {len(source)} values for {self.n} units; give one for each "
+                    "or a distribution"
+                )
+            _check_source(name, source)
+        if not isinstance(self.redraw, bool):
+            unknown = set(self.redraw) - {*self._random}
+            if unknown:
+                raise OptionError(
+                    f"redraw names {sorted(unknown)[0]!r}, which is not drawn here; what is: "
+                    + (", ".join(self._random) or "nothing")
+                )
+
+    @property
+    def most(self) -> int:
+        """Largest number of measurements that a unit may have."""
+        sizes = self.measurements
+        each = [sizes] if isinstance(sizes, int | np.integer) else list(sizes)
+        for size in each:
+            _whole("measurements", size, 1)
+        return int(max(each))
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether two data sets may differ in their design."""
+        return any(map(self._redraws, self._random))
+
+    @property
+    def levels(self) -> dict[str, list[Any]]:
+        """Levels of every factor, the first of which is the base of its contrasts."""
+        return {name: list(x) for name, x in {**self.factors, **self.crossed}.items()}
+
+    def resized(
+        self,
+        n: int | None = None,
+        measurements: int | tuple[int, int] | Sequence[int] | None = None,
+    ) -> UnitDesign:
+        """The same design with other sizes.
+
+        Raises:
+            OptionError: a covariate has fixed values, and too few of them.
+        """
+        sizes = self.measurements if measurements is None else measurements
+        return replace(self, n=self.n if n is None else n, measurements=sizes)
+
+    def frame(self, rng: np.random.Generator | int | None = None) -> pd.DataFrame:
+        """The rows of one data set, unit after unit.
+
+        Args:
+            rng: NumPy Generator, or seed of one, of what is redrawn; None for the seed of the
+                design, which without redrawn parts is all that counts.
+        """
+        rng = np.random.default_rng(self.seed if rng is None else rng)
+        return self.table(self.columns(rng))
+
+    def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+        """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
+        sizes = self._kept(rng)
+        unit = np.repeat(np.arange(self.n), sizes)
+        occasion = np.arange(len(unit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        levels = [len(x) for x in self.crossed.values()]
+        cells = int(np.prod(levels)) if levels else 1
+        out: dict[str, npt.NDArray[Any]] = {self.unit: unit}
+        for name, source in self.within.items():
+            if _fixed(source):
+                out[name] = np.asarray(source)[occasion]
+            else:
+                # Drawn for every occasion that may be, so that drop-out does not shift the rest.
+                values = self._values(name, source, rng, self.n * self.most)
+                out[name] = values.reshape(self.n, self.most)[unit, occasion]
+        for name, source in self.between.items():
+            drawn = not _fixed(source)
+            values = self._values(name, source, rng, self.n) if drawn else np.asarray(source)
+            out[name] = values[unit]
+        out |= _rotation(self.factors, unit)
+        out = {name: np.repeat(values, cells) for name, values in out.items()}
+        return out | _rotation(self.crossed, np.tile(np.arange(cells), len(unit)))
+
+    def table(self, columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
+        """A frame of columns, factors as categories."""
+        levels = self.levels
+        return pd.DataFrame(
+            {
+                name: pd.Categorical.from_codes(values, levels[name]) if name in levels else values
+                for name, values in columns.items()
+            }
+        )
+
+    @property
+    def _random(self) -> list[str]:
+        """Names of what is drawn."""
+        drawn = [name for name, x in {**self.within, **self.between}.items() if not _fixed(x)]
+        drawn += [SIZES] * isinstance(self.measurements, tuple)
+        return drawn + [DROPOUT] * (self.dropout > 0.0)
+
+    def _redraws(self, name: str) -> bool:
+        return self.redraw if isinstance(self.redraw, bool) else name in self.redraw
+
+    def _source(self, name: str, rng: np.random.Generator) -> np.random.Generator:
+        """``rng`` for what is redrawn, else a stream that belongs to the name."""
+        if self._redraws(name):
+            return rng
+        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+
+    def _values(
+        self, name: str, source: Any, rng: np.random.Generator, size: int
+    ) -> npt.NDArray[Any]:
+        return np.asarray(sampler(name, source)(self._source(name, rng), size))
+
+    def _kept(self, rng: np.random.Generator) -> Ints:
+        """(n,) measurements of every unit until it leaves."""
+        if isinstance(self.measurements, tuple):
+            low, high = self.measurements
+            sizes = self._source(SIZES, rng).integers(low, high, self.n, endpoint=True)
+        else:
+            sizes = np.broadcast_to(np.asarray(self.measurements, dtype=np.int64), self.n)
+        if self.dropout > 0.0:
+            last = self._source(DROPOUT, rng).geometric(self.dropout, self.n)
+            sizes = np.minimum(sizes, last)
+        return np.asarray(sizes, dtype=np.int64)
+
+
+def units(
+    n: int = 30,
+    measurements: int | tuple[int, int] | Sequence[int] | None = None,
+    within: Mapping[str, Any] | None = None,
+    between: Mapping[str, Any] | None = None,
+    factors: Mapping[str, Sequence[Any]] | None = None,
+    crossed: Mapping[str, Sequence[Any]] | None = None,
+    dropout: float = 0.0,
+    redraw: bool | Sequence[str] = False,
+    unit: str = "unit",
+    seed: int = 0,
+) -> UnitDesign:
+    """A design of n units with repeated measurements, to simulate on.
+
+    Args:
+        n: number of units.
+        measurements: per unit: a number for all, a tuple (low, high) for unequal sizes drawn
+            uniformly, both ends included, or a list of n numbers. By default as many as the
+            shortest fixed covariate within units has values, or else 10.
+        within: covariates that vary within units, by name: a sequence (the same grid for every
+            unit, which takes as many of its values as it has measurements), a function
+            ``(rng, size) -> array``, or a frozen distribution of ``scipy.stats``.
+        between: covariates of the units, by name: n values, a function or a distribution.
+        factors: levels of factors between units, by name. Units are nested in levels, to which
+            they belong in rotation; several factors are crossed, the first changing fastest. So
+            groups differ by one unit at most.
+        crossed: levels of factors within units, by name: every measurement is taken at every
+            combination of their levels, and a unit has that many times more rows.
+        dropout: probability that a unit leaves for good after a measurement (and so misses all
+            later ones); every unit has its first.
+        redraw: False draws everything once, from ``seed``; True draws everything random anew for
+            every data set; a list of names redraws these (covariates, "measurements", "dropout").
+        unit: name of the grouping column, whose labels are 0 … n − 1.
+        seed: of what is drawn once. Every covariate has a stream of its own, so that adding one
+            leaves the others alone.
+
+    Returns:
+        A ``UnitDesign``: ``.frame(rng)`` is a DataFrame, ``.resized(n, measurements)`` the same
+        with other sizes.
+
+    Raises:
+        OptionError: names that clash, numbers that cannot be, or a covariate with too few values.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> from scipy import stats
+        >>> design = hlm.units(
+        ...     n=6, within={"x": [0, 1, 2]}, between={"a": stats.norm()},
+        ...     factors={"group": ["control", "treated"]}, dropout=0.2,
+        ... )
+        >>> frame = design.frame()
+        >>> list(frame), frame.groupby("unit")["group"].first().tolist()[:3]
+        (['unit', 'x', 'a', 'group'], ['control', 'treated', 'control'])
+    """
+    if measurements is None:
+        grids = [len(x) for x in (within or {}).values() if _fixed(x)]
+        measurements = min(grids, default=10)
+    return UnitDesign(
+        n, measurements, within or {}, between or {}, factors or {}, crossed or {},
+        dropout, redraw, unit, seed,
+    )  # fmt: skip
+
+
+def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, Ints]:
+    """Level numbers of crossed factors, the first changing fastest."""
+    out, period = {}, 1
+    for name, levels in factors.items():
+        out[name] = number // period % len(levels)
+        period *= len(levels)
+    return out
+
+
+def _fixed(source: Any) -> bool:
+    return not callable(source) and not hasattr(source, "rvs") and hasattr(source, "__len__")
+
+
+def _check_source(name: str, source: Any) -> None:
+    if not _fixed(source):
+        sampler(name, source)
+    elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:
+        raise OptionError(f"the values of {name!r} must be one sequence, not {source!r}")
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")

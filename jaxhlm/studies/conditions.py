@@ -1,0 +1,110 @@
+"""The conditions of a study, and the mechanism of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import OptionError
+from jaxhlm.studies.methods import COLUMNS
+
+__all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
+
+Value: TypeAlias = bool | int | float | str
+Grid: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pd.DataFrame | None
+MechanismOf: TypeAlias = Callable[..., Any] | Mapping[str, Any] | Any
+
+
+class Conditions(NamedTuple):
+    """What is compared, numbered from 0."""
+
+    table: pd.DataFrame  # one row per condition, indexed by its number
+    mechanisms: tuple[Any, ...]
+
+
+def read_conditions(grid: Grid, mechanism: MechanismOf) -> Conditions:
+    """Conditions and their mechanisms.
+
+    Args:
+        grid: lists by name, of which all combinations are made; or the conditions, one mapping or
+            row each; or None.
+        mechanism: a function of a condition (names as keyword arguments) that returns its
+            ``Mechanism``; or mechanisms by name, which then are one more factor, "mechanism"; or a
+            single one.
+
+    Raises:
+        OptionError: there is no condition, two are equal, or a value is not a number or a text.
+    """
+    listed = _listed(grid)
+    if isinstance(mechanism, Mapping):
+        if not mechanism:
+            raise OptionError("the mapping of mechanisms is empty")
+        listed = [{"mechanism": name, **one} for name in mechanism for one in listed or [{}]]
+    elif not listed:
+        if grid is not None:
+            raise OptionError("the grid of conditions is empty: every factor needs a value or more")
+        if callable(mechanism):
+            raise OptionError("give the conditions that the mechanism is a function of")
+        listed = [{}]
+    records = [_checked(one) for one in listed]
+    names = list(records[0])
+    if any(list(one) != names for one in records):
+        raise OptionError("every condition must have the same names, in the same order")
+    if len({tuple(one.items()) for one in records}) < len(records):
+        raise OptionError("two conditions are equal; leave one out")
+    table = pd.DataFrame(records, pd.RangeIndex(len(records), name="condition"), names)
+    return Conditions(table, tuple(_mechanism(mechanism, one) for one in records))
+
+
+def _listed(grid: Grid) -> list[dict[str, Any]]:
+    if grid is None:
+        return []
+    if isinstance(grid, pd.DataFrame):
+        return grid.to_dict("records")
+    if isinstance(grid, Mapping):
+        for name, values in grid.items():
+            if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
+                raise OptionError(f"factor {name!r} needs a list of values, not {values!r}")
+        return [dict(zip(grid, one, strict=True)) for one in product(*grid.values()) if one]
+    return [dict(one) for one in grid]
+
+
+def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:
+    out = {}
+    for name, value in condition.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(value, bool | int | float | str) or value != value:
+            raise OptionError(
+                f"condition {name}={value!r}: give a number, a text, or True or False, and let the "
+                "mechanism make more of it"
+            )
+        if not isinstance(name, str) or name in (*COLUMNS, "condition"):
+            raise OptionError(f"a condition cannot be named {name!r}; that is a column already")
+        out[name] = value
+    return out
+
+
+def _mechanism(source: MechanismOf, condition: Mapping[str, Any]) -> Any:
+    if isinstance(source, Mapping):
+        made, rest = source[condition["mechanism"]], dict(condition)
+        rest.pop("mechanism")
+        made = made(**rest) if callable(made) else made
+        unused = bool(rest) and not callable(source[condition["mechanism"]])
+    else:
+        made = source(**condition) if callable(source) else source
+        unused = bool(condition) and not callable(source)
+    if unused:
+        raise OptionError(
+            "these mechanisms do not depend on the conditions; give functions of "
+            + ", ".join(condition)
+        )
+    if not hasattr(made, "draw"):
+        raise OptionError(
+            f"the mechanism of condition {dict(condition)} is {type(made).__name__}, which draws "
+            "no data sets; return a jaxhlm.mechanism(…)"
+        )
+    return made

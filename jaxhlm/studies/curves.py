@@ -1,0 +1,311 @@
+"""``power_curve`` and ``solve_power``: power along a size or a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import OptionError, TargetError
+from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.progress import step_progress
+from jaxhlm.simulate import Seed
+from jaxhlm.studies.powers import (
+    Test,
+    analysed,
+    check_options,
+    formula_power,
+    power,
+    read_tests,
+    seed_number,
+)
+from jaxhlm.studies.vary import changed_truth, check_along, is_size, varied
+
+__all__ = ["PowerSolution", "power_curve", "solve_power"]
+
+# A value of a parameter is found to this share of the bounds' distance.
+RESOLUTION = 1.0 / 256.0
+# Near the target there are up to this many times as many data sets.
+MOST_TIMES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class PowerSolution:
+    """The smallest value at which the power reaches a target; made by ``solve_power``.
+
+    Attributes:
+        value: that value.
+        target: the power wanted.
+        along: what was varied.
+        curve: what was simulated, columns as ``power_curve``, sorted by value.
+        resolved: whether the intervals at the value and at the one below it both leave out the
+            target. Otherwise the value is the best guess, and one nearby may be as right.
+    """
+
+    value: float
+    target: float
+    along: str
+    curve: pd.DataFrame
+    resolved: bool
+
+    def __str__(self) -> str:
+        """The value, its power, and how sure that is."""
+        row = self.curve[self.curve[self.along] == self.value].iloc[0]
+        text = (
+            f"{self.along} = {self.value:g}: power {row['power']:.4f} "
+            f"[{row['conf_low']:.4f}, {row['conf_high']:.4f}] for a target of {self.target:g}"
+        )
+        if not self.resolved:
+            text += "\nThe next value may do as well: simulation error hides the difference"
+        return text
+
+
+def power_curve(
+    mechanism: Any,
+    test: Test,
+    along: str,
+    values: Sequence[float],
+    n: int = 10_000,
+    alpha: float = 0.05,
+    df: DfMethod = "satterthwaite",
+    seed: Seed = None,
+    *,
+    formula: str | None = None,
+    reml: bool = True,
+    level: float = 0.95,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Power at several values of a size or a parameter.
+
+    All values use the same seed, so that the curve is smooth in a parameter; every interval is
+    right by itself, but their errors go together. Sizes of a design whose units are all alike
+    within (as when they share a grid of x) share one compiled program; where units differ, every
+    new number of them costs a compilation of some seconds.
+
+    Args:
+        mechanism: a ``Mechanism``; a pair (design, truth) where no size is varied.
+        test, n, alpha, df, seed, formula, reml, level: as for ``power``.
+        along: "units" (their number), "measurements" (of every unit), "sigma", "corr", "beta[TERM]"
+            or "sd[TERM]". A data frame gets more units by repeating its units in turn, and more
+            measurements by repeating the rows of each; fewer by leaving out the last.
+        values: one or more.
+        progress: show a progress bar; by default when the output is a terminal.
+
+    Returns:
+        One row per value and test: the value in a column named as ``along``, then the columns of
+        ``Power.table``.
+
+    Raises:
+        JaxhlmError: as for ``power``; before anything is simulated where a value is at fault.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> m = hlm.mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
+        >>> curve = hlm.power_curve(m, "x:a", along="units", values=[10, 20], n=500, seed=1)
+        >>> curve[["units", "analytic"]].round(2).to_dict("list")
+        {'units': [10, 20], 'analytic': [0.2, 0.72]}
+    """
+    check_options(n, alpha, df, reml, level)
+    check_along(along)
+    values = list(values)
+    if not values:
+        raise OptionError("values is empty: give one value or more")
+    steps = [_changed(mechanism, along, value) for value in values]
+    for step in steps:
+        read_tests(test, analysed(step, formula)[0])
+    number, tables = seed_number(seed), []
+    with step_progress(len(values), along, progress) as advance:
+        for value, step in zip(values, steps, strict=True):
+            found = power(
+                step, test, n, alpha, df, number,
+                formula=formula, reml=reml, level=level, progress=False,
+            )  # fmt: skip
+            found.table.insert(0, along, value)
+            tables.append(found.table)
+            advance(f"{value:g}")
+    return pd.concat(tables, ignore_index=True)
+
+
+def solve_power(
+    mechanism: Any,
+    test: Test,
+    target: float = 0.8,
+    along: str = "units",
+    bounds: tuple[float, float] = (4, 1000),
+    n: int = 10_000,
+    alpha: float = 0.05,
+    df: DfMethod = "satterthwaite",
+    seed: Seed = None,
+    *,
+    formula: str | None = None,
+    reml: bool = True,
+    level: float = 0.99,
+    progress: bool | None = None,
+) -> PowerSolution:
+    """The smallest size, or effect, at which a test reaches the target.
+
+    The power by formula says where to start. From there the bracket is widened until simulation
+    finds the target inside, and halved. Where the interval of a simulated power holds the target,
+    four times as many data sets are drawn, up to 16 times ``n``; only then its estimate decides.
+
+    Args:
+        mechanism: as for ``power_curve``.
+        test: one test, as for ``power``.
+        target: the power wanted.
+        along: "units", "measurements" or "beta[TERM]": something that power grows with.
+        bounds: smallest and largest value to consider; an effect is found to 1/256 of their
+            distance, both of its bounds being on one side of zero.
+        n, alpha, df, seed, formula, reml: as for ``power``.
+        level: of the intervals that decide.
+        progress: show a progress bar; by default when the output is a terminal.
+
+    Raises:
+        TargetError: the target is not reached within the bounds.
+        JaxhlmError: as for ``power``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> m = hlm.mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
+        >>> found = hlm.solve_power(m, "x:a", target=0.9, bounds=(10, 60), n=500, seed=1)
+        >>> bool(35 < found.value < 55)
+        True
+    """
+    check_options(n, alpha, df, reml, level)
+    low, high, step = _bounds(along, bounds)
+    if not 0.0 < target < 1.0:
+        raise OptionError(f"target={target!r} must lie between 0 and 1, such as 0.8")
+    if not isinstance(test, str) and len(list(test)) != 1:
+        raise OptionError("solve_power needs one test")
+    read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
+    number, rows = seed_number(seed), dict[float, pd.Series]()
+
+    with step_progress(None, along, progress) as advance:
+
+        def reaches(value: float) -> bool:
+            count, changed = n, _changed(mechanism, along, value)
+            while True:
+                found = power(
+                    changed, test, count, alpha, df, number,
+                    formula=formula, reml=reml, level=level, progress=False,
+                )  # fmt: skip
+                row = found.table.iloc[0]
+                undecided = row["conf_low"] < target < row["conf_high"]
+                if not undecided or count >= MOST_TIMES * n:
+                    break
+                count *= 4
+            rows[value] = row
+            advance(f"{value:g}")
+            return bool(row["power"] >= target)
+
+        def by_formula(value: float) -> float:
+            changed = _changed(mechanism, along, value)
+            design, truth = analysed(changed, formula)
+            one = read_tests(test, design)[0]
+            return formula_power(changed, design, truth, one, alpha, df, reml, formula)
+
+        start = _start(by_formula, low, high, step, target)
+        value = _smallest(reaches, start, low, high, step)
+    table = [{along: v, **rows[v].to_dict()} for v in sorted(rows, key=abs)]
+    if value is None:
+        last = rows[high]
+        raise TargetError(
+            f"the power at {along}={high:g} is {last['power']:.4f} "
+            f"[{last['conf_low']:.4f}, {last['conf_high']:.4f}], below {target:g}; "
+            "raise the upper bound, or the effect"
+        )
+    return PowerSolution(value, target, along, pd.DataFrame(table), _resolved(rows, value, target))
+
+
+def _changed(mechanism: Any, along: str, value: float) -> Any:
+    """``varied``, also for a pair of design and truth."""
+    if not isinstance(mechanism, tuple):
+        return varied(mechanism, along, value)
+    if is_size(along):
+        raise OptionError(
+            f"{along} needs a Mechanism, which knows the data frame: "
+            "jaxhlm.mechanism(formula, data, truth)"
+        )
+    design, truth = analysed(mechanism, None)
+    return design, changed_truth(truth, design, along, float(value))
+
+
+def _bounds(along: str, bounds: tuple[float, float]) -> tuple[float, float, float]:
+    """Low and high, in the order of increasing power, and the resolution with its sign."""
+    check_along(along)
+    if not is_size(along) and not along.startswith("beta"):
+        raise OptionError(
+            f"power does not grow with {along!r}; solve along units, measurements or beta[TERM]"
+        )
+    low, high = bounds
+    if not low < high:
+        raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
+    if is_size(along):
+        if low != int(low) or high != int(high) or low < 1:
+            raise OptionError(f"bounds={bounds!r} of {along} must be whole numbers, 1 or more")
+        return int(low), int(high), 1
+    if low < 0.0 < high:
+        raise OptionError(f"bounds={bounds!r} of an effect must lie on one side of zero")
+    low, high = (low, high) if low >= 0.0 else (high, low)
+    return float(low), float(high), (high - low) * RESOLUTION
+
+
+def _start(
+    by_formula: Callable[[float], float], low: float, high: float, step: float, target: float
+) -> float:
+    """Where the power by formula reaches the target, or the middle where there is no formula."""
+    first, last = 0, round((high - low) / step)
+    if not np.isfinite(by_formula(high)):
+        return low + (last // 2) * step
+    while last - first > 1:
+        middle = (first + last) // 2
+        if by_formula(low + middle * step) >= target:
+            last = middle
+        else:
+            first = middle
+    return low + last * step
+
+
+def _smallest(
+    reaches: Callable[[float], bool], start: float, low: float, high: float, step: float
+) -> float | None:
+    """Smallest low + i·step that reaches the target; None if ``high`` does not.
+
+    A bracket is widened around ``start``, then halved.
+    """
+    end = round((high - low) / step)
+
+    def at(i: int) -> float:
+        return high if i == end else low + i * step
+
+    above, stride = round((start - low) / step), 1
+    if reaches(at(above)):
+        while above > 0 and reaches(at(below := max(above - stride, 0))):
+            above, stride = below, 2 * stride
+        if above == 0:
+            return at(0)
+    else:
+        below = above
+        while below < end and not reaches(at(above := min(below + stride, end))):
+            below, stride = above, 2 * stride
+        if below == end:
+            return None
+    while above - below > 1:
+        middle = (above + below) // 2
+        if reaches(at(middle)):
+            above = middle
+        else:
+            below = middle
+    return at(above)
+
+
+def _resolved(rows: dict[float, pd.Series], value: float, target: float) -> bool:
+    """Whether the intervals of the value and of the one below leave out the target."""
+    order = sorted(rows, key=abs)
+    at = order.index(value)
+    near = [rows[value]] + ([rows[order[at - 1]]] if at else [])
+    return not any(row["conf_low"] < target < row["conf_high"] for row in near)

@@ -1,0 +1,208 @@
+"""``extend``: more units, or more measurements of them, from a frame that is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from jaxhlm.errors import NotNumericError, OptionError
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.columns import require_column
+
+__all__ = ["extend"]
+
+EQUAL_STEPS = 1e-6
+
+
+def extend(
+    data: pd.DataFrame,
+    *,
+    along: str | None = None,
+    within: str | None = None,
+    n: int,
+    continuing: str | None = None,
+) -> pd.DataFrame:
+    """A frame with more or fewer units, or more or fewer rows of every unit.
+
+    **along="unit"**: n units. To extend, whole units are copied, with all their rows, their
+    unit-level covariates and whatever imbalance they have, in rotation and under new labels; the
+    rows of the copies follow those that are there. To trim, the first n units are kept. Where
+    unit-level columns that are no numbers, or have two values only, tell kinds of units apart
+    (treated and control), the rotation, and what counts as first, goes through the kinds in
+    proportion to their number, so that both come out balanced though the frame lists one kind after
+    the other. The frame for n is contained in
+    that for n + 1.
+
+    **within="unit"**: n rows of every unit. A unit with more keeps its first n; one with fewer
+    takes its own rows again, in order and as often as needed, so that factor levels come back as
+    they are there. With ``continuing="x"`` the x of the rows that are taken again goes on where the
+    unit's x ended: it is raised by the unit's range plus one step of the grid of x, once for every
+    round. Rows of a unit stay together if they were. An unbalanced frame so becomes balanced; leave
+    out ``within`` and use ``along`` to keep its imbalance.
+
+    New labels are the next integers where labels are numbers, else the old label with ``_2``,
+    ``_3``, … for its second, third copy. The response, if there is one, is copied like any other
+    column and means nothing in a copy. The index is numbered anew.
+
+    Args:
+        data: one row per measurement.
+        along: the grouping column to have n levels.
+        within: the grouping column whose every level is to have n rows.
+        n: that number.
+        continuing: a column of numbers, with ``within`` only.
+
+    Raises:
+        OptionError: not one of ``along`` and ``within``, n < 1, missing labels, or a grid that
+            cannot be continued because its steps differ.
+        MissingColumnError, NotNumericError: there is no such column, or it holds no numbers.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("sleepstudy")
+        >>> more = hlm.extend(data, along="Subject", n=40)
+        >>> more["Subject"].nunique(), more["Subject"].iloc[-1]
+        (40, '330_3')
+        >>> longer = hlm.extend(data, within="Subject", n=14, continuing="Days")
+        >>> longer.query("Subject == '308'")["Days"].tolist()[-5:]
+        [9, 10, 11, 12, 13]
+    """
+    if not isinstance(data, pd.DataFrame):
+        raise OptionError(
+            f"data must be a DataFrame, not {type(data).__name__}; a design from jaxhlm.units has "
+            ".resized(n, measurements)"
+        )
+    if (along is None) == (within is None):
+        raise OptionError("give either along= (more units) or within= (more rows of every unit)")
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        raise OptionError(f"n={n!r} must be a whole number, 1 or more")
+    name = along if along is not None else within
+    assert name is not None
+    require_column(data, name)
+    if data[name].isna().any():
+        raise OptionError(f"column {name!r} has missing labels; drop or fill these rows")
+    if len(data) == 0:
+        raise OptionError("the frame has no rows to copy")
+    unit, labels = pd.factorize(data[name])
+    if along is not None:
+        if continuing is not None:
+            raise OptionError("continuing= goes with within=; copies of units keep their values")
+        return _along(data, along, unit, labels, int(n))
+    return _within(data, unit, int(n), continuing)
+
+
+def _along(data: pd.DataFrame, name: str, unit: Ints, labels: Any, n: int) -> pd.DataFrame:
+    rotation, G = _rotation(data, unit, len(labels)), len(labels)
+    if n <= G:
+        return data[np.isin(unit, rotation[:n])].reset_index(drop=True)
+    order = np.argsort(unit, kind="stable")
+    starts = np.searchsorted(unit[order], np.arange(G + 1))
+    copied = np.resize(rotation, n - G)
+    rows = [order[starts[u] : starts[u + 1]] for u in copied]
+    out = data.iloc[np.concatenate([np.arange(len(data)), *rows])].reset_index(drop=True)
+    old = data[name].iloc[[order[start] for start in starts[:-1]]]
+    new = _new_labels(old, copied)
+    sizes = [len(r) for r in rows]
+    added = np.repeat(np.asarray(new, dtype=object), sizes).tolist()
+    return out.assign(**{name: _labelled(data[name], added)})
+
+
+def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
+    """(G,) units in an order every beginning of which holds the kinds in proportion."""
+    kinds = np.zeros(G, np.int64)
+    for name in data:
+        column = data[name]
+        codes, values = pd.factorize(column)
+        if types.is_numeric_dtype(column) and len(values) > 2:
+            continue
+        level = np.empty(G, np.int64)
+        level[unit] = codes
+        # The labels of the units themselves tell every unit apart: no kind.
+        if (level[unit] == codes).all() and len(np.unique(level)) < G:
+            kinds = np.unique(kinds * (len(values) + 1) + level, return_inverse=True)[1]
+    sizes = np.bincount(kinds)
+    order = np.argsort(kinds, kind="stable")
+    rank = np.empty(G, np.int64)
+    rank[order] = np.arange(G) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.argsort((rank + 0.5) / sizes[kinds], kind="stable")
+
+
+def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
+    """Labels of copies: the next integers, or the old label and the number of the copy."""
+    if _numbers(old):
+        first = int(np.floor(old.max())) + 1
+        return list(range(first, first + len(copied)))
+    taken, out = {str(label) for label in old}, []
+    for i, u in enumerate(copied):
+        number = 2 + int((copied[:i] == u).sum())
+        while (label := f"{old.iloc[u]}_{number}") in taken:
+            number += 1
+        taken.add(label)
+        out.append(label)
+    return out
+
+
+def _labelled(column: pd.Series, added: list[Any]) -> Any:
+    """The column with the labels of the copies below it."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = column.cat.categories
+        if types.is_integer_dtype(categories):
+            added = list(map(str, added))
+        fresh = list(dict.fromkeys(added))
+        return pd.Categorical([*column, *added], [*categories, *fresh])
+    if _numbers(column):
+        return pd.concat([column, pd.Series(added)], ignore_index=True)
+    return np.asarray([*column, *added], dtype=object)
+
+
+def _numbers(column: pd.Series) -> bool:
+    return bool(types.is_numeric_dtype(column) and not types.is_bool_dtype(column))
+
+
+def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> pd.DataFrame:
+    order = np.argsort(unit, kind="stable")
+    sizes = np.bincount(unit)
+    starts = np.cumsum(sizes) - sizes
+    number = np.tile(np.arange(n), len(sizes))
+    of = np.repeat(np.arange(len(sizes)), n)
+    rows, rounds = order[starts[of] + number % sizes[of]], number // sizes[of]
+    # Taken again after the unit's own last row, so that a frame in another order stays in it.
+    place = np.where(rounds == 0, rows, order[(starts + sizes - 1)[of]])
+    sorting = np.lexsort((number, place))
+    rows, rounds, of = rows[sorting], rounds[sorting], of[sorting]
+    out = data.iloc[rows].reset_index(drop=True)
+    if continuing is None:
+        return out
+    require_column(data, continuing)
+    x = data[continuing]
+    if not _numbers(x) or x.isna().any():
+        raise NotNumericError(f"column {continuing!r} must hold numbers, none missing, to go on")
+    values = x.to_numpy(dtype=float)
+    period = _ranges(values, unit, len(sizes)) + _step(values, continuing)
+    continued = values[rows] + rounds * period[of]
+    whole = types.is_integer_dtype(x)
+    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if whole else continued})
+
+
+def _ranges(values: Floats, unit: Ints, G: int) -> Floats:
+    low, high = np.full(G, np.inf), np.full(G, -np.inf)
+    np.minimum.at(low, unit, values)
+    np.maximum.at(high, unit, values)
+    return np.asarray(high - low)
+
+
+def _step(values: Floats, name: str) -> float:
+    """The distance between neighbouring values of a grid."""
+    steps = np.diff(np.unique(values))
+    steps = steps[steps > EQUAL_STEPS * np.ptp(values)]
+    if not len(steps):
+        raise OptionError(f"column {name!r} has one value only; there is no step to continue by")
+    if np.ptp(steps) > EQUAL_STEPS * steps.mean() * len(steps):
+        raise OptionError(
+            f"the values of {name!r} are not equally spaced (steps {steps.min():.4g} to "
+            f"{steps.max():.4g}), so it is unclear how they go on; leave continuing= out to take "
+            "the same values again, or set them afterwards"
+        )
+    return float(steps.mean())

@@ -1,0 +1,101 @@
+"""Responses of a panel of data sets under a truth and violations of the model's assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxhlm.errors import OptionError
+from jaxhlm.notation import Floats
+from jaxhlm.streams import EFFECTS, RESIDUALS, VIOLATIONS, Streams
+from jaxhlm.studies.distributions import Distribution, Gaussian
+from jaxhlm.studies.panel import Numbers, Panel
+from jaxhlm.truth import SEMIDEFINITE_TOL
+from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
+
+__all__ = ["Parameters", "generate", "symmetric_root"]
+
+
+class Parameters(NamedTuple):
+    """The truth of every data set."""
+
+    beta: Floats  # (B, p)
+    cov: Floats  # (B, q, q)
+    sigma: Floats  # (B,)
+
+
+def generate(
+    panel: Panel,
+    X: Floats,
+    Z: Floats,
+    truth: Parameters,
+    violations: Sequence[Violation],
+    key: Any,
+) -> tuple[Floats, Floats]:
+    """Random effects and responses y = Xβ + Zb + σe of all rows of a panel.
+
+    Args:
+        panel: rows and units of B data sets.
+        X: (n, p), Z: (n, q) of one design that all share, or (N, p) and (N, q) of all rows.
+        truth: the parameters.
+        violations: what acts on b, e, the mean and the missing responses, in this order.
+        key: a JAX key.
+
+    Returns:
+        b (U, q) and y (N,), NaN where missing.
+
+    Raises:
+        OptionError: what a violation leaves of Σ is not positive semi-definite.
+    """
+    beta, cov, sigma = truth
+    q, B = Z.shape[1], len(panel.lanes)
+    own = [(v, Numbers(Streams(key, VIOLATIONS + k), panel)) for k, v in enumerate(violations)]
+    left = cov
+    for v, _ in own:
+        left = v.remaining(panel, left)
+    draw = _distribution(violations, EffectsFrom).draw
+    u = Numbers(Streams(key, EFFECTS), panel).units(draw, q).reshape(-1, q)
+    b = np.einsum("uab,ub->ua", symmetric_root(left)[panel.unit_lane], u)
+    e = Numbers(Streams(key, RESIDUALS), panel).rows(_distribution(violations, ResidualsFrom).draw)
+    for v, numbers in own:
+        b, e = v.effects(panel, b, cov, numbers), v.residuals(panel, e, numbers)
+    one_design = len(X) * B == len(e)
+    # Column by column: the sums of a matrix product would depend on the number of data sets.
+    y = np.zeros(len(e))
+    for x, coefficient in zip(X.T, beta.T, strict=True):
+        y += (coefficient[:, None] * x).ravel() if one_design else coefficient[panel.lane] * x
+    for j, z in enumerate(Z.T):
+        y += np.resize(z, len(y)) * b[panel.unit, j]
+    y += e * sigma[panel.lane]
+    for v, _ in own:
+        y += v.mean(panel)
+    for mask in [v.missing(panel, b, cov, y, numbers) for v, numbers in own]:
+        if mask is not None:
+            y[mask] = np.nan
+    return b, y
+
+
+def symmetric_root(cov: Floats) -> Floats:
+    """(B, q, q) symmetric square roots of covariance matrices.
+
+    Raises:
+        OptionError: one is not positive semi-definite.
+    """
+    value, vectors = np.linalg.eigh(cov)
+    largest = np.maximum(np.abs(np.einsum("bjj->bj", cov)).max(axis=1), 1e-300)
+    if (value[:, 0] < -SEMIDEFINITE_TOL * largest).any():
+        raise OptionError(
+            "no random effects of this covariance have such correlations with the covariates: "
+            f"what is left of Σ has an eigenvalue of {value[:, 0].min():.3g}; bring the "
+            "correlations closer to zero"
+        )
+    return np.asarray((vectors * np.sqrt(np.maximum(value, 0.0))[:, None]) @ vectors.mT)
+
+
+def _distribution(
+    violations: Sequence[Violation], kind: type[EffectsFrom] | type[ResidualsFrom]
+) -> Distribution:
+    given = [v.distribution for v in violations if isinstance(v, kind)]
+    return given[0] if given else Gaussian()

@@ -1,0 +1,369 @@
+"""``measures``: how well methods did in a simulation study, with Monte-Carlo standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, cast, get_args
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.tails import normal_quantile, t_quantile
+from jaxhlm.notation import Bools, Floats, Ints, check_option
+from jaxhlm.status import Status
+from jaxhlm.studies import performance
+from jaxhlm.studies.performance import Groups, Measured
+
+__all__ = ["MEASURES", "OK", "Measure", "measures"]
+
+Measure = Literal[
+    "bias",
+    "relative_bias",
+    "empirical_se",
+    "model_se",
+    "relative_error",
+    "mse",
+    "rmse",
+    "coverage",
+    "be_coverage",
+    "width",
+    "power",
+    "power_all",
+    "type_i",
+    "type_s",
+    "type_m",
+    "relative_precision",
+]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+# Names of the statuses of fits that count.
+OK = tuple(s.name.lower() for s in Status if s.ok)
+SINGULAR = Status.SINGULAR.name.lower()
+NOT_CONVERGED = Status.ITERATION_LIMIT.name.lower()
+# What differs in kind within a data set: an average over it is hardly ever meant.
+NEVER_POOLED = ("method", "term")
+
+
+def measures(
+    estimates: pd.DataFrame,
+    by: str | Sequence[str] = ("condition", "method", "term"),
+    alpha: float = 0.05,
+    level: float = 0.95,
+    *,
+    which: Sequence[Measure] | None = None,
+    reference: str | None = None,
+) -> pd.DataFrame:
+    """Performance measures of every group of replicates, each with its Monte-Carlo standard error.
+
+    With n replicates of a group, estimates θ̂, truth θ, errors d = θ̂ − θ and standard errors se
+    (Morris, White & Crowther 2019, Statistics in Medicine 38, 2074-2102, tables 5 and 6):
+
+    ====================  ==============================  ==========================================
+    measure               estimate                        Monte-Carlo standard error (MCSE)
+    ====================  ==============================  ==========================================
+    bias                  mean(d)                         sd(d)/√n
+    relative_bias         mean(d/θ), θ ≠ 0                sd(d/θ)/√n
+    empirical_se          sd(d)                           EmpSE/√(2(n − 1))
+    model_se              √mean(se²)                      √(Var(se²)/(4n ModSE²))
+    relative_error (%)    100 (ModSE/EmpSE − 1)           100 (ModSE/EmpSE) √(Var(se²)/(4n ModSE⁴)
+                                                          + 1/(2(n − 1)))
+    mse                   mean(d²)                        √(Σ(d² − MSE)²/(n(n − 1)))
+    rmse                  √MSE                            jackknife
+    coverage              mean(low ≤ θ ≤ high)            √(c(1 − c)/n)
+    be_coverage           mean(low ≤ θ + bias ≤ high)     √(c(1 − c)/n)
+    width                 mean(high − low)                sd(high − low)/√n
+    power                 mean(p < α)                     √(r(1 − r)/n)
+    power_all             the same, failures in n         √(r(1 − r)/n)
+    type_i                power where θ = 0               √(r(1 − r)/n)
+    type_s                mean(sign θ̂ ≠ sign θ | p < α)   √(s(1 − s)/#(p < α))
+    type_m                mean(abs(θ̂/θ) | p < α)          sd/√#(p < α)
+    relative_precision    100 ((EmpSE_ref/EmpSE)² − 1)    200 (EmpSE_ref/EmpSE)² √((1 − ρ²)/(n − 1))
+    ====================  ==============================  ==========================================
+
+    ``type_s`` and ``type_m`` (θ ≠ 0) are from Gelman & Carlin (2014), Perspectives on Psychological
+    Science 9, 641-651. A truth may differ between the replicates of a group.
+
+    Failed fits never leave a denominator silently: ``n`` counts all replicates, and ``power_all``
+    counts a fit that failed, or has no p value, as one that does not reject. All else is of the
+    ``n_ok`` fits that ended at an optimum; coverage of the ``n_interval`` of these with limits,
+    power of the ``n_test`` with a p value.
+
+    Args:
+        estimates: one row per condition, replicate, method and term with columns estimate, truth
+            (NaN if unknown), status ("converged" and "singular" are at an optimum), and as the
+            measures need them std_error, conf_low, conf_high and p_value. Where there are no
+            conf_low and conf_high, limits are estimate ± t se with the column df (normal without
+            it).
+        by: columns whose values define the groups, in order of appearance.
+        alpha: a test rejects when p < alpha.
+        level: of limits that are made here; limits in the frame are taken as they are.
+        which: the measures; by default all, ``relative_precision`` only with a reference.
+        reference: the method that the others' precision is compared with, pairing by replicate.
+
+    Returns:
+        One row per group: the columns of ``by``; n, n_ok, n_failed (= n − n_ok), n_singular (in
+        n_ok), n_not_converged (in n_failed), n_interval, n_test; truth and mean, the averages over
+        the n_ok; and per measure its estimate and ``<measure>_mcse``. NaN where a measure is not
+        defined.
+
+    Raises:
+        MissingColumnError: a column of ``by``, or one that a measure needs, is not in the frame.
+        NotNumericError: a column of numbers holds something else.
+        NoRowsError: the frame is empty.
+        OptionError: an unknown measure or reference, alpha or level outside (0, 1), groups that mix
+            methods or terms, or a column of ``by`` that bears the name of a result.
+
+    Example:
+        >>> import numpy as np, pandas as pd, jaxhlm as hlm
+        >>> estimate = 3 + 0.1 * np.random.default_rng(1).normal(size=1000)
+        >>> frame = pd.DataFrame({"replicate": range(1000), "method": "REML", "term": "x",
+        ...     "truth": 3.0, "estimate": estimate, "std_error": 0.1, "status": "converged"})
+        >>> measured = hlm.measures(frame, by=("method", "term"), which=["bias", "coverage"])
+        >>> measured[["term", "n_ok", "bias", "bias_mcse", "coverage", "coverage_mcse"]].round(4)
+          term  n_ok    bias  bias_mcse  coverage  coverage_mcse
+        0    x  1000 -0.0054     0.0031      0.95         0.0069
+    """
+    by = (by,) if isinstance(by, str) else tuple(by)
+    check_level(level)
+    if not 0.0 < alpha < 1.0:
+        raise OptionError(f"alpha={alpha!r} is not a significance level; use a number such as 0.05")
+    chosen = _choose(which, reference)
+    _check_columns(estimates, [*by, "estimate", "truth", "status"])
+    if not len(estimates):
+        raise NoRowsError("estimates has no rows")
+    code, keys = _group_codes(estimates, by)
+    _check_not_pooled(estimates, by, code)
+    sample = _Sample(estimates, Groups(code, len(keys)), level, alpha, by, reference)
+    columns = sample.counts()
+    for name in chosen:
+        columns[name], columns[f"{name}_mcse"] = _FORMULAS[name](sample)
+    if clash := [name for name in by if name in columns]:
+        raise OptionError(
+            f"by={clash[0]!r} is also a column of the result; rename it in estimates first"
+        )
+    return pd.concat([keys, pd.DataFrame(columns)], axis=1)
+
+
+def _choose(which: Sequence[Measure] | None, reference: str | None) -> Sequence[Measure]:
+    if which is None:
+        return MEASURES if reference is not None else MEASURES[:-1]
+    chosen = [which] if isinstance(which, str) else list(which)
+    for name in chosen:
+        check_option("measure", name, Measure)
+    if "relative_precision" in chosen and reference is None:
+        raise OptionError("relative_precision needs reference=, the method to compare with")
+    return cast(list[Measure], chosen)
+
+
+def _check_columns(frame: pd.DataFrame, needed: Sequence[str], hint: str = "") -> None:
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise MissingColumnError(
+            f"estimates has no column {', '.join(map(repr, missing))}; it has "
+            + ", ".join(map(str, frame.columns))
+            + hint
+        )
+
+
+def _group_codes(frame: pd.DataFrame, by: Sequence[str]) -> tuple[Ints, pd.DataFrame]:
+    """Group of every row, in order of appearance, and the (K, …) keys."""
+    if not by:
+        return np.zeros(len(frame), np.int64), pd.DataFrame(index=pd.RangeIndex(1))
+    grouped = frame.groupby(list(by), sort=False, observed=True, dropna=False)
+    code = grouped.ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    return code, frame[list(by)].iloc[first].reset_index(drop=True)
+
+
+def _check_not_pooled(frame: pd.DataFrame, by: Sequence[str], code: Ints) -> None:
+    for name in NEVER_POOLED:
+        if name in frame.columns and name not in by:
+            values = pd.factorize(frame[name])[0]
+            _, first = np.unique(code, return_index=True)
+            if (values != values[first][code]).any():
+                raise OptionError(
+                    f"groups by {', '.join(by) or 'nothing'} mix several values of {name!r}; "
+                    f"add it to by=, or select one {name} first"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """An estimates frame as arrays over the rows at an optimum, read as the measures need them."""
+
+    frame: pd.DataFrame
+    all: Groups
+    level: float
+    alpha: float
+    by: tuple[str, ...]
+    reference: str | None
+
+    @cached_property
+    def ok(self) -> Bools:
+        """(all rows,) at an optimum."""
+        status = self.frame["status"]
+        if pd.api.types.is_numeric_dtype(status):
+            raise OptionError('status holds numbers; give names such as "converged"')
+        return status.isin(OK).to_numpy() & ~np.isnan(self._numbers("estimate"))
+
+    @cached_property
+    def groups(self) -> Groups:
+        return self.all.keep(self.ok)
+
+    @cached_property
+    def estimate(self) -> Floats:
+        return self.column("estimate")
+
+    @cached_property
+    def truth(self) -> Floats:
+        return self.column("truth")
+
+    @cached_property
+    def center(self) -> Floats:
+        """The truth, or 0 throughout a group where one is unknown: spreads do not need it."""
+        known = ~np.isnan(self.groups.sum(self.truth))
+        return np.where(known[self.groups.code], self.truth, 0.0)
+
+    @cached_property
+    def deviation(self) -> Floats:
+        """Estimate less ``center``."""
+        return self.estimate - self.center
+
+    @cached_property
+    def error(self) -> Floats:
+        """Estimate less truth."""
+        return self.estimate - self.truth
+
+    @cached_property
+    def se(self) -> Floats:
+        return self.column("std_error")
+
+    @cached_property
+    def limits(self) -> tuple[Floats, Floats]:
+        if {"conf_low", "conf_high"} <= {*self.frame.columns}:
+            return self.column("conf_low"), self.column("conf_high")
+        upper = 0.5 + self.level / 2.0
+        quantile: Floats | float = normal_quantile(upper)
+        if "df" in self.frame.columns:
+            df = self.column("df")
+            quantile = np.where(np.isnan(df), quantile, t_quantile(upper, df))
+        return self.estimate - quantile * self.se, self.estimate + quantile * self.se
+
+    @cached_property
+    def has_limits(self) -> Bools:
+        return ~np.isnan(self.limits[0] + self.limits[1])
+
+    @cached_property
+    def p_value(self) -> Floats:
+        return self.column("p_value")
+
+    @cached_property
+    def rejects(self) -> Bools:
+        return self.p_value < self.alpha
+
+    def counts(self) -> dict[str, Ints | Floats]:
+        """What became of the replicates."""
+        n, ok = self.all.n.astype(np.int64), self.groups.n.astype(np.int64)
+        status, have = self.frame["status"], {*self.frame.columns}
+        columns: dict[str, Ints | Floats] = {"n": n, "n_ok": ok, "n_failed": n - ok}
+        for name, value in (("n_singular", SINGULAR), ("n_not_converged", NOT_CONVERGED)):
+            columns[name] = self.all.sum((status == value).to_numpy(dtype=bool)).astype(np.int64)
+        if {"conf_low", "conf_high"} <= have or "std_error" in have:
+            columns["n_interval"] = self.groups.sum(self.has_limits).astype(np.int64)
+        if "p_value" in have:
+            columns["n_test"] = self.groups.sum(~np.isnan(self.p_value)).astype(np.int64)
+        columns["truth"] = self.groups.mean(self.truth)
+        columns["mean"] = self.groups.mean(self.estimate)
+        return columns
+
+    def column(self, name: str) -> Floats:
+        """(rows at an optimum,) numbers of a column."""
+        return self._numbers(name)[self.ok]
+
+    def _numbers(self, name: str) -> Floats:
+        _check_columns(self.frame, [name], "; or name the measures that you want with which=")
+        try:
+            return self.frame[name].to_numpy(dtype=float, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise NotNumericError(f"column {name!r} of estimates must hold numbers") from error
+
+    def among(
+        self, rows: Bools, measure: Callable[..., Measured], *values: Floats | Bools
+    ) -> Measured:
+        """A measure of some rows only."""
+        if rows.all():
+            return measure(self.groups, *values)
+        return measure(self.groups.keep(rows), *(v[rows] for v in values))
+
+
+def _relative_bias(s: _Sample) -> Measured:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return performance.mean_of(s.groups, s.error / np.where(s.truth == 0.0, np.nan, s.truth))
+
+
+def _be_coverage(s: _Sample) -> Measured:
+    center = s.center + s.groups.mean(s.deviation)[s.groups.code]
+    return s.among(s.has_limits, performance.coverage, center, *s.limits)
+
+
+def _width(s: _Sample) -> Measured:
+    low, high = s.limits
+    return s.among(s.has_limits, performance.mean_of, high - low)
+
+
+def _significant(s: _Sample, measure: Callable[..., Measured]) -> Measured:
+    effect = s.rejects & (s.truth != 0.0) & ~np.isnan(s.truth)
+    return s.among(effect, measure, s.estimate, s.truth)
+
+
+def _relative_precision(s: _Sample) -> Measured:
+    """Estimates of the reference method are looked up by the other columns and the replicate."""
+    _check_columns(s.frame, ["method", "replicate"])
+    if "method" not in s.by:
+        raise OptionError('relative_precision compares methods: add "method" to by=')
+    pair_by = [name for name in s.by if name != "method"]
+    extra = ["replicate"] + (["condition"] if "condition" in s.frame.columns else [])
+    pair_by += [name for name in extra if name not in pair_by]
+    pair, pairs = _group_codes(s.frame, pair_by)
+    pair = pair[s.ok]
+    is_reference = (s.frame["method"] == s.reference).to_numpy(dtype=bool)
+    if not is_reference.any():
+        raise OptionError(
+            f"reference={s.reference!r} is not a method of estimates; they are "
+            + ", ".join(map(repr, s.frame["method"].unique()))
+        )
+    mine = is_reference[s.ok]
+    if len(np.unique(pair[mine])) < mine.sum():
+        raise OptionError(f"estimates of {s.reference!r} do not tell the replicates apart")
+    partner = np.full(len(pairs), np.nan)
+    partner[pair[mine]] = s.deviation[mine]
+    other = partner[pair]
+    return s.among(~np.isnan(other), performance.relative_precision, s.deviation, other)
+
+
+_FORMULAS: dict[Measure, Callable[[_Sample], Measured]] = {
+    "bias": lambda s: performance.mean_of(s.groups, s.error),
+    "relative_bias": _relative_bias,
+    "empirical_se": lambda s: performance.empirical_se(s.groups, s.deviation),
+    "model_se": lambda s: s.among(~np.isnan(s.se), performance.model_se, s.se),
+    "relative_error": lambda s: s.among(
+        ~np.isnan(s.se), performance.relative_error, s.deviation, s.se
+    ),
+    "mse": lambda s: performance.mean_square(s.groups, s.error),
+    "rmse": lambda s: performance.root_mean_square(s.groups, s.error),
+    "coverage": lambda s: s.among(s.has_limits, performance.coverage, s.truth, *s.limits),
+    "be_coverage": _be_coverage,
+    "width": _width,
+    "power": lambda s: s.among(~np.isnan(s.p_value), performance.rate, s.rejects),
+    "power_all": lambda s: performance.rate(s.groups, s.rejects, s.all.n),
+    "type_i": lambda s: s.among(
+        ~np.isnan(s.p_value) & (s.truth == 0.0), performance.rate, s.rejects
+    ),
+    "type_s": lambda s: _significant(s, performance.wrong_sign),
+    "type_m": lambda s: _significant(s, performance.exaggeration),
+    "relative_precision": _relative_precision,
+}

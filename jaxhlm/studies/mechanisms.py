@@ -1,0 +1,352 @@
+"""``mechanism``: what generates data sets, and the data sets it draws.
+
+A mechanism is a generating model, a design, a truth and the violations of its assumptions. Data set
+i depends on the seed and on i only, whatever is drawn beside it; and every ingredient (design,
+truth, random effects, residuals, each violation) has a stream of its own, so that two mechanisms
+which differ in one share the random numbers of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design, build_design
+from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
+from jaxhlm.fit import fit_many
+from jaxhlm.formula import parse
+from jaxhlm.notation import Floats
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.streams import TRUTH, Seed, Streams, random_key
+from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.generate import Parameters, generate
+from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
+from jaxhlm.studies.panel import Panel
+from jaxhlm.studies.simulated import Simulated
+from jaxhlm.studies.uncertainty import TruthSource
+from jaxhlm.truth import Truth
+from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
+
+__all__ = ["Drawn", "Mechanism", "mechanism"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mechanism:
+    """What generates data sets; made by ``jaxhlm.mechanism``, which see.
+
+    Attributes:
+        design: the frame, or the builder of frames that are redrawn for every data set.
+        truth: the parameters, or what draws them.
+        violations: of the assumptions.
+        template: the generating model on the frame, or on one frame of the builder.
+        response: name of the response column.
+    """
+
+    design: pd.DataFrame | UnitDesign = field(repr=False)
+    truth: Truth | TruthSource
+    violations: tuple[Violation, ...]
+    template: Design = field(repr=False)
+    response: str
+
+    @property
+    def formula(self) -> str:
+        """The generating model."""
+        return self.template.formula
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the p fixed effects."""
+        return self.template.xnames
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether data sets can be drawn as sufficient statistics.
+
+        That is: one design, one truth, no violation.
+        """
+        one_truth = isinstance(self.truth, Truth)
+        return isinstance(self.design, pd.DataFrame) and one_truth and not self.violations
+
+    def truth_of(self, term: str) -> float:
+        """True value of a fixed effect.
+
+        Raises:
+            UnknownTermError: the generating model has no such term.
+            OptionError: every data set has a truth of its own; see ``Drawn.truths``.
+        """
+        if term not in self.terms:
+            raise UnknownTermError(
+                f"the generating model has no term {term!r}; it has {', '.join(self.terms)}"
+            )
+        if not isinstance(self.truth, Truth):
+            raise OptionError("every data set draws a truth of its own; see drawn.truths")
+        return float(self.truth.fixed(self.terms)[self.terms.index(term)])
+
+    def draw(self, first: int, last: int, seed: Seed = 0, rows: bool = True) -> Drawn:
+        """Data sets number ``first`` … ``last − 1``.
+
+        Args:
+            first, last: data set i is the same in ``draw(0, 10)`` and in ``draw(4, 10)``.
+            seed: int or JAX key; a NumPy Generator advances, so it gives other data each time.
+            rows: False draws sufficient statistics wherever that is possible (``gaussian``), at a
+                fraction of the cost and with the same law, though other numbers; such data sets
+                can only be fitted, and only by the generating formula.
+
+        Raises:
+            OptionError: not 0 ≤ first < last, or the seed is none.
+        """
+        if not 0 <= first < last:
+            raise OptionError(f"draw({first}, {last}): give first and last with 0 ≤ first < last")
+        return Drawn(self, int(first), int(last), random_key(seed), rows or not self.gaussian)
+
+    @cached_property
+    def _statistics(self) -> Simulated:
+        assert isinstance(self.truth, Truth)
+        return Simulated(self.template, self.truth, 1, True, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Data sets of a mechanism; nothing is drawn before it is used.
+
+    Attributes:
+        mechanism: what generates them.
+        first, last: their numbers are first … last − 1.
+        key: the JAX key that they come from.
+        rows: drawn as rows (else as sufficient statistics).
+    """
+
+    mechanism: Mechanism
+    first: int
+    last: int
+    key: Any = field(repr=False)
+    rows: bool
+
+    def __len__(self) -> int:
+        """Number of data sets, B."""
+        return self.last - self.first
+
+    @property
+    def index(self) -> pd.RangeIndex:
+        """Their numbers."""
+        return pd.RangeIndex(self.first, self.last, name="replicate")
+
+    @property
+    def truths(self) -> Floats:
+        """(B, p) true fixed effects of every data set, in the order of ``mechanism.terms``."""
+        return self._parameters[0]
+
+    def fit(
+        self, formula: str | None = None, reml: bool = True, progress: bool | None = False
+    ) -> FitBatch:
+        """Fit all of them, by any formula; the data sets stay the same, so methods are paired.
+
+        Args:
+            formula: the generating one if None.
+            reml: restricted maximum likelihood; False for maximum likelihood.
+            progress: show a progress bar; None for one when the output is a terminal.
+
+        Returns:
+            A batch whose index is the number of the data set.
+
+        Raises:
+            OptionError: the formula is of another response, or the data sets were drawn as
+                statistics and the formula is not the generating one.
+            JaxhlmError: as for ``jaxhlm.fit_many``.
+        """
+        m = self.mechanism
+        formula = m.formula if formula is None else formula
+        parsed = parse(formula, response_optional=True)
+        if parsed.response not in ("", m.response):
+            raise OptionError(
+                f"the data sets have the response {m.response!r}, not {parsed.response!r}; write "
+                f"{m.response} ~ … or leave the left side out"
+            )
+        if not self.rows:
+            own = parse(m.formula, response_optional=True)
+            if (parsed.fixed, parsed.random, parsed.group) != (own.fixed, own.random, own.group):
+                self._need_rows(f"be fitted by {formula!r}")
+            statistics = m._statistics.part(self.first, self.last, self.key)
+            fits = statistics.fit(reml, progress=progress)
+        elif isinstance(m.design, pd.DataFrame):
+            fits = fit_many(formula, m.design, self.responses, reml=reml, progress=progress)
+        else:
+            side = formula.partition("~")[2]
+            long = self._complete(self.frame())
+            fits = fit_many(
+                f"{m.response} ~ {side}", long, by="replicate", reml=reml, progress=progress
+            )
+        return replace(fits, index=self.index[: len(fits)])
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, data set after data set; the first column, "replicate", is their number.
+
+        Missing responses are NaN.
+
+        Raises:
+            JaxhlmError: the data sets were drawn as statistics.
+        """
+        self._need_rows("be shown")
+        m, (panel, _, y) = self.mechanism, self._drawn
+        if isinstance(m.design, pd.DataFrame):
+            many = np.tile(np.arange(len(m.design)), len(self))
+            long = m.design.take(many).reset_index(drop=True)
+        else:
+            long = m.design.table(self._layout.columns)
+        long[m.response] = y
+        long.insert(0, "replicate", np.asarray(self.index)[panel.lane])
+        return long
+
+    @property
+    def responses(self) -> Floats:
+        """(n, B) responses on the one design, NaN where missing.
+
+        Raises:
+            JaxhlmError: the data sets were drawn as statistics, or have designs of their own.
+        """
+        self._need_rows("have responses")
+        if not isinstance(self.mechanism.design, pd.DataFrame):
+            raise JaxhlmError("these data sets have designs of their own; see frame()")
+        return self._drawn[2].reshape(len(self), -1).T
+
+    @property
+    def effects(self) -> Floats:
+        """(U, q) random effects of all units, data set after data set.
+
+        Raises:
+            JaxhlmError: the data sets were drawn as statistics.
+        """
+        self._need_rows("show their random effects")
+        return self._drawn[1]
+
+    def _need_rows(self, what: str) -> None:
+        if not self.rows:
+            raise JaxhlmError(
+                "these data sets were drawn as sufficient statistics, which have no rows to "
+                f"{what}; draw(first, last, seed, rows=True) draws rows"
+            )
+
+    def _complete(self, long: pd.DataFrame) -> pd.DataFrame:
+        """Without the rows that have no response, but for data sets that have no other."""
+        missing = long[self.mechanism.response].isna().to_numpy()
+        if not missing.any():
+            return long
+        panel = self._drawn[0]
+        hopeless = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
+        return long[~missing | hopeless]
+
+    @cached_property
+    def _parameters(self) -> Parameters:
+        """β (B, p), Σ (B, q, q) and σ (B,) of every data set."""
+        truth, terms, q = self.mechanism.truth, self.mechanism.terms, self.mechanism.template.q
+        if isinstance(truth, Truth):
+            truths: Sequence[Truth] = [truth]
+        else:
+            streams = Streams(self.key, TRUTH)
+            truths = [truth.draw(streams.generator(i)) for i in self.index]
+        for one in truths:
+            if one.cov.shape != (q, q):
+                raise OptionError(
+                    f"the truth has {len(one.cov)} random effect(s), the model {q}: "
+                    + ", ".join(self.mechanism.template.znames)
+                )
+        B = len(self)
+        beta = np.array([one.fixed(terms) for one in truths])
+        cov, sigma = np.array([one.cov for one in truths]), np.array([one.sigma for one in truths])
+        return Parameters(
+            np.broadcast_to(beta, (B, len(terms))),
+            np.broadcast_to(cov, (B, q, q)),
+            np.broadcast_to(sigma, B),
+        )
+
+    @cached_property
+    def _layout(self) -> Layout:
+        m, lanes = self.mechanism, range(self.first, self.last)
+        if isinstance(m.design, UnitDesign):
+            return own_designs(m.design, m.template, lanes, self.key)
+        return one_design(m.design, m.template, lanes)
+
+    @cached_property
+    def _drawn(self) -> tuple[Panel, Floats, Floats]:
+        """The panel, random effects (U, q) and responses (N,)."""
+        layout, violations = self._layout, self.mechanism.violations
+        return layout.panel, *generate(*layout[:3], self._parameters, violations, self.key)
+
+
+def mechanism(
+    formula: str,
+    design: pd.DataFrame | UnitDesign,
+    truth: Truth | TruthSource,
+    violations: Sequence[Violation] | Violation = (),
+) -> Mechanism:
+    """What generates data sets: a model, a design, a truth, and what is wrong with the model.
+
+    Args:
+        formula: the generating model, such as ``y ~ x * a + (1 + x | unit)``.
+        design: a DataFrame, or a builder from ``jaxhlm.units``, which may redraw it for every data
+            set.
+        truth: the parameters, or a distribution over them (``jaxhlm.TruthDistribution``).
+        violations: of the model's assumptions, from ``jaxhlm.violations``.
+
+    Returns:
+        A ``Mechanism``: ``.draw(first, last, seed)`` draws data sets, ``.fit(formula)`` fits them.
+
+    Raises:
+        OptionError: the truth or a violation does not fit the model, or two violations replace the
+            same distribution.
+        JaxhlmError: as for ``jaxhlm.fit``, if the design is at fault.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> from jaxhlm.violations import ResidualsFrom, StudentT
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> data = hlm.load_dataset("article")
+        >>> heavy = hlm.mechanism(
+        ...     "y ~ x * a + (1 + x | unit)", data, truth, [ResidualsFrom(StudentT(3))]
+        ... )
+        >>> drawn = heavy.draw(0, 100, seed=1)
+        >>> model_1 = drawn.fit("y ~ x + (1 + x | unit)")
+        >>> len(model_1), int(model_1.ok.sum()), heavy.truth_of("x:a")
+        (100, 100, 0.3)
+    """
+    violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
+    for v in violations:
+        if not isinstance(v, Violation):
+            raise OptionError(
+                f"{v!r} is no violation; give members of jaxhlm.violations, such as "
+                "EffectsFrom(StudentT(5))"
+            )
+    for kind in (EffectsFrom, ResidualsFrom):
+        if sum(isinstance(v, kind) for v in violations) > 1:
+            raise OptionError(f"{kind.__name__} is given twice; one distribution replaces another")
+    if not hasattr(truth, "draw") and not isinstance(truth, Truth):
+        raise OptionError(f"truth={truth!r}: give a jaxhlm.Truth or a jaxhlm.TruthDistribution")
+    redrawn = isinstance(design, UnitDesign) and design.redrawn
+    frame = design.frame() if isinstance(design, UnitDesign) else design
+    response = _response(formula, frame)
+    template = build_design(formula, frame, response_rows=len(frame))
+    if "replicate" in frame:
+        raise OptionError('the design has a column "replicate", which data sets are told apart by')
+    if redrawn:
+        check_redrawn(template, design)
+    m = Mechanism(
+        design if redrawn else frame[template.kept], truth, violations, template, response
+    )
+    # One data set shows whether truth and violations fit the design, before any work is done.
+    _ = m.draw(0, 1)._drawn
+    return m
+
+
+def _response(formula: str, frame: pd.DataFrame) -> str:
+    """The name on the left side, "y" where there is none."""
+    response = parse(formula, response_optional=True).response or "y"
+    if not response.isidentifier() and response not in frame:
+        raise FormulaError(
+            f"the generating model draws one column, not {response!r}; write its name there"
+        )
+    return response

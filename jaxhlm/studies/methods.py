@@ -1,0 +1,239 @@
+"""``Method``: what is done with every data set of a study; several see the same data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import OptionError
+from jaxhlm.inference.criteria import standard_errors
+from jaxhlm.inference.degrees import DfMethod, inference_table
+from jaxhlm.inference.robust import RobustKind
+from jaxhlm.inference.tails import t_tail
+from jaxhlm.notation import Floats, Ints, check_option
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.status import Status
+from jaxhlm.studies.pooled import pooled, two_stage
+
+__all__ = ["COLUMNS", "Estimator", "Method", "check_methods", "method_estimates"]
+
+Estimator = Literal["lmm", "ols", "two_stage"]
+# The degrees of freedom that each estimator has, its own first.
+DF_OF: dict[str, tuple[str, ...]] = {
+    "lmm": ("satterthwaite", "kenward-roger", "residual", "normal"),
+    "ols": ("residual", "normal"),
+    "two_stage": ("residual", "normal"),
+    "robust": ("satterthwaite", "residual", "normal"),
+}
+COLUMNS = (
+    "replicate", "method", "term", "truth", "estimate", "std_error", "df", "p_value",
+    "conf_low", "conf_high", "status",
+)  # fmt: skip
+
+FitsOf = Callable[[str | None, bool], FitBatch]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to estimate and test the fixed effects.
+
+    Attributes:
+        name: what it is called in tables.
+        formula: lme4 formula to fit; None for the one that generates the data. For "ols" the
+            random part may be left out: the units that robust errors go by are the generating ones.
+        reml: restricted maximum likelihood; False for maximum likelihood.
+        estimator: "lmm", the mixed model; "ols", least squares on all rows pooled; "two_stage",
+            least squares in every unit, then over the units (``jaxhlm.studies.pooled``).
+        df: degrees of freedom of tests and intervals. For "lmm" those of ``Fit.df``, by default
+            Satterthwaite's; for "ols" "residual" (n − p), for "two_stage" "residual" (units −
+            coefficients of the second stage), or "normal" for either.
+        robust: cluster-robust standard errors, "CR0", "CR1" or "CR2", of "lmm" or "ols"; with
+            Satterthwaite's df for them (Bell & McCaffrey) unless ``df`` says otherwise.
+
+    Raises:
+        OptionError: an unknown value, or a combination that has no meaning.
+        NeedsRemlError: Kenward-Roger with maximum likelihood.
+
+    Example:
+        >>> Method("z test", df="normal").needs_rows(), Method("two lines", robust="CR2").df_method
+        (False, 'satterthwaite')
+    """
+
+    name: str
+    formula: str | None = None
+    reml: bool = True
+    estimator: Estimator = "lmm"
+    df: DfMethod | None = None
+    robust: RobustKind | None = None
+
+    def __post_init__(self) -> None:
+        """Check that such a method exists."""
+        if not isinstance(self.name, str) or not self.name:
+            raise OptionError(f"name={self.name!r}: a method needs a name")
+        check_option("estimator", self.estimator, Estimator)
+        if not isinstance(self.reml, bool):
+            raise OptionError(f"reml={self.reml!r} must be True or False")
+        if self.robust is not None:
+            check_option("robust", self.robust, RobustKind)
+            if self.estimator == "two_stage":
+                raise OptionError("robust standard errors are for estimator='lmm' or 'ols'")
+        if self.df is not None:
+            check_option("df", self.df, DfMethod)
+        if self.df not in (None, *self._df_choices):
+            kind = "robust standard errors" if self.robust else f"estimator={self.estimator!r}"
+            raise OptionError(
+                f"df={self.df!r} is not defined for {kind}; use one of "
+                + ", ".join(map(repr, self._df_choices))
+            )
+        if self.df == "kenward-roger" and not self.reml:
+            raise OptionError(f"method {self.name!r}: Kenward-Roger needs reml=True")
+
+    @property
+    def df_method(self) -> Any:
+        """The df in use: ``df``, or the estimator's own."""
+        return self.df or self._df_choices[0]
+
+    def needs_rows(self) -> bool:
+        """Whether sufficient statistics of the generating model are not enough."""
+        return bool(self.formula or self.robust or self.estimator == "two_stage")
+
+    @property
+    def _df_choices(self) -> tuple[str, ...]:
+        return DF_OF["robust" if self.robust else self.estimator]
+
+
+class _Found(NamedTuple):
+    """What a method finds in B data sets, (B, p) and, of ``status``, (B,)."""
+
+    terms: tuple[str, ...]
+    estimate: Floats
+    se: Floats
+    df: Floats
+    status: Ints
+
+
+def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
+    """The methods, REML with Satterthwaite's df if there are none.
+
+    Raises:
+        OptionError: something else is among them, or two have one name.
+    """
+    methods = tuple(methods) if methods is not None else (Method("REML"),)
+    if not methods or not all(isinstance(m, Method) for m in methods):
+        raise OptionError("methods must be a list of jaxhlm.Method, at least one")
+    names = [m.name for m in methods]
+    if len(set(names)) < len(names):
+        raise OptionError(f"two methods are named alike among {', '.join(map(repr, names))}")
+    return methods
+
+
+def method_estimates(
+    methods: Sequence[Method], drawn: Any, first: int = 0, level: float = 0.95
+) -> pd.DataFrame:
+    """What every method makes of the same data sets.
+
+    Args:
+        methods: what to do.
+        drawn: data sets of a ``Mechanism``, with rows if a method needs them.
+        first: number of the first data set.
+        level: of the intervals.
+
+    Returns:
+        One row per data set, method and fixed effect: replicate, method, term, truth, estimate,
+        std_error, df, p_value (of the term being zero), conf_low, conf_high, status. Where a fit
+        failed the numbers are NaN.
+    """
+    cache: dict[tuple[str | None, bool], FitBatch] = {}
+
+    def fits_of(formula: str | None, reml: bool) -> FitBatch:
+        key = formula, reml
+        if key not in cache:
+            cache[key] = drawn.fit(formula, reml=reml)
+        return cache[key]
+
+    frames = []
+    for method in methods:
+        if method.estimator == "ols" and method.formula and "|" not in method.formula:
+            group = drawn.mechanism.template.group_name
+            method = replace(method, formula=f"{method.formula} + (1 | {group})")
+        found = _apply(method, fits_of)
+        frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))
+    return pd.concat(frames, ignore_index=True)
+
+
+def true_values(drawn: Any, terms: Sequence[str]) -> Floats:
+    """(B, p) true values of the terms; NaN for a term that the generating model has not."""
+    known = list(drawn.mechanism.terms)
+    truths = np.asarray(drawn.truths, dtype=float)
+    columns = [truths[:, known.index(t)] if t in known else None for t in terms]
+    missing = np.full(len(truths), np.nan)
+    return np.stack([missing if c is None else c for c in columns], axis=1)
+
+
+def _apply(method: Method, fits_of: FitsOf) -> _Found:
+    fits = fits_of(method.formula, method.reml)
+    if method.estimator == "two_stage":
+        return _two_stage(method, fits)
+    if method.estimator == "ols":
+        fits = pooled_fits(fits)
+    terms = fits.model.xnames
+    if method.robust is None:
+        small = method.df_method == "kenward-roger"
+        se = standard_errors(fits.vcov_adj) if small else standard_errors(fits.vcov)
+        df = fits.df(method.df_method).to_numpy()
+        return _Found(terms, fits.estimates.beta, se, df, fits.status)
+    table = fits.tidy_robust(method.robust)
+    shape = len(fits), len(terms)
+    se, df = (table[name].to_numpy().reshape(shape) for name in ("std_error", "df"))
+    if method.df_method != "satterthwaite":
+        df = fits.df(method.df_method).to_numpy()
+    return _Found(terms, fits.estimates.beta, se, df, fits.status)
+
+
+def _two_stage(method: Method, fits: FitBatch) -> _Found:
+    beta, se, df = fits.over_groups(lambda _, groups: two_stage(groups))
+    if method.df_method == "normal":
+        df = np.where(np.isnan(df), np.nan, np.inf)
+    known = np.isfinite(se).all(axis=1)
+    status = np.where(known, Status.CONVERGED, Status.NOT_IDENTIFIED)
+    return _Found(fits.model.xnames, beta, se, df, status)
+
+
+def pooled_fits(fits: FitBatch) -> FitBatch:
+    """The same data sets by least squares on all rows: fits with no random effects."""
+    beta, vcov, sigma, status = fits.over_lanes(lambda _, standard: pooled(standard))
+    e = fits.estimates
+    failed = np.isnan(sigma)
+    zero = np.where(failed[:, None], np.nan, np.zeros_like(e.theta))
+    cov = np.where(failed[:, None, None], np.nan, np.zeros_like(e.cov))
+    nothing = np.full(len(sigma), np.nan)
+    estimates = replace(
+        e, beta=beta, vcov=vcov, sigma=sigma, theta=zero, theta_standard=zero, cov=cov,
+        status=status.astype(np.int64), criterion=nothing, gradient_norm=nothing,
+        iterations=np.zeros_like(e.iterations),
+    )  # fmt: skip
+    return replace(fits, estimates=estimates)
+
+
+def _frame(name: str, found: _Found, truth: Floats, first: int, level: float) -> pd.DataFrame:
+    B, p = found.estimate.shape
+    ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
+    known = ended & np.isfinite(found.se) & np.isfinite(found.estimate) & ~np.isnan(found.df)
+    estimate, se, df = (np.where(known, x, np.nan) for x in (found.estimate, found.se, found.df))
+    table = inference_table(estimate, se, df, 0.0, level)
+    labels = np.array([s.name.lower() for s in Status], dtype=object)
+    columns = {
+        "replicate": np.repeat(np.arange(first, first + B), p),
+        "method": name,
+        "term": np.tile(np.array(found.terms, dtype=object), B),
+        "truth": truth.ravel(),
+        **{c: table[c].ravel() for c in COLUMNS[4:7]},
+        "p_value": t_tail(table["statistic"], df).ravel(),
+        **{c: table[c].ravel() for c in COLUMNS[8:10]},
+        "status": np.repeat(labels[found.status], p),
+    }
+    return pd.DataFrame(columns)

@@ -1,0 +1,139 @@
+"""Least squares on the same statistics: all rows pooled, and unit by unit in two stages.
+
+**Pooled.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
+least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) = σ̂²TT'/n are already there.
+
+**Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974, sec. 3). Stage 1
+fits the line left of the bar in each unit, γ̂_i = (Z_i'Z_i)⁻¹Z_i'y_i. Where X_i = Z_iA_i, stage 2
+regresses each coefficient of γ̂_i by least squares on its rows of A_i: with no covariate of the
+units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.engine.stacked import solve_upper
+from jaxhlm.errors import UnsupportedTermError
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.response import Standard
+from jaxhlm.status import Status
+
+__all__ = ["pooled", "two_stage"]
+
+# A column of X this far (relative) from the span of Z is not reached by the units' lines.
+REACH_TOL = 1e-10
+# An entry of A_i this small beside the largest of its column is zero.
+ENTRY_TOL = 1e-8
+
+
+def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
+    """Ordinary least squares on all rows of B lanes.
+
+    Returns:
+        β̂ (B, p), Var(β̂) (B, p, p), σ̂ (B,) and status (B,); NaN where a lane cannot be fitted.
+    """
+    scaling = standard.scaling
+    T, (p, B) = np.moveaxis(scaling.T, -1, 0), scaling.beta_ols.shape
+    n = np.broadcast_to(scaling.n, B)
+    ok = (standard.status == Status.CONVERGED) & (n > p)
+    status = np.where(standard.status == Status.CONVERGED, Status.NO_RESIDUAL_DF, standard.status)
+    status = np.where(ok, Status.CONVERGED, status)
+    sigma = np.where(ok, scaling.s * np.sqrt(n / np.where(ok, n - p, 1.0)), np.nan)
+    beta = np.where(ok[:, None], (T @ scaling.beta_ols.T[..., None])[..., 0], np.nan)
+    vcov = (sigma**2 / n)[:, None, None] * (T @ T.swapaxes(1, 2))
+    return beta, vcov, sigma, status
+
+
+def two_stage(groups: Groupwise) -> tuple[Floats, Floats, Floats]:
+    """Second-stage regressions of the coefficients of every unit's own line.
+
+    Units whose line is not determined by their rows are left out.
+
+    Args:
+        groups: standardised statistics, group by group.
+
+    Returns:
+        β̂, standard errors, and df (units − coefficients of the same regression), (B, p) each;
+        NaN in lanes that cannot be fitted.
+
+    Raises:
+        UnsupportedTermError: X is not Z_iA_i, or a term belongs to several coefficients of the
+            line.
+    """
+    stats, scaling, status = groups.standard
+    if np.abs(stats.XX).max() > REACH_TOL * scaling.n.max():
+        raise UnsupportedTermError(
+            "two_stage fits the line left of the bar in each unit, and some fixed effects vary "
+            "within units without being part of it: put them left of the bar too"
+        )
+    gamma, A = _lines(groups)
+    component = _components(A)
+    B, p = gamma.shape[0], A.shape[-1]
+    out: tuple[Floats, ...] = tuple(np.full((B, p), np.nan) for _ in range(3))
+    for k in range(gamma.shape[-1]):
+        terms = np.flatnonzero(component == k)
+        if len(terms):
+            parts = _regression(gamma[..., k], A[:, :, k, :][..., terms])
+            for values, part in zip(out, parts, strict=True):
+                values[:, terms] = part
+    ok = (status == Status.CONVERGED)[:, None]
+    beta, se, df = (np.where(ok, values, np.nan) for values in out)
+    return beta, se, df
+
+
+def _lines(groups: Groupwise) -> tuple[Floats, Floats]:
+    """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
+    stats, scaling, _ = groups.standard
+    RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))
+    t = scaling.s * stats.Ty + _times(stats.TX, scaling.beta_ols)
+    known = (np.einsum("aagb->agb", RZ) != 0.0).all(axis=0)
+    eye = np.eye(len(RZ))[..., None, None]
+    R = np.where(known, RZ, eye)
+    own = solve_upper(R, np.moveaxis(t, 0, -2)) * known
+    A = solve_upper(R, TX) * known
+    gamma = _user(scaling.C, own[:, None])[..., 0]
+    A = _user(scaling.C, A)
+    return gamma, A @ np.linalg.inv(np.moveaxis(scaling.T, -1, 0))[:, None]
+
+
+def _times(TX: Floats, beta: Floats) -> Floats:
+    """T^X β̃ of every group and lane, (G, q, B)."""
+    return np.einsum("gqpl,pl->gql", np.broadcast_to(TX, (*TX.shape[:3], beta.shape[1])), beta)
+
+
+def _user(C: Floats, x: Floats) -> Floats:
+    """C x for x (q, m, G, B) in the user's units, (B, G, q, m)."""
+    C = np.broadcast_to(C, (*C.shape[:2], x.shape[-1]))
+    return np.einsum("abl,bmgl->lgam", C, x)
+
+
+def _components(A: Floats) -> Ints:
+    """(p,) the coefficient of the unit's line that each term is about."""
+    size = np.abs(A).max(axis=(0, 1))
+    used = size > ENTRY_TOL * size.max(axis=0)
+    if (used.sum(axis=0) != 1).any():
+        raise UnsupportedTermError(
+            "two_stage needs every fixed effect to be about one coefficient of the unit's line, "
+            "as in y ~ x * a + (1 + x | unit); code the line left of the bar the same way as the "
+            "fixed part"
+        )
+    return used.argmax(axis=0)
+
+
+def _regression(y: Floats, X: Floats) -> tuple[Any, Any, Any]:
+    """Least squares of y (B, G) on X (b, G, r); units with rows of zeros in X do not count."""
+    inverse = np.linalg.pinv(X)
+    beta = (inverse @ y[..., None])[..., 0]
+    residual = y - (X @ beta[..., None])[..., 0]
+    units, rank = (X != 0.0).any(axis=2).sum(axis=1), np.linalg.matrix_rank(X)
+    r = X.shape[2]
+    df = np.where((units > r) & (rank == r), units - float(r), np.nan)
+    with np.errstate(invalid="ignore"):
+        sigma2 = (residual**2).sum(axis=1) / df
+    se = np.sqrt(sigma2[:, None] * (inverse**2).sum(axis=2))
+    known = np.broadcast_to(df[:, None], se.shape)
+    return np.where(np.isnan(known), np.nan, beta), se, known

@@ -1,0 +1,289 @@
+"""``power``: how often a test finds an effect that is there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design
+from jaxhlm.errors import ConvergenceWarning, OptionError
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.degrees import DfMethod, check_df
+from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
+from jaxhlm.notation import Bools, Floats
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.simulate import Seed
+from jaxhlm.studies.analytic import analytic_power, precision
+from jaxhlm.studies.binomial import exact_interval, rate_mcse
+from jaxhlm.studies.simulated import simulate
+from jaxhlm.studies.vary import design_of
+from jaxhlm.truth import Truth
+
+__all__ = ["Power", "Test", "power"]
+
+# Rows of data sets that are held at a time.
+MOST_NUMBERS = 2**24
+
+Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Power:
+    """Power of one test or several; ``print`` it for a sentence on each.
+
+    Attributes:
+        table: one row per test:
+            test, as written;
+            power, the share of rejections among the tests that could be made;
+            conf_low, conf_high, its exact interval;
+            mcse, its Monte-Carlo standard error;
+            power_all, the same share of all data sets, a failed fit counting as no rejection;
+            analytic, the power by formula (``jaxhlm.studies.analytic``), NaN where none is known;
+            rejected, n, failed, singular, numbers of data sets.
+        alpha: level of the test.
+        df: method of its degrees of freedom.
+    """
+
+    table: pd.DataFrame
+    alpha: float
+    df: str
+
+    @property
+    def power(self) -> float:
+        """Power of the (first) test."""
+        return float(self.table["power"].iloc[0])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Exact interval of the power of the (first) test."""
+        row = self.table.iloc[0]
+        return float(row["conf_low"]), float(row["conf_high"])
+
+    @property
+    def mcse(self) -> float:
+        """Monte-Carlo standard error of the power of the (first) test."""
+        return float(self.table["mcse"].iloc[0])
+
+    @property
+    def analytic(self) -> float:
+        """Power of the (first) test by formula."""
+        return float(self.table["analytic"].iloc[0])
+
+    def __str__(self) -> str:
+        """One paragraph per test."""
+        return "\n".join(_sentence(row, self.alpha, self.df) for _, row in self.table.iterrows())
+
+
+class ReadTest(NamedTuple):
+    """A hypothesis: one row of L is a t test, several are one F test."""
+
+    label: str
+    L: Floats
+    rhs: Floats
+
+
+def power(
+    mechanism: Any,
+    test: Test,
+    n: int = 10_000,
+    alpha: float = 0.05,
+    df: DfMethod = "satterthwaite",
+    seed: Seed = None,
+    *,
+    formula: str | None = None,
+    reml: bool = True,
+    level: float = 0.95,
+    progress: bool | None = None,
+) -> Power:
+    """Power of a test, by simulation, with its error, and by formula beside it.
+
+    Args:
+        mechanism: a ``Mechanism``, or a pair (``jaxhlm.design(…)``, ``Truth``).
+        test: a fixed effect ("x:a", tested against zero); text such as "x - 2*a = 1", or
+            "a = 0, x:a = 0" for a joint F test; or a list of those, each a test of its own on the
+            same data sets.
+        n: number of data sets.
+        alpha: level of the test.
+        df: degrees of freedom, as for ``Fit.df``.
+        seed: int, NumPy Generator or JAX key.
+        formula: the model to fit; None for the one that generates the data.
+        reml: restricted maximum likelihood, or maximum likelihood.
+        level: of the exact (Clopper-Pearson) interval.
+        progress: show a progress bar; by default when the output is a terminal.
+
+    Returns:
+        A ``Power``.
+
+    Raises:
+        UnknownTermError: the test names what is no fixed effect; the message lists those there are.
+        ContrastError, OptionError, NeedsRemlError: a test or an option that cannot be.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> found = hlm.power((design, truth), "x:a", n=2000, seed=1)
+        >>> print(f"{found.analytic:.3f}", bool(abs(found.power - found.analytic) < 4 * found.mcse))
+        0.776 True
+    """
+    check_options(n, alpha, df, reml, level)
+    design, truth = analysed(mechanism, formula)
+    tests = read_tests(test, design)
+    with warnings.catch_warnings():
+        # Failures are counted in the result.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        parts = [
+            (*_rejections(fits, tests, df, alpha), fits.singular)
+            for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)
+        ]
+    rejected, known, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
+    rows = [formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests]
+    return Power(_table(tests, rejected, known, singular, rows, level), alpha, df)
+
+
+def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
+    """Raise unless these options make sense."""
+    check_df(df, reml)
+    check_level(level)
+    if not 0.0 < alpha < 1.0:
+        raise OptionError(f"alpha={alpha!r} must lie between 0 and 1, such as 0.05")
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise OptionError(f"n={n!r}: the number of data sets is a whole number, 1 or more")
+
+
+def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
+    """The design of the model to fit, and the truth."""
+    if isinstance(mechanism, tuple):
+        design, truth = mechanism if len(mechanism) == 2 else (None, None)
+        if not isinstance(design, Design) or not isinstance(truth, Truth):
+            raise OptionError(
+                "give a Mechanism, or a pair (jaxhlm.design(formula, data), jaxhlm.Truth.of(…))"
+            )
+        if formula is not None:
+            raise OptionError("another formula= needs a Mechanism, which knows the data frame")
+        return design, truth
+    if not hasattr(mechanism, "draw"):
+        raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
+    return design_of(mechanism, formula), mechanism.truth
+
+
+def read_tests(test: Test, design: Design) -> list[ReadTest]:
+    """The hypotheses that ``test`` stands for."""
+    listed = [test] if isinstance(test, str | Mapping) else list(test)
+    if not listed:
+        raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
+    read = []
+    for one in listed:
+        names = design.xnames, design.dropped_columns, design._alias
+        found = read_hypothesis(one, 0.0, *names)
+        label = one if isinstance(one, str) else ", ".join(found.labels)
+        if len(found.L) > 1:
+            read.append(ReadTest(label, *independent_rows(found)))
+        else:
+            independent_rows(found)
+            read.append(ReadTest(label, found.L, found.rhs))
+    return read
+
+
+def _fits(
+    mechanism: Any, n: int, seed: Seed, formula: str | None, reml: bool, progress: bool | None,
+    rows: int,
+) -> Iterator[FitBatch]:  # fmt: skip
+    """Fits of all data sets; in parts of bounded memory where rows must be drawn."""
+    if isinstance(mechanism, tuple):
+        design, truth = mechanism
+        yield simulate(design, truth, n, seed).fit(reml, progress=progress)
+        return
+    number, drawn_as_rows = seed_number(seed), formula is not None or not mechanism.gaussian
+    size = max(1, MOST_NUMBERS // rows) if drawn_as_rows else n
+    for first in range(0, n, size):
+        drawn = mechanism.draw(first, min(first + size, n), number, rows=drawn_as_rows)
+        yield drawn.fit(formula, reml=reml, progress=progress)
+
+
+def seed_number(seed: Seed) -> Any:
+    """A seed that can be used again: a fresh number for None or a NumPy ``Generator``."""
+    if seed is None:
+        seed = np.random.default_rng()
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(2**32))
+    return seed
+
+
+def _rejections(
+    fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod, alpha: float
+) -> tuple[Bools, Bools]:
+    """(B, tests) rejections, and tests that could be made."""
+    p = np.empty((len(fits), len(tests)))
+    single = [i for i, one in enumerate(tests) if len(one.L) == 1]
+    if single:
+        L, rhs = (np.concatenate([tests[i][part] for i in single]) for part in (1, 2))
+        values = fits.contrast(L, df, rhs)["p_value"].to_numpy()
+        p[:, single] = values.reshape(len(fits), len(single))
+    for i, one in enumerate(tests):
+        if len(one.L) > 1:
+            p[:, i] = fits.joint_test(one.L, df, one.rhs)["p_value"].to_numpy()
+    # An iteration limit leaves numbers behind, but not those of the model.
+    p[~fits.ok] = np.nan
+    return p < alpha, ~np.isnan(p)
+
+
+def formula_power(
+    mechanism: Any, design: Design, truth: Any, test: ReadTest, alpha: float, df: DfMethod,
+    reml: bool, formula: str | None,
+) -> float:  # fmt: skip
+    """Power by formula; NaN where the model that is fitted is not the one that generates."""
+    known = isinstance(truth, Truth) and truth.sigma > 0.0
+    violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
+    if not known or violated or formula is not None:
+        return np.nan
+    found = precision(design, truth, test.L, reml)
+    return analytic_power(found, test.rhs, alpha, df, design.n - design.p)
+
+
+def _table(
+    tests: Sequence[ReadTest],
+    rejected: Bools,
+    known: Bools,
+    singular: Bools,
+    analytic: Sequence[float],
+    level: float,
+) -> pd.DataFrame:
+    hits, made, n = rejected.sum(axis=0), known.sum(axis=0), len(known)
+    low, high = exact_interval(hits, made, level)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / made
+    return pd.DataFrame(
+        {
+            "test": [one.label for one in tests],
+            "power": share,
+            "conf_low": low,
+            "conf_high": high,
+            "mcse": rate_mcse(hits, made),
+            "power_all": hits / n,
+            "analytic": analytic,
+            "rejected": hits,
+            "n": n,
+            "failed": n - made,
+            "singular": int(singular.sum()),
+        }
+    )
+
+
+def _sentence(row: pd.Series, alpha: float, df: str) -> str:
+    text = (
+        f"Power to reject {row['test']!r} at {alpha:g} ({df} df): {row['power']:.4f} "
+        f"[{row['conf_low']:.4f}, {row['conf_high']:.4f}], MCSE {row['mcse']:.4f}\n"
+        f"  {row['rejected']:,} of {row['n'] - row['failed']:,} tests; {row['failed']:,} of "
+        f"{row['n']:,} data sets failed, {row['singular']:,} fits are singular"
+    )
+    if row["failed"]:
+        text += f"; failures counted as no rejection: {row['power_all']:.4f}"
+    if np.isfinite(row["analytic"]):
+        text += f"\n  By formula, approximately: {row['analytic']:.4f}"
+    return text

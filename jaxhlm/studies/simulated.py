@@ -1,0 +1,170 @@
+"""``simulate``: very many data sets from a known truth, drawn as they are fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from jaxhlm.design import Design, build_design
+from jaxhlm.engine.loop import MAX_ITER, TOL
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import OptionError
+from jaxhlm.fit import fit_source
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats
+from jaxhlm.pipeline import Prepared
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.fit import Fit
+from jaxhlm.rows.drawn import Parametric
+from jaxhlm.streams import Seed, random_key
+from jaxhlm.truth import Truth
+
+__all__ = ["Simulated", "design", "simulate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """Data sets from one truth on one design; nothing is drawn before it is used.
+
+    Attributes:
+        design: the design.
+        truth: the parameters.
+        n: number of data sets.
+        statistics: drawn as sufficient statistics (else as rows).
+        key: the JAX key that all of them come from.
+        first: number of the first data set.
+    """
+
+    design: Design = field(repr=False)
+    truth: Truth
+    n: int
+    statistics: bool
+    key: Any = field(repr=False)
+    first: int = 0
+
+    def __len__(self) -> int:
+        """Number of data sets."""
+        return self.n
+
+    def rows(self, first: int = 0, last: int | None = None) -> Floats:
+        """Responses (rows, last − first) of data sets drawn as rows.
+
+        Raises:
+            JaxhlmError: these data sets are drawn as statistics and have no rows.
+        """
+        lanes = range(self.n)[first:last]
+        return self._source.rows(slice(lanes.start, lanes.stop))
+
+    def fit(
+        self,
+        reml: bool = True,
+        *,
+        tol: float = TOL,
+        max_iter: int = MAX_ITER,
+        progress: bool | None = None,
+    ) -> FitBatch:
+        """Fit them all; memory is that of one chunk and the estimates, whatever ``n``.
+
+        Args:
+            reml: restricted maximum likelihood; False for maximum likelihood.
+            tol: largest Newton decrement at which a fit is done.
+            max_iter: largest number of evaluations per fit.
+            progress: show a progress bar; by default when the output is a terminal.
+        """
+        index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
+        options = Options(reml, self.design.blocks, None, tol, max_iter)
+        return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
+
+    def part(self, first: int, last: int, key: Any) -> Simulated:
+        """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
+        part = replace(self, n=last - first, key=key, first=first)
+        source = replace(self._source, n=part.n, key=key, first=first)
+        source.__dict__["law"] = self._source.law
+        part.__dict__["_source"] = source
+        return part
+
+    @cached_property
+    def _source(self) -> Parametric:
+        beta, t = self.truth.fixed(self.design.xnames), self.truth
+        return Parametric(
+            Prepared(self.design),
+            self.n,
+            self.key,
+            beta,
+            t.cov,
+            t.sigma,
+            self.statistics,
+            self.first,
+        )
+
+
+def design(
+    formula: str, data: pd.DataFrame, weights: str | pd.Series | Floats | None = None
+) -> Design:
+    """The design of a model without a response, to simulate on.
+
+    Args:
+        formula: as for ``fit``; its left side may be left out and need not be a column.
+        data: one row per measurement.
+        weights: prior weights.
+
+    Raises:
+        JaxhlmError: as for ``fit``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> d = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> d.n, d.G, d.xnames
+        (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
+    """
+    return build_design(formula, data, weights, response_rows=len(data))
+
+
+def simulate(
+    model: Fit | Design,
+    truth: Truth | None = None,
+    n: int = 1000,
+    seed: Seed = None,
+    *,
+    statistics: bool = True,
+) -> Simulated:
+    """Data sets drawn from a truth on the design of a model, to be fitted with ``.fit()``.
+
+    Args:
+        model: a ``Fit``, or a design from ``jaxhlm.design(formula, data)``.
+        truth: the parameters; the estimates of the ``Fit`` if None.
+        n: number of data sets.
+        seed: int, NumPy Generator or JAX key. The same seed gives the same draws whatever the
+            chunking; draws as rows and as statistics differ, and have the same law.
+        statistics: draw sufficient statistics, exact in law and O(G) random numbers per data set;
+            False draws rows.
+
+    Raises:
+        OptionError: no truth to draw from, one that does not fit the design, or n < 1.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> fits = hlm.simulate(design, truth, n=2000, seed=1).fit()
+        >>> len(fits), bool(abs(fits.fixef["x"].mean() - 3) < 0.02)
+        (2000, True)
+    """
+    if isinstance(model, Fit):
+        e = model.estimates
+        truth = truth or Truth(e.beta[0], e.cov[0], float(e.sigma[0]))
+    if truth is None:
+        raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
+    if n < 1:
+        raise OptionError(f"n={n!r} must be at least 1")
+    design = model.design if isinstance(model, Fit) else model
+    truth.fixed(design.xnames)
+    if truth.cov.shape != (design.q, design.q):
+        raise OptionError(
+            f"the truth has {len(truth.cov)} random effect(s), the model {design.q}: "
+            + ", ".join(design.znames)
+        )
+    return Simulated(design, truth, n, statistics, random_key(seed))

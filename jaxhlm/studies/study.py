@@ -1,0 +1,368 @@
+"""``study``: conditions × methods, in chunks that can be shared out, killed and gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import ConvergenceWarning, OptionError
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.notation import check_option
+from jaxhlm.progress import study_progress
+from jaxhlm.status import Status
+from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
+from jaxhlm.studies.folder import SCHEMA, Chunk, Folder, open_folder, read_folder
+from jaxhlm.studies.measured import Measure, measures
+from jaxhlm.studies.methods import Method, check_methods, method_estimates
+from jaxhlm.studies.planning import stopping
+
+__all__ = ["Study", "read_study", "study"]
+
+Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
+# Chunks that an executor is given ahead of those that it has finished.
+AHEAD = 64
+KEY = ("condition", "method", "term")
+# Those whose version may change a number.
+LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a study found; made by ``study`` and ``read_study``.
+
+    Attributes:
+        conditions: one row per condition, indexed by its number.
+        methods: names of the methods.
+        chunks: those that are finished, in order.
+    """
+
+    conditions: pd.DataFrame
+    methods: tuple[str, ...]
+    chunks: tuple[Chunk, ...]
+    _store: Store = field(repr=False)
+
+    @property
+    def estimates(self) -> pd.DataFrame:
+        """One row per condition, data set, method and fixed effect.
+
+        Columns: those of the conditions, condition, replicate, method, term, truth, estimate,
+        std_error, df, p_value, conf_low, conf_high, status.
+        """
+        return self._read(self.chunks)
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Number of data sets by condition, method and status, every status listed."""
+        frames = []
+        for condition in self.conditions.index:
+            part = self._condition(condition)
+            if not len(part):
+                continue
+            one = part.drop_duplicates(["replicate", "method"])
+            table = one.groupby(["condition", "method"], sort=False)["status"].value_counts()
+            frames.append(table.unstack(fill_value=0))
+        names = [s.name.lower() for s in Status]
+        if not frames:
+            return pd.DataFrame(columns=["replicates", *names])
+        table = pd.concat(frames).reindex(columns=names, fill_value=0).fillna(0).astype(int)
+        table.columns.name = None
+        table.insert(0, "replicates", table.sum(axis=1))
+        return table
+
+    def measures(
+        self, by: Sequence[str] = KEY, alpha: float = 0.05, **options: Any
+    ) -> pd.DataFrame:
+        """Performance measures with their Monte-Carlo standard errors; see ``jaxhlm.measures``.
+
+        Args:
+            by: what makes a group; the columns of the conditions are put beside "condition".
+            alpha: level of the tests.
+            options: which and reference, as for ``jaxhlm.measures``.
+        """
+        if "condition" not in by:
+            return measures(self.estimates, by=by, alpha=alpha, **options)
+        parts = [self._condition(i) for i in self.conditions.index]
+        tables = [measures(part, by=by, alpha=alpha, **options) for part in parts if len(part)]
+        table = pd.concat(tables, ignore_index=True)
+        new = [name for name in self.conditions if name not in table]
+        return self.conditions[new].merge(table, left_index=True, right_on="condition")
+
+    def __str__(self) -> str:
+        """How much of it there is."""
+        counts = self.counts
+        counts = counts.loc[:, counts.any()]
+        done = sum(chunk.last - chunk.first for chunk in self.chunks)
+        return (
+            f"Study of {len(self.conditions)} conditions and {len(self.methods)} methods "
+            f"({', '.join(self.methods)}): {done:,} data sets\n{counts.to_string()}"
+        )
+
+    def _condition(self, condition: Any) -> pd.DataFrame:
+        return self._read([chunk for chunk in self.chunks if chunk.condition == condition])
+
+    def _read(self, chunks: Iterable[Chunk]) -> pd.DataFrame:
+        frames = [self._store[chunk] for chunk in chunks]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a chunk needs, wherever it is worked on."""
+
+    mechanism: Any
+    methods: tuple[Method, ...]
+    seed: int
+    level: float
+    labels: pd.DataFrame  # one row: the condition's columns
+
+
+def study(
+    conditions: Grid,
+    mechanism: MechanismOf,
+    methods: Sequence[Method] | None = None,
+    n: int = 10_000,
+    seed: int | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    executor: Executor | None = None,
+    stop: Mapping[str, float] | None = None,
+    chunk: int = 1000,
+    level: float = 0.95,
+    progress: bool | None = None,
+) -> Study:
+    """Simulate every condition, and do with every data set what each method does.
+
+    All methods see the same data sets, so their differences are paired. Data set i of condition c
+    depends on (seed, c, i) only: not on the executor, nor on when a run was killed.
+
+    Args:
+        conditions: lists by name, of which all combinations are made; or a list of mappings, or a
+            DataFrame, with one condition each; None where ``mechanism`` is a mapping.
+        mechanism: a function that gets a condition as keyword arguments and returns its
+            ``Mechanism``; or mechanisms by name, which become the factor "mechanism".
+        methods: what is done; REML with Satterthwaite's df by default.
+        n: data sets of each condition.
+        seed: a whole number; a fresh one by default, kept in the manifest.
+        out: folder for the results, one Parquet file per chunk and a manifest; in memory if None.
+        resume: go on with what ``out`` holds of this very study.
+        executor: any ``concurrent.futures.Executor`` to work on chunks; processes need mechanisms
+            that can be pickled, and a start method other than "fork". By default one chunk after
+            the other, each on all cores.
+        stop: wanted Monte-Carlo standard errors by measure, such as {"bias": 0.01}. A condition
+            ends when those of all its methods and terms are met after 1, 2, 4, 8 … chunks.
+        chunk: data sets per chunk.
+        level: of the intervals.
+        progress: show progress bars; by default when the output is a terminal.
+
+    Returns:
+        A ``Study``.
+
+    Raises:
+        StudyFolderError: ``out`` holds something else, or another study; nothing is overwritten.
+        OptionError: an empty grid, or an option that cannot be.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("article")
+        >>> def mechanism(effect):
+        ...     truth = hlm.Truth.of([1, 3, -0.15, effect], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        ...     return hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
+        >>> methods = [hlm.Method("t"), hlm.Method("z", df="normal")]
+        >>> result = hlm.study({"effect": [0.0, 0.3]}, mechanism, methods, n=200, seed=1, chunk=100)
+        >>> len(result.estimates), result.counts["replicates"].tolist()
+        (3200, [200, 200, 200, 200])
+    """
+    methods = check_methods(methods)
+    _check_options(n, seed, chunk, stop)
+    check_level(level)
+    table, mechanisms = read_conditions(conditions, mechanism)
+    if seed is None:
+        seed = _known_seed(out) if resume else None
+    number = int(np.random.SeedSequence(seed).generate_state(1)[0]) if seed is None else int(seed)
+    plan = [
+        Chunk(c, first, min(first + chunk, n)) for c in table.index for first in range(0, n, chunk)
+    ]
+    store: Store = {}
+    if out is not None:
+        manifest = {
+            "schema": SCHEMA,
+            "conditions": table.to_dict("records"),
+            "mechanisms": [_fingerprint(m) for m in mechanisms],
+            "methods": [asdict(m) for m in methods],
+            "n": n,
+            "seed": number,
+            "options": {"chunk": chunk, "level": level, "stop": dict(stop) if stop else None},
+            "versions": {name: version(name) for name in LIBRARIES},
+            "chunks": [[*one, one.file] for one in plan],
+        }
+        store = open_folder(out, manifest, resume)
+    jobs = [
+        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
+        for c, m in zip(table.index, mechanisms, strict=True)
+    ]
+    done = [one for one in plan if one in store]
+    result = Study(table, tuple(m.name for m in methods), (), store)
+    with study_progress(len(table) * n, n, progress) as report, _quiet():
+        for one in done:
+            report(one.condition, one.last - one.first, _label(table, one.condition))
+        finished = []
+        for todo in _rounds(plan, stop, result):
+            for one, frame in _run([c for c in todo if c not in store], jobs, executor):
+                store[one] = frame
+                report(one.condition, one.last - one.first, _label(table, one.condition))
+            finished += todo
+    return Study(table, result.methods, tuple(sorted(finished)), store)
+
+
+def read_study(out: str | os.PathLike[str]) -> Study:
+    """The study that a folder holds, as far as it is finished.
+
+    Args:
+        out: the folder.
+
+    Raises:
+        StudyFolderError: it holds no study.
+
+    Example:
+        >>> import tempfile, jaxhlm as hlm
+        >>> truth = hlm.Truth.of([1, 3], sd=[0.2, 0.5], sigma=0.75)
+        >>> m = hlm.mechanism("y ~ x + (1 + x | unit)", hlm.load_dataset("article"), truth)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = hlm.study(None, {"normal": m}, n=50, seed=1, out=folder + "/study")
+        ...     hlm.read_study(folder + "/study").estimates.equals(made.estimates)
+        True
+    """
+    folder = read_folder(out)
+    m = folder.manifest
+    records = m["conditions"]
+    table = pd.DataFrame(records, pd.RangeIndex(len(records), name="condition"))
+    chunks = [Chunk(*one[:3]) for one in m["chunks"]]
+    names = tuple(method["name"] for method in m["methods"])
+    return Study(table, names, tuple(c for c in chunks if c in folder), folder)
+
+
+def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
+    """The estimates of one chunk."""
+    rows = any(method.needs_rows() for method in job.methods)
+    # In a pool of processes this is the main thread, and no filter of the caller's reaches it.
+    alone = threading.current_thread() is threading.main_thread()
+    with _quiet() if alone else nullcontext():
+        drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=rows)
+        frame = method_estimates(job.methods, drawn, chunk.first, job.level)
+    labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
+    columns = [*job.labels.columns, "condition"]
+    return pd.concat([labels[columns], frame], axis=1)
+
+
+def _run(
+    chunks: Sequence[Chunk], jobs: Sequence[Job], executor: Executor | None
+) -> Iterator[tuple[Chunk, pd.DataFrame]]:
+    """Chunks as they are finished."""
+    if executor is None:
+        for one in chunks:
+            yield one, run_chunk(jobs[one.condition], one)
+        return
+    ahead, running = iter(chunks), dict[Future[pd.DataFrame], Chunk]()
+    try:
+        while True:
+            for one in ahead:
+                running[executor.submit(run_chunk, jobs[one.condition], one)] = one
+                if len(running) >= AHEAD:
+                    break
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _rounds(
+    plan: Sequence[Chunk], stop: Mapping[str, float] | None, result: Study
+) -> Iterator[list[Chunk]]:
+    """Chunks to be finished before the next are decided on: all, or up to each checkpoint."""
+    if stop is None:
+        yield list(plan)
+        return
+    waiting = {c: [one for one in plan if one.condition == c] for c in result.conditions.index}
+    start, end = 0, 1
+    while waiting:
+        yield [one for chunks in waiting.values() for one in chunks[start:end]]
+        for c, chunks in list(waiting.items()):
+            if end >= len(chunks) or _precise(result._read(chunks[:end]), stop):
+                del waiting[c]
+        start, end = end, 2 * end
+
+
+def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
+    """Whether every Monte-Carlo standard error is at its target, where the truth is known."""
+    table = measures(estimates, by=KEY, which=cast(list[Measure], list(stop)))
+    return stopping(table[table["truth"].notna()], stop)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Failures are counted in the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def _condition_seed(seed: int, condition: int) -> int:
+    """One of 2³² keys; those of the conditions of one study are distinct."""
+    base = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return (base + condition) % 2**32
+
+
+def _fingerprint(mechanism: Any) -> dict[str, str]:
+    """What tells a mechanism from another: its formula, and the rows of a data set it draws.
+
+    In single precision, so that the last bits of another machine's arithmetic do not count.
+    """
+    frame = mechanism.draw(0, 1, 0, rows=True).frame()
+    digest = hashlib.sha256()
+    for name in frame:
+        values = frame[name]
+        if pd.api.types.is_float_dtype(values):
+            values = values.astype(np.float32)
+        digest.update(str(name).encode())
+        digest.update(pd.util.hash_pandas_object(values.astype(object), index=False).to_numpy())
+    return {"formula": mechanism.formula, "first_data_set": digest.hexdigest()[:16]}
+
+
+def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
+    if out is None or not os.path.exists(os.path.join(out, "manifest.json")):
+        return None
+    return int(read_folder(out).manifest["seed"])
+
+
+def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
+    for name, value in (("n", n), ("chunk", chunk)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise OptionError(f"{name}={value!r} must be a whole number, 1 or more")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise OptionError(f"seed={seed!r} must be a whole number, 0 or more")
+    for name, target in (stop or {}).items():
+        check_option("stop", name, Measure)
+        if name == "relative_precision" or not target > 0.0:
+            raise OptionError(
+                f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
+            )
+
+
+def _label(table: pd.DataFrame, condition: int) -> str:
+    values = ", ".join(f"{name}={table[name].iloc[condition]}" for name in table)
+    return f"condition {condition + 1}/{len(table)} {values}"

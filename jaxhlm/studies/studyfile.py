@@ -1,0 +1,369 @@
+"""A study described in a TOML file, checked key by key; what is wrong is named with its line.
+
+    formula = "y ~ x * a + (1 + x | unit)"
+    n = 2000
+    seed = 1
+
+    [design]
+    data = "article.csv"          # beside this file; or dataset = "article"; or neither, and
+    units = 30                    # measurements, within = { x = [0, 1, 2] } or { x = "normal" },
+                                  # between, factors, crossed, dropout, redraw as jaxhlm.units
+
+    [truth]
+    beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
+    sd = [0.2, 0.5]
+    corr = 0.9
+    sigma = 0.75
+
+    [[violations]]                # a member of jaxhlm.violations and its arguments
+    kind = "ResidualsFrom"
+    distribution = { kind = "StudentT", df = 4 }
+
+    [conditions]                  # all combinations
+    units = [10, 20, 30]
+    "beta[x:a]" = [0, 0.3]
+    violations = [false, true]    # without and with them
+
+    [[methods]]
+    name = "Kenward-Roger"
+    df = "kenward-roger"
+
+Formula, design and truth are needed; the rest has the defaults of ``jaxhlm.study``, where chunk,
+level and stop are described too.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm import violations as known_violations
+from jaxhlm.datasets import load_dataset
+from jaxhlm.errors import JaxhlmError, StudyFileError
+from jaxhlm.files import read_table
+from jaxhlm.notation import Floats
+from jaxhlm.studies.builder import UnitDesign, units
+from jaxhlm.studies.conditions import read_conditions
+from jaxhlm.studies.mechanisms import mechanism
+from jaxhlm.studies.methods import Method
+from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
+from jaxhlm.studies.violation import Violation
+from jaxhlm.truth import Truth
+
+__all__ = ["StudyFile", "read_study_file"]
+
+Where = tuple[str | int, ...]
+Types = tuple[type, ...]
+NUMBER, WHOLE, TEXT, YES_NO = (int, float), (int,), (str,), (bool,)
+NAMES: dict[Types, str] = {
+    NUMBER: "a number",
+    WHOLE: "a whole number",
+    TEXT: "a text",
+    YES_NO: "true or false",
+    (dict,): "a table",
+    (list,): "a list",
+    (int, list): "a whole number or a list",
+    (str, dict): "a name, or a table with its kind",
+    (list, dict): "a list or a table",
+    (*NUMBER, list): "a number or a matrix",
+}
+TOP: dict[str, Types] = {
+    "formula": TEXT, "n": WHOLE, "seed": WHOLE, "chunk": WHOLE, "level": NUMBER, "stop": (dict,),
+    "design": (dict,), "truth": (dict,), "violations": (list,), "conditions": (dict,),
+    "methods": (list,),
+}  # fmt: skip
+OPTIONS: tuple[str, ...] = ("n", "seed", "chunk", "level", "stop")
+BUILT: dict[str, Types] = {
+    "units": WHOLE, "measurements": (int, list), "within": (dict,), "between": (dict,),
+    "factors": (dict,), "crossed": (dict,), "dropout": NUMBER, "redraw": YES_NO, "seed": WHOLE,
+}  # fmt: skip
+READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
+# Covariates that are drawn, by name; uniform has the same mean and spread.
+
+
+def _normal(rng: np.random.Generator, size: int) -> Floats:
+    return rng.standard_normal(size)
+
+
+def _uniform(rng: np.random.Generator, size: int) -> Floats:
+    return rng.uniform(-np.sqrt(3.0), np.sqrt(3.0), size)
+
+
+DRAWN = {"normal": _normal, "uniform": _uniform}
+TRUTH: dict[str, Types] = {
+    "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
+}  # fmt: skip
+METHOD: dict[str, Types] = {f.name: TEXT for f in fields(Method)} | {"reml": YES_NO}
+
+_KINDS: dict[str, Any] = {
+    name: kind
+    for name in known_violations.__all__
+    if is_dataclass(kind := getattr(known_violations, name))
+}
+DISTRIBUTIONS = {name: kind for name, kind in _KINDS.items() if not issubclass(kind, Violation)}
+# Those that take a function cannot be written in TOML.
+VIOLATIONS = {
+    name: kind
+    for name, kind in _KINDS.items()
+    if issubclass(kind, Violation) and "function" not in {f.name for f in fields(kind)}
+}
+
+_WORD = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
+_DOTTED = rf"{_WORD}(?:\s*\.\s*{_WORD})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
+
+
+class StudyFile(NamedTuple):
+    """What ``jaxhlm.study`` needs."""
+
+    conditions: Mapping[str, Sequence[Any]] | None
+    mechanism: Any
+    methods: list[Method] | None
+    options: dict[str, Any]  # n, seed, chunk, level, stop, where given
+
+
+@dataclass(frozen=True)
+class Varied:
+    """The mechanism of a condition: the one of the file with some things set."""
+
+    base: Any
+
+    def __call__(self, **condition: Any) -> Any:
+        """The mechanism of one condition, sizes first."""
+        made = self.base
+        if not condition.pop("violations", True):
+            made = mechanism(made.formula, made.design, made.truth)
+        for along in sorted(condition, key=lambda name: "[" in name):
+            made = varied(made, along, condition[along])
+        return made
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The text that errors point into."""
+
+    path: Path
+    text: str
+
+    def fail(self, where: Where, message: str) -> NoReturn:
+        name = ".".join(map(str, where))
+        line = line_of(self.text, where)
+        raise StudyFileError(f"{self.path}:{line}: {name}: {message}" if name else
+                             f"{self.path}: {message}")  # fmt: skip
+
+    def check(self, table: Mapping[str, Any], allowed: Mapping[str, Any], where: Where) -> None:
+        """Names and types of a table's keys."""
+        for key, value in table.items():
+            if key not in allowed:
+                self.fail((*where, key), "unknown key; allowed here: " + ", ".join(allowed))
+            self.typed(value, allowed[key], (*where, key))
+
+    def typed(self, value: Any, types: Types, where: Where) -> None:
+        """Refuse another type; True is no number."""
+        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        if wrong:
+            self.fail(where, f"{value!r} must be {NAMES[types]}")
+
+    def required(self, table: Mapping[str, Any], names: Sequence[str], where: Where) -> None:
+        for name in names:
+            if name not in table:
+                self.fail(where, f"{name!r} is missing; needed here: " + ", ".join(names))
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """Read and check a study's TOML file.
+
+    Raises:
+        StudyFileError: it is not TOML, or a key is unknown, missing, or has a value that cannot be.
+        OSError: the file cannot be opened.
+    """
+    try:
+        source = _Source(path, path.read_text(encoding="utf-8"))
+        data = tomllib.loads(source.text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyFileError(f"{path}: not TOML: {error}") from error
+    source.check(data, TOP, ())
+    source.required(data, ("formula", "design", "truth"), ())
+    for name, target in data.get("stop", {}).items():
+        source.typed(target, NUMBER, ("stop", name))
+    base = _mechanism(source, data)
+    conditions = _conditions(source, data.get("conditions"), base)
+    methods = [_method(source, one, i) for i, one in enumerate(data.get("methods", []))] or None
+    options = {name: data[name] for name in OPTIONS if name in data}
+    return StudyFile(conditions, base if conditions is None else Varied(base), methods, options)
+
+
+def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
+    truth, design = data["truth"], _design(source, data["design"])
+    violations = [_violation(source, one, i) for i, one in enumerate(data.get("violations", []))]
+    source.check(truth, TRUTH, ("truth",))
+    source.required(truth, ("beta", "sd", "sigma"), ("truth",))
+    for at in ("beta", "sd"):
+        values = truth[at]
+        for key in values if isinstance(values, dict) else range(len(values)):
+            source.typed(values[key], NUMBER, ("truth", at, key))
+    try:
+        made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
+        base = mechanism(data["formula"], design, made)
+    except (JaxhlmError, ValueError) as error:
+        source.fail(("truth",), str(error))
+    for along in SIZES if isinstance(design, pd.DataFrame) else ():
+        if along in data["design"]:
+            try:
+                base = varied(base, along, data["design"][along])
+            except JaxhlmError as error:
+                source.fail(("design", along), str(error))
+    try:
+        return mechanism(data["formula"], base.design, made, violations) if violations else base
+    except JaxhlmError as error:
+        source.fail(("violations",), str(error))
+
+
+def _design(source: _Source, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:
+    """The frame that is named, or a builder."""
+    where: Where = ("design",)
+    files = [name for name in ("data", "dataset") if name in table]
+    if len(files) > 1:
+        source.fail(where, "give data (a file) or dataset (a name), not both")
+    if files:
+        source.check(table, READ, where)
+        try:
+            if files == ["data"]:
+                return read_table(source.path.parent / table["data"])
+            return load_dataset(table["dataset"])
+        except (JaxhlmError, OSError, ValueError) as error:
+            source.fail((*where, *files), str(error))
+    source.check(table, BUILT, where)
+    if "units" not in table:
+        source.fail(where, "give data (a file), dataset (a name), or the number of units to make")
+    options = {name: value for name, value in table.items() if name != "units"}
+    for part in ("within", "between"):
+        for name, values in table.get(part, {}).items():
+            if not isinstance(values, list) and values not in DRAWN:
+                allowed = ", ".join(map(repr, DRAWN))
+                source.fail((*where, part, name), f"{values!r}: give a list or one of {allowed}")
+        options[part] = {
+            name: values if isinstance(values, list) else DRAWN[values]
+            for name, values in table.get(part, {}).items()
+        }
+    try:
+        return units(table["units"], **options)
+    except JaxhlmError as error:
+        source.fail(where, str(error))
+
+
+def _violation(source: _Source, table: Any, number: int) -> Any:
+    """A violation, with the distribution in it."""
+    where: Where = ("violations", number)
+    source.typed(table, (dict,), where)
+    arguments = dict(table)
+    if "distribution" in table:
+        inner = table["distribution"]
+        source.typed(inner, (str, dict), (*where, "distribution"))
+        inner = {"kind": inner} if isinstance(inner, str) else inner
+        arguments["distribution"] = _record(source, inner, DISTRIBUTIONS, (*where, "distribution"))
+    return _record(source, arguments, VIOLATIONS, where)
+
+
+def _record(
+    source: _Source, table: Mapping[str, Any], kinds: Mapping[str, Any], where: Where
+) -> Any:
+    """A record of the class that ``kind`` names, from the other keys."""
+    source.required(table, ("kind",), where)
+    kind, arguments = table["kind"], {k: v for k, v in table.items() if k != "kind"}
+    if kind not in kinds:
+        source.fail((*where, "kind"), f"{kind!r} is not known; use one of {', '.join(kinds)}")
+    allowed = [f.name for f in fields(kinds[kind])]
+    for name in arguments:
+        if name not in allowed:
+            known = ", ".join(["kind", *allowed])
+            source.fail((*where, name), f"unknown key; allowed for {kind}: {known}")
+    try:
+        return kinds[kind](**arguments)
+    except (JaxhlmError, TypeError) as error:
+        source.fail(where, str(error))
+
+
+def _conditions(
+    source: _Source, table: Mapping[str, Any] | None, base: Any
+) -> Mapping[str, Any] | None:
+    """Factors, each of whose values the mechanism has been tried with."""
+    if table is None:
+        return None
+    if not table:
+        source.fail(
+            ("conditions",), f'the grid is empty; what can be varied: {ALONG}, "violations"'
+        )
+    for along, values in table.items():
+        where = ("conditions", along)
+        source.typed(values, (list,), where)
+        if not values:
+            source.fail(where, "no values: give one or more")
+        if along == "violations":
+            if not base.violations:
+                source.fail(where, "the file lists no [[violations]]")
+            for value in values:
+                source.typed(value, YES_NO, where)
+            continue
+        try:
+            check_along(along)
+            for value in values:
+                source.typed(value, NUMBER, where)
+                varied(base, along, value)
+        except StudyFileError:
+            raise
+        except JaxhlmError as error:
+            source.fail(where, str(error))
+    try:
+        read_conditions(table, Varied(base))
+    except JaxhlmError as error:
+        source.fail(("conditions",), str(error))
+    return table
+
+
+def _method(source: _Source, table: Any, number: int) -> Method:
+    where = ("methods", number)
+    source.typed(table, (dict,), where)
+    source.check(table, METHOD, where)
+    source.required(table, ("name",), where)
+    try:
+        return Method(**table)
+    except JaxhlmError as error:
+        named = [key for key in table if str(error).startswith(f"{key}=")]
+        source.fail((*where, *named[:1]), str(error))
+
+
+def line_of(text: str, where: Where) -> int:
+    """The line of a key in a TOML text, or of the innermost table or key around it that is found.
+
+    >>> line_of('n = 1\\n[[methods]]\\nname = "a"\\n[[methods]]\\ndf = "b"', ("methods", 1, "df"))
+    5
+    """
+    best, depth, table = 1, 0, Where()
+    seen: dict[Where, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.fullmatch(line):
+            table = _parts(header[2])
+            if header[1] == "[[":
+                seen[table] = seen.get(table, -1) + 1
+                table = (*table, seen[table])
+            found = table
+        elif key := _KEY.match(line):
+            found = (*table, *_parts(key[1]))
+        else:
+            continue
+        if len(found) > depth and where[: len(found)] == found:
+            best, depth = number, len(found)
+    return best
+
+
+def _parts(dotted: str) -> Where:
+    return tuple(part.strip("\"'") for part in re.findall(_WORD, dotted))
