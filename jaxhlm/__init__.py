@@ -33,27 +33,25 @@ from typing import TYPE_CHECKING, Any
 
 from jaxhlm.covariance import lambda_matrix as lambda_matrix
 from jaxhlm.datasets import load_dataset as load_dataset
+from jaxhlm.design import design as design
 from jaxhlm.deviance import deviance as deviance
 from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
-from jaxhlm.fit import fit_many as fit_many
-from jaxhlm.inference.lmlist import lm_list as lm_list
-from jaxhlm.results.batch import FitBatch as FitBatch
 from jaxhlm.results.compared import compare as compare
 from jaxhlm.results.fit import Fit as Fit
 from jaxhlm.status import Status as Status
-from jaxhlm.studies.simulated import design as design
-from jaxhlm.studies.simulated import simulate as simulate
 from jaxhlm.suffstats import suffstats as suffstats
-from jaxhlm.truth import Truth as Truth
 
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
     from jaxhlm import violations as violations
     from jaxhlm.engine.minimiser import minimise as minimise
+    from jaxhlm.inference.lmlist import lm_list as lm_list
+    from jaxhlm.many import fit_many as fit_many
     from jaxhlm.optimise import newton as newton
+    from jaxhlm.results.batch import FitBatch as FitBatch
     from jaxhlm.results.bootstrap_tests import BootstrapLRT as BootstrapLRT
     from jaxhlm.results.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
     from jaxhlm.results.bootstraps import Bootstrap as Bootstrap
@@ -72,10 +70,12 @@ if TYPE_CHECKING:
     from jaxhlm.studies.planning import nsim as nsim
     from jaxhlm.studies.planning import stopping as stopping
     from jaxhlm.studies.powers import power as power
+    from jaxhlm.studies.simulated import simulate as simulate
     from jaxhlm.studies.study import Study as Study
     from jaxhlm.studies.study import read_study as read_study
     from jaxhlm.studies.study import study as study
     from jaxhlm.studies.uncertainty import TruthDistribution as TruthDistribution
+    from jaxhlm.truth import Truth as Truth
 
 __version__ = "0.1.0"
 __all__ = [
@@ -127,6 +127,11 @@ __all__ = [
 # about studies), so that is imported when asked for. No module here has the name of what it holds,
 # or Python would put the module in its place.
 _WHEN_ASKED_FOR = {
+    "many": ("fit_many",),
+    "results.batch": ("FitBatch",),
+    "studies.simulated": ("simulate",),
+    "inference.lmlist": ("lm_list",),
+    "truth": ("Truth",),
     "results.bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
     "results.bootstraps": ("Bootstrap", "bootstrap"),
     "studies.builder": ("UnitDesign", "units"),

@@ -22,13 +22,15 @@ from jaxhlm.covariance import lambda_of
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import SingularFitWarning
-from jaxhlm.fit import fit, fit_many
+from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import standard_errors, wald_interval
+from jaxhlm.many import fit_many
 from jaxhlm.notation import Floats
 from jaxhlm.reference import criterion_by_group
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.simulate import Seed, simulate_rows
+from jaxhlm.rows.rowwise import simulate_rows
+from jaxhlm.streams import Seed
 
 __all__ = [
     "FORMULAS",

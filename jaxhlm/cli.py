@@ -17,8 +17,9 @@ import pandas as pd
 from jaxhlm import article
 from jaxhlm.errors import JaxhlmError, JaxhlmWarning
 from jaxhlm.files import read_table
-from jaxhlm.fit import fit, fit_many
+from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import check_level
+from jaxhlm.many import fit_many
 from jaxhlm.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.bootstraps import bootstrap

@@ -126,6 +126,28 @@ class Design:
         return self.G
 
 
+def design(
+    formula: str, data: pd.DataFrame, weights: str | pd.Series | Floats | None = None
+) -> Design:
+    """The design of a model without a response, to simulate on.
+
+    Args:
+        formula: as for ``fit``; its left side may be left out and need not be a column.
+        data: one row per measurement.
+        weights: prior weights.
+
+    Raises:
+        JaxhlmError: as for ``fit``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> d = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> d.n, d.G, d.xnames
+        (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
+    """
+    return build_design(formula, data, weights, response_rows=len(data))
+
+
 def build_design(
     formula: str,
     data: pd.DataFrame,

@@ -15,8 +15,8 @@ from jaxhlm.engine.lanes import mappable
 from jaxhlm.pipeline import Prepared
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied
-from jaxhlm.simulate import random_key
 from jaxhlm.status import Status
+from jaxhlm.streams import random_key
 from problems import FORMULA, SIZES, frame, oracle
 
 LANES = 30  # few enough to be fitted without compiling

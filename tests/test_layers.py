@@ -21,7 +21,7 @@ LAYERS = (
         "engine.loop",
         "rows.columns",
         "rows.checks",
-        "simulate",
+        "rows.rowwise",
         "engine.chunks",
         "engine.stacked",
         "inference.hypotheses",
@@ -90,8 +90,8 @@ LAYERS = (
         "inference.explained",
         "inference.henderson",
         "inference.influence",
-        "inference.robust",
         "inference.parameters",
+        "inference.robust",
     ),
     (
         "results.accessors",
@@ -122,7 +122,7 @@ LAYERS = (
     ("results.intervals", "results.batch_compared"),
     ("results.fit",),
     ("results.batch", "rows.inputs", "figures.fit_plots"),
-    ("fit", "studies.methods", "plot"),
+    ("fit", "many", "studies.methods", "plot"),
     (
         "article",
         "studies.simulated",

@@ -21,7 +21,7 @@ from jaxhlm.inference.holding import (
     hold_sigma,
     joined,
 )
-from jaxhlm.inference.profiles import parameters
+from jaxhlm.inference.parameters import parameters
 from jaxhlm.inference.roots import profile_rise
 from lme4_cases import CASES, arrays_of, load_case
 from problems import frame, sleepstudy

@@ -6,7 +6,8 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm.errors import OptionError
-from jaxhlm.simulate import random_key, simulate_rows
+from jaxhlm.rows.rowwise import simulate_rows
+from jaxhlm.streams import random_key
 from problems import rows
 
 SIZES = (3, 1, 4)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxhlm.covariance import Blocks, canonical
 from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.engine.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
 from jaxhlm.engine.small import namespace
 from jaxhlm.engine.start import moment_start
+from jaxhlm.errors import OptionError
 from jaxhlm.suffstats import Stats
 
 if TYPE_CHECKING:
@@ -35,6 +38,21 @@ class Options:
     optimizer: optax.GradientTransformation | None = None
     tol: float = TOL
     max_iter: int = MAX_ITER
+
+    def __post_init__(self) -> None:
+        """Check what the user gave.
+
+        Raises:
+            OptionError: an option that is not of its kind.
+        """
+        if not isinstance(self.reml, bool | np.bool_):
+            raise OptionError(
+                f"reml={self.reml!r} must be True (REML) or False (maximum likelihood)"
+            )
+        if not self.tol > 0.0:
+            raise OptionError(f"tol={self.tol!r} must be positive, in units of the deviance")
+        if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
+            raise OptionError(f"max_iter={self.max_iter!r} must be a whole number, at least 1")
 
 
 def lane_minimum(

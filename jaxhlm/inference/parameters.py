@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
+from jaxhlm.covariance import theta_index
+from jaxhlm.errors import OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 
-__all__ = ["parameter_names", "parameter_values", "random_names", "random_values"]
+__all__ = [
+    "Parameter",
+    "choose",
+    "parameter_names",
+    "parameter_values",
+    "parameters",
+    "random_names",
+    "random_values",
+]
+
+
+class Parameter(NamedTuple):
+    """A parameter of a model, as ``lme4::confint(fit, oldNames = FALSE)`` names it.
+
+    Attributes:
+        name: such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma", or the fixed effect's.
+        kind: "sd", "cor", "sigma" or "fixed".
+        at: columns of Z (one, or row and column of the correlation) or of X; () for sigma.
+    """
+
+    name: str
+    kind: str
+    at: tuple[int, ...]
+
+
+def parameters(model: Model) -> tuple[Parameter, ...]:
+    """All parameters of a model: those of the random part in the order of θ, σ, fixed effects."""
+    z, group = model.znames, model.group_name
+    random = [
+        Parameter(f"sd_{z[a]}|{group}", "sd", (a,))
+        if a == b
+        else Parameter(f"cor_{z[a]}.{z[b]}|{group}", "cor", (a, b))
+        for a, b in theta_index(model.blocks)
+    ]
+    fixed = [Parameter(name, "fixed", (j,)) for j, name in enumerate(model.xnames)]
+    return (*random, Parameter("sigma", "sigma", ()), *fixed)
+
+
+def choose(known: Sequence[Parameter], names: str | Sequence[str] | None) -> tuple[Parameter, ...]:
+    """The parameters of those names, or all if None.
+
+    Raises:
+        OptionError: a name is not among those that are known.
+    """
+    if names is None:
+        return tuple(known)
+    by_name = {p.name: p for p in known}
+    asked = [names] if isinstance(names, str) else list(names)
+    for name in asked:
+        if name not in by_name:
+            raise OptionError(
+                f"parm={name!r} is no parameter here; choose from " + ", ".join(map(repr, by_name))
+            )
+    return tuple(by_name[name] for name in asked)
 
 
 def parameter_names(model: Model) -> tuple[str, ...]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, theta_index
+from jaxhlm.covariance import Blocks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution, solve
-from jaxhlm.errors import OptionError
 from jaxhlm.inference.dropped import dropped_minimum
 from jaxhlm.inference.held import Held, some_lanes
 from jaxhlm.inference.holding import (
@@ -22,61 +20,16 @@ from jaxhlm.inference.holding import (
     hold_sigma,
     joined,
 )
+from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
-from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Standard
 from jaxhlm.status import Status
 
-__all__ = ["Parameter", "choose", "parameters", "profile_curves", "profile_limits"]
+__all__ = ["profile_curves", "profile_limits"]
 
 # Lanes × groups that are worked on together, so that arrays stay in the cache.
 BLOCK = 2**17
-
-
-class Parameter(NamedTuple):
-    """A parameter of a model, as ``lme4::confint(fit, oldNames = FALSE)`` names it.
-
-    Attributes:
-        name: such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma", or the fixed effect's.
-        kind: "sd", "cor", "sigma" or "fixed".
-        at: columns of Z (one, or row and column of the correlation) or of X; () for sigma.
-    """
-
-    name: str
-    kind: str
-    at: tuple[int, ...]
-
-
-def parameters(model: Model) -> tuple[Parameter, ...]:
-    """All parameters of a model: those of the random part in the order of θ, σ, fixed effects."""
-    z, group = model.znames, model.group_name
-    random = [
-        Parameter(f"sd_{z[a]}|{group}", "sd", (a,))
-        if a == b
-        else Parameter(f"cor_{z[a]}.{z[b]}|{group}", "cor", (a, b))
-        for a, b in theta_index(model.blocks)
-    ]
-    fixed = [Parameter(name, "fixed", (j,)) for j, name in enumerate(model.xnames)]
-    return (*random, Parameter("sigma", "sigma", ()), *fixed)
-
-
-def choose(known: Sequence[Parameter], names: str | Sequence[str] | None) -> tuple[Parameter, ...]:
-    """The parameters of those names, or all if None.
-
-    Raises:
-        OptionError: a name is not among those that are known.
-    """
-    if names is None:
-        return tuple(known)
-    by_name = {p.name: p for p in known}
-    asked = [names] if isinstance(names, str) else list(names)
-    for name in asked:
-        if name not in by_name:
-            raise OptionError(
-                f"parm={name!r} is no parameter here; choose from " + ", ".join(map(repr, by_name))
-            )
-    return tuple(by_name[name] for name in asked)
 
 
 def profile_limits(

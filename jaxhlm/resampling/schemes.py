@@ -42,8 +42,8 @@ from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, Parametric, in_blocks
 from jaxhlm.rows.groupstats import GroupStats, group_stats, multiplied
 from jaxhlm.rows.response import Standard
-from jaxhlm.simulate import Seed, random_key
 from jaxhlm.status import Status
+from jaxhlm.streams import Seed, random_key
 
 __all__ = ["Residual", "Wild", "parametric_interval", "resampler"]
 

@@ -15,7 +15,8 @@ from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names, standard_errors, wald_interval
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import dropping_mixture, null_law
-from jaxhlm.inference.profiles import choose, parameters, profile_limits
+from jaxhlm.inference.parameters import choose, parameters
+from jaxhlm.inference.profiles import profile_limits
 from jaxhlm.inference.random_terms import dropped_criteria, term_label
 from jaxhlm.notation import Floats, IntervalMethod, check_option
 from jaxhlm.pipeline import fit_standard

@@ -22,8 +22,9 @@ from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.pipeline import fit_lanes, fit_responses
 from jaxhlm.results.fit import Fit
-from jaxhlm.simulate import Seed, random_key, simulate_rows
+from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.status import Status
+from jaxhlm.streams import Seed, random_key
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 

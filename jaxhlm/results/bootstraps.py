@@ -16,10 +16,10 @@ import pandas as pd
 
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
-from jaxhlm.fit import fit_source
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_names, parameter_values
+from jaxhlm.many import fit_source
 from jaxhlm.model import Model
 from jaxhlm.notation import (
     Bools,
@@ -35,8 +35,8 @@ from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.storage import load, save
-from jaxhlm.simulate import Seed, random_key
 from jaxhlm.status import Status
+from jaxhlm.streams import Seed, random_key
 
 __all__ = ["Bootstrap", "bootstrap"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,12 @@ from jaxhlm.notation import Floats
 from jaxhlm.pipeline import fit_responses
 from jaxhlm.results.intervals import Intervals
 from jaxhlm.results.tables import Summary
-from jaxhlm.results.verify import Verification, verify_lanes
-from jaxhlm.simulate import Seed, simulate_rows
+from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.status import Status
+from jaxhlm.streams import Seed
+
+if TYPE_CHECKING:
+    from jaxhlm.results.verify import Verification
 
 __all__ = ["Fit"]
 
@@ -142,6 +146,8 @@ class Fit(Intervals):
 
     def verify(self) -> Verification:
         """Refit with the NumPy reference and report the differences; print it for one line."""
+        from jaxhlm.results.verify import verify_lanes
+
         return verify_lanes(lambda _: self.design, self.estimates, [0], self.reml)
 
     def summary(self, df: DfMethod | None = None) -> Summary:

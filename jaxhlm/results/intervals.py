@@ -1,4 +1,7 @@
-"""Confidence intervals of one fit, and the profiles behind them."""
+"""Confidence intervals of one fit, and the profiles behind them.
+
+What profiles and bootstraps need is imported when they are asked for: a fit alone starts sooner.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,11 @@ import pandas as pd
 
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
-from jaxhlm.inference.parameters import parameter_names
-from jaxhlm.inference.profiles import Parameter, choose, parameters, profile_curves, profile_limits
+from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
 from jaxhlm.model import Model
 from jaxhlm.notation import BootstrapInterval, IntervalMethod, check_option
-from jaxhlm.resampling.schemes import parametric_interval
 from jaxhlm.results.compared import Compared
-from jaxhlm.simulate import Seed
+from jaxhlm.streams import Seed
 
 __all__ = ["Intervals"]
 
@@ -89,6 +90,8 @@ class Intervals(Compared):
             low, high = wald_interval(self.estimates.beta[0][at], self.se.to_numpy()[at], level)
             limits = np.column_stack([low, high])
         elif method == "boot":
+            from jaxhlm.resampling.schemes import parametric_interval
+
             wanted = choose(parameters(self.model), parm)
             both = parametric_interval(
                 self.model, self.prepared, self._response, self.estimates, self.options,
@@ -96,6 +99,8 @@ class Intervals(Compared):
             )  # fmt: skip
             limits = np.column_stack(both)[[position(self.model, p) for p in wanted]]
         else:
+            from jaxhlm.inference.profiles import profile_limits
+
             wanted = choose(parameters(self.model), parm)
             limits = profile_limits(self.standard, self.model.blocks, wanted, level)[0]
         index = pd.Index([p.name for p in wanted], name="term")
@@ -133,6 +138,8 @@ class Intervals(Compared):
             3  Days  11.51  1.30
             4  Days  12.55  2.58
         """
+        from jaxhlm.inference.profiles import profile_curves
+
         check_level(level)
         if points < 3 or points % 2 == 0:
             raise OptionError(f"points={points!r} must be an odd number from 3 on")

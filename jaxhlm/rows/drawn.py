@@ -21,8 +21,8 @@ from jaxhlm.rows.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.moments import RowMoments, design_moments
 from jaxhlm.rows.response import Standard
+from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.rows.sources import Batch
-from jaxhlm.simulate import simulate_rows
 from jaxhlm.streams import Streams
 
 __all__ = ["Drawn", "Parametric", "in_blocks"]

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.progress import step_progress
-from jaxhlm.simulate import Seed
+from jaxhlm.streams import Seed
 from jaxhlm.studies.powers import (
     Test,
     analysed,

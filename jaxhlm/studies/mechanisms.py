@@ -18,8 +18,8 @@ import pandas as pd
 
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
-from jaxhlm.fit import fit_many
 from jaxhlm.formula import parse
+from jaxhlm.many import fit_many
 from jaxhlm.notation import Floats
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.streams import TRUTH, Seed, Streams, random_key

@@ -17,7 +17,7 @@ from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.simulate import Seed
+from jaxhlm.streams import Seed
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.simulated import simulate

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from jaxhlm.design import Design, build_design
+from jaxhlm.design import Design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import OptionError
-from jaxhlm.fit import fit_source
+from jaxhlm.many import fit_source
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared
@@ -22,7 +22,7 @@ from jaxhlm.rows.drawn import Parametric
 from jaxhlm.streams import Seed, random_key
 from jaxhlm.truth import Truth
 
-__all__ = ["Simulated", "design", "simulate"]
+__all__ = ["Simulated", "simulate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,28 +99,6 @@ class Simulated:
             self.statistics,
             self.first,
         )
-
-
-def design(
-    formula: str, data: pd.DataFrame, weights: str | pd.Series | Floats | None = None
-) -> Design:
-    """The design of a model without a response, to simulate on.
-
-    Args:
-        formula: as for ``fit``; its left side may be left out and need not be a column.
-        data: one row per measurement.
-        weights: prior weights.
-
-    Raises:
-        JaxhlmError: as for ``fit``.
-
-    Example:
-        >>> import jaxhlm as hlm
-        >>> d = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
-        >>> d.n, d.G, d.xnames
-        (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
-    """
-    return build_design(formula, data, weights, response_rows=len(data))
 
 
 def simulate(

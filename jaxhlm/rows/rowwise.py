@@ -8,7 +8,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.streams import Seed, Streams, random_key
 
-__all__ = ["Seed", "random_key", "simulate_rows"]
+__all__ = ["simulate_rows"]
 
 
 def simulate_rows(

@@ -1,0 +1,121 @@
+"""Fitting many data sets at once: where they come from, their estimates, and what failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.engine.loop import MAX_ITER, TOL
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning, OptionError, warn_user
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats
+from jaxhlm.progress import progress_report
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.rows.inputs import replicate_input, response_input
+from jaxhlm.rows.sources import Source
+from jaxhlm.status import Status
+
+if TYPE_CHECKING:
+    import optax
+
+__all__ = ["fit_many", "fit_source"]
+
+
+def fit_many(
+    formula: str,
+    data: pd.DataFrame,
+    responses: pd.DataFrame | Floats | None = None,
+    *,
+    by: str | None = None,
+    reml: bool = True,
+    weights: str | pd.Series | Floats | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    tol: float = TOL,
+    max_iter: int = MAX_ITER,
+    progress: bool | None = None,
+) -> FitBatch:
+    """Fit many data sets at once: many responses on one design, or replicates in a long frame.
+
+    Every data set gets exactly the fit that ``fit`` would give it. One that cannot be fitted gets
+    a status code and NaN estimates, and its neighbours are untouched.
+
+    Args:
+        formula: as for ``fit``. With ``responses`` its left side may be left out.
+        data: the frame with the design; with ``by``, all replicates one below the other.
+        responses: (n, B) array or DataFrame, one column per response, rows as in ``data``. A
+            response with missing values (NaN) is fitted on its own complete rows.
+        by: column of ``data`` that tells the replicates apart; they may differ in their rows,
+            units and covariates. Factor levels are taken from all of ``data``.
+        reml, weights, optimizer, tol, max_iter: as for ``fit``.
+        progress: show a progress bar; by default when the output is a terminal.
+
+    Returns:
+        A ``FitBatch``; ``print`` it for counts and a summary.
+
+    Raises:
+        OptionError: neither or both of ``responses`` and ``by`` were given.
+        ResponseShapeError: ``responses`` has another number of rows than ``data``.
+        JaxhlmError: as for ``fit``, where the design as a whole is at fault.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("sleepstudy")
+        >>> truth = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> Y = truth.simulate(100, seed=1)
+        >>> fits = hlm.fit_many("~ Days + (1 + Days | Subject)", data, responses=Y)
+        >>> len(fits), int(fits.ok.sum())
+        (100, 100)
+    """
+    if (responses is None) == (by is None):
+        raise OptionError(
+            "give either responses= (a matrix of responses on one design) or by= "
+            "(a column that tells replicates apart), and not both"
+        )
+    if by is None:
+        given = response_input(formula, data, responses, weights, reml)
+    else:
+        given = replicate_input(formula, data, by, weights, reml)
+    options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
+    return fit_source(*given, options, progress)
+
+
+def fit_source(
+    source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None
+) -> FitBatch:
+    """Fit every lane of a source; an interrupt keeps what was finished.
+
+    Args:
+        source: where the rows are.
+        index: (B,) labels of the lanes.
+        model: the labels of the fits.
+        options: what to optimise.
+        progress: show a progress bar; None when the output is a terminal.
+    """
+    with progress_report(len(index), progress) as report:
+        estimates, nobs, ngroups = source.fit(options, report)
+    done = len(estimates.status)
+    if done < len(index):
+        warn_user(
+            f"interrupted: {done} of {len(index)} fits are finished and returned",
+            InterruptedFitsWarning,
+        )
+    lanes = np.arange(done)
+    fits = FitBatch(
+        model, estimates, index[:done], nobs[:done], ngroups[:done], options, lanes, source
+    )
+    _report_failures(fits)
+    return fits
+
+
+def _report_failures(fits: FitBatch) -> None:
+    failed = fits.counts[[s.name.lower() for s in Status if not s.ok]]
+    if failed.sum():
+        causes = ", ".join(f"{count} {name}" for name, count in failed.items() if count)
+        warn_user(
+            f"{failed.sum()} of {len(fits)} fits failed ({causes}); see fits.status and "
+            "print(fits) for what each means",
+            ConvergenceWarning,
+        )
