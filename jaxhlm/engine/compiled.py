@@ -10,7 +10,7 @@ import jax
 from jaxhlm.deviance import deviance
 from jaxhlm.engine.chunks import CompiledByOne
 from jaxhlm.engine.lanes import mappable
-from jaxhlm.engine.loop import Minimum
+from jaxhlm.engine.loop import MAX_ITER, Minimum
 from jaxhlm.engine.minimum import Options, lane_minimum
 from jaxhlm.optimise import stepper
 from jaxhlm.suffstats import Stats
@@ -20,7 +20,7 @@ __all__ = ["compiled_minimum", "traced_minimum"]
 
 def compiled_minimum(stats: Stats, start: Any, max_iter: int, options: Options) -> Minimum:
     """``traced_minimum``, compiled once for each shape and choice of options."""
-    options = replace(options, max_iter=0)
+    options = replace(options, max_iter=MAX_ITER)
     key = (*(x.shape for x in stats), start.shape, options)
     return _by_one(key, stats, start, max_iter, options)
 
