@@ -5,6 +5,7 @@ Random effects and their conditional variances are computed from the rows when a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -56,7 +57,7 @@ class Estimates:
 
     def __getitem__(self, lanes: Any) -> Estimates:
         """The estimates of some lanes."""
-        return Estimates(*(getattr(self, f.name)[lanes] for f in fields(self)))
+        return Estimates(*(values[lanes] for values in self._columns()))
 
     def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
         """These estimates with those of ``lanes`` exchanged for ``others``."""
@@ -65,12 +66,20 @@ class Estimates:
             values[lanes] = getattr(others, name)
         return Estimates(**out)
 
-    @staticmethod
-    def concatenate(parts: list[Estimates]) -> Estimates:
-        """Batches one after the other; the list is emptied, so that they need not exist twice."""
-        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Estimates)}
-        parts.clear()
-        return Estimates(**{name: np.concatenate(columns.pop(name)) for name in [*columns]})
+    def room(self, B: int) -> Estimates:
+        """Estimates of B fits like these, to be written by ``put``."""
+        empty = (np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns())
+        return Estimates(*empty)
+
+    def put(self, first: int, part: Estimates) -> int:
+        """Write a part from fit number ``first`` on; returns the number of the fit after it."""
+        last = first + len(part.status)
+        for whole, values in zip(self._columns(), part._columns(), strict=True):
+            whole[first:last] = values
+        return last
+
+    def _columns(self) -> Iterator[Floats]:
+        return (getattr(self, f.name) for f in fields(self))
 
 
 def estimate(

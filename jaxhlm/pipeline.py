@@ -6,7 +6,7 @@ rows of their own (``fit_replicates``), padded to a common number of groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +24,14 @@ from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard, respond
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
 
-__all__ = ["Prepared", "fit_lanes", "fit_replicates", "fit_responses", "fit_standard"]
+__all__ = [
+    "Prepared",
+    "fit_lanes",
+    "fit_replicates",
+    "fit_responses",
+    "fit_standard",
+    "gather",
+]
 
 Report = Callable[[Estimates], None]
 
@@ -146,7 +153,8 @@ def fit_lanes(
             start = balanced_start(standard.stats, classes, rotated, options.reml, options.blocks)
         return fit_standard(standard, options, start)
 
-    return _collect(in_order(one, chunks), report)
+    runs = list(chunks)
+    return gather(in_order(one, runs), runs[-1].stop, report, partial=True)
 
 
 def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
@@ -156,15 +164,23 @@ def fit_standard(standard: Standard, options: Options, start: Floats | None = No
     return estimate(solution, standard.scaling, standard.status, n, options)
 
 
-def _collect(parts: Iterator[Estimates], report: Report | None) -> Estimates:
-    """Estimates of all chunks; after an interrupt (Ctrl-C) of those that were finished."""
-    done: list[Estimates] = []
+def gather(
+    parts: Iterable[Estimates], B: int, report: Report | None = None, partial: bool = False
+) -> Estimates:
+    """Estimates of B fits from consecutive parts; if ``partial``, those finished at a Ctrl-C.
+
+    They are written into arrays that are made once: parts kept among all that comes and goes while
+    others are fitted would leave the heap full of holes.
+    """
+    whole, done = None, 0
     try:
         for part in parts:
-            done.append(part)
+            whole = part.room(B) if whole is None else whole
+            done = whole.put(done, part)
             if report is not None:
                 report(part)
     except KeyboardInterrupt:
-        if not done:
+        if whole is None or not partial:
             raise
-    return Estimates.concatenate(done)
+    assert whole is not None
+    return whole if done == B else whole[:done]

@@ -21,7 +21,7 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.pipeline import Prepared
+from jaxhlm.pipeline import Prepared, gather
 from jaxhlm.rows.collapse import Class, Classes
 from jaxhlm.rows.groupwise import Groupwise, LeftOver, left_over
 from jaxhlm.status import Status
@@ -83,7 +83,7 @@ def leave_one_out(
     most = FEW_LANES if plain and max(count, OVERHEAD) * G <= UNCOMPILED else MOST_LANES
     # At most that many, and fewer where the groups of a lane take much memory.
     lane_bytes = max(8 * count * (q * q + q * p + q + 1), CHUNK_BYTES // most)
-    return Estimates.concatenate(list(in_order(one, lane_chunks(G, lane_bytes))))
+    return gather(in_order(one, lane_chunks(G, lane_bytes)), G)
 
 
 def _representatives(classes: Classes | None, G: int, q: int, p: int) -> int:
