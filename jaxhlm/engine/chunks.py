@@ -31,7 +31,8 @@ __all__ = [
 CHUNK_BYTES = 2**26
 MEMORY_SHARE = 0.25
 MAX_LANES = 16384
-COMPILED_LANES = (64, 512, 4096)
+# No powers of two from 256 on: arrays of those lengths fall on the same lines of the cache.
+COMPILED_LANES = (128, 640, 3840)
 MANY_GROUPS = 16
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
@@ -69,10 +70,10 @@ def compiled_sizes(B: int, groups: int = 0) -> list[int]:
 
     With many groups a lane is work enough, and the largest size would only take longer to compile.
 
-    >>> compiled_sizes(60), compiled_sizes(100), compiled_sizes(1000), compiled_sizes(4000)
-    ([64], [64, 64], [512, 512], [4096])
-    >>> compiled_sizes(1500, groups=160)
-    [512, 512, 512]
+    >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(3000)
+    ([128], [128, 128], [640, 640], [3840])
+    >>> compiled_sizes(1900, groups=160)
+    [640, 640, 640]
     """
     known = COMPILED_LANES[:-1] if groups > MANY_GROUPS else COMPILED_LANES
     sizes: list[int] = []

@@ -26,7 +26,7 @@ __all__ = ["FEW_LANES", "Solution", "solve"]
 LEAVE_TOL = 1e-6
 MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
-FIRST_ROUND = 7
+FIRST_ROUND = 6
 FEW_LANES = 32
 # With no more groups than this a singular fit is tried again from D = I (and the lower kept).
 FEW_GROUPS = 15
@@ -125,16 +125,23 @@ def _continue(
     ``most`` evaluations are spent on them, ``options.max_iter`` if None.
     """
     orders = _pivot_orders(D[lanes], options.blocks)
-    for order in np.unique(orders, axis=0):
-        those = lanes[(orders == order).all(axis=1)]
+    for those in _sharing(orders, stats):
+        order, at = orders[those], lanes[those]
         again = _minimum(
-            _reordered(_take(stats, those), order),
-            _theta(D[those][:, order][:, :, order], options.blocks, 0.0),
+            _reordered(_take(stats, at), order),
+            _theta(_turned(D[at], order), options.blocks, 0.0),
             options,
             min(most or options.max_iter, options.max_iter),
         )
-        found = _merge(found, _restored(again, np.argsort(order), options), those)
+        found = _merge(found, _restored(again, np.argsort(order, axis=1), options), at)
     return found
+
+
+def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
+    """Lanes that can go on together: all of them, or those of one order if they share a design."""
+    if stats.RZ.shape[-1] != 1:
+        return [np.arange(len(orders))]
+    return [np.flatnonzero((orders == one).all(axis=1)) for one in np.unique(orders, axis=0)]
 
 
 def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
@@ -147,15 +154,21 @@ def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
 
 
 def _reordered(stats: Stats, order: Ints) -> Stats:
-    """Statistics with the columns of Z in another order."""
-    return stats._replace(RZ=stats.RZ[:, :, order])
+    """Statistics with the columns of Z of every lane in an order (B, q) of its own."""
+    columns = order.T[None, None, :, : stats.RZ.shape[-1]]
+    return stats._replace(RZ=np.take_along_axis(stats.RZ, columns, axis=2))
+
+
+def _turned(M: Floats, order: Ints) -> Floats:
+    """Rows and columns of matrices (B, q, q) in orders (B, q)."""
+    return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
 
 
 def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     """A minimum with the columns of Z back in the user's order."""
-    D = _covariance(found.theta, options)[:, order][:, :, order]
+    D = _turned(_covariance(found.theta, options), order)
     singular = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
-    F = found.aux["F"][order][:, order]
+    F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
     theta = _theta(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
     return found._replace(theta=theta, aux={**found.aux, "F": F})
 

@@ -32,7 +32,7 @@ __all__ = ["ReplicateFrame", "replicate_frame"]
 
 TEMPLATE_ROWS = 10_000
 # Data sets whose columns are made together: enough to compile for, few enough for the cache.
-LANES = 1024
+LANES = 1280
 
 
 @dataclass(frozen=True, eq=False)
