@@ -34,6 +34,8 @@ MAX_LANES = 16384
 # No powers of two from 256 on: arrays of those lengths fall on the same lines of the cache.
 COMPILED_LANES = (128, 640, 3840)
 MANY_GROUPS = 16
+# Lanes in multiples of the largest size from which on it is worth its compilation.
+WORTH_COMPILING = 3
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
 # Lanes that fill less than this of a compiled size run as several of the next smaller one.
@@ -68,14 +70,13 @@ def chunk_bytes() -> int:
 def compiled_sizes(B: int, groups: int = 0) -> list[int]:
     """Lane counts that are compiled, few of them, whose sum covers B lanes with little to spare.
 
-    With many groups a lane is work enough, and the largest size would only take longer to compile.
+    With few lanes, or many groups, the largest size would only take longer to compile.
 
-    >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(3000)
-    ([128], [128, 128], [640, 640], [3840])
-    >>> compiled_sizes(1900, groups=160)
-    [640, 640, 640]
+    >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(12500)
+    ([128], [128, 128], [640, 640], [3840, 3840, 3840, 640, 128, 128, 128])
     """
-    known = COMPILED_LANES[:-1] if groups > MANY_GROUPS else COMPILED_LANES
+    large = groups <= MANY_GROUPS and B >= WORTH_COMPILING * COMPILED_LANES[-1]
+    known = COMPILED_LANES if large else COMPILED_LANES[:-1]
     sizes: list[int] = []
     while (rest := B - sum(sizes)) > 0:
         fitting = next((size for size in known if size >= rest), known[-1])
