@@ -95,7 +95,8 @@ def variances(n: int, seed: int) -> pd.DataFrame:
     With b_i = γ a_i + N(0, Σ), the units' own lines have the covariance Σ + γγ's² + σ²(Z'Z)⁻¹, s²
     being the variance of a over the units, and REML takes the last part off again. A model without
     a (the article's model 1) has random effects of Σ + γγ's², one with it (model 2) those of Σ,
-    here but for the singular fits, whose variances are too large. For a drawn anew, s² is 1.
+    here but for the singular fits, in which the smaller variance is too large. For a drawn anew,
+    s² is 1.
     """
     article = hlm.load_dataset("article").drop(columns="y")
     s2 = float(article.groupby("unit")["a"].first().var())
