@@ -4,12 +4,10 @@ import argparse
 import csv
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from rich.table import Table
 
 from bench import machine, peers
 
-RESULTS = Path(__file__).with_name("results")
 EXCESS = 1e-6
 
 
@@ -58,7 +55,7 @@ def main() -> int:
     parser.add_argument("--only", help="workloads, such as A,C,curves")
     parser.add_argument("--quick", action="store_true", help="a hundredth of the data sets")
     parser.add_argument("--no-peers", action="store_true", help="leave lme4 and statsmodels out")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV file")
+    parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else [*TARGETS, "curves", "optimisers"]
     facts = machine.describe()
@@ -142,10 +139,7 @@ def table(results: list[Result]) -> Table:
 
 def write(results: list[Result], folder: Path, facts: dict[str, str]) -> Path:
     """Write one row per result; the file is named after the day and the machine."""
-    name = facts["machine"] if facts["device"] == "cpu" else facts["device"]
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{date.today()}-{slug}.csv"
+    path = machine.results_path(folder, facts)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(results[0])))
         writer.writeheader()

@@ -3,10 +3,13 @@
 import json
 import os
 import platform
+import re
 import subprocess
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "statsmodels", "mixedlm")
 
 
@@ -50,3 +53,11 @@ def r_versions() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     return json.loads(done.stdout)
+
+
+def results_path(folder: Path, facts: dict[str, str], what: str = "") -> Path:
+    """A CSV file in a folder, which is made, named after the day, the machine and what is in it."""
+    name = facts["machine"] if facts["device"] == "cpu" else facts["device"]
+    parts = [date.today().isoformat(), re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), what]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / ("-".join(filter(None, parts)) + ".csv")

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
 import jaxhlm as hlm
+from bench import machine
 from bench.data import ARTICLE, TRUTH
 
 SCRIPT = Path(__file__).with_suffix(".R")
@@ -34,10 +36,11 @@ def by_lmertest(n: int, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the curve, the time it took, and how far R's power is from ours."""
+    """Print the curve, the time it took, and how far R's power is from ours; write the powers."""
     parser = argparse.ArgumentParser(prog="python -m bench.power", description=__doc__)
     parser.add_argument("-n", type=int, default=10_000, help="data sets per size")
     parser.add_argument("--peer", type=int, default=500, help="data sets for R")
+    parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder of the CSV file")
     arguments = parser.parse_args()
     console = Console()
     mechanism = hlm.mechanism(f"y {ARTICLE}", hlm.load_dataset("article"), TRUTH)
@@ -46,17 +49,23 @@ def main() -> None:
     seconds = time.perf_counter() - started
     console.print(curve.to_string(index=False, float_format="%.4f"))
     console.print(f"{len(SIZES)} sizes × {arguments.n:,}: {seconds:.1f} s, compilation included")
-    if shutil.which("Rscript") is None:
-        return
-    peer = by_lmertest(arguments.peer, seed=1)
-    ours = curve.set_index("units").loc[CHECKED]
-    theirs = peer["rejected"] / peer["n"]
-    apart = abs(theirs - ours["power"])
-    mcse = np.hypot(ours["mcse"], np.sqrt(theirs * (1 - theirs) / peer["n"]))
-    console.print(
-        f"{CHECKED} units by lmerTest: {theirs:.4f} of {peer['n']:,} data sets in "
-        f"{peer['seconds']:.1f} s; here {ours['power']:.4f}, apart {apart / mcse:.1f} MCSE"
-    )
+    table = curve.assign(by="jaxhlm")
+    if shutil.which("Rscript"):
+        peer = by_lmertest(arguments.peer, seed=1)
+        theirs = peer["rejected"] / peer["n"]
+        error = float(np.sqrt(theirs * (1 - theirs) / peer["n"]))
+        ours = curve.set_index("units").loc[CHECKED]
+        console.print(
+            f"{CHECKED} units by lmerTest: {theirs:.4f} of {peer['n']:,} data sets in "
+            f"{peer['seconds']:.1f} s; here {ours['power']:.4f}, apart "
+            f"{abs(theirs - ours['power']) / np.hypot(ours['mcse'], error):.1f} MCSE"
+        )
+        row = {"units": CHECKED, "test": "x:a", "power": theirs, "mcse": error, "by": "lmerTest"}
+        counts = {name: peer[name] for name in ("rejected", "n")}
+        table = pd.concat([table, pd.DataFrame([row | counts])], ignore_index=True)
+    path = machine.results_path(arguments.out, machine.describe(), "power")
+    table.to_csv(path, index=False, float_format="%.6g")
+    console.print(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -89,39 +87,55 @@ def test_processes_work_on_chunks(undisturbed, tmp_path):
     pd.testing.assert_frame_equal(made.estimates, undisturbed, check_exact=True)
 
 
-CHILD = "import test_study, sys; test_study.run(out=sys.argv[1], resume=True)"
+@pytest.fixture
+def forkserver(monkeypatch):
+    """Processes that need not import JAX again, so that many can be killed."""
+    here = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", f"{here.parent}{os.pathsep}{here}")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
-@pytest.mark.parametrize("chunks", [1, 9])
-def test_killed_and_resumed_it_gives_the_same_bits(undisturbed, tmp_path, chunks):
-    """kill -9 once some chunks are there, at whatever point the next one is."""
-    out = tmp_path / "study"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, out], cwd=Path(__file__).parent,
-                             env=_environment())  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(out.glob("estimates/*.parquet"))) < chunks and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    done = list(out.glob("estimates/*.parquet"))
-    assert chunks <= len(done) < 4 * N // CHUNK
-    before = {path: path.stat().st_mtime_ns for path in done}
-    partial = hlm.read_study(out).estimates
-    assert len(partial) == len(done) * CHUNK * 2 * 4
+def progress_of(out):
+    """Number of chunks, or −1 before there is a folder."""
+    return len(list(out.glob("estimates/*.parquet"))) if out.exists() else -1
+
+
+def kill_a_run(context, out, progress, rng):
+    """Start or resume the study in another process; kill -9 up to 30 ms after it got so far."""
+    process = context.Process(target=run, kwargs={"out": out, "resume": True})
+    process.start()
+    deadline = time.monotonic() + 120
+    while progress_of(out) < progress and process.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.0002)
+    # Cubed: most often at once, when a file that is not written in one go would be half there.
+    time.sleep(0.03 * rng.uniform() ** 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_killed_at_random_moments_and_resumed_it_gives_the_same_bits(
+    undisturbed, tmp_path, forkserver
+):
+    """At the start, as the folder is made, and wherever the work is after some random chunks."""
+    rng, out, written = np.random.default_rng(6), tmp_path / "study", {}
+    for progress in [-1, 0, *np.sort(rng.choice(np.arange(1, 23), 5, replace=False))]:
+        kill_a_run(forkserver, out, progress, rng)
+        done = list(out.glob("estimates/*.parquet"))
+        assert progress <= progress_of(out) < 4 * N // CHUNK
+        assert {path: path.stat().st_mtime_ns for path in written} == written
+        written = {path: path.stat().st_mtime_ns for path in done}
+        if done:
+            assert len(hlm.read_study(out).estimates) == len(done) * CHUNK * 2 * 4
     (out / "estimates" / ".half.parquet.1.tmp").write_bytes(b"PAR1")
     made = run(out=out, resume=True)
     pd.testing.assert_frame_equal(made.estimates, undisturbed, check_exact=True)
     pd.testing.assert_frame_equal(hlm.read_study(out).estimates, undisturbed, check_exact=True)
-    assert all(path.stat().st_mtime_ns == was for path, was in before.items())
+    assert {path: path.stat().st_mtime_ns for path in written} == written
     assert not list(out.rglob("*.tmp"))
-
-
-def _environment():
-    here = Path(__file__).parent
-    return {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
 
 
 @pytest.fixture(scope="module")
