@@ -75,7 +75,7 @@ def compiled_sizes(B: int, groups: int = 0) -> list[int]:
     >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(12500)
     ([128], [128, 128], [640, 640], [3840, 3840, 3840, 640, 128, 128, 128])
     """
-    large = groups <= MANY_GROUPS and B >= WORTH_COMPILING * COMPILED_LANES[-1]
+    large = groups <= MANY_GROUPS and WORTH_COMPILING * COMPILED_LANES[-1] <= B
     known = COMPILED_LANES if large else COMPILED_LANES[:-1]
     sizes: list[int] = []
     while (rest := B - sum(sizes)) > 0:
