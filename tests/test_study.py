@@ -1,5 +1,6 @@
 """Studies: killed and gone on with, shared out, refused, stopped; and their TOML and commands."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm.cli import main
 from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, StudyFolderError
+from jaxhlm.studies import lock
+from jaxhlm.studies.lock import locked
 from jaxhlm.studies.studyfile import line_of, read_study_file
 from tolerances import BATCH_DF, ESTIMATE
 
@@ -122,6 +125,62 @@ def test_killed_and_resumed_it_gives_the_same_bits(undisturbed, tmp_path, chunks
 def _environment():
     here = Path(__file__).parent
     return {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
+
+
+def test_two_at_once_do_not_mix(undisturbed, tmp_path):
+    """The second is refused and told whose folder it is; a dead owner keeps nobody out."""
+    out = tmp_path / "study"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, out], cwd=Path(__file__).parent,
+                             env=_environment())  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("estimates/*.parquet")) and child.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        child.send_signal(signal.SIGSTOP)
+        message = f"{out} is being written to by process {child.pid} on .*; let it finish"
+        before = listing(out)
+        for resume in (True, False):
+            with pytest.raises(StudyFolderError, match=message):
+                run(out=out, resume=resume)
+        assert listing(out) == before
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert (out / ".lock").exists()
+    made = run(out=out, resume=True)
+    pd.testing.assert_frame_equal(made.estimates, undisturbed, check_exact=True)
+    assert sorted(p.name for p in out.iterdir()) == ["estimates", "manifest.json"]
+
+
+def test_threads_of_one_process_do_not_mix_either(tmp_path):
+    with locked(tmp_path), pytest.raises(StudyFolderError, match=f"{os.getpid()}, this one"):
+        run(out=tmp_path)
+    assert len(run(n=8, out=tmp_path).chunks) == 4
+
+
+def test_no_lock_no_study(tmp_path, monkeypatch):
+    """Where the file system has no locks, or the file was removed by the one who held it."""
+    real = lock.fcntl.lockf
+
+    def removed(file, how):
+        monkeypatch.setattr(lock.fcntl, "lockf", real)
+        (tmp_path / ".lock").unlink()
+        real(file, how)
+
+    monkeypatch.setattr(lock.fcntl, "lockf", removed)
+    with locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "lockf", none)
+    with pytest.raises(StudyFolderError, match=r"cannot be locked \(No locks available\)"):
+        run(out=tmp_path)
+    monkeypatch.setattr(lock, "fcntl", None)
+    with pytest.raises(StudyFolderError, match="POSIX file locks"):
+        run(out=tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, TypeAlias, cast
@@ -170,7 +170,8 @@ def study(
         A ``Study``.
 
     Raises:
-        StudyFolderError: ``out`` holds something else, or another study; nothing is overwritten.
+        StudyFolderError: ``out`` holds something else, or another study, or another process is
+            writing to it; nothing is overwritten.
         OptionError: an empty grid, or an option that cannot be.
 
     Example:
@@ -194,7 +195,11 @@ def study(
     plan = [
         Chunk(c, first, min(first + chunk, n)) for c in table.index for first in range(0, n, chunk)
     ]
-    store: Store = {}
+    jobs = [
+        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
+        for c, m in zip(table.index, mechanisms, strict=True)
+    ]
+    folder: AbstractContextManager[Store] = nullcontext({})
     if out is not None:
         manifest = {
             "schema": SCHEMA,
@@ -207,16 +212,12 @@ def study(
             "versions": {name: version(name) for name in LIBRARIES},
             "chunks": [[*one, one.file] for one in plan],
         }
-        store = open_folder(out, manifest, resume)
-    jobs = [
-        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
-        for c, m in zip(table.index, mechanisms, strict=True)
-    ]
-    done = [one for one in plan if one in store]
-    result = Study(table, tuple(m.name for m in methods), (), store)
-    with study_progress(len(table) * n, n, progress) as report, _quiet():
-        for one in done:
-            report(one.condition, one.last - one.first, _label(table, one.condition))
+        folder = open_folder(out, manifest, resume)
+    with folder as store, study_progress(len(table) * n, n, progress) as report, _quiet():
+        result = Study(table, tuple(m.name for m in methods), (), store)
+        for one in plan:
+            if one in store:
+                report(one.condition, one.last - one.first, _label(table, one.condition))
         finished = []
         for todo in _rounds(plan, stop, result):
             for one, frame in _run([c for c in todo if c not in store], jobs, executor):
