@@ -18,7 +18,14 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm.cli import main
-from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, StudyFolderError
+from jaxhlm.errors import (
+    JaxhlmError,
+    OptionError,
+    RankDeficientWarning,
+    StudyFileError,
+    StudyFolderError,
+    UnsupportedTermError,
+)
 from jaxhlm.studies import lock
 from jaxhlm.studies.lock import locked
 from jaxhlm.studies.studyfile import line_of, read_study_file
@@ -374,14 +381,46 @@ def test_bad_options(options, message):
         run(**options)
 
 
+class Failing:
+    """A mechanism whose second chunk cannot be drawn."""
+
+    formula = "y ~ x * a + (1 + x | unit)"
+
+    def draw(self, first, last, seed, rows):
+        if first > 0:
+            raise OptionError("enough")
+        return mechanism(0, 1).draw(first, last, seed, rows)
+
+
 def test_an_error_in_a_chunk_leaves_the_finished_ones(tmp_path):
-    """The second condition's line misses a within-unit term; the first one's chunks stay."""
+    with pytest.raises(OptionError, match="enough"):
+        hlm.study(None, {"good": mechanism(0, 1), "bad": Failing()}, METHODS, n=16, chunk=8, seed=1,
+                  out=tmp_path / "s")  # fmt: skip
+    assert len(hlm.read_study(tmp_path / "s").chunks) == 3
+
+
+def test_what_cannot_be_is_found_before_all_work(tmp_path):
+    """The second condition's line misses a within-unit term."""
     truth = hlm.Truth.of([1, 3], sd=[0.5], sigma=1.0)
     bad = hlm.mechanism("y ~ x + (1 | unit)", DATA, truth)
-    with pytest.raises(JaxhlmError, match="left of the bar"):
+    message = "condition 2/2 mechanism=bad, method 'two': two_stage fits .* and x varies"
+    with pytest.raises(UnsupportedTermError, match=message):
         hlm.study(None, {"good": mechanism(0, 1), "bad": bad}, METHODS, n=16, chunk=8, seed=1,
                   out=tmp_path / "s")  # fmt: skip
-    assert len(hlm.read_study(tmp_path / "s").chunks) == 2
+    assert not (tmp_path / "s").exists()
+
+
+def test_failed_fits_are_counted_and_not_warned_of():
+    """Nearly all responses are missing: no warning (they are errors here), whatever the chunk."""
+    wrong = hlm.violations.MissingCompletely(0.97)
+    truth = hlm.Truth.of([1, 3], sd=[0.2, 0.5], sigma=1.0)
+    m = hlm.mechanism("y ~ x + (1 + x | unit)", DATA, truth, wrong)
+    made = hlm.study(None, {"few": m}, n=24, chunk=8, seed=1)
+    assert made.measures()["n_failed"].tolist() == [24, 24]
+    deficient = [hlm.Method("a", "y ~ x + a + I(2 * a) + (1 | unit)")]
+    with pytest.warns(RankDeficientWarning) as said:
+        hlm.study(None, {"few": m}, deficient, n=24, chunk=8, seed=1)
+    assert len(said) == 1
 
 
 TOML = """\

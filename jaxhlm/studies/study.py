@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, TypeAlias, cast
@@ -16,7 +16,16 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import ConvergenceWarning, OptionError
+from jaxhlm.errors import (
+    ConstantResponseError,
+    ConvergenceWarning,
+    GroupingError,
+    IdentifiabilityError,
+    JaxhlmError,
+    NoRowsError,
+    OptionError,
+    failures_counted,
+)
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import check_option
 from jaxhlm.progress import study_progress
@@ -145,7 +154,8 @@ def study(
     """Simulate every condition, and do with every data set what each method does.
 
     All methods see the same data sets, so their differences are paired. Data set i of condition c
-    depends on (seed, c, i) only: not on the executor, nor on when a run was killed.
+    depends on (seed, c, i) only: not on the executor, nor on when a run was killed. Every method is
+    tried on one data set of every condition before the work begins.
 
     Args:
         conditions: lists by name, of which all combinations are made; or a list of mappings, or a
@@ -199,6 +209,7 @@ def study(
         Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
         for c, m in zip(table.index, mechanisms, strict=True)
     ]
+    _try(jobs, table)
     folder: AbstractContextManager[Store] = nullcontext({})
     if out is not None:
         manifest = {
@@ -213,7 +224,7 @@ def study(
             "chunks": [[*one, one.file] for one in plan],
         }
         folder = open_folder(out, manifest, resume)
-    with folder as store, study_progress(len(table) * n, n, progress) as report, _quiet():
+    with folder as store, study_progress(len(table) * n, n, progress) as report, failures_counted():
         result = Study(table, tuple(m.name for m in methods), (), store)
         for one in plan:
             if one in store:
@@ -259,12 +270,28 @@ def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     rows = any(method.needs_rows() for method in job.methods)
     # In a pool of processes this is the main thread, and no filter of the caller's reaches it.
     alone = threading.current_thread() is threading.main_thread()
-    with _quiet() if alone else nullcontext():
+    with failures_counted() if alone else nullcontext():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
     columns = [*job.labels.columns, "condition"]
     return pd.concat([labels[columns], frame], axis=1)
+
+
+def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
+    """Every method on a data set of every condition: what cannot be is found before all work."""
+    for condition, job in enumerate(jobs):
+        for method in job.methods:
+            drawn = job.mechanism.draw(0, 1, job.seed, rows=method.needs_rows())
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    method_estimates([method], drawn, level=job.level)
+            except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
+                continue  # a failed fit, were it one of several
+            except JaxhlmError as error:
+                where = f"{_label(table, condition)}, method {method.name!r}"
+                raise type(error)(f"{where}: {error}") from error
 
 
 def _run(
@@ -312,14 +339,6 @@ def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
     """Whether every Monte-Carlo standard error is at its target, where the truth is known."""
     table = measures(estimates, by=KEY, which=cast(list[Measure], list(stop)))
     return stopping(table[table["truth"].notna()], stop)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Failures are counted in the result."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 def _condition_seed(seed: int, condition: int) -> int:
