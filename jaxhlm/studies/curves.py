@@ -90,7 +90,8 @@ def power_curve(
         test, n, alpha, df, seed, formula, reml, level: as for ``power``.
         along: "units" (their number), "measurements" (of every unit), "sigma", "corr", "beta[TERM]"
             or "sd[TERM]". A data frame gets more units by repeating its units in turn, and more
-            measurements by repeating the rows of each; fewer by leaving out the last.
+            measurements by repeating the rows of each; fewer by leaving out the last. A design
+            from ``jaxhlm.units`` is made anew in the other size.
         values: one or more.
         progress: show a progress bar; by default when the output is a terminal.
 
