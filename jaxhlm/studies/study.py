@@ -110,7 +110,7 @@ class Study:
     def __str__(self) -> str:
         """How much of it there is."""
         counts = self.counts
-        counts = counts.loc[:, counts.any()]
+        counts = self.conditions.join(counts.loc[:, counts.any()], how="right")
         done = sum(chunk.last - chunk.first for chunk in self.chunks)
         return (
             f"Study of {len(self.conditions)} conditions and {len(self.methods)} methods "

@@ -214,6 +214,10 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
             source.typed(values[key], NUMBER, ("truth", at, key))
     try:
         made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
+    except (JaxhlmError, ValueError) as error:
+        part = "corr" if "cov" in str(error) and "corr" in truth else "sigma"
+        source.fail(("truth", part), str(error))
+    try:
         base = mechanism(data["formula"], design, made)
     except (JaxhlmError, ValueError) as error:
         source.fail(("truth",), str(error))
