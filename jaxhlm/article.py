@@ -12,18 +12,16 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm import truth as truths
 from jaxhlm.covariance import lambda_of
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.fit import fit
-from jaxhlm.inference.criteria import standard_errors, wald_interval
+from jaxhlm.inference.criteria import correlation, standard_errors, wald_interval
 from jaxhlm.many import fit_many
 from jaxhlm.notation import Floats
 from jaxhlm.reference import criterion_by_group
@@ -31,11 +29,11 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.streams import Seed
+from jaxhlm.truth import Truth
 
 __all__ = [
     "FORMULAS",
     "TRUTH",
-    "Truth",
     "recovery",
     "run",
     "simulate_article",
@@ -45,22 +43,8 @@ __all__ = [
 FORMULAS = ("y ~ x + (1 + x | unit)", "y ~ x + a + x * a + (1 + x | unit)")
 
 
-class Truth(NamedTuple):
-    """The article's parameters: intercept 1 − 0.15a, slope 3 + 0.3a."""
-
-    beta: tuple[float, ...]
-    sd: tuple[float, float]
-    corr: float
-    sigma: float
-
-    @property
-    def cov(self) -> Floats:
-        """(2, 2) covariance of the random intercept and slope."""
-        sd = np.array(self.sd)
-        return np.outer(sd, sd) * np.array([[1.0, self.corr], [self.corr, 1.0]])
-
-
-TRUTH = Truth(beta=(1.0, 3.0, -0.15, 0.30), sd=(0.2, 0.5), corr=0.9, sigma=0.75)
+# The article's parameters: intercept 1 − 0.15a, slope 3 + 0.3a.
+TRUTH = Truth.of(beta=(1.0, 3.0, -0.15, 0.30), sd=(0.2, 0.5), corr=0.9, sigma=0.75)
 
 
 def ml_deviance(result: Fit) -> float:
@@ -106,7 +90,7 @@ def simulate_article(n: int, seed: Seed) -> tuple[Design, Floats]:
     """The article's design and n responses (900, n) drawn from its truth on it."""
     design = build_design(FORMULAS[1], load_dataset("article"))
     d, t = design, TRUTH
-    return d, simulate_rows(d.X, d.Z, d.group, d.G, np.array(t.beta), t.cov, t.sigma, n, seed)
+    return d, simulate_rows(d.X, d.Z, d.group, d.G, t.fixed(d.xnames), t.cov, t.sigma, n, seed)
 
 
 def recovery(fits: FitBatch) -> pd.DataFrame:
@@ -116,10 +100,9 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     coverage of the 95 % Wald interval, for fixed effects.
     """
     e = fits.estimates[fits.ok]
-    sd = standard_errors(e.cov)
-    corr = e.cov[:, 0, 1] / np.where(sd.min(axis=1) > 0, sd[:, 0] * sd[:, 1], np.nan)
-    values = np.column_stack([e.beta, sd, corr, e.sigma])
-    truth = np.array([*TRUTH.beta, *TRUTH.sd, TRUTH.corr, TRUTH.sigma])
+    beta = TRUTH.fixed(fits.model.xnames)
+    values = np.column_stack([e.beta, standard_errors(e.cov), _corr(e.cov), e.sigma])
+    truth = np.array([*beta, *standard_errors(TRUTH.cov), _corr(TRUTH.cov), TRUTH.sigma])
     names = [*fits.model.xnames, "sd (Intercept)", "sd x", "corr", "sigma"]
     mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
     table = pd.DataFrame({"truth": truth, "mean": mean, "bias": mean - truth}, index=names)
@@ -127,11 +110,16 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     table["SD"] = spread
     p, se = e.beta.shape[1], standard_errors(e.vcov)
     low, high = wald_interval(e.beta, se, 0.95)
-    covered = (low <= truth[:p]) & (truth[:p] <= high)
+    covered = (low <= beta) & (beta <= high)
     fixed = names[:p]
     table["mean SE"] = pd.Series(np.sqrt((se**2).mean(axis=0)), fixed)
     table["coverage"] = pd.Series(covered.mean(axis=0), fixed)
     return table
+
+
+def _corr(cov: Floats) -> Floats:
+    """(…) correlation of two random effects with covariance (…, 2, 2); NaN beside a zero."""
+    return correlation(cov)[..., 0, 1]
 
 
 def run(replicates: int = 10_000, seed: int = 2345) -> None:
@@ -181,9 +169,8 @@ def write_figures(directory: Path) -> list[Path]:
     from jaxhlm.figures.canvas import write
 
     result = fit(FORMULAS[1], load_dataset("article"))
-    truth = truths.Truth(TRUTH.beta, TRUTH.cov, TRUTH.sigma)
     figures = {
-        "units": plot.article_units(result, truth=truth)[0].figure,
+        "units": plot.article_units(result, truth=TRUTH)[0].figure,
         "lines": plot.article_lines(result, "a").figure,
         "shrinkage": plot.shrinkage(result).figure,
     }

@@ -10,6 +10,8 @@ True
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "ComparisonError",
@@ -44,6 +46,7 @@ __all__ = [
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
+    "failures_counted",
     "warn_user",
 ]
 
@@ -178,6 +181,15 @@ class InterruptedFitsWarning(JaxhlmWarning):
 
 class ConvergenceWarning(JaxhlmWarning):
     """The optimiser stopped before its termination rule was met."""
+
+
+@contextmanager
+def failures_counted() -> Iterator[None]:
+    """Leave out what a chunk of fits would warn of, where the whole is counted in the result."""
+    with warnings.catch_warnings():
+        for said in (ConvergenceWarning, RankDeficientWarning):
+            warnings.simplefilter("ignore", said)
+        yield
 
 
 def warn_user(message: str, category: type[JaxhlmWarning]) -> None:

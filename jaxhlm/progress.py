@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxhlm.estimates import Estimates
 from jaxhlm.pipeline import Report
 from jaxhlm.status import Status
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 __all__ = ["progress_report", "step_progress", "study_progress"]
 
@@ -23,29 +27,17 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
         total: number of fits.
         show: True or False; None shows a bar when standard error is a terminal.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    if not _wanted(show):
         yield None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import TextColumn, TimeRemainingColumn
 
-    columns = [
-        TextColumn("fitting"),
-        BarColumn(),
-        MofNCompleteColumn(),
+    columns = (
         TextColumn("{task.fields[rate]} fits/s"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[singular]:,} singular, {task.fields[failed]:,} failed"),
-    ]
-    # A terminal is left clean; a log keeps the last line.
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=console.is_terminal) as bar:
+    )
+    with _bars("fitting", *columns) as bar:
         task = bar.add_task("fit", total=total, rate="–", singular=0, failed=0)
 
         def report(done: Estimates) -> None:
@@ -77,17 +69,12 @@ def step_progress(
         what: what the steps go along.
         show: as for ``progress_report``.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    if not _wanted(show):
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=console.is_terminal
-    ) as bar:
+    with _bars("{task.description}", TimeElapsedColumn()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda name: bar.update(task, advance=1, description=f"{what} = {name}")
 
@@ -106,24 +93,13 @@ def study_progress(
     Yields:
         A function of a finished chunk: its condition, its number of data sets, and a label.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    if not _wanted(show):
         yield lambda condition, count, label: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     done: dict[int, int] = {}
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=console.is_terminal
-    ) as bar:
+    with _bars("{task.description}", TimeRemainingColumn()) as bar:
         whole = bar.add_task("all data sets", total=total)
         part = bar.add_task("", total=each)
 
@@ -133,3 +109,19 @@ def study_progress(
             bar.update(part, completed=done[condition], description=label)
 
         yield report
+
+
+def _wanted(show: bool | None) -> bool:
+    return sys.stderr.isatty() if show is None else show
+
+
+@contextmanager
+def _bars(text: str, *columns: ProgressColumn) -> Iterator[Progress]:
+    """Bars that leave a terminal clean, while a log keeps their last line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    first = (TextColumn(text), BarColumn(), MofNCompleteColumn())
+    with Progress(*first, *columns, console=console, transient=console.is_terminal) as bar:
+        yield bar

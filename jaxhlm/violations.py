@@ -80,7 +80,17 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class EffectsFrom(Violation):
+class _From(Violation):
+    """A violation that is one distribution, standardised."""
+
+    distribution: Any
+
+    def __post_init__(self) -> None:
+        """Check the distribution."""
+        object.__setattr__(self, "distribution", standardised(self.distribution))
+
+
+class EffectsFrom(_From):
     """Random effects Σ^½ u with independent standardised u_j from a distribution.
 
     Σ^½ is the symmetric root, so correlated effects are mixtures of the u_j, with covariance Σ
@@ -93,15 +103,8 @@ class EffectsFrom(Violation):
         OptionError: that is no distribution with finite mean and variance.
     """
 
-    distribution: Any
 
-    def __post_init__(self) -> None:
-        """Check the distribution."""
-        object.__setattr__(self, "distribution", standardised(self.distribution))
-
-
-@dataclass(frozen=True)
-class ResidualsFrom(Violation):
+class ResidualsFrom(_From):
     """Independent residuals σ u with standardised u from a distribution.
 
     Attributes:
@@ -110,12 +113,6 @@ class ResidualsFrom(Violation):
     Raises:
         OptionError: that is no distribution with finite mean and variance.
     """
-
-    distribution: Any
-
-    def __post_init__(self) -> None:
-        """Check the distribution."""
-        object.__setattr__(self, "distribution", standardised(self.distribution))
 
 
 @dataclass(frozen=True)

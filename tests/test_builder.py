@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import OptionError, StudyFileError
+from jaxhlm.studies.studyfile import read_study_file
 
 
 def normal(rng, size):
@@ -59,6 +60,67 @@ def test_unequal_sizes():
     drawn = hlm.units(6000, (2, 4)).frame(1).groupby("unit").size().value_counts()
     assert sorted(drawn.index) == [2, 3, 4]
     assert (np.abs(drawn - 2000) < 5 * np.sqrt(6000 * 2 / 9)).all()
+
+
+def test_sizes_from_a_distribution():
+    """1 + Poisson(2): mean 3; x belongs to unit and occasion, however many there are."""
+    n = 4000
+    size = hlm.units(n, stats.poisson(2, loc=1)).frame().groupby("unit").size()
+    assert size.index.tolist() == list(range(n))
+    assert abs(size.mean() - 3) < 5 * np.sqrt(2 / n)
+    assert abs((size == 1).mean() - np.exp(-2)) < 5 * np.sqrt(0.12 / n)
+    counts = {"measurements": lambda rng, size: rng.integers(1, 9, size)}
+    design = hlm.units(6, **counts, within={"x": normal}, redraw=["measurements"])
+    assert design.redrawn
+    one, two = (design.frame(seed) for seed in (1, 2))
+    assert len(one) != len(two)
+    for frame in (one, two):
+        frame["row"] = frame.groupby("unit").cumcount()
+    both = one.merge(two, on=["unit", "row"])
+    assert len(both) > 12
+    assert (both["x_x"] == both["x_y"]).all()
+
+
+def test_sizes_may_be_arrays_and_are_taken_in_turn():
+    """A tuple of three is no range."""
+    for sizes in ((2, 5, 3), np.array([2, 5, 3]), pd.Series([2, 5, 3], index=[7, 8, 9])):
+        design = hlm.units(3, sizes, within={"x": range(5)})
+        assert design.frame().groupby("unit").size().tolist() == [2, 5, 3]
+        assert design.resized(n=7).frame().groupby("unit").size().tolist() == [2, 5, 3, 2, 5, 3, 2]
+        assert design.resized(n=2).frame().groupby("unit").size().tolist() == [2, 5]
+        assert design.resized(measurements=4).frame().groupby("unit").size().tolist() == [4, 4, 4]
+
+
+def test_drop_out_by_unit_and_from_a_distribution():
+    """Treated units leave, the others stay; or all leave after what a distribution says."""
+    n, arms = 4000, {"arm": ["control", "treated"]}
+    design = hlm.units(n, 3, factors=arms, dropout=[0.0, 0.4] * (n // 2))
+    size = design.frame().groupby(["arm", "unit"], observed=True).size()
+    assert (size["control"] == 3).all()
+    assert abs((size["treated"] == 3).mean() - 0.36) < 5 * np.sqrt(0.36 * 0.64 / (n / 2))
+    assert len(design.resized(n=5).frame()) < 15
+    left = hlm.units(n, 3, dropout=stats.randint(1, 6)).frame().groupby("unit").size()
+    expected = np.array([1, 1, 3]) / 5
+    share = left.value_counts(normalize=True).sort_index()
+    assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / n)).all()
+
+
+def test_a_study_file_may_say_that_sizes_differ(tmp_path):
+    text = (
+        'formula = "y ~ x + (1 | unit)"\n[design]\nunits = 40\nmeasurements = {}\n'
+        "within = {{ x = [0, 1, 2, 3] }}\ndropout = [{}]\n"
+        "[truth]\nbeta = [1, 2]\nsd = [1]\nsigma = 1\n"
+    )
+    path = tmp_path / "study.toml"
+    path.write_text(text.format("{ low = 2, high = 4 }", ", ".join(["0.0"] * 40)))
+    sizes = read_study_file(path).mechanism.design.groupby("unit").size()
+    assert sorted(sizes.unique()) == [2, 3, 4]
+    path.write_text(text.format("{ low = 2 }", "0.1"))
+    with pytest.raises(StudyFileError, match=r":4: design.measurements: 'high' is missing"):
+        read_study_file(path)
+    path.write_text(text.format("3", "0.1"))
+    with pytest.raises(StudyFileError, match="dropout has 1 numbers for 40 units"):
+        read_study_file(path)
 
 
 def test_drop_out_is_for_good():
@@ -117,11 +179,23 @@ BAD = {
     "give (low, high)": lambda: hlm.units(3, (4, 2)),
     "2 numbers for 3 units": lambda: hlm.units(3, [1, 2]),
     "dropout=1.0 must": lambda: hlm.units(3, dropout=1.0),
+    "dropout=[0, -1, 0] must": lambda: hlm.units(3, dropout=[0, -1, 0]),
+    "dropout has 2 numbers for 3": lambda: hlm.units(3, dropout=[0.1, 0.2]),
+    "measurements was drawn as 0 … 2": lambda: hlm.units(
+        3, lambda rng, size: np.arange(size)
+    ).frame(),
+    "dropout was drawn as 0.5": lambda: hlm.units(
+        3, dropout=lambda rng, size: np.full(size, 0.5)
+    ).frame(),
+    "'x' has 3 values for up to 9": lambda: hlm.units(
+        3, lambda rng, size: np.full(size, 9), {"x": [1, 2, 3]}
+    ).frame(),
+    "'measurements' cannot be drawn from 2.5": lambda: hlm.units(3, 2.5),
     "two columns named 'x'": lambda: hlm.units(3, 1, {"x": [1]}, {"x": [1, 2, 3]}),
     "two or more distinct levels: ['u']": lambda: hlm.units(3, factors={"g": ["u"]}),
     "two or more distinct levels: 'uv'": lambda: hlm.units(3, crossed={"g": "uv"}),
     "'x' has 2 values for up to 3": lambda: hlm.units(3, 3, {"x": [1, 2]}),
-    "'x' has 3 values for up to 9": lambda: hlm.units(3, (2, 9), {"x": [1, 2, 3]}),
+    "'x' has 3 values for up to 8": lambda: hlm.units(3, (2, 8), {"x": [1, 2, 3]}),
     "'a' has 2 values for 3 units": lambda: hlm.units(3, between={"a": [1, 2]}),
     "'a' cannot be drawn from 4": lambda: hlm.units(3, between={"a": 4}),
     "must be one sequence": lambda: hlm.units(3, 1, {"x": [[1], [2]]}),

@@ -40,10 +40,18 @@ def lanes_of(B, q, p, shared=False):
     return stats
 
 
-def compiled(theta, stats, reml, blocks, jit=jax.jit):
+def compiled(theta, stats, reml, blocks, jit=jax.jit, count=None):
     with jax.enable_x64(True):
-        run = jit(lambda t, s: lane_derivatives(t, s, reml, blocks))
-        return run(jnp.asarray(theta), jax.tree.map(jnp.asarray, stats))
+        run = jit(lambda t, s, c: lane_derivatives(t, s, reml, blocks, c))
+        return run(jnp.asarray(theta), jax.tree.map(jnp.asarray, stats), count)
+
+
+def longer(stats, length):
+    """The same statistics with arrays of so many groups, whose rest is not to be looked at."""
+    fields = (
+        np.concatenate([x, np.full((length - len(x), *x.shape[1:]), np.nan)]) for x in stats[:4]
+    )
+    return Stats(*fields, *stats[4:])
 
 
 def assert_same(found, expected):
@@ -72,6 +80,20 @@ def test_lane_by_lane(rng, q, p, blocks, reml, shared):
         assert_same(jax.tree.map(lambda x, i=i: x[..., i], found), expected)
 
 
+@pytest.mark.parametrize("groups", [6, 18])
+def test_dense_blocks_of_groups(rng, groups):
+    """The dense dialect goes through the groups in blocks, and stops after the last."""
+    blocks = ((0,), (1,))
+    stats = lanes_of(3, 2, 10)
+    many = Stats(*(np.concatenate([x] * (groups // 6)) for x in stats[:4]), *stats[4:])
+    theta = rng.normal(size=(2, 3))
+    plain = compiled(theta, many, True, blocks, oracle)
+    padded = Stats(*map(np.nan_to_num, longer(many, 48)[:4]), *many[4:])
+    padded = padded._replace(TX=padded.TX.copy())
+    padded.TX[32:] = np.nan
+    assert_same(compiled(theta, padded, True, blocks, oracle, count=groups), plain)
+
+
 @cache
 def dense(reml, blocks):
     return oracle(lambda t, s: derivatives(t, s, reml, blocks))
@@ -86,7 +108,10 @@ def test_compiled_equals_numpy(rng, B, reml, shared):
     theta = rng.normal(size=(3, 2))
     in_numpy = lane_derivatives(theta, stats, reml, blocks)
     assert isinstance(in_numpy.hess, np.ndarray)
-    found = compiled(np.repeat(theta, B // 2, axis=-1), many, reml, blocks)
+    count = None
+    if B == LOOP_FROM_LANES:
+        many, count = longer(many, 16), len(SIZES)
+    found = compiled(np.repeat(theta, B // 2, axis=-1), many, reml, blocks, count=count)
     assert found.hess.shape == (3, 3, B)
     assert_same(jax.tree.map(lambda x: x[..., :: B // 2], found), in_numpy)
 
@@ -105,8 +130,7 @@ def test_groups_that_count_twice(rng):
 
 def test_padding_adds_nothing(rng):
     stats, theta = lanes_of(2, 2, 3), rng.normal(size=(3, 2))
-    longer = (np.concatenate([x, np.zeros_like(x)]) for x in stats[:4])
-    padded = Stats(*longer, *stats[4:])
+    padded = Stats(*(np.concatenate([x, np.zeros_like(x)]) for x in stats[:4]), *stats[4:])
     plain = lane_derivatives(theta, stats, True, ((0, 1),))
     assert_same(lane_derivatives(theta, padded, True, ((0, 1),)), plain)
 

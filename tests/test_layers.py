@@ -29,10 +29,11 @@ LAYERS = (
         "studies.panel",
         "studies.performance",
         "figures.canvas",
-        "studies.folder",
+        "studies.lock",
         "files",
     ),
     (
+        "studies.folder",
         "studies.measured",
         "rows.standardise",
         "deviance",

@@ -123,7 +123,11 @@ def test_in_balanced_designs_both_stages_are_reml():
 def test_a_within_unit_term_must_be_in_the_line(frame):
     truth = hlm.Truth.of([1, 3], sd=[0.2], sigma=0.75)
     m = hlm.mechanism("y ~ x + (1 | unit)", frame, truth)
-    with pytest.raises(UnsupportedTermError, match="left of the bar"):
+    message = r"and x varies within units without being part of it; .* as in \(1 \+ x \| unit\)"
+    with pytest.raises(UnsupportedTermError, match=message):
+        one(m.draw(0, 2, seed=1, rows=True), hlm.Method("two", estimator="two_stage"))
+    m = hlm.mechanism(FORMULA.replace("1 + x", "0 + a"), frame, hlm.Truth(TRUTH.beta, [[0.1]], 1.0))
+    with pytest.raises(UnsupportedTermError, match=r"x, x:a vary .* \(0 \+ a \+ x \| unit\)"):
         one(m.draw(0, 2, seed=1, rows=True), hlm.Method("two", estimator="two_stage"))
 
 

@@ -108,6 +108,17 @@ def test_power_curve_has_a_line_and_an_exact_band_per_method(measured):
     assert axes.get_ylim() == (0, 1.02)
 
 
+def test_power_curve_draws_what_hlm_power_curve_gives():
+    """Several tests are series without being asked for."""
+    truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    m = hlm.mechanism("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"), truth)
+    curve = hlm.power_curve(m, ["x:a", "a"], along="units", values=[10, 20], n=30, seed=1)
+    axes = plot.power_curve(curve)
+    assert axes.get_xlabel() == "units"
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["x:a", "a", "by formula"]
+    assert axes.get_legend().get_title().get_text() == "test"
+
+
 def test_power_curve_takes_limits_from_the_frame_and_any_axis():
     frame = pd.DataFrame(
         {
@@ -374,7 +385,7 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
     ("call", "error", "message"),
     [
         (lambda e, m, f: plot.power_curve(m, "sizes"), MissingColumnError, "'sizes'"),
-        (lambda e, m, f: plot.power_curve(m, "units"), OptionError, "same 'units'"),
+        (lambda e, m, f: plot.power_curve(pd.concat([m, m]), "units"), OptionError, "same 'units'"),
         (lambda e, m, f: plot.power_curve(m[["units", "power"]].iloc[:1], "units"),
          MissingColumnError, "conf_low"),
         (lambda e, m, f: plot.power_curve(m, "units", by="term", level=2), OptionError, "level=2"),

@@ -173,6 +173,26 @@ def test_more_units_take_no_new_program(article, monkeypatch):
     assert drawing._draw._function._cache_size() == compiled
 
 
+def test_more_units_of_unequal_sizes_take_no_new_program():
+    """One program for every number of groups up to the length of the arrays: 16, 64, 128 …"""
+    from jaxhlm.engine import compiled
+    from jaxhlm.rows import drawing
+
+    data = hlm.load_dataset("article")
+    data = data[np.random.default_rng(1).random(len(data)) < 0.6]
+    truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
+
+    def programs():
+        return [f._function._cache_size() for f in (drawing._draw, compiled._by_one)]
+
+    before = programs()
+    hlm.power_curve(m, "x:a", along="units", values=[18, 22, 25, 28, 35, 40], n=400, seed=1)
+    draws, minima = np.subtract(programs(), before)
+    assert draws <= 1
+    assert minima <= 2
+
+
 def fake_power(monkeypatch, true_power):
     """Replace the simulation by a binomial draw of a known power."""
     calls = []

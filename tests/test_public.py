@@ -1,6 +1,7 @@
 """What a user meets before any data: names, docstrings, and an import without side effects."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_the_readme_shows_what_is_printed():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     fit = hlm.fit("MathAch ~ SES * MEANSES + (1 + SES | School)", hlm.load_dataset("math_achieve"))
     assert f"```\n{fit}\n```" in readme
+
+
+def test_the_readme_on_power_and_studies_runs_and_prints_that(capsys):
+    """Word for word, but for the number of data sets of the last mechanism."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    truth = next(line for block in blocks for line in block.splitlines() if "Truth.of(" in line)
+    (what_if,) = (block for block in blocks if "solve_power" in block)
+    assert what_if.count("1000,") == 1
+    exec(truth + "\n" + what_if.replace("1000,", "20,"), {"hlm": hlm})
+    (promised,) = re.findall(r"^# (units = .*)$", what_if, re.MULTILINE)
+    assert capsys.readouterr().out.strip() == promised
 
 
 def test_top_level_is_exactly_this():

@@ -1,5 +1,6 @@
 """Studies: killed and gone on with, shared out, refused, stopped; and their TOML and commands."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,16 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm.cli import main
-from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, StudyFolderError
+from jaxhlm.errors import (
+    JaxhlmError,
+    OptionError,
+    RankDeficientWarning,
+    StudyFileError,
+    StudyFolderError,
+    UnsupportedTermError,
+)
+from jaxhlm.studies import lock
+from jaxhlm.studies.lock import locked
 from jaxhlm.studies.studyfile import line_of, read_study_file
 from tolerances import BATCH_DF, ESTIMATE
 
@@ -136,6 +146,62 @@ def test_killed_at_random_moments_and_resumed_it_gives_the_same_bits(
     pd.testing.assert_frame_equal(hlm.read_study(out).estimates, undisturbed, check_exact=True)
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert not list(out.rglob("*.tmp"))
+
+
+def test_two_at_once_do_not_mix(undisturbed, tmp_path, forkserver):
+    """The second is refused and told whose folder it is; a dead owner keeps nobody out."""
+    out = tmp_path / "study"
+    child = forkserver.Process(target=run, kwargs={"out": out, "resume": True})
+    child.start()
+    try:
+        deadline = time.monotonic() + 120
+        while progress_of(out) < 1 and child.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.0002)
+        os.kill(child.pid, signal.SIGSTOP)
+        message = f"{out} is being written to by process {child.pid} on .*; let it finish"
+        before = listing(out)
+        for resume in (True, False):
+            with pytest.raises(StudyFolderError, match=message):
+                run(out=out, resume=resume)
+        assert listing(out) == before
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    assert (out / ".lock").exists()
+    made = run(out=out, resume=True)
+    pd.testing.assert_frame_equal(made.estimates, undisturbed, check_exact=True)
+    assert sorted(p.name for p in out.iterdir()) == ["estimates", "manifest.json"]
+
+
+def test_threads_of_one_process_do_not_mix_either(tmp_path):
+    with locked(tmp_path), pytest.raises(StudyFolderError, match=f"{os.getpid()}, this one"):
+        run(out=tmp_path)
+    assert len(run(n=8, out=tmp_path).chunks) == 4
+
+
+def test_no_lock_no_study(tmp_path, monkeypatch):
+    """Where the file system has no locks, or the file was removed by the one who held it."""
+    real = lock.fcntl.lockf
+
+    def removed(file, how):
+        monkeypatch.setattr(lock.fcntl, "lockf", real)
+        (tmp_path / ".lock").unlink()
+        real(file, how)
+
+    monkeypatch.setattr(lock.fcntl, "lockf", removed)
+    with locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / ".lock").read_text()
+
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "lockf", none)
+    with pytest.raises(StudyFolderError, match=r"cannot be locked \(No locks available\)"):
+        run(out=tmp_path)
+    monkeypatch.setattr(lock, "fcntl", None)
+    with pytest.raises(StudyFolderError, match="POSIX file locks"):
+        run(out=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -329,14 +395,46 @@ def test_bad_options(options, message):
         run(**options)
 
 
+class Failing:
+    """A mechanism whose second chunk cannot be drawn."""
+
+    formula = "y ~ x * a + (1 + x | unit)"
+
+    def draw(self, first, last, seed, rows):
+        if first > 0:
+            raise OptionError("enough")
+        return mechanism(0, 1).draw(first, last, seed, rows)
+
+
 def test_an_error_in_a_chunk_leaves_the_finished_ones(tmp_path):
-    """The second condition's line misses a within-unit term; the first one's chunks stay."""
+    with pytest.raises(OptionError, match="enough"):
+        hlm.study(None, {"good": mechanism(0, 1), "bad": Failing()}, METHODS, n=16, chunk=8, seed=1,
+                  out=tmp_path / "s")  # fmt: skip
+    assert len(hlm.read_study(tmp_path / "s").chunks) == 3
+
+
+def test_what_cannot_be_is_found_before_all_work(tmp_path):
+    """The second condition's line misses a within-unit term."""
     truth = hlm.Truth.of([1, 3], sd=[0.5], sigma=1.0)
     bad = hlm.mechanism("y ~ x + (1 | unit)", DATA, truth)
-    with pytest.raises(JaxhlmError, match="left of the bar"):
+    message = "condition 2/2 mechanism=bad, method 'two': two_stage fits .* and x varies"
+    with pytest.raises(UnsupportedTermError, match=message):
         hlm.study(None, {"good": mechanism(0, 1), "bad": bad}, METHODS, n=16, chunk=8, seed=1,
                   out=tmp_path / "s")  # fmt: skip
-    assert len(hlm.read_study(tmp_path / "s").chunks) == 2
+    assert not (tmp_path / "s").exists()
+
+
+def test_failed_fits_are_counted_and_not_warned_of():
+    """Nearly all responses are missing: no warning (they are errors here), whatever the chunk."""
+    wrong = hlm.violations.MissingCompletely(0.97)
+    truth = hlm.Truth.of([1, 3], sd=[0.2, 0.5], sigma=1.0)
+    m = hlm.mechanism("y ~ x + (1 + x | unit)", DATA, truth, wrong)
+    made = hlm.study(None, {"few": m}, n=24, chunk=8, seed=1)
+    assert made.measures()["n_failed"].tolist() == [24, 24]
+    deficient = [hlm.Method("a", "y ~ x + a + I(2 * a) + (1 | unit)")]
+    with pytest.warns(RankDeficientWarning) as said:
+        hlm.study(None, {"few": m}, deficient, n=24, chunk=8, seed=1)
+    assert len(said) == 1
 
 
 TOML = """\
@@ -407,7 +505,7 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
         ("units = 6\n", "units = 0\n", ":8: design.units: units=0 must be"),
         ("sd = [0.2, 0.5]", "sd = [0.2, 'x']", ":12: truth.sd.1: 'x' must be a number"),
         ("sd = [0.2, 0.5]", "", ":10: truth: 'sd' is missing; needed here: beta, sd, sigma"),
-        ("corr = 0.9", "corr = 1.9", ":10: truth: cov is not positive semi-definite"),
+        ("corr = 0.9", "corr = 1.9", ":13: truth.corr: cov is not positive semi-definite"),
         ("a = -0.15,", "z = 1,", ":10: truth: beta and the model differ in a, z"),
         ("units = [6, 8]", "people = [6, 8]", ":17: conditions.people: .*what can: \"units\""),
         ("units = [6, 8]", "units = []", ":17: conditions.units: no values"),

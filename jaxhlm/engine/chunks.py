@@ -33,6 +33,8 @@ MEMORY_SHARE = 0.25
 MAX_LANES = 16384
 # No powers of two from 256 on: arrays of those lengths fall on the same lines of the cache.
 COMPILED_LANES = (128, 640, 3840)
+# Lengths of arrays of groups below the powers of two.
+SHORTEST = (4, 16, 64)
 MANY_GROUPS = 16
 # Lanes in multiples of the largest size from which on it is worth its compilation.
 WORTH_COMPILING = 3
@@ -86,13 +88,15 @@ def compiled_sizes(B: int, groups: int = 0) -> list[int]:
 
 
 def compiled_groups(G: int) -> int:
-    """Number of groups that is compiled for G: few numbers, at most a quarter more than G.
+    """Length of the arrays of groups that is compiled for G: few numbers, and G may vary in each.
 
-    >>> [compiled_groups(G) for G in (3, 16, 18, 30, 160, 1000)]
-    [4, 16, 20, 32, 160, 1024]
+    What is added takes memory and hardly any time, as loops end with the last group that is there.
+
+    >>> [compiled_groups(G) for G in (3, 16, 18, 30, 65, 160, 1000)]
+    [4, 16, 64, 64, 128, 256, 1024]
     """
-    step = max(4, 2 ** ((G - 1).bit_length() - 3))
-    return -(-G // step) * step
+    few = next((length for length in SHORTEST if length >= G), 0)
+    return few or 2 ** (G - 1).bit_length()
 
 
 class CompiledByOne:

@@ -56,13 +56,16 @@ class Options:
 
 
 def lane_minimum(
-    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any
+    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
 ) -> Minimum:
-    """Minima of all lanes from ``start`` (k, B), or from moment estimates where that is NaN."""
+    """Minima of all lanes from ``start`` (k, B), or from moment estimates where that is NaN.
+
+    ``count`` is the number of the groups that are there, as in ``lane_derivatives``.
+    """
     xp, blocks = namespace(start), options.blocks
 
     def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
-        d = lane_derivatives(theta, stats, options.reml, blocks)
+        d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
         aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F}
         return at.value, d.grad, d.hess, aux

@@ -197,11 +197,12 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.engine.compiled import compiled_minimum
 
-    stats = _padded(stats, compiled_groups(len(stats.m)))
-    parts, first = [], 0
+    count, parts, first = len(stats.m), [], 0
+    stats = _padded(stats, compiled_groups(count))
     for size in compiled_sizes(B, len(stats.m)):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
-        parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], max_iter, options))
+        one = _take(stats, lanes)
+        parts.append(compiled_minimum(one, start[:, lanes], max_iter, options, count))
         first += size
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 

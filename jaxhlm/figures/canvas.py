@@ -41,6 +41,8 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1))
 GREY = "#6E6E6E"
 COLUMN = 3.5  # inches: 89 mm, one column of most journals
 LETTERS = 58  # of 8 points, in one column
+HANDLE = 7  # letters that the line beside a label takes, with the space around it
+BESIDE = 1.25  # width of the axes with their tick labels, over that of the axes alone
 
 # Type 42 keeps text as text in PDF and PS.
 STYLE: dict[str, Any] = {
@@ -147,13 +149,13 @@ def write(figure: Any, stem: Path) -> list[Path]:
 
 
 def legend_above(axes: Axes, **options: Any) -> Any:
-    """A legend above the data, in as many columns as fit into one printed column.
+    """A legend above the data, in as many columns as there is room for.
 
     It ends where the axes end on the right, and so has the space over the tick labels too.
     """
-    widths = [len(label) + 5 for label in axes.get_legend_handles_labels()[1]]
-    one_row = sum(widths) <= LETTERS
-    columns = len(widths) if one_row else max(LETTERS // max(widths), 1)
+    widths = [len(label) + HANDLE for label in axes.get_legend_handles_labels()[1]]
+    room = int(LETTERS * BESIDE * axes.bbox.width / axes.figure.dpi / COLUMN)
+    columns = len(widths) if sum(widths) <= room else max(room // max(widths), 1)
     return axes.legend(
         loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1,
         columnspacing=1.2, handletextpad=0.5, **options,

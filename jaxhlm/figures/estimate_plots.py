@@ -132,8 +132,7 @@ def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | No
         _truth_line(axes, frame)
         axes.set(xlabel=_label(frame, "Estimate of"), ylabel="Standard error")
         if several:
-            for handle in legend_above(axes, markerscale=2.0).legend_handles:
-                handle.set_alpha(1.0)
+            _legend(axes)
     return axes
 
 
@@ -182,9 +181,13 @@ def histogram(
         axes.set(xlabel=_label(frame, "Estimate of"), ylabel="Replicates")
         axes.margins(y=0.12)
         if several:
-            for handle in legend_above(axes, markerscale=2.0).legend_handles:
-                handle.set_alpha(1.0)
+            _legend(axes)
     return axes
+
+
+def _legend(axes: Axes) -> None:
+    for handle in legend_above(axes, markerscale=2.0).legend_handles:
+        handle.set_alpha(1.0)
 
 
 def _truth_line(axes: Axes, frame: pd.DataFrame) -> None:

@@ -38,12 +38,13 @@ NAMES = {
     "relative_precision": "Gain in precision (%)",
 }
 NOMINAL = {"coverage": 0.95, "be_coverage": 0.95, "type_i": 0.05, "type_m": 1.0}
+SERIES = ("test", "method")
 BANDS = (("conf_low", "conf_high"), ("power_low", "power_high"))
 
 
 def power_curve(
     frame: pd.DataFrame,
-    along: str,
+    along: str | None = None,
     *,
     by: str | None = None,
     target: float | None = 0.8,
@@ -56,8 +57,9 @@ def power_curve(
         frame: one row per value of ``along`` and series, with the column power and either
             conf_low and conf_high (or power_low and power_high), or n_test or n, from which
             Clopper-Pearson (1934) limits are made. A column analytic is drawn as a dotted line.
-        along: column of the x axis: numbers, or anything else in order of appearance.
-        by: column of the series, such as "method".
+        along: column of the x axis: numbers, or anything else in order of appearance. By default
+            the first, where ``jaxhlm.power_curve`` puts it.
+        by: column of the series; by default "test" or "method" where it has several values.
         target: power to mark by a line; None for no line.
         level: of limits that are made here.
         ax: axes to draw on; by default a new figure.
@@ -71,9 +73,13 @@ def power_curve(
 
     Example:
         >>> frame = pd.DataFrame({"units": [10, 20, 40], "power": [0.3, 0.6, 0.9], "n": 1000})
-        >>> power_curve(frame, "units").get_ylabel()
-        'Power'
+        >>> axes = power_curve(frame)
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('units', 'Power')
     """
+    along = str(frame.columns[0]) if along is None else along
+    if by is None:
+        by = next((name for name in SERIES if _several(frame, name)), None)
     need(frame, [along, "power", *([by] if by else [])])
     check_level(level)
     numeric = pd.api.types.is_numeric_dtype(frame[along])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from jaxhlm.studies.distributions import sampler
 __all__ = ["UnitDesign", "units"]
 
 SIZES, DROPOUT = "measurements", "dropout"
+Sizes: TypeAlias = int | tuple[int, int] | Sequence[int] | Any
+Dropout: TypeAlias = float | Sequence[float] | Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,23 +28,25 @@ class UnitDesign:
 
     Attributes:
         n: number of units.
-        measurements: of every unit, before drop-out: a number, a (low, high) range or n numbers.
+        measurements: of every unit, before drop-out: a number, a (low, high) range, n numbers or a
+            distribution.
         within, between: covariates by name.
         factors: levels of factors between units, by name.
         crossed: levels of factors within units, by name.
-        dropout: probability that a unit leaves after a measurement.
+        dropout: probability that a unit leaves after a measurement, n of them, or a distribution
+            of the number of measurements that it leaves after.
         redraw: what is drawn anew for every data set: all, nothing, or some by name.
         unit: name of the grouping column.
         seed: of what is drawn once.
     """
 
     n: int
-    measurements: int | tuple[int, int] | Sequence[int]
+    measurements: Sizes
     within: Mapping[str, Any] = field(default_factory=dict)
     between: Mapping[str, Any] = field(default_factory=dict)
     factors: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     crossed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     redraw: bool | Sequence[str] = False
     unit: str = "unit"
     seed: int = 0
@@ -54,27 +58,14 @@ class UnitDesign:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
-        if not 0.0 <= self.dropout < 1.0:
-            raise OptionError(f"dropout={self.dropout!r} must be a probability below 1")
         for name, levels in {**self.factors, **self.crossed}.items():
             if isinstance(levels, str) or len(set(levels)) != len(levels) or len(levels) < 2:
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
-        most, sizes = self.most, self.measurements
-        if isinstance(sizes, tuple):
-            low, high = sizes
-            if low > high:
-                raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
-        elif not isinstance(sizes, int | np.integer) and len(sizes) != self.n:
-            raise OptionError(
-                f"measurements has {len(sizes)} numbers for {self.n} units; give one for each, "
-                "one number for all, or a (low, high) range as a tuple"
-            )
+        self._check_sizes()
+        self._check_dropout()
         for name, source in self.within.items():
-            if _fixed(source) and len(source) < most:
-                raise OptionError(
-                    f"{name!r} has {len(source)} values for up to {most} measurements; give more "
-                    "values or fewer measurements"
-                )
+            if _fixed(source) and self.most is not None:
+                _check_grid(name, source, self.most)
             _check_source(name, source)
         for name, source in self.between.items():
             if _fixed(source) and len(source) != self.n:
@@ -92,13 +83,12 @@ class UnitDesign:
                 )
 
     @property
-    def most(self) -> int:
-        """Largest number of measurements that a unit may have."""
-        sizes = self.measurements
-        each = [sizes] if isinstance(sizes, int | np.integer) else list(sizes)
-        for size in each:
-            _whole("measurements", size, 1)
-        return int(max(each))
+    def most(self) -> int | None:
+        """Largest number of measurements that a unit may have; None if a distribution says it."""
+        sizes: Any = self.measurements
+        if not _fixed(sizes) and not isinstance(sizes, int | np.integer):
+            return None
+        return int(np.max(sizes))
 
     @property
     def redrawn(self) -> bool:
@@ -113,15 +103,27 @@ class UnitDesign:
     def resized(
         self,
         n: int | None = None,
-        measurements: int | tuple[int, int] | Sequence[int] | None = None,
+        measurements: Sizes | None = None,
     ) -> UnitDesign:
         """The same design with other sizes.
+
+        Numbers of measurements and probabilities of drop-out that were given unit by unit are taken
+        in turn, as ``jaxhlm.extend`` copies units.
 
         Raises:
             OptionError: a covariate has fixed values, and too few of them.
         """
-        sizes = self.measurements if measurements is None else measurements
-        return replace(self, n=self.n if n is None else n, measurements=sizes)
+        n = self.n if n is None else n
+        _whole("n", n, 2)
+        sizes = measurements
+        if sizes is None:
+            sizes = self.measurements
+            if _fixed(sizes) and not _is_range(sizes):
+                sizes = np.resize(np.asarray(sizes), n).tolist()
+        leaves = self.dropout
+        if _fixed(leaves):
+            leaves = np.resize(np.asarray(leaves), n).tolist()
+        return replace(self, n=n, measurements=sizes, dropout=leaves)
 
     def frame(self, rng: np.random.Generator | int | None = None) -> pd.DataFrame:
         """The rows of one data set, unit after unit.
@@ -135,7 +137,8 @@ class UnitDesign:
 
     def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
-        sizes = self._kept(rng)
+        planned = self._planned(rng)
+        sizes = self._kept(rng, planned)
         unit = np.repeat(np.arange(self.n), sizes)
         occasion = np.arange(len(unit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         levels = [len(x) for x in self.crossed.values()]
@@ -143,11 +146,17 @@ class UnitDesign:
         out: dict[str, npt.NDArray[Any]] = {self.unit: unit}
         for name, source in self.within.items():
             if _fixed(source):
+                _check_grid(name, source, int(occasion.max()) + 1)
                 out[name] = np.asarray(source)[occasion]
+                continue
+            # Drawn for every occasion that may be, so that drop-out does not shift the rest; and
+            # occasion by occasion where more may be than are planned this time.
+            most = self.most or int(planned.max())
+            values = self._values(name, source, rng, self.n * most)
+            if self.most is None:
+                out[name] = values.reshape(most, self.n)[occasion, unit]
             else:
-                # Drawn for every occasion that may be, so that drop-out does not shift the rest.
-                values = self._values(name, source, rng, self.n * self.most)
-                out[name] = values.reshape(self.n, self.most)[unit, occasion]
+                out[name] = values.reshape(self.n, most)[unit, occasion]
         for name, source in self.between.items():
             drawn = not _fixed(source)
             values = self._values(name, source, rng, self.n) if drawn else np.asarray(source)
@@ -170,8 +179,12 @@ class UnitDesign:
     def _random(self) -> list[str]:
         """Names of what is drawn."""
         drawn = [name for name, x in {**self.within, **self.between}.items() if not _fixed(x)]
-        drawn += [SIZES] * isinstance(self.measurements, tuple)
-        return drawn + [DROPOUT] * (self.dropout > 0.0)
+        drawn += [SIZES] * (self.most is None or _is_range(self.measurements))
+        return drawn + [DROPOUT] * self._may_leave
+
+    @property
+    def _may_leave(self) -> bool:
+        return _drawn(self.dropout) or bool(np.any(np.asarray(self.dropout) > 0.0))
 
     def _redraws(self, name: str) -> bool:
         return self.redraw if isinstance(self.redraw, bool) else name in self.redraw
@@ -187,27 +200,77 @@ class UnitDesign:
     ) -> npt.NDArray[Any]:
         return np.asarray(sampler(name, source)(self._source(name, rng), size))
 
-    def _kept(self, rng: np.random.Generator) -> Ints:
+    def _planned(self, rng: np.random.Generator) -> Ints:
+        """(n,) measurements of every unit if it stays."""
+        sizes: Any = self.measurements
+        if self.most is None:
+            return self._counts(SIZES, sizes, rng)
+        if _is_range(sizes):
+            low, high = sizes
+            return self._source(SIZES, rng).integers(low, high, self.n, endpoint=True)
+        return np.broadcast_to(np.asarray(sizes, dtype=np.int64), self.n)
+
+    def _kept(self, rng: np.random.Generator, planned: Ints) -> Ints:
         """(n,) measurements of every unit until it leaves."""
-        if isinstance(self.measurements, tuple):
-            low, high = self.measurements
-            sizes = self._source(SIZES, rng).integers(low, high, self.n, endpoint=True)
-        else:
-            sizes = np.broadcast_to(np.asarray(self.measurements, dtype=np.int64), self.n)
-        if self.dropout > 0.0:
-            last = self._source(DROPOUT, rng).geometric(self.dropout, self.n)
-            sizes = np.minimum(sizes, last)
-        return np.asarray(sizes, dtype=np.int64)
+        if not self._may_leave:
+            return planned
+        if _drawn(self.dropout):
+            return np.minimum(planned, self._counts(DROPOUT, self.dropout, rng))
+        p = np.broadcast_to(np.asarray(self.dropout, dtype=float), self.n)
+        last = self._source(DROPOUT, rng).geometric(np.where(p > 0.0, p, 0.5))
+        return np.where(p > 0.0, np.minimum(planned, last), planned)
+
+    def _counts(self, name: str, source: Any, rng: np.random.Generator) -> Ints:
+        """(n,) whole numbers from a distribution."""
+        values = self._values(name, source, rng, self.n)
+        whole = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
+        if not whole or not (values >= 1).all():
+            raise OptionError(
+                f"{name} was drawn as {values.min()} … {values.max()}; its distribution must "
+                "give whole numbers, 1 or more, as scipy.stats.poisson(4, loc=1) does"
+            )
+        return values.astype(np.int64)
+
+    def _check_sizes(self) -> None:
+        sizes: Any = self.measurements
+        if self.most is None:
+            sampler(SIZES, sizes)
+            return
+        for size in [sizes] if isinstance(sizes, int | np.integer) else sizes:
+            _whole(SIZES, size, 1)
+        if _is_range(sizes):
+            low, high = sizes
+            if low > high:
+                raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
+        elif _fixed(sizes) and len(sizes) != self.n:
+            raise OptionError(
+                f"measurements has {len(sizes)} numbers for {self.n} units; give one for each, "
+                "one number for all, a (low, high) range as a tuple, or a distribution"
+            )
+
+    def _check_dropout(self) -> None:
+        leaves: Any = self.dropout
+        if _drawn(leaves):
+            sampler(DROPOUT, leaves)
+            return
+        if _fixed(leaves) and len(leaves) != self.n:
+            raise OptionError(
+                f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
+                "for all"
+            )
+        p = np.asarray(leaves, dtype=float)
+        if not ((p >= 0.0) & (p < 1.0)).all():
+            raise OptionError(f"dropout={leaves!r} must be a probability below 1")
 
 
 def units(
     n: int = 30,
-    measurements: int | tuple[int, int] | Sequence[int] | None = None,
+    measurements: Sizes | None = None,
     within: Mapping[str, Any] | None = None,
     between: Mapping[str, Any] | None = None,
     factors: Mapping[str, Sequence[Any]] | None = None,
     crossed: Mapping[str, Sequence[Any]] | None = None,
-    dropout: float = 0.0,
+    dropout: Dropout = 0.0,
     redraw: bool | Sequence[str] = False,
     unit: str = "unit",
     seed: int = 0,
@@ -216,9 +279,11 @@ def units(
 
     Args:
         n: number of units.
-        measurements: per unit: a number for all, a tuple (low, high) for unequal sizes drawn
-            uniformly, both ends included, or a list of n numbers. By default as many as the
-            shortest fixed covariate within units has values, or else 10.
+        measurements: per unit: a number for all; a list of n numbers; a tuple (low, high) for
+            sizes drawn uniformly, both ends included; or a distribution of whole numbers, a
+            function ``(rng, size) -> array`` or a frozen one of ``scipy.stats`` such as
+            ``poisson(4, loc=1)``. By default as many as the shortest fixed covariate within units
+            has values, or else 10.
         within: covariates that vary within units, by name: a sequence (the same grid for every
             unit, which takes as many of its values as it has measurements), a function
             ``(rng, size) -> array``, or a frozen distribution of ``scipy.stats``.
@@ -229,7 +294,9 @@ def units(
         crossed: levels of factors within units, by name: every measurement is taken at every
             combination of their levels, and a unit has that many times more rows.
         dropout: probability that a unit leaves for good after a measurement (and so misses all
-            later ones); every unit has its first.
+            later ones), every unit having its first; or a list of n such probabilities, such as
+            ``[0.1, 0.3] * 15`` for two groups in rotation; or a distribution, given as for
+            ``measurements``, of the number of measurements that a unit leaves after.
         redraw: False draws everything once, from ``seed``; True draws everything random anew for
             every data set; a list of names redraws these (covariates, "measurements", "dropout").
         unit: name of the grouping column, whose labels are 0 … n − 1.
@@ -250,6 +317,9 @@ def units(
         ...     n=6, within={"x": [0, 1, 2]}, between={"a": stats.norm()},
         ...     factors={"group": ["control", "treated"]}, dropout=0.2,
         ... )
+        >>> unequal = hlm.units(n=4, measurements=[2, 5, 3, 5], within={"x": range(5)}).frame()
+        >>> unequal.groupby("unit").size().tolist()
+        [2, 5, 3, 5]
         >>> frame = design.frame()
         >>> list(frame), frame.groupby("unit")["group"].first().tolist()[:3]
         (['unit', 'x', 'a', 'group'], ['control', 'treated', 'control'])
@@ -274,6 +344,22 @@ def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, I
 
 def _fixed(source: Any) -> bool:
     return not callable(source) and not hasattr(source, "rvs") and hasattr(source, "__len__")
+
+
+def _drawn(source: Any) -> bool:
+    return callable(source) or hasattr(source, "rvs")
+
+
+def _is_range(sizes: Any) -> bool:
+    return isinstance(sizes, tuple) and len(sizes) == 2
+
+
+def _check_grid(name: str, grid: Any, most: int) -> None:
+    if len(grid) < most:
+        raise OptionError(
+            f"{name!r} has {len(grid)} values for up to {most} measurements; give more values or "
+            "fewer measurements"
+        )
 
 
 def _check_source(name: str, source: Any) -> None:

@@ -99,7 +99,9 @@ def _study(a: argparse.Namespace) -> None:
     table = result.measures()
     table.to_csv(a.out / "measures.csv", index=False)
     print(f"\n{MeasuresTable(table)}")
-    print(f"\nMeasures written to {a.out / 'measures.csv'}; estimates: jaxhlm.read_study({a.out})")
+    print(
+        f"\nMeasures written to {a.out / 'measures.csv'}; all of it: jaxhlm.read_study('{a.out}')"
+    )
 
 
 def _numbers(text: str) -> list[float]:

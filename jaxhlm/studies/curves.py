@@ -81,16 +81,17 @@ def power_curve(
     """Power at several values of a size or a parameter.
 
     All values use the same seed, so that the curve is smooth in a parameter; every interval is
-    right by itself, but their errors go together. Sizes of a design whose units are all alike
-    within (as when they share a grid of x) share one compiled program; where units differ, every
-    new number of them costs a compilation of some seconds.
+    right by itself, but their errors go together. Sizes share compiled programs: all of them where
+    units are alike within (as when they share a grid of x), else those up to 16 units, up to 64,
+    and up to every later power of two.
 
     Args:
         mechanism: a ``Mechanism``; a pair (design, truth) where no size is varied.
         test, n, alpha, df, seed, formula, reml, level: as for ``power``.
         along: "units" (their number), "measurements" (of every unit), "sigma", "corr", "beta[TERM]"
             or "sd[TERM]". A data frame gets more units by repeating its units in turn, and more
-            measurements by repeating the rows of each; fewer by leaving out the last.
+            measurements by repeating the rows of each; fewer by leaving out the last. A design
+            from ``jaxhlm.units`` is made anew in the other size.
         values: one or more.
         progress: show a progress bar; by default when the output is a terminal.
 

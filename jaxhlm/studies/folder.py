@@ -1,20 +1,22 @@
 """A study on disk: a manifest that says what it is, and one Parquet file per finished chunk.
 
 Files appear under their names only when they are whole (written elsewhere, then renamed), so what
-is there is finished, whenever the run was killed.
+is there is finished, whenever the run was killed. Only one process writes to it at a time.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from jaxhlm.errors import JaxhlmError, StudyFolderError
+from jaxhlm.studies.lock import LOCK, locked
 
 __all__ = ["SCHEMA", "Chunk", "Folder", "open_folder", "read_folder"]
 
@@ -66,8 +68,11 @@ class Folder:
             ) from error
 
 
-def open_folder(path: str | os.PathLike[str], manifest: dict[str, Any], resume: bool) -> Folder:
-    """The folder of a study, new, or to go on with.
+@contextmanager
+def open_folder(
+    path: str | os.PathLike[str], manifest: dict[str, Any], resume: bool
+) -> Iterator[Folder]:
+    """The folder of a study, new, or to go on with, which no other process writes to meanwhile.
 
     Args:
         path: the folder; made if it is not there.
@@ -76,15 +81,21 @@ def open_folder(path: str | os.PathLike[str], manifest: dict[str, Any], resume: 
 
     Raises:
         StudyFolderError: the folder holds something else, another study, or this one and
-            ``resume`` is False. Nothing in it is touched.
+            ``resume`` is False, or another process works on it. Nothing in it is touched.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise StudyFolderError(f"{path} is a file; give a folder")
-    if (path / MANIFEST).exists():
-        found = read_folder(path)
-        _check_same(path, found.manifest, manifest)
-        if not resume:
+    if path.exists() and not _is_this(path, manifest):
+        _check_empty(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        # Another run may have made, or finished, the study before the lock was had.
+        if not _is_this(path, manifest):
+            (path / ESTIMATES).mkdir(exist_ok=True)
+            text = json.dumps(manifest, indent=1)
+            _atomically(path / MANIFEST, lambda at: at.write_text(text, encoding="utf-8"))
+        elif not resume:
             done = len(list((path / ESTIMATES).glob("*.parquet")))
             raise StudyFolderError(
                 f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
@@ -92,13 +103,7 @@ def open_folder(path: str | os.PathLike[str], manifest: dict[str, Any], resume: 
             )
         for left in (path / ESTIMATES).glob(".*.tmp"):
             left.unlink(missing_ok=True)
-        return found
-    if path.exists() and any(not _unfinished(entry) for entry in path.iterdir()):
-        raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
-    (path / ESTIMATES).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(manifest, indent=1)
-    _atomically(path / MANIFEST, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return Folder(path, manifest)
+        yield Folder(path, manifest)
 
 
 def read_folder(path: str | os.PathLike[str]) -> Folder:
@@ -119,6 +124,23 @@ def read_folder(path: str | os.PathLike[str]) -> Folder:
             f"layout {SCHEMA}"
         )
     return Folder(path, manifest)
+
+
+def _is_this(path: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether a folder holds this study.
+
+    Raises:
+        StudyFolderError: it holds another.
+    """
+    if not (path / MANIFEST).exists():
+        return False
+    _check_same(path, read_folder(path).manifest, manifest)
+    return True
+
+
+def _check_empty(path: Path) -> None:
+    if any(not _unfinished(entry) for entry in path.iterdir()):
+        raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -147,7 +169,7 @@ def _unfinished(entry: Path) -> bool:
     """What a run leaves that was killed before it had written its manifest."""
     if entry.is_dir():
         return entry.name == ESTIMATES and not any(entry.iterdir())
-    return entry.name.startswith(f".{MANIFEST}.")
+    return entry.name == LOCK or entry.name.startswith(f".{MANIFEST}.")
 
 
 def _atomically(target: Path, write: Any) -> None:

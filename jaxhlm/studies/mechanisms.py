@@ -41,6 +41,7 @@ class Mechanism:
 
     Attributes:
         design: the frame, or the builder of frames that are redrawn for every data set.
+        source: what the design was given as; the builder also where it draws one frame for all.
         truth: the parameters, or what draws them.
         violations: of the assumptions.
         template: the generating model on the frame, or on one frame of the builder.
@@ -52,6 +53,7 @@ class Mechanism:
     violations: tuple[Violation, ...]
     template: Design = field(repr=False)
     response: str
+    source: pd.DataFrame | UnitDesign = field(repr=False)
 
     @property
     def formula(self) -> str:
@@ -334,8 +336,14 @@ def mechanism(
         raise OptionError('the design has a column "replicate", which data sets are told apart by')
     if redrawn:
         check_redrawn(template, design)
+    kept = frame[template.kept]
     m = Mechanism(
-        design if redrawn else frame[template.kept], truth, violations, template, response
+        design if redrawn else kept,
+        truth,
+        violations,
+        template,
+        response,
+        design if isinstance(design, UnitDesign) else kept,
     )
     # One data set shows whether truth and violations fit the design, before any work is done.
     _ = m.draw(0, 1)._drawn

@@ -195,7 +195,7 @@ def _apply(method: Method, fits_of: FitsOf) -> _Found:
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:
-    beta, se, df = fits.over_groups(lambda _, groups: two_stage(groups))
+    beta, se, df = fits.over_groups(lambda _, groups: two_stage(groups, fits.model))
     if method.df_method == "normal":
         df = np.where(np.isnan(df), np.nan, np.inf)
     known = np.isfinite(se).all(axis=1)

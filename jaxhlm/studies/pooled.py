@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxhlm.engine.stacked import solve_upper
 from jaxhlm.errors import UnsupportedTermError
+from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.response import Standard
@@ -48,13 +49,14 @@ def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
     return beta, vcov, sigma, status
 
 
-def two_stage(groups: Groupwise) -> tuple[Floats, Floats, Floats]:
+def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
     """Second-stage regressions of the coefficients of every unit's own line.
 
     Units whose line is not determined by their rows are left out.
 
     Args:
         groups: standardised statistics, group by group.
+        model: their names, for what is said of terms that have no place.
 
     Returns:
         β̂, standard errors, and df (units − coefficients of the same regression), (B, p) each;
@@ -66,10 +68,7 @@ def two_stage(groups: Groupwise) -> tuple[Floats, Floats, Floats]:
     """
     stats, scaling, status = groups.standard
     if np.abs(stats.XX).max() > REACH_TOL * scaling.n.max():
-        raise UnsupportedTermError(
-            "two_stage fits the line left of the bar in each unit, and some fixed effects vary "
-            "within units without being part of it: put them left of the bar too"
-        )
+        raise _out_of_reach(groups.standard, model)
     gamma, A = _lines(groups)
     component = _components(A)
     B, p = gamma.shape[0], A.shape[-1]
@@ -83,6 +82,24 @@ def two_stage(groups: Groupwise) -> tuple[Floats, Floats, Floats]:
     ok = (status == Status.CONVERGED)[:, None]
     beta, se, df = (np.where(ok, values, np.nan) for values in out)
     return beta, se, df
+
+
+def _out_of_reach(standard: Standard, model: Model) -> UnsupportedTermError:
+    """The error that names the fixed effects beyond the units' lines."""
+    XX, T = standard.stats.XX, standard.scaling.T
+    lane = int(np.abs(XX).max(axis=(0, 1)).argmax())
+    back = np.linalg.inv(T[..., lane])
+    within = np.diag(back.T @ XX[..., lane] @ back)
+    total = standard.scaling.n[lane] * (back**2).sum(axis=0)
+    names = [model.xnames[i] for i in np.flatnonzero(within > REACH_TOL * total)]
+    line = ["1" if "(Intercept)" in model.znames else "0"]
+    line += [name for name in model.znames if name != "(Intercept)"]
+    return UnsupportedTermError(
+        f"two_stage fits the line left of the bar in every unit, and {', '.join(names)} "
+        f"{'varies' if len(names) == 1 else 'vary'} within units without being part of it; give "
+        f"the method a formula with such a term left of the bar too, as in "
+        f"({' + '.join([*line, names[0]])} | {model.group_name})"
+    )
 
 
 def _lines(groups: Groupwise) -> tuple[Floats, Floats]:

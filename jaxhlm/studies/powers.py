@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.design import Design
-from jaxhlm.errors import ConvergenceWarning, OptionError
+from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
@@ -134,9 +133,7 @@ def power(
     check_options(n, alpha, df, reml, level)
     design, truth = analysed(mechanism, formula)
     tests = read_tests(test, design)
-    with warnings.catch_warnings():
-        # Failures are counted in the result.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with failures_counted():
         parts = [
             (*_rejections(fits, tests, df, alpha), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any, TypeAlias, cast
@@ -16,7 +16,16 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import ConvergenceWarning, OptionError
+from jaxhlm.errors import (
+    ConstantResponseError,
+    ConvergenceWarning,
+    GroupingError,
+    IdentifiabilityError,
+    JaxhlmError,
+    NoRowsError,
+    OptionError,
+    failures_counted,
+)
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import check_option
 from jaxhlm.progress import study_progress
@@ -101,7 +110,7 @@ class Study:
     def __str__(self) -> str:
         """How much of it there is."""
         counts = self.counts
-        counts = counts.loc[:, counts.any()]
+        counts = self.conditions.join(counts.loc[:, counts.any()], how="right")
         done = sum(chunk.last - chunk.first for chunk in self.chunks)
         return (
             f"Study of {len(self.conditions)} conditions and {len(self.methods)} methods "
@@ -126,6 +135,11 @@ class Job:
     level: float
     labels: pd.DataFrame  # one row: the condition's columns
 
+    @property
+    def needs_rows(self) -> bool:
+        """Whether data sets must be drawn as rows: all methods see the same ones."""
+        return any(method.needs_rows() for method in self.methods)
+
 
 def study(
     conditions: Grid,
@@ -145,7 +159,8 @@ def study(
     """Simulate every condition, and do with every data set what each method does.
 
     All methods see the same data sets, so their differences are paired. Data set i of condition c
-    depends on (seed, c, i) only: not on the executor, nor on when a run was killed.
+    depends on (seed, c, i) only: not on the executor, nor on when a run was killed. Every method is
+    tried on one data set of every condition before the work begins.
 
     Args:
         conditions: lists by name, of which all combinations are made; or a list of mappings, or a
@@ -170,7 +185,8 @@ def study(
         A ``Study``.
 
     Raises:
-        StudyFolderError: ``out`` holds something else, or another study; nothing is overwritten.
+        StudyFolderError: ``out`` holds something else, or another study, or another process is
+            writing to it; nothing is overwritten.
         OptionError: an empty grid, or an option that cannot be.
 
     Example:
@@ -194,7 +210,12 @@ def study(
     plan = [
         Chunk(c, first, min(first + chunk, n)) for c in table.index for first in range(0, n, chunk)
     ]
-    store: Store = {}
+    jobs = [
+        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
+        for c, m in zip(table.index, mechanisms, strict=True)
+    ]
+    _try(jobs, table)
+    folder: AbstractContextManager[Store] = nullcontext({})
     if out is not None:
         manifest = {
             "schema": SCHEMA,
@@ -207,16 +228,12 @@ def study(
             "versions": {name: version(name) for name in LIBRARIES},
             "chunks": [[*one, one.file] for one in plan],
         }
-        store = open_folder(out, manifest, resume)
-    jobs = [
-        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
-        for c, m in zip(table.index, mechanisms, strict=True)
-    ]
-    done = [one for one in plan if one in store]
-    result = Study(table, tuple(m.name for m in methods), (), store)
-    with study_progress(len(table) * n, n, progress) as report, _quiet():
-        for one in done:
-            report(one.condition, one.last - one.first, _label(table, one.condition))
+        folder = open_folder(out, manifest, resume)
+    with folder as store, study_progress(len(table) * n, n, progress) as report, failures_counted():
+        result = Study(table, tuple(m.name for m in methods), (), store)
+        for one in plan:
+            if one in store:
+                report(one.condition, one.last - one.first, _label(table, one.condition))
         finished = []
         for todo in _rounds(plan, stop, result):
             for one, frame in _run([c for c in todo if c not in store], jobs, executor):
@@ -255,15 +272,30 @@ def read_study(out: str | os.PathLike[str]) -> Study:
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
-    rows = any(method.needs_rows() for method in job.methods)
     # In a pool of processes this is the main thread, and no filter of the caller's reaches it.
     alone = threading.current_thread() is threading.main_thread()
-    with _quiet() if alone else nullcontext():
-        drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=rows)
+    with failures_counted() if alone else nullcontext():
+        drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
     columns = [*job.labels.columns, "condition"]
     return pd.concat([labels[columns], frame], axis=1)
+
+
+def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
+    """Every method on a data set of every condition: what cannot be is found before all work."""
+    for condition, job in enumerate(jobs):
+        drawn = job.mechanism.draw(0, 1, job.seed, rows=job.needs_rows)
+        for method in job.methods:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    method_estimates([method], drawn, level=job.level)
+            except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
+                continue  # a failed fit, were it one of several
+            except JaxhlmError as error:
+                where = f"{_label(table, condition)}, method {method.name!r}"
+                raise type(error)(f"{where}: {error}") from error
 
 
 def _run(
@@ -311,14 +343,6 @@ def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
     """Whether every Monte-Carlo standard error is at its target, where the truth is known."""
     table = measures(estimates, by=KEY, which=cast(list[Measure], list(stop)))
     return stopping(table[table["truth"].notna()], stop)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Failures are counted in the result."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
 
 
 def _condition_seed(seed: int, condition: int) -> int:

@@ -7,7 +7,8 @@
     [design]
     data = "article.csv"          # beside this file; or dataset = "article"; or neither, and
     units = 30                    # measurements, within = { x = [0, 1, 2] } or { x = "normal" },
-                                  # between, factors, crossed, dropout, redraw as jaxhlm.units
+                                  # between, factors, crossed, dropout, redraw as jaxhlm.units,
+                                  # and measurements = { low = 2, high = 5 } for unequal sizes
 
     [truth]
     beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
@@ -69,10 +70,10 @@ NAMES: dict[Types, str] = {
     YES_NO: "true or false",
     (dict,): "a table",
     (list,): "a list",
-    (int, list): "a whole number or a list",
+    (int, list, dict): "a whole number, a list or { low = …, high = … }",
     (str, dict): "a name, or a table with its kind",
     (list, dict): "a list or a table",
-    (*NUMBER, list): "a number or a matrix",
+    (*NUMBER, list): "a number or a list",
 }
 TOP: dict[str, Types] = {
     "formula": TEXT, "n": WHOLE, "seed": WHOLE, "chunk": WHOLE, "level": NUMBER, "stop": (dict,),
@@ -81,8 +82,9 @@ TOP: dict[str, Types] = {
 }  # fmt: skip
 OPTIONS: tuple[str, ...] = ("n", "seed", "chunk", "level", "stop")
 BUILT: dict[str, Types] = {
-    "units": WHOLE, "measurements": (int, list), "within": (dict,), "between": (dict,),
-    "factors": (dict,), "crossed": (dict,), "dropout": NUMBER, "redraw": YES_NO, "seed": WHOLE,
+    "units": WHOLE, "measurements": (int, list, dict), "within": (dict,), "between": (dict,),
+    "factors": (dict,), "crossed": (dict,), "dropout": (*NUMBER, list), "redraw": YES_NO,
+    "seed": WHOLE,
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
 # Covariates that are drawn, by name; uniform has the same mean and spread.
@@ -140,7 +142,7 @@ class Varied:
         """The mechanism of one condition, sizes first."""
         made = self.base
         if not condition.pop("violations", True):
-            made = mechanism(made.formula, made.design, made.truth)
+            made = mechanism(made.formula, made.source, made.truth)
         for along in sorted(condition, key=lambda name: "[" in name):
             made = varied(made, along, condition[along])
         return made
@@ -212,6 +214,10 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
             source.typed(values[key], NUMBER, ("truth", at, key))
     try:
         made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
+    except (JaxhlmError, ValueError) as error:
+        part = "corr" if "cov" in str(error) and "corr" in truth else "sigma"
+        source.fail(("truth", part), str(error))
+    try:
         base = mechanism(data["formula"], design, made)
     except (JaxhlmError, ValueError) as error:
         source.fail(("truth",), str(error))
@@ -222,7 +228,7 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
             except JaxhlmError as error:
                 source.fail(("design", along), str(error))
     try:
-        return mechanism(data["formula"], base.design, made, violations) if violations else base
+        return mechanism(data["formula"], base.source, made, violations) if violations else base
     except JaxhlmError as error:
         source.fail(("violations",), str(error))
 
@@ -254,6 +260,12 @@ def _design(source: _Source, table: Mapping[str, Any]) -> pd.DataFrame | UnitDes
             name: values if isinstance(values, list) else DRAWN[values]
             for name, values in table.get(part, {}).items()
         }
+    sizes = options.get("measurements")
+    if isinstance(sizes, dict):
+        at = (*where, "measurements")
+        source.check(sizes, {"low": WHOLE, "high": WHOLE}, at)
+        source.required(sizes, ("low", "high"), at)
+        options["measurements"] = (sizes["low"], sizes["high"])
     try:
         return units(table["units"], **options)
     except JaxhlmError as error:

@@ -72,7 +72,7 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
     number = float(value)
     if not np.isfinite(number):
         raise OptionError(f"{along}={value!r} must be a finite number")
-    return rebuilt(m, m.design, changed_truth(m.truth, m.template, along, number))
+    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, number))
 
 
 def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
@@ -126,11 +126,11 @@ def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
     if isinstance(size, bool) or size != int(size) or size < 1:
         raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
     size = int(size)
-    if isinstance(m.design, UnitDesign):
-        return m.design.resized(**{"n" if along == "units" else "measurements": size})
+    if isinstance(m.source, UnitDesign):
+        return m.source.resized(**{"n" if along == "units" else "measurements": size})
     (group, *more) = parse(m.formula, response_optional=True).group
     if more:
         raise OptionError(f"{along} can be varied where one column names the units")
     if along == "units":
-        return extend(m.design, along=group, n=size)
-    return extend(m.design, within=group, n=size)
+        return extend(m.source, along=group, n=size)
+    return extend(m.source, within=group, n=size)

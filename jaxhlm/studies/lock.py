@@ -1,0 +1,96 @@
+"""One process at a time writes to the folder of a study.
+
+The lock is one that the operating system holds for the process, on a small file that says whose it
+is. It ends with the process, however that ends, so that what a killed run leaves stops nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from jaxhlm.errors import StudyFolderError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["LOCK", "locked"]
+
+LOCK = ".lock"
+# POSIX locks belong to processes: they do not keep out the other threads of this one, and they end
+# when any of its files on the same path is closed.
+_HELD: set[Path] = set()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is there.
+
+    Args:
+        folder: the folder of a study.
+
+    Raises:
+        StudyFolderError: another process, or this one already, works on it, or its file system has
+            no locks.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name, locked(Path(name)):
+        ...     Path(name, LOCK).read_text().startswith("process ")
+        True
+    """
+    path = folder.resolve() / LOCK
+    if path in _HELD:
+        raise _taken(folder, f"process {os.getpid()}, this one")
+    _HELD.add(path)
+    try:
+        with _opened(folder, path) as file:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                # While it is locked: later it may be another's.
+                path.unlink(missing_ok=True)
+    finally:
+        _HELD.discard(path)
+
+
+def _opened(folder: Path, path: Path) -> TextIO:
+    """The file of the lock, locked."""
+    if fcntl is None:
+        raise StudyFolderError(
+            "a study on disk needs POSIX file locks, which this system has not; leave out= away"
+        )
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            with file:
+                file.seek(0)
+                raise _taken(folder, file.read() or "another process") from None
+        except OSError as error:
+            file.close()
+            raise StudyFolderError(
+                f"{folder} cannot be locked ({error.strerror}): its file system has no locks, so "
+                "two runs could write to it at once; give a folder on another one"
+            ) from error
+        # Whoever held it may have removed the file between the two calls.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()
+
+
+def _taken(folder: Path, owner: str) -> StudyFolderError:
+    return StudyFolderError(
+        f"{folder} is being written to by {owner}; let it finish, or end it and go on with "
+        "resume=True (--resume), or give another folder"
+    )
