@@ -99,6 +99,7 @@ LAYERS = (
         "progress",
         "inference.leverage",
         "results.robust_tables",
+        "results.means_tables",
         "results.prediction",
         "inference.dropped",
         "inference.held",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +16,7 @@ from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, in_blocks
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.rows.moments import RowMoments, design_moments
+from jaxhlm.rows.moments import RowMoments, column_means, design_moments
 from jaxhlm.rows.response import Standard
 
 __all__ = ["Cases"]
@@ -89,13 +90,24 @@ class Cases(Drawn):
             *(np.concatenate(x) for x in zip(*map(design_moments, designs), strict=True))
         )
 
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of every data set."""
+        known = [self.design._covariates[name] for name in names]
+        rows = [self._rows_of(int(i))[0] for i in lanes]
+        lane = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        return column_means([x[np.concatenate(rows)] for x in known], lane)
+
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""
-        d, (chosen,) = replace(self.prepared.design, y=self.y), self.choices(slice(i, i + 1))
+        d, (rows, group, chosen) = replace(self.design, y=self.y), self._rows_of(i)
+        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+
+    def _rows_of(self, i: int) -> tuple[Ints, Ints, Ints]:
+        """Row numbers of data set i and their groups, and what each of those is a copy of."""
+        d, (chosen,) = self.design, self.choices(slice(i, i + 1))
         of_group = [np.flatnonzero(d.group == g) for g in range(d.G)]
         rows = np.concatenate([of_group[g] for g in chosen])
-        group = np.repeat(np.arange(len(chosen)), [len(of_group[g]) for g in chosen])
-        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+        return rows, np.repeat(np.arange(d.G), [len(of_group[g]) for g in chosen]), chosen
 
 
 def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
@@ -117,5 +129,6 @@ def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
         levels=levels.rename(name),
         weights=None if d.weights is None else d.weights[rows],
         index=d.index[rows],
+        _covariates={name: values[rows] for name, values in d._covariates.items()},
         _groups=Grouping({name: levels}, np.arange(len(levels))),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from jaxhlm.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.moments import RowMoments, design_moments
+from jaxhlm.rows.moments import RowMoments, column_means, design_moments
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Batch
 from jaxhlm.simulate import simulate_rows
@@ -45,6 +45,11 @@ class Drawn(ABC):
     prepared: Prepared
     n: int
     key: Any
+
+    @property
+    def design(self) -> Design:
+        """The one design."""
+        return self.prepared.design
 
     @property
     @abstractmethod
@@ -94,6 +99,12 @@ class Drawn(ABC):
         """Moments of the rows of the one design."""
         del lanes
         return design_moments(self.prepared.design)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of the one design."""
+        del lanes
+        known = [self.design._covariates[name] for name in names]
+        return column_means(known, np.zeros(self.design.n, np.int64))
 
 
 @dataclass(frozen=True)

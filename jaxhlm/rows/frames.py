@@ -7,6 +7,7 @@ all cores. Frames with factors or missing values go another way (``sources.Repli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,9 @@ from jaxhlm.formula import parse, variables
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
 from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
+from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.moments import RowMoments, moments_by_lane
+from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Batch
@@ -57,6 +59,11 @@ class ReplicateFrame:
     index: pd.Index
     starts: Ints
 
+    @property
+    def design(self) -> Design:
+        """The design of the first data sets."""
+        return self.template
+
     def lane(self, i: int) -> Design:
         """The design of data set i."""
         rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
@@ -72,6 +79,8 @@ class ReplicateFrame:
             weights=None if self.weights is None else self.weights[rows],
             index=self.index[rows],
             kept=np.ones(len(y), bool),
+            _covariates={name: self.columns[name][rows] for name in self.template._covariates},
+            _groups=Grouping({self.template.group_name: pd.Index(levels)}, np.arange(len(levels))),
         )
 
     def fit(self, options: Options, report: Report | None) -> Batch:
@@ -106,14 +115,24 @@ class ReplicateFrame:
         """Moments of the rows of data sets, in increasing order."""
         return moments_by_lane(self._rows(lanes).rows)
 
-    def _rows(self, lanes: Ints) -> Replicates:
-        """The rows of data sets, sorted by unit."""
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of data sets, in increasing order."""
+        row, lane = self._positions(lanes)
+        return column_means([self.columns[name][row] for name in names], lane)
+
+    def _positions(self, lanes: Ints) -> tuple[slice | Ints, Ints]:
+        """Row numbers of data sets, in the order of the data, and their lanes."""
         counts = np.diff(self.starts)[lanes]
-        first = np.r_[0, np.cumsum(counts)]
         part: slice | Ints = slice(int(self.starts[lanes[0]]), int(self.starts[lanes[-1] + 1]))
         if len(lanes) != lanes[-1] - lanes[0] + 1:
             part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lanes])
-        unit, lane = self.unit[part], np.repeat(np.arange(len(lanes)), counts)
+        return part, np.repeat(np.arange(len(lanes)), counts)
+
+    def _rows(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, sorted by unit."""
+        first = np.r_[0, np.cumsum(np.diff(self.starts)[lanes])]
+        part, lane = self._positions(lanes)
+        unit = self.unit[part]
         step = np.diff(unit)
         step[first[1:-1] - 1] = 1
         if step.min(initial=0) < 0:
