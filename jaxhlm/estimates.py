@@ -197,7 +197,8 @@ def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> 
     """
     stats, scaling = standard.stats, standard.scaling
     T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
-    root = lambda_of(estimates.theta_standard.T, blocks)
+    # A fit that failed has θ = 0 here, which factorises, and NaN in all else.
+    root = lambda_of(np.nan_to_num(estimates.theta_standard.T), blocks)
     RL = np.einsum("gabl,lbc->lgac", _lanes_of(stats.RZ, root), root)
     beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
     r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", _lanes_of(stats.TX, root), beta)

@@ -273,25 +273,6 @@ def test_progress_counts_what_is_done(capsys):
     assert shown.out + shown.err == ""
 
 
-def test_units_of_many_fits():
-    """Frames of single fits, one below the other; fits that failed are left out."""
-    Y = responses().to_numpy()[:, :4].copy()
-    Y[:, 2] = 1.0
-    with pytest.warns(errors.ConvergenceWarning):
-        fits = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), Y)
-    assert list(fits.ranef.index.get_level_values(0).unique()) == [0, 1, 3]
-    one = fits[3]
-    pd.testing.assert_frame_equal(fits.ranef.loc[3], one.ranef)
-    pd.testing.assert_frame_equal(fits.coef.loc[3], one.coef)
-    np.testing.assert_array_equal(fits.ranef_cov[3], one.ranef_cov)
-    new = hlm.load_dataset("sleepstudy").head(3)
-    np.testing.assert_array_equal(fits.predict(new, ranef=False).loc[3], one.predict(new, False))
-    np.testing.assert_allclose(fits.fitted.loc[3] + fits.residuals.loc[3], Y[:, 3])
-    assert len(fits.augment()) == 3 * 180
-    with pytest.raises(hlm.JaxhlmError, match="no fit converged"):
-        _ = fits[[2]].coef
-
-
 def test_chunks_shrink_with_the_free_memory(monkeypatch):
     """A quarter of what is free, shared by the cores; at least one lane at a time."""
     from jaxhlm.engine import chunks

@@ -134,7 +134,8 @@ def test_means_of_many_responses(method):
     fits = hlm.fit_many("~ x * kind + C(week) + sick + (1 | unit)", d, Y, progress=False)
     assert fits.ok.tolist() == [True, True, True, False, False, True]
     some = fits[[0, 1, 3, 5]]
-    for specs, at in (("kind", None), (["kind", "week"], {"sick": True}), ("x", None)):
+    cells = (("kind", None), (["kind", "week"], {"sick": True}), ("x", None), ("x", {"x": [0, 1]}))
+    for specs, at in cells:
         assert_rows_of_every_fit(some, specs, at, df=method)
     assert_rows_of_every_fit(some, "kind", df=method, pairwise=True, conf_level=0.9)
     nothing = fits.emmeans("kind", df=method).query("fit == 4")

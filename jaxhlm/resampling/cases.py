@@ -16,8 +16,12 @@ from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, in_blocks
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.rows.moments import RowMoments, column_means, design_moments
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
+from jaxhlm.rows.standardise import Rows
 
 __all__ = ["Cases"]
 
@@ -83,19 +87,41 @@ class Cases(Drawn):
             "data sets of resampled groups differ in their rows; look at one lane"
         )
 
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """Statistics of every drawn group by itself."""
+        return self._replicates(lanes).by_group
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of every data set."""
-        designs = [self.lane(int(i)) for i in lanes]
-        return RowMoments(
-            *(np.concatenate(x) for x in zip(*map(design_moments, designs), strict=True))
-        )
+        return moments_by_lane(self._replicates(lanes).rows)
 
     def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of every data set."""
-        known = [self.design._covariates[name] for name in names]
-        rows = [self._rows_of(int(i))[0] for i in lanes]
-        lane = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-        return column_means([x[np.concatenate(rows)] for x in known], lane)
+        found = self._replicates(lanes)
+        known = [self.prepared.design._covariates[name] for name in names]
+        return column_means([x[found.row] for x in known], found.rows.lane)
+
+    def _replicates(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, one below the other."""
+        d = self.prepared.design
+        rows, groups, _ = zip(*(self._rows_of(int(i)) for i in lanes), strict=True)
+        row, lane = np.concatenate(rows), np.repeat(np.arange(len(lanes)), [len(r) for r in rows])
+        weights = None if d.weights is None else d.weights[row]
+        segment = lane * d.G + np.concatenate(groups)
+        return Replicates(
+            self.y[row], Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row
+        )
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """Not to be had: a row may be there several times, in groups that have one name.
+
+        Raises:
+            ResamplingError: always.
+        """
+        raise ResamplingError(
+            "data sets of resampled groups have rows and groups that are there several times; "
+            "look at the rows of one of them, fits[i]"
+        )
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import JaxhlmError
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.parameters import (
@@ -20,7 +19,6 @@ from jaxhlm.inference.parameters import (
     random_names,
     random_values,
 )
-from jaxhlm.notation import Floats, NewLevels
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
 from jaxhlm.results.fit import Fit
@@ -74,52 +72,6 @@ class FitBatch(BatchCompared):
     def __iter__(self) -> Iterator[Fit]:
         """The fits, one by one."""
         return (self._one(i) for i in range(len(self)))
-
-    @property
-    def ranef(self) -> pd.DataFrame:
-        """BLUPs of every fit that converged, by fit and level; (Σ G, q)."""
-        return self._below(lambda fit: fit.ranef)
-
-    @property
-    def ranef_cov(self) -> dict[Any, Floats]:
-        """Conditional covariances of the random effects, (G, q, q) by fit that converged."""
-        return {self.index[i]: self._one(int(i)).ranef_cov for i in np.flatnonzero(self.ok)}
-
-    @property
-    def coef(self) -> pd.DataFrame:
-        """Coefficients of every unit of every fit that converged, by fit and level."""
-        return self._below(lambda fit: fit.coef)
-
-    @property
-    def fitted(self) -> pd.Series:
-        """Fitted values by fit and row label."""
-        return self._below(lambda fit: fit.fitted)
-
-    @property
-    def residuals(self) -> pd.Series:
-        """Residuals by fit and row label."""
-        return self._below(lambda fit: fit.residuals)
-
-    def augment(self) -> pd.DataFrame:
-        """The rows of every fit that converged, as ``Fit.augment``, by fit and row label."""
-        return self._below(lambda fit: fit.augment())
-
-    def predict(
-        self,
-        newdata: pd.DataFrame | None = None,
-        ranef: bool = True,
-        new_levels: NewLevels = "population",
-    ) -> pd.Series:
-        """Expected responses by fit and row label; arguments and errors as for ``Fit.predict``."""
-        return self._below(lambda fit: fit.predict(newdata, ranef, new_levels))
-
-    def _below(self, of: Callable[[Fit], Any]) -> Any:
-        """What single fits say, one below the other, for those that converged."""
-        good = np.flatnonzero(self.ok)
-        if not len(good):
-            raise JaxhlmError("no fit converged, so there is nothing to show; see fits.counts")
-        parts = [of(self._one(int(i))) for i in good]
-        return pd.concat(parts, keys=self.index[good], names=[self.index.name or "fit"])
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write the estimates, one row per fit, without the data (needs pyarrow)."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.chunks import in_order
+from jaxhlm.engine.chunks import in_order, lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
@@ -200,6 +200,40 @@ class BatchAccessors:
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)
 
+    def _over_runs(
+        self, one: Callable[[Ints], tuple[Any, ...]], lane_bytes: int
+    ) -> tuple[Any, ...]:
+        """As ``_over_chunks``, of arrays in which every fit has a run of its own length.
+
+        Args:
+            one: the lengths of the runs of some fits, and arrays with these runs one after another.
+            lane_bytes: what ``one`` takes for one fit.
+        """
+        chunks = [
+            chunk[part]
+            for chunk in self._rows().chunks(self.lanes, self.nobs)
+            for part in lane_chunks(len(chunk), lane_bytes)
+        ]
+        lengths, *parts = (
+            np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)
+        )
+        positions = np.concatenate(chunks)
+        if (np.diff(positions) > 0).all():
+            return (lengths, *parts)
+        back = np.argsort(positions)
+        starts, lengths = (np.cumsum(lengths) - lengths)[back], lengths[back]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        at = np.repeat(starts, lengths) + within
+        return (lengths, *(part[at] for part in parts))
+
+    def _below(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.MultiIndex:
+        """The labels of the fits, each as often as its run is long, and labels within the runs."""
+        fits = self.index if self.index.nlevels > 1 else self.index.rename(self.index.name or "fit")
+        columns = [*_coded(fits, np.repeat(np.arange(len(fits)), lengths)), *_coded(labels, number)]
+        levels, codes = zip(*columns, strict=True)
+        names = [*fits.names, *labels.names]
+        return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
+
     def _rows(self) -> Source:
         if self.source is None:
             raise JaxhlmError(
@@ -214,3 +248,14 @@ class BatchAccessors:
 
     def _series(self, values: Floats, name: str) -> pd.Series:
         return pd.Series(values, self.index, name=name)
+
+
+def _coded(index: pd.Index, number: Ints) -> list[tuple[pd.Index, Ints]]:
+    """Levels, and codes of the labels at ``number``, of every level of an index."""
+    if isinstance(index, pd.MultiIndex):
+        codes = (np.asarray(code)[number] for code in index.codes)
+        return list(zip(index.levels, codes, strict=True))
+    if index.is_unique and not index.hasnans:
+        return [(index, number)]
+    codes, levels = pd.factorize(index)
+    return [(levels, codes[number])]

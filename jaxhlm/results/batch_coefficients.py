@@ -29,14 +29,14 @@ from jaxhlm.inference.refgrid import averaged, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.results.batch_accessors import BatchAccessors
+from jaxhlm.results.batch_effects import BatchUnits
 from jaxhlm.results.means_tables import differences_frame, means_frame
 from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCoefficients"]
 
 
-class BatchCoefficients(BatchAccessors):
+class BatchCoefficients(BatchUnits):
     """What is concluded about β in every fit; NaN where a fit failed."""
 
     def df(self, method: DfMethod = "satterthwaite") -> pd.DataFrame:
@@ -144,7 +144,9 @@ class BatchCoefficients(BatchAccessors):
             return (np.broadcast_to(found, (len(at), len(numbers))),)
 
         # Most often all fits share their rows, and one grid serves them.
-        grids, which = np.unique(self._over_chunks(means)[0], axis=0, return_inverse=True)
+        grids, which = np.zeros((1, 0)), np.zeros(len(self), int)
+        if numbers:
+            grids, which = np.unique(self._over_chunks(means)[0], axis=0, return_inverse=True)
         cells, L = marginal_means(
             source.design, names, given, dict(zip(numbers, grids.T, strict=True))
         )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.explained import Components, components, icc, r2
+from jaxhlm.inference.leverage import cooks_distance, leverage, standardized
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch_coefficients import BatchCoefficients
 from jaxhlm.results.robust_tables import robust_table
+from jaxhlm.rows.lanerows import LaneRows
 
 __all__ = ["BatchQuality"]
+
+AUGMENTED = (".fitted", ".resid", ".fixed", ".resid_marginal", ".hat", ".cooksd", ".std_resid")
 
 
 class BatchQuality(BatchCoefficients):
@@ -85,6 +92,86 @@ class BatchQuality(BatchCoefficients):
     def icc(self) -> pd.Series:
         """(B,) intraclass correlations at the mean random-effect variance; see ``Fit.icc``."""
         return pd.Series(icc(self._components), self.index, name="icc")
+
+    @property
+    def residuals_marginal(self) -> pd.Series:
+        """Response less Xβ̂ by fit and row label; NaN where a fit failed."""
+
+        def one(at: Ints, rows: LaneRows) -> tuple[Floats]:
+            return (rows.response - self._fitted(at, rows)[0],)
+
+        return self._row_series(one, "residuals_marginal")
+
+    @property
+    def residuals_std(self) -> pd.Series:
+        """Conditional residuals over their standard deviations; as ``Fit.residuals_std``."""
+        return self._row_series(lambda at, rows: (self._diagnosed(at, rows)[5],), "residuals_std")
+
+    @property
+    def residuals_marginal_std(self) -> pd.Series:
+        """Marginal residuals over their standard deviations; as ``Fit.residuals_marginal_std``."""
+
+        def one(at: Ints, rows: LaneRows) -> tuple[Floats]:
+            e = (rows.response - self._fitted(at, rows)[0]) * rows.root_w
+            variance = leverage(self._henderson(at, rows), rows).marginal
+            return (standardized(e, rows.of_lane(self.estimates.sigma[at]), variance),)
+
+        return self._row_series(one, "residuals_marginal_std")
+
+    @property
+    def hatvalues(self) -> pd.Series:
+        """Leverages by fit and row label; as ``Fit.hatvalues``."""
+        return self._row_series(lambda at, rows: (self._diagnosed(at, rows)[3],), "hat")
+
+    @property
+    def cooks_distance(self) -> pd.Series:
+        """Cook's distances of rows by fit and row label; by group: ``influence``."""
+        return self._row_series(lambda at, rows: (self._diagnosed(at, rows)[4],), "cooksd")
+
+    def augment(self) -> pd.DataFrame:
+        """One row per fit and observation; columns as ``Fit.augment``.
+
+        Returns:
+            A frame by fit and row label; NaN where a fit failed.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
+            >>> table = hlm.fit_many(formula, data, responses=Y).augment()
+            >>> table.shape, list(table.index.names)
+            ((360, 9), ['response', None])
+        """
+
+        def one(at: Ints, rows: LaneRows) -> tuple[Any, ...]:
+            fixed, fitted, residual, hat, cook, std = self._diagnosed(at, rows)
+            y = np.broadcast_to(rows.response, fixed.shape)
+            level = np.broadcast_to(rows.row_levels, fixed.shape)
+            return y, level, fitted, residual, fixed, y - fixed, hat, cook, std
+
+        lengths, number, y, level, *values = self._over_rows(one)
+        levels = self._rows().design.levels
+        columns = {
+            self.model.response_name or "y": y,
+            self.model.group_name: levels[level],
+        } | dict(zip(AUGMENTED, values, strict=True))
+        return pd.DataFrame(columns, self._rows_below(lengths, number))
+
+    def _diagnosed(self, at: Ints, rows: LaneRows) -> tuple[Floats, ...]:
+        """Xβ̂, fitted, residual, leverage, Cook's distance and standardised residual, (L, n)."""
+        fixed, fitted = self._fitted(at, rows)
+        residual, sigma = rows.response - fitted, rows.of_lane(self.estimates.sigma[at])
+        hat = leverage(self._henderson(at, rows), rows).hat
+        e = residual * rows.root_w
+        cook = cooks_distance(e, sigma, hat, len(self.model.xnames))
+        return fixed, fitted, residual, hat, cook, standardized(e, sigma, 1.0 - hat)
+
+    def _row_series(self, one: Callable[..., tuple[Floats]], name: str) -> pd.Series:
+        lengths, number, values = self._over_rows(one)
+        return pd.Series(values, self._rows_below(lengths, number), name=name)
 
     @property
     def _components(self) -> Components:

@@ -201,9 +201,8 @@ class Quality(Coefficients):
     @cached_property
     def _leverage(self) -> Leverage:
         """In the order of the rows of the design."""
-        back = np.argsort(self.prepared.order)
-        rows = leverage(self._henderson, self.prepared.standard)
-        return Leverage(*(values[back] for values in rows))
+        rows = self._lane_rows
+        return Leverage(*map(rows.flat_rows, leverage(self._henderson, rows)))
 
     def _conditional_values(self) -> Floats:
         return self._response - self._fitted_values()

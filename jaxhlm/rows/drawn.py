@@ -19,6 +19,7 @@ from jaxhlm.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.moments import RowMoments, column_means, design_moments
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Batch
@@ -94,6 +95,10 @@ class Drawn(ABC):
     def by_group(self, lanes: Ints) -> Groupwise:
         """The same, every group by itself, of data sets that are drawn as rows."""
         return self.prepared.by_group(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets that are drawn as rows."""
+        return self.prepared.lane_rows(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of the one design."""

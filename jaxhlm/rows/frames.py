@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from jaxhlm.pipeline import Report, fit_lanes
 from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
@@ -59,10 +61,11 @@ class ReplicateFrame:
     index: pd.Index
     starts: Ints
 
-    @property
+    @cached_property
     def design(self) -> Design:
-        """The design of the first data sets."""
-        return self.template
+        """That of the first data sets, with the labels of all rows and groups."""
+        levels = pd.Index(np.unique(self.unit), name=self.template.group_name)
+        return replace(self.template, levels=levels, index=self.index, _groups=_groups(levels))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -76,11 +79,11 @@ class ReplicateFrame:
             Z=Z,
             group=group.astype(np.int64),
             levels=pd.Index(levels, name=self.template.group_name),
+            _groups=_groups(pd.Index(levels, name=self.template.group_name)),
             weights=None if self.weights is None else self.weights[rows],
             index=self.index[rows],
             kept=np.ones(len(y), bool),
             _covariates={name: self.columns[name][rows] for name in self.template._covariates},
-            _groups=Grouping({self.template.group_name: pd.Index(levels)}, np.arange(len(levels))),
         )
 
     def fit(self, options: Options, report: Report | None) -> Batch:
@@ -110,6 +113,14 @@ class ReplicateFrame:
     def by_group(self, lanes: Ints) -> Groupwise:
         """The same, every group by itself."""
         return self._rows(lanes).by_group
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets, in increasing order."""
+        return self._rows(lanes).lane_rows(self._group)
+
+    @cached_property
+    def _group(self) -> Ints:
+        return np.searchsorted(self.design.levels.to_numpy(), self.unit)
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
@@ -143,7 +154,8 @@ class ReplicateFrame:
         y, X, Z = self._evaluate(part)
         weights = None if self.weights is None else self.weights[part]
         segment = np.r_[0, np.cumsum(step != 0)]
-        return Replicates(y, Rows(X, Z, segment, lane, weights, self.template.blocks))
+        rows = Rows(X, Z, segment, lane, weights, self.template.blocks)
+        return Replicates(y, rows, np.arange(len(self.unit))[part])
 
     @property
     def _lane_bytes(self) -> int:
@@ -215,6 +227,10 @@ def replicate_frame(
         starts,
     )
     return source, pd.Index(values[starts[:-1]], name=by)
+
+
+def _groups(levels: pd.Index) -> Grouping:
+    return Grouping({str(levels.name): levels}, np.arange(len(levels)))
 
 
 def _integers(column: pd.Series) -> bool:

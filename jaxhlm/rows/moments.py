@@ -41,7 +41,7 @@ def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
     """
     lanes = Segments(lane)
     sums = [lanes.sum(np.asarray(x, dtype=float)) for x in columns]
-    return np.array(sums).reshape(len(columns), -1).T / lanes.lengths[:, None]
+    return np.array(sums).reshape(len(columns), len(lanes.starts)).T / lanes.lengths[:, None]
 
 
 def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:

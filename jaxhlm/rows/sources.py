@@ -17,6 +17,7 @@ from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.moments import RowMoments, column_means, design_moments, moments_by_lane
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
@@ -41,7 +42,7 @@ class Source(Protocol):
 
     @property
     def design(self) -> Design:
-        """A design that says how the columns of every lane are made."""
+        """How the columns of every lane are made, and the labels of all rows and groups."""
         ...
 
     def lane(self, i: int) -> Design:
@@ -62,6 +63,10 @@ class Source(Protocol):
 
     def by_group(self, lanes: Ints) -> Groupwise:
         """The same, every group by itself."""
+        ...
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of some lanes; levels and rows are numbered as in ``design``."""
         ...
 
     def moments(self, lanes: Ints) -> RowMoments:
@@ -136,6 +141,12 @@ class ResponseMatrix:
             return self._own_rows(lanes).by_group
         return self.prepared.by_group(self.Y[:, as_slice(lanes)])
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of responses of one kind."""
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).lane_rows(self.design.group)
+        return self.prepared.lane_rows(self.Y[:, as_slice(lanes)])
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of responses of one kind."""
         if self._incomplete(lanes):
@@ -182,7 +193,7 @@ class ResponseMatrix:
         y = self.Y[row, lanes[lane]]
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
-        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks))
+        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row)
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ class ReplicateRows:
         weights = None if design.weights is None else design.weights[order]
         segment = lane[order] * design.G + design.group[order]
         rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
-        return ReplicateRows(design, order, Replicates(y[order], rows))
+        return ReplicateRows(design, order, Replicates(y[order], rows, order))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -244,6 +255,10 @@ class ReplicateRows:
     def by_group(self, lanes: Ints) -> Groupwise:
         """The same, every group by itself."""
         return self.replicates.take(as_slice(lanes)).by_group
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets, in increasing order."""
+        return self.replicates.take(as_slice(lanes)).lane_rows(self.design.group)
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
