@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.explained import Components, components, icc, r2
+from jaxhlm.inference.explained import Components, components, icc, icc_at, patterns, r2
 from jaxhlm.inference.leverage import cooks_distance, leverage, standardized
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, Ints, check_option
@@ -89,9 +89,26 @@ class BatchQuality(BatchCoefficients):
         marginal, conditional = r2(self._components)
         return pd.DataFrame({"marginal": marginal, "conditional": conditional}, self.index)
 
-    def icc(self) -> pd.Series:
-        """(B,) intraclass correlations at the mean random-effect variance; see ``Fit.icc``."""
-        return pd.Series(icc(self._components), self.index, name="icc")
+    def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> pd.Series | pd.DataFrame:
+        """(B,) intraclass correlations; arguments and errors as for ``Fit.icc``.
+
+        Returns:
+            A Series by fit; where ``at`` is a frame a DataFrame, one column for each of its rows.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 + Days | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
+            >>> fits = hlm.fit_many(formula, data, responses=Y)
+            >>> bool((fits.icc({"Days": 9}) > fits.icc({"Days": 0})).all())
+            True
+        """
+        if at is None:
+            return pd.Series(icc(self._components), self.index, name="icc")
+        values = icc_at(self.estimates, patterns(self._rows().design, at))
+        if isinstance(at, pd.DataFrame):
+            return pd.DataFrame(values, self.index, at.index)
+        return pd.Series(values[:, 0], self.index, name="icc")
 
     @property
     def residuals_marginal(self) -> pd.Series:
