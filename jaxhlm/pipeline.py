@@ -83,7 +83,8 @@ class Prepared:
 
     def by_group(self, Y: Floats) -> Groupwise:
         """Standardised lanes of responses (n, B), every group by itself."""
-        return respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+        found = respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+        return found._replace(classes=self.classes)
 
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""

@@ -137,6 +137,40 @@ def test_predictions(fits, ranef, interval):
         assert_below(found, [fit.predict(newdata, **options) for fit in fits], fits.index)
 
 
+def assert_influence(fits):
+    found = fits.influence()
+    table = found.frame()
+    assert table.index.names == [fits.index.name, fits.model.group_name]
+    assert found.counts.sum() == fits.ngroups.sum()
+    scale = fits.varcorr.cov.max(initial=1.0, where=np.isfinite(fits.varcorr.cov))
+    for label, fit in zip(fits.index, fits, strict=True):
+        one, mine = fit.influence().frame(), table.loc[label]
+        assert mine.index.tolist() == one.index.tolist()
+        assert mine.pop("status").tolist() == one.pop("status").tolist()
+        np.testing.assert_allclose(mine, one, rtol=tol.LEFT_OUT, atol=tol.LEFT_OUT * scale)
+    return found
+
+
+def test_groups_left_out_of_every_fit(fits):
+    found = assert_influence(fits)
+    assert f"in {len(fits)} fits" in str(found)
+    with pytest.raises(errors.OptionError, match="group"):
+        fits.influence(by="row")
+
+
+def test_groups_left_out_where_groups_are_alike(monkeypatch):
+    """One class of equal groups, in compiled runs; a response misses a row."""
+    from jaxhlm.inference import leaveout
+
+    Y = sleepstudy().simulate(5, seed=1)
+    Y.iloc[4, 3] = np.nan
+    fits = hlm.fit_many("~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"), Y)
+    apart = assert_influence(fits[:4])
+    monkeypatch.setattr(leaveout, "UNCOMPILED", 0)
+    compiled = fits[:4].influence()
+    np.testing.assert_allclose(compiled.criterion, apart.criterion, atol=tol.CRITERION)
+
+
 def test_units_that_a_fit_has_not_seen():
     fits, d = responses(False), rows()
     fits.predict(d.query("unit == 'u4'"), new_levels="error")

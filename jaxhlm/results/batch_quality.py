@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.engine.chunks import CHUNK_BYTES
+from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.explained import Components, components, icc, icc_at, patterns, r2
+from jaxhlm.inference.influence import Influence
+from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
 from jaxhlm.inference.leverage import cooks_distance, leverage, standardized
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, Ints, check_option
@@ -109,6 +114,46 @@ class BatchQuality(BatchCoefficients):
         if isinstance(at, pd.DataFrame):
             return pd.DataFrame(values, self.index, at.index)
         return pd.Series(values[:, 0], self.index, name="icc")
+
+    def influence(self, by: Literal["group"] = "group") -> Influence:
+        """Leave every group of every fit out in turn; see ``Fit.influence``.
+
+        All refits, Σ G of them, go through the engine in large batches.
+
+        Args:
+            by: what to leave out; "group": the levels of the grouping factor.
+
+        Returns:
+            An ``Influence`` whose tables are indexed by fit and level; NaN where a fit failed.
+
+        Raises:
+            OptionError: unknown ``by``.
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(3, seed=1)
+            >>> influence = hlm.fit_many(formula, data, responses=Y).influence()
+            >>> influence.cooks_distance.shape, influence.dfbetas.loc["sim_2"].shape
+            ((54,), (18, 2))
+        """
+        check_option("by", by, Literal["group"])
+        source, refits = self._rows(), int(self.ngroups.sum())
+        G, q, p = int(self.ngroups.max(initial=1)), len(self.model.znames), len(self.model.xnames)
+
+        def one(at: Ints) -> tuple[Any, ...]:
+            groups, whole = source.by_group(self.lanes[at]), self.estimates[at]
+            without = leave_one_out(groups, whole, self.options, refits)
+            lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
+            return lengths, *(getattr(without, f.name) for f in fields(Estimates))
+
+        # As many fits together as fill the lanes of a few compiled runs, on all cores.
+        lane_bytes = max(8 * left_out_numbers(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
+        lengths, *without = self._over_runs(one, lane_bytes)
+        levels = self._units_below(*self._over_units(lambda at, rows: ()))
+        fit = np.repeat(np.arange(len(self)), lengths)
+        return Influence(self.model, levels, self.estimates, Estimates(*without), fit)
 
     @property
     def residuals_marginal(self) -> pd.Series:

@@ -159,9 +159,9 @@ class Quality(Coefficients):
             {'309': 0.1485, '335': 0.1295}
         """
         check_option("by", by, Literal["group"])
-        left_out = leave_one_out(self.prepared, self._response, self.estimates, self.options)
+        left_out = leave_one_out(self._by_group, self.estimates, self.options)
         levels = self.design.levels.rename(self.model.group_name)
-        return Influence(self.model, levels, self.estimates, left_out)
+        return Influence(self.model, levels, self.estimates, left_out, np.zeros(len(levels), int))
 
     @property
     def residuals_marginal(self) -> pd.Series:
