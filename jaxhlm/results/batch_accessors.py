@@ -237,9 +237,10 @@ class BatchAccessors:
     def _rows(self) -> Source:
         if self.source is None:
             raise JaxhlmError(
-                "these fits were read from a file, which holds estimates but no data; "
-                "fit again to see single fits, random effects, verify() or small-sample degrees of "
-                'freedom (df="residual" and df="normal" need no data)'
+                "these fits were read from a file, which holds estimates but no data, and this "
+                'needs the data: fit again. For β df="residual" and df="normal" need no '
+                'data, and to_parquet(path, df="satterthwaite") writes small-sample degrees of '
+                "freedom as well, which tidy(), df() and p_values() then have"
             )
         return self.source
 

@@ -172,7 +172,10 @@ class BatchCoefficients(BatchUnits):
         return inference_table(_values(L, self.estimates), se, df, rhs, level)
 
     def _coefficients(self, method: DfMethod) -> tuple[Floats, ...]:
-        """Standard errors, df and p values of the fixed effects, kept for the next call."""
+        """Standard errors, df and p values of the fixed effects, kept for the next call.
+
+        Small-sample ones may also come from the file that the fits were read from.
+        """
         if method not in self._known:
             self._known[method] = self._tests(np.eye(len(self.model.xnames)), method)
         return self._known[method]
