@@ -7,7 +7,7 @@ information and their adjusted covariance, "residual" to n − p, "normal" to in
 Several rows together give F. **Satterthwaite** (as ``lmerTest::contestMD``): the eigenvectors of
 L V L' turn the rows into uncorrelated contrasts with statistics t_m and df ν_m; F is the mean of
 the t_m², and its denominator df make E(F) right: 2E/(E − r) with E = Σ ν_m/(ν_m − 2), or 2 if some
-ν_m ≤ 2. **Kenward & Roger** (1997, p. 988; as ``pbkrtest::KRmodcomp``): with U an orthonormal
+ν_m ≤ 2. **Kenward & Roger** (1997; as ``pbkrtest::KRmodcomp``): with U an orthonormal
 basis of L_A⁻¹L', K_s = U'B_s U − (v_s/ν) I and k_s = tr K_s, their sums over W are
 
     A₁ = 2 (k'S⁻¹k + r²/ν)        A₂ = 2 (Σ_st S⁻¹_st tr(K_s K_t) + r/ν)
@@ -175,7 +175,7 @@ def _joint_satterthwaite(at: Information, u: Floats, off: Floats) -> tuple[Float
 
 
 def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
-    """λF and its df m (Kenward & Roger 1997, p. 988)."""
+    """λF and its df m (Kenward & Roger 1997)."""
     r = u.shape[1]
     U = solve_lower(cholesky(np.einsum("pil,pjl->ijl", u, u)), u.swapaxes(0, 1))
     K = np.einsum("ipl,sprl,jrl->sijl", U, at.B, U, optimize=True)

@@ -1,11 +1,11 @@
 """Variance explained and intraclass correlation, from moments of the rows of X and Z.
 
 With σ_f² the variance of Xβ̂ over the rows (denominator n − 1), σ_l² the mean of z_j'Σz_j over the
-rows (Johnson 2014, eq. 10, which makes random slopes count) and σ² the residual variance,
+rows (Johnson 2014, by which random slopes count) and σ² the residual variance,
 
     R²_marginal = σ_f²/(σ_f² + σ_l² + σ²)        R²_conditional = (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²)
 
-(Nakagawa & Schielzeth 2013, eq. 26 and 30), and ICC = σ_l²/(σ_l² + σ²). σ² is that of a row of
+(Nakagawa & Schielzeth 2013), and ICC = σ_l²/(σ_l² + σ²). σ² is that of a row of
 weight 1.
 """
 
