@@ -197,6 +197,21 @@ def test_small_chunks_change_nothing(monkeypatch):
         assert_close(getattr(responses(False), name), expected)
 
 
+def test_fits_that_are_chosen_twice(fits):
+    twice = fits[[1, 1, 0, 1]]
+    for name in ("fitted", "coef"):
+        found, lengths = getattr(twice, name).to_numpy(), 0
+        for i in (1, 1, 0, 1):
+            one = getattr(fits[i], name).to_numpy()
+            mine = found[lengths : lengths + len(one)]
+            np.testing.assert_allclose(mine, one, rtol=tol.BATCH, atol=tol.BATCH)
+            lengths += len(one)
+    df = fits[[1, 0]].df().iloc[[0, 0, 1, 0]]
+    np.testing.assert_allclose(twice.df(), df, rtol=tol.BATCH)
+    with pytest.raises(errors.JaxhlmError, match="no fit"):
+        fits[[]].ranef  # noqa: B018
+
+
 def test_labels_of_two_levels():
     Y = sleepstudy().simulate(3, seed=1)
     Y.columns = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["s", "k"])

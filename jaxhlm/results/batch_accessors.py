@@ -194,8 +194,7 @@ class BatchAccessors:
 
     def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
-        source = self._rows()
-        chunks = source.chunks(self.lanes, self.nobs)
+        chunks = self._chunks()
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)
@@ -210,9 +209,7 @@ class BatchAccessors:
             lane_bytes: what ``one`` takes for one fit.
         """
         chunks = [
-            chunk[part]
-            for chunk in self._rows().chunks(self.lanes, self.nobs)
-            for part in lane_chunks(len(chunk), lane_bytes)
+            chunk[part] for chunk in self._chunks() for part in lane_chunks(len(chunk), lane_bytes)
         ]
         lengths, *parts = (
             np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)
@@ -225,6 +222,20 @@ class BatchAccessors:
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         at = np.repeat(starts, lengths) + within
         return (lengths, *(part[at] for part in parts))
+
+    def _chunks(self) -> list[Ints]:
+        """Positions of fits that the source takes together, none of them twice in one chunk.
+
+        Raises:
+            JaxhlmError: there is no fit.
+        """
+        source = self._rows()
+        if not len(self):
+            raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
+        # A fit that was chosen several times comes once in each of several rounds.
+        time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
+        rounds = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
+        return [at[c] for at in rounds for c in source.chunks(self.lanes[at], self.nobs[at])]
 
     def _below(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.MultiIndex:
         """The labels of the fits, each as often as its run is long, and labels within the runs."""

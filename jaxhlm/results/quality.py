@@ -136,7 +136,8 @@ class Quality(Coefficients):
         """Leave every group out in turn: exact refits of all of them at once.
 
         Each refit maximises the criterion of the data without the group, θ and σ included, from
-        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977).
+        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
+        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
         Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
         carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
         drop the column.
