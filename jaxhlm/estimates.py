@@ -5,7 +5,7 @@ Random effects and their conditional variances are computed from the rows when a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,14 @@ from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.status import Status
 
-__all__ = ["Estimates", "RandomEffects", "estimate", "random_effects", "user_criterion"]
+__all__ = [
+    "Estimates",
+    "RandomEffects",
+    "estimate",
+    "random_effects",
+    "restandardised",
+    "user_criterion",
+]
 
 # σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
 NO_ERROR = 1e-10
@@ -108,6 +115,22 @@ def estimate(
         iterations=np.where(ok, solution.iterations, 0),
         gradient_norm=_masked(solution.gradient_norm, ok),
     )
+
+
+def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates:
+    """The same estimates with θ̃ for columns of Z that were standardised otherwise.
+
+    Args:
+        estimates: of B fits.
+        C: (q, q, b) how the columns are standardised now.
+        blocks: columns of Z in each random term.
+    """
+    ok = np.isfinite(estimates.sigma)
+    C = np.broadcast_to(np.moveaxis(C, -1, 0), (len(ok), *C.shape[:2]))
+    inverse = np.linalg.inv(np.where(ok[:, None, None], C, np.eye(C.shape[-1])))
+    D = inverse @ (estimates.cov / estimates.sigma[:, None, None] ** 2) @ inverse.mT
+    theta = theta_of(_user_factor(D, estimates.status == Status.SINGULAR, blocks), blocks).T
+    return replace(estimates, theta_standard=_masked(theta, ok))
 
 
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:

@@ -52,7 +52,15 @@ def replicates(factor):
     return hlm.fit_many(formula, d, by="r", progress=False)
 
 
+@cache
+def resampled():
+    """Groups drawn with replacement: a row may be there several times, in groups of own names."""
+    fit = hlm.fit("y ~ x + kind + (1 + x | unit)", rows())
+    return hlm.bootstrap(fit, n=12, method="cases", seed=3).fits
+
+
 CASES = {
+    "cases": lambda: resampled()[[0, 1, 7, 4]],
     "responses": lambda: responses(False)[[0, 1, 2, 3, 5]],
     "weighted": lambda: responses(True)[[5, 1, 0, 2]],
     "replicates": lambda: replicates(True),
@@ -169,6 +177,19 @@ def test_groups_left_out_where_groups_are_alike(monkeypatch):
     monkeypatch.setattr(leaveout, "UNCOMPILED", 0)
     compiled = fits[:4].influence()
     np.testing.assert_allclose(compiled.criterion, apart.criterion, atol=tol.CRITERION)
+
+
+def test_resampled_groups_are_fitted_on_another_scale():
+    """A fit of resampled groups equals the fit of its rows in all that is derived from it."""
+    one = resampled()[7]
+    d = one.design
+    data = pd.DataFrame(d.X[:, 1:], columns=["x", "kind"]).assign(y=d.y, unit=d.levels[d.group])
+    alone = hlm.fit("y ~ x + kind + (1 + x | unit)", data)
+    levels = one.ranef.index
+    np.testing.assert_allclose(one.ranef, alone.ranef.loc[levels], atol=tol.RESAMPLED)
+    np.testing.assert_allclose(one.hatvalues, alone.hatvalues, atol=tol.RESAMPLED)
+    np.testing.assert_allclose(one.vcov_robust(), alone.vcov_robust(), rtol=tol.BATCH_DF)
+    np.testing.assert_allclose(one.df(), alone.df(), rtol=tol.BATCH_DF)
 
 
 def test_units_that_a_fit_has_not_seen():

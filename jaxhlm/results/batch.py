@@ -221,5 +221,8 @@ class FitBatch(BatchCompared):
 
     def _one(self, i: int) -> Fit:
         source = self._rows()
-        design = source.lane(int(self.lanes[i]))
-        return Fit(self.model, design, self.estimates[[i]], self.options, Prepared(design))
+        design, own = source.lane(int(self.lanes[i])), self.estimates[[i]]
+        prepared = Prepared(design)
+        if not source.own_scale:
+            own = self._estimates_on(np.array([i]), prepared.standard.C)
+        return Fit(self.model, design, own, self.options, prepared)

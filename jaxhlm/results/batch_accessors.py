@@ -12,7 +12,7 @@ import pandas as pd
 from jaxhlm.engine.chunks import in_order, lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimates import Estimates, restandardised
 from jaxhlm.inference.criteria import aic, aicc, bic, correlation, standard_errors
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
@@ -188,9 +188,19 @@ class BatchAccessors:
             JaxhlmError: the fits were read from a file, or simulated without rows.
         """
         source = self._rows()
-        return self._over_chunks(
-            lambda at: function(self.estimates[at], source.by_group(self.lanes[at]))
-        )
+
+        def one(at: Ints) -> tuple[Floats, ...]:
+            groups = source.by_group(self.lanes[at])
+            return function(self._estimates_on(at, groups.standard.scaling.C), groups)
+
+        return self._over_chunks(one)
+
+    def _estimates_on(self, at: Ints, C: Floats) -> Estimates:
+        """Estimates of some fits for rows that are standardised by C."""
+        found = self.estimates[at]
+        if self._rows().own_scale:
+            return found
+        return restandardised(found, C, self.model.blocks)
 
     def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""

@@ -324,11 +324,13 @@ class BatchUnits(BatchAccessors):
         return units * (8 * q * q + 4 * q * p) + rows * (2 * p * p + 3 * q * q + 2 * q * p + 8)
 
     def _effects(self, at: Ints, rows: LaneRows) -> tuple[Floats, Floats]:
-        found = random_effects(self.estimates[at], rows.standard, self.model.blocks)
+        own = self._estimates_on(at, rows.standard.scaling.C)
+        found = random_effects(own, rows.standard, self.model.blocks)
         return found.b, found.cov
 
     def _henderson(self, at: Ints, rows: LaneRows) -> Henderson:
-        return henderson(self.estimates[at], rows.standard, self.model.blocks)
+        own = self._estimates_on(at, rows.standard.scaling.C)
+        return henderson(own, rows.standard, self.model.blocks)
 
     def _lines(self, at: Ints, rows: LaneRows) -> tuple[Floats, ...]:
         return unit_lines(self._henderson(at, rows), rows.standard, self.estimates.beta[at])

@@ -143,7 +143,8 @@ class BatchQuality(BatchCoefficients):
         G, q, p = int(self.ngroups.max(initial=1)), len(self.model.znames), len(self.model.xnames)
 
         def one(at: Ints) -> tuple[Any, ...]:
-            groups, whole = source.by_group(self.lanes[at]), self.estimates[at]
+            groups = source.by_group(self.lanes[at])
+            whole = self._estimates_on(at, groups.standard.scaling.C)
             without = leave_one_out(groups, whole, self.options, refits)
             lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
             return lengths, *(getattr(without, f.name) for f in fields(Estimates))
@@ -246,11 +247,7 @@ class BatchQuality(BatchCoefficients):
 
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
-        source = self._rows()
-
-        def one(at: Ints) -> tuple[Floats, ...]:
-            groups = source.by_group(self.lanes[at])
-            return robust_covariance(self.estimates[at], groups, self.model.blocks, kind)
-
         with np.errstate(invalid="ignore"):
-            return Robust(*self._over_chunks(one))
+            return Robust(
+                *self.over_groups(lambda e, g: robust_covariance(e, g, self.model.blocks, kind))
+            )

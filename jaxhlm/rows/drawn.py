@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Drawn(ABC):
     prepared: Prepared
     n: int
     key: Any
+    own_scale: ClassVar[bool] = True
 
     @property
     def design(self) -> Design:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,7 @@ class ReplicateFrame:
     weights: Floats | None
     index: pd.Index
     starts: Ints
+    own_scale: ClassVar[bool] = True
 
     @cached_property
     def design(self) -> Design:

@@ -30,12 +30,14 @@ class LaneRows:
         y: (n, B) responses on shared rows, or (n, 1).
         row: (n,) number of every row in the source.
         level: (S,) number, among the levels of the source, of every group.
+        place: (n,) the order of the rows in the data, if not that of their numbers.
     """
 
     design: StandardDesign
     y: Floats
     row: Ints
     level: Ints
+    place: Ints | None = None
 
     @cached_property
     def standard(self) -> Standard:
@@ -93,7 +95,8 @@ class LaneRows:
     @cached_property
     def _data_order(self) -> Ints:
         """(n,) the rows lane after lane, each in the order of the data."""
-        return np.lexsort((self.row, self.design.lanes.of_row))
+        place = self.row if self.place is None else self.place
+        return np.lexsort((place, self.design.lanes.of_row))
 
     def flat_rows(self, values: Any) -> Any:
         """(L, n) to one run of values, lane after lane in the order of the data."""

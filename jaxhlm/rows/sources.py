@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class Source(Protocol):
     @property
     def design(self) -> Design:
         """How the columns of every lane are made, and the labels of all rows and groups."""
+        ...
+
+    @property
+    def own_scale(self) -> bool:
+        """Whether the rows of a lane are standardised as they were when it was fitted."""
         ...
 
     def lane(self, i: int) -> Design:
@@ -92,6 +97,7 @@ class ResponseMatrix:
     prepared: Prepared
     Y: Floats
     _kept: dict[tuple[int, int], tuple[Standard, Rotated]] = field(default_factory=dict, repr=False)
+    own_scale: ClassVar[bool] = True
 
     @property
     def design(self) -> Design:
@@ -209,6 +215,7 @@ class ReplicateRows:
     design: Design
     order: Ints
     replicates: Replicates
+    own_scale: ClassVar[bool] = True
 
     @staticmethod
     def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
