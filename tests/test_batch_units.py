@@ -240,6 +240,9 @@ def test_labels_of_two_levels():
     assert fits.ranef.index.names == ["s", "k", "Subject"]
     np.testing.assert_allclose(fits.ranef.loc[("b", 1)], fits[2].ranef, rtol=tol.BATCH)
     assert fits.fitted.loc[("a", 2)].shape == (180,)
+    tests = fits.contrast(["Days = 0", "Days = 10"])
+    assert tests.index.names == ["s", "k", "contrast"]
+    np.testing.assert_allclose(tests.loc[("b", 1)], fits[2].contrast(["Days = 0", "Days = 10"]))
 
 
 def test_fits_without_data_say_so(tmp_path):

@@ -76,8 +76,8 @@ class BatchCoefficients(BatchUnits):
         """
         hypothesis = self._hypothesis(L, rhs)
         columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
-        fit = self.index.rename(self.index.name or "fit")
-        rows = pd.MultiIndex.from_product([fit, hypothesis.labels], names=[fit.name, "contrast"])
+        r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
+        rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
         return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, rows)
 
     def joint_test(
