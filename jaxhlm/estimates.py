@@ -6,7 +6,7 @@ Random effects and their conditional variances are computed from the rows when a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,14 @@ from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.status import Status
 
-__all__ = ["Estimates", "RandomEffects", "estimate", "random_effects", "user_criterion"]
+__all__ = [
+    "Estimates",
+    "RandomEffects",
+    "estimate",
+    "random_effects",
+    "restandardised",
+    "user_criterion",
+]
 
 # σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
 NO_ERROR = 1e-10
@@ -119,6 +126,22 @@ def estimate(
     )
 
 
+def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates:
+    """The same estimates with θ̃ for columns of Z that were standardised otherwise.
+
+    Args:
+        estimates: of B fits.
+        C: (q, q, b) how the columns are standardised now.
+        blocks: columns of Z in each random term.
+    """
+    ok = np.isfinite(estimates.sigma)
+    C = np.broadcast_to(np.moveaxis(C, -1, 0), (len(ok), *C.shape[:2]))
+    inverse = np.linalg.inv(np.where(ok[:, None, None], C, np.eye(C.shape[-1])))
+    D = inverse @ (estimates.cov / estimates.sigma[:, None, None] ** 2) @ inverse.mT
+    theta = theta_of(_user_factor(D, estimates.status == Status.SINGULAR, blocks), blocks).T
+    return replace(estimates, theta_standard=_masked(theta, ok))
+
+
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
     """The criterion in the user's units, of standardised criteria (B,)."""
     criterion = value + 2.0 * nu * np.log(scaling.s)
@@ -206,7 +229,8 @@ def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> 
     """
     stats, scaling = standard.stats, standard.scaling
     T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
-    root = lambda_of(estimates.theta_standard.T, blocks)
+    # A fit that failed has θ = 0 here, which factorises, and NaN in all else.
+    root = lambda_of(np.nan_to_num(estimates.theta_standard.T), blocks)
     RL = np.einsum("gabl,lbc->lgac", _lanes_of(stats.RZ, root), root)
     beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
     r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", _lanes_of(stats.TX, root), beta)

@@ -20,6 +20,7 @@ from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.collapse import Classes, Rotated, balanced_start, collapse, find_classes, rotate
 from jaxhlm.rows.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard, respond
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
@@ -77,6 +78,11 @@ class Prepared:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return respond(self.standard, Y if self.sorted else Y[self.order])
 
+    def lane_rows(self, Y: Floats) -> LaneRows:
+        """The rows with responses (n, B)."""
+        Y = Y if self.sorted else Y[self.order]
+        return LaneRows(self.standard, Y, self.order, np.arange(self.design.G))
+
     @cached_property
     def group_design(self) -> GroupDesign:
         """What single groups say about X beyond the span of Z."""
@@ -84,7 +90,8 @@ class Prepared:
 
     def by_group(self, Y: Floats) -> Groupwise:
         """Standardised lanes of responses (n, B), every group by itself."""
-        return respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+        found = respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+        return found._replace(classes=self.classes)
 
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""

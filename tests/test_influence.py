@@ -234,6 +234,36 @@ def test_r2_and_icc_from_their_definition(formula):
     np.testing.assert_allclose(fit.icc(), random / (random + fit.sigma**2), rtol=tol.DENSE)
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+def test_icc_at_a_covariate_pattern():
+    """The correlation of two rows with this z in Σ ⊗ zz' + σ²I."""
+    d = data().assign(kind=lambda f: np.resize(["p", "q"], len(f)))
+    fit = hlm.fit("y ~ x + kind + (1 + center(x) + kind | unit)", d)
+    at = pd.DataFrame({"kind": ["p", "q", "q"], "x": [0.0, 1.0, -2.0]}, index=["a", "b", "c"])
+    found = fit.icc(at)
+    z = np.column_stack([np.ones(3), at["x"] - d["x"].mean(), at["kind"] == "q"]).astype(float)
+    for label, row in zip(at.index, z, strict=True):
+        V = np.full((2, 2), row @ fit.varcorr.cov.to_numpy() @ row) + fit.sigma**2 * np.eye(2)
+        np.testing.assert_allclose(found[label], V[0, 1] / V[0, 0], rtol=tol.DENSE)
+    assert fit.icc({"x": 1.0, "kind": "q"}) == found["b"]
+    Y = np.column_stack([d["y"], np.ones(len(d))])
+    fits = hlm.fit_many("~ x + kind + (1 + center(x) + kind | unit)", d, Y)
+    table = fits.icc(at)
+    np.testing.assert_allclose(table.iloc[0], found, rtol=tol.ESTIMATE)
+    assert table.iloc[1].isna().all()
+    assert fits.icc({"x": 1.0, "kind": "q"}).isna().tolist() == [False, True]
+    with pytest.raises(errors.UnknownTermError, match=r"'w' is not a variable.*'x', 'kind'"):
+        fit.icc({"w": 1.0})
+    with pytest.raises(errors.UnknownTermError, match="'kind' has no value in at"):
+        fit.icc({"x": 1.0})
+    with pytest.raises(errors.NewLevelError, match="'r'"):
+        fit.icc({"x": 1.0, "kind": "r"})
+    with pytest.raises(errors.OptionError, match="must have a value"):
+        fit.icc({"x": np.nan, "kind": "p"})
+    level = fitted(FORMULAS[1])
+    np.testing.assert_allclose(level.icc({}), level.icc(), rtol=tol.DENSE)
+
+
 def test_r2_and_icc_of_many_fits():
     fit, d = sleepstudy(), hlm.load_dataset("sleepstudy")
     Y = fit.simulate(5, seed=1).to_numpy().copy()

@@ -5,12 +5,20 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
+import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.covariance import theta_index
 from jaxhlm.engine.derivatives import derivatives
-from jaxhlm.engine.lanes import LOOP_FROM_LANES, lane_derivatives, mappable, unrollable
+from jaxhlm.engine.lanes import (
+    LOOP_FROM_LANES,
+    lane_derivatives,
+    mappable,
+    uncompiled_size,
+    unrollable,
+)
 from jaxhlm.suffstats import RESPONSE_FIELDS, Stats
 from problems import oracle, rows, stats_of
 
@@ -152,3 +160,25 @@ def test_mappable_takes_the_lane_off_a_shared_design():
     own, axes = mappable(lanes_of(3, 2, 4))
     assert own.RZ.shape == (len(SIZES), 2, 2, 3)
     assert set(axes) == {-1}
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+@pytest.mark.parametrize(("p", "q"), [(14, 2), (5, 4)])
+def test_one_wide_model_is_fitted_without_compiling(monkeypatch, p, q):
+    monkeypatch.setattr("jaxhlm.engine.rounds._padded", None)  # the way to what is compiled
+    y, X, _, group = rows(np.random.default_rng(3), [12] * 15, q=q, p=p, sd=1.0)
+    d = pd.DataFrame(X[:, 1:], columns=[f"x{j}" for j in range(1, p)]).assign(y=y, unit=group)
+    slopes = " + ".join(f"x{j}" for j in range(1, q))
+    fixed = " + ".join(f"x{j}" for j in range(1, p))
+    fit = hlm.fit(f"y ~ {fixed} + (1 + {slopes} | unit)", d)
+    assert fit.verify().criterion < tol.CRITERION
+
+
+def test_very_wide_models_are_compiled():
+    def sizes(G, q, p):
+        return Stats(np.empty((G, q, q, 1)), np.empty((G, q, p, 1)), *[None] * 7)
+
+    assert uncompiled_size(sizes(10, 3, 8), 32) == 1.0
+    assert 1.0 < uncompiled_size(sizes(10, 2, 20), 32) < uncompiled_size(sizes(10, 2, 40), 32)
+    assert uncompiled_size(sizes(10, 10, 10), 32) == np.inf
+    assert uncompiled_size(sizes(10_000, 2, 20), 32) == np.inf

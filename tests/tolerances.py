@@ -52,6 +52,11 @@ DENSE_DF = 1e-8  # 2e-10
 DIFFERENCED_DF = 1e-4  # 1.2e-6
 # A lane of a batch and the same fit alone stop at optima 1e-10 apart in the criterion.
 BATCH_DF = 1e-6  # 1e-9
+# All fits of a batch at once against its fits one by one, at the same estimates. Achieved 1e-12: θ
+# is the same number, the algebra comes in another order.
+BATCH = 1e-10
+# Studentised ranges against SciPy's adaptive integrals. Achieved 2e-9, most of it theirs.
+RANGE = 1e-7
 # Robust covariances and df, relative, against n × n matrices. Achieved 3e-13: roots of matrices.
 ROBUST = 1e-10
 # clubSandwich's covariances and df, lme4's leverages and Cook's distances, at an optimum of lme4's

@@ -6,12 +6,14 @@
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
 * larger: ``jax.vmap`` of the dense dialect over lanes and groups, LAPACK underneath.
 
-Unrolled code takes NumPy arrays as well, and then nothing is compiled.
-
 The bound keeps compile time flat: unrolled code grows like q⁴ + q²p².
 
 The number of groups may be a value and not a shape (``count``): the loop ends with the last one
 that is there, and one program serves all numbers of groups up to the length of the arrays.
+
+Unrolled code takes NumPy arrays as well, and then nothing is compiled. For a few lanes that pays
+far beyond the bound (``uncompiled_size``): a fit with q = 8 or p = 40 takes about a second, where
+compiling takes ten.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ __all__ = [
     "MAX_UNROLLED_Q",
     "lane_derivatives",
     "mappable",
+    "uncompiled_size",
     "unrollable",
     "unrolled_derivatives",
 ]
@@ -42,9 +45,14 @@ MAX_UNROLLED_Q = 3
 MAX_UNROLLED_P = 8
 # With as many lanes, or more, groups are summed one after the other. Side by side takes up to a
 # third less time with 66 groups or more, and four times as long with 30.
-LOOP_FROM_LANES = 64
+LOOP_FROM_LANES = 96
 # Groups that the dense dialect takes side by side where their number is known only later.
 BLOCK_GROUPS = 16
+# Operations of one evaluation that take as long in NumPy as those of q = 3, p = 8; beyond 16 times
+# as many, or numbers that are held at a time, compiling is the shorter way.
+FEW_OPERATIONS = 1000
+MOST_OPERATIONS = 16
+MOST_NUMBERS = 2**24
 
 
 def unrolled_derivatives(
@@ -83,7 +91,7 @@ def lane_derivatives(
     Returns:
         ``Derivatives`` with B as the last axis of every field.
     """
-    if unrollable(stats):
+    if isinstance(theta, np.ndarray) or unrollable(stats):
         return unrolled_derivatives(theta, stats, reml, blocks, count=count)
     return _dense(theta, stats, reml, blocks, count)
 
@@ -92,6 +100,21 @@ def unrollable(stats: Stats) -> bool:
     """Whether matrices are small enough to be spelled out entry by entry."""
     q, p = stats.TX.shape[1:3]
     return bool(q <= MAX_UNROLLED_Q and p <= MAX_UNROLLED_P)
+
+
+def uncompiled_size(stats: Stats, lanes: int) -> float:
+    """How many times longer than a small model's an evaluation takes in NumPy; ∞ if too long.
+
+    Args:
+        stats: statistics.
+        lanes: how many are evaluated at a time.
+    """
+    if unrollable(stats):
+        return 1.0
+    G, q, p = stats.TX.shape[:3]
+    size = max(1.0, q**2 * (p + q) ** 2 / FEW_OPERATIONS)
+    fits = size <= MOST_OPERATIONS and G * lanes * (p + q) ** 2 <= MOST_NUMBERS
+    return size if fits else float("inf")
 
 
 def mappable(stats: Stats) -> tuple[Stats, Stats]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
 from jaxhlm.engine import trust
 from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_sizes
-from jaxhlm.engine.lanes import unrollable
+from jaxhlm.engine.lanes import uncompiled_size
 from jaxhlm.engine.loop import CLOSING_SLACK, Minimum, Stepper
 from jaxhlm.engine.minimum import Options, lane_minimum
 from jaxhlm.engine.small import entries
@@ -191,7 +191,7 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     in numbers that have been compiled before.
     """
     B = start.shape[-1]
-    if options.optimizer is None and unrollable(stats) and B <= FEW_LANES:
+    if options.optimizer is None and B <= FEW_LANES and uncompiled_size(stats, B) < np.inf:
         with np.errstate(all="ignore"):
             return lane_minimum(stats, start, NEWTON, options, max_iter)
     # Importing optax and compiling would double the time of a small fit that needs neither.

@@ -7,7 +7,7 @@ information and their adjusted covariance, "residual" to n − p, "normal" to in
 Several rows together give F. **Satterthwaite** (as ``lmerTest::contestMD``): the eigenvectors of
 L V L' turn the rows into uncorrelated contrasts with statistics t_m and df ν_m; F is the mean of
 the t_m², and its denominator df make E(F) right: 2E/(E − r) with E = Σ ν_m/(ν_m − 2), or 2 if some
-ν_m ≤ 2. **Kenward & Roger** (1997, p. 988; as ``pbkrtest::KRmodcomp``): with U an orthonormal
+ν_m ≤ 2. **Kenward & Roger** (1997; as ``pbkrtest::KRmodcomp``): with U an orthonormal
 basis of L_A⁻¹L', K_s = U'B_s U − (v_s/ν) I and k_s = tr K_s, their sums over W are
 
     A₁ = 2 (k'S⁻¹k + r²/ν)        A₂ = 2 (Σ_st S⁻¹_st tr(K_s K_t) + r/ν)
@@ -77,8 +77,8 @@ def reference_tests(
     estimates: Estimates, nobs: Ints, L: Floats, method: DfMethod
 ) -> tuple[Floats, Floats]:
     """Standard errors (B, r) of contrasts, and df: n − p for "residual", ∞ for "normal"."""
-    se = np.sqrt(np.einsum("rp,lpq,rq->lr", L, estimates.vcov, L, optimize=True))
-    df = nobs - L.shape[1] if method == "residual" else np.full(len(nobs), np.inf)
+    se = np.sqrt(((L @ estimates.vcov) * L).sum(axis=-1))
+    df = nobs - L.shape[-1] if method == "residual" else np.full(len(nobs), np.inf)
     return se, np.where(np.isnan(se), np.nan, df[:, None])
 
 
@@ -92,16 +92,19 @@ def single_tests(
         estimates: of B fits.
         standard: their standardised statistics.
         options: what was optimised.
-        L: (r, p) contrasts, one per row.
+        L: (r, p) contrasts, one per row, or (B, r, p) where every fit has its own.
         method: "satterthwaite" or "kenward-roger".
 
     Returns:
         (B, r) and (B, r); NaN where a fit failed or its Hessian is not positive definite.
     """
     parts = []
-    for part, lanes in _blocks(estimates, standard):
+    for part, lanes, run in _blocks(estimates, standard):
         at, root = _information(part, lanes, options, method)
-        u = np.einsum("pql,rq->prl", root, L)
+        if L.ndim == 2:
+            u = np.einsum("pql,rq->prl", root, L)
+        else:
+            u = np.einsum("pql,lrq->prl", root, L[run])
         size = np.einsum("prl,prl->rl", u, u)
         delta = _gain(at, u) / size - at.drift[:, None]
         df = 1.0 / (1.0 / at.nu + _squares(at, delta))
@@ -116,7 +119,7 @@ def single_tests(
 def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) -> tuple[Floats]:
     """(B, p, p) Kenward & Roger's adjusted covariance Φ_A of β̂, equation (KR)."""
     parts = []
-    for part, lanes in _blocks(estimates, standard):
+    for part, lanes, _ in _blocks(estimates, standard):
         at, root = _information(part, lanes, options, "kenward-roger")
         inner = np.einsum("pql,qrl->prl", at.correction, root)
         whole = np.einsum("pil,pjl->lij", root, root + inner)
@@ -148,7 +151,7 @@ def joint_test(
     """
     test = _joint_satterthwaite if method == "satterthwaite" else _joint_kenward_roger
     parts = []
-    for part, lanes in _blocks(estimates, standard):
+    for part, lanes, _ in _blocks(estimates, standard):
         at, root = _information(part, lanes, options, method)
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
@@ -172,7 +175,7 @@ def _joint_satterthwaite(at: Information, u: Floats, off: Floats) -> tuple[Float
 
 
 def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
-    """λF and its df m (Kenward & Roger 1997, p. 988)."""
+    """λF and its df m (Kenward & Roger 1997)."""
     r = u.shape[1]
     U = solve_lower(cholesky(np.einsum("pil,pjl->ijl", u, u)), u.swapaxes(0, 1))
     K = np.einsum("ipl,sprl,jrl->sijl", U, at.B, U, optimize=True)
@@ -259,7 +262,9 @@ def _quotient(a: Floats, b: Floats) -> Floats:
     return np.where(both, 1.0, a / np.where(both, 1.0, b))
 
 
-def _blocks(estimates: Estimates, standard: Standard) -> Iterator[tuple[Estimates, Standard]]:
+def _blocks(
+    estimates: Estimates, standard: Standard
+) -> Iterator[tuple[Estimates, Standard, slice]]:
     """Runs of lanes whose arrays fit the cache."""
     stats, B = standard.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
@@ -267,7 +272,7 @@ def _blocks(estimates: Estimates, standard: Standard) -> Iterator[tuple[Estimate
     size = max(1, WORKING_SET // per_lane)
     for first in range(0, B, size):
         run = slice(first, min(first + size, B))
-        yield estimates[run], _taken(standard, run, B)
+        yield estimates[run], _taken(standard, run, B), run
 
 
 def _taken(standard: Standard, run: slice, B: int) -> Standard:

@@ -1,30 +1,30 @@
 """Variance explained and intraclass correlation, from moments of the rows of X and Z.
 
 With σ_f² the variance of Xβ̂ over the rows (denominator n − 1), σ_l² the mean of z_j'Σz_j over the
-rows (Johnson 2014, eq. 10, which makes random slopes count) and σ² the residual variance,
+rows (Johnson 2014, by which random slopes count) and σ² the residual variance,
 
     R²_marginal = σ_f²/(σ_f² + σ_l² + σ²)        R²_conditional = (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²)
 
-(Nakagawa & Schielzeth 2013, eq. 26 and 30), and ICC = σ_l²/(σ_l² + σ²). σ² is that of a row of
+(Nakagawa & Schielzeth 2013), and ICC = σ_l²/(σ_l² + σ²). σ² is that of a row of
 weight 1.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from jaxhlm.design import Design
+from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Floats
 from jaxhlm.rows.moments import RowMoments
+from jaxhlm.rows.terms import evaluate_new
 
-__all__ = [
-    "Components",
-    "components",
-    "icc",
-    "r2",
-]
+__all__ = ["Components", "components", "icc", "icc_at", "patterns", "r2"]
 
 
 class Components(NamedTuple):
@@ -52,6 +52,42 @@ def r2(c: Components) -> tuple[Floats, Floats]:
 def icc(c: Components) -> Floats:
     """Intraclass correlations of B fits at the mean random-effect variance."""
     return c.random / (c.random + c.residual)
+
+
+def icc_at(estimates: Estimates, Z: Floats) -> Floats:
+    """z'Σz/(z'Σz + σ²) of B fits at m rows z of Z (m, q), (B, m).
+
+    The correlation of two rows of one unit that both have this z, σ² being that of weight 1.
+    """
+    between = ((Z @ estimates.cov) * Z).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return between / (between + estimates.sigma[:, None] ** 2)
+
+
+def patterns(design: Design, at: Mapping[str, Any] | pd.DataFrame) -> Floats:
+    """(m, q) rows of Z at values of the variables of the random part.
+
+    Args:
+        design: the design.
+        at: one value for every variable, or a frame with a row for every pattern.
+
+    Raises:
+        UnknownTermError: ``at`` names what is not in the random part, or lacks a variable of it.
+        OptionError: a value is missing, or ``at`` has no row.
+        NewLevelError: a level of a factor that the fit has not seen.
+    """
+    frame = at if isinstance(at, pd.DataFrame) else pd.DataFrame([dict(at)])
+    known = list(dict.fromkeys(v for part in design._random for v in part.variables))
+    wrong = [name for name in frame if name not in known] + [v for v in known if v not in frame]
+    if wrong:
+        is_it = "is not a variable" if wrong[0] not in known else "has no value in at: a variable"
+        raise UnknownTermError(
+            f"{wrong[0]!r} {is_it} of the random part of the formula; give values for: "
+            + (", ".join(map(repr, known)) or "none, its variances are the same in all rows")
+        )
+    if not len(frame) or frame.isna().any(axis=None):
+        raise OptionError(f"at={at!r} must have a value for every variable of the random part")
+    return np.concatenate([evaluate_new(p, frame, design._factors) for p in design._random], axis=1)
 
 
 def _lanes(x: Floats, like: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Joint prediction errors of fixed and random effects of one fit, θ taken as known.
+"""Joint prediction errors of fixed and random effects of B fits, θ taken as known.
 
 Henderson's mixed model equations give Var(β̂ − β, b̂ − b) = σ²[C11 C12; C21 C22] (Henderson 1975,
 Biometrics 31, 423-447; McLean, Sanders & Stroup 1991). With D = ΛΛ', A = Σ X_i'V_i⁻¹X_i and
@@ -20,16 +20,28 @@ digits are lost to the units of x.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxhlm.covariance import Blocks, lambda_of
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.response import Standard
-from jaxhlm.suffstats import Stats
 
-__all__ = ["Henderson", "henderson", "ranef_variance", "unit_lines", "value_variance"]
+__all__ = [
+    "Henderson",
+    "between_variance",
+    "coef_variance",
+    "fixed_variance",
+    "henderson",
+    "ranef_variance",
+    "row_variance",
+    "standardized_effects",
+    "unit_lines",
+    "value_variance",
+]
 
 # A unit's column of Z this close to its other columns leaves its line undetermined.
 RANK_TOL = 1e-7
@@ -37,16 +49,16 @@ RANK_TOL = 1e-7
 
 @dataclass(frozen=True)
 class Henderson:
-    """The blocks of one fit in standardised coordinates, over σ².
+    """The blocks of B fits in standardised coordinates, over σ²; NaN where a fit failed.
 
     Attributes:
-        K: (G, q, q) conditional variances of b.
-        J: (G, q, p) how b̂_i falls as β̂ rises.
-        reliability: (G, q, q) W_i.
-        root: (p, p) upper triangular or square root U with A⁻¹ = UU'.
-        T: (p, p), C: (q, q): β = Tβ̃ and b = Cb̃, so x̃ = T'x and z̃ = C'z.
-        D: (q, q) relative covariance of b̃.
-        sigma: residual standard deviation, in the units of y.
+        K: (B, G, q, q) conditional variances of b.
+        J: (B, G, q, p) how b̂_i falls as β̂ rises.
+        reliability: (B, G, q, q) W_i.
+        root: (B, p, p) a square root U with A⁻¹ = UU'.
+        T: (b, p, p), C: (b, q, q): β = Tβ̃ and b = Cb̃, so x̃ = T'x and z̃ = C'z; b is 1 or B.
+        D: (B, q, q) relative covariance of b̃.
+        sigma: (B,) residual standard deviations, in the units of y.
     """
 
     K: Floats
@@ -56,80 +68,121 @@ class Henderson:
     T: Floats
     C: Floats
     D: Floats
-    sigma: float
+    sigma: Floats
 
 
 def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Henderson:
-    """The blocks of one fit.
+    """The blocks of B fits.
 
     Args:
-        estimates: of one lane.
-        standard: its statistics, groups not collapsed.
+        estimates: of the fits.
+        standard: their statistics, groups not collapsed.
         blocks: columns of Z in each random term.
     """
     stats, scaling = standard.stats, standard.scaling
-    T, C = scaling.T[..., 0], scaling.C[..., 0]
-    if not np.isfinite(estimates.sigma[0]):
-        return _failed(stats)
-    Lambda = lambda_of(estimates.theta_standard.T, blocks)[0]
-    RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
+    failed = ~np.isfinite(estimates.sigma)
+    Lambda = lambda_of(np.where(failed, 0.0, estimates.theta_standard.T), blocks)[:, None]
+    RZ, TX, XX = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.XX))
     RL = RZ @ Lambda
-    q = RL.shape[-1]
-    W = np.eye(q) + RL.swapaxes(1, 2) @ RL
-    gain = Lambda @ np.linalg.inv(W)
+    identity = np.eye(RL.shape[-1])
+    gain = Lambda @ np.linalg.inv(identity + RL.mT @ RL)
     # gain_i = ΛW⁻¹ gives D Z'V⁻¹ = ΛW⁻¹Λ'Z'.
-    project = gain @ RL.swapaxes(1, 2)
-    white = np.linalg.solve(np.linalg.cholesky(np.eye(q) + RL @ RL.swapaxes(1, 2)), TX)
-    A = np.einsum("gqa,gqb->ab", white, white) + stats.XX[..., 0]
+    project = gain @ RL.mT
+    white = np.linalg.solve(np.linalg.cholesky(identity + RL @ RL.mT), TX)
+    A = np.einsum("lgqa,lgqb->lab", white, white) + XX
+    A = np.where(failed[:, None, None], np.eye(A.shape[-1]), A)
+
+    def known(values: Any) -> Floats:
+        return np.where(failed.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
+
     return Henderson(
-        K=gain @ Lambda.T,
-        J=project @ TX,
-        reliability=project @ RZ,
-        root=np.linalg.inv(np.linalg.cholesky(A)).T,
-        T=T,
-        C=C,
-        D=Lambda @ Lambda.T,
-        sigma=float(estimates.sigma[0]),
+        K=known(gain @ Lambda.mT),
+        J=known(project @ TX),
+        reliability=known(project @ RZ),
+        root=known(np.linalg.inv(np.linalg.cholesky(A)).mT),
+        T=np.moveaxis(scaling.T, -1, 0),
+        C=np.moveaxis(scaling.C, -1, 0),
+        D=known((Lambda @ Lambda.mT)[:, 0]),
+        sigma=estimates.sigma,
     )
 
 
-def _failed(stats: Stats) -> Henderson:
-    """NaN throughout, for a fit without estimates."""
-    G, q, p = stats.TX.shape[:3]
-
-    def blank(*shape: int) -> Floats:
-        return np.full(shape, np.nan)
-
-    return Henderson(
-        blank(G, q, q), blank(G, q, p), blank(G, q, q),
-        blank(p, p), blank(p, p), blank(q, q), blank(q, q), np.nan,
-    )  # fmt: skip
-
-
 def value_variance(h: Henderson, X: Floats, Z: Floats, group: Ints) -> Floats:
-    """Prediction error variance of x'β̂ + z'b̂ in the units of y².
+    """Prediction error variances of x'β̂ + z'b̂ on new rows, in the units of y².
 
     Args:
         h: the blocks.
         X: (rows, p), Z: (rows, q) columns of the new rows.
-        group: (rows,) group of every row, −1 for a unit that was not seen.
+        group: (B, rows) group of every row, −1 for a unit that was not seen.
+
+    Returns:
+        (B, rows).
     """
-    x, z = X @ h.T, Z @ h.C
-    seen = (group >= 0)[:, None]
-    d = x - np.where(seen, np.einsum("jqp,jq->jp", h.J[group], z), 0.0)
-    K = np.where(seen[..., None], h.K[group], h.D)
-    between = np.einsum("ja,jab,jb->j", z, K, z)
-    return h.sigma**2 * (between + ((d @ h.root) ** 2).sum(axis=1))
+    seen, lane = (group >= 0)[..., None, None], np.arange(len(group))[:, None]
+    K = np.where(seen, h.K[lane, group], h.D[:, None])
+    J = np.where(seen, h.J[lane, group], 0.0)
+    return h.sigma[:, None] ** 2 * _variance(X @ h.T, Z @ h.C, K, J, h.root[:, None])
+
+
+def row_variance(h: Henderson, rows: LaneRows) -> Floats:
+    """(L, n) w × the prediction error variances, over σ², of x'β̂ + z'b̂ on the rows fitted."""
+    K, J = rows.of_group(h.K), rows.of_group(h.J)
+    return _variance(rows.x, rows.z, K, J, rows.of_lane(h.root))
+
+
+def fixed_variance(h: Henderson, rows: LaneRows) -> Floats:
+    """(L, n) w × the variances, over σ², of x'β̂ on the rows fitted."""
+    x, root = rows.x, rows.of_lane(h.root)
+    return ((x[:, None] @ root)[..., 0, :] ** 2).sum(axis=-1)
+
+
+def between_variance(h: Henderson, rows: LaneRows) -> Floats:
+    """(L, n) w × the variances, over σ², of z'b on the rows fitted."""
+    z, D = rows.z, rows.of_lane(h.D)
+    return ((z[:, None] @ D)[..., 0, :] * z).sum(axis=-1)
+
+
+def coef_variance(h: Henderson, x: Floats, z: Floats) -> Floats:
+    """Prediction error variances of x'β̂ + z'b̂_i for every unit, (B, G, m), in the units of y².
+
+    Args:
+        h: the blocks.
+        x: (m, p), z: (m, q) combinations.
+    """
+    x, z = (x @ h.T)[:, None], (z @ h.C)[:, None]
+    variance = _variance(x, z, h.K[:, :, None], h.J[:, :, None], h.root[:, None, None])
+    return h.sigma[:, None, None] ** 2 * variance
+
+
+def _variance(x: Floats, z: Floats, K: Floats, J: Floats, root: Floats) -> Floats:
+    """z'Kz + |U'(x − J'z)|², vectors and matrices on the last axes."""
+    d = x - (z[..., None, :] @ J)[..., 0, :]
+    between = ((z[..., None, :] @ K)[..., 0, :] * z).sum(axis=-1)
+    return between + ((d[..., None, :] @ root)[..., 0, :] ** 2).sum(axis=-1)
 
 
 def ranef_variance(h: Henderson) -> Floats:
-    """Var(b̂_i) = σ²[D Z_i'V_i⁻¹Z_i D − J_iA⁻¹J_i'] in the units of b², (G, q, q).
+    """Var(b̂_i) = σ²[D Z_i'V_i⁻¹Z_i D − J_iA⁻¹J_i'] in the units of b², (B, G, q, q).
 
     Marginal over y, β̂ estimated (Lange & Ryan 1989, Ann. Statist. 17, 624-642).
     """
-    JU = h.J @ h.root
-    inner = h.reliability @ h.D - JU @ JU.swapaxes(1, 2)
-    return h.sigma**2 * (h.C @ inner @ h.C.T)
+    JU, C = h.J @ h.root[:, None], h.C[:, None]
+    inner = h.reliability @ h.D[:, None] - JU @ JU.mT
+    return h.sigma[:, None, None, None] ** 2 * (C @ inner @ C.mT)
+
+
+def standardized_effects(b: Floats, variance: Floats, cov: Floats) -> tuple[Floats, Floats]:
+    """sd(b̂) and b̂/sd(b̂), (B, G, q) each; NaN where Var(b̂) is zero.
+
+    Args:
+        b: (B, G, q) BLUPs.
+        variance: (B, G, q, q) Var(b̂).
+        cov: (B, q, q) Σ.
+    """
+    variance = np.diagonal(variance, axis1=-2, axis2=-1)
+    there = variance > 1e-10 * np.diagonal(cov, axis1=-2, axis2=-1)[:, None]
+    sd = np.where(there, np.sqrt(np.where(there, variance, 1.0)), np.nan)
+    return sd, b / sd
 
 
 def unit_lines(h: Henderson, standard: Standard, beta: Floats) -> tuple[Floats, Floats, Floats]:
@@ -137,20 +190,21 @@ def unit_lines(h: Henderson, standard: Standard, beta: Floats) -> tuple[Floats, 
 
     Args:
         h: the blocks.
-        standard: the statistics of the lane, groups not collapsed.
-        beta: (p,) fixed effects.
+        standard: the statistics of the lanes, groups not collapsed.
+        beta: (B, p) fixed effects.
 
     Returns:
-        (G, q), (G, q) and (G, q, q), in the units of b; the lines are NaN where the rows of a unit
-        do not determine them.
+        (B, G, q), (B, G, q) and (B, G, q, q), in the units of b; the lines are NaN where the rows
+        of a unit do not determine them.
     """
     stats, scaling = standard.stats, standard.scaling
-    RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
-    size = np.sqrt((RZ**2).sum(axis=1))
-    determined = (np.diagonal(RZ, axis1=1, axis2=2) > RANK_TOL * size).all(axis=1)
+    RZ, TX, Ty = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.Ty))
+    size = np.sqrt((RZ**2).sum(axis=2))
+    determined = (np.diagonal(RZ, axis1=2, axis2=3) > RANK_TOL * size).all(axis=2)
     inverse = np.full_like(RZ, np.nan)
     inverse[determined] = np.linalg.inv(RZ[determined])
-    own = scaling.s[0] * stats.Ty[..., 0] + TX @ scaling.beta_ols[:, 0]
-    population = TX @ np.linalg.solve(h.T, beta)
-    lines = [(h.C @ (inverse @ t[..., None]))[..., 0] for t in (own, population)]
-    return lines[0], lines[1], h.C @ h.reliability @ np.linalg.inv(h.C)
+    own = scaling.s[:, None, None] * Ty + (TX @ scaling.beta_ols.T[:, None, :, None])[..., 0]
+    population = (TX @ np.linalg.solve(h.T, beta[..., None])[:, None])[..., 0]
+    C = h.C[:, None]
+    lines = [(C @ inverse @ t[..., None])[..., 0] for t in (own, population)]
+    return lines[0], lines[1], C @ h.reliability @ np.linalg.inv(C)

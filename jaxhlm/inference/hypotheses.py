@@ -94,7 +94,7 @@ def read_hypothesis(
 def estimable(full: Floats, alias: Floats) -> Bools:
     """(r,) whether rows over kept and dropped columns of X (r, p + dropped) have a unique value.
 
-    c'β is estimable if c is in the row space of X (Searle 1971, Linear Models, sec. 5.4): with
+    c'β is estimable if c is in the row space of X (Searle 1971, Linear Models, chapter 5): with
     X_dropped = X_kept · alias, if c_dropped = alias'c_kept.
     """
     p = len(alias)

@@ -22,7 +22,7 @@ so that along the profile path dτ/dD_s = −r_s/ν it changes by f δ_s with
     δ_s = u'B_s u / u'u − r_s/pwrss.
 
 Satterthwaite's df = 2f² / (g'·2ℋ⁻¹·g), with the gradient g and the Hessian ℋ of d in (D, τ) (Fai &
-Cornelius 1996, J. Stat. Comput. Simul. 54, 363-378, eq. 8; ``lmerTest::contest1D``), is by blocks
+Cornelius 1996, J. Stat. Comput. Simul. 54, 363-378; ``lmerTest::contest1D``), is by blocks
 
     1/df = 1/ν + δ'H⁻¹δ.                                                                       (S)
 
@@ -36,7 +36,7 @@ cancels from Q_ij − P_i Φ P_j, and eliminating V from the information leaves
     W = 2 S⁻¹
     Φ_A = Φ + 2 τ L_A⁻ᵀ [Σ_st W_st (Σ G'E_s P E_t G − B_s B_t)] L_A⁻¹                          (KR)
 
-(their eq. 5; the second derivatives of a linear structure vanish), and δ_s = u'B_s u/u'u − v_s/ν,
+(the second derivatives of a linear structure vanish), and δ_s = u'B_s u/u'u − v_s/ν,
 with which a single contrast has 1/df = 1/ν + δ'S⁻¹δ: formula (S) with expected information. At an
 interior REML optimum F = 0 makes v_s/ν and r_s/pwrss the same number.
 

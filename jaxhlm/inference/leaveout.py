@@ -11,27 +11,28 @@ without the group, of which there are as many as its rank, however many groups t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxhlm.engine.chunks import CHUNK_BYTES, in_order, lane_chunks
-from jaxhlm.engine.lanes import unrollable
+from jaxhlm.engine.lanes import uncompiled_size
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.pipeline import Prepared, gather
+from jaxhlm.pipeline import gather
 from jaxhlm.rows.collapse import Class, Classes
-from jaxhlm.rows.groupwise import Groupwise, LeftOver, left_over
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["leave_one_out"]
+__all__ = ["MOST_LANES", "leave_one_out", "left_out_numbers"]
 
 # Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
-MOST_LANES = 512
+MOST_LANES = 640
 UNCOMPILED = 300_000
 # An uncompiled evaluation takes at least the time of this many groups.
 OVERHEAD = 100
@@ -43,47 +44,67 @@ PIVOT_TOL = 1e-13
 NOISE = 1e-28
 
 
-class Whole(NamedTuple):
-    """One fit with its groups: what is left out of."""
+class Pairs(NamedTuple):
+    """Which fit, and which of its groups is left out, in every lane; (N,) each."""
 
-    estimates: Estimates  # one lane
-    groups: Groupwise
-    rest: LeftOver
-    classes: Classes | None
+    fit: Ints
+    group: Ints
+
+    def of_fit(self, values: Floats) -> Floats:
+        """(…, B) to (…, N); what all fits share, (…, 1), stays."""
+        return values[..., self.fit] if values.shape[-1] > 1 else values
+
+    def of_both(self, values: Floats) -> Floats:
+        """(G, …, b) to (…, N)."""
+        values = np.moveaxis(values, -1, 1)
+        fit = self.fit if values.shape[1] > 1 else np.zeros_like(self.fit)
+        return np.moveaxis(values[self.group, fit], 0, -1)
 
 
 def leave_one_out(
-    prepared: Prepared, y: Floats, estimates: Estimates, options: Options
+    groups: Groupwise, estimates: Estimates, options: Options, refits: int | None = None
 ) -> Estimates:
-    """Estimates (G lanes) without each group in turn, in the units of the data.
+    """Estimates without each group in turn, in the units of the data.
 
     Args:
-        prepared: the design.
-        y: (n,) response.
-        estimates: of the whole, one lane.
+        groups: statistics of B fits, group by group.
+        estimates: of these with all groups.
         options: what was optimised.
+        refits: how many there are in all, where these are part of them; many are worth compiling.
+
+    Returns:
+        One lane for every fit and group, the groups of the first fit first.
     """
-    groups = prepared.by_group(y[:, None])
-    rest = left_over(prepared.group_design, groups, y[prepared.order, None])
-    whole = Whole(estimates, groups, rest, prepared.classes)
-    G, q, p = whole.groups.standard.stats.TX.shape[:3]
-    pooled, start = _Pooled.of(whole), _start(whole, options)
-    classes = [] if whole.classes is None else [_Grams.of(c, whole) for c in whole.classes.classes]
-    scaling = whole.groups.standard.scaling
+    stats, B = groups.standard.stats, len(estimates.status)
+    G, q, p = stats.TX.shape[:3]
+    there = np.broadcast_to(stats.m > 0.0, (G, B))
+    pairs = Pairs(*np.nonzero(there.T))
+    pooled, start = _Pooled.of(groups), _start(estimates)
+    found = () if groups.classes is None else groups.classes.classes
+    classes = [_Grams.of(c, stats) for c in found]
 
     def one(lanes: slice) -> Estimates:
-        stats = _without(whole, pooled, classes, np.arange(G)[lanes])
-        B = stats.yy.shape[-1]
-        first = None if start is None else np.repeat(start, B, axis=1)
-        status = _status(whole, stats, pooled, lanes, options)
-        return estimate(solve(stats, options, first, NEAR), scaling, status, stats.n, options)
+        some = Pairs(*(x[lanes] for x in pairs))
+        without = _without(groups, pooled, classes, some)
+        status = _status(groups.standard, without, pooled, some, options)
+        scaling = Scaling(*map(some.of_fit, groups.standard.scaling))
+        solution = solve(without, options, start[:, some.fit], NEAR)
+        return estimate(solution, scaling, status, without.n, options)
 
-    count = _representatives(whole.classes, G, q, p)
-    plain = options.optimizer is None and unrollable(whole.groups.standard.stats)
-    most = FEW_LANES if plain and max(count, OVERHEAD) * G <= UNCOMPILED else MOST_LANES
+    count, refits = _representatives(groups.classes, G, q, p), refits or len(pairs.fit)
+    work = max(count, OVERHEAD) * refits * uncompiled_size(stats, FEW_LANES)
+    most = FEW_LANES if options.optimizer is None and work <= UNCOMPILED else MOST_LANES
     # At most that many, and fewer where the groups of a lane take much memory.
     lane_bytes = max(8 * count * (q * q + q * p + q + 1), CHUNK_BYTES // most)
-    return gather(in_order(one, lane_chunks(G, lane_bytes)), G)
+    runs = lane_chunks(len(pairs.fit), lane_bytes)
+    # The fits of a batch are on all cores already.
+    parts = in_order(one, runs) if B == 1 else map(one, runs)
+    return gather(parts, len(pairs.fit))
+
+
+def left_out_numbers(G: int, q: int, p: int) -> int:
+    """About how many numbers one fit takes while its groups are left out."""
+    return 4 * G * (2 * p * p + 2 * q * q + (q * (p + 1)) ** 2)
 
 
 def _representatives(classes: Classes | None, G: int, q: int, p: int) -> int:
@@ -94,30 +115,28 @@ def _representatives(classes: Classes | None, G: int, q: int, p: int) -> int:
 
 
 class _Pooled(NamedTuple):
-    """Sums over all groups but one, (G, …), for each one."""
+    """Sums over all groups but one, (G, …, B) or (G, …, 1), for each one."""
 
     XX: Floats
     Xy: Floats
     yy: Floats
     n: Floats
     logw: Floats
-    X_all: Floats  # (G, p, p) Σ X_i'X_i
-    Z_all: Floats  # (G, q, q) Σ Z_i'Z_i
+    X_all: Floats  # (G, p, p, b) Σ X_i'X_i
+    Z_all: Floats  # (G, q, q, b) Σ Z_i'Z_i
 
     @staticmethod
-    def of(whole: Whole) -> _Pooled:
-        stats, rest = whole.groups.standard.stats, whole.rest
-        U, u = whole.groups.UX[..., 0], whole.groups.Uy[..., 0]
-        TX, RZ = stats.TX[..., 0], stats.RZ[..., 0]
-        XX = U.swapaxes(1, 2) @ U
+    def of(groups: Groupwise) -> _Pooled:
+        stats, rest, U, u = groups.standard.stats, groups.rest, groups.UX, groups.Uy
+        XX = np.einsum("grpl,grsl->gpsl", U, U)
         each = (
             XX,
-            np.einsum("grp,gr->gp", U, u),
+            np.einsum("grpl,grl->gpl", U, u),
             rest.yy + (u**2).sum(axis=1),
             rest.n,
             rest.logw,
-            XX + TX.swapaxes(1, 2) @ TX,
-            RZ.swapaxes(1, 2) @ RZ,
+            XX + np.einsum("gqpl,gqsl->gpsl", stats.TX, stats.TX),
+            np.einsum("gcal,gcbl->gabl", stats.RZ, stats.RZ),
         )
         return _Pooled(*map(_sums_without, each))
 
@@ -130,38 +149,33 @@ def _sums_without(values: Floats) -> Floats:
     return before + after
 
 
-def _without(whole: Whole, pooled: _Pooled, classes: list[_Grams], lanes: Ints) -> Stats:
-    """Statistics without the groups ``lanes``, one lane each."""
-    stats = whole.groups.standard.stats
-    RZ, TX, Ty = stats.RZ[..., 0], stats.TX[..., 0], stats.Ty[..., 0]
-    rest = np.arange(len(RZ)) if whole.classes is None else whole.classes.rest
-    there = (rest[:, None] != lanes).astype(float)
+def _without(groups: Groupwise, pooled: _Pooled, classes: list[_Grams], pairs: Pairs) -> Stats:
+    """Statistics without one group, a lane for every pair."""
+    stats = groups.standard.stats
+    rest = np.arange(len(stats.m)) if groups.classes is None else groups.classes.rest
+    there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
+    RZ, TX, Ty = (pairs.of_fit(x[rest]) for x in stats[:3])
     parts = [
-        (
-            RZ[rest][..., None] * there[:, None, None],
-            TX[rest][..., None] * there[:, None, None],
-            Ty[rest][..., None] * there[:, None],
-            there,
-        )
+        (RZ * there[:, None, None], TX * there[:, None, None], Ty * there[:, None], there),
+        *(_class_without(c, stats.TX.shape[1:3], pairs) for c in classes),
     ]
-    parts += [_class_without(c, TX.shape[1:], lanes) for c in classes]
     fields = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    sums = [np.moveaxis(x[lanes], 0, -1) for x in pooled[:5]]
-    return Stats(*fields, *sums)
+    return Stats(*fields, *map(pairs.of_both, pooled[:5]))
 
 
 class _Grams(NamedTuple):
     """Gram matrices of the [T_X t_y] of one class, without each of its groups and of all."""
 
     RZ: Floats  # (q, q)
-    grams: Floats  # (m + 1, k, k) with k = q(p + 1), the last with all
+    grams: Floats  # (m + 1, k, k, B) with k = q(p + 1), the last with all
     place: Ints  # (G,) where to find the matrix without a group
 
     @staticmethod
-    def of(c: Class, whole: Whole) -> _Grams:
-        stats, m = whole.groups.standard.stats, len(c.groups)
-        TX, Ty = stats.TX[c.groups, ..., 0], stats.Ty[c.groups, ..., 0]
-        rows = np.concatenate([TX.reshape(m, -1), Ty], axis=1)
+    def of(c: Class, stats: Stats) -> _Grams:
+        m, B = len(c.groups), stats.Ty.shape[-1]
+        TX = stats.TX[c.groups].reshape(m, -1, stats.TX.shape[-1])
+        TX = np.broadcast_to(TX, (*TX.shape[:2], B))
+        rows = np.concatenate([TX, stats.Ty[c.groups]], axis=1)
         products = rows[:, :, None] * rows[:, None, :]
         place = np.full(len(stats.TX), m)
         place[c.groups] = np.arange(m)
@@ -170,20 +184,21 @@ class _Grams(NamedTuple):
 
 
 def _class_without(
-    c: _Grams, shape: tuple[int, ...], lanes: Ints
+    c: _Grams, shape: tuple[int, ...], pairs: Pairs
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """R, T_X of ``shape`` (q, p), t_y and m of a class's representatives without ``lanes``."""
+    """R, T_X of ``shape`` (q, p), t_y and m of a class's representatives without one group."""
     q, p = shape
-    m, place, B = len(c.grams) - 1, c.place[lanes], len(lanes)
-    columns = _columns(c.grams[place])
+    place, N = c.place[pairs.group], len(pairs.group)
+    m = len(c.grams) - 1
+    columns = _columns(np.moveaxis(Pairs(pairs.fit, place).of_both(c.grams), -1, 0))
     columns = columns[:, :, columns.any(axis=(0, 1))]
     k = columns.shape[2]
-    count = np.zeros((k, B))
+    count = np.zeros((k, N))
     count[0] = m - (place < m)
     T = np.moveaxis(columns, (0, 2), (-1, 0))
     return (
-        np.broadcast_to(c.RZ[None, :, :, None], (k, q, q, B)),
-        T[:, : q * p].reshape(k, q, p, B),
+        np.broadcast_to(c.RZ[None, :, :, None], (k, q, q, N)),
+        T[:, : q * p].reshape(k, q, p, N),
         T[:, q * p :],
         count,
     )
@@ -203,22 +218,26 @@ def _columns(grams: Floats) -> Floats:
     return L
 
 
-def _start(whole: Whole, options: Options) -> Floats | None:
-    """θ̃ (k, 1) of the whole fit; None, for moment estimates, on the boundary, where saddles are."""
-    if whole.estimates.status[0] != Status.CONVERGED:
-        return None
-    return whole.estimates.theta_standard.T
+def _start(estimates: Estimates) -> Floats:
+    """θ̃ (k, B) of the whole; NaN, for moment estimates, on the boundary, where saddles are."""
+    inside = estimates.status == Status.CONVERGED
+    return np.where(inside, estimates.theta_standard.T, np.nan)
 
 
-def _status(whole: Whole, stats: Stats, pooled: _Pooled, lanes: slice, options: Options) -> Ints:
-    """Why a lane cannot be fitted, as for data of its own."""
-    G, q, p = whole.groups.standard.stats.TX.shape[:3]
-    unidentified = (G - 1 < 2) | ((G - 1) * q >= stats.n)
+def _status(
+    whole: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
+) -> Ints:
+    """Why a lane cannot be fitted, as for data of its own; where the whole cannot, no part can."""
+    (q, p), n = whole.stats.TX.shape[1:3], without.n
+    G = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0
+    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
+    unidentified: Any = (G < 2) | (G * q >= n)
     for block in map(list, options.blocks):
-        unidentified |= _deficient(pooled.Z_all[lanes][:, block][:, :, block], stats.n)
-    conditions = [stats.n <= p, _deficient(pooled.X_all[lanes], stats.n), unidentified]
-    codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
-    return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
+        unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
+    known = whole.status[pairs.fit]
+    conditions = [known != Status.CONVERGED, n <= p, _deficient(X, n), unidentified]
+    codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
+    return np.select(conditions, codes, default=int(Status.CONVERGED))
 
 
 def _deficient(grams: Floats, n: Floats) -> Bools:

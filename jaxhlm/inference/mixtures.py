@@ -38,7 +38,7 @@ class Mixture:
 
     @staticmethod
     def one_variance(covariances: int) -> Mixture:
-        """One variance and its covariances with others (Stram & Lee 1994, cases 1 to 3)."""
+        """One variance and its covariances with others (Stram & Lee 1994)."""
         return Mixture((0.0,) * covariances + (0.5, 0.5))
 
     def __mul__(self, other: Mixture) -> Mixture:

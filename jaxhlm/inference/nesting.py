@@ -7,13 +7,13 @@ ratio when the smaller model holds:
 * covariances only, the same columns (``(1 + x || g)`` in ``(1 + x | g)``): χ², nothing is at the
   boundary as long as the variances are not zero;
 * one column more: its variance is zero, at the boundary, and its c covariances with the others
-  vanish with it: ½ χ²(c) + ½ χ²(c + 1), and k further covariances add k to both (Self & Liang 1987,
-  cases 5 and 6; Stram & Lee 1994, cases 1 to 3);
+  vanish with it: ½ χ²(c) + ½ χ²(c + 1), and k further covariances add k to both (Self & Liang 1987;
+  Stram & Lee 1994);
 * several terms with one column more each: the laws of independent sums, for one variance each the
   binomial mixture Σ C(k, j) 2⁻ᵏ χ²(j). It holds where their information is diagonal, as for
-  columns orthogonal within groups (Self & Liang 1987, case 9), and is close elsewhere;
-* two or more columns more in one term: the weights depend on the information (Stram & Lee 1994,
-  case 4), there is no simple mixture, and only the plain χ², which is conservative, is given.
+  columns orthogonal within groups (Self & Liang 1987), and is close elsewhere;
+* two or more columns more in one term: the weights depend on the information (Stram & Lee
+  1994), there is no simple mixture, and only the plain χ², which is conservative, is given.
 
 Fixed effects of the larger model add one degree of freedom each to every component.
 """

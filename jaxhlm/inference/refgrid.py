@@ -20,18 +20,22 @@ from jaxhlm.inference.tails import range_tail, t_tail
 from jaxhlm.notation import Floats
 from jaxhlm.rows.terms import evaluate_new
 
-__all__ = ["holm", "marginal_means", "pairwise", "tukey"]
+__all__ = ["averaged", "holm", "marginal_means", "pairwise", "tukey"]
 
 
 def marginal_means(
-    design: Design, specs: Sequence[str], at: Mapping[str, Any]
+    design: Design, specs: Sequence[str], at: Mapping[str, Any], means: Mapping[str, Floats]
 ) -> tuple[pd.DataFrame, Floats]:
-    """The cells of ``specs``, and the contrasts (cells, p) whose values are their means.
+    """The cells of ``specs``, and the contrasts whose values are their means, on b grids.
 
     Args:
         design: the design.
         specs: variables whose combinations are the cells; the first varies fastest.
         at: values for some variables, in place of all levels or of the mean.
+        means: (b,) means in each grid of the variables that ``averaged`` names.
+
+    Returns:
+        Levels of the cells, grid after grid (b · cells rows), and contrasts (b, cells, p).
 
     Raises:
         UnknownTermError: a variable is not in the fixed part of the formula.
@@ -42,37 +46,55 @@ def marginal_means(
     _require_variables([*specs, *at], values)
     others = [name for name in values if name not in specs]
     order = [*reversed(list(specs)), *others]
-    rows = list(product(*(values[name] for name in order)))
-    grid = pd.DataFrame(rows, columns=order)
+    one = pd.DataFrame(list(product(*(values[name] for name in order))), columns=order)
+    b = len(next(iter(means.values()), [0]))
+    grid = one.iloc[np.tile(np.arange(len(one)), b)].reset_index(drop=True)
+    for name, centres in means.items():
+        grid[name] = np.repeat(centres, len(one))
     X = evaluate_new(design._fixed, grid, design._factors)
     cells = int(np.prod([len(values[name]) for name in specs], dtype=int))
-    full = X.reshape(cells, -1, X.shape[1]).mean(axis=1)
-    frame = grid[list(specs)].iloc[:: len(grid) // cells].reset_index(drop=True)
+    full = X.reshape(b, cells, -1, X.shape[1]).mean(axis=2)
+    frame = grid[list(specs)].iloc[:: len(one) // cells].reset_index(drop=True)
     kept = list(design._x_columns)
     dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
-    labels = [" ".join(map(str, cell)) for cell in frame.itertuples(index=False)]
-    check_estimable(np.hstack([full[:, kept], full[:, dropped]]), design._alias, labels)
-    return frame, full[:, kept]
+    ordered = full[..., [*kept, *dropped]].reshape(-1, X.shape[1])
+    check_estimable(ordered, design._alias, _labels(frame))
+    return frame, full[..., kept]
 
 
-def pairwise(cells: pd.DataFrame, L: Floats) -> tuple[tuple[str, ...], Floats]:
-    """Names "a - b" and contrasts of all differences between cells, in emmeans' order."""
-    labels = [" ".join(map(str, cell)) for cell in cells.itertuples(index=False)]
-    pairs = list(combinations(range(len(labels)), 2))
-    names = tuple(f"{labels[i]} - {labels[j]}" for i, j in pairs)
-    return names, np.array([L[i] - L[j] for i, j in pairs]).reshape(len(pairs), L.shape[1])
+def averaged(design: Design, at: Mapping[str, Any]) -> list[str]:
+    """The variables of the fixed part that stand at their mean: numbers, unless ``at`` has them."""
+    return [v for v in design._fixed.variables if v not in at and _levels(design, v) is None]
+
+
+def pairwise(cells: pd.DataFrame, L: Floats) -> tuple[list[str], Floats]:
+    """Names "a - b" and contrasts of all differences between cells, in emmeans' order.
+
+    Args:
+        cells: levels of the cells of b grids, one grid after the other.
+        L: (b, cells, p) contrasts of their means.
+
+    Returns:
+        Names, grid after grid, and contrasts (b, pairs, p).
+    """
+    labels = np.array(_labels(cells), dtype=object).reshape(L.shape[:2])
+    pairs = list(combinations(range(L.shape[1]), 2))
+    names = [f"{row[i]} - {row[j]}" for row in labels for i, j in pairs]
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    return names, L[:, first] - L[:, second]
 
 
 def holm(p: Floats) -> Floats:
-    """p values adjusted by Holm (1979), Scand. J. Statist. 6, 65-70.
+    """p values (…, tests) adjusted by Holm (1979), Scand. J. Statist. 6, 65-70.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p)
-    steps = np.arange(len(p), 0, -1) * p[order]
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    order = np.argsort(p, axis=-1)
+    steps = np.arange(p.shape[-1], 0, -1) * np.take_along_axis(p, order, axis=-1)
+    adjusted = np.empty_like(p)
+    rising = np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0)
+    np.put_along_axis(adjusted, order, rising, axis=-1)
     return adjusted
 
 
@@ -99,9 +121,13 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
                     + ", ".join(map(repr, levels or []))
                 )
         else:
-            mean = [] if levels is not None else [float(design._covariates[name].mean())]
-            values[name] = levels if levels is not None else mean
+            # A number stands at its mean, which is put in grid by grid.
+            values[name] = [np.nan] if levels is None else levels
     return values
+
+
+def _labels(cells: pd.DataFrame) -> list[str]:
+    return [" ".join(map(str, cell)) for cell in cells.itertuples(index=False)]
 
 
 def _levels(design: Design, name: str) -> list[Any] | None:

@@ -169,4 +169,4 @@ def _take(groups: Groupwise, run: slice, B: int) -> Groupwise:
         scaling=scaling._replace(**{f: some(getattr(scaling, f)) for f in scaling._fields}),
         status=some(status),
     )
-    return Groupwise(lanes, some(groups.UX), some(groups.Uy))
+    return groups._replace(standard=lanes, UX=some(groups.UX), Uy=some(groups.Uy))

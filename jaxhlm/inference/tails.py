@@ -27,6 +27,9 @@ __all__ = [
     "t_tail",
 ]
 
+# No table of the range of normals goes further: the tail there is 1e-69.
+WIDEST_RANGE = 25.0
+
 
 @cache
 def _special() -> Any:
@@ -103,7 +106,50 @@ def beta_quantile(p: Any, a: Any, b: Any) -> Any:
 
 
 def range_tail(x: Any, means: int, df: Any) -> Any:
-    """P(range of ``means`` standard normals, studentised, ≥ x)."""
-    from scipy.stats import studentized_range
+    """P(range of ``means`` standard normals, studentised with df, ≥ x).
 
-    return studentized_range.sf(x, means, df)
+        P(W ≥ w) = k ∫ φ(z) [(1 − Φ(z))^(k−1) − (Φ(z + w) − Φ(z))^(k−1)] dz,     E P(W ≥ x s)
+
+    with z the smallest of the k, and df s² ~ χ². The law of W is tabulated once, so that a value
+    costs one sum over s; SciPy's ``studentized_range``, adaptive, takes 7 ms for each.
+
+    >>> float(range_tail(3.5, 3, 20.0).round(4))
+    0.0559
+    """
+    x, df = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(df, dtype=float))
+    out = np.empty(x.shape)
+    # A few hundred nodes for every value: some values at a time.
+    for run in np.array_split(np.arange(x.size), max(1, x.size // 1024)):
+        out.flat[run] = _range_tails(x.ravel()[run], means, df.ravel()[run])
+    return out[()]
+
+
+def _range_tails(x: Any, k: int, df: Any) -> Any:
+    special = _special()
+    node, weight = np.polynomial.legendre.leggauss(200)
+    # s between extreme quantiles, on the scale of log s; above 1e10 df it is 1 to 1e-5.
+    half = 0.5 * np.where(np.isinf(df), 1e10, df)[:, None]
+    low, high = (
+        0.5 * np.log(inverse(half, 1e-15) / half)
+        for inverse in (special.gammaincinv, special.gammainccinv)
+    )
+    log_s = 0.5 * (low + high) + 0.5 * (high - low) * node
+    share = np.exp(half * (2.0 * log_s - np.expm1(2.0 * log_s))) * weight
+    w = np.minimum(x[:, None] * np.exp(log_s), WIDEST_RANGE)
+    return (np.exp(_range_law(k)(w)) * share).sum(axis=-1) / share.sum(axis=-1)
+
+
+@cache
+def _range_law(k: int) -> Any:
+    """log P(W ≥ w) of the range W of k standard normals, w from 0 to ``WIDEST_RANGE``."""
+    from scipy.interpolate import CubicSpline
+
+    node, weight = np.polynomial.legendre.leggauss(400)
+    z, ndtr = 18.0 * node, _special().ndtr
+    w = np.linspace(0.0, WIDEST_RANGE, 2001)
+    beyond = ndtr(-(z + w[:, None]))
+    above = ndtr(-z)
+    # a^m − b^m over a − b, which does not cancel where the tail is small.
+    powers = sum(above**i * (above - beyond) ** (k - 2 - i) for i in range(k - 1))
+    density = 18.0 * weight * np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi)
+    return CubicSpline(w, np.log(k * (beyond * powers * density).sum(axis=1)))

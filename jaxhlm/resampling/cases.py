@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,8 +17,12 @@ from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, in_blocks
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.rows.moments import RowMoments, design_moments
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
+from jaxhlm.rows.standardise import Rows, standardise_design
 
 __all__ = ["Cases"]
 
@@ -30,6 +36,8 @@ class Cases(Drawn):
     """
 
     y: Floats
+    # Fitted on the scale of the original data, whose statistics are weighed.
+    own_scale: ClassVar[bool] = False
 
     @property
     def lane_bytes(self) -> int:
@@ -82,27 +90,73 @@ class Cases(Drawn):
             "data sets of resampled groups differ in their rows; look at one lane"
         )
 
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """Statistics of every drawn group by itself."""
+        return self._replicates(lanes).by_group
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of every data set."""
-        designs = [self.lane(int(i)) for i in lanes]
-        return RowMoments(
-            *(np.concatenate(x) for x in zip(*map(design_moments, designs), strict=True))
+        return moments_by_lane(self._replicates(lanes).rows)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of every data set."""
+        found = self._replicates(lanes)
+        known = [self.prepared.design._covariates[name] for name in names]
+        return column_means([x[found.row] for x in known], found.rows.lane)
+
+    def _replicates(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, one below the other."""
+        d = self.prepared.design
+        rows, groups, _ = zip(*(self._rows_of(int(i)) for i in lanes), strict=True)
+        row, lane = np.concatenate(rows), np.repeat(np.arange(len(lanes)), [len(r) for r in rows])
+        weights = None if d.weights is None else d.weights[row]
+        segment = lane * d.G + np.concatenate(groups)
+        return Replicates(
+            self.y[row], Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row
         )
+
+    @cached_property
+    def design(self) -> Design:
+        """The original design, with as many names for every group as it was drawn in one lane."""
+        d, most = self.prepared.design, int(self.counts(slice(0, self.n)).max())
+        drawn = np.tile(np.arange(d.G), most)
+        levels = pd.Index(_copies(d.levels, drawn), name=d.group_name)
+        return replace(d, levels=levels, _groups=_of_names(levels))
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets, each drawn group with the name of its copy."""
+        found = self._replicates(lanes)
+        chosen = [self._rows_of(int(i))[2] for i in lanes]
+        level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
+        rows = standardise_design(found.rows)
+        return LaneRows(rows, found.y[:, None], found.row, level, np.arange(len(found.row)))
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""
-        d, (chosen,) = replace(self.prepared.design, y=self.y), self.choices(slice(i, i + 1))
+        d, (rows, group, chosen) = replace(self.prepared.design, y=self.y), self._rows_of(i)
+        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+
+    def _rows_of(self, i: int) -> tuple[Ints, Ints, Ints]:
+        """Row numbers of data set i and their groups, and what each of those is a copy of."""
+        d, (chosen,) = self.prepared.design, self.choices(slice(i, i + 1))
         of_group = [np.flatnonzero(d.group == g) for g in range(d.G)]
         rows = np.concatenate([of_group[g] for g in chosen])
-        group = np.repeat(np.arange(len(chosen)), [len(of_group[g]) for g in chosen])
-        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+        return rows, np.repeat(np.arange(d.G), [len(of_group[g]) for g in chosen]), chosen
 
 
 def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
     """Names of drawn groups, such as 308 and 308#2."""
-    copy = pd.Series(chosen).groupby(chosen).cumcount() + 1
     names = levels[chosen].astype(str)
-    return [f"{name}#{k}" if k > 1 else name for name, k in zip(names, copy, strict=True)]
+    return [f"{name}#{k + 1}" if k else name for name, k in zip(names, _copy(chosen), strict=True)]
+
+
+def _copy(chosen: Ints) -> Ints:
+    """How often each group came before."""
+    return pd.Series(chosen).groupby(chosen).cumcount().to_numpy()
+
+
+def _of_names(levels: pd.Index) -> Grouping:
+    return Grouping({str(levels.name): levels}, np.arange(len(levels)))
 
 
 def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
@@ -117,5 +171,6 @@ def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
         levels=levels.rename(name),
         weights=None if d.weights is None else d.weights[rows],
         index=d.index[rows],
-        _groups=Grouping({name: levels}, np.arange(len(levels))),
+        _covariates={name: values[rows] for name, values in d._covariates.items()},
+        _groups=_of_names(levels.rename(name)),
     )

@@ -23,10 +23,10 @@ def bootstrap_interval(
 
     With θ*_(α) the α quantile of the replicates and z_α that of the normal distribution,
 
-        percentile  θ*_(α),  θ*_(1−α)                       (Davison & Hinkley 1997, eq. 5.18)
-        basic       2θ̂ − θ*_(1−α),  2θ̂ − θ*_(α)             (eq. 5.6)
-        normal      2θ̂ − mean θ* ± z_α sd θ*                 (eq. 5.5)
-        bca         θ*_(α′) with α′ = Φ(w + (w + z_α)/(1 − a(w + z_α)))   (Efron 1987, eq. 5.21)
+        percentile  θ*_(α),  θ*_(1−α)
+        basic       2θ̂ − θ*_(1−α),  2θ̂ − θ*_(α)
+        normal      2θ̂ − mean θ* ± z_α sd θ*
+        bca         θ*_(α′) with α′ = Φ(w + (w + z_α)/(1 − a(w + z_α)))   (Efron 1987)
 
     where w = Φ⁻¹(share of replicates below θ̂, ties half) and a is the acceleration. Quantiles
     interpolate linearly between order statistics, as ``scipy.stats.bootstrap``.

@@ -1,7 +1,7 @@
 """Predicted random effects and residuals with the variances that the model estimates.
 
 BLUPs are shrunken, so that resampling them as they are would draw from too narrow a distribution.
-Carpenter, Goldstein & Rasbash (2003, Appl. Statist. 52, 431-443, section 3.2) centre and rescale
+Carpenter, Goldstein & Rasbash (2003, Appl. Statist. 52, 431-443) centre and rescale
 them first.
 """
 

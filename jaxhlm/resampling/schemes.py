@@ -145,7 +145,8 @@ def parametric_interval(
         )
     a = None
     if kind == "bca":
-        a = acceleration(parameter_values(model, leave_one_out(prepared, y, estimates, options)))
+        left_out = leave_one_out(prepared.by_group(y[:, None]), estimates, options)
+        a = acceleration(parameter_values(model, left_out))
     replicates = parameter_values(model, found[~failed])
     return bootstrap_interval(kind, parameter_values(model, estimates)[0], replicates, level, a)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import JaxhlmError
-from jaxhlm.inference.criteria import standard_errors
-from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.criteria import check_level, standard_errors
+from jaxhlm.inference.degrees import DfMethod, inference_table
 from jaxhlm.inference.parameters import (
     parameter_names,
     parameter_values,
     random_names,
     random_values,
 )
-from jaxhlm.notation import Floats, NewLevels
+from jaxhlm.inference.tails import t_tail
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
 from jaxhlm.results.fit import Fit
@@ -60,7 +59,7 @@ class FitBatch(BatchCompared):
         if isinstance(which, int | np.integer):
             return self._one(range(len(self))[int(which)])
         which = np.arange(len(self))[which]
-        return FitBatch(
+        some = FitBatch(
             self.model,
             self.estimates[which],
             self.index[which],
@@ -70,60 +69,40 @@ class FitBatch(BatchCompared):
             self.lanes[which],
             self.source,
         )
+        some._known.update({m: tuple(x[which] for x in found) for m, found in self._known.items()})
+        return some
 
     def __iter__(self) -> Iterator[Fit]:
         """The fits, one by one."""
         return (self._one(i) for i in range(len(self)))
 
-    @property
-    def ranef(self) -> pd.DataFrame:
-        """BLUPs of every fit that converged, by fit and level; (Σ G, q)."""
-        return self._below(lambda fit: fit.ranef)
+    def to_parquet(self, path: str | PathLike[str], df: DfMethod | None = None) -> None:
+        """Write the estimates, one row per fit, without the data (needs pyarrow).
 
-    @property
-    def ranef_cov(self) -> dict[Any, Floats]:
-        """Conditional covariances of the random effects, (G, q, q) by fit that converged."""
-        return {self.index[i]: self._one(int(i)).ranef_cov for i in np.flatnonzero(self.ok)}
+        Args:
+            path: the file.
+            df: compute degrees of freedom of the fixed effects by this method first and write them
+                as well; they need the data, which the file does not have.
 
-    @property
-    def coef(self) -> pd.DataFrame:
-        """Coefficients of every unit of every fit that converged, by fit and level."""
-        return self._below(lambda fit: fit.coef)
+        Raises:
+            OptionError, NeedsRemlError: as for the method ``df``.
 
-    @property
-    def fitted(self) -> pd.Series:
-        """Fitted values by fit and row label."""
-        return self._below(lambda fit: fit.fitted)
-
-    @property
-    def residuals(self) -> pd.Series:
-        """Residuals by fit and row label."""
-        return self._below(lambda fit: fit.residuals)
-
-    def augment(self) -> pd.DataFrame:
-        """The rows of every fit that converged, as ``Fit.augment``, by fit and row label."""
-        return self._below(lambda fit: fit.augment())
-
-    def predict(
-        self,
-        newdata: pd.DataFrame | None = None,
-        ranef: bool = True,
-        new_levels: NewLevels = "population",
-    ) -> pd.Series:
-        """Expected responses by fit and row label; arguments and errors as for ``Fit.predict``."""
-        return self._below(lambda fit: fit.predict(newdata, ranef, new_levels))
-
-    def _below(self, of: Callable[[Fit], Any]) -> Any:
-        """What single fits say, one below the other, for those that converged."""
-        good = np.flatnonzero(self.ok)
-        if not len(good):
-            raise JaxhlmError("no fit converged, so there is nothing to show; see fits.counts")
-        parts = [of(self._one(int(i))) for i in good]
-        return pd.concat(parts, keys=self.index[good], names=[self.index.name or "fit"])
-
-    def to_parquet(self, path: str | PathLike[str]) -> None:
-        """Write the estimates, one row per fit, without the data (needs pyarrow)."""
-        save(path, self.stored)
+        Example:
+            >>> import tempfile, jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+            >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = f"{folder}/fits.parquet"
+            ...     hlm.fit_many(formula, data, responses=Y).to_parquet(path, df="kenward-roger")
+            ...     back = hlm.FitBatch.read_parquet(path)
+            >>> back.df("kenward-roger").round(6)["Days"].tolist()
+            [161.0, 161.0]
+        """
+        stored = self.stored
+        if df is not None:
+            se, dof, _ = self._coefficients(df)
+            stored = stored._replace(tests={df: (se, dof)})
+        save(path, stored)
 
     @property
     def stored(self) -> Stored:
@@ -133,6 +112,8 @@ class FitBatch(BatchCompared):
     @staticmethod
     def read_parquet(path: str | PathLike[str]) -> FitBatch:
         """Read estimates that ``to_parquet`` wrote; what needs the data then raises.
+
+        Small-sample df of the fixed effects are there if they were written.
 
         Raises:
             JaxhlmError: the file was not written by ``to_parquet``.
@@ -144,11 +125,16 @@ class FitBatch(BatchCompared):
         """The fits that a file holds."""
         options = Options(s.model.reml, s.model.blocks)
         lanes = np.arange(len(s.index))
-        return FitBatch(s.model, s.estimates, s.index, s.nobs, s.ngroups, options, lanes, None)
+        fits = FitBatch(s.model, s.estimates, s.index, s.nobs, s.ngroups, options, lanes, None)
+        for method, (se, df) in s.tests.items():
+            fits._known[method] = se, df, t_tail(s.estimates.beta / se, df)
+        return fits
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
-        columns = self._table(np.eye(len(self.model.xnames)), df, conf_level)
+        check_level(conf_level)
+        se, dof, _ = self._coefficients(df)
+        columns = inference_table(self.estimates.beta, se, dof, 0.0, conf_level)
         random = random_values(self.model, self.estimates)
         values = np.column_stack([columns.pop("estimate"), random, self.estimates.sigma])
         p, (B, m) = len(self.model.xnames), values.shape
@@ -235,5 +221,8 @@ class FitBatch(BatchCompared):
 
     def _one(self, i: int) -> Fit:
         source = self._rows()
-        design = source.lane(int(self.lanes[i]))
-        return Fit(self.model, design, self.estimates[[i]], self.options, Prepared(design))
+        design, own = source.lane(int(self.lanes[i])), self.estimates[[i]]
+        prepared = Prepared(design)
+        if not source.own_scale:
+            own = self._estimates_on(np.array([i]), prepared.standard.C)
+        return Fit(self.model, design, own, self.options, prepared)

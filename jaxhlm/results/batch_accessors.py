@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.chunks import in_order
+from jaxhlm.engine.chunks import in_order, lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimates import Estimates, restandardised
 from jaxhlm.inference.criteria import aic, aicc, bic, correlation, standard_errors
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
@@ -188,24 +188,80 @@ class BatchAccessors:
             JaxhlmError: the fits were read from a file, or simulated without rows.
         """
         source = self._rows()
-        return self._over_chunks(
-            lambda at: function(self.estimates[at], source.by_group(self.lanes[at]))
-        )
+
+        def one(at: Ints) -> tuple[Floats, ...]:
+            groups = source.by_group(self.lanes[at])
+            return function(self._estimates_on(at, groups.standard.scaling.C), groups)
+
+        return self._over_chunks(one)
+
+    def _estimates_on(self, at: Ints, C: Floats) -> Estimates:
+        """Estimates of some fits for rows that are standardised by C."""
+        found = self.estimates[at]
+        if self._rows().own_scale:
+            return found
+        return restandardised(found, C, self.model.blocks)
 
     def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
-        source = self._rows()
-        chunks = source.chunks(self.lanes, self.nobs)
+        chunks = self._chunks()
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)
 
+    def _over_runs(
+        self, one: Callable[[Ints], tuple[Any, ...]], lane_bytes: int
+    ) -> tuple[Any, ...]:
+        """As ``_over_chunks``, of arrays in which every fit has a run of its own length.
+
+        Args:
+            one: the lengths of the runs of some fits, and arrays with these runs one after another.
+            lane_bytes: what ``one`` takes for one fit.
+        """
+        chunks = [
+            chunk[part] for chunk in self._chunks() for part in lane_chunks(len(chunk), lane_bytes)
+        ]
+        lengths, *parts = (
+            np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)
+        )
+        positions = np.concatenate(chunks)
+        if (np.diff(positions) > 0).all():
+            return (lengths, *parts)
+        back = np.argsort(positions)
+        starts, lengths = (np.cumsum(lengths) - lengths)[back], lengths[back]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        at = np.repeat(starts, lengths) + within
+        return (lengths, *(part[at] for part in parts))
+
+    def _chunks(self) -> list[Ints]:
+        """Positions of fits that the source takes together, none of them twice in one chunk.
+
+        Raises:
+            JaxhlmError: there is no fit.
+        """
+        source = self._rows()
+        if not len(self):
+            raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
+        # A fit that was chosen several times comes once in each of several rounds.
+        time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
+        rounds = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
+        return [at[c] for at in rounds for c in source.chunks(self.lanes[at], self.nobs[at])]
+
+    def _below(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.MultiIndex:
+        """The labels of the fits, each as often as its run is long, and labels within the runs."""
+        fits = self.index if self.index.nlevels > 1 else self.index.rename(self.index.name or "fit")
+        columns = [*_coded(fits, np.repeat(np.arange(len(fits)), lengths)), *_coded(labels, number)]
+        levels, codes = zip(*columns, strict=True)
+        names = [*fits.names, *labels.names]
+        return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
+
     def _rows(self) -> Source:
         if self.source is None:
             raise JaxhlmError(
-                "these fits were read from a file, which holds estimates but no data; "
-                "fit again to see single fits, random effects, verify() or small-sample degrees of "
-                'freedom (df="residual" and df="normal" need no data)'
+                "these fits were read from a file, which holds estimates but no data, and this "
+                'needs the data: fit again. For β df="residual" and df="normal" need no '
+                'data, and to_parquet(path, df="satterthwaite") writes small-sample degrees of '
+                "freedom as well, which tidy(), df() and p_values() then have"
             )
         return self.source
 
@@ -214,3 +270,14 @@ class BatchAccessors:
 
     def _series(self, values: Floats, name: str) -> pd.Series:
         return pd.Series(values, self.index, name=name)
+
+
+def _coded(index: pd.Index, number: Ints) -> list[tuple[pd.Index, Ints]]:
+    """Levels, and codes of the labels at ``number``, of every level of an index."""
+    if isinstance(index, pd.MultiIndex):
+        codes = (np.asarray(code)[number] for code in index.codes)
+        return list(zip(index.levels, codes, strict=True))
+    if index.is_unique and not index.hasnans:
+        return [(index, number)]
+    codes, levels = pd.factorize(index)
+    return [(levels, codes[number])]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +25,18 @@ from jaxhlm.inference.degrees import (
     wald_f,
 )
 from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
+from jaxhlm.inference.refgrid import averaged, marginal_means
+from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats
-from jaxhlm.results.batch_accessors import BatchAccessors
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.results.batch_effects import BatchUnits
+from jaxhlm.results.means_tables import differences_frame, means_frame
 from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCoefficients"]
 
 
-class BatchCoefficients(BatchAccessors):
+class BatchCoefficients(BatchUnits):
     """What is concluded about β in every fit; NaN where a fit failed."""
 
     def df(self, method: DfMethod = "satterthwaite") -> pd.DataFrame:
@@ -71,8 +76,8 @@ class BatchCoefficients(BatchAccessors):
         """
         hypothesis = self._hypothesis(L, rhs)
         columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
-        fit = self.index.rename(self.index.name or "fit")
-        rows = pd.MultiIndex.from_product([fit, hypothesis.labels], names=[fit.name, "contrast"])
+        r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
+        rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
         return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, rows)
 
     def joint_test(
@@ -96,16 +101,81 @@ class BatchCoefficients(BatchAccessors):
             index=self.index,
         )
 
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        at: Mapping[str, Any] | None = None,
+        df: DfMethod = "satterthwaite",
+        *,
+        pairwise: bool = False,
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimated marginal means of every fit; arguments and errors as for ``Fit.emmeans``.
+
+        The cells are the same in all fits. A number that is not in ``at`` stands at its mean over
+        the rows of each fit, so that every row equals what the fit alone would give.
+
+        Returns:
+            The columns of ``Fit.emmeans`` after ``fit``; one row per fit and cell, or pair of
+            cells, and NaN where the fit failed.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("math_achieve")
+            >>> formula = "~ SES + Sex + (1 | School)"
+            >>> Y = hlm.fit("MathAch" + formula, data).simulate(2, seed=1)
+            >>> fits = hlm.fit_many(formula, data, responses=Y)
+            >>> fits.emmeans("Sex")[["fit", "Sex"]]
+                 fit     Sex
+            0  sim_1  Female
+            1  sim_1    Male
+            2  sim_2  Female
+            3  sim_2    Male
+        """
+        source, given = self._rows(), at or {}
+        names = [specs] if isinstance(specs, str) else list(specs)
+        numbers = averaged(source.design, given)
+
+        def means(at: Ints) -> tuple[Floats]:
+            found = source.means(self.lanes[at], numbers)
+            return (np.broadcast_to(found, (len(at), len(numbers))),)
+
+        # Most often all fits share their rows, and one grid serves them.
+        grids, which = np.zeros((1, 0)), np.zeros(len(self), int)
+        if numbers:
+            grids, which = np.unique(self._over_chunks(means)[0], axis=0, return_inverse=True)
+        cells, L = marginal_means(
+            source.design, names, given, dict(zip(numbers, grids.T, strict=True))
+        )
+        count = L.shape[1]
+        if pairwise:
+            labels, L = differences(cells, L)
+        own = L[0] if len(L) == 1 else L[which.ravel()]
+        columns = self._table(own, df, conf_level)
+        at_cell = (which.reshape(-1, 1) * L.shape[1] + np.arange(L.shape[1])).ravel()
+        if pairwise:
+            frame = differences_frame([labels[i] for i in at_cell], columns, count, names)
+        else:
+            frame = means_frame(cells.iloc[at_cell].reset_index(drop=True), columns)
+        frame.insert(0, "fit", self.index.repeat(L.shape[1]))
+        return frame
+
     def _table(
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> dict[str, Floats]:
-        """Columns (B, r) of estimates, tests and intervals of contrasts (r, p)."""
+        """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
         check_level(level)
         se, df = self._tests(L, method)[:2]
-        return inference_table(self.estimates.beta @ L.T, se, df, rhs, level)
+        return inference_table(_values(L, self.estimates), se, df, rhs, level)
 
     def _coefficients(self, method: DfMethod) -> tuple[Floats, ...]:
-        """Standard errors, df and p values of the fixed effects, kept for the next call."""
+        """Standard errors, df and p values of the fixed effects, kept for the next call.
+
+        Small-sample ones may also come from the file that the fits were read from.
+        """
         if method not in self._known:
             self._known[method] = self._tests(np.eye(len(self.model.xnames)), method)
         return self._known[method]
@@ -115,12 +185,18 @@ class BatchCoefficients(BatchAccessors):
         return {}
 
     def _tests(self, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
-        """Standard errors and df of contrasts (r, p), and p values of Lβ = 0; (B, r) each."""
+        """Standard errors, df and p values of Lβ = 0, (B, r), for L (r, p) or (B, r, p)."""
         check_df(method, self.reml)
         if method in SMALL_SAMPLE:
-            return self.over_lanes(lambda e, s: _small_sample(e, s, self.options, L, method))
+            source = self._rows()
+
+            def one(at: Ints) -> tuple[Floats, ...]:
+                standard, own = source.standard(self.lanes[at]), L if L.ndim == 2 else L[at]
+                return _small_sample(self.estimates[at], standard, self.options, own, method)
+
+            return self._over_chunks(one)
         se, df = reference_tests(self.estimates, self.nobs, L, method)
-        return se, df, t_tail(self.estimates.beta @ L.T / se, df)
+        return se, df, t_tail(_values(L, self.estimates) / se, df)
 
     def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
         p = len(self.model.xnames)
@@ -132,4 +208,9 @@ def _small_sample(
 ) -> tuple[Floats, Floats, Floats]:
     """The tails take as long as the df: both belong on all cores."""
     se, df = single_tests(estimates, standard, options, L, method)
-    return se, df, t_tail(estimates.beta @ L.T / se, df)
+    return se, df, t_tail(_values(L, estimates) / se, df)
+
+
+def _values(L: Floats, estimates: Estimates) -> Floats:
+    """Lβ̂ (B, r) for L (r, p) or (B, r, p)."""
+    return (L @ estimates.beta[..., None])[..., 0]

@@ -3,7 +3,7 @@
 The likelihood-ratio statistic follows χ² only in large samples, and not even there when the models
 differ in their random effects, because a variance of zero lies on the boundary. Drawing from the
 smaller model and fitting both to every draw gives its distribution in the design at hand (Halekoh &
-Højsgaard 2014, section 5; ``pbkrtest::PBmodcomp``).
+Højsgaard 2014; ``pbkrtest::PBmodcomp``).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
 
         p = (1 + #{T*_b ≥ T}) / (n_ok + 1),    T = 2(ℓ₁ − ℓ₀)
 
-    (Davison & Hinkley 1997, eq. 4.11.) Responses are drawn from the smaller model, fitted by
+    (Davison & Hinkley 1997, chapter 4.) Responses are drawn from the smaller model, fitted by
     maximum likelihood, and both models are fitted to each of them in one batch.
 
     Args:

@@ -115,7 +115,7 @@ class Bootstrap:
             if self.fit is None:
                 raise JaxhlmError("this bootstrap was read from a file without accelerations")
             f = self.fit
-            left_out = leave_one_out(f.prepared, f._response, f.estimates, f.options)
+            left_out = leave_one_out(f._by_group, f.estimates, f.options)
             values = acceleration(parameter_values(f.model, left_out))
         return pd.Series(values, list(self.terms), name="acceleration")
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.errors import ContrastError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import (
     SMALL_SAMPLE,
@@ -23,11 +22,12 @@ from jaxhlm.inference.degrees import (
     wald_f,
 )
 from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
-from jaxhlm.inference.refgrid import holm, marginal_means, tukey
+from jaxhlm.inference.refgrid import averaged, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.notation import Floats
 from jaxhlm.results.effects import Units
+from jaxhlm.results.means_tables import differences_frame, means_frame
 
 __all__ = ["Coefficients"]
 
@@ -211,19 +211,13 @@ class Coefficients(Units):
             1    Male  12.634      0.194
         """
         names = [specs] if isinstance(specs, str) else list(specs)
-        cells, L = marginal_means(self.design, names, at or {})
+        d, given = self.design, at or {}
+        means = {v: d._covariates[v].mean(keepdims=True) for v in averaged(d, given)}
+        cells, L = marginal_means(d, names, given, means)
         if not pairwise:
-            table = self._table(L, df, conf_level).drop(columns=["statistic", "p_value"])
-            return pd.concat([cells, table.rename(columns={"estimate": "emmean"})], axis=1)
+            return means_frame(cells, self._columns(L[0], df, conf_level))
         labels, rows = differences(cells, L)
-        if not labels:
-            raise ContrastError(f"{', '.join(names)} has one cell only: there is no difference")
-        table = self._table(rows, df, conf_level)
-        table.insert(0, "contrast", labels)
-        t, dof = table["statistic"].to_numpy(), table["df"].to_numpy()
-        table.insert(6, "p_holm", holm(table["p_value"].to_numpy()))
-        table.insert(7, "p_tukey", tukey(t, len(cells), dof))
-        return table
+        return differences_frame(labels, self._columns(rows[0], df, conf_level), len(cells), names)
 
     @property
     def _identity(self) -> Floats:
@@ -241,10 +235,15 @@ class Coefficients(Units):
     def _table(
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> pd.DataFrame:
+        return pd.DataFrame(self._columns(L, method, level, rhs))
+
+    def _columns(
+        self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
+    ) -> dict[str, Floats]:
         """Estimates, tests and intervals of contrasts (r, p)."""
         check_level(level)
         estimate, (se, df) = L @ self.estimates.beta[0], self._tests(L, method)
-        return pd.DataFrame(inference_table(estimate, se, df, rhs, level))
+        return inference_table(estimate, se, df, rhs, level)
 
     def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
         d = self.design

@@ -156,7 +156,7 @@ def compare(*fits: Compared, refit: bool = True) -> Anova:
 
     Returns:
         ``Anova`` with columns npar, AIC, AICc, BIC, logLik, -2*log(L), ΔAICc and the Akaike weight
-        exp(−½ΔAICc)/Σ (Burnham & Anderson 2002, section 2.9). Rows are numbered in the order of the
+        exp(−½ΔAICc)/Σ (Burnham & Anderson 2002, chapter 2). Rows are numbered in the order of the
         arguments.
 
     Raises:

@@ -9,20 +9,29 @@ import pandas as pd
 
 from jaxhlm.design import design_for
 from jaxhlm.errors import NewLevelError
-from jaxhlm.estimates import RandomEffects
+from jaxhlm.estimates import RandomEffects, random_effects
 from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
 from jaxhlm.inference.henderson import (
     Henderson,
+    coef_variance,
     henderson,
     ranef_variance,
+    standardized_effects,
     unit_lines,
     value_variance,
 )
 from jaxhlm.notation import Floats, NewLevels, check_option
 from jaxhlm.results.accessors import Accessors
-from jaxhlm.results.prediction import Interval, normal_scores, prediction_frame, unit_frame
+from jaxhlm.results.prediction import (
+    Interval,
+    coef_columns,
+    normal_scores,
+    prediction_frame,
+    unit_frame,
+)
 from jaxhlm.rows.columns import listed
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.lanerows import LaneRows
 
 __all__ = ["Units"]
 
@@ -35,8 +44,12 @@ class Units(Accessors):
         return self.prepared.by_group(self._response[:, None])
 
     @cached_property
+    def _lane_rows(self) -> LaneRows:
+        return self.prepared.lane_rows(self._response[:, None])
+
+    @cached_property
     def _random_effects(self) -> RandomEffects:
-        return self.prepared.random_effects(self._response[:, None], self.estimates)
+        return random_effects(self.estimates, self._lane_rows.standard, self.model.blocks)
 
     @property
     def ranef(self) -> pd.DataFrame:
@@ -55,10 +68,9 @@ class Units(Accessors):
 
         A random effect without a fixed effect of that name gets a column of its own.
         """
-        ranef = self.ranef
-        names = list(dict.fromkeys([*self._terms, *ranef.columns]))
-        fixed = self.fixef.reindex(names, fill_value=0.0)
-        return ranef.reindex(columns=names, fill_value=0.0) + fixed
+        names, x, z = coef_columns(self.model)
+        values = self.estimates.beta[0] @ x.T + self._random_effects.b[0] @ z.T
+        return pd.DataFrame(values, self.ranef.index, names)
 
     @property
     def fitted(self) -> pd.Series:
@@ -146,7 +158,8 @@ class Units(Accessors):
         predicted = pd.Series(values, index, name="predicted")
         if not se and interval is None:
             return predicted
-        variance = value_variance(self._henderson, X, Z if ranef else 0.0 * Z, group)
+        Z_used = Z if ranef else 0.0 * Z
+        variance = value_variance(self._henderson, X, Z_used, group[None])[0]
         added = np.zeros(len(X))
         if interval == "prediction":
             added += self.sigma**2 / (1.0 if weights is None else weights)
@@ -160,12 +173,8 @@ class Units(Accessors):
 
         Var(β̂_j + b̂_ij − β_j − b_ij) from Henderson's (1975) mixed model equations: C11, C12, C22.
         """
-        names = list(self.coef.columns)
-        x = np.array([[float(n == term) for term in self._terms] for n in names])
-        z = np.array([[float(n == term) for term in self.model.znames] for n in names])
-        G, m = self.ngroups, len(names)
-        rows = np.tile(x, (G, 1)), np.tile(z, (G, 1)), np.repeat(np.arange(G), m)
-        se = np.sqrt(value_variance(self._henderson, *rows)).reshape(G, m)
+        names, x, z = coef_columns(self.model)
+        se = np.sqrt(coef_variance(self._henderson, x, z)[0])
         return pd.DataFrame(se, self.ranef.index, names)
 
     def ranef_frame(self, conf_level: float = 0.95) -> pd.DataFrame:
@@ -257,21 +266,20 @@ class Units(Accessors):
             0         0.108       -0.070
             1         1.735        1.915
         """
-        variance = np.diagonal(ranef_variance(self._henderson), axis1=1, axis2=2)
-        there = variance > 1e-10 * np.diag(self.estimates.cov[0])
-        sd = np.where(there, np.sqrt(np.where(there, variance, 1.0)), np.nan)
-        b = self._random_effects.b[0]
+        b, variance = self._random_effects.b, ranef_variance(self._henderson)
+        sd, z = standardized_effects(b, variance, self.estimates.cov)
         return self._unit_frame(
-            estimate=b, std_error=sd, standardized=b / sd, theoretical=normal_scores(b / sd)
+            estimate=b[0], std_error=sd[0], standardized=z[0], theoretical=normal_scores(z[0])
         )
 
     @cached_property
     def _henderson(self) -> Henderson:
-        return henderson(self.estimates, self._by_group.standard, self.model.blocks)
+        return henderson(self.estimates, self._lane_rows.standard, self.model.blocks)
 
     @cached_property
-    def _unit_lines(self) -> tuple[Floats, Floats, Floats]:
-        return unit_lines(self._henderson, self._by_group.standard, self.estimates.beta[0])
+    def _unit_lines(self) -> tuple[Floats, ...]:
+        found = unit_lines(self._henderson, self._lane_rows.standard, self.estimates.beta)
+        return tuple(values[0] for values in found)
 
     def _unit_frame(self, **columns: Floats) -> pd.DataFrame:
         terms = list(self.model.znames)

@@ -9,9 +9,10 @@ import pandas as pd
 
 from jaxhlm.inference.criteria import wald_interval
 from jaxhlm.inference.tails import normal_quantile
+from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 
-__all__ = ["Interval", "normal_scores", "prediction_frame", "unit_frame"]
+__all__ = ["Interval", "coef_columns", "normal_scores", "prediction_frame", "unit_frame"]
 
 Interval = Literal["confidence", "prediction"]
 
@@ -28,6 +29,16 @@ def prediction_frame(values: pd.Series, se: Floats, width: Floats, level: float)
     low, high = wald_interval(values.to_numpy(), width, level)
     columns = {"predicted": values.to_numpy(), "se": se, "low": low, "high": high}
     return pd.DataFrame(columns, values.index)
+
+
+def coef_columns(model: Model) -> tuple[list[str], Floats, Floats]:
+    """Names of the m coefficients of a unit, and x (m, p), z (m, q) with coef = xβ̂ + zb̂."""
+    names = list(dict.fromkeys([*model.xnames, *model.znames]))
+    x, z = (
+        np.array([[float(name == term) for term in terms] for name in names])
+        for terms in (model.xnames, model.znames)
+    )
+    return names, x, z
 
 
 def unit_frame(group: str, levels: pd.Index, terms: list[str], **columns: Floats) -> pd.DataFrame:

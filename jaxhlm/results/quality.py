@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.explained import Components, components, icc, r2
+from jaxhlm.inference.explained import Components, components, icc, icc_at, patterns, r2
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage, standardized
@@ -97,25 +98,46 @@ class Quality(Coefficients):
         marginal, conditional = r2(self._components)
         return pd.Series({"marginal": marginal[0], "conditional": conditional[0]}, name="r2")
 
-    def icc(self) -> float:
+    def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> float | pd.Series:
         """Intraclass correlation σ_l²/(σ_l² + σ²), σ_l² the mean of z_j'Σz_j over the rows.
 
         With random slopes the correlation of two rows depends on their z; this is its value at the
-        mean random-effect variance (Johnson 2014), ``performance::icc``'s "adjusted" one.
+        mean random-effect variance (Johnson 2014), ``performance::icc``'s "adjusted" one. With
+        ``at`` it is z'Σz/(z'Σz + σ²), that of two rows of a unit which both have this z (Goldstein,
+        Browne & Rasbash 2002, Understanding Statistics 1, 223-231).
+
+        Args:
+            at: values of the variables of the random part, or a frame with several such patterns.
+
+        Returns:
+            A number; for a frame a Series on its index.
+
+        Raises:
+            UnknownTermError: ``at`` names another variable, or not all.
+            OptionError, NewLevelError: a value is missing, or a level unknown.
 
         Example:
             >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
-            >>> print(f"{fit.icc():.4f}")
-            0.5893
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> print(f"{fit.icc():.4f} {fit.icc({'Days': 0}):.4f} {fit.icc({'Days': 9}):.4f}")
+            0.7217 0.4831 0.8470
         """
-        return float(icc(self._components)[0])
+        if at is None:
+            return float(icc(self._components)[0])
+        values = icc_at(self.estimates, patterns(self.design, at))[0]
+        return (
+            pd.Series(values, at.index, name="icc")
+            if isinstance(at, pd.DataFrame)
+            else float(values[0])
+        )
 
     def influence(self, by: Literal["group"] = "group") -> Influence:
         """Leave every group out in turn: exact refits of all of them at once.
 
         Each refit maximises the criterion of the data without the group, θ and σ included, from
-        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977).
+        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
+        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
         Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
         carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
         drop the column.
@@ -138,9 +160,9 @@ class Quality(Coefficients):
             {'309': 0.1485, '335': 0.1295}
         """
         check_option("by", by, Literal["group"])
-        left_out = leave_one_out(self.prepared, self._response, self.estimates, self.options)
+        left_out = leave_one_out(self._by_group, self.estimates, self.options)
         levels = self.design.levels.rename(self.model.group_name)
-        return Influence(self.model, levels, self.estimates, left_out)
+        return Influence(self.model, levels, self.estimates, left_out, np.zeros(len(levels), int))
 
     @property
     def residuals_marginal(self) -> pd.Series:
@@ -201,9 +223,8 @@ class Quality(Coefficients):
     @cached_property
     def _leverage(self) -> Leverage:
         """In the order of the rows of the design."""
-        back = np.argsort(self.prepared.order)
-        rows = leverage(self._henderson, self.prepared.standard)
-        return Leverage(*(values[back] for values in rows))
+        rows = self._lane_rows
+        return Leverage(*map(rows.flat_rows, leverage(self._henderson, rows)))
 
     def _conditional_values(self) -> Floats:
         return self._response - self._fitted_values()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ import pandas as pd
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimates import Estimates
 from jaxhlm.model import Model
-from jaxhlm.notation import Ints
+from jaxhlm.notation import Floats, Ints
 
 __all__ = ["Stored", "load", "save"]
 
@@ -28,6 +30,8 @@ class Stored(NamedTuple):
     nobs: Ints
     ngroups: Ints
     extra: str = ""
+    tests: Mapping[str, tuple[Floats, Floats]] = MappingProxyType({})
+    """Standard errors and df (B, p) of the fixed effects, by method."""
 
 
 def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
@@ -42,6 +46,9 @@ def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
     columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
+    for method, found in stored.tests.items():
+        for kind, values in zip(("std_error", "df"), found, strict=True):
+            columns |= {f"{kind}:{method}:{x}": values[:, j] for j, x in enumerate(m.xnames)}
     table = arrow.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
     own = {MODEL_KEY: m.to_json().encode(), INDEX_KEY: str(stored.index.name or "fit").encode()}
     metadata = {**(table.schema.metadata or {}), **own, EXTRA_KEY: extra.encode()}
@@ -61,7 +68,7 @@ def load(path: str | PathLike[str]) -> Stored:
         raise JaxhlmError(f"{path} was not written by to_parquet")
     m, frame = Model.from_json(metadata[MODEL_KEY].decode()), table.to_pandas()
     estimates = Estimates(
-        beta=frame[[f"beta:{name}" for name in m.xnames]].to_numpy(),
+        beta=_by_term(frame, "beta", m),
         vcov=_symmetric(frame, "vcov", len(m.xnames)),
         theta=frame[[f"theta:{name}" for name in m.theta_names]].to_numpy(),
         theta_standard=frame[[f"theta_standard:{j}" for j in range(len(m.theta_names))]].to_numpy(),
@@ -70,7 +77,18 @@ def load(path: str | PathLike[str]) -> Stored:
     )
     index = pd.Index(frame["fit"], name=metadata[INDEX_KEY].decode())
     nobs, ngroups = frame["nobs"].to_numpy(), frame["ngroups"].to_numpy()
-    return Stored(m, estimates, index, nobs, ngroups, metadata.get(EXTRA_KEY, b"").decode())
+    written = dict.fromkeys(name.split(":")[1] for name in frame if name.startswith("df:"))
+    tests = {
+        method: (_by_term(frame, f"std_error:{method}", m), _by_term(frame, f"df:{method}", m))
+        for method in written
+    }
+    extra = metadata.get(EXTRA_KEY, b"").decode()
+    return Stored(m, estimates, index, nobs, ngroups, extra, tests)
+
+
+def _by_term(frame: pd.DataFrame, kind: str, m: Model) -> Floats:
+    """(B, p) columns of the fixed effects."""
+    return frame[[f"{kind}:{name}" for name in m.xnames]].to_numpy()
 
 
 def _lower(d: int) -> list[tuple[int, int]]:

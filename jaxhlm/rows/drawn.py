@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from jaxhlm.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.moments import RowMoments, design_moments
+from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.moments import RowMoments, column_means, design_moments
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.rows.sources import Batch
@@ -45,6 +46,12 @@ class Drawn(ABC):
     prepared: Prepared
     n: int
     key: Any
+    own_scale: ClassVar[bool] = True
+
+    @property
+    def design(self) -> Design:
+        """The one design."""
+        return self.prepared.design
 
     @property
     @abstractmethod
@@ -90,10 +97,20 @@ class Drawn(ABC):
         """The same, every group by itself, of data sets that are drawn as rows."""
         return self.prepared.by_group(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets that are drawn as rows."""
+        return self.prepared.lane_rows(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of the one design."""
         del lanes
         return design_moments(self.prepared.design)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of the one design."""
+        del lanes
+        known = [self.design._covariates[name] for name in names]
+        return column_means(known, np.zeros(self.design.n, np.int64))
 
 
 @dataclass(frozen=True)

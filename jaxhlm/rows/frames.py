@@ -7,7 +7,10 @@ all cores. Frames with factors or missing values go another way (``sources.Repli
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,8 +23,10 @@ from jaxhlm.formula import parse, variables
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
 from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
+from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.moments import RowMoments, moments_by_lane
+from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Batch
@@ -56,6 +61,13 @@ class ReplicateFrame:
     weights: Floats | None
     index: pd.Index
     starts: Ints
+    own_scale: ClassVar[bool] = True
+
+    @cached_property
+    def design(self) -> Design:
+        """That of the first data sets, with the labels of all rows and groups."""
+        levels = pd.Index(np.unique(self.unit), name=self.template.group_name)
+        return replace(self.template, levels=levels, index=self.index, _groups=_groups(levels))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -69,9 +81,11 @@ class ReplicateFrame:
             Z=Z,
             group=group.astype(np.int64),
             levels=pd.Index(levels, name=self.template.group_name),
+            _groups=_groups(pd.Index(levels, name=self.template.group_name)),
             weights=None if self.weights is None else self.weights[rows],
             index=self.index[rows],
             kept=np.ones(len(y), bool),
+            _covariates={name: self.columns[name][rows] for name in self.template._covariates},
         )
 
     def fit(self, options: Options, report: Report | None) -> Batch:
@@ -102,18 +116,36 @@ class ReplicateFrame:
         """The same, every group by itself."""
         return self._rows(lanes).by_group
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets, in increasing order."""
+        return self._rows(lanes).lane_rows(self._group)
+
+    @cached_property
+    def _group(self) -> Ints:
+        return np.searchsorted(self.design.levels.to_numpy(), self.unit)
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
         return moments_by_lane(self._rows(lanes).rows)
 
-    def _rows(self, lanes: Ints) -> Replicates:
-        """The rows of data sets, sorted by unit."""
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of data sets, in increasing order."""
+        row, lane = self._positions(lanes)
+        return column_means([self.columns[name][row] for name in names], lane)
+
+    def _positions(self, lanes: Ints) -> tuple[slice | Ints, Ints]:
+        """Row numbers of data sets, in the order of the data, and their lanes."""
         counts = np.diff(self.starts)[lanes]
-        first = np.r_[0, np.cumsum(counts)]
         part: slice | Ints = slice(int(self.starts[lanes[0]]), int(self.starts[lanes[-1] + 1]))
         if len(lanes) != lanes[-1] - lanes[0] + 1:
             part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lanes])
-        unit, lane = self.unit[part], np.repeat(np.arange(len(lanes)), counts)
+        return part, np.repeat(np.arange(len(lanes)), counts)
+
+    def _rows(self, lanes: Ints) -> Replicates:
+        """The rows of data sets, sorted by unit."""
+        first = np.r_[0, np.cumsum(np.diff(self.starts)[lanes])]
+        part, lane = self._positions(lanes)
+        unit = self.unit[part]
         step = np.diff(unit)
         step[first[1:-1] - 1] = 1
         if step.min(initial=0) < 0:
@@ -124,7 +156,8 @@ class ReplicateFrame:
         y, X, Z = self._evaluate(part)
         weights = None if self.weights is None else self.weights[part]
         segment = np.r_[0, np.cumsum(step != 0)]
-        return Replicates(y, Rows(X, Z, segment, lane, weights, self.template.blocks))
+        rows = Rows(X, Z, segment, lane, weights, self.template.blocks)
+        return Replicates(y, rows, np.arange(len(self.unit))[part])
 
     @property
     def _lane_bytes(self) -> int:
@@ -196,6 +229,10 @@ def replicate_frame(
         starts,
     )
     return source, pd.Index(values[starts[:-1]], name=by)
+
+
+def _groups(levels: pd.Index) -> Grouping:
+    return Grouping({str(levels.name): levels}, np.arange(len(levels)))
 
 
 def _integers(column: pd.Series) -> bool:

@@ -17,14 +17,23 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxhlm.notation import Floats
+from jaxhlm.rows.collapse import Classes
 from jaxhlm.rows.response import Standard, expand, respond
 from jaxhlm.rows.segments import orthonormalise
 from jaxhlm.rows.standardise import StandardDesign, place
 
-__all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "left_over", "respond_by_group"]
+__all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
 
 # A column of X whose residual on Q_Z is this small in a group lies in the span of Q_Z.
 SPAN_TOL = 1e-8
+
+
+class LeftOver(NamedTuple):
+    """The rest of each group's statistics."""
+
+    yy: Floats  # (G, B) y_i'(I − S_i S_i')y_i, standardised
+    n: Floats  # (G, b) rows
+    logw: Floats  # (G, b) Σ log of the prior weights
 
 
 class Groupwise(NamedTuple):
@@ -33,6 +42,8 @@ class Groupwise(NamedTuple):
     standard: Standard  # statistics that are not collapsed
     UX: Floats  # (G, r, p, b) P_i'X_i
     Uy: Floats  # (G, r, B)    P_i'y_i
+    rest: LeftOver
+    classes: Classes | None = None  # groups that share R_i in all lanes
 
 
 @dataclass(frozen=True)
@@ -62,33 +73,26 @@ def group_design(design: StandardDesign) -> GroupDesign:
 def respond_by_group(grouped: GroupDesign, y: Floats) -> Groupwise:
     """Statistics of responses, group by group; arguments as for ``response.respond``."""
     design, standard = grouped.design, respond(grouped.design, y)
-    u = _sums(design, grouped.P, _residual_rows(design, standard, y))
-    return Groupwise(standard, grouped.UX, u / standard.scaling.s)
+    rows = _residual_rows(design, standard, y)
+    u = _sums(design, grouped.P, rows)
+    rest = _left_over(grouped, rows)
+    s = standard.scaling.s
+    return Groupwise(standard, grouped.UX, u / s, rest._replace(yy=rest.yy / s**2))
 
 
-class LeftOver(NamedTuple):
-    """The rest of each group's statistics, of one lane; (G,) each."""
-
-    yy: Floats  # y_i'(I − S_i S_i')y_i, standardised
-    n: Floats  # rows
-    logw: Floats  # Σ log of the prior weights
-
-
-def left_over(grouped: GroupDesign, lane: Groupwise, y: Floats) -> LeftOver:
-    """What ``Groupwise`` leaves out of one lane.
-
-    Args:
-        grouped: the design half.
-        lane: the statistics of the response.
-        y: (n, 1) the response.
-    """
+def _left_over(grouped: GroupDesign, rows: Floats) -> LeftOver:
+    """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
     design, groups = grouped.design, grouped.design.groups
-    rows = _residual_rows(design, lane.standard, y)[:, 0]
-    for basis in (design.QZ, grouped.P):
-        rows = rows - (basis * groups.spread(groups.sum(basis * rows[:, None]))).sum(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for column in (*design.QZ.T, *grouped.P.T):
+            rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
+        yy = groups.sum(rows**2)
     root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
-    yy = groups.sum(rows**2) / lane.standard.scaling.s**2
-    return LeftOver(yy, groups.lengths.astype(float), groups.sum(2.0 * np.log(root_w)))
+    logw = groups.sum(2.0 * np.log(root_w))
+    if not design.shared:
+        yy = place(yy[:, 0], *design.position)
+    n = groups.lengths.astype(float)
+    return LeftOver(yy, place(n, *design.position), place(logw, *design.position))
 
 
 def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Floats:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxhlm.design import Design
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.segments import Segments
 from jaxhlm.rows.standardise import Rows
 
-__all__ = ["RowMoments", "design_moments", "moments_by_lane"]
+__all__ = ["RowMoments", "column_means", "design_moments", "moments_by_lane"]
 
 
 class RowMoments(NamedTuple):
@@ -29,6 +30,18 @@ def design_moments(design: Design) -> RowMoments:
 def moments_by_lane(rows: Rows) -> RowMoments:
     """Moments of the rows of every lane."""
     return _moments(rows.X, rows.Z, Segments(rows.lane))
+
+
+def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
+    """(b, columns) means of columns (n,) in every lane.
+
+    Args:
+        columns: values by row.
+        lane: (n,) lane of every row, non-decreasing.
+    """
+    lanes = Segments(lane)
+    sums = [lanes.sum(np.asarray(x, dtype=float)) for x in columns]
+    return np.array(sums).reshape(len(columns), len(lanes.starts)).T / lanes.lengths[:, None]
 
 
 def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxhlm.engine.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.groupwise import Groupwise, group_design, respond_by_group
+from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.products import standard_from_products
 from jaxhlm.rows.response import Standard, respond
 from jaxhlm.rows.standardise import Rows, standardise_design
@@ -24,10 +25,12 @@ class Replicates:
     Attributes:
         y: (n,) response.
         rows: the design rows; ``rows.lane`` numbers the data sets.
+        row: (n,) number of every row in the source.
     """
 
     y: Floats
     rows: Rows
+    row: Ints
 
     @property
     def B(self) -> int:
@@ -50,6 +53,15 @@ class Replicates:
         """The same, every group by itself."""
         return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
 
+    def lane_rows(self, group: Ints) -> LaneRows:
+        """The rows of all of them.
+
+        Args:
+            group: number of the level of every row of the source.
+        """
+        design = standardise_design(self.rows)
+        return LaneRows(design, self.y[:, None], self.row, group[self.row[design.groups.starts]])
+
     def take(self, lanes: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""
         if isinstance(lanes, slice):
@@ -57,7 +69,7 @@ class Replicates:
             part: slice | Ints = slice(int(start), int(stop))
         else:
             part = np.flatnonzero(np.isin(self.rows.lane, lanes))
-        return Replicates(self.y[part], take(self.rows, part))
+        return Replicates(self.y[part], take(self.rows, part), self.row[part])
 
 
 def take(rows: Rows, part: slice | Ints | Bools) -> Rows:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.moments import RowMoments, design_moments, moments_by_lane
+from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.moments import RowMoments, column_means, design_moments, moments_by_lane
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.standardise import Rows
@@ -38,6 +40,16 @@ class Batch(NamedTuple):
 class Source(Protocol):
     """The rows behind a batch."""
 
+    @property
+    def design(self) -> Design:
+        """How the columns of every lane are made, and the labels of all rows and groups."""
+        ...
+
+    @property
+    def own_scale(self) -> bool:
+        """Whether the rows of a lane are standardised as they were when it was fitted."""
+        ...
+
     def lane(self, i: int) -> Design:
         """The design of lane i with its response, as if it had been built alone."""
         ...
@@ -58,8 +70,16 @@ class Source(Protocol):
         """The same, every group by itself."""
         ...
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of some lanes; levels and rows are numbered as in ``design``."""
+        ...
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of X and Z of some lanes; of one lane when they share a design."""
+        ...
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """(b, names) means over the rows of variables that are numbers; b as for ``moments``."""
         ...
 
 
@@ -77,6 +97,12 @@ class ResponseMatrix:
     prepared: Prepared
     Y: Floats
     _kept: dict[tuple[int, int], tuple[Standard, Rotated]] = field(default_factory=dict, repr=False)
+    own_scale: ClassVar[bool] = True
+
+    @property
+    def design(self) -> Design:
+        """The design of complete responses."""
+        return self.prepared.design
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
@@ -121,11 +147,25 @@ class ResponseMatrix:
             return self._own_rows(lanes).by_group
         return self.prepared.by_group(self.Y[:, as_slice(lanes)])
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of responses of one kind."""
+        if self._incomplete(lanes):
+            return self._own_rows(lanes).lane_rows(self.design.group)
+        return self.prepared.lane_rows(self.Y[:, as_slice(lanes)])
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of responses of one kind."""
         if self._incomplete(lanes):
             return moments_by_lane(self._own_rows(lanes).rows)
         return design_moments(self.prepared.design)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of responses of one kind."""
+        known = [self.design._covariates[name] for name in names]
+        if not self._incomplete(lanes):
+            return column_means(known, np.zeros(self.design.n, np.int64))
+        row, lane = self._own_positions(lanes)
+        return column_means([x[row] for x in known], lane)
 
     def _collapsed(self, lanes: slice) -> tuple[Standard, Rotated]:
         """The statistics of a run of responses, kept if they take little memory.
@@ -148,15 +188,18 @@ class ResponseMatrix:
         missing = np.isnan(self.Y[:, lanes[0]])
         return bool(missing.any() and not missing.all())
 
+    def _own_positions(self, lanes: Ints, order: Ints | None = None) -> tuple[Ints, Ints]:
+        """Rows that every response has, in this order or in that of the data, and their lanes."""
+        order = np.arange(self.design.n) if order is None else order
+        lane, at = np.nonzero(~np.isnan(self.Y[np.ix_(order, lanes)]).T)
+        return order[at], lane
+
     def _own_rows(self, lanes: Ints) -> Replicates:
-        d, order = self.prepared.design, self.prepared.order
-        kept = [order[~np.isnan(self.Y[order, i])] for i in lanes]
-        row = np.concatenate(kept)
-        lane = np.repeat(np.arange(len(lanes)), [len(k) for k in kept])
-        y = np.concatenate([self.Y[k, i] for k, i in zip(kept, lanes, strict=True)])
+        d, (row, lane) = self.design, self._own_positions(lanes, self.prepared.order)
+        y = self.Y[row, lanes[lane]]
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
-        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks))
+        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row)
 
 
 @dataclass(frozen=True)
@@ -172,6 +215,7 @@ class ReplicateRows:
     design: Design
     order: Ints
     replicates: Replicates
+    own_scale: ClassVar[bool] = True
 
     @staticmethod
     def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
@@ -190,7 +234,7 @@ class ReplicateRows:
         weights = None if design.weights is None else design.weights[order]
         segment = lane[order] * design.G + design.group[order]
         rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
-        return ReplicateRows(design, order, Replicates(y[order], rows))
+        return ReplicateRows(design, order, Replicates(y[order], rows, order))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -219,9 +263,24 @@ class ReplicateRows:
         """The same, every group by itself."""
         return self.replicates.take(as_slice(lanes)).by_group
 
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets, in increasing order."""
+        return self.replicates.take(as_slice(lanes)).lane_rows(self.design.group)
+
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
         return moments_by_lane(self.replicates.take(as_slice(lanes)).rows)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of data sets, in increasing order."""
+        row, lane = self._positions(lanes)
+        return column_means([self.design._covariates[name][row] for name in names], lane)
+
+    def _positions(self, lanes: Ints) -> tuple[Ints, Ints]:
+        """Row numbers of data sets, each in the order of the data, and their lanes."""
+        cuts = np.searchsorted(self.replicates.rows.lane, [lanes, lanes + 1])
+        rows = [np.sort(self.order[start:stop]) for start, stop in cuts.T]
+        return np.concatenate(rows), np.repeat(np.arange(len(lanes)), np.diff(cuts, axis=0)[0])
 
 
 def take_rows(design: Design, rows: Ints) -> Design:

@@ -3,7 +3,7 @@
 **Pooled.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
 least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) = σ̂²TT'/n are already there.
 
-**Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974, sec. 3). Stage 1
+**Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974). Stage 1
 fits the line left of the bar in each unit, γ̂_i = (Z_i'Z_i)⁻¹Z_i'y_i. Where X_i = Z_iA_i, stage 2
 regresses each coefficient of γ̂_i by least squares on its rows of A_i: with no covariate of the
 units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
