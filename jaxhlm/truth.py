@@ -30,12 +30,15 @@ class Truth:
         sigma: residual standard deviation.
 
     Raises:
-        OptionError: Σ is not symmetric positive semi-definite, or σ is negative.
+        OptionError: a value is not finite, Σ is not symmetric positive semi-definite, or σ is
+            negative.
 
     Example:
-        >>> truth = Truth.of(beta=[1.0, 3.0], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> truth = Truth.of(beta={"(Intercept)": 1, "x": 3}, sd=[0.2, 0.5], corr=0.9, sigma=0.75)
         >>> truth.cov.round(3).tolist()
         [[0.04, 0.09], [0.09, 0.25]]
+        >>> print(truth)
+        fixed effects (Intercept) = 1, x = 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75
     """
 
     beta: Sequence[float] | Mapping[str, float] | Floats
@@ -46,6 +49,10 @@ class Truth:
         """Check that such a distribution exists."""
         cov = np.atleast_2d(np.asarray(self.cov, dtype=float))
         object.__setattr__(self, "cov", cov)
+        values = self.beta.values() if isinstance(self.beta, Mapping) else self.beta
+        for name, numbers in (("beta", list(values)), ("cov", cov), ("sigma", self.sigma)):
+            if not np.isfinite(np.asarray(numbers, dtype=float)).all():
+                raise OptionError(f"{name} has a value that is missing or infinite: {numbers}")
         if cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
         smallest = np.linalg.eigvalsh(cov)[0]
@@ -58,6 +65,17 @@ class Truth:
         if not self.sigma >= 0.0:
             raise OptionError(f"sigma={self.sigma!r} must not be negative")
 
+    def __str__(self) -> str:
+        """The parameters in one line."""
+        named = self.beta.items() if isinstance(self.beta, Mapping) else ()
+        beta = [f"{t} = {_short(v)}" for t, v in named] or map(_short, self.beta)
+        text = f"fixed effects {', '.join(beta)}; random effects sd "
+        text += ", ".join(map(_short, standard_errors(self.cov)))
+        below = correlation(self.cov)[np.tril_indices(len(self.cov), -1)]
+        if np.any(below != 0.0):
+            text += f", corr {', '.join(map(_short, below))}"
+        return f"{text}; residual sd {_short(self.sigma)}"
+
     @staticmethod
     def of(
         beta: Sequence[float] | Mapping[str, float],
@@ -66,11 +84,18 @@ class Truth:
         sigma: float = 1.0,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
-        scale = np.asarray(sd, dtype=float)
+        scale = np.atleast_1d(np.asarray(sd, dtype=float))
         matrix = np.asarray(corr, dtype=float)
+        if not (np.isfinite(scale) & (scale >= 0.0)).all():
+            raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
         if matrix.ndim == 0:
             matrix = np.full((len(scale), len(scale)), float(matrix))
             np.fill_diagonal(matrix, 1.0)
+        if matrix.shape != (len(scale), len(scale)) or not np.allclose(np.diag(matrix), 1.0):
+            raise OptionError(
+                f"corr must be one correlation, or a {len(scale)} × {len(scale)} matrix with a "
+                f"diagonal of ones, for the {len(scale)} random effect(s) of sd"
+            )
         return Truth(beta, np.outer(scale, scale) * matrix, sigma)
 
     @staticmethod
@@ -145,6 +170,10 @@ class Truth:
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
             )
         return beta
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def replaced(

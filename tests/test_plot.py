@@ -14,7 +14,7 @@ import jaxhlm as hlm
 from jaxhlm import plot
 from jaxhlm.cli import main
 from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError, UnknownTermError
-from jaxhlm.figures.canvas import COLUMN, INK, wrap
+from jaxhlm.figures.canvas import COLUMN, INK, canvas, wrap
 from tolerances import DRAWN
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"
@@ -431,3 +431,21 @@ def test_without_matplotlib_the_error_says_what_to_install():
 def test_a_label_without_spaces_stays_whole():
     assert wrap("") == ""
     assert wrap("x", 3) == "x"
+
+
+def test_legends_fit_into_the_figure(rng):
+    """Four methods do not fit into one row of a printed column, and do into one of two columns."""
+    names = ["Satterthwaite", "z", "two-stage", "OLS, CR2"]
+    frame = pd.DataFrame({"method": np.repeat(names, 50), "truth": 0.0, "term": "x"})
+    frame["estimate"] = rng.normal(size=200)
+    for axes, rows in ((plot.histogram(frame), 2), (wide(frame), 1)):
+        figure, legend = axes.figure, axes.get_legend()
+        figure.draw_without_rendering()
+        assert legend.get_window_extent().x0 >= 0.0
+        tops = {round(text.get_window_extent().y0) for text in legend.get_texts()}
+        assert len(tops) == rows
+
+
+def wide(frame):
+    with canvas(None, width=7.0) as axes:
+        return plot.histogram(frame, ax=axes)

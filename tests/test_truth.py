@@ -85,3 +85,30 @@ def test_variances_are_drawn_by_the_parametric_bootstrap(fit):
     assert abs(sigma.mean() / fit.sigma - 1) < 5 / np.sqrt(2 * 144 * 20)
     again = uncertain.draw(np.random.default_rng(0))
     assert again.sigma == truths[0].sigma and again.beta == truths[0].beta
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": [1, np.nan]}, "beta has a value that is missing or infinite"),
+        ({"beta": {"x": np.inf, "a": 1}}, "beta has a value"),
+        ({"sd": [1, -1]}, r"sd=\[1, -1\]: .* not negative"),
+        ({"sd": [1, np.inf]}, "sd=.* finite"),
+        ({"corr": 1.5}, "not positive semi-definite"),
+        ({"corr": np.eye(3)}, "a 2 × 2 matrix"),
+        ({"corr": np.full((2, 2), 0.5)}, "diagonal of ones"),
+        ({"sigma": np.nan}, "sigma has a value"),
+        ({"sigma": -1.0}, "sigma=-1.0 must not be negative"),
+    ],
+)
+def test_numbers_that_no_model_has(change, message):
+    """A negative sd would else become a positive variance."""
+    whole = {"beta": [1, 2], "sd": [1, 2], "corr": 0.1, "sigma": 1.0}
+    with pytest.raises(OptionError, match=message):
+        hlm.Truth.of(**{**whole, **change})
+
+
+def test_a_truth_is_printed_in_a_line():
+    text = "fixed effects 1, 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75"
+    assert str(hlm.Truth.of([1, 3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)) == text
+    assert "sd 2; residual" in str(hlm.Truth.of({"x": 1}, sd=[2.0], sigma=1.0))

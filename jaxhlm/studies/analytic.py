@@ -62,7 +62,9 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
     )
     C = standard.C[..., 0]
     root: Floats = np.linalg.solve(C, _root(truth.cov) / truth.sigma).astype(float)
-    at = expected(groups_at(root[..., None], one, reml), design.blocks)
+    # With as few units as between-unit terms nothing is left to estimate variances from: NaN.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = expected(groups_at(root[..., None], one, reml), design.blocks)
     u = solve_lower(at.L_A[..., 0], standard.T[..., 0].T @ L.T)
     rotation = np.linalg.eigh(u.T @ u)[1]
     cov = truth.sigma**2 * (u.T @ u)

@@ -15,6 +15,7 @@ from jaxhlm.studies.measured import MEASURES
 __all__ = ["MeasuresTable", "with_mcse"]
 
 SHOWN = ("bias", "empirical_se", "relative_error", "coverage", "power")
+ROUNDING = 9
 COUNTS = ("n_failed", "n_singular")
 
 
@@ -77,7 +78,8 @@ def with_mcse(value: float, mcse: float, decimals: int) -> str:
     if np.isnan(value):
         return ""
     if not mcse > 0.0:
-        return f"{value:.4g} ({mcse:g})"
+        # Equal but for rounding errors, as estimates of two methods on balanced data.
+        return f"{round(value, ROUNDING) + 0.0:.4g} ({mcse:g})"
     return f"{value:.{decimals}f} ({mcse:.{decimals}f})"
 
 

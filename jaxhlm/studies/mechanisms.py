@@ -55,6 +55,13 @@ class Mechanism:
     response: str
     source: pd.DataFrame | UnitDesign = field(repr=False)
 
+    def __str__(self) -> str:
+        """What is generated, on what, and what is wrong with it."""
+        frame = f"{self.template.n} rows in {self.template.G} units"
+        anew = ", one draw of a design that is redrawn" * isinstance(self.design, UnitDesign)
+        wrong = "\n".join(f"  violated: {v}" for v in self.violations) or "  no violations"
+        return f"{self.formula}\n  {frame}{anew}\n  {self.truth}\n{wrong}"
+
     @property
     def formula(self) -> str:
         """The generating model."""
@@ -315,6 +322,11 @@ def mechanism(
         >>> model_1 = drawn.fit("y ~ x + (1 + x | unit)")
         >>> len(model_1), int(model_1.ok.sum()), heavy.truth_of("x:a")
         (100, 100, 0.3)
+        >>> print(heavy)
+        y ~ x * a + (1 + x | unit)
+          900 rows in 30 units
+          fixed effects 1, 3, -0.15, 0.3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75
+          violated: ResidualsFrom(distribution=StudentT(df=3))
     """
     violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
     for v in violations:

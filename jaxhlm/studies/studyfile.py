@@ -215,8 +215,8 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
     try:
         made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
     except (JaxhlmError, ValueError) as error:
-        part = "corr" if "cov" in str(error) and "corr" in truth else "sigma"
-        source.fail(("truth", part), str(error))
+        name = str(error).partition("=")[0].partition(" ")[0]
+        source.fail(("truth", "corr" if name == "cov" else name), str(error))
     try:
         base = mechanism(data["formula"], design, made)
     except (JaxhlmError, ValueError) as error:
