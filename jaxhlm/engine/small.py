@@ -3,7 +3,9 @@
 The likelihood needs Cholesky factors of q×q and p×p matrices with q and p of a few units, for very
 many lanes. XLA is fastest when such algebra is spelled out entry by entry, so that all it sees is
 elementwise arithmetic along a long last axis; batched LAPACK calls are 10 to 50 times slower. For
-larger sizes spelling out would make compilation explode, and LAPACK wins.
+larger sizes spelling out would make compilation explode: they take loops over columns. Not LAPACK:
+on CPUs a batched call of it waits in one thread of XLA's pool for other threads of that pool, and
+as many calls at a time as there are threads wait for ever.
 
 So a matrix here is either
 
@@ -25,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
 __all__ = [
     "cholesky",
@@ -66,7 +67,7 @@ def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
 def cholesky(A: Matrix) -> Matrix:
     """Lower triangular L with A = L L' (NaN where A is not positive definite)."""
     if not unrolled(A):
-        return jnp.linalg.cholesky(A)
+        return _cholesky(A)
     d = len(A)
     L = np.full((d, d), 0.0, dtype=object)
     for j in range(d):
@@ -80,7 +81,7 @@ def cholesky(A: Matrix) -> Matrix:
 def solve_lower(L: Matrix, T: Matrix) -> Matrix:
     """L⁻¹ T for lower triangular L; T is a matrix or a vector."""
     if not unrolled(L):
-        return solve_triangular(L, T, lower=True)
+        return _substitute(L, T)
     out = np.empty(T.shape, dtype=object)
     columns = out.reshape(len(L), -1)
     for j, column in enumerate(T.reshape(len(L), -1).T):
@@ -92,8 +93,25 @@ def solve_lower(L: Matrix, T: Matrix) -> Matrix:
 def solve_upper(L: Matrix, T: Matrix) -> Matrix:
     """L⁻ᵀ T for lower triangular L; T is a matrix or a vector."""
     if not unrolled(L):
-        return solve_triangular(L, T, lower=True, trans="T")
+        return _substitute(L.T[::-1, ::-1], T[::-1])[::-1]
     return solve_lower(L.T[::-1, ::-1], T[::-1])[::-1]
+
+
+def _cholesky(A: Matrix) -> Matrix:
+    d = len(A)
+
+    def column(j: Any, L: Any) -> Any:
+        rest = A[:, j] - (L * L[j]).sum(axis=1)
+        return L.at[:, j].set(jnp.where(jnp.arange(d) < j, 0.0, rest / jnp.sqrt(rest[j])))
+
+    return jax.lax.fori_loop(0, d, column, jnp.zeros_like(A))
+
+
+def _substitute(L: Matrix, T: Matrix) -> Matrix:
+    def row(i: Any, X: Any) -> Any:
+        return X.at[i].set((T[i] - L[i] @ X) / L[i, i])
+
+    return jax.lax.fori_loop(0, len(L), row, jnp.zeros_like(T))
 
 
 def log_diagonal(L: Matrix) -> Any:
