@@ -150,6 +150,32 @@ def test_columns_are_those_of_the_fits(drawn):
     assert (table["truth"].to_numpy().reshape(-1, 4) == TRUTH.beta).all()
 
 
+def test_variances_are_those_of_the_fits(drawn):
+    """With the truth by name, no test, and measures that stop a study for what they have."""
+    table = one(drawn, hlm.Method("with", variances=True), hlm.Method("without"))
+    own = table[table["method"] == "with"]
+    fits = drawn.fit()
+    terms = ["sd__(Intercept)", "sd__x", "cor__(Intercept).x", "sigma"]
+    rows = own[own["term"].isin(terms)]
+    values = rows["estimate"].to_numpy().reshape(B, 4)
+    np.testing.assert_allclose(values[:, 1], np.sqrt(fits.varcorr.cov[:, 1, 1]), rtol=ESTIMATE)
+    np.testing.assert_allclose(values[:, 3], fits.sigma, rtol=ESTIMATE)
+    assert rows["term"].tolist() == terms * B
+    np.testing.assert_allclose(rows["truth"].to_numpy()[:4], [0.2, 0.5, 0.9, 0.75])
+    assert rows[["std_error", "df", "p_value", "conf_low", "conf_high"]].isna().all(axis=None)
+    fixed = own[~own["term"].isin(terms)].drop(columns="method").reset_index(drop=True)
+    plain = table[table["method"] == "without"].drop(columns="method").reset_index(drop=True)
+    pd.testing.assert_frame_equal(fixed, plain)
+    known = table[table["term"] != "cor__(Intercept).x"]
+    assert hlm.stopping(hlm.measures(known, by=["method", "term"]), {"coverage": 1.0, "bias": 9.0})
+
+
+def test_variances_of_another_random_part_have_the_truth_that_they_share(drawn):
+    table = one(drawn, hlm.Method("intercepts", "y ~ x * a + (1 | unit)", variances=True))
+    last = table.iloc[-2:].set_index("term")["truth"]
+    assert last.to_dict() == {"sd__(Intercept)": 0.2, "sigma": 0.75}
+
+
 def test_another_formula_sees_the_same_data(drawn):
     """Terms that the truth has not get no truth; the fit is that of the rows."""
     table = one(drawn, hlm.Method("model 1", "y ~ x + (1 + x | unit)"))
@@ -184,6 +210,8 @@ def test_failed_fits_are_nan_and_have_a_status():
         ({"robust": "CR2", "df": "kenward-roger"}, "not defined for robust"),
         ({"reml": False, "df": "kenward-roger"}, "reml=True"),
         ({"reml": "yes"}, "True or False"),
+        ({"variances": 1}, "True or False"),
+        ({"variances": True, "estimator": "ols"}, "for estimator='lmm'"),
     ],
 )
 def test_methods_that_cannot_be(options, message):

@@ -77,7 +77,7 @@ def parameter_names(model: Model) -> tuple[str, ...]:
 
 def parameter_values(model: Model, estimates: Estimates) -> Floats:
     """(B, m) values in the order of ``parameter_names``."""
-    random = random_values(model, estimates)
+    random = random_values(model, estimates.cov)
     return np.column_stack([estimates.beta, random, estimates.sigma])
 
 
@@ -88,11 +88,14 @@ def random_names(model: Model) -> tuple[str, ...]:
     return (*(f"sd__{name}" for name in z), *pairs)
 
 
-def random_values(model: Model, estimates: Estimates) -> Floats:
-    """(B, …) standard deviations and correlations; a correlation beside a zero variance is NaN."""
-    corr = correlation(estimates.cov)
+def random_values(model: Model, cov: Floats) -> Floats:
+    """(B, …) standard deviations and correlations of covariances (B, q, q).
+
+    A correlation beside a zero variance is NaN.
+    """
+    corr = correlation(cov)
     pairs = [corr[:, a, b] for a, b in _pairs(model)]
-    return np.column_stack([standard_errors(estimates.cov), *pairs])
+    return np.column_stack([standard_errors(cov), *pairs])
 
 
 def _pairs(model: Model) -> list[tuple[int, int]]:

@@ -135,7 +135,7 @@ class FitBatch(BatchCompared):
         check_level(conf_level)
         se, dof, _ = self._coefficients(df)
         columns = inference_table(self.estimates.beta, se, dof, 0.0, conf_level)
-        random = random_values(self.model, self.estimates)
+        random = random_values(self.model, self.estimates.cov)
         values = np.column_stack([columns.pop("estimate"), random, self.estimates.sigma])
         p, (B, m) = len(self.model.xnames), values.shape
         effects = ["fixed"] * p + ["ran_pars"] * (m - p)

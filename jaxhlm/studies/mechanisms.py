@@ -19,7 +19,9 @@ import pandas as pd
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.formula import parse
+from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.many import fit_many
+from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.streams import TRUTH, Seed, Streams, random_key
@@ -149,6 +151,13 @@ class Drawn:
     def truths(self) -> Floats:
         """(B, p) true fixed effects of every data set, in the order of ``mechanism.terms``."""
         return self._parameters[0]
+
+    @property
+    def true_variances(self) -> pd.DataFrame:
+        """(B, m) true standard deviations and correlations of the random effects, and σ."""
+        model, (_, cov, sigma) = Model.of(self.mechanism.template, True), self._parameters
+        values = np.column_stack([random_values(model, cov), sigma])
+        return pd.DataFrame(values, self.index, [*random_names(model), "sigma"])
 
     def fit(
         self, formula: str | None = None, reml: bool = True, progress: bool | None = False

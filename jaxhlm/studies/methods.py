@@ -12,6 +12,7 @@ import pandas as pd
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
+from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
 from jaxhlm.notation import Floats, Ints, check_option
@@ -53,6 +54,9 @@ class Method:
             coefficients of the second stage), or "normal" for either.
         robust: cluster-robust standard errors, "CR0", "CR1" or "CR2", of "lmm" or "ols"; with
             Satterthwaite's df for them (Bell & McCaffrey) unless ``df`` says otherwise.
+        variances: also the standard deviations and correlations of the random effects and σ of
+            "lmm", as terms such as "sd__x", "cor__(Intercept).x" and "sigma" that have an estimate
+            and no test. A correlation beside a zero variance is NaN.
 
     Raises:
         OptionError: an unknown value, or a combination that has no meaning.
@@ -69,14 +73,18 @@ class Method:
     estimator: Estimator = "lmm"
     df: DfMethod | None = None
     robust: RobustKind | None = None
+    variances: bool = False
 
     def __post_init__(self) -> None:
         """Check that such a method exists."""
         if not isinstance(self.name, str) or not self.name:
             raise OptionError(f"name={self.name!r}: a method needs a name")
         check_option("estimator", self.estimator, Estimator)
-        if not isinstance(self.reml, bool):
-            raise OptionError(f"reml={self.reml!r} must be True or False")
+        for option in ("reml", "variances"):
+            if not isinstance(given := getattr(self, option), bool):
+                raise OptionError(f"{option}={given!r} must be True or False")
+        if self.variances and self.estimator != "lmm":
+            raise OptionError(f"variances=True is for estimator='lmm', not {self.estimator!r}")
         if self.robust is not None:
             check_option("robust", self.robust, RobustKind)
             if self.estimator == "two_stage":
@@ -162,6 +170,10 @@ def method_estimates(
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
         found = _apply(method, fits_of)
         frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))
+        if method.variances:
+            found = _variances(fits_of(method.formula, method.reml))
+            truth = drawn.true_variances.reindex(columns=found.terms).to_numpy()
+            frames.append(_frame(method.name, found, truth, first, level, tested=False))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -194,6 +206,13 @@ def _apply(method: Method, fits_of: FitsOf) -> _Found:
     return _Found(terms, fits.estimates.beta, se, df, fits.status)
 
 
+def _variances(fits: FitBatch) -> _Found:
+    e = fits.estimates
+    values = np.column_stack([random_values(fits.model, e.cov), e.sigma])
+    none = np.full_like(values, np.nan)
+    return _Found((*random_names(fits.model), "sigma"), values, none, none, fits.status)
+
+
 def _two_stage(method: Method, fits: FitBatch) -> _Found:
     beta, se, df = fits.over_groups(lambda _, groups: two_stage(groups, fits.model))
     if method.df_method == "normal":
@@ -219,10 +238,14 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
     return replace(fits, estimates=estimates)
 
 
-def _frame(name: str, found: _Found, truth: Floats, first: int, level: float) -> pd.DataFrame:
+def _frame(
+    name: str, found: _Found, truth: Floats, first: int, level: float, tested: bool = True
+) -> pd.DataFrame:
     B, p = found.estimate.shape
     ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
-    known = ended & np.isfinite(found.se) & np.isfinite(found.estimate) & ~np.isnan(found.df)
+    known = ended & np.isfinite(found.estimate)
+    if tested:
+        known &= np.isfinite(found.se) & ~np.isnan(found.df)
     estimate, se, df = (np.where(known, x, np.nan) for x in (found.estimate, found.se, found.df))
     table = inference_table(estimate, se, df, 0.0, level)
     labels = np.array([s.name.lower() for s in Status], dtype=object)

@@ -80,7 +80,8 @@ def stopping(frame: pd.DataFrame, targets: Mapping[str, float]) -> bool:
     A rate r = k/n is judged by r̃ = (k + 2)/(n + 4) too (Agresti & Coull 1998, The American
     Statistician 52), because the MCSE of a rate of 0 or 1 is 0 however few replicates there are.
     Where a measure is not defined (relative bias, type-S and type-M errors if the truth is 0, the
-    type-I error if it is not), nothing is waited for; elsewhere a NaN is not good enough.
+    type-I error if it is not; tests and intervals of variances), nothing is waited for; elsewhere a
+    NaN is not good enough.
 
     Args:
         frame: from ``jaxhlm.measures``.
@@ -121,6 +122,8 @@ def _reached(frame: pd.DataFrame, name: str, target: float) -> Bools:
 
 def _defined(frame: pd.DataFrame, name: str) -> Bools:
     zero = frame["truth"].to_numpy(dtype=float) == 0.0
-    if name in NEEDS_EFFECT:
-        return ~zero
-    return zero if name == "type_i" else np.ones(len(frame), bool)
+    defined = zero if name == "type_i" else ~zero | (name not in NEEDS_EFFECT)
+    counts = frame.reindex(columns=["n_ok", "n_interval", "n_test"], fill_value=1).to_numpy()
+    # Estimates that come without standard errors, such as those of variances.
+    untested = (counts[:, 0] > 0) & (counts[:, 1:] == 0).all(axis=1)
+    return defined & ~(untested & frame[name].isna().to_numpy())

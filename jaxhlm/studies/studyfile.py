@@ -102,7 +102,9 @@ DRAWN = {"normal": _normal, "uniform": _uniform}
 TRUTH: dict[str, Types] = {
     "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
 }  # fmt: skip
-METHOD: dict[str, Types] = {f.name: TEXT for f in fields(Method)} | {"reml": YES_NO}
+METHOD: dict[str, Types] = {f.name: TEXT for f in fields(Method)} | dict.fromkeys(
+    ["reml", "variances"], YES_NO
+)
 
 _KINDS: dict[str, Any] = {
     name: kind
