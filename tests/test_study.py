@@ -199,9 +199,57 @@ def test_no_lock_no_study(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "lockf", none)
     with pytest.raises(StudyFolderError, match=r"cannot be locked \(No locks available\)"):
         run(out=tmp_path)
-    monkeypatch.setattr(lock, "fcntl", None)
-    with pytest.raises(StudyFolderError, match="POSIX file locks"):
-        run(out=tmp_path)
+
+
+class Msvcrt:
+    """The lock of Windows by that of POSIX, which has the same rules for one byte."""
+
+    LK_NBLCK = 2
+
+    @staticmethod
+    def locking(descriptor, how, size):
+        assert how == Msvcrt.LK_NBLCK
+        exclusive = lock.fcntl.LOCK_EX | lock.fcntl.LOCK_NB
+        lock.fcntl.lockf(descriptor, exclusive, size, 0, os.SEEK_CUR)
+
+
+def lock_as_on_windows(folder, pipe):
+    """Hold the lock until told to let go; a file that is open cannot be removed."""
+    unlink = Path.unlink
+
+    def refuses(path, missing_ok=False):
+        if any(Path(f).samefile(path) for f in Path("/proc/self/fd").iterdir() if f.exists()):
+            raise PermissionError(errno.EACCES, "used by another process")
+        unlink(path, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "_WINDOWS", True)
+        patch.setattr(lock, "msvcrt", Msvcrt, raising=False)
+        patch.setattr(Path, "unlink", refuses)
+        with locked(folder):
+            pipe.send(os.getpid())
+            pipe.recv()
+    pipe.send("let go")
+
+
+def test_windows_locks_too(tmp_path, forkserver, monkeypatch):
+    here, there = forkserver.Pipe()
+    child = forkserver.Process(target=lock_as_on_windows, args=(tmp_path, there))
+    child.start()
+    there.close()
+    try:
+        assert here.recv() == child.pid
+        with monkeypatch.context() as patch:
+            patch.setattr(lock, "_WINDOWS", True)
+            patch.setattr(lock, "msvcrt", Msvcrt, raising=False)
+            with pytest.raises(StudyFolderError, match=f"by process {child.pid} on .*; let it fin"):
+                run(out=tmp_path)
+        here.send("let go")
+        assert here.recv() == "let go"
+        assert not (tmp_path / ".lock").exists()
+    finally:
+        child.kill()
+        child.join()
 
 
 @pytest.fixture(scope="module")
