@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -381,6 +382,7 @@ def test_measures_and_counts(finished):
     assert (counts["replicates"] == N).all()
     assert (counts.drop(columns="replicates").sum(axis=1) == N).all()
     assert "4 conditions and 2 methods" in str(found)
+    assert "4 conditions and 1 method (t)" in str(replace(found, methods=("t",)))
 
 
 def test_progress_is_shown_when_asked_for(capsys):
@@ -667,3 +669,15 @@ def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):
     monkeypatch.chdir(toml.parent)
     assert main([*POWER, *extra]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_shows_how_its_file_is_written(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    printed = capsys.readouterr().out
+    assert '\n    [truth]\n    beta = { "(Intercept)" = 1, x = 3' in printed
+
+
+def test_a_missing_file_is_named_first(tmp_path, capsys):
+    assert main(["study", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"jaxhlm: {tmp_path / 'none.toml'}: {os.strerror(2)}\n"

@@ -58,7 +58,10 @@ from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
 from jaxhlm.studies.violation import Violation
 from jaxhlm.truth import Truth
 
-__all__ = ["StudyFile", "read_study_file"]
+__all__ = ["DESCRIPTION", "StudyFile", "read_study_file"]
+
+# What the command's help shows, so that nobody has to look into this file.
+DESCRIPTION = __doc__ or ""
 
 Where = tuple[str | int, ...]
 Types = tuple[type, ...]
