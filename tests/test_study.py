@@ -564,6 +564,7 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
         ('"two_stage"', '"magic"', ":25: methods.1.estimator: .*'lmm', 'ols', 'two_stage'"),
         ('name = "t"', 'title = "t"', ":21: methods.0.title: unknown key; allowed here: name"),
         ('formula = "y', 'formla = "y', ":1: formla: unknown key"),
+        ("(1 + x | unit)", "(1 + z | unit)", ":1: formula: no column 'z' in the data"),
     ],
 )  # fmt: skip
 def test_study_files_are_checked_line_by_line(toml, old, new, message):
