@@ -421,7 +421,7 @@ def test_nominal_type_one_error_and_coverage():
         ([{"effect": 0, "sigma": 1}, {"sigma": 1}], mechanism, "same names"),
         ({"effect": [1, 1], "sigma": [1]}, mechanism, "equal"),
         ({"effect": [1]}, lambda effect: 3, "draws no data sets"),
-        ({"effect": [1]}, {"a": mechanism(0, 1)}, "do not depend"),
+        ({"effect": [1]}, {"a": mechanism(0, 1)}, "give functions .* lambda effect: "),
     ],
 )
 def test_bad_grids(grid, source, message):
