@@ -36,8 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_plainly(warnings.showwarning)
         try:
             arguments.run(arguments)
-        except (JaxhlmError, OSError) as error:
+        except JaxhlmError as error:
             print(f"jaxhlm: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
             return 2
     return 0
 
@@ -62,9 +66,14 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("article", help="fit the article's models and check its truth")
     command.add_argument(
-        "--replicates", type=_two_or_more, default=10_000, help="data sets to draw"
+        "--replicates",
+        type=_two_or_more,
+        default=10_000,
+        help="data sets to draw (default: %(default)s)",
     )
-    command.add_argument("--seed", type=int, default=2345, help="seed of the draws")
+    command.add_argument(
+        "--seed", type=int, default=2345, help="seed of the draws (default: %(default)s)"
+    )
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
     )
@@ -82,10 +91,24 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters")
     command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
     command.add_argument("file", type=Path, help="data, .csv or .parquet")
-    command.add_argument("--n", type=_two_or_more, default=1000, help="replicates")
-    command.add_argument("--method", choices=get_args(BootstrapMethod), default="parametric")
-    command.add_argument("--interval", choices=get_args(BootstrapInterval), default="percentile")
-    command.add_argument("--level", type=float, default=0.95, help="confidence level")
+    command.add_argument(
+        "--n", type=_two_or_more, default=1000, help="replicates (default: %(default)s)"
+    )
+    command.add_argument(
+        "--method",
+        choices=get_args(BootstrapMethod),
+        default="parametric",
+        help="what is resampled (default: %(default)s)",
+    )
+    command.add_argument(
+        "--interval",
+        choices=get_args(BootstrapInterval),
+        default="percentile",
+        help="kind of interval (default: %(default)s)",
+    )
+    command.add_argument(
+        "--level", type=float, default=0.95, help="confidence level (default: %(default)s)"
+    )
     command.add_argument("--seed", type=int, help="seed of the draws")
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")

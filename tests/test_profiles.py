@@ -251,6 +251,10 @@ def test_batch_is_its_fits():
         np.testing.assert_allclose(mine.iloc[:, 2:], one, rtol=tol.ESTIMATE)
     wald = fits.confint()
     np.testing.assert_allclose(wald.iloc[8:10, 2:], fits[4].confint(), rtol=tol.ESTIMATE)
+    with pytest.raises(
+        errors.OptionError, match="'boot' is not known; use one of 'wald', 'profile'"
+    ):
+        fits.confint("boot")
 
 
 def lanes_of_every_kind(fit):

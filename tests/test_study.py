@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -199,9 +200,57 @@ def test_no_lock_no_study(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "lockf", none)
     with pytest.raises(StudyFolderError, match=r"cannot be locked \(No locks available\)"):
         run(out=tmp_path)
-    monkeypatch.setattr(lock, "fcntl", None)
-    with pytest.raises(StudyFolderError, match="POSIX file locks"):
-        run(out=tmp_path)
+
+
+class Msvcrt:
+    """The lock of Windows by that of POSIX, which has the same rules for one byte."""
+
+    LK_NBLCK = 2
+
+    @staticmethod
+    def locking(descriptor, how, size):
+        assert how == Msvcrt.LK_NBLCK
+        exclusive = lock.fcntl.LOCK_EX | lock.fcntl.LOCK_NB
+        lock.fcntl.lockf(descriptor, exclusive, size, 0, os.SEEK_CUR)
+
+
+def lock_as_on_windows(folder, pipe):
+    """Hold the lock until told to let go; a file that is open cannot be removed."""
+    unlink = Path.unlink
+
+    def refuses(path, missing_ok=False):
+        if any(Path(f).samefile(path) for f in Path("/proc/self/fd").iterdir() if f.exists()):
+            raise PermissionError(errno.EACCES, "used by another process")
+        unlink(path, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "_WINDOWS", True)
+        patch.setattr(lock, "msvcrt", Msvcrt, raising=False)
+        patch.setattr(Path, "unlink", refuses)
+        with locked(folder):
+            pipe.send(os.getpid())
+            pipe.recv()
+    pipe.send("let go")
+
+
+def test_windows_locks_too(tmp_path, forkserver, monkeypatch):
+    here, there = forkserver.Pipe()
+    child = forkserver.Process(target=lock_as_on_windows, args=(tmp_path, there))
+    child.start()
+    there.close()
+    try:
+        assert here.recv() == child.pid
+        with monkeypatch.context() as patch:
+            patch.setattr(lock, "_WINDOWS", True)
+            patch.setattr(lock, "msvcrt", Msvcrt, raising=False)
+            with pytest.raises(StudyFolderError, match=f"by process {child.pid} on .*; let it fin"):
+                run(out=tmp_path)
+        here.send("let go")
+        assert here.recv() == "let go"
+        assert not (tmp_path / ".lock").exists()
+    finally:
+        child.kill()
+        child.join()
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +382,7 @@ def test_measures_and_counts(finished):
     assert (counts["replicates"] == N).all()
     assert (counts.drop(columns="replicates").sum(axis=1) == N).all()
     assert "4 conditions and 2 methods" in str(found)
+    assert "4 conditions and 1 method (t)" in str(replace(found, methods=("t",)))
 
 
 def test_progress_is_shown_when_asked_for(capsys):
@@ -371,7 +421,7 @@ def test_nominal_type_one_error_and_coverage():
         ([{"effect": 0, "sigma": 1}, {"sigma": 1}], mechanism, "same names"),
         ({"effect": [1, 1], "sigma": [1]}, mechanism, "equal"),
         ({"effect": [1]}, lambda effect: 3, "draws no data sets"),
-        ({"effect": [1]}, {"a": mechanism(0, 1)}, "do not depend"),
+        ({"effect": [1]}, {"a": mechanism(0, 1)}, "give functions .* lambda effect: "),
     ],
 )
 def test_bad_grids(grid, source, message):
@@ -514,6 +564,7 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
         ('"two_stage"', '"magic"', ":25: methods.1.estimator: .*'lmm', 'ols', 'two_stage'"),
         ('name = "t"', 'title = "t"', ":21: methods.0.title: unknown key; allowed here: name"),
         ('formula = "y', 'formla = "y', ":1: formla: unknown key"),
+        ("(1 + x | unit)", "(1 + z | unit)", ":1: formula: no column 'z' in the data"),
     ],
 )  # fmt: skip
 def test_study_files_are_checked_line_by_line(toml, old, new, message):
@@ -619,3 +670,15 @@ def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):
     monkeypatch.chdir(toml.parent)
     assert main([*POWER, *extra]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_shows_how_its_file_is_written(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    printed = capsys.readouterr().out
+    assert '\n    [truth]\n    beta = { "(Intercept)" = 1, x = 3' in printed
+
+
+def test_a_missing_file_is_named_first(tmp_path, capsys):
+    assert main(["study", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"jaxhlm: {tmp_path / 'none.toml'}: {os.strerror(2)}\n"

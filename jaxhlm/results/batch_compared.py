@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from jaxhlm.inference.nesting import dropping_mixture, null_law
 from jaxhlm.inference.parameters import choose, parameters
 from jaxhlm.inference.profiles import profile_limits
 from jaxhlm.inference.random_terms import dropped_criteria, term_label
-from jaxhlm.notation import Floats, IntervalMethod, check_option
+from jaxhlm.notation import Floats, check_option
 from jaxhlm.pipeline import fit_standard
 from jaxhlm.results.anova import REFITTED, Anova, Criterion, check_different
 from jaxhlm.results.batch_quality import BatchQuality
@@ -27,6 +27,7 @@ from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCompared"]
 
+BatchInterval = Literal["wald", "profile"]
 # y'y of the same responses through two designs agrees to this.
 SAME = 1e-9
 
@@ -134,17 +135,20 @@ class BatchCompared(BatchQuality):
 
     def confint(
         self,
-        method: IntervalMethod = "wald",
+        method: BatchInterval = "wald",
         level: float = 0.95,
         parm: str | Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """Confidence intervals of every fit; arguments as for ``Fit.confint``.
+        """Confidence intervals of every fit; method, level and parm as for ``Fit.confint``.
 
         Returns:
             One row per fit and parameter: fit, term and the two limits, such as "2.5 %" and
             "97.5 %"; NaN where the fit failed.
+
+        Raises:
+            OptionError: as for ``Fit.confint``; "boot" too, which takes one fit: ``fits[0]``.
         """
-        check_option("method", method, IntervalMethod)
+        check_option("method", method, BatchInterval)
         check_level(level)
         known = parameters(self.model)
         if method == "wald":

@@ -56,7 +56,6 @@ class Intervals(Compared):
             level: confidence level.
             parm: names of parameters, such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma" or a
                 fixed effect's; all if None, in lme4's order.
-
             n: bootstrap replicates.
             seed: of the bootstrap: int, NumPy Generator or JAX key.
             interval: of the bootstrap: "percentile", "basic", "normal" or "bca".

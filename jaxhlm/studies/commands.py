@@ -14,7 +14,7 @@ from jaxhlm.studies.measures_table import MeasuresTable
 from jaxhlm.studies.mechanisms import mechanism
 from jaxhlm.studies.powers import power
 from jaxhlm.studies.study import study
-from jaxhlm.studies.studyfile import read_study_file
+from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.truth import Truth
 
 __all__ = ["add_commands"]
@@ -30,28 +30,53 @@ def add_commands(commands: Any) -> None:
     command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
     command.add_argument("file", type=Path, help="the design, .csv, .csv.gz or .parquet")
     command.add_argument(
-        "--beta", required=True, type=_beta, help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms'
+        "--beta",
+        required=True,
+        type=_beta,
+        help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms; --beta=-1,3 if the first is negative',
     )
     command.add_argument("--sd", required=True, type=_numbers, help="random effects: 0.2,0.5")
-    command.add_argument("--corr", type=float, default=0.0, help="of two random effects")
+    command.add_argument(
+        "--corr", type=float, default=0.0, help="of two random effects (default: %(default)s)"
+    )
     command.add_argument("--sigma", required=True, type=float, help="residual standard deviation")
     command.add_argument(
         "--test", required=True, action="append", help='such as "x:a" or "a = 0, x:a = 0"; repeat'
     )
-    command.add_argument("--n", type=int, default=10_000, help="data sets")
-    command.add_argument("--alpha", type=float, default=0.05, help="level of the test")
-    command.add_argument("--df", choices=get_args(DfMethod), default="satterthwaite")
+    command.add_argument("--n", type=int, default=10_000, help="data sets (default: %(default)s)")
+    command.add_argument(
+        "--alpha", type=float, default=0.05, help="level of the test (default: %(default)s)"
+    )
+    command.add_argument(
+        "--df",
+        choices=get_args(DfMethod),
+        default="satterthwaite",
+        help="of the test (default: %(default)s)",
+    )
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     command.add_argument("--seed", type=int, help="of the draws")
-    command.add_argument("--along", help="units, measurements, sigma, corr, beta[TERM] or sd[TERM]")
+    command.add_argument(
+        "--along",
+        help="what changes: units (default), measurements, sigma, corr, beta[TERM], sd[TERM]",
+    )
     command.add_argument("--values", type=_numbers, help="a power curve at these: 10,20,30")
     command.add_argument("--target", type=float, help="find the smallest value with this power")
-    command.add_argument("--bounds", type=_numbers, default=[4, 1000], help="to search: 4,1000")
+    command.add_argument(
+        "--bounds",
+        type=_numbers,
+        default=[4, 1000],
+        help="where --target is looked for (default: 4,1000)",
+    )
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the table")
     command.set_defaults(run=_power)
 
-    command = commands.add_parser("study", help="run a simulation study described in a TOML file")
-    command.add_argument("file", type=Path, help="the study, .toml; see jaxhlm.studies.studyfile")
+    command = commands.add_parser(
+        "study",
+        help="run a simulation study described in a TOML file",
+        epilog=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("file", type=Path, help="the study, .toml, as below")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     command.add_argument("--resume", action="store_true", help="go on with what DIR holds")
     command.set_defaults(run=_study)

@@ -89,18 +89,14 @@ def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _mechanism(source: MechanismOf, condition: Mapping[str, Any]) -> Any:
-    if isinstance(source, Mapping):
-        made, rest = source[condition["mechanism"]], dict(condition)
-        rest.pop("mechanism")
-        made = made(**rest) if callable(made) else made
-        unused = bool(rest) and not callable(source[condition["mechanism"]])
-    else:
-        made = source(**condition) if callable(source) else source
-        unused = bool(condition) and not callable(source)
-    if unused:
+    rest = dict(condition)
+    made = source[rest.pop("mechanism")] if isinstance(source, Mapping) else source
+    if callable(made):
+        made = made(**rest)
+    elif rest:
         raise OptionError(
-            "these mechanisms do not depend on the conditions; give functions of "
-            + ", ".join(condition)
+            "these mechanisms do not depend on the conditions; give functions of them: "
+            f"lambda {', '.join(rest)}: jaxhlm.mechanism(…)"
         )
     if not hasattr(made, "draw"):
         raise OptionError(

@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from jaxhlm.errors import StudyFolderError
 
-try:
+_WINDOWS = os.name == "nt"
+if _WINDOWS:
+    import msvcrt
+else:
     import fcntl
-except ModuleNotFoundError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["LOCK", "locked"]
 
 LOCK = ".lock"
+# Windows lets no other process read what is locked: one byte, far behind the text.
+_BYTE = 1 << 30
 # POSIX locks belong to processes: they do not keep out the other threads of this one, and they end
 # when any of its files on the same path is closed.
 _HELD: set[Path] = set()
@@ -57,22 +60,23 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                # While it is locked: later it may be another's.
-                path.unlink(missing_ok=True)
+                if not _WINDOWS:
+                    # While it is locked: later it may be another's.
+                    path.unlink(missing_ok=True)
+        if _WINDOWS:
+            # Windows removes no file that is open, so never another's.
+            with suppress(OSError):
+                path.unlink()
     finally:
         _HELD.discard(path)
 
 
 def _opened(folder: Path, path: Path) -> TextIO:
     """The file of the lock, locked."""
-    if fcntl is None:
-        raise StudyFolderError(
-            "a study on disk needs POSIX file locks, which this system has not; leave out= away"
-        )
     while True:
         file = path.open("a+", encoding="utf-8")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except (BlockingIOError, PermissionError):
             with file:
                 file.seek(0)
@@ -87,6 +91,19 @@ def _opened(folder: Path, path: Path) -> TextIO:
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()
+
+
+def _lock(file: TextIO) -> None:
+    """Lock a file that is open until it is closed, or raise an OSError at once."""
+    if not _WINDOWS:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    end = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    finally:
+        os.lseek(file.fileno(), end, os.SEEK_SET)
 
 
 def _taken(folder: Path, owner: str) -> StudyFolderError:

@@ -112,8 +112,9 @@ class Study:
         counts = self.counts
         counts = self.conditions.join(counts.loc[:, counts.any()], how="right")
         done = sum(chunk.last - chunk.first for chunk in self.chunks)
+        methods = "1 method" if len(self.methods) == 1 else f"{len(self.methods)} methods"
         return (
-            f"Study of {len(self.conditions)} conditions and {len(self.methods)} methods "
+            f"Study of {len(self.conditions)} conditions and {methods} "
             f"({', '.join(self.methods)}): {done:,} data sets\n{counts.to_string()}"
         )
 

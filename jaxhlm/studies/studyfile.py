@@ -47,7 +47,7 @@ import pandas as pd
 
 from jaxhlm import violations as known_violations
 from jaxhlm.datasets import load_dataset
-from jaxhlm.errors import JaxhlmError, StudyFileError
+from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, UnknownTermError
 from jaxhlm.files import read_table
 from jaxhlm.notation import Floats
 from jaxhlm.studies.builder import UnitDesign, units
@@ -58,7 +58,10 @@ from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
 from jaxhlm.studies.violation import Violation
 from jaxhlm.truth import Truth
 
-__all__ = ["StudyFile", "read_study_file"]
+__all__ = ["DESCRIPTION", "StudyFile", "read_study_file"]
+
+# What the command's help shows, so that nobody has to look into this file.
+DESCRIPTION = __doc__ or ""
 
 Where = tuple[str | int, ...]
 Types = tuple[type, ...]
@@ -221,8 +224,10 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
         source.fail(("truth", "corr" if name == "cov" else name), str(error))
     try:
         base = mechanism(data["formula"], design, made)
-    except (JaxhlmError, ValueError) as error:
+    except (OptionError, UnknownTermError) as error:
         source.fail(("truth",), str(error))
+    except (JaxhlmError, ValueError) as error:
+        source.fail(("formula",), str(error))
     for along in SIZES if isinstance(design, pd.DataFrame) else ():
         if along in data["design"]:
             try:
