@@ -139,6 +139,7 @@ LAYERS = (
     ("studies.curves", "studies.studyfile"),
     ("studies.commands",),
     ("cli",),
+    ("__main__",),
 )
 LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
 MODULES = sorted(

@@ -139,6 +139,8 @@ class Influence:
             ]
         )
 
+    __repr__ = __str__
+
     @cached_property
     def _all(self) -> Estimates:
         """Of the fit with all groups, for every group left out."""

@@ -47,6 +47,8 @@ class LmList:
         )
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def lm_list(formula: str, data: pd.DataFrame) -> LmList:
     """Fit the unit-level line of a model to each unit alone by least squares.

@@ -58,6 +58,8 @@ class Anova:
         rest = [f"… and {more:,} more rows in .table"] if more else []
         return "\n".join([self.heading, body, *rest, *self.notes])
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Criterion:

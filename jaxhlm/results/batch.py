@@ -219,6 +219,8 @@ class FitBatch(BatchCompared):
             return "\n".join(head)
         return "\n".join([*head, "", self.summary().to_string(float_format="%.4f", na_rep="")])
 
+    __repr__ = __str__
+
     def _one(self, i: int) -> Fit:
         source = self._rows()
         design, own = source.lane(int(self.lanes[i])), self.estimates[[i]]

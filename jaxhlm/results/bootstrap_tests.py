@@ -96,6 +96,8 @@ class BootstrapLRT:
         ]
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = None) -> BootstrapLRT:
     """Test a model against a smaller one by parametric bootstrap; ``pbkrtest::PBmodcomp``.

@@ -242,6 +242,8 @@ class Bootstrap:
         table = self.summary().to_string(float_format="%.4f", na_rep="", index_names=False)
         return f"{self.heading}\n\n{table}"
 
+    __repr__ = __str__
+
     def _original_values(self) -> Floats:
         return parameter_values(self.model, self.original)[0]
 

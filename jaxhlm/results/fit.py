@@ -190,6 +190,8 @@ class Fit(Intervals):
         """lmer's summary."""
         return str(self.summary())
 
+    __repr__ = __str__  # as R, and pandas, show what is asked for
+
     def _notes(self) -> tuple[str, ...]:
         d, notes = self.design, []
         if d.n_dropped:

@@ -73,6 +73,8 @@ class Summary:
         ]
         return "\n\n".join(part for part in parts if part)
 
+    __repr__ = __str__
+
     def _criterion(self) -> str:
         if self.reml:
             return f"REML criterion at convergence: {self.criterion:.1f}"

@@ -71,6 +71,8 @@ class VarCorr:
         )
         return "\n".join(line.rstrip() for line in lines)
 
+    __repr__ = __str__
+
     def _labels(self) -> list[str]:
         """The name of the grouping factor at the head of every term; lme4 numbers later terms."""
         heads = {block[0]: number for number, block in enumerate(self.blocks)}

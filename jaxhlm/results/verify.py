@@ -50,6 +50,8 @@ class Verification:
             f"σ {self.sigma:.1e}, Σ {self.cov:.1e} (relative){better}"
         )
 
+    __repr__ = __str__
+
 
 def verify_lanes(
     designs: Callable[[int], Design], estimates: Estimates, lanes: Sequence[int], reml: bool

@@ -62,6 +62,8 @@ class PowerSolution:
             text += "\nThe next value may do as well: simulation error hides the difference"
         return text
 
+    __repr__ = __str__
+
 
 def power_curve(
     mechanism: Any,

@@ -77,6 +77,8 @@ class Power:
         """One paragraph per test."""
         return "\n".join(_sentence(row, self.alpha, self.df) for _, row in self.table.iterrows())
 
+    __repr__ = __str__
+
 
 class ReadTest(NamedTuple):
     """A hypothesis: one row of L is a t test, several are one F test."""

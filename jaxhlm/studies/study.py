@@ -118,6 +118,8 @@ class Study:
             f"({', '.join(self.methods)}): {done:,} data sets\n{counts.to_string()}"
         )
 
+    __repr__ = __str__
+
     def _condition(self, condition: Any) -> pd.DataFrame:
         return self._read([chunk for chunk in self.chunks if chunk.condition == condition])
 

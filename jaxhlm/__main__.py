@@ -1,0 +1,8 @@
+"""``python -m jaxhlm`` is the command ``jaxhlm``."""
+
+import sys
+
+from jaxhlm.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
