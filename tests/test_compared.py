@@ -256,6 +256,22 @@ def test_rand_test_of_a_batch_is_that_of_its_fits():
     np.testing.assert_allclose(mine["p_mixture"], one["Pr(mixture)"], rtol=1e-4)
 
 
+def test_rand_test_with_few_units_and_smaller_models_that_are_singular(rng):
+    """Singular lanes of few units start twice; here R has more rows than random effects."""
+    unit, x = np.repeat(np.arange(8), 5), rng.normal(size=40)
+    Y = rng.normal(size=(40, 6)) + x[:, None] * rng.normal(size=(8, 6))[unit]
+    data = pd.DataFrame({"x": x, "unit": unit})
+    fits = hlm.fit_many("~ x + (1 + x | unit)", data, Y)
+    smaller = [hlm.fit_many(f"~ x + ({one} | unit)", data, Y) for one in ("0 + x", "1")]
+    assert smaller[1].singular.any()
+    found = fits.rand_test()["statistic"].to_numpy().reshape(-1, 2)
+    for k, without in enumerate(smaller):
+        expected = (without.criterion - fits.criterion).clip(lower=0.0)
+        np.testing.assert_allclose(found[:, k], expected, atol=10 * tol.CRITERION)
+    limits = fits.confint("profile").filter(like="conf").to_numpy()
+    assert np.isfinite(limits).all()
+
+
 def test_the_mixture_holds_its_level():
     """Truth without a random slope: the mixture rejects about 5 %, the plain χ² too rarely."""
     n = 500

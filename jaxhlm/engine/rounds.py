@@ -91,7 +91,8 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
                 break
             found = _continue(found, stats, lanes, D, options)
         if not closed and len(lanes := _worth_another_start(found, stats, options)):
-            D = np.broadcast_to(np.eye(stats.RZ.shape[1]), (len(found.value), *stats.RZ.shape[1:3]))
+            q = stats.RZ.shape[2]  # R has more rows where a random effect was left out
+            D = np.broadcast_to(np.eye(q), (len(found.value), q, q))
             found = _continue(found, stats, lanes, D, options, SECOND_ROUND)
     aux = found.aux
     return Solution(

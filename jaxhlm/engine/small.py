@@ -98,7 +98,10 @@ def solve_upper(L: Matrix, T: Matrix) -> Matrix:
 
 
 def _cholesky(A: Matrix) -> Matrix:
+    A = jnp.asarray(A)  # NumPy arrays cannot be indexed by a traced j
     d = len(A)
+    if d == 0:
+        return A
 
     def column(j: Any, L: Any) -> Any:
         rest = A[:, j] - (L * L[j]).sum(axis=1)
@@ -108,10 +111,15 @@ def _cholesky(A: Matrix) -> Matrix:
 
 
 def _substitute(L: Matrix, T: Matrix) -> Matrix:
+    L, T = jnp.asarray(L), jnp.asarray(T)
+    start = jnp.zeros(T.shape, jnp.result_type(L, T))
+    if len(L) == 0:
+        return start
+
     def row(i: Any, X: Any) -> Any:
         return X.at[i].set((T[i] - L[i] @ X) / L[i, i])
 
-    return jax.lax.fori_loop(0, len(L), row, jnp.zeros_like(T))
+    return jax.lax.fori_loop(0, len(L), row, start)
 
 
 def log_diagonal(L: Matrix) -> Any:
