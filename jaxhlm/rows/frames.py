@@ -150,14 +150,14 @@ class ReplicateFrame:
         step[first[1:-1] - 1] = 1
         if step.min(initial=0) < 0:
             order = np.lexsort((unit, lane))
-            part = np.arange(len(self.unit))[part][order]
+            part = _numbers(part)[order]
             step = np.diff(unit[order])
             step[first[1:-1] - 1] = 1
         y, X, Z = self._evaluate(part)
         weights = None if self.weights is None else self.weights[part]
         segment = np.r_[0, np.cumsum(step != 0)]
         rows = Rows(X, Z, segment, lane, weights, self.template.blocks)
-        return Replicates(y, rows, np.arange(len(self.unit))[part])
+        return Replicates(y, rows, _numbers(part))
 
     @property
     def _lane_bytes(self) -> int:
@@ -229,6 +229,10 @@ def replicate_frame(
         starts,
     )
     return source, pd.Index(values[starts[:-1]], name=by)
+
+
+def _numbers(part: slice | Ints) -> Ints:
+    return np.arange(part.start, part.stop) if isinstance(part, slice) else part
 
 
 def _groups(levels: pd.Index) -> Grouping:
