@@ -25,6 +25,7 @@ __all__ = [
     "INK",
     "STYLE",
     "canvas",
+    "has_series",
     "legend_above",
     "need",
     "panels",
@@ -179,6 +180,11 @@ def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
             f"the frame has no column {', '.join(map(repr, missing))}; it has "
             + ", ".join(map(str, frame.columns))
         )
+
+
+def has_series(frame: pd.DataFrame, by: str) -> bool:
+    """Whether there is a column ``by`` with several values."""
+    return by in frame.columns and frame[by].nunique() > 1
 
 
 def split(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[Hashable, pd.DataFrame]]:

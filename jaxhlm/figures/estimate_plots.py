@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from jaxhlm.errors import NoRowsError, OptionError
-from jaxhlm.figures.canvas import INK, canvas, legend_above, need, panels, series, split, wrap
+from jaxhlm.figures.canvas import (
+    INK,
+    canvas,
+    has_series,
+    legend_above,
+    need,
+    panels,
+    series,
+    split,
+    wrap,
+)
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.studies.measured import OK
@@ -119,7 +129,7 @@ def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | No
         'Standard error'
     """
     frame = _one_estimand(estimates, ["truth", "estimate", "std_error"])
-    several = by in frame.columns and frame[by].nunique() > 1
+    several = has_series(frame, by)
     with canvas(ax) as axes:
         for i, (name, part) in enumerate(split(frame, by if several else None)):
             step = -(-len(part) // MOST_POINTS)
@@ -165,7 +175,7 @@ def histogram(
         'Estimate of x'
     """
     frame = _one_estimand(estimates, ["truth", "estimate"])
-    several = by in frame.columns and frame[by].nunique() > 1
+    several = has_series(frame, by)
     edges = np.histogram_bin_edges(frame["estimate"], "fd" if bins is None else bins)
     with canvas(ax) as axes:
         for i, (name, part) in enumerate(split(frame, by if several else None)):

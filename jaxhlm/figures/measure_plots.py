@@ -10,7 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError
-from jaxhlm.figures.canvas import COLUMN, GREY, canvas, legend_above, need, series, split, wrap
+from jaxhlm.figures.canvas import (
+    COLUMN,
+    GREY,
+    canvas,
+    has_series,
+    legend_above,
+    need,
+    series,
+    split,
+    wrap,
+)
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.notation import Floats
@@ -79,7 +89,7 @@ def power_curve(
     """
     along = str(frame.columns[0]) if along is None else along
     if by is None:
-        by = next((name for name in SERIES if _several(frame, name)), None)
+        by = next((name for name in SERIES if has_series(frame, name)), None)
     need(frame, [along, "power", *([by] if by else [])])
     check_level(level)
     numeric = pd.api.types.is_numeric_dtype(frame[along])
@@ -152,7 +162,7 @@ def lollipop(
         'Bias'
     """
     measured = measured.reset_index(drop=True)
-    several = _several(measured, by)
+    several = has_series(measured, by)
     if rows is None:
         rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
@@ -230,7 +240,7 @@ def nested_loop(
         raise OptionError("name the factors of the study, slowest first")
     need(measured, [measure, *factors])
     measured = measured.reset_index(drop=True)
-    several = _several(measured, by)
+    several = has_series(measured, by)
     if measured.duplicated([*factors, *([by] if several else [])]).any():
         raise OptionError(
             f"several rows have the same {', '.join(factors)}; select one term, or add a factor"
@@ -315,10 +325,6 @@ def _power_limits(part: pd.DataFrame, level: float) -> tuple[Floats, Floats]:
     return exact_interval(k, n, level)
 
 
-def _several(measured: pd.DataFrame, by: str) -> bool:
-    return by in measured.columns and measured[by].nunique() > 1
-
-
 def _telling(measured: pd.DataFrame, by: str) -> list[str]:
     """The columns before the counts, by which measures were grouped, that tell rows apart."""
     columns = [str(name) for name in measured.columns]
@@ -326,7 +332,7 @@ def _telling(measured: pd.DataFrame, by: str) -> list[str]:
     rows = [k for k in keys if k != by and measured[k].nunique() > 1]
     # The number of a condition says nothing where its columns say it all.
     named = [k for k in rows if k != "condition"]
-    series_by = [by] if _several(measured, by) else []
+    series_by = [by] if has_series(measured, by) else []
     return named if named and not measured.duplicated([*named, *series_by]).any() else rows
 
 
