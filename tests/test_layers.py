@@ -22,6 +22,7 @@ LAYERS = (
         "rows.columns",
         "rows.checks",
         "rows.rowwise",
+        "engine.blocks",
         "engine.chunks",
         "engine.stacked",
         "inference.hypotheses",

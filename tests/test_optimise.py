@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
+from jaxhlm.covariance import theta_index
 from jaxhlm.engine import rounds as engine
 from jaxhlm.engine import trust
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
-from jaxhlm.engine.start import START_FLOOR, moment_start
+from jaxhlm.engine.start import START_FLOOR, started
 from jaxhlm.engine.trust import newton_direction
 from jaxhlm.errors import ConvergenceWarning, OptionError
 from jaxhlm.pipeline import Prepared
@@ -153,7 +154,7 @@ def test_starts_are_never_near_a_zero_variance(rng, blocks, sd):
     y, _, Z, group = rows(rng, (9, 1, 7, 3, 12, 2), sd=sd)
     data = pd.DataFrame({"y": y, "x": Z[:, 1], "unit": group})
     stats = stats_on(hlm.design("~ x + (1 + x | unit)", data), y)
-    start = moment_start(stats, blocks)
+    start = started(stats, np.full((len(theta_index(blocks)), 1), np.nan), blocks)
     pivots = start[engine._diagonal(blocks)]
     assert np.isfinite(start).all()
     assert (pivots**2 >= 0.999 * START_FLOOR * 6 / len(y)).all()

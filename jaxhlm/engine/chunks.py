@@ -22,6 +22,7 @@ __all__ = [
     "CompiledByOne",
     "as_slice",
     "compiled_groups",
+    "compiled_lanes",
     "compiled_sizes",
     "in_order",
     "lane_chunks",
@@ -36,6 +37,7 @@ COMPILED_LANES = (128, 640, 3840)
 # Lengths of arrays of groups below the powers of two.
 SHORTEST = (4, 16, 64)
 MANY_GROUPS = 16
+SOME_GROUPS = 256
 # Lanes in multiples of the largest size from which on it is worth its compilation.
 WORTH_COMPILING = 3
 # Fewer lanes than this for every core are not worth a second thread.
@@ -85,6 +87,22 @@ def compiled_sizes(B: int, groups: int = 0) -> list[int]:
         smaller = max((size for size in known if size < fitting), default=fitting)
         sizes.append(smaller if rest < WORTH_PADDING * fitting else fitting)
     return sizes
+
+
+def compiled_lanes(B: int, groups: int) -> int:
+    """Lane count of the program that fits B lanes, of which it may use a part.
+
+    With few lanes, or many groups, a larger one would only have more to copy.
+
+    >>> compiled_lanes(50, 4), compiled_lanes(100_000, 4), compiled_lanes(50, 64)
+    (640, 3840, 640)
+    >>> compiled_lanes(50, 1024)
+    128
+    """
+    few, medium, many = COMPILED_LANES
+    if groups > SOME_GROUPS:
+        return few
+    return many if groups <= MANY_GROUPS and WORTH_COMPILING * many <= B else medium
 
 
 def compiled_groups(G: int) -> int:

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxhlm.deviance import deviance
+from jaxhlm.engine.blocks import in_blocks
 from jaxhlm.engine.chunks import CompiledByOne
-from jaxhlm.engine.lanes import mappable
+from jaxhlm.engine.lanes import mappable, unrollable
 from jaxhlm.engine.loop import MAX_ITER, Minimum
-from jaxhlm.engine.minimum import Options, lane_minimum
+from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.engine.start import started
 from jaxhlm.optimise import stepper
 from jaxhlm.suffstats import Stats
 
-__all__ = ["compiled_minimum", "traced_minimum"]
+__all__ = ["Sizes", "compiled_minimum", "traced_minimum"]
 
 
-def compiled_minimum(
-    stats: Stats, start: Any, max_iter: int, options: Options, count: int
-) -> Minimum:
+class Sizes(NamedTuple):
+    """What is traced, so that rounds of a fit, and fits of other sizes, share one compilation."""
+
+    groups: Any  # () how many of the groups are there
+    lanes: Any  # () how many of the lanes are
+    max_iter: Any  # () largest number of evaluations
+
+
+def compiled_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
     """``traced_minimum``, compiled once for each shape and choice of options."""
     options = replace(options, max_iter=MAX_ITER)
     key = (*(x.shape for x in stats), start.shape, options)
-    return _by_one(key, stats, start, max_iter, options, count)
+    blocked = options.optimizer is None and unrollable(stats) and jax.default_backend() == "cpu"
+    if blocked and key not in _refused:
+        try:
+            return _in_blocks(key, stats, start, sizes, options)
+        except jax.errors.JaxRuntimeError as error:
+            if "UNIMPLEMENTED" not in str(error):
+                raise
+            _refused.add(key)
+    return _at_once(key, stats, start, sizes, options)
 
 
-def traced_minimum(
-    stats: Stats, start: Any, max_iter: Any, options: Options, count: Any = None
-) -> Minimum:
+def traced_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
     """Minima of all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
     lanes, axes = mappable(stats)
 
@@ -37,9 +51,20 @@ def traced_minimum(
         return deviance(theta, one, options.reml, options.blocks)
 
     steps = stepper(options.optimizer, value, lanes, axes)
-    return lane_minimum(stats, start, steps, options, max_iter, count)
+    start = started(stats, start, options.blocks)
+    return lane_minimum(stats, start, steps, options, sizes.max_iter, sizes.groups)
 
 
-# max_iter and count are traced, so that the rounds of a fit, and fits of other numbers of groups,
-# share one compilation.
-_by_one = CompiledByOne(jax.jit(traced_minimum, static_argnames="options"))
+def _blocked_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
+    """``traced_minimum`` in blocks of lanes."""
+
+    def minimum(stats: Stats, start: Any) -> Minimum:
+        return lane_minimum(stats, start, NEWTON, options, sizes.max_iter, sizes.groups)
+
+    return in_blocks(minimum, stats, started(stats, start, options.blocks), sizes.lanes)
+
+
+_in_blocks = CompiledByOne(jax.jit(_blocked_minimum, static_argnames="options"))
+_at_once = CompiledByOne(jax.jit(traced_minimum, static_argnames="options"))
+# Programs that XLA does not compile to one function.
+_refused: set[Any] = set()

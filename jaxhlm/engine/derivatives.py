@@ -65,15 +65,17 @@ def derivatives(
     Lambda = lambda_matrix(theta, blocks)
     at = profile(Lambda, stats, reml, over_groups)
     index = theta_index(blocks)
-    precision = at.nu / at.pwrss if sigma2 is None else 1.0 / sigma2
+    variance = at.pwrss / at.nu if sigma2 is None else sigma2
+    precision = 1.0 / variance
 
     def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, ...]:
         _, U, YX, residual = whiten(Lambda, RZ, RZ, TX, Ty - TX @ at.beta)
         P, e = U.T @ U, U.T @ residual
         G = solve_lower(at.L_A, YX.T @ U).T
-        score = _scaled(precision, e[:, None] * e[None, :])
+        score = e[:, None] * e[None, :]
         if reml:
-            score = score + G @ G.T
+            score = score + _scaled(variance, G @ G.T)
+        score = _divided(score, variance)
         mP = _scaled(m, P)
         pairs = _trace_pairs(P, score + score - mP, index)
         r, h, B = _directions(G, e, index)
@@ -153,6 +155,16 @@ def _scaled(scalar: Any, M: Any) -> Any:
     out = np.empty(M.shape, dtype=object)
     for i in np.ndindex(*M.shape):
         out[i] = scalar * M[i]
+    return out
+
+
+def _divided(M: Any, scalar: Any) -> Any:
+    """A matrix over a scalar: XLA keeps quotients, and forms products anew wherever they occur."""
+    if not unrolled(M):
+        return M / scalar
+    out = np.empty(M.shape, dtype=object)
+    for i in np.ndindex(*M.shape):
+        out[i] = M[i] / scalar
     return out
 
 

@@ -4,7 +4,7 @@
 
 * q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
-* larger: ``jax.vmap`` of the dense dialect over lanes and groups, LAPACK underneath.
+* larger: ``jax.vmap`` of the dense dialect over lanes and groups.
 
 The bound keeps compile time flat: unrolled code grows like q⁴ + q²p².
 

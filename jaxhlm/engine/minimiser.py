@@ -11,7 +11,7 @@ import optax
 
 from jaxhlm.covariance import Blocks, block_of, canonical, lambda_matrix, theta_index
 from jaxhlm.deviance import deviance, profile
-from jaxhlm.engine.compiled import traced_minimum
+from jaxhlm.engine.compiled import Sizes, traced_minimum
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
 from jaxhlm.suffstats import Stats
@@ -82,7 +82,7 @@ def _minimise(stats: Stats, options: Options) -> Fitted:
     reml, blocks = options.reml, options.blocks
     lane = jax.tree.map(lambda x: jax.lax.stop_gradient(x)[..., None], stats)
     start = jnp.full((len(theta_index(blocks)), 1), jnp.nan, lane.Ty.dtype)
-    found = traced_minimum(lane, start, options.max_iter, options)
+    found = traced_minimum(lane, start, Sizes(None, None, options.max_iter), options)
     at = canonical(found.theta, blocks)[:, 0]
     grad = jax.grad(deviance)(at, stats, reml, blocks)
     hess = jax.lax.stop_gradient(jax.hessian(deviance)(at, stats, reml, blocks))

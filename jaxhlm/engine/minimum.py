@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks, canonical
+from jaxhlm.engine import trust
 from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.engine.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
-from jaxhlm.engine.small import namespace
-from jaxhlm.engine.start import moment_start
 from jaxhlm.errors import OptionError
 from jaxhlm.suffstats import Stats
 
 if TYPE_CHECKING:
     import optax
 
-__all__ = ["Options", "lane_minimum"]
+__all__ = ["NEWTON", "Options", "lane_minimum"]
+
+NEWTON = Stepper(trust.init, trust.update)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class Options:
 def lane_minimum(
     stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
 ) -> Minimum:
-    """Minima of all lanes from ``start`` (k, B), or from moment estimates where that is NaN.
+    """Minima of all lanes from ``start`` (k, B).
 
     ``count`` is the number of the groups that are there, as in ``lane_derivatives``.
     """
-    xp, blocks = namespace(start), options.blocks
+    blocks = options.blocks
 
     def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
@@ -72,7 +73,7 @@ def lane_minimum(
 
     return minimise_lanes(
         derivatives,
-        xp.where(xp.isnan(start), moment_start(stats, blocks), start),
+        start,
         stepper,
         lambda theta: canonical(theta, blocks),
         options.tol,

@@ -9,13 +9,12 @@ import jax
 import numpy as np
 
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
-from jaxhlm.engine import trust
-from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_sizes
+from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_lanes
 from jaxhlm.engine.lanes import uncompiled_size
-from jaxhlm.engine.loop import CLOSING_SLACK, Minimum, Stepper
-from jaxhlm.engine.minimum import Options, lane_minimum
+from jaxhlm.engine.loop import CLOSING_SLACK, Minimum
+from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.engine.small import entries
-from jaxhlm.engine.start import START_FLOOR
+from jaxhlm.engine.start import START_FLOOR, started
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.precision import own_rules
 from jaxhlm.suffstats import GROUP_FIELDS, Stats
@@ -32,7 +31,6 @@ FEW_LANES = 32
 FEW_GROUPS = 15
 # Evaluations that such a second start may take; one that finds a lower minimum takes fewer.
 SECOND_ROUND = 25
-NEWTON = Stepper(trust.init, trust.update)
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
 ROUNDED_TO_ZERO = 1e-9
 
@@ -194,17 +192,18 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     B = start.shape[-1]
     if options.optimizer is None and B <= FEW_LANES and uncompiled_size(stats, B) < np.inf:
         with np.errstate(all="ignore"):
+            start = started(stats, start, options.blocks)
             return lane_minimum(stats, start, NEWTON, options, max_iter)
     # Importing optax and compiling would double the time of a small fit that needs neither.
-    from jaxhlm.engine.compiled import compiled_minimum
+    from jaxhlm.engine.compiled import Sizes, compiled_minimum
 
-    count, parts, first = len(stats.m), [], 0
+    count, parts = len(stats.m), []
     stats = _padded(stats, compiled_groups(count))
-    for size in compiled_sizes(B, len(stats.m)):
+    size = compiled_lanes(B, len(stats.m))
+    for first in range(0, B, size):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
-        one = _take(stats, lanes)
-        parts.append(compiled_minimum(one, start[:, lanes], max_iter, options, count))
-        first += size
+        sizes = Sizes(count, min(size, B - first), max_iter)
+        parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 

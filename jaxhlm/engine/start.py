@@ -10,13 +10,19 @@ from jaxhlm.covariance import Blocks, theta_index
 from jaxhlm.engine.small import entries, namespace
 from jaxhlm.suffstats import Stats
 
-__all__ = ["START_FLOOR", "moment_start"]
+__all__ = ["START_FLOOR", "started"]
 
 # Variances start at least this many times the variance of a group's least-squares coefficient.
 START_FLOOR = 0.3
 
 
-def moment_start(stats: Stats, blocks: Blocks) -> Any:
+def started(stats: Stats, start: Any, blocks: Blocks) -> Any:
+    """``start`` (k, B), with moment estimates where it is NaN."""
+    xp = namespace(start)
+    return xp.where(xp.isnan(start), _moment_start(stats, blocks), start)
+
+
+def _moment_start(stats: Stats, blocks: Blocks) -> Any:
     """Start values θ (k, B) from moments of the least-squares residuals.
 
     With u_i = Z_i'(y_i − X_i β̂_ols) and K_i = Z_i'Z_i, E u_i u_i' ≈ σ² K_i + K_i Σ K_i; the second

@@ -171,8 +171,12 @@ class ReplicateFrame:
             name: values[rows].astype(float, copy=False) for name, values in self.columns.items()
         }
         X = evaluate_numbers(t._fixed, columns)
+        y = evaluate_numbers(self.response, columns)[:, 0]
+        names = [name for part in t._random for name in part.names]
+        if names == [*t._fixed.names[: len(names)]]:
+            return y, X, X[:, : len(names)]
         Z = [evaluate_numbers(part, columns).T for part in t._random]
-        return evaluate_numbers(self.response, columns)[:, 0], X, np.concatenate(Z).T
+        return y, X, np.concatenate(Z).T
 
 
 def replicate_frame(
@@ -202,10 +206,9 @@ def replicate_frame(
         if not (_integers(unit) and _integers(lane) and all(_complete(data[v]) for v in names)):
             return None
         values = lane.to_numpy()
-        step = np.diff(values)
-        if (step < 0).any():
+        starts = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
+        if (values[starts[1:-1]] < values[starts[:-2]]).any():
             return None
-        starts = np.r_[0, np.flatnonzero(step) + 1, len(values)]
         first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
         template = build_design(formula, first)
         given = read_weights(weights, data)
@@ -246,5 +249,9 @@ def _integers(column: pd.Series) -> bool:
 def _complete(column: pd.Series) -> bool:
     if not isinstance(column.dtype, np.dtype):
         return False
-    kind = column.dtype.kind
-    return kind in "iu" or (kind == "f" and bool(np.isfinite(column.to_numpy()).all()))
+    kind, values = column.dtype.kind, column.to_numpy()
+    if kind != "f":
+        return kind in "iu"
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A finite sum has finite terms, and takes a quarter of the time.
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())

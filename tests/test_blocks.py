@@ -1,0 +1,103 @@
+"""Blocks of lanes in one compiled function: same minima, and without it where XLA refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm.engine import blocks, compiled
+from jaxhlm.engine.compiled import Sizes
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import _padded
+from jaxhlm.pipeline import Prepared
+from jaxhlm.precision import own_rules
+from jaxhlm.suffstats import Stats
+
+LANES = 3 * blocks.BLOCK_LANES
+OPTIONS = Options(True, ((0, 1),))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Statistics of unbalanced lanes, groups padded, and a start that is left to the moments."""
+    frame = hlm.load_dataset("sleepstudy").iloc[3:]
+    fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", frame)
+    Y = fit.simulate(LANES, seed=1).to_numpy()
+    stats = Prepared(hlm.design("~ Days + (1 + Days | Subject)", frame)).respond(Y).stats
+    return _padded(stats, 64), np.full((3, LANES), np.nan)
+
+
+@pytest.fixture(scope="module")
+def at_once(problem):
+    with own_rules():
+        traced = jax.jit(compiled.traced_minimum, static_argnames="options")
+        return traced(*problem, Sizes(18, LANES, 100), OPTIONS)
+
+
+def test_blocks_find_the_same_minima(problem, at_once):
+    with own_rules():
+        found = compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+    assert not compiled._refused
+    assert found.converged.all()
+    np.testing.assert_array_equal(found.iterations, at_once.iterations)
+    np.testing.assert_allclose(found.value, at_once.value, atol=tol.CRITERION)
+    np.testing.assert_allclose(found.theta, at_once.theta, atol=tol.ESTIMATE)
+
+
+def test_lanes_past_the_last_are_left_alone(problem, at_once):
+    """Of three blocks, two are there; the third is neither computed nor read."""
+    stats, start = problem
+    lanes = blocks.BLOCK_LANES + 5
+    spoilt = stats._replace(yy=np.where(np.arange(LANES) < lanes, stats.yy, np.nan))
+    with own_rules():
+        found = compiled.compiled_minimum(spoilt, start, Sizes(18, lanes, 100), OPTIONS)
+    np.testing.assert_array_equal(found.iterations[2 * blocks.BLOCK_LANES :], 0)
+    np.testing.assert_allclose(found.value[:lanes], at_once.value[:lanes], atol=tol.CRITERION)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
+def test_xla_compiles_one_function(problem):
+    with own_rules():
+        lowered = jax.jit(compiled._blocked_minimum, static_argnames="options").lower(
+            *problem, Sizes(18, LANES, 100), OPTIONS
+        )
+        text = lowered.compile().as_text()
+    calls = [line for line in text.splitlines() if " call(" in line]
+    assert len(calls) == 1
+    assert 'xla_cpu_small_call="true"' in calls[0]
+    entry = text[text.index("ENTRY") :]
+    assert " while(" not in entry
+
+
+def test_a_refusal_by_xla_is_gone_around(problem, at_once, monkeypatch):
+    def refuse(key, *arguments):
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: Fusion kind not implemented on CPU")
+
+    monkeypatch.setattr(compiled, "_in_blocks", refuse)
+    monkeypatch.setattr(compiled, "_refused", set())
+    with own_rules():
+        found = compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+    assert compiled._refused
+    np.testing.assert_allclose(found.value, at_once.value, atol=tol.CRITERION)
+
+
+def test_other_errors_are_not_swallowed(problem, monkeypatch):
+    def fail(key, *arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(compiled, "_in_blocks", fail)
+    with own_rules(), pytest.raises(jax.errors.JaxRuntimeError, match="memory"):
+        compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+
+
+def test_statistics_follow_the_lanes():
+    """A shared design is not cut; what has lanes is."""
+    B = 2 * blocks.BLOCK_LANES
+    shared, own = np.ones((1, 1, 1, 1)), np.arange(float(B))
+    stats = Stats(shared, shared, own[None, None], shared, shared, own[None], own, own, own)
+    with own_rules():
+        found = jax.jit(
+            lambda s: blocks.in_blocks(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)
+        )(stats)
+    np.testing.assert_array_equal(found, own)
