@@ -75,9 +75,9 @@ def main() -> int:
 
 
 def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
-    """Figures of one workload and of its peer, measured one after the other."""
+    """Figures of one workload and of its peer, whose rounds alternate."""
     with tempfile.TemporaryDirectory() as cache:
-        answer = worker(workload, scale, cache)
+        answer = worker(workload, scale, cache, with_lme4)
         again = worker(workload, min(scale, 0.05), cache) if workload == "A" else None
     figures = answer["figures"]
     if workload == "optimisers":
@@ -85,24 +85,23 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
     if workload == "curves":
         return [Result(workload, m, v) for m, v in figures.items()]
     values = {"peak MB": answer["peak_mb"], **figures}
+    times = values.pop("times", None)
     values["fits/s"] = figures["fits"] / figures["seconds"]
     if "first" in figures:
         values["compile seconds"] = figures["first"] - figures["seconds"]
     if again:
         kept = again["figures"]
         values["compile seconds, code kept"] = kept["first"] - kept["seconds"]
-    if workload in peers.LME4 and with_lme4:
-        peer = peers.lme4(workload)
-        values["lme4 fits/s"], values["lme4 peak MB"] = 1.0 / peer["seconds"], peer["peak_mb"]
+    if times is not None:
         (name,) = TARGETS[workload]
-        values[name] = values["fits/s"] * peer["seconds"]
+        values[name] = figures["fits"] * times
     return [judged(workload, m, v) for m, v in values.items()]
 
 
-def worker(workload: str, scale: float, cache: str) -> dict[str, Any]:
+def worker(workload: str, scale: float, cache: str, with_lme4: bool = False) -> dict[str, Any]:
     """Figures of one workload from a process of its own, compiled code kept in a folder."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.worker", workload, str(scale)],
+        [sys.executable, "-m", "bench.worker", workload, str(scale), "peers" * with_lme4],
         env={**os.environ, "JAXHLM_CACHE": cache},
         stdout=subprocess.PIPE,
         text=True,

@@ -1,14 +1,17 @@
-"""One workload in a process of its own: ``python -m bench.worker NAME SCALE`` prints JSON."""
+"""One workload in a process of its own: ``python -m bench.worker NAME SCALE PEERS`` prints JSON."""
 
 import json
 import sys
 import warnings
 
-from bench.workloads import WORKLOADS, peak_memory
+from bench import peers
+from bench.timing import Clock
+from bench.workloads import WORKLOADS
 
 if __name__ == "__main__":
-    name, scale = sys.argv[1], float(sys.argv[2])
+    name, scale, beside = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "peers"
     # What failed is counted in the figures.
     warnings.simplefilter("ignore")
-    figures = WORKLOADS[name](scale)
-    print(json.dumps({"figures": figures, "peak_mb": peak_memory()}))
+    clock = Clock(peers.Lme4(name) if beside and name in peers.LME4 else None)
+    figures = WORKLOADS[name](scale, clock)
+    print(json.dumps({"figures": figures, "peak_mb": clock.peak_mb()}))

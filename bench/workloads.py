@@ -1,11 +1,9 @@
 """The workloads. Each runs in a process of its own and returns figures as a dictionary."""
 
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,21 +11,9 @@ import optax
 
 import jaxhlm as hlm
 from bench import data
+from bench.timing import Clock
 
 CHECKED = 200
-REPEATS = 5
-
-
-def timed(work: Callable[[], Any], repeats: int = REPEATS) -> tuple[dict[str, float], Any]:
-    """First call and median of the warm calls, in seconds; results are NumPy, so they are ready."""
-    started = time.perf_counter()
-    result = work()
-    first, warm = time.perf_counter() - started, []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = work()
-        warm.append(time.perf_counter() - started)
-    return {"first": first, "seconds": statistics.median(warm)}, result
 
 
 def checked(fits: hlm.FitBatch, rows: bool = True) -> dict[str, float]:
@@ -38,71 +24,74 @@ def checked(fits: hlm.FitBatch, rows: bool = True) -> dict[str, float]:
     return figures
 
 
-def many(formula: str, frame: Any, Y: Any) -> dict[str, float]:
+def many(formula: str, frame: Any, Y: Any, clock: Clock) -> dict[str, float]:
     """One design, many responses in memory."""
-
-    def work() -> hlm.FitBatch:
-        return hlm.fit_many(formula, frame, Y, progress=False)
-
-    figures, fits = timed(work)
-    figures["peak MB"] = peak_memory()
-    return {**figures, "fits": len(fits), **checked(fits)}
+    figures, fits = clock.timed(lambda: hlm.fit_many(formula, frame, Y, progress=False), checked)
+    return {**figures, "fits": len(fits)}
 
 
-def A(scale: float) -> dict[str, float]:
-    return many(data.ARTICLE, *data.article(int(100_000 * scale)))
+def drawn(design: Any, truth: Any, n: int, clock: Clock) -> dict[str, float]:
+    """Statistics drawn and fitted; rows of a thousand data sets are checked."""
+
+    def check(fits: hlm.FitBatch) -> dict[str, float]:
+        rows = hlm.simulate(design, truth, 1000, seed=1, statistics=False).fit(progress=False)
+        return {**checked(rows), **checked(fits, rows=False)}
+
+    figures, _ = clock.timed(
+        lambda: hlm.simulate(design, truth, n, seed=1).fit(progress=False), check
+    )
+    return {**figures, "fits": n}
 
 
-def B(scale: float) -> dict[str, float]:
+def A(scale: float, clock: Clock) -> dict[str, float]:
+    return many(data.ARTICLE, *data.article(int(100_000 * scale)), clock)
+
+
+def B(scale: float, clock: Clock) -> dict[str, float]:
     design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
-    n = int(100_000 * scale)
-    figures, fits = timed(lambda: hlm.simulate(design, data.TRUTH, n, seed=1).fit(progress=False))
-    rows = hlm.simulate(design, data.TRUTH, 1000, seed=1, statistics=False).fit(progress=False)
-    return {**figures, "fits": n, **checked(fits, rows=False), "excess": checked(rows)["excess"]}
+    return drawn(design, data.TRUTH, int(100_000 * scale), clock)
 
 
-def C(scale: float) -> dict[str, float]:
+def C(scale: float, clock: Clock) -> dict[str, float]:
     fit = hlm.fit(data.SLEEP, hlm.load_dataset("sleepstudy"))
-    n = int(10_000 * scale)
-    figures, fits = timed(lambda: hlm.simulate(fit, n=n, seed=1).fit(progress=False))
-    rows = hlm.simulate(fit, n=1000, seed=1, statistics=False).fit(progress=False)
-    return {**figures, "fits": n, **checked(fits, rows=False), "excess": checked(rows)["excess"]}
+    return drawn(fit, None, int(10_000 * scale), clock)
 
 
-def D(scale: float) -> dict[str, float]:
+def D(scale: float, clock: Clock) -> dict[str, float]:
     frame = hlm.load_dataset("math_achieve")
     truth = hlm.fit(data.SCHOOLS, frame)
     Y = truth.simulate(int(1000 * scale), seed=1).to_numpy()
-    return many(data.SCHOOLS, frame, np.ascontiguousarray(Y))
+    return many(data.SCHOOLS, frame, np.ascontiguousarray(Y), clock)
 
 
-def E(scale: float) -> dict[str, float]:
-    return many(data.GENES, *data.genes(int(20_000 * scale)))
+def E(scale: float, clock: Clock) -> dict[str, float]:
+    return many(data.GENES, *data.genes(int(20_000 * scale)), clock)
 
 
-def F(scale: float) -> dict[str, float]:
+def F(scale: float, clock: Clock) -> dict[str, float]:
     frame = data.replicates(int(10_000 * scale))
     formula = "y " + data.ARTICLE
-    figures, fits = timed(
-        lambda: hlm.fit_many(formula, frame, by="replicate", progress=False), repeats=2
+    figures, fits = clock.timed(
+        lambda: hlm.fit_many(formula, frame, by="replicate", progress=False), checked
     )
-    return {**figures, "fits": len(fits), **checked(fits)}
+    return {**figures, "fits": len(fits)}
 
 
-def G(scale: float) -> dict[str, float]:
+def G(scale: float, clock: Clock) -> dict[str, float]:
     """Rows drawn, reduced and fitted chunk by chunk, at four sizes for the slope."""
     design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
     sizes = [int(1_000_000 * scale) // k for k in (8, 4, 2, 1)]
     simulated = [hlm.simulate(design, data.TRUTH, n, seed=1, statistics=False) for n in sizes]
-    simulated[0].fit(progress=False)
-    seconds = []
+    figures, _ = clock.timed(lambda: simulated[0].fit(progress=False), checked, repeats=1)
+    seconds, failed = [], figures["failed"]
     for s in simulated:
         fits = None  # the memory of one size at a time
         started = time.perf_counter()
         fits = s.fit(progress=False)
         seconds.append(time.perf_counter() - started)
-    figures = {"seconds": seconds[-1], "fits": sizes[-1], "slope": slope(sizes, seconds)}
-    return {**figures, **checked(fits)}
+        failed = max(failed, checked(fits, rows=False)["failed"])
+    sized = {"seconds": seconds[-1], "fits": sizes[-1], "slope": slope(sizes, seconds)}
+    return {**figures, **sized, "failed": failed}
 
 
 COLD_FIT = (
@@ -111,11 +100,12 @@ COLD_FIT = (
 )
 
 
-def H(scale: float) -> dict[str, float]:
+def H(scale: float, clock: Clock) -> dict[str, float]:
     """A cold process that imports, fits and prints, against one that only imports.
 
     The first of them has no compiled code from before.
     """
+    del clock  # other processes are timed
     seconds: dict[str, list[float]] = {"import jax, pandas, formulaic": [], COLD_FIT: []}
     for _ in range(max(3, int(7 * scale))):
         for code, times in seconds.items():
@@ -127,35 +117,37 @@ def H(scale: float) -> dict[str, float]:
     return {"seconds": fit, "fits": 1, **ratios, "failed": 0.0, "excess": 0.0}
 
 
-def inference(scale: float) -> dict[str, float]:
+def inference(scale: float, clock: Clock) -> dict[str, float]:
     """Inference on the fits of A, and for single fits; statistics are passed over again for df."""
     frame, Y = data.article(int(100_000 * scale))
-    alone, fits = timed(lambda: hlm.fit_many(data.ARTICLE, frame, Y, progress=False))
-    figures = {**alone, "fits": len(fits), **checked(fits)}
+    alone, fits = clock.timed(lambda: hlm.fit_many(data.ARTICLE, frame, Y, progress=False), checked)
+    figures = {**alone, "fits": len(fits)}
     for method in ("satterthwaite", "kenward-roger"):
         # A slice is a batch of its own, that has kept nothing of what was asked before.
-        seconds = timed(lambda method=method: fits[:].p_values(method))[0]["seconds"]
+        seconds = clock.timed(lambda method=method: fits[:].p_values(method))[0]["seconds"]
         figures[f"{method} seconds"] = seconds
         figures[f"{method} share"] = alone["seconds"] / (alone["seconds"] + seconds)
-    figures["CR2 seconds"] = timed(lambda: fits.vcov_robust("CR2"), 1)[0]["seconds"]
+    figures["CR2 seconds"] = clock.timed(lambda: fits.vcov_robust("CR2"), repeats=1)[0]["seconds"]
     sleep = hlm.fit(data.SLEEP, hlm.load_dataset("sleepstudy"))
     for name, work in (
         ("profile", lambda: sleep.confint("profile")),
         ("bootstrap 10,000", lambda: hlm.bootstrap(sleep, 10_000, seed=1).confint()),
         ("leave-one-out 1,000", data.many_groups(1000).influence),
     ):
-        once = timed(work)[0]
+        once = clock.timed(work)[0]
         figures[f"{name} first"], figures[f"{name} seconds"] = once["first"], once["seconds"]
     return figures
 
 
-def curves(scale: float) -> dict[str, float]:
+def curves(scale: float, clock: Clock) -> dict[str, float]:
     """Log-log slopes of warm time against B, G, rows per group, p and q, and times to compile."""
     n, figures = int(4096 * max(scale, 0.25)), {}
     article = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
 
     def cost(design: Any, truth: Any, lanes: int = n) -> dict[str, float]:
-        return timed(lambda: hlm.simulate(design, truth, lanes, seed=1).fit(progress=False), 3)[0]
+        return clock.timed(
+            lambda: hlm.simulate(design, truth, lanes, seed=1).fit(progress=False), repeats=3
+        )[0]
 
     def curve(name: str, sizes: list[int], costs: list[dict[str, float]]) -> None:
         figures[f"slope {name}"] = slope(sizes, [c["seconds"] for c in costs])
@@ -183,7 +175,7 @@ OPTIMISERS = {
 }
 
 
-def optimisers(scale: float) -> dict[str, dict[str, float]]:
+def optimisers(scale: float, clock: Clock) -> dict[str, dict[str, float]]:
     """The default against optax's own on the same unbalanced data sets."""
     frame = hlm.load_dataset("sleepstudy").iloc[3:]
     Y = hlm.fit(data.SLEEP, frame).simulate(int(10_000 * scale), seed=1)
@@ -195,7 +187,7 @@ def optimisers(scale: float) -> dict[str, dict[str, float]]:
                 data.SLEEP, frame, Y, optimizer=optimizer, max_iter=max_iter, progress=False
             )
 
-        figures, fits = timed(work, repeats=1)
+        figures, fits = clock.timed(work, repeats=1)
         found[name] = (figures, fits)
         best = np.minimum(best, fits.criterion.to_numpy())
     return {
@@ -211,11 +203,6 @@ def optimisers(scale: float) -> dict[str, dict[str, float]]:
 def slope(x: Any, y: Any) -> float:
     """Least-squares slope of log y on log x."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def peak_memory() -> float:
-    """Largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 WORKLOADS = {f.__name__: f for f in (A, B, C, D, E, F, G, H, inference, curves, optimisers)}

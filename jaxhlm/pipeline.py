@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -18,11 +18,21 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.collapse import Classes, Rotated, balanced_start, collapse, find_classes, rotate
+from jaxhlm.rows.collapse import (
+    Classes,
+    Rotated,
+    balanced_start,
+    collapse,
+    find_classes,
+    rotate,
+    rotated_parts,
+    turned,
+    turned_TX,
+)
 from jaxhlm.rows.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
 from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.replicates import Replicates
-from jaxhlm.rows.response import Standard, respond
+from jaxhlm.rows.response import Standard, Turn, respond, respond_turned
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
 
 __all__ = [
@@ -95,14 +105,24 @@ class Prepared:
 
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
         """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
-        return self.collapsed(self.respond(Y))
+        if self.classes is None:
+            return self.respond(Y), []
+        classes, design = self.classes, self.standard
+        turn = Turn(turned_TX(design.stats, classes), partial(turned, classes=classes))
+        Y = Y if self.sorted else Y[self.order]
+        standard, spread = respond_turned(design, Y, turn)
+        rest, rotated = rotated_parts(standard.stats.Ty, classes, spread)
+        stats = collapse(standard.stats, classes, rest, rotated)
+        return standard._replace(stats=stats), rotated
 
     def collapsed(self, standard: Standard) -> tuple[Standard, Rotated]:
         """Standardised lanes of this design with equal groups collapsed, and ``rotate``'s part."""
         if self.classes is None:
             return standard, []
         rotated = rotate(standard.stats, self.classes)
-        return standard._replace(stats=collapse(standard.stats, self.classes, rotated)), rotated
+        rest = standard.stats.Ty[self.classes.rest]
+        stats = collapse(standard.stats, self.classes, rest, rotated)
+        return standard._replace(stats=stats), rotated
 
     def random_effects(self, Y: Floats, estimates: Estimates) -> RandomEffects:
         """BLUPs of responses (n, B)."""

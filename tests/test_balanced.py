@@ -77,7 +77,7 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     stats = prepared.respond(rng.normal(size=(len(data), 4))).stats
     classes = find_classes(stats, within_reach=True)
     assert classes.balanced == (extra == 0)
-    fewer = collapse(stats, classes, rotate(stats, classes))
+    fewer = collapse(stats, classes, stats.Ty[classes.rest], rotate(stats, classes))
     assert len(fewer.m) == len(classes.rest) + 4 < len(stats.m)
     assert fewer.m.sum() == stats.m.sum()
     for blocks in [((0, 1),), ((0,), (1,))]:

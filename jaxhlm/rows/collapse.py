@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxhlm.covariance import Blocks, block_of, factor, theta_of
+from jaxhlm.engine.chunks import as_slice
 from jaxhlm.engine.small import entries
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
@@ -30,6 +31,9 @@ __all__ = [
     "collapsed_design",
     "find_classes",
     "rotate",
+    "rotated_parts",
+    "turned",
+    "turned_TX",
 ]
 
 Rotated = list[tuple[Floats, Floats]]
@@ -106,9 +110,45 @@ def rotate(stats: Stats, classes: Classes) -> Rotated:
     return [_rotated(stats.Ty[c.groups], c.rotation) for c in classes.classes]
 
 
-def collapse(stats: Stats, classes: Classes, rotated: Rotated) -> Stats:
-    """Statistics with every class replaced by its r + q representatives."""
-    q, Ty = stats.TX.shape[1], [stats.Ty[classes.rest]]
+def turned_TX(stats: Stats, classes: Classes) -> Floats:
+    """T^X (R, q, p) of the rest, then of the groups of every class that carry it."""
+    return np.concatenate([stats.TX[classes.rest, ..., 0], *(c.TX for c in classes.classes)])
+
+
+def turned(Ty: Floats, classes: Classes) -> tuple[Floats, list[Floats]]:
+    """T^y (R, q, B) of the same groups, and N (q, q, B) of the others of every class.
+
+    N is taken as a difference, to read all of T^y once.
+    """
+    rows, spread = [Ty[classes.rest]], []
+    for c in classes.classes:
+        T = Ty[as_slice(c.groups)]
+        m, q, B = T.shape
+        carried = (c.rotation @ T.reshape(m, q * B)).reshape(-1, q, B)
+        rows.append(carried)
+        spread.append(_gram(T) - _gram(carried))
+    return np.concatenate(rows), spread
+
+
+def rotated_parts(Ty: Floats, classes: Classes, spread: list[Floats]) -> tuple[Floats, Rotated]:
+    """What ``turned`` returned as the rest (…, q, B) and ``rotate``'s part."""
+    at, rotated = len(classes.rest), []
+    for c, N in zip(classes.classes, spread, strict=True):
+        rotated.append((N, Ty[at : at + len(c.rotation)]))
+        at += len(c.rotation)
+    return Ty[: len(classes.rest)], rotated
+
+
+def collapse(stats: Stats, classes: Classes, rest: Floats, rotated: Rotated) -> Stats:
+    """Statistics with every class replaced by its r + q representatives.
+
+    Args:
+        stats: statistics of the design.
+        classes: its classes.
+        rest: (…, q, B) T^y of the groups in none of them.
+        rotated: N and the rotated responses of every class.
+    """
+    q, Ty = stats.TX.shape[1], [rest]
     for spread, carried in rotated:
         root = factor(entries(spread, 2), block_of(q), [0.0] * q, np)
         columns = np.zeros((q, q, spread.shape[-1]))
@@ -179,11 +219,15 @@ def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
     m, q, B = Ty.shape
     carried = (rotation @ Ty.reshape(m, q * B)).reshape(-1, q, B)
     left = Ty - (rotation.T @ carried.reshape(-1, q * B)).reshape(m, q, B)
-    N = np.empty((q, q, B))
-    for a in range(q):
-        for b in range(a + 1):
-            N[a, b] = N[b, a] = np.einsum("gl,gl->l", left[:, a], left[:, b])
-    return N, carried
+    return _gram(left), carried
+
+
+def _gram(T: Floats) -> Floats:
+    """Σ t t' (q, q, B) over the groups of T (m, q, B)."""
+    N = np.empty(T.shape[1:2] + T.shape[1:])
+    for a, b in zip(*np.tril_indices(len(N)), strict=True):
+        N[a, b] = N[b, a] = np.einsum("gl,gl->l", T[:, a], T[:, b])
+    return N
 
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:

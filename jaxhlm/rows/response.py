@@ -7,6 +7,7 @@ in the fitted part, so that differences of cross products lose digits, residual 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from jaxhlm.rows.standardise import StandardDesign, place
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Scaling", "Standard", "expand", "respond"]
+__all__ = ["Scaling", "Standard", "Turn", "expand", "respond", "respond_turned"]
 
 CONSTANT_TOL = 1e-13
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
@@ -45,15 +46,23 @@ class Standard(NamedTuple):
     status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
 
 
+class Turn(NamedTuple):
+    """A rotation of groups among each other, of which some carry all of T^X (see ``collapse``)."""
+
+    TX: Floats  # (R, q, p) T^X of the groups that carry it
+    of: Callable[[Floats], tuple[Floats, list[Floats]]]  # T^y to theirs, and Σ t t' of the others
+
+
 class Products(NamedTuple):
     """Cross products of responses with a design, in the units of y."""
 
     fitted: Floats  # (p, B) Q_X'y
     size: Floats  # (B,)   y'y
     rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
-    Ty: Floats  # (G, q, B) Q_Z' of its residuals
+    Ty: Floats  # (G, q, B) Q_Z' of its residuals, turned
     Xy: Floats  # (p, B) X_within' of its residuals
     yy: Floats  # (B,)   residual sum of squares left by Q_Z
+    spread: list[Floats]  # (q, q, B) Σ t t' of the groups that were turned away from X
 
 
 def respond(design: StandardDesign, y: Floats) -> Standard:
@@ -64,32 +73,42 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
         y: (n, B) responses of B lanes that share the design, or (n, 1) when every lane has rows of
             its own.
     """
+    return respond_turned(design, y, _no_turn(design))[0]
+
+
+def respond_turned(design: StandardDesign, y: Floats, turn: Turn) -> tuple[Standard, list[Floats]]:
+    """``respond`` with the groups turned: T^y of those that carry X, and Σ t t' of the others."""
     if design.root_w is not None:
         y = y * design.root_w
     products = _from_products if design.shared else _from_residuals
     # Lanes that overflow get a status instead of a warning.
     with np.errstate(over="ignore", invalid="ignore"):
-        found = products(design, y)
+        found = products(design, y, turn)
         finite = np.isfinite(found.size)
         if not finite.all():
             y = np.where(np.isfinite(y), y, 0.0)
-            found = products(design, y)
+            found = products(design, y, turn)
         if design.shared:
-            _repair(design, y, found)
+            _repair(design, y, found, turn)
     usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
     return _scaled(design, found, finite, usable)
 
 
-def _from_products(design: StandardDesign, y: Floats) -> Products:
+def _no_turn(design: StandardDesign) -> Turn:
+    return Turn(design.stats.TX[..., 0], lambda Ty: (Ty, []))
+
+
+def _from_products(design: StandardDesign, y: Floats, turn: Turn) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    TX, root_n = design.stats.TX[..., 0], np.sqrt(design.n)
-    G, q, p = TX.shape
-    Ty, reached, size = _row_products(design, y)
-    fitted = (TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1) + reached) / root_n
-    Ty -= (TX.reshape(G * q, p) @ (fitted / root_n)).reshape(Ty.shape)
+    TX, root_n = turn.TX.reshape(-1, turn.TX.shape[2]), np.sqrt(design.n)
+    products, reached, size = _row_products(design, y)
+    Ty, spread = turn.of(products)
+    fitted = (TX.T @ Ty.reshape(len(TX), -1) + reached) / root_n
+    Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
-    Xy = -(TX.reshape(G * q, p).T @ Ty.reshape(G * q, -1))
-    return Products(fitted, size, rss, Ty, Xy, rss - np.einsum("gql,gql->l", Ty, Ty))
+    Xy = -(TX.T @ Ty.reshape(len(TX), -1))
+    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in spread)
+    return Products(fitted, size, rss, Ty, Xy, yy, spread)
 
 
 def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
@@ -111,7 +130,7 @@ def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Float
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 
-def _from_residuals(design: StandardDesign, y: Floats) -> Products:
+def _from_residuals(design: StandardDesign, y: Floats, turn: Turn) -> Products:
     """Residual rows, projected twice, so that no digits cancel."""
     size, fitted = _lane_squares(design, y), _project(design, design.QX, y)
     y = y - expand(design, fitted)
@@ -122,30 +141,34 @@ def _from_residuals(design: StandardDesign, y: Floats) -> Products:
     Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
         y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
-    Ty = Ty if design.shared else place(Ty[..., 0], *design.position)
+    Ty, spread = turn.of(Ty if design.shared else place(Ty[..., 0], *design.position))
     Xy = _project(design, design.X_within, y)
-    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y))
+    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), spread)
 
 
-def _repair(design: StandardDesign, y: Floats, found: Products) -> None:
+def _repair(design: StandardDesign, y: Floats, found: Products, turn: Turn) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
     bad = ~(np.minimum(found.rss, found.yy) * CANCELLATION > found.size)
     for first in range(0, len(bad), BLOCK):
         block = slice(first, first + BLOCK)
         if bad[block].any():
-            again = _from_residuals(design, y[:, block])
-            for whole, part in zip(found, again, strict=True):
+            again = _from_residuals(design, y[:, block], turn)
+            pairs = zip([*found[:-1], *found.spread], [*again[:-1], *again.spread], strict=True)
+            for whole, part in pairs:
                 whole[..., block] = np.where(bad[block], part, whole[..., block])
 
 
-def _scaled(design: StandardDesign, found: Products, finite: Bools, usable: Bools) -> Standard:
+def _scaled(
+    design: StandardDesign, found: Products, finite: Bools, usable: Bools
+) -> tuple[Standard, list[Floats]]:
     s = np.sqrt(np.where(usable, found.rss, 1.0) / design.n)
     fallback = np.where(design.status, design.status, Status.NOT_FINITE)
     status = np.where(usable, design.status, np.where(finite, fallback, Status.NOT_FINITE))
     yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
     stats = design.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
     beta_ols = found.fitted / np.sqrt(design.n)
-    return Standard(stats, Scaling(design.T, design.C, design.n, beta_ols, s), status)
+    standard = Standard(stats, Scaling(design.T, design.C, design.n, beta_ols, s), status)
+    return standard, [N / s**2 for N in found.spread]
 
 
 def _lane_squares(design: StandardDesign, y: Floats) -> Floats:
