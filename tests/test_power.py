@@ -184,13 +184,13 @@ def test_more_units_of_unequal_sizes_take_no_new_program():
     m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
 
     def programs():
-        return [f._function._cache_size() for f in (drawing._draw, compiled._by_one)]
+        return [f._function._cache_size() for f in (drawing._draw, compiled._in_blocks)]
 
     before = programs()
     hlm.power_curve(m, "x:a", along="units", values=[18, 22, 25, 28, 35, 40], n=400, seed=1)
     draws, minima = np.subtract(programs(), before)
     assert draws <= 1
-    assert minima <= 2
+    assert minima <= 1
 
 
 def fake_power(monkeypatch, true_power):
