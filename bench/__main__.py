@@ -78,7 +78,7 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
     """Figures of one workload and of its peer, whose rounds alternate."""
     with tempfile.TemporaryDirectory() as cache:
         answer = worker(workload, scale, cache, with_lme4)
-        again = worker(workload, min(scale, 0.05), cache) if workload == "A" else None
+        again = worker(workload, scale, cache) if workload == "A" else None
     figures = answer["figures"]
     if workload == "optimisers":
         return [Result(name, m, v) for name, row in figures.items() for m, v in row.items()]

@@ -39,6 +39,7 @@ def in_blocks(minimum: Callable[[Stats, Any], T], stats: Stats, start: Any, lane
         lanes: () how many of the lanes there are, which may be traced.
     """
     B = start.shape[-1]
+    minimum = jax.jit(minimum)  # traced once, for the shapes and for the loop
 
     def of_block(j: Any) -> T:
         def cut(x: Any) -> Any:

@@ -71,16 +71,14 @@ def chunk_bytes() -> int:
     return min(CHUNK_BYTES, int(MEMORY_SHARE * free) // (os.cpu_count() or 1))
 
 
-def compiled_sizes(B: int, groups: int = 0) -> list[int]:
-    """Lane counts that are compiled, few of them, whose sum covers B lanes with little to spare.
-
-    With few lanes, or many groups, the largest size would only take longer to compile.
+def compiled_sizes(B: int) -> list[int]:
+    """Lane counts that are compiled, two at most, whose sum covers B lanes with little to spare.
 
     >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(12500)
-    ([128], [128, 128], [640, 640], [3840, 3840, 3840, 640, 128, 128, 128])
+    ([128], [128, 128], [640, 640], [3840, 3840, 3840, 640, 640])
     """
-    large = groups <= MANY_GROUPS and WORTH_COMPILING * COMPILED_LANES[-1] <= B
-    known = COMPILED_LANES if large else COMPILED_LANES[:-1]
+    large = WORTH_COMPILING * COMPILED_LANES[-1] <= B
+    known = COMPILED_LANES[1:] if large else COMPILED_LANES[:-1]
     sizes: list[int] = []
     while (rest := B - sum(sizes)) > 0:
         fitting = next((size for size in known if size >= rest), known[-1])
