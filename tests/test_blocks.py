@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 import jaxhlm as hlm
@@ -101,3 +102,18 @@ def test_statistics_follow_the_lanes():
             lambda s: blocks.in_blocks(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)
         )(stats)
     np.testing.assert_array_equal(found, own)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
+def test_three_random_effects_are_one_function(rng):
+    """Reductions of (6, 6) matrices would be functions of their own, which XLA refuses within."""
+    unit = np.repeat(np.arange(8), 9)
+    x, z = rng.normal(size=(2, len(unit)))
+    design = hlm.design("~ 1 + (1 + x + z | unit)", pd.DataFrame({"x": x, "z": z, "unit": unit}))
+    stats = Prepared(design).respond(rng.normal(size=(len(unit), blocks.BLOCK_LANES))).stats
+    start = np.full((6, blocks.BLOCK_LANES), np.nan)
+    options = Options(True, ((0, 1, 2),))
+    with own_rules():
+        found = compiled.compiled_minimum(stats, start, Sizes(8, 40, 100), options)
+    assert not compiled._refused
+    assert np.isfinite(found.value[:40]).all()

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.engine.small import namespace
+from jaxhlm.engine.small import largest, namespace
 from jaxhlm.engine.trust import newton_direction, rounding
 
 __all__ = ["CLOSING_SLACK", "MAX_ITER", "TOL", "Minimum", "Stepper", "minimise_lanes"]
@@ -91,7 +91,7 @@ def minimise_lanes(
         slack = rounding(value) + xp.where(loop.closing, CLOSING_SLACK, 0.0)
         keep = loop.active & ((value <= loop.best.value + slack) | (loop.step == 0))
         best = loop.best
-        found = (xp.where(exact, tidy, loop.theta), value, xp.max(xp.abs(grad), axis=0), aux)
+        found = (xp.where(exact, tidy, loop.theta), value, largest(grad), aux)
         at, lowest, norm, kept_aux = jax.tree.map(
             lambda new, old: xp.where(keep, new, old), found, tuple(best[:4])
         )
@@ -136,5 +136,4 @@ def _remembering(
 
 def _same(a: Any, b: Any) -> Any:
     """Whether two θ (k, B) agree so closely that the criterion does not tell them apart."""
-    xp = namespace(a)
-    return xp.max(xp.abs(a - b), axis=0) <= 1e-9 * xp.max(xp.abs(b), axis=0)
+    return largest(a - b) <= 1e-9 * largest(b)

@@ -21,6 +21,7 @@ at once, without compiling, for a few.
 
 from __future__ import annotations
 
+from functools import reduce
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "cholesky",
     "entries",
     "eye_plus",
+    "largest",
     "log_diagonal",
     "matmul",
     "namespace",
@@ -62,6 +64,11 @@ def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
     for index in np.ndindex(*out.shape):
         out[index] = x[(slice(None),) * lead + index]
     return out
+
+
+def largest(x: Any) -> Any:
+    """max |x_i| over the first axis, one after the other: XLA takes a reduction for a function."""
+    return reduce(namespace(x).maximum, abs(x))
 
 
 def cholesky(A: Matrix) -> Matrix:

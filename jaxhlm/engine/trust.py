@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.engine.small import entries, namespace
+from jaxhlm.engine.small import entries, largest, namespace
 
 __all__ = ["NewtonState", "init", "newton_direction", "rounding", "update"]
 
@@ -51,7 +51,7 @@ def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
     """
     k, xp = grad.shape[0], namespace(grad)
     H, g = entries(hess, 2), entries(grad, 1)
-    scale = xp.max(xp.abs(hess), axis=(0, 1)) + np.finfo(grad.dtype).tiny
+    scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
     floor = 1e-10 * scale
     pivots, psd = [], True
     for j in range(k):
@@ -75,7 +75,7 @@ def init(theta: Any) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
     xp, k = namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
-    radius = FIRST_RADIUS * (0.1 + xp.max(xp.abs(theta), axis=0))
+    radius = FIRST_RADIUS * (0.1 + largest(theta))
     hess = xp.zeros((k, *theta.shape), theta.dtype)
     return NewtonState(theta, unseen, xp.zeros_like(theta), hess, radius, unseen)
 
@@ -92,7 +92,7 @@ def update(
     better = value <= state.value + slack
     good = state.value - value >= 0.75 * state.predicted - slack
     poor = ~(state.value - value >= 0.25 * state.predicted - slack)
-    moved = xp.sqrt(xp.sum((theta - state.theta) ** 2, axis=0))
+    moved = xp.sqrt(sum((theta - state.theta) ** 2))
     grown = xp.minimum(xp.maximum(state.radius, 3.0 * moved), MAX_RADIUS)
     radius = xp.where(poor, 0.25 * moved, xp.where(good, grown, state.radius))
     radius = xp.where(xp.isinf(state.value), state.radius, radius)
@@ -100,10 +100,10 @@ def update(
     best_grad = xp.where(better, grad, state.grad)
     best_hess = xp.where(better, hessian, state.hess)
     direction, _, _ = newton_direction(best_grad, best_hess)
-    length = xp.sqrt(xp.sum(direction**2, axis=0))
+    length = xp.sqrt(sum(direction**2))
     step = direction * xp.minimum(1.0, radius / xp.maximum(length, np.finfo(theta.dtype).tiny))
-    curvature = xp.sum(step[:, None] * best_hess * step[None], axis=(0, 1))
-    predicted = -(xp.sum(best_grad * step, axis=0) + 0.5 * curvature)
+    curvature = sum(s * sum(row * step) for s, row in zip(step, best_hess, strict=True))
+    predicted = -(sum(best_grad * step) + 0.5 * curvature)
     best_value = xp.where(better, value, state.value)
     state = NewtonState(best_theta, best_value, best_grad, best_hess, radius, predicted)
     return best_theta + step - theta, state
