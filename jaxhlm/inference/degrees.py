@@ -57,8 +57,8 @@ METHOD_NAMES = {
     "normal": "the normal distribution",
 }
 
-# Numbers that are worked on at a time: about what fits the cache of one core.
-WORKING_SET = 2**18
+# Numbers that are worked on at a time: few enough for the caches, and many for every call of NumPy.
+WORKING_SET = 2**19
 # Denominator df that differ by less are equal: lmerTest's tolerance.
 EQUAL_DF = 1e-8
 
