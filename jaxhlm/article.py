@@ -142,11 +142,12 @@ def run(replicates: int = 10_000, seed: int = 2345) -> None:
     print(recovery(fits).to_string(float_format="%.4f", na_rep=""))
     failed = len(fits) - int(fits.ok.sum())
     missing = int(np.isnan(fits.varcorr.corr[fits.ok, 0, 1]).sum())
+    left_out = f" corr leaves out {missing:,} fits with a zero variance." if missing else ""
     print(
         f"\nMCSE: Monte-Carlo standard error of the bias. SD: spread of the estimates. mean SE: "
         "root mean\nsquare of the model's standard errors. coverage: of the 95 % Wald interval "
-        "(z; few units, so\nbelow 0.95). "
-        f"corr leaves out {missing:,} fits with a zero variance.\n\n"
+        "(z; few units, so\nbelow 0.95)."
+        f"{left_out}\n\n"
         f"Singular fits: {fits.singular.mean():.1%}.  Failed: {failed}.  "
         f"Evaluations per fit: {fits.iterations.mean():.1f}.\n"
         f"Fitted in {first:.1f} s, compilation included; again in {again:.2f} s: "
