@@ -84,14 +84,17 @@ class Prepared:
         """Groups that collapse because they share their random-effects columns."""
         return find_classes(self.standard.stats, self.standard.within_reach)
 
+    def _by_group(self, Y: Floats) -> Floats:
+        """Rows of responses (n, B), group after group."""
+        return Y if self.sorted else Y[self.order]
+
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
-        return respond(self.standard, Y if self.sorted else Y[self.order])
+        return respond(self.standard, self._by_group(Y))
 
     def lane_rows(self, Y: Floats) -> LaneRows:
         """The rows with responses (n, B)."""
-        Y = Y if self.sorted else Y[self.order]
-        return LaneRows(self.standard, Y, self.order, np.arange(self.design.G))
+        return LaneRows(self.standard, self._by_group(Y), self.order, np.arange(self.design.G))
 
     @cached_property
     def group_design(self) -> GroupDesign:
@@ -100,7 +103,7 @@ class Prepared:
 
     def by_group(self, Y: Floats) -> Groupwise:
         """Standardised lanes of responses (n, B), every group by itself."""
-        found = respond_by_group(self.group_design, Y if self.sorted else Y[self.order])
+        found = respond_by_group(self.group_design, self._by_group(Y))
         return found._replace(classes=self.classes)
 
     def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
@@ -109,8 +112,7 @@ class Prepared:
             return self.respond(Y), []
         classes, design = self.classes, self.standard
         turn = Turn(turned_TX(design.stats, classes), partial(turned, classes=classes))
-        Y = Y if self.sorted else Y[self.order]
-        standard, spread = respond_turned(design, Y, turn)
+        standard, spread = respond_turned(design, self._by_group(Y), turn)
         rest, rotated = rotated_parts(standard.stats.Ty, classes, spread)
         stats = collapse(standard.stats, classes, rest, rotated)
         return standard._replace(stats=stats), rotated

@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks, lambda_matrix, theta_index
 from jaxhlm.deviance import Profile, SumGroups, profile, sum_groups, whiten
-from jaxhlm.engine.small import matmul, pack, solve_lower, svec_outer, unpack, unrolled
+from jaxhlm.engine.small import entrywise, matmul, pack, solve_lower, svec_outer, unpack, unrolled
 from jaxhlm.suffstats import Stats
 
 __all__ = ["Derivatives", "derivatives"]
@@ -150,22 +150,12 @@ def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any,
 
 def _scaled(scalar: Any, M: Any) -> Any:
     """A scalar times a matrix or a vector."""
-    if not unrolled(M):
-        return scalar * M
-    out = np.empty(M.shape, dtype=object)
-    for i in np.ndindex(*M.shape):
-        out[i] = scalar * M[i]
-    return out
+    return entrywise(lambda entry: scalar * entry, M)
 
 
 def _divided(M: Any, scalar: Any) -> Any:
     """A matrix over a scalar: XLA keeps quotients, and forms products anew wherever they occur."""
-    if not unrolled(M):
-        return M / scalar
-    out = np.empty(M.shape, dtype=object)
-    for i in np.ndindex(*M.shape):
-        out[i] = M[i] / scalar
-    return out
+    return entrywise(lambda entry: entry / scalar, M)
 
 
 def _stack(items: list[Any], like: Any) -> Any:

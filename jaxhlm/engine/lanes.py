@@ -28,7 +28,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks
 from jaxhlm.deviance import sum_groups
 from jaxhlm.engine.derivatives import Derivatives, derivatives
-from jaxhlm.engine.small import entries, namespace, unrolled
+from jaxhlm.engine.small import entries, entrywise, namespace, unrolled
 from jaxhlm.suffstats import GROUP_FIELDS, Stats, lane_axes
 
 __all__ = [
@@ -166,9 +166,7 @@ def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
     terms = term(*_split(stats.RZ, stats.TX, stats.Ty, stats.m, 1))
     G = len(stats.m)
     xp = namespace(stats.Ty)
-    return tuple(
-        _over_entries(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms
-    )
+    return tuple(entrywise(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms)
 
 
 def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> Any:
@@ -206,15 +204,6 @@ def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> t
             array[index] = next(rest)
         out.append(array)
     return tuple(out)
-
-
-def _over_entries(f: Callable[[Any], Any], t: Any) -> Any:
-    if not unrolled(t):
-        return f(t)
-    out = np.empty(t.shape, dtype=object)
-    for index in np.ndindex(*t.shape):
-        out[index] = f(t[index])
-    return out
 
 
 def _joined(x: Any, B: int) -> Any:

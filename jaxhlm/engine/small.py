@@ -21,6 +21,7 @@ at once, without compiling, for a few.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ import numpy as np
 __all__ = [
     "cholesky",
     "entries",
+    "entrywise",
     "eye_plus",
     "largest",
     "log_diagonal",
@@ -63,6 +65,16 @@ def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
     out = np.empty(x.shape[lead : lead + ndim], dtype=object)
     for index in np.ndindex(*out.shape):
         out[index] = x[(slice(None),) * lead + index]
+    return out
+
+
+def entrywise(f: Callable[[Any], Any], M: Matrix) -> Matrix:
+    """``f`` of every entry; of the whole array where it is not unrolled."""
+    if not unrolled(M):
+        return f(M)
+    out = np.empty(M.shape, dtype=object)
+    for index in np.ndindex(*M.shape):
+        out[index] = f(M[index])
     return out
 
 
@@ -99,8 +111,6 @@ def solve_lower(L: Matrix, T: Matrix) -> Matrix:
 
 def solve_upper(L: Matrix, T: Matrix) -> Matrix:
     """L⁻ᵀ T for lower triangular L; T is a matrix or a vector."""
-    if not unrolled(L):
-        return _substitute(L.T[::-1, ::-1], T[::-1])[::-1]
     return solve_lower(L.T[::-1, ::-1], T[::-1])[::-1]
 
 

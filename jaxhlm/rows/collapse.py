@@ -123,8 +123,7 @@ def turned(Ty: Floats, classes: Classes) -> tuple[Floats, list[Floats]]:
     rows, spread = [Ty[classes.rest]], []
     for c in classes.classes:
         T = Ty[as_slice(c.groups)]
-        m, q, B = T.shape
-        carried = (c.rotation @ T.reshape(m, q * B)).reshape(-1, q, B)
+        carried = _carried(T, c.rotation)
         rows.append(carried)
         spread.append(_gram(T) - _gram(carried))
     return np.concatenate(rows), spread
@@ -217,9 +216,15 @@ def _row_space(M: Floats) -> Floats:
 def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
     """N (q, q, B) of the responses that the rotation leaves out, and the rotated rest (r, q, B)."""
     m, q, B = Ty.shape
-    carried = (rotation @ Ty.reshape(m, q * B)).reshape(-1, q, B)
+    carried = _carried(Ty, rotation)
     left = Ty - (rotation.T @ carried.reshape(-1, q * B)).reshape(m, q, B)
     return _gram(left), carried
+
+
+def _carried(Ty: Floats, rotation: Floats) -> Floats:
+    """The rotated responses (r, q, B) of groups (m, q, B)."""
+    m, q, B = Ty.shape
+    return (rotation @ Ty.reshape(m, q * B)).reshape(-1, q, B)
 
 
 def _gram(T: Floats) -> Floats:
