@@ -111,10 +111,15 @@ def formulas(tree: ast.Module) -> Iterator[ast.expr]:
             continue
         arithmetic = isinstance(node, ast.BinOp) and type(node.op) in OPERATORS
         number = isinstance(node, ast.Constant) and type(node.value) is float
-        minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+        minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not _whole(node)
         texts = isinstance(node, ast.BinOp) and isinstance(node.left, ast.JoinedStr)
         if isinstance(node, ast.expr) and (arithmetic or number or minus) and not texts:
             yield node
+
+
+def _whole(node: ast.UnaryOp) -> bool:
+    """Whether it is an axis or a position, such as −1."""
+    return isinstance(node.operand, ast.Constant) and isinstance(node.operand.value, int)
 
 
 def source(module: str) -> str:
