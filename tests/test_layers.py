@@ -8,10 +8,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
 # Lowest first: a folder imports from folders before it only; modules without one tie them together.
-FOLDERS = ("engine", "rows", "inference", "resampling", "results", "studies", "figures")
+FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "studies", "figures")
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
-    ("cache", "errors", "precision", "status", "engine.small", "formula", "reference", "datasets"),
+    ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
+    ("language.words",),
+    ("language.functions",),
+    ("language.expression",),
+    ("language.algebra",),
+    ("formula",),
     ("notation", "suffstats", "engine.trust", "streams"),
     (
         "inference.criteria",
@@ -33,6 +38,8 @@ LAYERS = (
         "studies.lock",
         "files",
     ),
+    ("rows.evaluation",),
+    ("rows.coding",),
     (
         "studies.folder",
         "studies.measured",

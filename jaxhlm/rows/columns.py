@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from formulaic.transforms import TRANSFORMS
 from pandas.api import types
 
 from jaxhlm.errors import (
@@ -57,9 +56,8 @@ def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
 
 
 def select(data: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """The named columns, without the names that are formulaic's own."""
-    present = set(data.columns)
-    wanted = [v for v in dict.fromkeys(names) if v in present or v not in TRANSFORMS]
+    """The named columns."""
+    wanted = list(dict.fromkeys(names))
     for name in wanted:
         require_column(data, name)
     return data[wanted]
@@ -160,9 +158,9 @@ def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
 
 def levels_of(column: pd.Series) -> pd.Index | None:
     """The levels of a prepared factor, False and True for a boolean, None for a number."""
-    if types.is_bool_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
-        return pd.Index([False, True])
-    return column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.categories.astype(object)
+    return pd.Index([False, True]) if types.is_bool_dtype(column) else None
 
 
 def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) -> pd.Series:
@@ -182,7 +180,7 @@ def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) ->
             f"column '{column.name}' has levels that the fit has not seen: {listed(unseen)}; "
             f"predict such rows from a fit that includes them; its levels are {listed(levels)}"
         )
-    if types.is_bool_dtype(levels):
+    if levels.dtype == bool:
         return pd.Series(levels.to_numpy()[codes], name=column.name)
     return pd.Series(pd.Categorical.from_codes(codes, categories=levels), name=column.name)
 

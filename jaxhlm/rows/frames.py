@@ -19,7 +19,7 @@ from jaxhlm.design import Design, build_design
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.formula import parse, variables
+from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
 from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
@@ -198,7 +198,7 @@ def replicate_frame(
         parsed = parse(formula)
         names = {*variables(parsed.response)}
         for side in (parsed.fixed, *(term.expr for term in parsed.random)):
-            names |= {*variables(side)}
+            names |= {*rhs_variables(side)}
         names &= {*data.columns}
         if len(parsed.group) != 1 or data.columns.has_duplicates:
             return None
@@ -212,14 +212,14 @@ def replicate_frame(
         first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
         template = build_design(formula, first)
         given = read_weights(weights, data)
+        ready = pd.DataFrame({v: prepare(first[v], first.index) for v in names}, first.index)
+        response, _ = response_part(parsed.response, ready, first.index)
         if (
             template.dropped_columns
-            or template.stateful
+            or any(part.learns for part in (response, template._fixed, *template._random))
             or (given is not None and given.isna().any())
         ):
             return None
-        ready = pd.DataFrame({v: prepare(first[v], first.index) for v in names}, first.index)
-        response, _ = response_part(parsed.response, ready, first.index)
     except JaxhlmError:
         return None
     source = ReplicateFrame(
