@@ -31,10 +31,12 @@ Options are constants. Lengths, depths, powers and numbers of terms are bounded.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .errors import FormulaError, UnsupportedTermError
 from .language.algebra import read_terms
-from .language.expression import Column, read
+from .language.expression import read
+from .language.nodes import Column
 from .language.words import Word, excerpt, name_of, quoted, words
 
 __all__ = ["ParsedFormula", "RandomTerm", "column_name", "parse", "rhs_variables", "variables"]
@@ -191,7 +193,7 @@ def _sides(text: str, response_optional: bool) -> tuple[str, str]:
 
 def _refuse_offset(text: str) -> None:
     found = words(text)
-    for word, after in zip(found, found[1:], strict=False):
+    for word, after in pairwise(found):
         if (word.kind, word.text, after.text) == ("name", "offset", "("):
             raise UnsupportedTermError(
                 "offset() is not supported: subtract the offset from the response instead; got "

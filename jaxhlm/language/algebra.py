@@ -7,13 +7,14 @@ in the order of their degree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
 from jaxhlm.errors import FormulaError
-from jaxhlm.language.expression import Expression, read
+from jaxhlm.language.expression import read
+from jaxhlm.language.nodes import Expression
 from jaxhlm.language.words import Word, excerpt, words
 
 __all__ = ["Term", "read_terms"]
@@ -55,7 +56,7 @@ class _Reader:
     """Precedence climbing over the words of a side."""
 
     side: str
-    found: list[Word]
+    found: Sequence[Word]
     at: int = 0
     products: int = 0
 
@@ -196,8 +197,8 @@ class _Reader:
         if word.text == "%in%":
             return FormulaError("'%in%' is not supported: write a:b, or b/a for a within b")
         return FormulaError(
-            f"cannot read '{excerpt(self.side)}' at '{excerpt(word.text)}': Missing operator; write "
-            "plain terms joined by + - * : /"
+            f"cannot read '{excerpt(self.side)}' at '{excerpt(word.text)}': Missing operator; "
+            "write plain terms joined by + - * : /"
         )
 
     def _no_term(self, word: Word) -> FormulaError:
@@ -208,7 +209,9 @@ class _Reader:
                 f"{excerpt(word.text)} in '{excerpt(self.side)}' is text, no term: write the name "
                 "of a column bare or in `backticks`"
             )
-        return FormulaError(f"cannot read '{excerpt(self.side)}' at '{word.text}': a term belongs there")
+        return FormulaError(
+            f"cannot read '{excerpt(self.side)}' at '{word.text}': a term belongs there"
+        )
 
 
 def _merged(terms: Iterable[Term]) -> Term:

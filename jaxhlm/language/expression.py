@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.functions import CONTRASTS, lookup, options_of
+from jaxhlm.language.nodes import (
+    Binary,
+    Call,
+    Column,
+    Expression,
+    Node,
+    Number,
+    Text,
+    Unary,
+    columns_read,
+)
 from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 
-__all__ = ["Binary", "Call", "Column", "Expression", "Node", "Number", "Text", "Unary", "full_basis", "read"]
+__all__ = ["read"]
 
 # Signs in one expression; each may make it a level deeper, and Python's recursion is limited.
 MAX_SIGNS = 200
@@ -39,72 +49,6 @@ _BINARY: dict[type[ast.AST], str] = {
 _UNARY: dict[type[ast.AST], str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}
 
 
-@dataclass(frozen=True)
-class Number:
-    """A constant."""
-
-    value: float
-
-
-@dataclass(frozen=True)
-class Text:
-    """A level of a factor that a column is compared with."""
-
-    value: str
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the data."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Unary:
-    """``-a``, ``+a`` or ``~a``."""
-
-    sign: str
-    of: Node
-
-
-@dataclass(frozen=True)
-class Binary:
-    """Arithmetic, a comparison, ``&`` or ``|``."""
-
-    sign: str
-    left: Node
-    right: Node
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function of expressions; ``text`` tells apart what each call learned."""
-
-    function: str
-    of: tuple[Node, ...]
-    options: tuple[tuple[str, Any], ...]
-    text: str
-
-
-Node: TypeAlias = Number | Text | Column | Unary | Binary | Call
-
-
-@dataclass(frozen=True)
-class Expression:
-    """An expression over columns.
-
-    Attributes:
-        node: its root.
-        text: as tables print it: a column by its bare name, the rest with spacing normalised.
-        variables: the columns that it reads, in order of first use.
-    """
-
-    node: Node
-    text: str
-    variables: tuple[str, ...] = field(compare=False)
-
-
 @lru_cache(maxsize=1024)
 def read(source: str) -> Expression:
     """Read an expression.
@@ -125,12 +69,12 @@ def read(source: str) -> Expression:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise _unreadable(found, source, getattr(error, "msg", str(error))) from None
     node = _Reader(names, source).node(tree)
-    variables = tuple(dict.fromkeys(_variables(node)))
+    variables = tuple(dict.fromkeys(columns_read(node)))
     text = node.name if isinstance(node, Column) else _written(tree, names)
     return Expression(node, text, variables)
 
 
-def _check_signs(found: list[Word], source: str) -> None:
+def _check_signs(found: Sequence[Word], source: str) -> None:
     signs = sum(w.kind == "sign" and w.text not in "()[]," for w in found)
     if signs > MAX_SIGNS:
         raise FormulaError(
@@ -144,7 +88,7 @@ def _check_signs(found: list[Word], source: str) -> None:
             raise FormulaError(f"'{word.text}' has no meaning in '{excerpt(source)}'")
 
 
-def _placeholders(found: list[Word], source: str) -> tuple[dict[str, Word], str]:
+def _placeholders(found: Sequence[Word], source: str) -> tuple[dict[str, Word], str]:
     """The source with every name in the place of which stands one that Python can read.
 
     Python would normalise letters, and has words that people use as names.
@@ -152,30 +96,51 @@ def _placeholders(found: list[Word], source: str) -> tuple[dict[str, Word], str]
     names: dict[str, Word] = {}
     pieces = []
     for word, after in zip(found, [*found[1:], None], strict=True):
-        keyword = after is not None and after.text == "=" and word.kind == "name"
-        if word.kind == "quoted" or (word.kind == "name" and word.text not in _KEPT and not keyword):
-            if word.kind == "name" and "__" in word.text and "." in word.text:
-                raise FormulaError(f"'{excerpt(word.text)}' in '{excerpt(source)}': attributes are not read")
+        if after is not None and after.text == "=" and word.kind == "name":
+            pieces.append(_keyword(word, source))
+        elif word.kind == "quoted" or (word.kind == "name" and word.text not in _KEPT):
             pieces.append(f"_{len(names)}_")
-            names[pieces[-1]] = word
-        elif keyword and word.text in _PYTHON_ONLY:
-            raise FormulaError(f"'{word.text}=' in '{excerpt(source)}' is no argument")
+            names[pieces[-1]] = _no_attribute(word, source)
         else:
             pieces.append(word.text)
     return names, " ".join(pieces)
 
 
-_PYTHON_ONLY = {"True", "False", "None", "lambda"}
+def _keyword(word: Word, source: str) -> str:
+    if word.text in _KEPT or not word.text.isidentifier() or not word.text.isascii():
+        raise FormulaError(f"'{excerpt(word.text)}=' in '{excerpt(source)}' is no argument")
+    return word.text
 
 
-def _unreadable(found: list[Word], source: str, reason: str) -> FormulaError:
+def _no_attribute(word: Word, source: str) -> Word:
+    if word.kind == "name" and "__" in word.text and "." in word.text:
+        raise FormulaError(
+            f"'{excerpt(word.text)}' in '{excerpt(source)}': attributes are not read; a column of "
+            "that name goes in `backticks`"
+        )
+    return word
+
+
+def _unreadable(found: Sequence[Word], source: str, reason: str) -> FormulaError:
     for word in found:
-        if word.kind == "name" and word.text in ("and", "or", "not", "in", "is", "if", "else", "for"):
+        if word.kind == "name" and word.text in _PYTHON:
             return FormulaError(
-                f"cannot read '{excerpt(source)}': write & | ~ for and, or, not; np.where(condition, "
-                f"a, b) for if; a column called {word.text} goes beside an operator"
+                f"cannot read '{excerpt(source)}': {_PYTHON[word.text]}; a column called "
+                f"{word.text} goes beside an operator"
             )
     return FormulaError(f"cannot read '{excerpt(source)}': {reason}")
+
+
+_PYTHON = {
+    "and": "write & for and",
+    "or": "write | for or",
+    "not": "write ~ for not",
+    "in": "write (x == a) | (x == b) for in",
+    "is": "write == for is",
+    "if": "write np.where(condition, a, b) for if",
+    "for": "there are no loops",
+    "lambda": "there are no lambdas",
+}
 
 
 class _Reader:
@@ -225,23 +190,30 @@ class _Reader:
             return self._quote(tree)
         if function.kind == "factor":
             return self._factor(tree)
-        least, most = function.arrays
-        if not least <= len(tree.args):
-            raise FormulaError(f"{function.name} in '{excerpt(self.source)}' takes {least} argument(s)")
-        arrays = tuple(self.node(a) for a in tree.args[:most])
-        given = [self._constant(a) for a in tree.args[most:]]
+        if len(tree.args) < function.arrays:
+            raise FormulaError(
+                f"{function.name} in '{excerpt(self.source)}' takes {function.arrays} argument(s)"
+            )
+        arrays = tuple(self.node(a) for a in tree.args[: function.arrays])
+        given = [self._constant(a) for a in tree.args[function.arrays :]]
         named = {self._keyword(k): self._constant(k.value) for k in tree.keywords}
         options = options_of(function, given, named, self.source)
         if function.kind == "identity":
             return arrays[0]
         return self._made(tree, function.name, arrays, options)
 
-    def _made(self, tree: ast.Call, name: str, of: tuple[Node, ...], options: dict[str, Any]) -> Call:
+    def _made(
+        self, tree: ast.Call, name: str, of: tuple[Node, ...], options: dict[str, Any]
+    ) -> Call:
         frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         return Call(name, of, tuple(frozen.items()), _written(tree, self.names))
 
     def _quote(self, tree: ast.Call) -> Node:
-        name = tree.args[0].value if len(tree.args) == 1 and isinstance(tree.args[0], ast.Constant) else None
+        name = (
+            tree.args[0].value
+            if len(tree.args) == 1 and isinstance(tree.args[0], ast.Constant)
+            else None
+        )
         if not isinstance(name, str) or tree.keywords:
             raise FormulaError(f"write Q('name of a column') in '{excerpt(self.source)}'")
         return Column(name)
@@ -250,7 +222,12 @@ class _Reader:
         """``C(x, contrast, levels=[…])``."""
         keywords = {self._keyword(k): k.value for k in tree.keywords}
         places = dict(zip(("contrasts", "levels"), tree.args[1:], strict=False))
-        if not tree.args or len(tree.args) > 3 or set(keywords) - {"contrasts", "levels"} or set(keywords) & set(places):
+        if (
+            not tree.args
+            or len(tree.args) > 3
+            or set(keywords) - {"contrasts", "levels"}
+            or set(keywords) & set(places)
+        ):
             raise FormulaError(
                 f"'{excerpt(self.source)}': write C(x), C(x, contr.sum) or C(x, levels=['a', 'b'])"
             )
@@ -265,7 +242,7 @@ class _Reader:
         return self._made(tree, "C", (self.node(tree.args[0]),), options)
 
     def _contrast(self, tree: ast.expr) -> tuple[Any, ...] | None:
-        """(kind, (option, value), …) of ``contr.sum``, ``contr.treatment(base="a")`` and the like."""
+        """(kind, (option, value), …) of ``contr.treatment(base="a")`` and the like."""
         call = tree if isinstance(tree, ast.Call) else None
         inner = call.func if call else tree
         word = self.names.get(inner.id) if isinstance(inner, ast.Name) else None
@@ -287,8 +264,7 @@ class _Reader:
                     f"{word.text} in '{excerpt(self.source)}' takes "
                     + (", ".join(allowed) or "no arguments")
                 )
-        frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        return (kind, *frozen.items())
+        return (kind, *_frozen(options))
 
     def _keyword(self, keyword: ast.keyword) -> str:
         if keyword.arg is None:
@@ -297,9 +273,10 @@ class _Reader:
 
     def _constant(self, tree: ast.AST) -> Any:
         """A number, text, True, False, None, or a list of them."""
-        if isinstance(tree, ast.Constant) and not isinstance(tree.value, bytes | complex):
-            value = tree.value
-            return _number(value) if _is_number(value) else value
+        if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float):
+            return tree.value if isinstance(tree.value, bool) else _number(tree.value)
+        if isinstance(tree, ast.Constant) and isinstance(tree.value, str | None):
+            return tree.value
         if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub | ast.UAdd):
             value = self._constant(tree.operand)
             if _is_number(value):
@@ -335,6 +312,10 @@ _KINDS: dict[type[ast.AST], str] = {
 }
 
 
+def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -346,19 +327,6 @@ def _number(value: float) -> float:
         raise FormulaError("a number beyond 1e308 in the formula") from None
 
 
-def _variables(node: Node) -> Iterator[str]:
-    if isinstance(node, Column):
-        yield node.name
-    elif isinstance(node, Unary):
-        yield from _variables(node.of)
-    elif isinstance(node, Binary):
-        yield from _variables(node.left)
-        yield from _variables(node.right)
-    elif isinstance(node, Call):
-        for inner in node.of:
-            yield from _variables(inner)
-
-
 def _written(tree: ast.AST, names: dict[str, Word]) -> str:
     """The expression with its spacing normalised."""
     shown = {p: w.text if w.kind == "name" else quoted(name_of(w)) for p, w in names.items()}
@@ -366,8 +334,3 @@ def _written(tree: ast.AST, names: dict[str, Word]) -> str:
 
 
 _TEXT_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b_\d+_\b""")
-
-
-def full_basis(node: Node) -> bool:
-    """Whether the columns of an expression sum to one, as those of ``bs(include_intercept=True)``."""
-    return isinstance(node, Call) and dict(node.options).get("include_intercept") is True

@@ -32,14 +32,14 @@ class Function:
             learned from all rows), ``transform`` (columns, with what was learned), ``factor``
             (``C``), ``quote`` (``Q``) or ``identity`` (``I``).
         of: computes it; for a transform ``of(x, state, **options)`` fills an empty state.
-        arrays: least and largest number of arguments that are expressions.
+        arrays: number of arguments that are expressions.
         options: names of the constants that follow, in order, and which values they may have.
     """
 
     name: str
     kind: Literal["rowwise", "reduction", "transform", "factor", "quote", "identity"]
     of: Callable[..., Any]
-    arrays: tuple[int, int]
+    arrays: int
     options: Mapping[str, Check]
 
 
@@ -74,23 +74,26 @@ def _either(*checks: Check) -> Check:
     return lambda value: any(check(value) for check in checks)
 
 
-def scale(x: Any, state: dict[str, Any], center: Any = True, scale: Any = True, ddof: float = 1.0) -> Any:
+def _scale(
+    x: Any, state: dict[str, Any], center: Any = True, scale: Any = True, ddof: float = 1.0
+) -> Any:
     """(x − mean)/sd as R's ``scale``; a number in place of True is used as it is."""
     if not state:
         state["center"] = float(x.mean()) if center is True else float(center)
-        spread = np.sqrt(((x - state["center"]) ** 2).sum() / (len(x) - ddof)) if scale is True else scale
+        squares = ((x - state["center"]) ** 2).sum()
+        spread = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
         state["scale"] = float(spread) if scale is not False else 1.0
     return (x - state["center"]) / state["scale"]
 
 
 def _center(x: Any, state: dict[str, Any]) -> Any:
-    return scale(x, state, scale=False)
+    return _scale(x, state, scale=False)
 
 
 def _standardize(
     x: Any, state: dict[str, Any], center: Any = True, rescale: Any = True, ddof: float = 0.0
 ) -> Any:
-    return scale(x, state, center, rescale, ddof)
+    return _scale(x, state, center, rescale, ddof)
 
 
 def _poly(x: Any, state: dict[str, Any], degree: int = 1, raw: bool = False) -> Any:
@@ -145,18 +148,21 @@ def _where(condition: Any, a: Any, b: Any) -> Any:
     return np.where(np.asarray(condition) != 0, a, b)
 
 
-_ELEMENTWISE = (
-    "log log10 log2 log1p exp exp2 expm1 sqrt cbrt abs fabs absolute sign square reciprocal negative "
-    "sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh deg2rad rad2deg "
-    "radians degrees floor ceil trunc rint"
-).split()
-_OF_TWO = (
-    "power minimum maximum fmin fmax hypot arctan2 mod remainder fmod floor_divide add subtract "
-    "multiply divide true_divide logaddexp heaviside"
-).split()
-_LOGICAL = "logical_and logical_or logical_xor".split()
-_REDUCTIONS = "mean median min max amin amax sum ptp".split()
-_BARE = "log log10 log2 log1p exp exp2 expm1 sqrt abs".split()
+def _named(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+_ELEMENTWISE = _named(
+    """log log10 log2 log1p exp exp2 expm1 sqrt cbrt abs fabs absolute sign square reciprocal
+    negative sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh deg2rad rad2deg
+    radians degrees floor ceil trunc rint logical_not"""
+)
+_OF_TWO = _named(
+    """power minimum maximum fmin fmax hypot arctan2 mod remainder fmod floor_divide add subtract
+    multiply divide true_divide logaddexp heaviside logical_and logical_or logical_xor"""
+)
+_REDUCTIONS = _named("mean median min max amin amax sum ptp")
+_BARE = _named("log log10 log2 log1p exp exp2 expm1 sqrt abs")
 
 _SPLINE: dict[str, Check] = {
     "df": _or_none(_is_whole(1, MAX_COLUMNS)),
@@ -176,18 +182,15 @@ def _table() -> dict[str, Function]:
     table: dict[str, Function] = {}
 
     def add(kind: Any, name: str, of: Any, arrays: int, **options: Check) -> None:
-        table[name] = Function(name, kind, of, (arrays, arrays), options)
+        table[name] = Function(name, kind, of, arrays, options)
 
     for name in _ELEMENTWISE:
         add("rowwise", f"np.{name}", getattr(np, name), 1)
     for name in _OF_TWO:
         add("rowwise", f"np.{name}", getattr(np, name), 2)
-    for name in _LOGICAL:
-        add("rowwise", f"np.{name}", getattr(np, name), 2)
     for name in _BARE:
         add("rowwise", name, getattr(np, name), 1)
     add("rowwise", "exp10", _exp10, 1)
-    add("rowwise", "np.logical_not", np.logical_not, 1)
     add("rowwise", "np.where", _where, 3)
     add("rowwise", "np.clip", np.clip, 3)
     add("rowwise", "np.round", np.round, 1, decimals=_is_whole(-300, 300))
@@ -200,11 +203,11 @@ def _table() -> dict[str, Function]:
     add("reduction", "np.quantile", np.quantile, 1, q=_in_range(0.0, 1.0))
     add("reduction", "np.percentile", np.percentile, 1, q=_in_range(0.0, 100.0))
     add("transform", "center", _center, 1)
-    add("transform", "scale", scale, 1, center=_FLAG_OR_NUMBER, scale=_FLAG_OR_NUMBER, ddof=_is_number)
-    add(
-        "transform", "standardize", _standardize, 1,
-        center=_FLAG_OR_NUMBER, rescale=_FLAG_OR_NUMBER, ddof=_is_number,
-    )
+    flags = {"center": _FLAG_OR_NUMBER, "scale": _FLAG_OR_NUMBER, "ddof": _is_number}
+    add("transform", "scale", _scale, 1, **flags)
+    flags["rescale"] = flags.pop("scale")
+    flags["ddof"] = flags.pop("ddof")
+    add("transform", "standardize", _standardize, 1, **flags)
     add("transform", "poly", _poly, 1, degree=_is_whole(1, 50), raw=_is_flag)
     add("transform", "bs", _spline("bs"), 1, **_BS)
     for name in ("cr", "cs", "cc"):
@@ -250,11 +253,11 @@ _INSTEAD = {
     "lag": "its value depends on other rows: make it a column of the data first",
     "cut": "make the column with pandas.cut in the data first, or write np.digitize(x, [limits])",
 }
-_OTHER_ROWS = {
-    *"rank cumsum cumprod cummax cummin diff shift sort argsort roll gradient ediff1d unique qcut cut"
-    " sort_values pct_change rolling ewm expanding searchsorted flip convolve interp random lag"
-    " choice permutation shuffle normal rand randn fillna interpolate nancumsum".split()
-}
+_OTHER_ROWS = _named(
+    """rank cumsum cumprod cummax cummin nancumsum diff shift lag sort argsort sort_values roll flip
+    gradient ediff1d unique qcut cut pct_change rolling ewm expanding searchsorted convolve interp
+    random choice permutation shuffle normal rand randn fillna interpolate"""
+)
 
 
 def lookup(name: str, source: str) -> Function:

@@ -7,6 +7,7 @@ other); any other name stands in backticks, a backtick inside it doubled: `` `a`
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from jaxhlm.errors import FormulaError
@@ -14,7 +15,7 @@ from jaxhlm.errors import FormulaError
 __all__ = ["Word", "excerpt", "name_of", "quoted", "words"]
 
 # A formula that a person or a program writes stays far below these.
-MAX_LENGTH = 200_000
+MAX_LENGTH = 100_000
 MAX_DEPTH = 40
 
 _CLOSING = {")": "(", "]": "[", "}": "{"}
@@ -48,7 +49,8 @@ class Word(NamedTuple):
     stop: int
 
 
-def words(text: str) -> list[Word]:
+@lru_cache(maxsize=128)
+def words(text: str) -> tuple[Word, ...]:
     """Split a text into its words.
 
     Raises:
@@ -60,7 +62,9 @@ def words(text: str) -> list[Word]:
         ['log', '(', 'y', ')', '+', '`my x`']
     """
     if len(text) > MAX_LENGTH:
-        raise FormulaError(f"a formula of {len(text):,} characters; at most {MAX_LENGTH:,} are read")
+        raise FormulaError(
+            f"a formula of {len(text):,} characters; at most {MAX_LENGTH:,} are read"
+        )
     found: list[Word] = []
     stack: list[str] = []
     at = 0
@@ -79,10 +83,12 @@ def words(text: str) -> list[Word]:
                 f"unbalanced parentheses: '{piece}' closes nothing in '{excerpt(text)}'"
             )
         if len(stack) > MAX_DEPTH:
-            raise FormulaError(f"more than {MAX_DEPTH} brackets inside each other: write it flatter")
+            raise FormulaError(
+                f"more than {MAX_DEPTH} brackets inside each other: write it flatter"
+            )
     if stack:
         raise FormulaError(f"unbalanced parentheses: '{stack[-1]}' is open in '{excerpt(text)}'")
-    return found
+    return tuple(found)
 
 
 def _unreadable(text: str, at: int) -> FormulaError:

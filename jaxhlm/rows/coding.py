@@ -52,9 +52,7 @@ def scoped_terms(terms: Iterable[Sequence[int]], spans_mean: Sequence[bool]) -> 
     spanned: set[frozenset[Coded]] = set()
     found: list[Scoped] = []
     for term in terms:
-        choices = [
-            (Coded(f, True), None) if spans_mean[f] else (Coded(f, False),) for f in term
-        ]
+        choices = [(Coded(f, True), None) if spans_mean[f] else (Coded(f, False),) for f in term]
         span = [tuple(c for c in chosen if c is not None) for chosen in product(*choices)]
         new = [s for s in span if frozenset(s) not in spanned]
         spanned |= {frozenset(s) for s in new}

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from jaxhlm.errors import FormulaError, NewLevelError
-from jaxhlm.language.expression import Binary, Call, Column, Node, Number, Text, Unary
 from jaxhlm.language.functions import FUNCTIONS
+from jaxhlm.language.nodes import Binary, Call, Column, Node, Number, Text, Unary
 from jaxhlm.language.words import excerpt
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.columns import listed
@@ -136,7 +136,7 @@ class _Evaluator:
     def _unary(self, node: Unary) -> Any:
         if node.sign == "~":
             value = self.value(node.of)
-            if getattr(value, "dtype", None) != bool:
+            if not isinstance(value, np.ndarray) or value.dtype.kind != "b":
                 raise self.error("'~' negates a comparison or a column of truth values")
             return ~value
         value = self.numbers(node.of)
@@ -184,7 +184,9 @@ class _Evaluator:
             self.learned.values[text] = reduce()
         return np.float64(self.learned.values[text])
 
-    def _transformed(self, text: str, of: Callable[..., Any], x: Any, options: dict[str, Any]) -> Any:
+    def _transformed(
+        self, text: str, of: Callable[..., Any], x: Any, options: dict[str, Any]
+    ) -> Any:
         if np.ndim(x) == 0:
             raise self.error("a transform needs a column")
         if text in self.learned.values or not self.learning:
@@ -217,7 +219,7 @@ class _Evaluator:
         if (codes < 0).any():
             unseen = [own.levels[i] for i in np.unique(own.codes[codes < 0])]
             raise NewLevelError(
-                f"levels outside those of the fit (or of levels=) in '{text}': "
+                f"levels outside those of the fit (or of levels=) in '{excerpt(text)}': "
                 f"{', '.join(level_text(v) for v in unseen[:6])}; "
                 "leave such rows out, or fit again with rows or levels= that include them"
             )

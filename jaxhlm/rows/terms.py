@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,7 +13,8 @@ import pandas as pd
 from jaxhlm.errors import FormulaError, IdentifiabilityError, NotNumericError
 from jaxhlm.formula import ParsedFormula
 from jaxhlm.language.algebra import read_terms
-from jaxhlm.language.expression import Expression, full_basis, read
+from jaxhlm.language.expression import read
+from jaxhlm.language.nodes import Expression, full_basis
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.coding import Block, Coded, Scoped, coded, scoped_terms
 from jaxhlm.rows.columns import listed, prepare_new, require_finite
@@ -80,7 +82,9 @@ def fit_part(side: str, frame: pd.DataFrame, labels: pd.Index) -> tuple[Part, Fl
     learned, columns = Learned(), columns_of(frame)
     values = _values(factors, columns, len(frame), learned, True)
     levels = tuple(tuple(v.levels) if isinstance(v, Factor) else None for v in values)
-    spans = [isinstance(v, Factor) or full_basis(f.node) for f, v in zip(factors, values, strict=True)]
+    spans = [
+        isinstance(v, Factor) or full_basis(f.node) for f, v in zip(factors, values, strict=True)
+    ]
     scoped = tuple(scoped_terms([[places[f] for f in term] for term in terms], spans))
     variables = tuple(dict.fromkeys(v for factor in factors for v in factor.variables))
     blocks = _blocks(factors, values, scoped, len(frame))
@@ -108,14 +112,12 @@ def _blocks(
 ) -> Blocks:
     """The columns of every factor in each of the ways in which it enters."""
     ways = dict.fromkeys(way for term in scoped for way in term)
-    width = {
-        way: len(v.levels) if isinstance(v := values[way[0]], Factor) else v[:1].size for way in ways
-    }
-    cells = rows * sum(int(np.prod([width[way] for way in term], dtype=float)) for term in scoped)
+    width = [len(v.levels) if isinstance(v, Factor) else v[:1].size for v in values]
+    cells = rows * sum(math.prod(width[way.factor] for way in term) for term in scoped)
     if cells > MAX_CELLS:
         raise IdentifiabilityError(
-            f"the terms make {cells // max(rows, 1):,} columns of {rows:,} rows: too many; a number "
-            "that became a factor, or a crossing of factors with many levels?"
+            f"the terms make {cells // max(rows, 1):,} columns of {rows:,} rows: too many; "
+            "a number that became a factor, or a crossing of factors with many levels?"
         )
     return {way: coded(values[way[0]], way[1], full_basis(factors[way[0]].node)) for way in ways}
 
@@ -195,9 +197,7 @@ def evaluate_numbers(part: Part, columns: Mapping[str, Floats | Bools]) -> Float
 def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple[Part, Floats]:
     """The left side, which must be one numeric column, and its (n,) values."""
     expression, learned = read(response), Learned()
-    value = evaluate(
-        expression.node, expression.text, columns_of(frame), len(frame), learned, True
-    )
+    value = evaluate(expression.node, expression.text, columns_of(frame), len(frame), learned, True)
     if isinstance(value, Factor):
         raise NotNumericError(
             f"the response '{response}' must be numeric, it is a factor; convert it to numbers"
@@ -205,7 +205,14 @@ def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple
     if value.ndim != 1 and value.shape[1] != 1:
         raise FormulaError(f"the response '{response}' gives {value.shape[1]} columns, not one")
     values = value.reshape(len(frame))
-    part = Part((expression,), (None,), ((Coded(0, False),),), learned, expression.variables, (expression.text,))
+    part = Part(
+        (expression,),
+        (None,),
+        ((Coded(0, False),),),
+        learned,
+        expression.variables,
+        (expression.text,),
+    )
     require_finite(values[:, None], part.names, labels)
     return part, values
 
