@@ -8,8 +8,9 @@ no kept row has are dropped, and ordered factors are treated as unordered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,11 +95,32 @@ class Design:
     _groups: Grouping = field(repr=False)
     _alias: Floats = field(repr=False)
     _covariates: dict[str, Floats | Bools] = field(repr=False)
+    _response: Part | None = field(default=None, repr=False)
+    _apart: tuple[tuple[Part, ...], ...] = field(default=(), repr=False)
 
     @property
     def stateful(self) -> tuple[str, ...]:
-        """Transforms that learned from the rows, such as ``center(x)``."""
-        return tuple(name for part in (self._fixed, *self._random) for name in part.stateful)
+        """Calls that learned from the rows, such as ``center(x)``, on the right and on the left."""
+        parts = (self._fixed, *self._random, *([self._response] if self._response else []))
+        return tuple(name for part in parts for name in part.stateful)
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What every call of the right side learned, by its text."""
+        parts = (self._fixed, *self._random)
+        return {text: value for part in parts for text, value in part.learned.values.items()}
+
+    @property
+    def learned_apart(self) -> bool:
+        """Whether every data set makes the columns of new rows by what it learned itself."""
+        return bool(self._apart)
+
+    def of_lane(self, lane: int) -> Design:
+        """How the columns of new rows are made for one data set; the rows stay those of all."""
+        if not self._apart:
+            return self
+        fixed, *random = self._apart[lane]
+        return replace(self, _fixed=fixed, _random=tuple(random), _apart=())
 
     @property
     def n(self) -> int:
@@ -154,6 +176,7 @@ def build_design(
     weights: Weights = None,
     *,
     response_rows: int | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame and check that the model can be fitted.
 
@@ -167,6 +190,7 @@ def build_design(
             Series must have the index of `data`.
         response_rows: rows of a response matrix that takes the place of the left side, which is
             then ignored and may be left out (`"~ x + (1 | unit)"`).
+        learned: what calls have learned from other rows (``Design.learned``) and do not learn anew.
 
     Returns:
         The design of the kept rows, in the order given.
@@ -204,10 +228,11 @@ def build_design(
     used = {v: prepare(raw[v], labels) for v in raw.columns if v in names}
     frame = pd.DataFrame(used, index=raw.index)
 
-    y = response_part(response, frame, labels)[1] if response else None
+    left, y = response_part(response, frame, labels) if response else (None, None)
     groups, codes, levels = group_codes(raw[list(parsed.group)])
-    fixed, X = fit_part(parsed.fixed, frame, labels)
-    parts, columns = zip(*(fit_part(side, frame, labels) for side in sides[1:]), strict=True)
+    (fixed, *parts), (X, *columns) = zip(
+        *(fit_part(side, frame, labels, learned) for side in sides), strict=True
+    )
     for part in (fixed, *parts):
         check_levels(part)
     Z = np.concatenate(columns, axis=1)
@@ -238,7 +263,7 @@ def build_design(
         response_name=response,
         formula=parsed.formula,
         _fixed=fixed,
-        _random=parts,
+        _random=tuple(parts),
         _x_columns=x_columns,
         _factors={name: levels_of(frame[name]) for name in frame},
         _groups=groups,
@@ -246,6 +271,7 @@ def build_design(
         _covariates={
             v: frame[v].to_numpy() for v in fixed.variables if levels_of(frame[v]) is None
         },
+        _response=left,
     )
 
 

@@ -39,7 +39,15 @@ from .language.expression import read
 from .language.nodes import Column
 from .language.words import Word, excerpt, name_of, quoted, words
 
-__all__ = ["ParsedFormula", "RandomTerm", "column_name", "parse", "rhs_variables", "variables"]
+__all__ = [
+    "ParsedFormula",
+    "RandomTerm",
+    "column_name",
+    "parse",
+    "rhs_variables",
+    "right_side",
+    "variables",
+]
 
 _QUOTED = r"`(?:[^`]|``)*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 _ONE_FACTOR = "jaxhlm supports ONE grouping factor, as in (1 + x | unit)"
@@ -156,6 +164,15 @@ def rhs_variables(rhs: str) -> tuple[str, ...]:
     """
     factors = [factor for term in read_terms(rhs) for factor in term]
     return tuple(dict.fromkeys(name for factor in factors for name in factor.variables))
+
+
+def right_side(formula: str) -> str:
+    """What stands right of the ``~``.
+
+    >>> right_side("`a~b` ~ x + (1 | g)")
+    'x + (1 | g)'
+    """
+    return _sides(_collapse(formula), response_optional=True)[1]
 
 
 def column_name(expression: str) -> str | None:

@@ -117,6 +117,7 @@ LAYERS = (
     (
         "results.effects",
         "results.batch_accessors",
+        "rows.apart",
         "rows.frames",
         "inference.leverage",
         "inference.random_terms",

@@ -136,6 +136,14 @@ def _whole_options(options: dict[str, Any]) -> dict[str, Any]:
     return {k: int(v) if k in ("df", "degree") and v is not None else v for k, v in options.items()}
 
 
+def _var(x: Any, ddof: float = 0.0) -> Any:
+    return np.float64(((x - x.mean()) ** 2).sum()) / (x.size - ddof)
+
+
+def _std(x: Any, ddof: float = 0.0) -> Any:
+    return np.sqrt(_var(x, ddof))
+
+
 def _digitize(x: Any, bins: Any) -> Any:
     return np.digitize(x, bins).astype(float)
 
@@ -198,8 +206,8 @@ def _table() -> dict[str, Function]:
     add("rowwise", "np.digitize", _digitize, 1, bins=_are_numbers)
     for name in _REDUCTIONS:
         add("reduction", f"np.{name}", getattr(np, name), 1)
-    for name in ("std", "var"):
-        add("reduction", f"np.{name}", getattr(np, name), 1, ddof=_is_number)
+    add("reduction", "np.var", _var, 1, ddof=_is_number)
+    add("reduction", "np.std", _std, 1, ddof=_is_number)
     add("reduction", "np.quantile", np.quantile, 1, q=_in_range(0.0, 1.0))
     add("reduction", "np.percentile", np.percentile, 1, q=_in_range(0.0, 100.0))
     add("transform", "center", _center, 1)

@@ -136,6 +136,12 @@ class BatchCoefficients(BatchUnits):
             3  sim_2    Male
         """
         source, given = self._rows(), at or {}
+        if source.design.learned_apart and len(self) > 1:
+            tables = [
+                fit.emmeans(specs, at=at, pairwise=pairwise, df=df, conf_level=conf_level)
+                for fit in self._singly()
+            ]
+            return pd.concat(tables, ignore_index=True)
         names = [specs] if isinstance(specs, str) else list(specs)
         numbers = averaged(source.design, given)
 
@@ -148,7 +154,10 @@ class BatchCoefficients(BatchUnits):
         if numbers:
             grids, which = np.unique(self._over_chunks(means)[0], axis=0, return_inverse=True)
         cells, L = marginal_means(
-            source.design, names, given, dict(zip(numbers, grids.T, strict=True))
+            source.design.of_lane(self.lanes[0]),
+            names,
+            given,
+            dict(zip(numbers, grids.T, strict=True)),
         )
         count = L.shape[1]
         if pairwise:

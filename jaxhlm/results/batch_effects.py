@@ -271,7 +271,10 @@ class BatchUnits(BatchAccessors):
     ) -> tuple[Floats, ...]:
         """The same of new rows, fit after fit."""
         source = self._rows()
-        X, Z, code = design_for(source.design, newdata)
+        if source.design.learned_apart and len(self) > 1:
+            found = [fit._new_rows(newdata, ranef, strict, added) for fit in self._singly()]
+            return tuple(map(np.concatenate, zip(*found, strict=True)))
+        X, Z, code = design_for(source.design.of_lane(self.lanes[0]), newdata)
         m, (p, q) = len(X), (X.shape[1], Z.shape[1])
         lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + self._lane_numbers)
 

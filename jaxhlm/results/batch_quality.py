@@ -110,7 +110,10 @@ class BatchQuality(BatchCoefficients):
         """
         if at is None:
             return pd.Series(icc(self._components), self.index, name="icc")
-        values = icc_at(self.estimates, patterns(self._rows().design, at))
+        design = self._rows().design
+        if design.learned_apart and len(self) > 1:
+            return pd.concat([fit.icc(at) for fit in self._singly()])
+        values = icc_at(self.estimates, patterns(design.of_lane(self.lanes[0]), at))
         if isinstance(at, pd.DataFrame):
             return pd.DataFrame(values, self.index, at.index)
         return pd.Series(values[:, 0], self.index, name="icc")

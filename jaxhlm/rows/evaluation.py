@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxhlm.errors import FormulaError, NewLevelError
+from jaxhlm.errors import FormulaError, NewLevelError, NonFiniteError
 from jaxhlm.language.functions import FUNCTIONS
 from jaxhlm.language.nodes import Binary, Call, Column, Node, Number, Text, Unary
 from jaxhlm.language.words import excerpt
@@ -42,10 +42,21 @@ class Learned:
     Attributes:
         values: means, scales, knots, … of reductions and transforms.
         levels: of comparisons and of ``C``.
+        given: the calls whose values came from elsewhere, from the fit that a truth is of.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     levels: dict[str, list[Any]] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()
+
+    @staticmethod
+    def of(values: Mapping[str, Any], levels: Mapping[str, list[Any]]) -> Learned:
+        """What is known beforehand."""
+        return Learned(dict(values), dict(levels), frozenset(values))
+
+    def forgotten(self) -> Learned:
+        """Without what was learned from rows; levels stay."""
+        return Learned.of({text: self.values[text] for text in self.given}, self.levels)
 
 
 Value: TypeAlias = Floats | Bools | Factor | float
@@ -189,6 +200,11 @@ class _Evaluator:
     ) -> Any:
         if np.ndim(x) == 0:
             raise self.error("a transform needs a column")
+        if not np.isfinite(x).all():
+            raise NonFiniteError(
+                f"what stands inside '{excerpt(text)}' is not finite in every row; correct or drop "
+                "such rows"
+            )
         if text in self.learned.values or not self.learning:
             return of(x, self.learned.values[text], **options)
         state: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,10 @@ class Part:
     @property
     def stateful(self) -> tuple[str, ...]:
         """The calls that learned something from the rows, such as ``center(x)``."""
-        return tuple(text for text, state in self.learned.values.items() if state != {})
+        found = self.learned.values.items()
+        return tuple(
+            text for text, value in found if value != {} and text not in self.learned.given
+        )
 
     @property
     def learns(self) -> bool:
@@ -74,12 +78,21 @@ class Part:
         return tuple(v for v in self.variables if v in coded)
 
 
-def fit_part(side: str, frame: pd.DataFrame, labels: pd.Index) -> tuple[Part, Floats]:
-    """Evaluate a right side for the first time: the part returned holds what it learned."""
+def fit_part(
+    side: str, frame: pd.DataFrame, labels: pd.Index, known: Mapping[str, Any] | None = None
+) -> tuple[Part, Floats]:
+    """Evaluate a right side for the first time: the part returned holds what it learned.
+
+    Args:
+        side: the terms.
+        frame: (n, …) prepared columns.
+        labels: of the rows.
+        known: what calls learned elsewhere and shall not learn again, by their text.
+    """
     terms = read_terms(side)
     factors = tuple(dict.fromkeys(factor for term in terms for factor in term))
     places = {factor: i for i, factor in enumerate(factors)}
-    learned, columns = Learned(), columns_of(frame)
+    learned, columns = Learned.of(known or {}, {}), columns_of(frame)
     values = _values(factors, columns, len(frame), learned, True)
     levels = tuple(tuple(v.levels) if isinstance(v, Factor) else None for v in values)
     spans = [
@@ -175,8 +188,8 @@ def applied(part: Part, columns: Columns, rows: int) -> Floats:
 
 
 def relearned(part: Part, columns: Columns, rows: int) -> tuple[Part, Floats]:
-    """The part with what it would have learned from other rows; levels stay. And its columns."""
-    learned = Learned({}, part.learned.levels)
+    """The part with what it would have learned from other rows, and its columns; levels stay."""
+    learned = part.learned.forgotten()
     values = _values(part.factors, columns, rows, learned, True)
     own = replace(part, learned=learned)
     return own, _columns(own, _blocks(part.factors, values, part.scoped, rows), rows)
