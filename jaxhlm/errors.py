@@ -10,8 +10,9 @@ True
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "ComparisonError",
@@ -47,6 +48,8 @@ __all__ = [
     "UnsupportedTermError",
     "WeightsError",
     "failures_counted",
+    "muted",
+    "said_by",
     "warn_user",
 ]
 
@@ -183,13 +186,41 @@ class ConvergenceWarning(JaxhlmWarning):
     """The optimiser stopped before its termination rule was met."""
 
 
+# Context variables, not filters: filters are the process's, and threads share them.
+_MUTED: ContextVar[tuple[type[JaxhlmWarning], ...]] = ContextVar("muted", default=())
+_SAY: ContextVar[Callable[[str], None] | None] = ContextVar("say", default=None)
+
+
 @contextmanager
-def failures_counted() -> Iterator[None]:
-    """Leave out what a chunk of fits would warn of, where the whole is counted in the result."""
-    with warnings.catch_warnings():
-        for said in (ConvergenceWarning, RankDeficientWarning):
-            warnings.simplefilter("ignore", said)
+def muted(*categories: type[JaxhlmWarning]) -> Iterator[None]:
+    """Leave out our own warnings of these classes, in this thread and context only."""
+    token = _MUTED.set((*_MUTED.get(), *categories))
+    try:
         yield
+    finally:
+        _MUTED.reset(token)
+
+
+def failures_counted() -> AbstractContextManager[None]:
+    """Leave out what a chunk of fits would warn of, where the whole is counted in the result."""
+    return muted(ConvergenceWarning, RankDeficientWarning)
+
+
+@contextmanager
+def said_by(say: Callable[[str], None]) -> Iterator[None]:
+    """Give our own warnings to ``say``, each text once, in this thread and context only."""
+    heard: set[str] = set()
+
+    def once(message: str) -> None:
+        if message not in heard:
+            heard.add(message)
+            say(message)
+
+    token = _SAY.set(once)
+    try:
+        yield
+    finally:
+        _SAY.reset(token)
 
 
 def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
@@ -199,6 +230,10 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
         message: what happened.
         category: the class of the cause.
     """
+    if issubclass(category, _MUTED.get()):
+        return
+    if (say := _SAY.get()) is not None:
+        return say(message)
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
         level, frame = level + 1, frame.f_back

@@ -135,6 +135,7 @@ LAYERS = (
     ("results.fit",),
     ("results.batch", "rows.inputs", "figures.fit_plots"),
     ("fit", "many", "studies.methods", "plot"),
+    ("studies.fitting",),
     (
         "article",
         "studies.simulated",

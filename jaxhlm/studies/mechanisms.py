@@ -17,18 +17,15 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.design import Design, build_design
-from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
-from jaxhlm.formula import column_name, parse, right_side
+from jaxhlm.formula import column_name, parse
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.language.words import quoted
-from jaxhlm.many import fit_source
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.rows.inputs import replicate_input, response_input
 from jaxhlm.streams import TRUTH, Seed, Streams, random_key
 from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.panel import Panel
@@ -195,26 +192,11 @@ class Drawn:
             statistics = m._statistics.part(self.first, self.last, self.key)
             fits = statistics.fit(reml, progress=progress)
         elif isinstance(m.design, pd.DataFrame):
-            fits = self._fits(formula, reml, progress)
+            fits = fits_of_one(m.template, formula, m.design, self.responses, reml, progress)
         else:
-            fits = self._fits_apart(formula, reml, progress)
+            long = self._complete(self.frame())
+            fits = fits_apart(m.template, formula, long, m.response, reml, progress)
         return replace(fits, index=self.index[: len(fits)])
-
-    def _fits(self, formula: str, reml: bool, progress: bool | None) -> FitBatch:
-        """Fits on the one design; what terms learned for the truth they do not learn again."""
-        m = self.mechanism
-        assert isinstance(m.design, pd.DataFrame)
-        known = m.template.learned
-        given = response_input(formula, m.design, self.responses, None, reml, known)
-        return fit_source(*given, Options(reml, given.model.blocks), progress)
-
-    def _fits_apart(self, formula: str, reml: bool, progress: bool | None) -> FitBatch:
-        """Fits of data sets with designs of their own."""
-        m = self.mechanism
-        long, known = self._complete(self.frame()), m.template.learned
-        formula = f"{quoted(m.response)} ~ {right_side(formula)}"
-        given = replicate_input(formula, long, "replicate", None, reml, known)
-        return fit_source(*given, Options(reml, given.model.blocks), progress)
 
     def frame(self) -> pd.DataFrame:
         """All rows, data set after data set; the first column, "replicate", is their number.
