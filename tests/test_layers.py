@@ -13,7 +13,7 @@ FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "
 LAYERS = (
     ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
     ("language.words",),
-    ("language.functions", "language.nodes"),
+    ("language.functions", "language.nodes", "language.linear"),
     ("language.expression",),
     ("language.algebra",),
     ("formula",),

@@ -33,7 +33,7 @@ def test_eight_threads_get_the_answers_of_one(data):
         if k % 3 == 0:
             pd.testing.assert_series_equal(fit.predict(old), expected)
         elif k % 3 == 1:
-            with pytest.raises(NewLevelError, match="'C.i.'"):
+            with pytest.raises(NewLevelError, match=r"'C\(i\)'"):
                 fit.predict(new)
         elif k % 8 == 2:
             again = hlm.fit_many(formula, data, by="rep", progress=False).fixef

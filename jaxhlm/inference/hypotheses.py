@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from formulaic.errors import FormulaicError
-from formulaic.utils.constraints import LinearConstraints
 from numpy.typing import ArrayLike
 
 from jaxhlm.errors import ContrastError, NotEstimableError, UnknownTermError
+from jaxhlm.language.linear import read_linear
 from jaxhlm.notation import Bools, Floats
 
 __all__ = [
@@ -29,7 +27,6 @@ Row: TypeAlias = str | Mapping[str, float]
 Contrasts: TypeAlias = Row | Sequence[Row] | pd.DataFrame | ArrayLike
 
 ESTIMABLE_TOL = 1e-8
-_NAME = re.compile(r"(?<![\w.`])[^\W\d][\w.]*(?:[:\[(][^\s=,+*/-]*)?")
 
 
 @dataclass(frozen=True)
@@ -139,32 +136,9 @@ def _written(row: Row, names: Sequence[str]) -> tuple[Floats, Floats]:
     if isinstance(row, Mapping):
         _require_known([str(name) for name in row], names)
         return _finite([[float(row.get(name, 0.0)) for name in names]]), np.zeros(1)
-    try:
-        found = LinearConstraints.from_spec(_quoted(row, names), variable_names=list(names))
-    except (FormulaicError, RuntimeError, TypeError, ValueError) as error:
-        reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error)).split("\n")[0]
-        raise ContrastError(
-            f"cannot read the hypothesis '{row}': {reason} Write it as 'x - a = 0', and names with "
-            "other characters in `backticks`"
-        ) from None
-    values = np.asarray(found.constraint_values, dtype=float)
-    return _finite(found.constraint_matrix), np.broadcast_to(values, len(found.constraint_matrix))
-
-
-def _quoted(text: str, names: Sequence[str]) -> str:
-    """The text with the names of terms, which may hold any character, in backticks."""
-    alternatives = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    known = re.compile(rf"(?<![\w.:])(?:{alternatives})(?![\w.:(\[])")
-    pieces = re.split(r"(`[^`]*`)", text)
-    for i, piece in enumerate(pieces):
-        if piece.startswith("`"):
-            _require_known([piece.strip("`")], names)
-        else:
-            _require_known(_NAME.findall(known.sub("", piece)), names)
-            quoted = known.sub(lambda found: f"`{found.group()}`", piece)
-            # formulaic reads "=-" as one operator, whatever the spaces.
-            pieces[i] = re.sub(r"=\s*-", "= 0 - ", quoted)
-    return "".join(pieces)
+    found = read_linear(row, names)
+    matrix = [[one.get(name, 0.0) for name in names] for one in found]
+    return _finite(matrix), _finite([[-one.get(None, 0.0) for one in found]])[0]
 
 
 def _require_known(found: Sequence[str], names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from jaxhlm.inference.tails import normal_cdf, normal_quantile
