@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import FormulaError
-from jaxhlm.formula import parse, rhs_variables, variables
+from jaxhlm.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.checks import (
     check_fixed,
@@ -68,7 +68,8 @@ class Design:
         n_dropped: number of rows dropped for missing values.
         dropped_columns: names of the columns that X lost to rank deficiency.
         group_name: the grouping factor's name, `"a:b"` for two columns.
-        response_name: the left side as written; "" where there is none.
+        response_name: the column left of the ``~``, or the left side as written; "" where there is
+            none.
         formula: the formula, spacing normalised.
     """
 
@@ -233,8 +234,7 @@ def build_design(
     (fixed, *parts), (X, *columns) = zip(
         *(fit_part(side, frame, labels, learned) for side in sides), strict=True
     )
-    for part in (fixed, *parts):
-        check_levels(part)
+    check_levels((fixed, *parts))
     Z = np.concatenate(columns, axis=1)
     znames = tuple(name for part in parts for name in part.names)
     blocks = covariance_blocks(parsed, columns)
@@ -260,7 +260,7 @@ def build_design(
         n_dropped=int(len(kept) - kept.sum()),
         dropped_columns=dropped,
         group_name=":".join(parsed.group),
-        response_name=response,
+        response_name=(column_name(response) or response) if response else "",
         formula=parsed.formula,
         _fixed=fixed,
         _random=tuple(parts),

@@ -35,6 +35,7 @@ __all__ = [
     "NotEstimableError",
     "NotNestedError",
     "NotNumericError",
+    "NumbersAsTextWarning",
     "OptionError",
     "RankDeficientWarning",
     "ResamplingError",
@@ -168,6 +169,10 @@ class JaxhlmWarning(UserWarning):
 
 class RowsDroppedWarning(JaxhlmWarning):
     """Rows with missing values were left out."""
+
+
+class NumbersAsTextWarning(JaxhlmWarning):
+    """A column of text that enters as a factor holds nothing but numbers."""
 
 
 class RankDeficientWarning(JaxhlmWarning):

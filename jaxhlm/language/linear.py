@@ -57,7 +57,7 @@ def read_linear(text: str, names: Sequence[str]) -> list[Linear]:
 class _Reader:
     def __init__(self, text: str, names: Sequence[str]) -> None:
         self.text, self.names, self.at, self.depth = text.rstrip(), names, 0, 0
-        bare = sorted((n for n in names if n and not n[0].isdigit()), key=len, reverse=True)
+        bare = sorted((n for n in names if not re.match(r"[\d`]|$", n)), key=len, reverse=True)
         self.known = re.compile("|".join(map(re.escape, bare)) if bare else r"(?!)")
 
     def error(self, reason: str = "") -> ContrastError:

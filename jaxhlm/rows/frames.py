@@ -204,7 +204,8 @@ def replicate_frame(
         names = {*variables(parsed.response)}
         for side in (parsed.fixed, *(term.expr for term in parsed.random)):
             names |= {*rhs_variables(side)}
-        names &= {*data.columns}
+        if not names <= {*data.columns}:
+            return None
         if len(parsed.group) != 1 or data.columns.has_duplicates:
             return None
         unit, lane = data[parsed.group[0]], data[by]

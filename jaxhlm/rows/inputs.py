@@ -6,6 +6,7 @@ whole raises.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -134,7 +135,9 @@ def _usable_rows(formula: str, data: pd.DataFrame, lane: Floats) -> tuple[pd.Dat
     parsed = parse(formula)
     sides = (parsed.fixed, *(term.expr for term in parsed.random))
     names = {*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))}
-    used = [name for name in {*names, *parsed.group} if list(data.columns).count(name) == 1]
+    texts = Counter(map(str, data.columns))
+    wanted = {name for name in (*names, *parsed.group) if texts[name] == 1}
+    used = [label for label in data.columns if str(label) in wanted]
     numbers = [v for v in used if _real(data[v].dtype) and data[v].dtype.kind != "b"]
     infinite = np.zeros(len(data), bool)
     for name in numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -11,11 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import FormulaError, IdentifiabilityError, NotNumericError
+from jaxhlm.errors import (
+    FormulaError,
+    IdentifiabilityError,
+    NotNumericError,
+    NumbersAsTextWarning,
+    warn_user,
+)
 from jaxhlm.formula import ParsedFormula
 from jaxhlm.language.algebra import read_terms
 from jaxhlm.language.expression import read
-from jaxhlm.language.nodes import Expression, full_basis
+from jaxhlm.language.nodes import Column, Expression, full_basis
+from jaxhlm.language.words import quoted
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.coding import Block, Coded, Scoped, coded, scoped_terms
 from jaxhlm.rows.columns import listed, prepare_new, require_finite
@@ -35,6 +43,9 @@ __all__ = [
 
 # Numbers in one model matrix: what is larger is a mistake, and no machine holds it.
 MAX_CELLS = 2**31
+# A code of a few digits may be meant as a factor; more values are more likely measurements.
+FEW_LEVELS = 5
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -157,14 +168,33 @@ def _columns(part: Part, blocks: Blocks, rows: int) -> Floats:
     return out
 
 
-def check_levels(part: Part) -> None:
-    """Refuse a factor with a single level, of which there would silently be no column."""
-    for factor, levels in zip(part.factors, part.levels, strict=True):
-        if levels is not None and len(levels) == 1:
+def check_levels(parts: Sequence[Part]) -> None:
+    """Refuse a factor of one level, which would have no column; warn of numbers that are text."""
+    factors = {
+        f: levels for part in parts for f, levels in zip(part.factors, part.levels, strict=True)
+    }
+    for factor, levels in factors.items():
+        if levels is None:
+            continue
+        if isinstance(factor.node, Column) and _are_numbers(levels):
+            warn_user(
+                f"column '{factor.text}' holds text, and its {len(levels)} values are all numbers: "
+                "it enters as a factor; convert it with pandas.to_numeric for a slope, or write "
+                f"C({quoted(factor.text)}) if a factor is meant",
+                NumbersAsTextWarning,
+            )
+        if len(levels) == 1:
             raise IdentifiabilityError(
                 f"factor '{factor.text}' has one level only, {listed(levels)}: contrasts need two "
                 "or more, so leave it out of the formula"
             )
+
+
+def _are_numbers(levels: Sequence[object]) -> bool:
+    """Whether these are more than a few texts, each of which is a number."""
+    if len(levels) <= FEW_LEVELS:
+        return False
+    return all(isinstance(v, str) and _NUMBER.fullmatch(v.strip()) for v in levels)
 
 
 def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | None]) -> Floats:
