@@ -77,6 +77,7 @@ def fit(
     assert design.y is not None
     options = Options(reml, design.blocks, optimizer, tol, max_iter)
     prepared = Prepared(design)
+    prepared.check_identified(reml)
     estimates = fit_responses(prepared, design.y[:, None], options)
     result = Fit(Model.of(design, reml), design, estimates, options, prepared)
     _report(result)

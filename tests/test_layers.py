@@ -20,7 +20,6 @@ LAYERS = (
         "covariance",
         "engine.loop",
         "rows.columns",
-        "rows.checks",
         "rows.rowwise",
         "engine.blocks",
         "engine.chunks",
@@ -36,7 +35,7 @@ LAYERS = (
     (
         "studies.folder",
         "studies.measured",
-        "rows.standardise",
+        "rows.identified",
         "deviance",
         "engine.start",
         "optimise",
@@ -54,6 +53,7 @@ LAYERS = (
         "studies.extending",
         "studies.violation",
     ),
+    ("rows.checks", "rows.standardise"),
     (
         "rows.response",
         "engine.derivatives",

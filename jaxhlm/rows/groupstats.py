@@ -26,6 +26,7 @@ from jaxhlm.covariance import Blocks, block_of, factor
 from jaxhlm.engine.small import entries
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.collapse import Classes, Rotated
+from jaxhlm.rows.identified import group_ranks
 from jaxhlm.rows.response import CONSTANT_TOL, Scaling, Standard
 from jaxhlm.rows.standardise import RANK_TOL, StandardDesign, design_status
 from jaxhlm.status import Status
@@ -128,14 +129,14 @@ def reweighted(
     XtX, Xtr, rr = (_pooled(x, W) for x in groups.gram)
     RZ, B = design.stats.RZ[..., 0], W.shape[1]
     ZtZ = _pooled(np.einsum("gca,gcb->gab", RZ, RZ), W)
-    n, (q, p) = groups.n @ W, groups.TX.shape[1:]
+    n, p = groups.n @ W, groups.TX.shape[2]
     deficient = _dependent(XtX, design.T[..., 0])
     dependent = np.zeros(B, bool)
     for block in map(list, blocks):
         within = np.ix_(block, block)
         dependent |= _dependent(ZtZ[within], design.C[..., 0][within])
     G = W.sum(axis=0)
-    status = design_status(n, p, G.astype(np.int64), q, deficient, dependent)
+    status = design_status(n, p, G.astype(np.int64), group_ranks(RZ) @ W, deficient, dependent)
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.rows.segments import Segments, orthonormalise
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
@@ -28,7 +29,6 @@ from jaxhlm.suffstats import Stats
 __all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
-GROUP_RANK_TOL = 1e-12
 WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 
 
@@ -131,7 +131,8 @@ def standardise_design(rows: Rows) -> StandardDesign:
         logw=log_w,
     )
     deficient = (np.diagonal(RX, axis1=1, axis2=2) == 0.0).any(axis=1)
-    status = design_status(n, p, G, Z.shape[1], deficient, np.isnan(C).any(axis=(0, 1)))
+    reached = np.bincount(lane_of_group, group_ranks(RZ))
+    status = design_status(n, p, G, reached, deficient, np.isnan(C).any(axis=(0, 1)))
     T = np.moveaxis(_scaled_inverse(RX, root_n), 0, -1)
     return StandardDesign(root_w, QX, QZ, X_within, stats, T, C, n, status, lanes, groups, position)
 
@@ -157,16 +158,17 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
     return np.where(singular[:, None, None], np.nan, inverse * root_n[:, None, None])
 
 
-def design_status(n: Floats, p: int, G: Ints, q: int, deficient: Any, dependent: Any) -> Ints:
-    """(b,) Status.CONVERGED, or why a lane cannot be fitted.
+def design_status(n: Floats, p: int, G: Ints, reached: Any, deficient: Any, dependent: Any) -> Ints:
+    """(b,) Status.CONVERGED, or why a lane cannot be fitted, as far as Z alone and X alone tell.
 
     Args:
         n: (b,) rows, and G: (b,) groups of every lane.
-        p, q: columns of X and Z.
+        p: columns of X.
+        reached: (b,) dimensions that the random effects reach, Σ rank Z_i.
         deficient: (b,) lanes whose X is rank deficient.
-        dependent: (b,) lanes whose Z is.
+        dependent: (b,) lanes where a random term has columns that others of it determine.
     """
-    unidentified = (G < 2) | (G * q >= n) | dependent
+    unidentified = (G < 2) | (reached >= n) | dependent
     conditions = [n <= p, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
