@@ -210,7 +210,7 @@ def balanced_start(
 def _row_space(M: Floats) -> Floats:
     """(r, m) orthonormal basis of the column space of M (m, c), as rows."""
     U, s, _ = np.linalg.svd(M, full_matrices=False)
-    return U[:, s > RANK_TOL * max(s.max(), np.finfo(float).tiny)].T
+    return U[:, s > RANK_TOL * s.max(initial=np.finfo(float).tiny)].T
 
 
 def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:

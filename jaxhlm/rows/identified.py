@@ -3,8 +3,8 @@
 REML is the likelihood of K'y, where K spans what is orthogonal to X. Its covariance is
 σ²(I + Σ D_ab K'V_abK) with V_ab = Σ_i (z_ia z_ib' + z_ib z_ia'), so the entries of D that are free
 are identified where no combination S of them but zero has K'V(S)K = 0 (Rothenberg 1971,
-Econometrica 39, 577-591: the parameters enter linearly). As long as some rows are beyond the reach
-of X and Z together, σ² has them to itself. K'V(S)K depends on X only through N, the directions of X
+Econometrica 39, 577-591: the parameters enter linearly). σ² has the rows to itself that are beyond
+the reach of X and Z together; where there are none it is one more of the matrices. K'V(S)K depends on X only through N, the directions of X
 that lie in the span of Z: with V(S) = Q A(S) Q' and A(S) of blocks R_i S R_i',
 
     K'V(S)K = 0   ⇔   (I − P_N) A(S) (I − P_N) = 0,
@@ -21,6 +21,8 @@ For ML there is no K, and N is empty.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,8 +65,10 @@ def identified(stats: Stats, blocks: Blocks, reml: bool) -> Bools:
         reml: REML criterion instead of ML deviance.
     """
     q, p = stats.TX.shape[1:3]
-    full = (stats.m * (group_ranks(stats.RZ) == q)).sum(axis=0)
-    clear: Bools = full > (p if reml else 0)
+    ranks = group_ranks(stats.RZ)
+    clear: Bools = (stats.m * (ranks == q)).sum(axis=0) > (p if reml else 0)
+    if reml:
+        clear &= stats.n - (stats.m * ranks).sum(axis=0) > p
     doubtful = np.flatnonzero(~clear)
     if len(doubtful):
         values, _ = _directions(stats, blocks, reml, doubtful)
@@ -89,7 +93,7 @@ def flat_parameters(
     for value, vector in zip(values[0], vectors[0].T, strict=True):
         if value <= FLAT:
             S = np.zeros((q, q))
-            for entry, (row, column) in zip(vector, theta_index(blocks), strict=True):
+            for entry, (row, column) in zip(vector, theta_index(blocks), strict=False):
                 S[row, column] = S[column, row] = entry
             moved += np.abs(C @ S @ C.T) * size[:, None] * size
     return [at for at in theta_index(blocks) if moved[at] > NAMED * moved.max()]
@@ -102,28 +106,82 @@ def design_only(RZ: Floats) -> Stats:
     return Stats(RZ, *fields, *[None] * 4)
 
 
+class _Form(NamedTuple):
+    """Symmetric matrices of l lanes: blocks A_i and a low rank HH', whitened."""
+
+    A: Floats  # (l, G, q, q)
+    H: Floats  # (l, G, q, r)
+
+
 def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[Floats, Floats]:
     """Eigenvalues (l, k), ascending, and vectors (l, k, k) of the Gram matrix of some lanes.
 
     The vectors hold the entries of symmetric S on the scale of the columns of Z, in the order of θ.
+    For REML there may be one entry more, of σ²: where X and Z together reach every row, it may
+    depend on the others.
     """
     R, T, XX, m = (np.nan_to_num(_some(x, lanes)) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
     L = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
-    R, spanned = np.linalg.solve(L, R), np.linalg.solve(L, T @ _spanned(T, XX, reml)[:, None])
-    spanned = spanned @ _inverse_root(_total(spanned), SPANNED)[:, None]
-    A = [_direction(R, *at) for at in theta_index(blocks)]
-    left = [a @ spanned for a in A]
-    inside = [np.einsum("lgqi,lgqj->lij", spanned, u) for u in left]
-    k = len(A)
-    whole, gram = np.empty((len(R), k)), np.empty((len(R), k, k))
-    for a, b in zip(*np.tril_indices(k), strict=True):
-        total = np.einsum("lg,lgij,lgij->l", m, A[a], A[b])
-        carried = 2.0 * (left[a] * left[b]).sum(axis=(1, 2, 3))
-        gram[:, a, b] = gram[:, b, a] = total - carried + (inside[a] * inside[b]).sum(axis=(1, 2))
-        if a == b:
-            whole[:, a] = np.sqrt(np.where(total > 0.0, total, 1.0))
-    values, vectors = np.linalg.eigh(gram / whole[:, :, None] / whole[:, None, :])
-    return values, vectors / whole[:, :, None]
+    turned, shares = _beyond(T, XX)
+    inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
+    N = T * inside[:, None, None]
+    N = N @ _inverse_root(_cross(N, N), SPANNED)[:, None]
+    white = np.linalg.solve(L, R)
+    size = [_product(A, A, m) for A in (_direction(white, a, a) for a in range(R.shape[-1]))]
+    at = theta_index(blocks)
+    forms = [_Form(_direction(white, *i), T[..., :0]) for i in at]
+    # A covariance is measured by the variances beside it: it may be nothing but rounding.
+    whole = [(size[a] * size[b]) ** 0.25 for a, b in at]
+    if reml and (full := _reached(stats, lanes) + (~inside).sum(axis=1) >= stats.n[lanes]).any():
+        forms.append(_identity(R, L, T, shares, inside))
+        whole.append(np.sqrt(_gram(forms[-1], forms[-1], N, m)))
+    gram = np.empty((len(R), len(forms), len(forms)))
+    for i, j in zip(*np.tril_indices(len(forms)), strict=True):
+        gram[:, i, j] = gram[:, j, i] = _gram(forms[i], forms[j], N, m)
+    scale = np.stack([np.where(x > 0.0, x, 1.0) for x in whole], axis=1)
+    gram /= scale[:, :, None] * scale[:, None, :]
+    if len(forms) > len(at):
+        gram[~full, :-1, -1] = gram[~full, -1, :-1] = 0.0
+    values, vectors = np.linalg.eigh(gram)
+    return values, vectors / scale[:, :, None]
+
+
+def _reached(stats: Stats, lanes: Ints) -> Floats:
+    """Σ rank Z_i (l,)."""
+    reached: Floats = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lanes]
+    return reached
+
+
+def _gram(a: _Form, b: _Form, N: Floats, m: Floats) -> Floats:
+    """tr((I − NN') (A + HH') (I − NN') (B + KK')) (l,)."""
+    left, right = a.A @ N, b.A @ N
+    out = _product(a.A, b.A, m) - 2.0 * (left * right).sum(axis=(1, 2, 3))
+    out += (_cross(N, left) * _cross(N, right)).sum(axis=(1, 2))
+    H, K = (x.H - N @ _cross(N, x.H)[:, None] for x in (a, b))
+    out += (H * (b.A @ H)).sum(axis=(1, 2, 3)) + (K * (a.A @ K)).sum(axis=(1, 2, 3))
+    return out + (_cross(H, K) ** 2).sum(axis=(1, 2))
+
+
+def _cross(U: Floats, V: Floats) -> Floats:
+    """Σ_i U_i'V_i (l, …, …)."""
+    return np.einsum("lgqi,lgqj->lij", U, V)
+
+
+def _identity(R: Floats, L: Floats, T: Floats, shares: Floats, inside: Bools) -> _Form:
+    """What σ² adds where X and Z reach every row: the inverse of Q'(I − P_X)Q beside N, whitened.
+
+    It is I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for the directions x_j of X, of length 1, of which a
+    share s_j is out of reach of Z.
+    """
+    there = (R != 0.0).any(axis=3)[..., None] * np.eye(R.shape[-1])
+    half = np.linalg.solve(L, there)
+    root = np.where(inside, 0.0, 1.0 / np.sqrt(np.maximum(shares, SPANNED)))
+    return _Form(half @ half.mT, T * root[:, None, None])
+
+
+def _product(A: Floats, B: Floats, m: Floats) -> Floats:
+    """Σ_i m_i tr(A_i B_i) (l,)."""
+    return np.einsum("lg,lgij,lgij->l", m, A, B)
 
 
 def _some(values: Floats, lanes: Ints) -> Floats:
@@ -137,16 +195,11 @@ def _direction(R: Floats, a: int, b: int) -> Floats:
     return product if a == b else product + product.mT
 
 
-def _spanned(T: Floats, XX: Floats, reml: bool) -> Floats:
-    """Directions of X in the span of Z, (l, p, p) with columns of zeros for the others."""
-    root = _inverse_root(XX + _total(T), SPANNED)
-    values, vectors = np.linalg.eigh(root.mT @ XX @ root)
-    return root @ (vectors * ((values <= SPANNED) & reml)[:, None, :])
-
-
-def _total(T: Floats) -> Floats:
-    """Σ_i T_i'T_i (l, p, p)."""
-    return np.einsum("lgqi,lgqj->lij", T, T)
+def _beyond(T: Floats, XX: Floats) -> tuple[Floats, Floats]:
+    """Directions of X (l, p, p) with X'X = I, and the shares (l, p) of them out of reach of Z."""
+    root = _inverse_root(XX + _cross(T, T), SPANNED)
+    shares, vectors = np.linalg.eigh(root.mT @ XX @ root)
+    return root @ vectors, shares
 
 
 def _inverse_root(A: Floats, tolerance: float) -> Floats:

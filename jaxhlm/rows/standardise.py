@@ -29,6 +29,8 @@ from jaxhlm.suffstats import Stats
 __all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
+# Columns of Z, of mean square 1, that are this small in a group are what scaling left of zeros.
+NOTHING = 1e-10
 WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 
 
@@ -92,7 +94,7 @@ class StandardDesign:
     @property
     def within_reach(self) -> bool:
         """Whether Q_Z reaches all of X, as in two-level designs such as ``x * a``."""
-        return bool(np.abs(self.stats.XX).max() <= WITHIN_TOL * self.n.max() ** 2)
+        return bool(np.abs(self.stats.XX).max(initial=0.0) <= WITHIN_TOL * self.n.max() ** 2)
 
 
 def standardise_design(rows: Rows) -> StandardDesign:
@@ -108,7 +110,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
     root_n = np.sqrt(n)
     QX, RX = orthonormalise(X, lanes, RANK_TOL)
     Z, C = _scale_random(Z, rows.blocks, lanes, root_n)
-    QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL)
+    QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL, NOTHING)
     X = QX * lanes.spread(root_n)[:, None]
     TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
     X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
