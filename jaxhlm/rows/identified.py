@@ -4,8 +4,9 @@ REML is the likelihood of K'y, where K spans what is orthogonal to X. Its covari
 σ²(I + Σ D_ab K'V_abK) with V_ab = Σ_i (z_ia z_ib' + z_ib z_ia'), so the entries of D that are free
 are identified where no combination S of them but zero has K'V(S)K = 0 (Rothenberg 1971,
 Econometrica 39, 577-591: the parameters enter linearly). σ² has the rows to itself that are beyond
-the reach of X and Z together; where there are none it is one more of the matrices. K'V(S)K depends on X only through N, the directions of X
-that lie in the span of Z: with V(S) = Q A(S) Q' and A(S) of blocks R_i S R_i',
+the reach of X and Z together; where there are none it is one more of the matrices. K'V(S)K depends
+on X only through N, the directions of X that lie in the span of Z: with V(S) = Q A(S) Q' and A(S)
+of blocks R_i S R_i',
 
     K'V(S)K = 0   ⇔   (I − P_N) A(S) (I − P_N) = 0,
 
@@ -21,8 +22,6 @@ For ML there is no K, and N is empty.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -106,13 +105,6 @@ def design_only(RZ: Floats) -> Stats:
     return Stats(RZ, *fields, *[None] * 4)
 
 
-class _Form(NamedTuple):
-    """Symmetric matrices of l lanes: blocks A_i and a low rank HH', whitened."""
-
-    A: Floats  # (l, G, q, q)
-    H: Floats  # (l, G, q, r)
-
-
 def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[Floats, Floats]:
     """Eigenvalues (l, k), ascending, and vectors (l, k, k) of the Gram matrix of some lanes.
 
@@ -121,72 +113,88 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     depend on the others.
     """
     R, T, XX, m = (np.nan_to_num(_some(x, lanes)) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
-    L = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
+    L: Floats = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
     turned, shares = _beyond(T, XX)
     inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
-    N = T * inside[:, None, None]
-    N = N @ _inverse_root(_cross(N, N), SPANNED)[:, None]
-    white = np.linalg.solve(L, R)
-    size = [_product(A, A, m) for A in (_direction(white, a, a) for a in range(R.shape[-1]))]
-    at = theta_index(blocks)
-    forms = [_Form(_direction(white, *i), T[..., :0]) for i in at]
+    N = _rows(T * inside[:, None, None])
+    N = N @ _inverse_root(N.mT @ N, SPANNED)
+    white, at = np.linalg.solve(L, R), theta_index(blocks)
+    variances = np.stack([_direction(white, a, a) for a in range(R.shape[-1])], axis=1)
     # A covariance is measured by the variances beside it: it may be nothing but rounding.
-    whole = [(size[a] * size[b]) ** 0.25 for a, b in at]
-    if reml and (full := _reached(stats, lanes) + (~inside).sum(axis=1) >= stats.n[lanes]).any():
-        forms.append(_identity(R, L, T, shares, inside))
-        whole.append(np.sqrt(_gram(forms[-1], forms[-1], N, m)))
-    gram = np.empty((len(R), len(forms), len(forms)))
-    for i, j in zip(*np.tril_indices(len(forms)), strict=True):
-        gram[:, i, j] = gram[:, j, i] = _gram(forms[i], forms[j], N, m)
-    scale = np.stack([np.where(x > 0.0, x, 1.0) for x in whole], axis=1)
-    gram /= scale[:, :, None] * scale[:, None, :]
-    if len(forms) > len(at):
-        gram[~full, :-1, -1] = gram[~full, -1, :-1] = 0.0
+    size = np.sqrt(np.einsum("lkgij,lg->lk", variances**2, m))
+    scale = np.stack([np.sqrt(size[:, a] * size[:, b]) for a, b in at], axis=1)
+    scale = np.where(scale > 0.0, scale, 1.0)
+    forms = np.stack([_direction(white, *i) for i in at], axis=1) / scale[:, :, None, None, None]
+    if reml and (full := _full(stats, lanes, inside)).any():
+        more = np.sqrt(1.0 / np.maximum(shares, SPANNED)) * (full[:, None] & ~inside)
+        forms = np.concatenate([forms, _identity(R, L, full)[:, None]], axis=1)
+        gram = _gram(forms, N, m)
+        H = _rows(T * more[:, None, None])
+        _add_low_rank(gram, forms, H - N @ (N.mT @ H))
+        own = np.sqrt(np.where(full, gram[:, -1, -1], 1.0))[:, None]
+        gram[~full, -1, -1] = 1.0
+        gram[:, -1] /= own
+        gram[:, :, -1] /= own
+        scale = np.concatenate([scale, own], axis=1)
+    else:
+        gram = _gram(forms, N, m)
     values, vectors = np.linalg.eigh(gram)
     return values, vectors / scale[:, :, None]
-
-
-def _reached(stats: Stats, lanes: Ints) -> Floats:
-    """Σ rank Z_i (l,)."""
-    reached: Floats = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lanes]
-    return reached
-
-
-def _gram(a: _Form, b: _Form, N: Floats, m: Floats) -> Floats:
-    """tr((I − NN') (A + HH') (I − NN') (B + KK')) (l,)."""
-    left, right = a.A @ N, b.A @ N
-    out = _product(a.A, b.A, m) - 2.0 * (left * right).sum(axis=(1, 2, 3))
-    out += (_cross(N, left) * _cross(N, right)).sum(axis=(1, 2))
-    H, K = (x.H - N @ _cross(N, x.H)[:, None] for x in (a, b))
-    out += (H * (b.A @ H)).sum(axis=(1, 2, 3)) + (K * (a.A @ K)).sum(axis=(1, 2, 3))
-    return out + (_cross(H, K) ** 2).sum(axis=(1, 2))
-
-
-def _cross(U: Floats, V: Floats) -> Floats:
-    """Σ_i U_i'V_i (l, …, …)."""
-    return np.einsum("lgqi,lgqj->lij", U, V)
-
-
-def _identity(R: Floats, L: Floats, T: Floats, shares: Floats, inside: Bools) -> _Form:
-    """What σ² adds where X and Z reach every row: the inverse of Q'(I − P_X)Q beside N, whitened.
-
-    It is I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for the directions x_j of X, of length 1, of which a
-    share s_j is out of reach of Z.
-    """
-    there = (R != 0.0).any(axis=3)[..., None] * np.eye(R.shape[-1])
-    half = np.linalg.solve(L, there)
-    root = np.where(inside, 0.0, 1.0 / np.sqrt(np.maximum(shares, SPANNED)))
-    return _Form(half @ half.mT, T * root[:, None, None])
-
-
-def _product(A: Floats, B: Floats, m: Floats) -> Floats:
-    """Σ_i m_i tr(A_i B_i) (l,)."""
-    return np.einsum("lg,lgij,lgij->l", m, A, B)
 
 
 def _some(values: Floats, lanes: Ints) -> Floats:
     """(…, b) to (l, …)."""
     return np.moveaxis(values[..., lanes], -1, 0)
+
+
+def _rows(T: Floats) -> Floats:
+    """(l, G, q, r) to (l, Gq, r)."""
+    return T.reshape(len(T), T.shape[1] * T.shape[2], T.shape[3])
+
+
+def _full(stats: Stats, lanes: Ints, inside: Bools) -> Bools:
+    """Whether X and Z together reach every row, (l,)."""
+    reached = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lanes]
+    full: Bools = reached + (~inside).sum(axis=1) >= stats.n[lanes]
+    return full
+
+
+def _gram(A: Floats, N: Floats, m: Floats) -> Floats:
+    """tr((I − NN') A (I − NN') B) (l, k, k) of block diagonal A (l, k, G, q, q)."""
+    lanes, k, G, q, _ = A.shape
+    left = _product(A, N)
+    inside = (N.mT[:, None] @ left).reshape(lanes, k, N.shape[2] ** 2)
+    left = left.reshape(lanes, k, left.shape[2] * left.shape[3])
+    whole = (A * m[:, None, :, None, None]).reshape(lanes, k, G * q * q)
+    out: Floats = whole @ A.reshape(whole.shape).mT - 2.0 * left @ left.mT + inside @ inside.mT
+    return out
+
+
+def _product(A: Floats, N: Floats) -> Floats:
+    """A N (l, k, Gq, r) of block diagonal A (l, k, G, q, q)."""
+    lanes, k, G, q, _ = A.shape
+    r = N.shape[2]
+    return (A @ N.reshape(lanes, 1, G, q, r)).reshape(lanes, k, G * q, r)
+
+
+def _identity(R: Floats, L: Floats, full: Bools) -> Floats:
+    """What σ² adds to the blocks, whitened, (l, G, q, q); zero in other lanes than those marked."""
+    there = (R != 0.0).any(axis=3) & full[:, None, None]
+    half = np.linalg.solve(L, there[..., None] * np.eye(R.shape[-1]))
+    return half @ half.mT
+
+
+def _add_low_rank(gram: Floats, A: Floats, H: Floats) -> None:
+    """Add HH' to the last of the matrices, in place; H is orthogonal to N.
+
+    Where X and Z reach every row, σ² adds the inverse of Q'(I − P_X)Q beside N. That is
+    I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for directions x_j of X, of length 1, of which a share s_j
+    is out of reach of Z.
+    """
+    carried = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
+    gram[:, -1] += carried
+    gram[:, :, -1] += carried
+    gram[:, -1, -1] += ((H.mT @ H) ** 2).sum(axis=(1, 2))
 
 
 def _direction(R: Floats, a: int, b: int) -> Floats:
@@ -197,7 +205,8 @@ def _direction(R: Floats, a: int, b: int) -> Floats:
 
 def _beyond(T: Floats, XX: Floats) -> tuple[Floats, Floats]:
     """Directions of X (l, p, p) with X'X = I, and the shares (l, p) of them out of reach of Z."""
-    root = _inverse_root(XX + _cross(T, T), SPANNED)
+    T = _rows(T)
+    root = _inverse_root(XX + T.mT @ T, SPANNED)
     shares, vectors = np.linalg.eigh(root.mT @ XX @ root)
     return root @ vectors, shares
 
