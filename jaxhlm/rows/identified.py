@@ -23,6 +23,8 @@ For ML there is no K, and N is empty.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jaxhlm.covariance import Blocks, theta_index
@@ -113,12 +115,13 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     depend on the others.
     """
     R, T, XX, m = (np.nan_to_num(_some(x, lanes)) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
-    L: Floats = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
+    L: Any = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
     turned, shares = _beyond(T, XX)
     inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
     N = _rows(T * inside[:, None, None])
     N = N @ _inverse_root(N.mT @ N, SPANNED)
-    white, at = np.linalg.solve(L, R), theta_index(blocks)
+    white: Any = np.linalg.solve(L, R)
+    at = theta_index(blocks)
     variances = np.stack([_direction(white, a, a) for a in range(R.shape[-1])], axis=1)
     # A covariance is measured by the variances beside it: it may be nothing but rounding.
     size = np.sqrt(np.einsum("lkgij,lg->lk", variances**2, m))
