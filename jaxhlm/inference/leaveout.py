@@ -246,4 +246,4 @@ def _status(
 
 def _deficient(grams: Floats, n: Floats) -> Bools:
     """Whether standardised columns, of mean square 1 over all rows, are dependent over these."""
-    return np.linalg.eigvalsh(grams)[:, 0] < RANK_TOL * n
+    return np.linalg.eigvalsh(grams).min(axis=1, initial=np.inf) < RANK_TOL * n

@@ -113,7 +113,8 @@ def check_identified(
     if identified(stats, blocks, reml)[0]:
         return
     lost = flat_parameters(stats, C, blocks, reml)
-    what = " and ".join(_parameter(znames, *at) for at in lost)
+    named = [_parameter(znames, *at) for at in lost]
+    what = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     if identified(stats, blocks, False)[0]:
         why = (
             f"the fixed effects take up every contrast between the levels of {name} that could "
@@ -126,7 +127,7 @@ def check_identified(
             "column is constant within each level, or where two terms hold the same effects; leave "
             "out one of these random effects"
         )
-    raise IdentifiabilityError(f"{what} cannot be told from this design: {why}")
+    raise IdentifiabilityError(f"{what} cannot be estimated from this design: {why}")
 
 
 def _parameter(znames: Sequence[str], row: int, column: int) -> str:

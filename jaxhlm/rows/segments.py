@@ -30,6 +30,13 @@ class Segments:
             return values.sum(axis=0, keepdims=True)
         return np.add.reduceat(values, self.starts, axis=0)
 
+    def gram(self, A: Floats) -> Floats:
+        """A_i'A_i of (n, k), (S, k, k)."""
+        out = np.empty((len(self.starts), A.shape[1], A.shape[1]))
+        for j in range(A.shape[1]):
+            out[:, j] = self.sum(A[:, [j]] * A)
+        return out
+
     def spread(self, values: Floats) -> Floats:
         """(S, …) to (n, …)."""
         return values if len(self.starts) == 1 else values[self.of_row]

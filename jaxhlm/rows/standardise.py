@@ -115,9 +115,6 @@ def standardise_design(rows: Rows) -> StandardDesign:
     TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
     X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
     p = X.shape[1]
-    XX = np.empty((len(n), p, p))
-    for j in range(p):
-        XX[:, j] = lanes.sum(X_within[:, [j]] * X_within)
     lane_of_group = lanes.of_row[groups.starts]
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
@@ -126,7 +123,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
         TX=place(TX, *position),
         Ty=None,
         m=place(np.ones(len(lane_of_group)), *position),
-        XX=np.moveaxis(XX, 0, -1),
+        XX=np.moveaxis(lanes.gram(X_within), 0, -1),
         Xy=None,
         yy=None,
         n=n,
