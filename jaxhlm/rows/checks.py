@@ -86,9 +86,9 @@ def _dependent(column: Floats, basis: Floats) -> str:
     if share <= EXACT_TOLERANCE:
         return "is a linear combination of those before it, or zero: leave it out"
     return (
-        f"differs from a combination of those before it by {share:.0e} of its size only, which is "
-        "not enough to compute with: subtract its mean, or a time of reference, and change its "
-        "unit before you use it"
+        f"differs from a combination of those before it by {share:.0e} of its size only, too "
+        "little to compute with: subtract its mean (or a time of reference) first where it is far "
+        "from zero, or use the difference"
     )
 
 

@@ -41,8 +41,11 @@ __all__ = [
 ]
 
 # A direction of X of which less than this share of the squared length is out of reach of Z lies in
-# the span of Z: the square of what makes a column of X dependent.
-SPANNED = 1e-14
+# the span of Z: random effects as large as the error would change the criterion by less, per row,
+# than the optimiser can see.
+SPANNED = 1e-10
+# Directions of a Gram matrix that are this small are rounding.
+ROUNDING = 1e-14
 # Eigenvalues of the Gram matrix, whose diagonal is at most 1. One contrast among G groups that are
 # else spanned gives about 1/G; rounding leaves 1e-15.
 FLAT = 1e-10
@@ -119,7 +122,7 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     turned, shares = _beyond(T, XX)
     inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
     N = _rows(T * inside[:, None, None])
-    N = N @ _inverse_root(N.mT @ N, SPANNED)
+    N = N @ _inverse_root(N.mT @ N)
     white: Any = np.linalg.solve(L, R)
     at = theta_index(blocks)
     variances = np.stack([_direction(white, a, a) for a in range(R.shape[-1])], axis=1)
@@ -209,14 +212,14 @@ def _direction(R: Floats, a: int, b: int) -> Floats:
 def _beyond(T: Floats, XX: Floats) -> tuple[Floats, Floats]:
     """Directions of X (l, p, p) with X'X = I, and the shares (l, p) of them out of reach of Z."""
     T = _rows(T)
-    root = _inverse_root(XX + T.mT @ T, SPANNED)
+    root = _inverse_root(XX + T.mT @ T)
     shares, vectors = np.linalg.eigh(root.mT @ XX @ root)
     return root @ vectors, shares
 
 
-def _inverse_root(A: Floats, tolerance: float) -> Floats:
+def _inverse_root(A: Floats) -> Floats:
     """B (l, p, p) with B'AB the identity on the range of A, and zero elsewhere."""
     values, vectors = np.linalg.eigh(A)
-    there = values > tolerance * values.max(axis=1, keepdims=True, initial=0.0)
+    there = values > ROUNDING * values.max(axis=1, keepdims=True, initial=0.0)
     inverse = np.where(there, 1.0 / np.sqrt(np.where(there, values, 1.0)), 0.0)
     return vectors * inverse[:, None, :]
