@@ -114,7 +114,7 @@ def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
     X = X[lane, group]
     leverages, u = np.linalg.eigh(X @ M[lane] @ X.mT)
     u = u * (leverages > 1.0 - ALONE)[:, None]
-    found = np.zeros(MT[:, 0].shape, bool)
+    found = np.zeros(MT.shape[:2], bool)
     brought = ((u.mT @ X @ MT[lane]) ** 2).sum(axis=1)
     variance = np.einsum("bip,bij,bjp->bp", MT, np.linalg.inv(M), MT)
     np.logical_or.at(found, lane, brought > ALONE * variance[lane])
