@@ -203,9 +203,9 @@ def build_design(
         NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
         NoRowsError: every row has a missing value.
         GroupingError: there is one group only, or the labels cannot serve as levels.
-        IdentifiabilityError: no residual degrees of freedom, a random term with as many effects as
-            there are rows, dependent columns of Z, a factor with one level, or a response that X
-            fits exactly.
+        IdentifiabilityError: no residual degrees of freedom, random effects that reach every row,
+            dependent columns in a random term, terms with the same covariance, a factor with one
+            level, or a response that X fits exactly.
         ConstantResponseError: the response has one value only.
         WeightsError: the weights are not n_total positive numbers.
         ResponseShapeError: `response_rows` is not the number of rows of the data.
@@ -238,11 +238,11 @@ def build_design(
     Z = np.concatenate(columns, axis=1)
     znames = tuple(name for part in parts for name in part.names)
     blocks = covariance_blocks(parsed, columns)
-    check_groups(parsed, blocks, znames, len(codes), len(levels))
-    check_random(Z, znames)
+    check_groups(":".join(parsed.group), len(levels))
+    check_random(Z, codes, ":".join(parsed.group), znames, blocks)
     x_columns, basis = independent_columns(X)
     dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
-    check_fixed(basis, dropped)
+    check_fixed(X, x_columns, basis, fixed.names)
     if y is not None:
         check_response(y, basis, response)
     return Design(

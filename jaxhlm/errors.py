@@ -19,6 +19,7 @@ __all__ = [
     "ConstantResponseError",
     "ContrastError",
     "ConvergenceWarning",
+    "DegenerateWarning",
     "DifferentRowsError",
     "FormulaError",
     "GroupingError",
@@ -181,6 +182,10 @@ class RankDeficientWarning(JaxhlmWarning):
 
 class SingularFitWarning(JaxhlmWarning):
     """The estimate lies on the boundary: some random-effect variance is zero."""
+
+
+class DegenerateWarning(JaxhlmWarning):
+    """Statistics are NaN that the design leaves nothing to compute from."""
 
 
 class InterruptedFitsWarning(JaxhlmWarning):

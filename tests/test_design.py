@@ -329,7 +329,6 @@ REFUSED = [
     ),
     ("y ~ x + (x + I(2*x) | unit)", None, errors.IdentifiabilityError, r"column 'I\(2 \* x\)'"),
     ("y ~ x + (1 | unit) + (1 | unit)", None, errors.IdentifiabilityError, "'.Intercept.'"),
-    ("y ~ 0 + (1 | unit)", None, errors.IdentifiabilityError, "no fixed effect"),
     (
         "y ~ C(my) + (1 | unit)",
         set_value("my", range(SIZE)),

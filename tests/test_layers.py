@@ -25,7 +25,6 @@ LAYERS = (
         "covariance",
         "engine.loop",
         "rows.columns",
-        "rows.checks",
         "rows.rowwise",
         "engine.blocks",
         "engine.chunks",
@@ -43,7 +42,7 @@ LAYERS = (
     (
         "studies.folder",
         "studies.measured",
-        "rows.standardise",
+        "rows.identified",
         "deviance",
         "engine.start",
         "optimise",
@@ -61,6 +60,7 @@ LAYERS = (
         "studies.extending",
         "studies.violation",
     ),
+    ("rows.checks", "rows.standardise"),
     (
         "rows.response",
         "engine.derivatives",

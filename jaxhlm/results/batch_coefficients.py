@@ -205,7 +205,7 @@ class BatchCoefficients(BatchUnits):
 
             return self._over_chunks(one)
         se, df = reference_tests(self.estimates, self.nobs, L, method)
-        return se, df, t_tail(_values(L, self.estimates) / se, df)
+        return se, df, _tails(L, self.estimates, se, df)
 
     def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
         p = len(self.model.xnames)
@@ -217,7 +217,13 @@ def _small_sample(
 ) -> tuple[Floats, Floats, Floats]:
     """The tails take as long as the df: both belong on all cores."""
     se, df = single_tests(estimates, standard, options, L, method)
-    return se, df, t_tail(_values(L, estimates) / se, df)
+    return se, df, _tails(L, estimates, se, df)
+
+
+def _tails(L: Floats, estimates: Estimates, se: Floats, df: Floats) -> Floats:
+    """Two-sided p values (B, r) of Lβ = 0; NaN for a row of zeros."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return t_tail(_values(L, estimates) / se, df)
 
 
 def _values(L: Floats, estimates: Estimates) -> Floats:

@@ -19,7 +19,7 @@ from jaxhlm.inference.leverage import cooks_distance, leverage, standardized
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch_coefficients import BatchCoefficients
-from jaxhlm.results.robust_tables import robust_table
+from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.rows.lanerows import LaneRows
 
 __all__ = ["BatchQuality"]
@@ -251,6 +251,8 @@ class BatchQuality(BatchCoefficients):
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
         with np.errstate(invalid="ignore"):
-            return Robust(
+            found = Robust(
                 *self.over_groups(lambda e, g: robust_covariance(e, g, self.model.blocks, kind))
             )
+        warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
+        return found

@@ -104,6 +104,10 @@ class Compared(Quality):
         By the criterion of the fit, REML or ML, from the statistics of this fit. Dropping the only
         random effect leaves the linear model, whose likelihood is known in closed form.
 
+        A term without an intercept, ``(0 + x | g)``, loses x and so itself; ranova puts ``(1 | g)``
+        in its place, which has as many parameters (0 df) and is no test that x varies. The
+        intercept of ``(1 + x | g)`` has a row of its own here, and none in ranova.
+
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
             conservative, and Pr(mixture) with its law ½ χ²(c) + ½ χ²(c + 1), c the covariances of

@@ -68,7 +68,9 @@ def response_input(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
         )
-    return Input(ResponseMatrix(Prepared(design), Y), index, Model.of(design, reml))
+    prepared = Prepared(design)
+    prepared.check_identified(reml)
+    return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
 
 
 def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
