@@ -107,9 +107,10 @@ class Design:
 
     @property
     def learned(self) -> dict[str, Any]:
-        """What every call of the right side learned, by its text."""
+        """What every call of the right side learned, by its text, and the levels of factors."""
         parts = (self._fixed, *self._random)
-        return {text: value for part in parts for text, value in part.learned.values.items()}
+        levels = {f"the levels of {name}": v for part in parts for name, v in part.coding.items()}
+        return levels | {text: v for part in parts for text, v in part.learned.values.items()}
 
     @property
     def learned_apart(self) -> bool:
