@@ -90,7 +90,10 @@ def evaluate(
     """
     evaluator = _Evaluator(columns, text, learned, learning)
     with np.errstate(all="ignore"):
-        value = evaluator.value(node)
+        try:
+            value = evaluator.value(node)
+        except RecursionError:
+            raise evaluator.error("it is nested too deeply for this call stack") from None
         if isinstance(value, str):
             raise evaluator.error("it is text, not numbers")
         if isinstance(value, Factor):
