@@ -140,7 +140,7 @@ def _profile(white: _Whitened, logdet: Floats, stats: Stats, reml: bool) -> Prof
 def _guarded_cholesky(A: Floats) -> Floats:
     """Lower triangular L with A = LL' (B, p, p); NaN where A is not positive definite."""
     try:
-        return np.linalg.cholesky(A)
+        return np.asarray(np.linalg.cholesky(A), float)
     except np.linalg.LinAlgError:
         if len(A) == 1:
             return np.full_like(A, np.nan)
@@ -150,7 +150,7 @@ def _guarded_cholesky(A: Floats) -> Floats:
 def _solve_right(H: Floats, L: Floats) -> Floats:
     """H_i L⁻ᵀ (B, G, q, p) for lower triangular L (B, p, p)."""
     B, G, q, p = H.shape
-    return np.linalg.solve(L, H.reshape(B, G * q, p).mT).mT.reshape(H.shape)
+    return np.asarray(np.linalg.solve(L, H.reshape(B, G * q, p).mT), float).mT.reshape(H.shape)
 
 
 def _traces(P: Floats, Q: Floats, s: _Directions) -> Floats:
