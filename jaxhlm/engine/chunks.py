@@ -6,12 +6,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from jaxhlm.cache import kept_compilation
 from jaxhlm.notation import Ints
@@ -26,6 +28,7 @@ __all__ = [
     "compiled_sizes",
     "in_order",
     "lane_chunks",
+    "one_blas_thread",
 ]
 
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
@@ -150,15 +153,20 @@ def as_slice(lanes: Ints) -> slice | Ints:
 def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
     """``one`` of every chunk, in order, on as many threads as there are cores.
 
-    NumPy and XLA let go of the GIL. BLAS stays on one thread meanwhile: its own threads would fight
-    with these over the cores. Only a few chunks are under way, so that memory stays bounded. The
-    threads take over NumPy's error state from the caller.
+    NumPy and XLA let go of the GIL. Only a few chunks are under way, so that memory stays bounded.
+    The threads take over NumPy's error state from the caller. A single chunk needs no other thread.
     """
+    rest = iter(chunks)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        with one_blas_thread():
+            yield from map(one, first)
+        return
     waiting: deque[Future[T]] = deque()
     cores = os.cpu_count() or 1
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=cores) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max_workers=cores) as pool:
         try:
-            for chunk in chunks:
+            for chunk in chain(first, rest):
                 waiting.append(pool.submit(copy_context().run, one, chunk))
                 if len(waiting) > 2 * cores:
                     yield waiting.popleft().result()
@@ -167,3 +175,36 @@ def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class _OneBlasThread:
+    """BLAS on one thread while any call is within: its own threads would fight with ours.
+
+    BLAS knows one number for the whole process, so other threads of the user's see it meanwhile.
+    The last call to leave puts back what the first has found, in whatever order they end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._within = 0
+        self._libraries: ThreadpoolController | None = None  # looking for them takes milliseconds
+        self._limits: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the limit within."""
+        with self._lock:
+            if self._within == 0:
+                self._libraries = self._libraries or ThreadpoolController()
+                self._limits = self._libraries.limit(limits=1, user_api="blas")
+            self._within += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if self._within == 0:
+                    self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
