@@ -61,10 +61,10 @@ def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
         _eliminate(H, g, j, d)
         pivots.append(d)
     decrement = 0.5 * sum(gj * gj / d for gj, d in zip(g, pivots, strict=True))
-    step: list[Any] = [None] * k
+    step = np.empty_like(g)
     for j in reversed(range(k)):
-        step[j] = -(g[j] + sum((H[i, j] * step[i] for i in range(j + 1, k)), 0.0)) / pivots[j]
-    return xp.stack(step), decrement, psd
+        step[j] = -(g[j] + _dot(H[j + 1 :, j], step[j + 1 :])) / pivots[j]
+    return xp.stack(list(step)), decrement, psd
 
 
 def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
@@ -79,6 +79,13 @@ def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
         for c in range(j + 1, i + 1):
             H[i, c] = H[i, c] - factor * H[c, j]
         g[i] = g[i] - factor * g[j]
+
+
+def _dot(u: Any, v: Any) -> Any:
+    """u'v over the first axis, in NumPy at once."""
+    return (
+        sum((a * b for a, b in zip(u, v, strict=True)), 0.0) if unrolled(u) else (u * v).sum(axis=0)
+    )
 
 
 def init(theta: Any) -> NewtonState:
