@@ -168,7 +168,7 @@ def test_an_evaluation_is_a_number_of_calls_that_sizes_do_not_change():
         lane_derivatives(theta, stats, True, blocks)
         return calls(lambda: lane_derivatives(theta, stats, True, blocks))
 
-    assert of(4, 60) == of(4, 9)
+    assert of(4, 20) == of(4, 9)
     assert of(8, 9) <= 2 * of(4, 9)
 
 
