@@ -33,7 +33,7 @@ __all__ = ["dense_derivatives", "lanes_at_once"]
 # Numbers of a block of products: few enough for the caches, and many for every call of NumPy.
 BLOCK = 2**20
 # With more lanes a call of NumPy costs nothing beside its work, and the slowest lane holds others.
-MOST_LANES = 64
+MOST_LANES = 256
 
 
 class _Whitened(NamedTuple):
