@@ -76,7 +76,7 @@ def lane_derivatives(
 def _without_fixed(
     theta: Any, stats: Stats, blocks: Blocks, count: Any, sigma2: Any
 ) -> Derivatives:
-    """``lane_derivatives`` for p = 0, where REML and ML are one: a column of X that nothing reaches.
+    """``lane_derivatives`` for p = 0, where REML and ML are one: with a column of X that is zero.
 
     Matrices that are spelled out need an entry. A row of its own, with 0 for y, makes a β of 0, and
     REML takes the row off again.

@@ -97,9 +97,7 @@ def householder(A: Floats, tol: float, floor: float = 0.0) -> tuple[Floats, Floa
     return Q * sign, (R * sign[:, None])[None]
 
 
-def _gram_schmidt(
-    A: Floats, segments: Segments, tol: float, floor: float
-) -> tuple[Floats, Floats]:
+def _gram_schmidt(A: Floats, segments: Segments, tol: float, floor: float) -> tuple[Floats, Floats]:
     """``orthonormalise``, column after column, twice."""
     Q, k = np.array(A, dtype=float), A.shape[1]
     R = np.zeros((len(segments.starts), k, k))
