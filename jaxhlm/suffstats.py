@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxhlm.engine.small import entries
 
-__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
 
 
 class Stats(NamedTuple):
@@ -54,6 +54,11 @@ def lane_axes(shared_design: bool) -> Stats:
     return Stats(
         *(None if shared_design and f not in RESPONSE_FIELDS else -1 for f in Stats._fields)
     )
+
+
+def some_lanes(stats: Stats, lanes: Any) -> Stats:
+    """Some lanes; a field that all of them share has a last axis of 1 and stays."""
+    return Stats(*(x if x.shape[-1] == 1 else x[..., lanes] for x in stats))
 
 
 def suffstats(

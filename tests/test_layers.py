@@ -74,7 +74,7 @@ LAYERS = (
         "figures.estimate_plots",
     ),
     (
-        "engine.lanes",
+        "engine.dense",
         "model",
         "rows.drawing",
         "inference.lmlist",
@@ -87,7 +87,8 @@ LAYERS = (
         "inference.nesting",
         "violations",
     ),
-    ("engine.minimum", "rows.lanerows", "studies.generate", "studies.layout", "studies.pooled"),
+    ("engine.lanes", "rows.lanerows", "studies.generate", "studies.layout", "studies.pooled"),
+    ("engine.minimum",),
     ("engine.compiled", "rows.replicates"),
     ("engine.rounds", "engine.minimiser"),
     ("estimates",),
