@@ -225,6 +225,11 @@ ADVICE = {
     "I(f == 'z')": "no level 'z'",
     "I(f + 1)": "is a factor",
     "x$y": r"'\$'",
+    "{x + 1}": r"I\(x \+ 1\)",
+    "poly(x, 2, raw=TRUE)": "write True or False",
+    "I(x > 0 & y)": r"\(x > 0\) & \(z < 1\)",
+    "I(x | y)": "each in parentheses",
+    "I(~x)": "each in parentheses",
 }
 
 
