@@ -285,7 +285,7 @@ def test_results_without_fixed_effects(no_fixed):
         assert fit.fixef.empty and fit.vcov.shape == (0, 0) and fit.confint().empty
         assert set(fit.tidy()["effect"]) == {"ran_pars"}
         assert fit.tidy_robust().empty and fit.df().empty
-        assert "Random effects" in str(fit.summary())
+        assert "No fixed effects" in str(fit.summary())
         assert (fit.predict(d, ranef=False) == 0.0).all()
         assert fit.augment()[".cooksd"].isna().all()
         assert fit.influence().cooks_distance.isna().all()
@@ -325,3 +325,15 @@ def test_a_large_offset_is_told_to_be_centred():
         hlm.fit("Reaction ~ t + (1 | Subject)", d)
     centred = hlm.fit("Reaction ~ t + (1 + t | Subject)", d.assign(t=d["t"] - d["t"].mean()))
     assert centred.status == Status.CONVERGED
+
+
+def test_leaving_a_group_out_can_take_it_away():
+    """Influence gives a group the status that fitting without it would have."""
+    d = clinics()
+    d = d[d["clinic"] != "D"].assign(arm=d["clinic"] == "A")
+    formula = "y ~ age + arm + (1 | clinic)"
+    influence = hlm.fit(formula, d).influence()
+    expected = [Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED, Status.NOT_IDENTIFIED]
+    assert influence.status.tolist() == expected
+    with pytest.raises(errors.IdentifiabilityError, match="REML is flat"):
+        hlm.fit(formula, d[d["clinic"] != "B"])
