@@ -340,26 +340,23 @@ def test_leaving_a_group_out_can_take_it_away():
 
 
 def test_tiny_data_sets_of_all_kinds_in_one_batch(rng):
-    """Degenerate lanes beside others: both routes agree with fits of one, and none harms another."""
+    """Degenerate lanes beside others: both routes agree with fits of one."""
     parts = []
     for lane in range(24):
-        group = np.repeat(np.arange(4), rng.integers(1, 5, 4))
+        group = np.repeat(np.arange(3), rng.integers(1, 5, 3))
         x = rng.integers(0, 3, len(group)) * 1.0
-        y = x + rng.normal(size=4)[group] + rng.normal(size=len(group))
+        y = x + rng.normal(size=3)[group] + rng.normal(size=len(group))
         parts.append(pd.DataFrame({"y": y, "x": x, "unit": group, "lane": lane}))
     formula, long = "y ~ x + (1 + x || unit)", pd.concat(parts)
-    with pytest.warns(errors.ConvergenceWarning, match="not_identified"):
-        fits = hlm.fit_many(formula, long, by="lane")
-    with pytest.warns(errors.ConvergenceWarning, match="not_identified"):
-        text = hlm.fit_many(
-            formula, long.assign(lane=[f"{i:02d}" for i in long["lane"]]), by="lane"
-        )
-    assert fits.status.tolist() == text.status.tolist()
-    for part, status, criterion in zip(parts, fits.status, fits.criterion, strict=True):
+    fits = []
+    for lane in (long["lane"], long["lane"].map("{:02d}".format)):
+        with pytest.warns(errors.ConvergenceWarning, match="not_identified"):
+            fits.append(hlm.fit_many(formula, long.assign(lane=lane), by="lane"))
+    assert fits[0].status.tolist() == fits[1].status.tolist()
+    for part, status, criterion in zip(parts, fits[0].status, fits[0].criterion, strict=True):
         if status == Status.NOT_IDENTIFIED:
             with pytest.raises(errors.IdentifiabilityError):
                 hlm.fit(formula, part)
         elif Status(status).ok:
-            np.testing.assert_allclose(
-                hlm.fit(formula, part).criterion, criterion, atol=tol.CRITERION
-            )
+            alone = hlm.fit(formula, part)
+            np.testing.assert_allclose(alone.criterion, criterion, atol=tol.CRITERION)
