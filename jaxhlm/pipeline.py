@@ -211,10 +211,11 @@ def fit_standard(standard: Standard, options: Options, start: Floats | None = No
 
 def with_identified(standard: Standard, options: Options) -> Standard:
     """The lanes, of which those whose θ is not identified have that status and no response."""
-    known = identified(standard.stats, options.blocks, options.reml)
+    asked = standard.status == Status.CONVERGED
+    known = identified(standard.stats, options.blocks, options.reml, asked)
     if known.all():
         return standard
-    lost = (standard.status == Status.CONVERGED) & ~known
+    lost = asked & ~known
     yy = np.where(lost, np.nan, standard.stats.yy)
     status = np.where(lost, Status.NOT_IDENTIFIED, standard.status)
     return standard._replace(stats=standard.stats._replace(yy=yy), status=status)

@@ -52,6 +52,7 @@ class Bootstrap:
         wild: (weights, leverage) of a wild bootstrap, else None.
         seed: int or JAX key that gives the same replicates again.
         fit: the fit, or None if this was read from a file.
+        alone: fixed effects that are not estimable without a certain group; of a wild bootstrap.
 
     Example:
         >>> import jaxhlm as hlm
@@ -68,6 +69,7 @@ class Bootstrap:
     seed: Any
     fit: Fit | None = field(repr=False)
     _accelerations: Floats | None = field(default=None, repr=False)
+    alone: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of replicates."""
@@ -89,10 +91,12 @@ class Bootstrap:
 
         A wild bootstrap multiplies all squares of a group by one v²: with "rademacher" and "webb"
         (Var v² = 0, 1/6) variances hardly move, with "mammen" (Var v² = 1) σ moves as if every
-        group were one row. Its fixed effects are sound with all three.
+        group were one row. Its fixed effects are sound with all three, but for those that a single
+        group determines: its residuals are zero where they would count, whatever multiplies them.
         """
         fixed = np.arange(len(self.terms)) < len(self.model.xnames)
-        return np.ones(len(fixed), bool) if self.wild is None else fixed
+        sound = fixed & ~np.isin(self.terms, self.alone)
+        return np.ones(len(fixed), bool) if self.wild is None else sound
 
     @cached_property
     def replicates(self) -> pd.DataFrame:
@@ -188,6 +192,7 @@ class Bootstrap:
         extra = {
             "method": self.method,
             "wild": self.wild,
+            "alone": self.alone,
             "seed": _words(self.seed),
             "original": {
                 x.name: getattr(self.original, x.name).tolist() for x in fields(Estimates)
@@ -210,7 +215,8 @@ class Bootstrap:
         original = Estimates(**{name: np.array(x) for name, x in extra["original"].items()})
         a, seed = np.array(extra["accelerations"]), _seed(extra["seed"])
         wild = extra["wild"] and tuple(extra["wild"])
-        return Bootstrap(FitBatch.of(stored), original, extra["method"], wild, seed, None, a)
+        alone = tuple(extra.get("alone", ()))
+        return Bootstrap(FitBatch.of(stored), original, extra["method"], wild, seed, None, a, alone)
 
     @property
     def heading(self) -> str:
@@ -234,6 +240,11 @@ class Bootstrap:
             lines.append(
                 "Standard errors and intervals of variances and correlations are left out: the\n"
                 "wild bootstrap is sound for the fixed effects; use another method for those"
+            )
+        if self.alone:
+            lines.append(
+                f"Nor of {', '.join(self.alone)}: not estimable without a certain level of "
+                f"{self.model.group_name},\nwhose residuals say nothing about it"
             )
         return "\n".join(lines)
 
@@ -312,7 +323,8 @@ def bootstrap(
     index = pd.RangeIndex(n, name="replicate")
     fits = fit_source(source, index, fit.model, fit.options, progress)
     wild = (weights, leverage) if method == "wild" else None
-    return Bootstrap(fits, fit.estimates, method, wild, _seed(_words(key)), fit)
+    alone = fit._one_group_terms if wild else ()
+    return Bootstrap(fits, fit.estimates, method, wild, _seed(_words(key)), fit, alone=alone)
 
 
 def _words(seed: Any) -> list[int]:

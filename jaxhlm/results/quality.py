@@ -247,6 +247,12 @@ class Quality(Coefficients):
     def _components(self) -> Components:
         return components(self.estimates, design_moments(self.design))
 
+    @property
+    def _one_group_terms(self) -> tuple[str, ...]:
+        """Fixed effects that are not estimable without a certain group."""
+        found = robust_covariance(self.estimates, self._by_group, self.model.blocks, "CR0")
+        return tuple(self.model.xnames[int(j)] for j in np.flatnonzero(np.isnan(found.df[0])))
+
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
         found = robust_covariance(self.estimates, self._by_group, self.model.blocks, kind)
