@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.chunks import one_blas_thread
+from jaxhlm.engine.chunks import on_one_blas_thread
 from jaxhlm.errors import FormulaError
 from jaxhlm.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.notation import Bools, Floats, Ints
@@ -173,7 +173,7 @@ def design(
     return build_design(formula, data, weights, response_rows=len(data))
 
 
-@one_blas_thread()
+@on_one_blas_thread
 def build_design(
     formula: str,
     data: pd.DataFrame,
