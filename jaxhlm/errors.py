@@ -19,6 +19,7 @@ __all__ = [
     "ContrastError",
     "ConvergenceWarning",
     "DifferentRowsError",
+    "FileError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -32,6 +33,7 @@ __all__ = [
     "NoRowsError",
     "NonFiniteError",
     "NotEstimableError",
+    "NotEstimableWarning",
     "NotNestedError",
     "NotNumericError",
     "OptionError",
@@ -151,6 +153,10 @@ class TargetError(JaxhlmError, ValueError):
     """A wanted power is not reached within the bounds."""
 
 
+class FileError(JaxhlmError, OSError):
+    """A file cannot be read or written, is damaged, or was written by something else."""
+
+
 class StudyFolderError(JaxhlmError, ValueError):
     """A folder holds another study, or something else, and is left as it is."""
 
@@ -169,6 +175,10 @@ class RowsDroppedWarning(JaxhlmWarning):
 
 class RankDeficientWarning(JaxhlmWarning):
     """Columns of the fixed-effects matrix were dropped: earlier columns determine them."""
+
+
+class NotEstimableWarning(JaxhlmWarning):
+    """Values that a rank-deficient model does not determine were left NaN."""
 
 
 class SingularFitWarning(JaxhlmWarning):

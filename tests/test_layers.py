@@ -12,7 +12,7 @@ FOLDERS = ("engine", "rows", "inference", "resampling", "results", "studies", "f
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
     ("cache", "errors", "precision", "status", "engine.small", "formula", "reference", "datasets"),
-    ("notation", "suffstats", "engine.trust", "streams"),
+    ("notation", "suffstats", "engine.trust", "streams", "files"),
     (
         "inference.criteria",
         "inference.tails",
@@ -31,7 +31,7 @@ LAYERS = (
         "studies.performance",
         "figures.canvas",
         "studies.lock",
-        "files",
+        "results.labels",
     ),
     (
         "studies.folder",
@@ -151,7 +151,7 @@ MODULES = sorted(
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
     "optax": {"engine.compiled", "engine.minimiser", "optimise"},
-    "pyarrow": {"results.storage"},
+    "pyarrow": {"files"},
     "rich": {"progress"},
     "scipy": {"inference.tails"},
     "matplotlib": {

@@ -23,7 +23,7 @@ from jaxhlm.inference.tails import t_tail
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.storage import Stored, load, save
+from jaxhlm.results.storage import Stored, check_saving, load, save
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.status import Status
 
@@ -79,13 +79,17 @@ class FitBatch(BatchCompared):
     def to_parquet(self, path: str | PathLike[str], df: DfMethod | None = None) -> None:
         """Write the estimates, one row per fit, without the data (needs pyarrow).
 
+        Labels of the fits come back equal, whatever they are: integers, dates, categories, several
+        levels, mixed types. A file of this name is replaced when the new one is complete.
+
         Args:
             path: the file.
             df: compute degrees of freedom of the fixed effects by this method first and write them
                 as well; they need the data, which the file does not have.
 
         Raises:
-            OptionError, NeedsRemlError: as for the method ``df``.
+            OptionError, NeedsRemlError: as for the method ``df``; a label that no file can hold.
+            FileError: the file cannot be written; an older one of this name is still there.
 
         Example:
             >>> import tempfile, jaxhlm as hlm
@@ -98,6 +102,7 @@ class FitBatch(BatchCompared):
             >>> back.df("kenward-roger").round(6)["Days"].tolist()
             [161.0, 161.0]
         """
+        check_saving(path, self.index)
         stored = self.stored
         if df is not None:
             se, dof, _ = self._coefficients(df)
@@ -116,7 +121,7 @@ class FitBatch(BatchCompared):
         Small-sample df of the fixed effects are there if they were written.
 
         Raises:
-            JaxhlmError: the file was not written by ``to_parquet``.
+            FileError: the file is not there, is damaged, or was not written by ``to_parquet``.
         """
         return FitBatch.of(load(path))
 
