@@ -98,7 +98,7 @@ def open_folder(
                 f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
                 "finished; go on with resume=True (--resume), or give another folder"
             )
-        for left in (path / ESTIMATES).glob(".*.tmp"):
+        for left in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
             left.unlink(missing_ok=True)
         yield Folder(path, manifest)
 
