@@ -14,13 +14,12 @@ from formulaic.utils.constraints import LinearConstraints
 from numpy.typing import ArrayLike
 
 from jaxhlm.errors import ContrastError, NotEstimableError, UnknownTermError
-from jaxhlm.notation import Bools, Floats
+from jaxhlm.notation import Floats
+from jaxhlm.rows.estimable import estimable
 
 __all__ = [
     "Contrasts",
     "Hypothesis",
-    "check_estimable",
-    "estimable",
     "independent_rows",
     "read_hypothesis",
 ]
@@ -28,7 +27,7 @@ __all__ = [
 Row: TypeAlias = str | Mapping[str, float]
 Contrasts: TypeAlias = Row | Sequence[Row] | pd.DataFrame | ArrayLike
 
-ESTIMABLE_TOL = 1e-8
+RANK_TOL = 1e-8
 _NAME = re.compile(r"(?<![\w.`])[^\W\d][\w.]*(?:[:\[(][^\s=,+*/-]*)?")
 
 
@@ -87,24 +86,14 @@ def read_hypothesis(
     if labels is None:
         labels = [_label(row, names, value) for row, value in zip(full, right, strict=True)]
     if full[:, len(terms) :].any():
-        check_estimable(full, alias, labels)
+        _check_estimable(full, alias, labels)
     return Hypothesis(tuple(labels), full[:, : len(terms)], right)
 
 
-def estimable(full: Floats, alias: Floats) -> Bools:
-    """(r,) whether rows over kept and dropped columns of X (r, p + dropped) have a unique value.
-
-    c'β is estimable if c is in the row space of X (Searle 1971, Linear Models, chapter 5): with
-    X_dropped = X_kept · alias, if c_dropped = alias'c_kept.
-    """
+def _check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None:
+    """Raise ``NotEstimableError`` unless all rows, over kept and dropped columns, are estimable."""
     p = len(alias)
-    gap = np.abs(full[:, p:] - full[:, :p] @ alias)
-    return (gap <= ESTIMABLE_TOL * np.abs(full).max(axis=1, keepdims=True)).all(axis=1)
-
-
-def check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None:
-    """Raise ``NotEstimableError`` unless all rows are estimable."""
-    bad = ~estimable(full, alias)
+    bad = ~estimable(full[:, :p], full[:, p:], alias)
     if bad.any():
         listed = ", ".join(repr(label) for label, is_bad in zip(labels, bad, strict=True) if is_bad)
         raise NotEstimableError(
@@ -120,11 +109,11 @@ def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
         ContrastError: L is zero, or its rows contradict each other.
     """
     U, size, Vt = np.linalg.svd(hypothesis.L, full_matrices=False)
-    keep = size > ESTIMABLE_TOL * max(float(size.max()), np.finfo(float).tiny)
+    keep = size > RANK_TOL * max(float(size.max()), np.finfo(float).tiny)
     if not keep.any():
         raise ContrastError("the contrast is zero in every term: give it a coefficient")
     rhs = U[:, keep].T @ hypothesis.rhs
-    if np.abs(U[:, keep] @ rhs - hypothesis.rhs).max() > ESTIMABLE_TOL * (
+    if np.abs(U[:, keep] @ rhs - hypothesis.rhs).max() > RANK_TOL * (
         1.0 + np.abs(hypothesis.rhs).max()
     ):
         raise ContrastError(

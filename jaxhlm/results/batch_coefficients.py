@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.design import determined_rows
 from jaxhlm.engine.minimum import Options
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level
@@ -24,13 +25,18 @@ from jaxhlm.inference.degrees import (
     single_tests,
     wald_f,
 )
-from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
-from jaxhlm.inference.refgrid import averaged, marginal_means
+from jaxhlm.inference.hypotheses import Contrasts, independent_rows
+from jaxhlm.inference.refgrid import averaged, cell_labels, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Floats, Ints, NotEstimable
 from jaxhlm.results.batch_effects import BatchUnits
-from jaxhlm.results.means_tables import differences_frame, means_frame
+from jaxhlm.results.means_tables import (
+    MEANS,
+    differences_frame,
+    means_frame,
+    with_estimable,
+)
 from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCoefficients"]
@@ -74,7 +80,7 @@ class BatchCoefficients(BatchUnits):
         Returns:
             One row per fit and contrast, indexed by both.
         """
-        hypothesis = self._hypothesis(L, rhs)
+        hypothesis = self.model.hypothesis(L, rhs)
         columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
         r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
         rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
@@ -85,7 +91,7 @@ class BatchCoefficients(BatchUnits):
     ) -> pd.DataFrame:
         """F tests that all rows of Lβ = rhs hold, one row per fit; arguments as ``Fit``'s."""
         check_df(df, self.reml)
-        rows, values = independent_rows(self._hypothesis(L, rhs))
+        rows, values = independent_rows(self.model.hypothesis(L, rhs))
         if df in SMALL_SAMPLE:
             F, den = self.over_lanes(lambda e, s: joint_test(e, s, self.options, rows, values, df))
         else:
@@ -109,6 +115,7 @@ class BatchCoefficients(BatchUnits):
         *,
         pairwise: bool = False,
         conf_level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.DataFrame:
         """Estimated marginal means of every fit; arguments and errors as for ``Fit.emmeans``.
 
@@ -151,8 +158,8 @@ class BatchCoefficients(BatchUnits):
             source.design, names, given, dict(zip(numbers, grids.T, strict=True))
         )
         count = L.shape[1]
-        if pairwise:
-            labels, L = differences(cells, L)
+        labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
+        L = determined_rows(source.design, L, labels, MEANS[pairwise], not_estimable)
         own = L[0] if len(L) == 1 else L[which.ravel()]
         columns = self._table(own, df, conf_level)
         at_cell = (which.reshape(-1, 1) * L.shape[1] + np.arange(L.shape[1])).ravel()
@@ -161,7 +168,7 @@ class BatchCoefficients(BatchUnits):
         else:
             frame = means_frame(cells.iloc[at_cell].reset_index(drop=True), columns)
         frame.insert(0, "fit", self.index.repeat(L.shape[1]))
-        return frame
+        return with_estimable(frame, source.design, L.reshape(-1, L.shape[2])[at_cell])
 
     def _table(
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
@@ -197,10 +204,6 @@ class BatchCoefficients(BatchUnits):
             return self._over_chunks(one)
         se, df = reference_tests(self.estimates, self.nobs, L, method)
         return se, df, t_tail(_values(L, self.estimates) / se, df)
-
-    def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
-        p = len(self.model.xnames)
-        return read_hypothesis(L, rhs, self.model.xnames, (), np.zeros((p, 0)))
 
 
 def _small_sample(

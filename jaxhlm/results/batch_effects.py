@@ -28,7 +28,7 @@ from jaxhlm.inference.henderson import (
     value_variance,
 )
 from jaxhlm.inference.leverage import fitted_values
-from jaxhlm.notation import Floats, Ints, NewLevels, check_option
+from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
 from jaxhlm.results.batch_accessors import BatchAccessors
 from jaxhlm.results.prediction import (
     Interval,
@@ -205,6 +205,7 @@ class BatchUnits(BatchAccessors):
         se: bool = False,
         interval: Interval | None = None,
         level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.Series | pd.DataFrame:
         """Expected responses of every fit, with prediction errors if asked; as ``Fit.predict``.
 
@@ -216,6 +217,7 @@ class BatchUnits(BatchAccessors):
             se: give standard errors and, unless ``interval`` says otherwise, confidence limits.
             interval: "confidence" or "prediction".
             level: of the limits.
+            not_estimable: "nan" or "error", as for ``Fit.predict``.
 
         Returns:
             A Series by fit and row label, or, with ``se`` or ``interval``, a DataFrame: predicted,
@@ -236,6 +238,7 @@ class BatchUnits(BatchAccessors):
         check_option("new_levels", new_levels, NewLevels)
         if interval is not None:
             check_option("interval", interval, Interval)
+        check_option("not_estimable", not_estimable, NotEstimable)
         check_level(level)
         added = (interval == "prediction") * 1.0
         if newdata is None:
@@ -244,7 +247,8 @@ class BatchUnits(BatchAccessors):
             )
             below = self._rows_below(lengths, number)
         else:
-            found = list(self._new_rows(newdata, ranef, new_levels == "error", added))
+            new = design_for(self._rows().design, newdata, not_estimable)
+            found = list(self._new_rows(newdata.index, new, ranef, new_levels == "error", added))
             m = len(newdata)
             lengths = np.full(len(self), m)
             below = self._below(lengths, newdata.index, np.tile(np.arange(m), len(self)))
@@ -267,11 +271,15 @@ class BatchUnits(BatchAccessors):
         return fixed, variance, variance + added * scale * (1.0 + between_variance(h, rows))
 
     def _new_rows(
-        self, newdata: pd.DataFrame, ranef: bool, strict: bool, added: float
+        self,
+        labels: pd.Index,
+        new: tuple[Floats, Floats, Ints],
+        ranef: bool,
+        strict: bool,
+        added: float,
     ) -> tuple[Floats, ...]:
-        """The same of new rows, fit after fit."""
-        source = self._rows()
-        X, Z, code = design_for(source.design, newdata)
+        """The same of new rows, their X, Z and group codes, fit after fit."""
+        source, (X, Z, code) = self._rows(), new
         m, (p, q) = len(X), (X.shape[1], Z.shape[1])
         lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + self._lane_numbers)
 
@@ -279,7 +287,7 @@ class BatchUnits(BatchAccessors):
             rows, e = source.lane_rows(self.lanes[at]), self.estimates[at]
             group = rows.group_numbers(len(source.design.levels))[:, code]
             if strict and ranef and (group < 0).any():
-                unseen = newdata.index[(group < 0).any(axis=0)].unique()
+                unseen = labels[(group < 0).any(axis=0)].unique()
                 raise NewLevelError(
                     f"row(s) {listed(unseen)} of newdata have a level of "
                     f"{self.model.group_name!r} that not all fits have seen; pass "

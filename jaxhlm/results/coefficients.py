@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.design import determined_rows
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import (
     SMALL_SAMPLE,
@@ -21,13 +22,18 @@ from jaxhlm.inference.degrees import (
     single_tests,
     wald_f,
 )
-from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
-from jaxhlm.inference.refgrid import averaged, marginal_means
+from jaxhlm.inference.hypotheses import Contrasts, independent_rows
+from jaxhlm.inference.refgrid import averaged, cell_labels, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Floats, NotEstimable
 from jaxhlm.results.effects import Units
-from jaxhlm.results.means_tables import differences_frame, means_frame
+from jaxhlm.results.means_tables import (
+    MEANS,
+    differences_frame,
+    means_frame,
+    with_estimable,
+)
 
 __all__ = ["Coefficients"]
 
@@ -121,7 +127,7 @@ class Coefficients(Units):
             >>> table[["estimate", "df"]].round(2).to_dict("index")
             {'x - 2*a = 3': {'estimate': 3.29, 'df': 36.37}}
         """
-        hypothesis = self._hypothesis(L, rhs)
+        hypothesis = self.model.hypothesis(L, rhs)
         table = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
         return table.set_index(pd.Index(hypothesis.labels, name="contrast"))
 
@@ -150,7 +156,7 @@ class Coefficients(Units):
             {'num_df': 2.0, 'den_df': 28.0, 'statistic': 27.262, 'p_value': 0.0}
         """
         check_df(df, self.reml)
-        rows, values = independent_rows(self._hypothesis(L, rhs))
+        rows, values = independent_rows(self.model.hypothesis(L, rhs))
         if df in SMALL_SAMPLE:
             F, den = joint_test(self.estimates, self.standard, self.options, rows, values, df)
         else:
@@ -173,6 +179,7 @@ class Coefficients(Units):
         *,
         pairwise: bool = False,
         conf_level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.DataFrame:
         """Estimated marginal means, as R's ``emmeans``.
 
@@ -188,17 +195,19 @@ class Coefficients(Units):
             pairwise: the differences between all pairs of cells instead, with p values as they are,
                 by Holm and by Tukey (studentised range).
             conf_level: of the intervals (of single means or differences).
+            not_estimable: where X is rank deficient, as with an empty cell of an interaction, a
+                mean or difference that the data do not determine is NaN, with a warning, or, with
+                "error", raises. The p values of the others count it, as in R's emmeans.
 
         Returns:
             One row per cell: the levels, emmean, std_error, df, conf_low, conf_high. Or one row per
             pair: contrast, estimate, std_error, df, statistic, p_value, p_holm, p_tukey, conf_low,
-            conf_high.
+            conf_high. Where X is rank deficient also ``estimable``, False where R says nonEst.
 
         Raises:
             UnknownTermError: ``specs`` or ``at`` names what is not in the fixed part.
             NewLevelError: ``at`` names a level that the fit has not seen.
-            NotEstimableError: a mean depends on columns dropped from a rank-deficient X, as with
-                empty cells of an interaction.
+            NotEstimableError: a mean is not estimable, under ``not_estimable="error"``.
             OptionError, NeedsRemlError: as for ``df``.
 
         Example:
@@ -214,10 +223,14 @@ class Coefficients(Units):
         d, given = self.design, at or {}
         means = {v: d._covariates[v].mean(keepdims=True) for v in averaged(d, given)}
         cells, L = marginal_means(d, names, given, means)
-        if not pairwise:
-            return means_frame(cells, self._columns(L[0], df, conf_level))
-        labels, rows = differences(cells, L)
-        return differences_frame(labels, self._columns(rows[0], df, conf_level), len(cells), names)
+        labels, rows = differences(cells, L) if pairwise else (cell_labels(cells), L)
+        rows = determined_rows(d, rows, labels, MEANS[pairwise], not_estimable)[0]
+        columns = self._columns(rows, df, conf_level)
+        if pairwise:
+            frame = differences_frame(labels, columns, len(cells), names)
+        else:
+            frame = means_frame(cells, columns)
+        return with_estimable(frame, d, rows)
 
     @property
     def _identity(self) -> Floats:
@@ -244,7 +257,3 @@ class Coefficients(Units):
         check_level(level)
         estimate, (se, df) = L @ self.estimates.beta[0], self._tests(L, method)
         return inference_table(estimate, se, df, rhs, level)
-
-    def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
-        d = self.design
-        return read_hypothesis(L, rhs, self.model.xnames, d.dropped_columns, d._alias)

@@ -20,7 +20,7 @@ from jaxhlm.inference.henderson import (
     unit_lines,
     value_variance,
 )
-from jaxhlm.notation import Floats, NewLevels, check_option
+from jaxhlm.notation import Floats, NewLevels, NotEstimable, check_option
 from jaxhlm.results.accessors import Accessors
 from jaxhlm.results.prediction import (
     Interval,
@@ -93,6 +93,7 @@ class Units(Accessors):
         se: bool = False,
         interval: Interval | None = None,
         level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.Series | pd.DataFrame:
         """Expected response on new rows, x'β̂ + z'b̂, with prediction errors if asked.
 
@@ -114,15 +115,19 @@ class Units(Accessors):
                 "prediction" for a new response, which adds σ²/w (and with ``ranef=False`` z'Σz: the
                 response of any unit). New rows have weight 1.
             level: of the limits, which are normal: value ± z sd.
+            not_estimable: where X is rank deficient, a row whose expected value the data do not
+                determine (a cell that was never seen, other values of columns that depended on
+                each other) is NaN, with a warning, or, with "error", raises.
 
         Returns:
-            (rows,) Series on the index of ``newdata``; NaN where a variable is missing. With
-            ``se`` or ``interval`` a DataFrame: predicted, se, low, high.
+            (rows,) Series on the index of ``newdata``; NaN where a variable is missing or the value
+            is not estimable. With ``se`` or ``interval`` a DataFrame: predicted, se, low, high.
 
         Raises:
             MissingColumnError: a column of the formula is not in ``newdata``.
             NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
                 fixed factor.
+            NotEstimableError: under ``not_estimable="error"``.
             OptionError: an unknown option, or a level outside (0, 1).
 
         Example:
@@ -137,13 +142,14 @@ class Units(Accessors):
         check_option("new_levels", new_levels, NewLevels)
         if interval is not None:
             check_option("interval", interval, Interval)
+        check_option("not_estimable", not_estimable, NotEstimable)
         check_level(level)
         weights = None
         if newdata is None:
             X, Z, group, index = self.design.X, self.design.Z, self.design.group, self.design.index
             weights = self.design.weights
         else:
-            X, Z, group = design_for(self.design, newdata)
+            X, Z, group = design_for(self.design, newdata, not_estimable)
             index = newdata.index
         if ranef and new_levels == "error" and (group < 0).any():
             raise NewLevelError(
