@@ -12,7 +12,9 @@ FOLDERS = ("engine", "rows", "inference", "resampling", "results", "studies", "f
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
     ("cache", "errors", "precision", "status", "engine.small", "formula", "reference", "datasets"),
-    ("notation", "suffstats", "engine.trust", "streams", "files"),
+    ("notation",),
+    ("arguments",),
+    ("suffstats", "engine.trust", "streams", "files", "inference.linear_text"),
     (
         "inference.criteria",
         "inference.tails",
