@@ -45,6 +45,7 @@ __all__ = [
     "StudyFileError",
     "StudyFolderError",
     "TargetError",
+    "UnknownFitError",
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
@@ -107,6 +108,10 @@ class ResponseShapeError(JaxhlmError, ValueError):
 
 class NewLevelError(JaxhlmError, ValueError):
     """New data hold a factor level that the fit has not seen."""
+
+
+class UnknownFitError(JaxhlmError, KeyError, IndexError):
+    """A batch holds no fit of that label, or none at that position."""
 
 
 class UnknownTermError(JaxhlmError, KeyError):

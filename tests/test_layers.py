@@ -34,6 +34,7 @@ LAYERS = (
         "figures.canvas",
         "studies.lock",
         "results.labels",
+        "results.choosing",
     ),
     (
         "studies.folder",

@@ -20,8 +20,10 @@ from jaxhlm.inference.parameters import (
     random_values,
 )
 from jaxhlm.inference.tails import t_tail
+from jaxhlm.notation import Ints
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
+from jaxhlm.results.choosing import by_label, by_position_or_label
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.storage import Stored, check_saving, load, save
 from jaxhlm.results.verify import Verification, verify_lanes
@@ -30,11 +32,27 @@ from jaxhlm.status import Status
 __all__ = ["FitBatch"]
 
 
+@dataclass(frozen=True)
+class ByLabel:
+    """What ``fits.loc`` is."""
+
+    fits: FitBatch
+
+    def __getitem__(self, label: Any) -> Any:
+        """The fit of a label, or the batch of those that share it, or of a list of labels."""
+        if isinstance(label, list | np.ndarray | pd.Index | pd.Series):
+            found = [np.atleast_1d(by_label(self.fits.index, x)) for x in label]
+            return self.fits._taken(np.concatenate([np.zeros(0, int), *found]))
+        return self.fits._taken(by_label(self.fits.index, label))
+
+
 @dataclass(frozen=True, eq=False)
 class FitBatch(BatchCompared):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
+    Whole numbers are positions, text and other labels are labels (``fits["BRCA1"]``); where labels
+    are whole numbers, ``fits.loc[17]`` takes them.
     A data set that could not be fitted has a status code and NaN estimates; it is counted in
     ``print(fits)`` and never dropped.
 
@@ -55,10 +73,28 @@ class FitBatch(BatchCompared):
     """
 
     def __getitem__(self, which: Any) -> Any:
-        """Fit i, or the batch of some fits."""
-        if isinstance(which, int | np.integer):
-            return self._one(range(len(self))[int(which)])
-        which = np.arange(len(self))[which]
+        """The fit at a position or of a label, or the batch of some fits."""
+        return self._taken(by_position_or_label(self.index, which))
+
+    @property
+    def loc(self) -> ByLabel:
+        """``fits.loc[label]``: the fit of a label, also where labels are whole numbers.
+
+        Example:
+            >>> import pandas as pd, jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> frame = data.assign(study=7), data.assign(study=3, Reaction=-data["Reaction"])
+            >>> formula = "Reaction ~ Days + (1 | Subject)"
+            >>> fits = hlm.fit_many(formula, pd.concat(frame), by="study")
+            >>> print(f"{fits.loc[7].fixef['Days']:.3f}  {fits[0].fixef['Days']:.3f}")
+            10.467  -10.467
+        """
+        return ByLabel(self)
+
+    def _taken(self, which: int | Ints) -> Any:
+        """The fit at a position, or the batch of those at some."""
+        if isinstance(which, int):
+            return self._one(which)
         some = FitBatch(
             self.model,
             self.estimates[which],
