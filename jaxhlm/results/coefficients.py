@@ -136,6 +136,11 @@ class Coefficients(Units):
     ) -> pd.DataFrame:
         """F test that all rows of Lβ = rhs hold (``lmerTest::contestMD``, ``pbkrtest``).
 
+        The statistic does not depend on how the hypothesis is written. Satterthwaite's denominator
+        df do, as lmerTest's: they come from uncorrelated combinations of the rows, which are other
+        ones where a row is multiplied by a number or replaced by its difference from another
+        (``b, c`` or ``b, 100*c`` or ``b - c, c``). Kenward and Roger's do not.
+
         Args:
             L: as for ``contrast``; rows that repeat others do not count.
             df: method of the denominator df; with "kenward-roger" F includes the factor λ, with
