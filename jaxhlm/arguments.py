@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -18,7 +19,16 @@ import pandas as pd
 from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
 from jaxhlm.notation import Floats
 
-__all__ = ["check_flag", "fraction", "number", "real_array", "whole_number"]
+__all__ = [
+    "check_flag",
+    "check_frame",
+    "check_mapping",
+    "fraction",
+    "listed_values",
+    "number",
+    "real_array",
+    "whole_number",
+]
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -72,32 +82,64 @@ def check_flag(name: str, value: Any) -> None:
         raise OptionError(f"{name}={value!r} must be True or False")
 
 
-def real_array(name: str, values: Any, error: type[JaxhlmError] = NotNumericError) -> Floats:
+def check_frame(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a DataFrame."""
+    if not isinstance(value, pd.DataFrame):
+        raise OptionError(f"{name} must be a pandas DataFrame, got {type(value).__name__}")
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a mapping."""
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{name}={value!r} must be a mapping, such as a dict")
+
+
+def listed_values(name: str, value: Any) -> list[Any]:
+    """The values of a list, an array or a range; text is none.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
+        raise OptionError(f"{name}={value!r} must be a list of values")
+    return list(value)
+
+
+def real_array(
+    name: str, values: Any, error: type[JaxhlmError] = NotNumericError, kinds: str = "iuf"
+) -> Floats:
     """A float64 array of real numbers; masked and missing entries are NaN.
 
-    Dates, text, booleans beside objects and complex numbers are refused rather than converted.
+    Dates, text, booleans and complex numbers are refused rather than converted.
 
     Args:
         name: what to call it.
         values: an array, masked or not, nested lists, a Series or a DataFrame.
         error: what to raise.
+        kinds: of NumPy's types, those that are taken as numbers.
     """
     try:
         if isinstance(values, pd.DataFrame):
-            columns = [_of_column(values.iloc[:, j]) for j in range(values.shape[1])]
-            return np.column_stack(columns) if columns else np.empty(values.shape)
+            return _of_frame(values, kinds)
         if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
-            return _of_column(pd.Series(values))
+            return _of_column(pd.Series(values), kinds)
         masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
-        return np.ma.filled(_as_floats(masked), np.nan)
+        return np.ma.filled(_as_floats(masked, kinds), np.nan)
     except (TypeError, ValueError) as cause:
         raise error(f"{name} must hold real numbers, and does not: {cause}") from None
 
 
-def _of_column(column: pd.Series) -> Floats:
+def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
+    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in frame.dtypes):
+        return frame.to_numpy(dtype=float)
+    columns = [_of_column(frame.iloc[:, j], kinds) for j in range(frame.shape[1])]
+    return np.column_stack(columns) if columns else np.empty(frame.shape)
+
+
+def _of_column(column: pd.Series, kinds: str) -> Floats:
     """The floats of a column of any dtype, missing ones NaN."""
     if isinstance(column.dtype, np.dtype):
-        return _as_floats(column.to_numpy())
+        return _as_floats(column.to_numpy(), kinds)
     if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
         raise TypeError(f"dtype {column.dtype}")
     return column.to_numpy(dtype=float, na_value=np.nan)
@@ -107,13 +149,13 @@ def _may_be_masked(values: Any) -> bool:
     return isinstance(values, np.ma.MaskedArray | list | tuple)
 
 
-def _as_floats(values: Any) -> Any:
+def _as_floats(values: Any, kinds: str) -> Any:
     """The array, masked or not, in double precision."""
     if values.dtype == object:
         flat = [_float_of(x) for x in np.ma.getdata(values).ravel()]
         mask = np.ma.getmask(values)
         return np.ma.array(np.reshape(np.array(flat, dtype=float), values.shape), mask=mask)
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in kinds:
         raise TypeError(f"dtype {values.dtype}")
     return values.astype(float, copy=False)
 

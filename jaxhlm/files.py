@@ -60,9 +60,7 @@ def check_target(path: PathName) -> Path:
     Raises:
         FileError: it is no path, a folder, or lies in a folder that is not there.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise FileError(f"path={path!r}: give the name of a file, a str or a pathlib.Path")
-    target = Path(path)
+    target = _path(path)
     if target.is_dir():
         raise FileError(f"{target} is a folder; give the name of a file")
     if not target.parent.is_dir():
@@ -108,6 +106,7 @@ def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
         JaxhlmError: pyarrow is not installed.
     """
     _, parquet = _pyarrow()
+    path = _path(path)
     with _reading(path):
         table = parquet.ParquetFile(path, page_checksum_verification=True).read()
         return table.to_pandas(), dict(table.schema.metadata or {})
@@ -140,6 +139,12 @@ def _reading(path: PathName) -> Iterator[None]:
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise FileError(f"cannot read {path}: {reason}") from error
+
+
+def _path(path: PathName) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise FileError(f"path={path!r}: give the name of a file, a str or a pathlib.Path")
+    return Path(path)
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -157,7 +157,7 @@ def _array(L: Any, p: int, dropped: int) -> Floats:
 
 def _numbers(values: Any) -> Floats:
     """An array of finite numbers."""
-    found = real_array("a contrast", values, ContrastError)
+    found = real_array("a contrast", values, ContrastError, "biuf")
     return _finite(found)
 
 

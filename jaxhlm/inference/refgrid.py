@@ -13,13 +13,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_mapping, real_array
 from jaxhlm.design import Design
-from jaxhlm.errors import NewLevelError, UnknownTermError
+from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
 from jaxhlm.inference.tails import range_tail, t_tail
 from jaxhlm.notation import Floats
 from jaxhlm.rows.terms import evaluate_new
 
-__all__ = ["averaged", "cell_labels", "holm", "marginal_means", "pairwise", "tukey"]
+__all__ = [
+    "averaged",
+    "cell_labels",
+    "cell_variables",
+    "holm",
+    "marginal_means",
+    "pairwise",
+    "tukey",
+]
 
 
 def marginal_means(
@@ -56,8 +65,21 @@ def marginal_means(
     return grid[list(specs)].iloc[:: len(one) // cells].reset_index(drop=True), full
 
 
+def cell_variables(specs: str | Sequence[str]) -> list[str]:
+    """The variables whose combinations are the cells.
+
+    Raises:
+        OptionError: they are no names, or one comes twice.
+    """
+    names = [specs] if isinstance(specs, str) or not np.iterable(specs) else list(specs)
+    if not names or None in names or len(set(names)) < len(names):
+        raise OptionError(f"specs={specs!r} must name one variable, or several different ones")
+    return names
+
+
 def averaged(design: Design, at: Mapping[str, Any]) -> list[str]:
     """The variables of the fixed part that stand at their mean: numbers, unless ``at`` has them."""
+    check_mapping("at", at)
     return [v for v in design._fixed.variables if v not in at and _levels(design, v) is None]
 
 
@@ -108,6 +130,10 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
             given = at[name]
             single = isinstance(given, str) or not np.iterable(given)
             values[name] = [given] if single else list(given)
+            if levels is None:
+                values[name] = real_array(f"at[{name!r}]", values[name], OptionError).tolist()
+                if not np.isfinite(values[name]).all():
+                    raise OptionError(f"at[{name!r}]={given!r} must hold finite numbers")
             unseen = [v for v in values[name] if levels is not None and v not in levels]
             if unseen or not values[name]:
                 raise NewLevelError(

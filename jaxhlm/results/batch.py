@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.engine.minimum import Options
 from jaxhlm.inference.criteria import check_level, standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
@@ -173,7 +174,7 @@ class FitBatch(BatchCompared):
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         se, dof, _ = self._coefficients(df)
         columns = inference_table(self.estimates.beta, se, dof, 0.0, conf_level)
         random = random_values(self.model, self.estimates.cov)
@@ -220,6 +221,7 @@ class FitBatch(BatchCompared):
             n: how many of the fits that converged.
             seed: which.
         """
+        n, seed = whole_number("n", n), whole_number("seed", seed, least=0)
         good = np.flatnonzero(self.ok)
         chosen = np.random.default_rng(seed).permutation(good)[:n]
         source = self._rows()

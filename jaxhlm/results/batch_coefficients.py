@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import determined_rows
 from jaxhlm.engine.minimum import Options
 from jaxhlm.estimates import Estimates
@@ -26,7 +27,7 @@ from jaxhlm.inference.degrees import (
     wald_f,
 )
 from jaxhlm.inference.hypotheses import Contrasts, independent_rows
-from jaxhlm.inference.refgrid import averaged, cell_labels, marginal_means
+from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.notation import Floats, Ints, NotEstimable
@@ -142,8 +143,9 @@ class BatchCoefficients(BatchUnits):
             2  sim_2  Female
             3  sim_2    Male
         """
-        source, given = self._rows(), at or {}
-        names = [specs] if isinstance(specs, str) else list(specs)
+        check_flag("pairwise", pairwise)
+        source, given = self._rows(), {} if at is None else at
+        names = cell_variables(specs)
         numbers = averaged(source.design, given)
 
         def means(at: Ints) -> tuple[Floats]:
@@ -174,7 +176,7 @@ class BatchCoefficients(BatchUnits):
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> dict[str, Floats]:
         """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
-        check_level(level)
+        check_level(level, "conf_level")
         se, df = self._tests(L, method)[:2]
         return inference_table(_values(L, self.estimates), se, df, rhs, level)
 
@@ -183,6 +185,7 @@ class BatchCoefficients(BatchUnits):
 
         Small-sample ones may also come from the file that the fits were read from.
         """
+        check_df(method, self.reml)
         if method not in self._known:
             self._known[method] = self._tests(np.eye(len(self.model.xnames)), method)
         return self._known[method]

@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import Design
-from jaxhlm.errors import DifferentRowsError
+from jaxhlm.errors import DifferentRowsError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names, standard_errors, wald_interval
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
@@ -79,6 +80,11 @@ class BatchCompared(BatchQuality):
             >>> tests.shape, bool((tests["p_mixture"] <= tests["p_value"]).all())
             ((30, 4), True)
         """
+        check_flag("refit", refit)
+        if not isinstance(other, BatchCompared):
+            raise OptionError(
+                f"{type(other).__name__} is no FitBatch; compare batches with batches"
+            )
         batches = sorted([self, other], key=lambda fits: fits.model.n_parameters)
         designs = self._same_data(other, batches)
         models = [Criterion("", f.model.formula, f.model.n_parameters, 0.0, 0) for f in batches]

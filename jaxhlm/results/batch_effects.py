@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import design_for
 from jaxhlm.errors import NewLevelError
 from jaxhlm.estimates import random_effects
 from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
@@ -28,11 +27,13 @@ from jaxhlm.inference.henderson import (
     value_variance,
 )
 from jaxhlm.inference.leverage import fitted_values
-from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
+from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.results.batch_accessors import BatchAccessors
 from jaxhlm.results.prediction import (
     Interval,
+    check_prediction,
     coef_columns,
+    new_rows,
     normal_scores,
     prediction_frame,
     unit_frame,
@@ -112,7 +113,7 @@ class BatchUnits(BatchAccessors):
             0   sim_1   308  (Intercept)
             18  sim_2   308  (Intercept)
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         lengths, number, b, cov = self._over_units(self._effects)
         se = standard_errors(cov)
         low, high = wald_interval(b, se, conf_level)
@@ -235,11 +236,7 @@ class BatchUnits(BatchAccessors):
             >>> fits.predict(data.head(2), interval="prediction").shape
             (4, 4)
         """
-        check_option("new_levels", new_levels, NewLevels)
-        if interval is not None:
-            check_option("interval", interval, Interval)
-        check_option("not_estimable", not_estimable, NotEstimable)
-        check_level(level)
+        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
         added = (interval == "prediction") * 1.0
         if newdata is None:
             lengths, number, *found = self._over_rows(
@@ -247,7 +244,7 @@ class BatchUnits(BatchAccessors):
             )
             below = self._rows_below(lengths, number)
         else:
-            new = design_for(self._rows().design, newdata, not_estimable)
+            new = new_rows(self._rows().design, newdata, ranef, not_estimable)
             found = list(self._new_rows(newdata.index, new, ranef, new_levels == "error", added))
             m = len(newdata)
             lengths = np.full(len(self), m)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import FileError, JaxhlmError
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.leaveout import leave_one_out
@@ -309,6 +309,8 @@ def bootstrap(
         Modugno & Giannerini (2015). The wild bootstrap for multilevel models. Comm. Statist.
         Theory Methods 44, 4812-4825.
     """
+    if not isinstance(fit, Fit):
+        raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
     key = random_key(seed)
     source = resampler(
         method, fit.prepared, fit._response, fit.estimates, n, key, weights, leverage

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import determined_rows
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import (
@@ -23,7 +24,7 @@ from jaxhlm.inference.degrees import (
     wald_f,
 )
 from jaxhlm.inference.hypotheses import Contrasts, independent_rows
-from jaxhlm.inference.refgrid import averaged, cell_labels, marginal_means
+from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.notation import Floats, NotEstimable
@@ -224,8 +225,9 @@ class Coefficients(Units):
             0  Female  11.404      0.191
             1    Male  12.634      0.194
         """
-        names = [specs] if isinstance(specs, str) else list(specs)
-        d, given = self.design, at or {}
+        names = cell_variables(specs)
+        d, given = self.design, {} if at is None else at
+        check_flag("pairwise", pairwise)
         means = {v: d._covariates[v].mean(keepdims=True) for v in averaged(d, given)}
         cells, L = marginal_means(d, names, given, means)
         labels, rows = differences(cells, L) if pairwise else (cell_labels(cells), L)
@@ -259,6 +261,6 @@ class Coefficients(Units):
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> dict[str, Floats]:
         """Estimates, tests and intervals of contrasts (r, p)."""
-        check_level(level)
+        check_level(level, "conf_level")
         estimate, (se, df) = L @ self.estimates.beta[0], self._tests(L, method)
         return inference_table(estimate, se, df, rhs, level)

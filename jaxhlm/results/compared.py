@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
@@ -204,6 +205,12 @@ def compare(*fits: Compared, refit: bool = True) -> Anova:
 
 def comparable(fits: Sequence[Compared], refit: bool) -> tuple[list[Compared], bool]:
     """Fits whose likelihoods may be compared, refitted by ML where that is asked for and needed."""
+    check_flag("refit", refit)
+    for other in fits:
+        if not isinstance(other, Compared):
+            raise OptionError(
+                f"{type(other).__name__} is no Fit; give fits one after another, and refit= by name"
+            )
     for other in fits[1:]:
         check_same_rows(fits[0].design, other.design)
     by_reml = [f.reml for f in fits]

@@ -109,6 +109,8 @@ def read_folder(path: str | os.PathLike[str]) -> Folder:
     Raises:
         StudyFolderError: it holds no study that this version can read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise StudyFolderError(f"out={path!r} must be the name of a folder")
     path = Path(path)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
