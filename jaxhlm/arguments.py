@@ -126,7 +126,7 @@ def real_array(
         masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
         return np.ma.filled(_as_floats(masked, kinds), np.nan)
     except (TypeError, ValueError) as cause:
-        raise error(f"{name} must hold real numbers, and does not: {cause}") from None
+        raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
 
 
 def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:

@@ -54,6 +54,8 @@ class Truth:
         for name, numbers in (("beta", values), ("cov", cov)):
             if not np.isfinite(real_array(name, numbers, OptionError)).all():
                 raise OptionError(f"{name} has a value that is missing or infinite: {numbers}")
+        if isinstance(self.sigma, float) and not np.isfinite(self.sigma):
+            raise OptionError(f"sigma has a value that is missing or infinite: {self.sigma}")
         number("sigma", self.sigma)
         if cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")

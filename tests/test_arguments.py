@@ -506,5 +506,5 @@ def test_labels_of_groups_under_tracing_are_as_documented():
     "values", [["1"], [True, "a"], [1j], np.array(["2020"], "M8[D]"), [pd.Timedelta(1)], [object()]]
 )
 def test_real_arrays_hold_real_numbers(values):
-    with pytest.raises(errors.NotNumericError, match="what must hold real numbers"):
+    with pytest.raises(errors.NotNumericError, match="what must be numbers"):
         real_array("what", values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.streams import Seed, Streams, random_key
 
@@ -55,7 +55,8 @@ def simulate_rows(
     root = vectors * np.sqrt(np.maximum(value, 0.0))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
-    n = whole_number("n", n, least=0)
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise OptionError(f"n={n!r}: the number of replicates is a whole number, 0 or more")
     streams, normals = Streams(random_key(seed)), np.empty((n, G * q + len(X)))
     for lane, row in enumerate(normals, first):
         streams.generator(lane).standard_normal(out=row)
