@@ -9,7 +9,6 @@ truth is simulated many times over.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import pandas as pd
 from jaxhlm.covariance import lambda_of
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design import Design, build_design
-from jaxhlm.errors import SingularFitWarning
+from jaxhlm.errors import SingularFitWarning, muted
 from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import correlation, standard_errors, wald_interval
 from jaxhlm.many import fit_many
@@ -135,8 +134,7 @@ def run(replicates: int = 10_000, seed: int = 2345) -> None:
         "intercept 1 − 0.15a, slope 3 + 0.3a, sd 0.2 and 0.5, corr 0.9, residual 0.75;\n"
         f"{design.G} units × {design.n // design.G} measurements, the article's a and x\n"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SingularFitWarning)
+    with muted(SingularFitWarning):
         fits, first = _timed_fits(data, Y)
         _, again = _timed_fits(data, Y)
     print(recovery(fits).to_string(float_format="%.4f", na_rep=""))

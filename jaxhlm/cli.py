@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import jax
 import pandas as pd
 
 from jaxhlm import article
-from jaxhlm.errors import JaxhlmError, JaxhlmWarning
+from jaxhlm.errors import JaxhlmError, said_by
 from jaxhlm.files import check_target, read_table, write_csv
 from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import check_level
@@ -32,8 +31,8 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input."""
     arguments = _parser().parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_plainly(warnings.showwarning)
+    # A line of Python, which warnings otherwise show, is here never the user's.
+    with said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr)):
         try:
             arguments.run(arguments)
         except JaxhlmError as error:
@@ -44,18 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
             return 2
     return 0
-
-
-def _show_plainly(usual: Any) -> Any:
-    """Show the package's own warnings without a line of Python, which here is never the user's."""
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
-        if issubclass(category, JaxhlmWarning):
-            print(f"jaxhlm: {message}", file=sys.stderr)
-        else:
-            usual(message, category, *where, **options)
-
-    return show
 
 
 def _parser() -> argparse.ArgumentParser:

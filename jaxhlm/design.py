@@ -8,14 +8,15 @@ no kept row has are dropped, and ordered factors are treated as unordered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import FormulaError
-from jaxhlm.formula import parse, rhs_variables, variables
+from jaxhlm.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
 from jaxhlm.rows.checks import (
     check_fixed,
@@ -68,7 +69,8 @@ class Design:
         n_dropped: number of rows dropped for missing values.
         dropped_columns: names of the columns that X lost to rank deficiency.
         group_name: the grouping factor's name, `"a:b"` for two columns.
-        response_name: the left side as written; "" where there is none.
+        response_name: the column left of the ``~``, or the left side as written; "" where there is
+            none.
         formula: the formula, spacing normalised.
     """
 
@@ -95,11 +97,32 @@ class Design:
     _groups: Grouping = field(repr=False)
     _alias: Floats = field(repr=False)
     _covariates: dict[str, Floats | Bools] = field(repr=False)
+    _response: Part | None = field(default=None, repr=False)
+    _apart: tuple[tuple[Part, ...], ...] = field(default=(), repr=False)
 
     @property
     def stateful(self) -> tuple[str, ...]:
-        """Transforms that learned from the rows, such as ``center(x)``."""
-        return tuple(name for part in (self._fixed, *self._random) for name in part.stateful)
+        """Calls that learned from the rows, such as ``center(x)``, on the right and on the left."""
+        parts = (self._fixed, *self._random, *([self._response] if self._response else []))
+        return tuple(name for part in parts for name in part.stateful)
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What every call of the right side learned, by its text."""
+        parts = (self._fixed, *self._random)
+        return {text: value for part in parts for text, value in part.learned.values.items()}
+
+    @property
+    def learned_apart(self) -> bool:
+        """Whether every data set makes the columns of new rows by what it learned itself."""
+        return bool(self._apart)
+
+    def of_lane(self, lane: int) -> Design:
+        """How the columns of new rows are made for one data set; the rows stay those of all."""
+        if not self._apart:
+            return self
+        fixed, *random = self._apart[lane]
+        return replace(self, _fixed=fixed, _random=tuple(random), _apart=())
 
     @property
     def n(self) -> int:
@@ -155,6 +178,7 @@ def build_design(
     weights: Weights = None,
     *,
     response_rows: int | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame and check that the model can be fitted.
 
@@ -168,6 +192,7 @@ def build_design(
             Series must have the index of `data`.
         response_rows: rows of a response matrix that takes the place of the left side, which is
             then ignored and may be left out (`"~ x + (1 | unit)"`).
+        learned: what calls have learned from other rows (``Design.learned``) and do not learn anew.
 
     Returns:
         The design of the kept rows, in the order given.
@@ -179,9 +204,9 @@ def build_design(
         NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
         NoRowsError: every row has a missing value.
         GroupingError: there is one group only, or the labels cannot serve as levels.
-        IdentifiabilityError: no residual degrees of freedom, a random term with as many effects as
-            there are rows, dependent columns of Z, a factor with one level, or a response that X
-            fits exactly.
+        IdentifiabilityError: no residual degrees of freedom, random effects that reach every row,
+            dependent columns in a random term, terms with the same covariance, a factor with one
+            level, or a response that X fits exactly.
         ConstantResponseError: the response has one value only.
         WeightsError: the weights are not n_total positive numbers.
         ResponseShapeError: `response_rows` is not the number of rows of the data.
@@ -205,20 +230,20 @@ def build_design(
     used = {v: prepare(raw[v], labels) for v in raw.columns if v in names}
     frame = pd.DataFrame(used, index=raw.index)
 
-    y = response_part(response, frame, labels)[1] if response else None
+    left, y = response_part(response, frame, labels) if response else (None, None)
     groups, codes, levels = group_codes(raw[list(parsed.group)])
-    fixed, X = fit_part(parsed.fixed, frame, labels)
-    parts, columns = zip(*(fit_part(side, frame, labels) for side in sides[1:]), strict=True)
-    for part in (fixed, *parts):
-        check_levels(part)
+    (fixed, *parts), (X, *columns) = zip(
+        *(fit_part(side, frame, labels, learned) for side in sides), strict=True
+    )
+    check_levels((fixed, *parts))
     Z = np.concatenate(columns, axis=1)
     znames = tuple(name for part in parts for name in part.names)
     blocks = covariance_blocks(parsed, columns)
-    check_groups(parsed, blocks, znames, len(codes), len(levels))
-    check_random(Z, znames)
+    check_groups(":".join(parsed.group), len(levels))
+    check_random(Z, codes, ":".join(parsed.group), znames, blocks)
     x_columns, basis = independent_columns(X)
     dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
-    check_fixed(basis, dropped)
+    check_fixed(X, x_columns, basis, fixed.names)
     if y is not None:
         check_response(y, basis, response)
     return Design(
@@ -236,10 +261,10 @@ def build_design(
         n_dropped=int(len(kept) - kept.sum()),
         dropped_columns=dropped,
         group_name=":".join(parsed.group),
-        response_name=response,
+        response_name=(column_name(response) or response) if response else "",
         formula=parsed.formula,
         _fixed=fixed,
-        _random=parts,
+        _random=tuple(parts),
         _x_columns=x_columns,
         _factors={name: levels_of(frame[name]) for name in frame},
         _groups=groups,
@@ -247,6 +272,7 @@ def build_design(
         _covariates={
             v: frame[v].to_numpy() for v in fixed.variables if levels_of(frame[v]) is None
         },
+        _response=left,
     )
 
 

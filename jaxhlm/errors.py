@@ -10,14 +10,16 @@ True
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "ComparisonError",
     "ConstantResponseError",
     "ContrastError",
     "ConvergenceWarning",
+    "DegenerateWarning",
     "DifferentRowsError",
     "FileError",
     "FormulaError",
@@ -36,6 +38,7 @@ __all__ = [
     "NotEstimableWarning",
     "NotNestedError",
     "NotNumericError",
+    "NumbersAsTextWarning",
     "OptionError",
     "RankDeficientWarning",
     "ResamplingError",
@@ -50,6 +53,8 @@ __all__ = [
     "UnsupportedTermError",
     "WeightsError",
     "failures_counted",
+    "muted",
+    "said_by",
     "warn_user",
 ]
 
@@ -178,6 +183,10 @@ class RowsDroppedWarning(JaxhlmWarning):
     """Rows with missing values were left out."""
 
 
+class NumbersAsTextWarning(JaxhlmWarning):
+    """A column of text that enters as a factor holds nothing but numbers."""
+
+
 class RankDeficientWarning(JaxhlmWarning):
     """Columns of the fixed-effects matrix were dropped: earlier columns determine them."""
 
@@ -190,6 +199,10 @@ class SingularFitWarning(JaxhlmWarning):
     """The estimate lies on the boundary: some random-effect variance is zero."""
 
 
+class DegenerateWarning(JaxhlmWarning):
+    """Statistics are NaN that the design leaves nothing to compute from."""
+
+
 class InterruptedFitsWarning(JaxhlmWarning):
     """The work was interrupted and only part of the fits is returned."""
 
@@ -198,13 +211,41 @@ class ConvergenceWarning(JaxhlmWarning):
     """The optimiser stopped before its termination rule was met."""
 
 
+# Context variables, not filters: filters are the process's, and threads share them.
+_MUTED: ContextVar[tuple[type[JaxhlmWarning], ...]] = ContextVar("muted", default=())
+_SAY: ContextVar[Callable[[str], None] | None] = ContextVar("say", default=None)
+
+
 @contextmanager
-def failures_counted() -> Iterator[None]:
-    """Leave out what a chunk of fits would warn of, where the whole is counted in the result."""
-    with warnings.catch_warnings():
-        for said in (ConvergenceWarning, RankDeficientWarning):
-            warnings.simplefilter("ignore", said)
+def muted(*categories: type[JaxhlmWarning]) -> Iterator[None]:
+    """Leave out our own warnings of these classes, in this thread and context only."""
+    token = _MUTED.set((*_MUTED.get(), *categories))
+    try:
         yield
+    finally:
+        _MUTED.reset(token)
+
+
+def failures_counted() -> AbstractContextManager[None]:
+    """Leave out what a chunk of fits would warn of, where the whole is counted in the result."""
+    return muted(ConvergenceWarning, RankDeficientWarning)
+
+
+@contextmanager
+def said_by(say: Callable[[str], None]) -> Iterator[None]:
+    """Give our own warnings to ``say``, each text once, in this thread and context only."""
+    heard: set[str] = set()
+
+    def once(message: str) -> None:
+        if message not in heard:
+            heard.add(message)
+            say(message)
+
+    token = _SAY.set(once)
+    try:
+        yield
+    finally:
+        _SAY.reset(token)
 
 
 def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
@@ -214,6 +255,10 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
         message: what happened.
         category: the class of the cause.
     """
+    if issubclass(category, _MUTED.get()):
+        return
+    if (say := _SAY.get()) is not None:
+        return say(message)
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
         level, frame = level + 1, frame.f_back

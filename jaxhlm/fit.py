@@ -59,8 +59,9 @@ def fit(
     Raises:
         JaxhlmError: a subclass for each cause (see ``jaxhlm.errors``), naming the column or
             argument and what to do: a missing or non-numeric column, infinite values, no rows,
-            one group only, an unidentified model, a constant response, unsupported terms, bad
-            weights.
+            one group only, a constant response, unsupported terms, bad weights; and a model that
+            the design does not identify (``IdentifiabilityError``): the message names the
+            variances and covariances that no data of this design tell anything about.
 
     Example:
         >>> import jaxhlm as hlm
@@ -77,6 +78,7 @@ def fit(
     assert design.y is not None
     options = Options(reml, design.blocks, optimizer, tol, max_iter)
     prepared = Prepared(design)
+    prepared.check_identified(reml)
     estimates = fit_responses(prepared, design.y[:, None], options)
     result = Fit(Model.of(design, reml), design, estimates, options, prepared)
     _report(result)

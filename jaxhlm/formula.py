@@ -1,25 +1,55 @@
 """Read lmer formulas: `y ~ x * a + (1 + x | unit)`.
 
-The random terms are taken out here; what remains is formulaic's language, so that `poly(x, 2)`,
-`C(a)`, `center(x)`, `log(x)` and `np.<function>` work as they do there.
+A formula is data, never code: it may come from a file or a stranger. The random terms are taken out
+here; the other terms are those of R's algebra, and a term is a column or an expression over columns
+that holds only what this table lists. Anything else is a ``FormulaError`` that says what to write.
+
+=====================  ===========================================================================
+terms                  ``a + b``, ``a - b``, ``a:b``, ``a*b``, ``a/b``, ``(a + b)**2``, ``0``, ``1``
+columns                ``x``, ``Sepal.Length``, `` `dose [mg]` `` (a backtick inside is doubled),
+                       ``Q('dose [mg]')``; Python's words are names like any other
+arithmetic             ``+ - * / // % **`` with numbers, ``np.pi``, ``np.e``; inside ``I(…)`` where
+                       it is a term by itself
+comparisons            ``< <= > >= == !=``, joined by ``& | ~``; a factor is compared with a level,
+                       ``I(arm == 'b')``
+by row                 ``log log10 log2 log1p exp exp2 exp10 expm1 sqrt abs`` and, after ``np.``,
+                       these, ``power minimum maximum clip where round digitize sign square cbrt``,
+                       the trigonometric and hyperbolic functions, and a few more of this kind
+learned numbers        ``np.mean np.median np.std np.var np.min np.max np.sum np.ptp``,
+                       ``np.quantile(x, q) np.percentile(x, q)``
+learned columns        ``center(x)``, ``scale(x)``, ``standardize(x)``, ``poly(x, 2)``,
+                       ``bs(x, df=4)``, ``cr(x, df=4)``, ``cs``, ``cc``
+factors                ``C(x)``, ``C(x, contr.sum)`` (also ``treatment helmert diff poly SAS``),
+                       ``C(x, levels=['a', 'b'])``
+=====================  ===========================================================================
+
+What is learned is learned once, from the rows that are fitted (in a batch with ``by`` from those of
+each data set), and only applied afterwards: in predictions, marginal means, simulations and refits.
+Options are constants. Lengths, depths, powers and numbers of terms are bounded.
 """
 
-import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from formulaic import Formula, SimpleFormula
-from formulaic.errors import FormulaicError
-from formulaic.transforms import TRANSFORMS
+from itertools import pairwise
 
 from .errors import FormulaError, UnsupportedTermError
+from .language.algebra import read_terms
+from .language.expression import read
+from .language.nodes import Column
+from .language.words import Word, excerpt, name_of, quoted, words
 
-__all__ = ["ParsedFormula", "RandomTerm", "lme4_name", "parse", "rhs_variables", "variables"]
+__all__ = [
+    "ParsedFormula",
+    "RandomTerm",
+    "column_name",
+    "parse",
+    "rhs_variables",
+    "right_side",
+    "variables",
+]
 
-_PAIRS = {")": "(", "]": "[", "}": "{"}
-_QUOTED = r"`[^`]*`|\"[^\"]*\"|'[^']*'"
-_COLUMN = re.compile(r"`([^`]+)`|([^\W\d][\w.]*)")
+_QUOTED = r"`(?:[^`]|``)*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 _ONE_FACTOR = "jaxhlm supports ONE grouping factor, as in (1 + x | unit)"
 
 
@@ -28,7 +58,7 @@ class RandomTerm:
     """One parenthesised random-effects term.
 
     Attributes:
-        expr: the side left of the bar, in formulaic's language (implicit intercept).
+        expr: the side left of the bar (implicit intercept).
         diagonal: True for `||`, which makes the effects uncorrelated.
     """
 
@@ -42,7 +72,7 @@ class ParsedFormula:
 
     Attributes:
         formula: the whole formula with its spacing normalised and the random terms last.
-        response: the left side, a Python expression over the columns; "" where there is none.
+        response: the left side, an expression over the columns; "" where there is none.
         fixed: the right side without its random terms, "1" if nothing else is left.
         random: the random terms, in the order written.
         group: the columns whose combinations are the levels of the one grouping factor.
@@ -79,10 +109,7 @@ random=(RandomTerm(expr='x', diagonal=False),), group=('unit',))
     """
     text = _collapse(formula)
     response, rhs = _sides(text, response_optional)
-    if re.search(r"\boffset\s*\(", re.sub(_QUOTED, "", text)):
-        raise UnsupportedTermError(
-            f"offset() is not supported: subtract the offset from the response instead; got {text}"
-        )
+    _refuse_offset(text)
     fixed, bars = _separate(rhs)
     if not bars:
         raise FormulaError(
@@ -94,65 +121,33 @@ random=(RandomTerm(expr='x', diagonal=False),), group=('unit',))
         _check_response(response)
     for part in (fixed, *(term.expr for term in random)):
         rhs_variables(part)
-    terms = [f"({t.expr} {'||' if t.diagonal else '|'} {':'.join(group)})" for t in random]
+    by = ":".join(map(quoted, group))
+    terms = [f"({t.expr} {'||' if t.diagonal else '|'} {by})" for t in random]
     whole = f"{response} ~ {' + '.join([fixed, *terms])}".strip()
     return ParsedFormula(whole, response, fixed, random, group)
 
 
-def lme4_name(name: str) -> str:
-    """Rewrite formulaic's name of a column as lme4 would print it.
-
-    Args:
-        name: a column name of a formulaic model matrix.
-
-    Returns:
-        The same with factor levels appended to the factor, as R does.
-
-    Example:
-        >>> [lme4_name(name) for name in ("Intercept", "Sector[T.Public]:x", "poly(x, 2)[1]")]
-        ['(Intercept)', 'SectorPublic:x', 'poly(x, 2)1']
-    """
-    if name == "Intercept":
-        return "(Intercept)"
-    return re.sub(r"\[(?:[TSHD]\.(.+?)|([^\[\]]*))\](?=:|$)", r"\1\2", name)
-
-
 def variables(expression: str) -> tuple[str, ...]:
-    """Name the columns that a Python expression reads.
-
-    Names of formulaic's own transforms count only where they are not called (a column may be
-    called `scale`); the reader of the data decides which of them are columns.
+    """Name the columns that an expression reads.
 
     Args:
-        expression: Python, where a name that is no identifier stands in backticks.
+        expression: a left side, such as ``log(y + 1)``.
 
     Returns:
         The names in order of first use.
 
     Raises:
-        FormulaError: the expression is not Python, calls an unknown function or uses `^`.
+        FormulaError: the expression is not part of the language (see the module).
 
     Example:
         >>> variables("np.log(y + 1) / `body mass`")
         ('y', 'body mass')
     """
-    quoted: dict[str, str] = {}
-
-    def placeholder(match: re.Match[str]) -> str:
-        return quoted.setdefault(match[0][1:-1], f"_quoted_{len(quoted)}_")
-
-    source = re.sub(r"`[^`]+`", placeholder, expression)
-    try:
-        tree = ast.parse(source, mode="eval")
-    except SyntaxError as error:
-        raise FormulaError(f"cannot read '{expression}': {error.msg}") from None
-    _check_calls(tree, expression)
-    back = {value: key for key, value in quoted.items()}
-    return tuple(dict.fromkeys(back.get(name, name) for name in _names(tree)))
+    return read(expression).variables
 
 
 def rhs_variables(rhs: str) -> tuple[str, ...]:
-    """Name the columns that a right side in formulaic's language reads.
+    """Name the columns that a right side reads.
 
     Args:
         rhs: terms without random effects, such as `"x * C(a) + poly(z, 2)"`.
@@ -161,28 +156,33 @@ def rhs_variables(rhs: str) -> tuple[str, ...]:
         The names in order of first use.
 
     Raises:
-        FormulaError: formulaic cannot read it, or `variables` refuses one of its calls.
+        FormulaError: the side is not part of the language (see the module).
 
     Example:
         >>> rhs_variables("x * a + poly(z, degree=2)")
         ('x', 'a', 'z')
     """
-    try:
-        terms = Formula(rhs)
-    except FormulaicError as error:
-        if "`.` operator" in str(error):
-            raise FormulaError(f"'.' in '{rhs}' is not supported: name the columns") from None
-        reason = re.sub(r"\x1b\[[\d;]*m|[⧛⧚]", "", str(error)).split("\n")[0]
-        raise FormulaError(f"cannot read '{rhs}': {reason}") from None
-    if not isinstance(terms, SimpleFormula):
-        raise FormulaError(f"'{rhs}' has several parts: write plain terms joined by +")
-    found: dict[str, None] = {}
-    for factor in (factor for term in terms for factor in term.factors):
-        if factor.eval_method.value == "lookup":
-            found[factor.expr] = None
-        elif factor.eval_method.value == "python":
-            found.update(dict.fromkeys(variables(factor.expr)))
-    return tuple(found)
+    factors = [factor for term in read_terms(rhs) for factor in term]
+    return tuple(dict.fromkeys(name for factor in factors for name in factor.variables))
+
+
+def right_side(formula: str) -> str:
+    """What stands right of the ``~``.
+
+    >>> right_side("`a~b` ~ x + (1 | g)")
+    'x + (1 | g)'
+    """
+    return _sides(_collapse(formula), response_optional=True)[1]
+
+
+def column_name(expression: str) -> str | None:
+    """The name of the column that an expression is, or None where it computes something.
+
+    >>> column_name("`reaction time`"), column_name("log(y)")
+    ('reaction time', None)
+    """
+    node = read(expression).node
+    return node.name if isinstance(node, Column) else None
 
 
 def _collapse(formula: str) -> str:
@@ -191,40 +191,16 @@ def _collapse(formula: str) -> str:
     return re.sub(rf"({_QUOTED})|\s+", lambda match: match[1] or " ", formula).strip()
 
 
-def _depths(text: str) -> list[int]:
-    """Nesting depth of each character (brackets count as inside), -1 within quotes."""
-    depths, stack, quote = [], [], ""
-    for character in text:
-        if quote or character in "`'\"":
-            depths.append(-1)
-            quote = "" if character == quote else quote or character
-            continue
-        if character in _PAIRS.values():
-            stack.append(character)
-        depths.append(len(stack))
-        if character in _PAIRS and (not stack or stack.pop() != _PAIRS[character]):
-            raise FormulaError(f"unbalanced parentheses: '{character}' closes nothing in '{text}'")
-    if stack or quote:
-        raise FormulaError(
-            f"unbalanced parentheses: '{(stack or [quote])[-1]}' is open in '{text}'"
-        )
-    return depths
-
-
-def _cuts(text: str, separators: str) -> list[int]:
-    """Positions of the separators outside any brackets and quotes."""
-    return [
-        i
-        for i, (character, depth) in enumerate(zip(text, _depths(text), strict=True))
-        if depth == 0 and character in separators
-    ]
+def _cuts(text: str, *separators: str) -> list[Word]:
+    """The separators outside any brackets and quotes."""
+    return [w for w in words(text) if w.depth == 0 and w.kind == "sign" and w.text in separators]
 
 
 def _sides(text: str, response_optional: bool) -> tuple[str, str]:
     tildes = _cuts(text, "~")
     if len(tildes) != 1:
         raise FormulaError(f"expected one '~' between response and terms in '{text}'")
-    response, rhs = text[: tildes[0]].strip(), text[tildes[0] + 1 :].strip()
+    response, rhs = text[: tildes[0].start].strip(), text[tildes[0].stop :].strip()
     if not response and not response_optional:
         raise FormulaError(f"no response left of '~' in '{text}'")
     if not rhs:
@@ -232,14 +208,24 @@ def _sides(text: str, response_optional: bool) -> tuple[str, str]:
     return response, rhs
 
 
+def _refuse_offset(text: str) -> None:
+    found = words(text)
+    for word, after in pairwise(found):
+        if (word.kind, word.text, after.text) == ("name", "offset", "("):
+            raise UnsupportedTermError(
+                "offset() is not supported: subtract the offset from the response instead; got "
+                + excerpt(text)
+            )
+
+
 def _signed_terms(rhs: str) -> Iterator[tuple[str, str]]:
     """Terms of a sum with their signs; a run of signs leaves empty terms, which are kept."""
-    cuts = _cuts(rhs, "+-")
-    ends = [*cuts, len(rhs)]
+    cuts = _cuts(rhs, "+", "-")
+    ends = [*(cut.start for cut in cuts), len(rhs)]
     if rhs[: ends[0]].strip():
         yield "+", rhs[: ends[0]].strip()
-    for start, end in zip(cuts, ends[1:], strict=True):
-        yield rhs[start], rhs[start + 1 : end].strip()
+    for cut, end in zip(cuts, ends[1:], strict=True):
+        yield cut.text, rhs[cut.stop : end].strip()
 
 
 def _separate(rhs: str) -> tuple[str, list[str]]:
@@ -263,36 +249,39 @@ def _separate(rhs: str) -> tuple[str, list[str]]:
 
 def _bar_term(term: str) -> str | None:
     """The inside of a term that is nothing but parentheses around a bar, else None."""
-    if not (term.startswith("(") and term.endswith(")") and 0 not in _depths(term)):
+    found = words(term)
+    if not found or found[0].text != "(" or min(word.depth for word in found) == 0:
         return None
     inner = term[1:-1].strip()
-    return inner if _cuts(inner, "|") else _bar_term(inner)
+    return inner if _cuts(inner, "|", "||") else _bar_term(inner)
 
 
 def _refuse_hidden_bar(term: str) -> None:
-    if _cuts(term, "|"):
+    if _cuts(term, "|", "||"):
         raise FormulaError(
-            f"the bar of '{term}' is misplaced: write '+ (x | unit)', a term by itself"
+            f"the bar of '{excerpt(term)}' is misplaced: write '+ (x | unit)', a term by itself"
         )
-    depths = _depths(term)
-    for start, character in enumerate(term):
-        called = re.search(r"[\w`\])]\s*$", term[:start])
-        if character == "(" and depths[start] == 1 and not called:
-            end = next(i for i in range(start + 1, len(term)) if term[i] == ")" and depths[i] == 1)
-            _refuse_hidden_bar(term[start + 1 : end])
+    found = words(term)
+    outer = [i for i, w in enumerate(found) if w.depth == 1 and w.text in ("(", ")")]
+    for start, end in zip(outer[::2], outer[1::2], strict=True):
+        called = start and (found[start - 1].kind != "sign" or found[start - 1].text in (")", "]"))
+        if not called:
+            _refuse_hidden_bar(term[found[start].stop : found[end].start])
 
 
 def _random(bars: list[str]) -> tuple[tuple[RandomTerm, ...], tuple[str, ...]]:
     terms, groups = [], []
     for bar in bars:
-        cuts = _cuts(bar, "|")
-        if cuts not in ([cuts[0]], [cuts[0], cuts[0] + 1]):
-            raise FormulaError(f"more than one bar in '({bar})'")
-        expr, group = bar[: cuts[0]].strip(), bar[cuts[-1] + 1 :].strip()
+        cuts = _cuts(bar, "|", "||")
+        if len(cuts) != 1:
+            raise FormulaError(f"more than one bar in '({excerpt(bar)})'")
+        expr, group = bar[: cuts[0].start].strip(), bar[cuts[0].stop :].strip()
         if not expr or not group:
             side = "right" if expr else "left"
-            raise FormulaError(f"nothing {side} of the bar in '({bar})': write (1 + x | unit)")
-        terms.append(RandomTerm(expr, diagonal=len(cuts) == 2))
+            raise FormulaError(
+                f"nothing {side} of the bar in '({excerpt(bar)})': write (1 + x | unit)"
+            )
+        terms.append(RandomTerm(expr, diagonal=cuts[0].text == "||"))
         groups.append(_grouping(group, bar))
     _require_one_group(groups)
     return tuple(terms), groups[0]
@@ -301,15 +290,16 @@ def _random(bars: list[str]) -> tuple[tuple[RandomTerm, ...], tuple[str, ...]]:
 def _grouping(group: str, bar: str) -> tuple[str, ...]:
     if _cuts(group, "/"):
         raise UnsupportedTermError(f"nested grouping factors in '({bar})': {_ONE_FACTOR}")
-    if _cuts(group, "+*"):
+    if _cuts(group, "+", "*"):
         raise UnsupportedTermError(f"several grouping factors in '({bar})': {_ONE_FACTOR}")
-    matches = [_COLUMN.fullmatch(name.strip()) for name in group.split(":")]
-    if None in matches:
+    found = words(group)
+    names, colons = found[::2], found[1::2]
+    if any(w.kind not in ("name", "quoted") for w in names) or any(w.text != ":" for w in colons):
         raise FormulaError(
-            f"'{group}' in '({bar})' is not a grouping column: give a column name, or a:b for the "
-            "combinations of two columns"
+            f"'{excerpt(group)}' in '({excerpt(bar)})' is not a grouping column: give a column "
+            "name, or a:b for the combinations of two columns"
         )
-    return tuple(dict.fromkeys(match[1] or match[2] for match in matches if match))
+    return tuple(dict.fromkeys(name_of(word) for word in names))
 
 
 def _require_one_group(groups: list[tuple[str, ...]]) -> None:
@@ -323,31 +313,4 @@ def _require_one_group(groups: list[tuple[str, ...]]) -> None:
 
 def _check_response(response: str) -> None:
     if not variables(response):
-        raise FormulaError(f"the response '{response}' names no column")
-
-
-def _check_calls(tree: ast.AST, expression: str) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
-            raise FormulaError(f"'^' in '{expression}' is no power in Python: write '**'")
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-            continue
-        if node.func.id not in TRANSFORMS:
-            raise FormulaError(
-                f"unknown function '{node.func.id}' in '{expression}': use np.<name>, one of "
-                f"{', '.join(sorted(set(TRANSFORMS) - {'np'}))}, or make the column beforehand"
-            )
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    nodes = list(ast.walk(tree))
-    skipped = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    for node in nodes:
-        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") in TRANSFORMS:
-            skipped.add(id(node.value))
-    found = [n for n in nodes if isinstance(n, ast.Name) and id(n) not in skipped]
-    for node in sorted(found, key=lambda n: (n.lineno, n.col_offset)):
-        yield node.id
-    for node in nodes:
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Q":
-            yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
+        raise FormulaError(f"the response '{excerpt(response)}' names no column")

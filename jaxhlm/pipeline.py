@@ -18,6 +18,7 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.checks import check_identified
 from jaxhlm.rows.collapse import (
     Classes,
     Rotated,
@@ -30,10 +31,12 @@ from jaxhlm.rows.collapse import (
     turned_TX,
 )
 from jaxhlm.rows.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
+from jaxhlm.rows.identified import identified
 from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard, Turn, respond, respond_turned
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
+from jaxhlm.status import Status
 
 __all__ = [
     "Prepared",
@@ -72,6 +75,17 @@ class Prepared:
             d.X[order], d.Z[order], d.group[order], np.zeros(d.n, np.int64), weights, d.blocks
         )
         return standardise_design(rows)
+
+    def check_identified(self, reml: bool) -> None:
+        """Refuse a random part that this design does not identify, whatever the response.
+
+        Raises:
+            IdentifiabilityError: the message names the variances and covariances.
+        """
+        d, standard = self.design, self.standard
+        if standard.status[0] == Status.CONVERGED:
+            C = standard.C[..., 0]
+            check_identified(standard.stats, C, d.group_name, d.znames, d.blocks, reml)
 
     @property
     def lane_bytes(self) -> int:
@@ -188,9 +202,21 @@ def fit_lanes(
 
 def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
     """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
+    standard = with_identified(standard, options)
     n = np.broadcast_to(standard.stats.n, standard.status.shape)
     solution = solve(standard.stats, options, start)
     return estimate(solution, standard.scaling, standard.status, n, options)
+
+
+def with_identified(standard: Standard, options: Options) -> Standard:
+    """The lanes, of which those whose θ is not identified have that status and no response."""
+    known = identified(standard.stats, options.blocks, options.reml)
+    if known.all():
+        return standard
+    lost = (standard.status == Status.CONVERGED) & ~known
+    yy = np.where(lost, np.nan, standard.stats.yy)
+    status = np.where(lost, Status.NOT_IDENTIFIED, standard.status)
+    return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
 
 
 def gather(

@@ -50,15 +50,17 @@ STATUS_MESSAGES: dict[Status, str] = {
     ),
     Status.RANK_DEFICIENT: (
         "the fixed-effects matrix of this data set is rank deficient: a column is constant or a "
-        "combination of others in these rows; remove the term, or fit this data set by itself"
+        "combination of others in these rows, but for a ten-millionth of its size; remove the "
+        "term, centre a column that is far from zero, or fit this data set by itself"
     ),
     Status.NO_RESIDUAL_DF: (
         "no residual degrees of freedom: there are no more rows than fixed effects; use more rows "
         "or fewer terms"
     ),
     Status.NOT_IDENTIFIED: (
-        "the random part is not identified: there is one group only, as many random effects as "
-        "rows, or a random-effects column that depends on the others; use more rows per group or "
-        "a simpler random part"
+        "the random part is not identified by these rows: there is one group only, the random "
+        "effects reach every row, other variances give the same covariance of y, or (REML) the "
+        "fixed effects take up every contrast between groups that carries a variance; use more "
+        "groups or rows, or a simpler model; fit this data set by itself to see which variance"
     ),
 }

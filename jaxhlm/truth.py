@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class Truth:
         beta: (p,) fixed effects, a sequence in the order of the columns, or a mapping by term.
         cov: (q, q) covariance Σ of the random effects.
         sigma: residual standard deviation.
+        learned: of a truth that comes from a fit, what its terms learned there, such as the mean
+            that ``center(x)`` subtracts; a mechanism on another frame uses it, so that the fixed
+            effects mean there what they mean in the fit.
 
     Raises:
         OptionError: a value is not finite, Σ is not symmetric positive semi-definite, or σ is
@@ -45,6 +48,7 @@ class Truth:
     beta: Sequence[float] | Mapping[str, float] | Floats
     cov: Floats
     sigma: float
+    learned: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check that such a distribution exists."""
@@ -142,8 +146,9 @@ class Truth:
         chosen = replaced("beta", dict(fit.fixef), beta)
         cov = fit.varcorr.cov.to_numpy()
         residual = fit.sigma if sigma is None else number("sigma", sigma)
+        learned = fit.design.learned
         if sd is None and corr is None:
-            return Truth(chosen, cov, residual)
+            return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
         kept = correlation(cov) if corr is None else real_array("corr", corr, OptionError)
         if corr is None:
@@ -156,7 +161,22 @@ class Truth:
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
                 + ", ".join(fit.varcorr.cov.index)
             )
-        return Truth.of(chosen, new.tolist(), kept, residual)
+        return replace(Truth.of(chosen, new.tolist(), kept, residual), learned=learned)
+
+    def check_learned(self, learned: Mapping[str, Any]) -> None:
+        """Refuse a design whose terms learned other numbers than those of the fit.
+
+        Raises:
+            OptionError: a term of both means another thing in each.
+        """
+        for text, value in learned.items():
+            known = (self.learned or {}).get(text, value)
+            if not _alike(known, value):
+                raise OptionError(
+                    f"{text} was learned from other rows in the fit that the truth comes from, so "
+                    "its coefficient means something else on this design; use "
+                    "jaxhlm.mechanism(formula, frame, truth), which takes it from the fit"
+                )
 
     def fixed(self, terms: Sequence[str]) -> Floats:
         """(p,) fixed effects in the order of ``terms``.
@@ -178,6 +198,12 @@ class Truth:
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
             )
         return beta
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b))
 
 
 def _short(value: float) -> str:

@@ -293,7 +293,8 @@ REFUSED = [
     ("y ~ xs + (1 | unit)", None, errors.MissingColumnError, "no column 'xs' .* closest: 'x'"),
     ("y ~ x + (1 | unti)", None, errors.MissingColumnError, "'unti' .* 'unit'"),
     ("yy ~ x + (1 | unit)", None, errors.MissingColumnError, "no column 'yy'"),
-    ("y ~ log(zz, 2) + (1 | unit)", None, errors.MissingColumnError, "no column 'zz'"),
+    ("y ~ log(zz) + (1 | unit)", None, errors.MissingColumnError, "no column 'zz'"),
+    ("y ~ log(x, 2) + (1 | unit)", None, errors.FormulaError, "too many arguments"),
     ("arm ~ x + (1 | unit)", None, errors.NotNumericError, "response 'arm'"),
     ("flag ~ x + (1 | unit)", None, errors.NotNumericError, "response 'flag'"),
     (
@@ -303,7 +304,7 @@ REFUSED = [
         "column 'x' is of dtype datetime",
     ),
     ("y ~ x + (1 | unit)", set_value("x", 1j), errors.NotNumericError, "column 'x'"),
-    ("np.stack([y, y], 1) ~ x + (1 | unit)", None, errors.FormulaError, "2 columns, not one"),
+    ("poly(y, 2) ~ x + (1 | unit)", None, errors.FormulaError, "2 columns, not one"),
     (
         "y ~ log(x - 9) + (1 | unit)",
         None,
@@ -328,7 +329,6 @@ REFUSED = [
     ),
     ("y ~ x + (x + I(2*x) | unit)", None, errors.IdentifiabilityError, r"column 'I\(2 \* x\)'"),
     ("y ~ x + (1 | unit) + (1 | unit)", None, errors.IdentifiabilityError, "'.Intercept.'"),
-    ("y ~ 0 + (1 | unit)", None, errors.IdentifiabilityError, "no fixed effect"),
     (
         "y ~ C(my) + (1 | unit)",
         set_value("my", range(SIZE)),
@@ -449,7 +449,7 @@ NEW_REFUSED = [
     (set_value("arm", "placebo"), errors.NewLevelError, "'arm' has levels .* 'placebo'; .* are '"),
     (set_value("arm", np.int64(3)), errors.NewLevelError, "not seen: 3;"),
     (set_value("flag", 2), errors.NewLevelError, "'flag' .* not seen: 2; .* are False, True"),
-    (set_value("week", 9), errors.NewLevelError, r"\) in 'C\(week\)': {9.0}; leave such rows"),
+    (set_value("week", 9), errors.NewLevelError, r"\) in 'C\(week\)': 9; leave such rows"),
     (set_value("x", "high"), errors.NotNumericError, "'x' was numeric"),
     (set_value("x", np.inf), errors.NonFiniteError, "'x' is inf in row 100"),
     (set_value("unit", "3"), errors.GroupingError, "'unit' is of dtype"),

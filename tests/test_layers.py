@@ -8,13 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
 # Lowest first: a folder imports from folders before it only; modules without one tie them together.
-FOLDERS = ("engine", "rows", "inference", "resampling", "results", "studies", "figures")
+FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "studies", "figures")
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
-    ("cache", "errors", "precision", "status", "engine.small", "formula", "reference", "datasets"),
+    ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
+    ("language.words",),
+    ("language.functions", "language.nodes"),
+    ("language.expression",),
+    ("language.algebra",),
+    ("formula",),
     ("notation",),
-    ("arguments",),
-    ("suffstats", "engine.trust", "streams", "files", "inference.linear_text"),
+    ("arguments", "language.linear"),
+    ("suffstats", "engine.trust", "streams", "files"),
     (
         "inference.criteria",
         "inference.tails",
@@ -22,7 +27,6 @@ LAYERS = (
         "covariance",
         "engine.loop",
         "rows.columns",
-        "rows.checks",
         "rows.rowwise",
         "rows.estimable",
         "engine.blocks",
@@ -36,10 +40,12 @@ LAYERS = (
         "results.labels",
         "results.choosing",
     ),
+    ("rows.evaluation",),
+    ("rows.coding",),
     (
         "studies.folder",
         "studies.measured",
-        "rows.standardise",
+        "rows.identified",
         "deviance",
         "engine.start",
         "optimise",
@@ -58,6 +64,7 @@ LAYERS = (
         "studies.extending",
         "studies.violation",
     ),
+    ("rows.checks", "rows.standardise"),
     (
         "rows.response",
         "engine.derivatives",
@@ -114,6 +121,7 @@ LAYERS = (
     (
         "results.effects",
         "results.batch_accessors",
+        "rows.apart",
         "rows.frames",
         "inference.leverage",
         "inference.random_terms",
@@ -131,6 +139,7 @@ LAYERS = (
     ("results.fit",),
     ("results.batch", "rows.inputs", "figures.fit_plots"),
     ("fit", "many", "studies.methods", "plot"),
+    ("studies.fitting",),
     (
         "article",
         "studies.simulated",

@@ -67,7 +67,6 @@ def problem(name):
         ("X beyond it", "y ~ x * a + w + (1 | unit)"),
         ("more of it", "y ~ poly(x, 3) + w + (1 + x || unit)"),
         ("weights", "y ~ x + w + (1 + x | unit)"),
-        ("a unit determines a coefficient", "y ~ x + I(unit == 3) + (1 | unit)"),
     ],
 )
 def test_against_the_dense_definition(kind, name, formula):
@@ -78,6 +77,40 @@ def test_against_the_dense_definition(kind, name, formula):
         fit.vcov_robust(kind), vcov, rtol=tol.ROBUST, atol=tol.ROBUST * np.abs(vcov).max()
     )
     np.testing.assert_allclose(fit.tidy_robust(kind)["df"], df, rtol=tol.ROBUST)
+
+
+# Formula, and coefficients that are not estimable without one unit. The first would have a standard
+# error of 1e-15, or of rounding over rounding, the second one of the other units alone.
+ONE_UNIT = (
+    ("y ~ 0 + first + I(1 - first) + (1 | unit)", ["first"]),
+    ("y ~ x + first + (1 | unit)", ["first"]),
+    ("y ~ x * first + (1 + x | unit)", ["first", "x:first"]),
+    ("y ~ 0 + first + first:x + (1 | unit)", ["first", "first:x"]),
+    ("y ~ x + C(unit) + (0 + x | unit)", [f"C(unit){i}" for i in range(1, 8)] + ["(Intercept)"]),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("formula", "lost"), ONE_UNIT)
+def test_what_one_unit_determines_has_no_robust_variance(kind, formula, lost):
+    """NaN with a reason, in one fit and in a batch; the others as by the dense definition."""
+    d = problem("")[0]
+    d["first"] = (d["unit"] == 0) * 1.0
+    fit = hlm.fit(formula, d)
+    with pytest.warns(errors.DegenerateWarning, match=r"without a certain level of unit"):
+        table = fit.tidy_robust(kind).set_index("term")
+    with np.errstate(invalid="ignore"):
+        vcov, df = dense_robust(fit, kind)
+    assert sorted(table.index[table["std_error"].isna()]) == sorted(lost)
+    assert table.loc[lost].drop(columns="estimate").isna().all(axis=None)
+    kept = ~table.index.isin(lost)
+    expected = np.sqrt(np.diag(vcov))[kept]
+    np.testing.assert_allclose(table["std_error"][kept], expected, rtol=tol.ROBUST)
+    np.testing.assert_allclose(table["df"][kept], df[kept], rtol=tol.ROBUST)
+    fits = hlm.fit_many(formula, d, d[["y", "y"]].set_axis(["u", "v"], axis=1))
+    with pytest.warns(errors.DegenerateWarning, match="in 2 of 2 fits"):
+        many = fits.tidy_robust(kind)
+    np.testing.assert_allclose(many["std_error"][: len(df)], table["std_error"], rtol=tol.ROBUST)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -64,6 +64,8 @@ def unrolled_derivatives(
         theta, stats, reml, blocks, count: as in ``lane_derivatives``.
         sigma2: (B,) σ² held fixed, or None to profile it out.
     """
+    if stats.TX.shape[2] == 0:
+        return _without_fixed(unrolled_derivatives, theta, stats, blocks, sigma2, count)
     B = theta.shape[-1]
     pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
     looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
@@ -93,7 +95,29 @@ def lane_derivatives(
     """
     if isinstance(theta, np.ndarray) or unrollable(stats):
         return unrolled_derivatives(theta, stats, reml, blocks, count=count)
+    if stats.TX.shape[2] == 0:
+        return _without_fixed(_dense, theta, stats, blocks, count)
     return _dense(theta, stats, reml, blocks, count)
+
+
+def _without_fixed(
+    evaluate: Callable[..., Derivatives], theta: Any, stats: Stats, blocks: Blocks, *more: Any
+) -> Derivatives:
+    """``evaluate`` for p = 0, where REML and ML are one: with a column of X that nothing reaches.
+
+    Matrices that are spelled out need an entry. A row of its own, with 0 for y, makes a β of 0, and
+    REML takes the row off again.
+    """
+    xp, (G, q), b = namespace(stats.Ty), stats.TX.shape[:2], stats.TX.shape[-1]
+    one = stats._replace(
+        TX=xp.zeros((G, q, 1, b)),
+        XX=xp.ones((1, 1, b)),
+        Xy=xp.zeros((1, stats.yy.shape[-1])),
+        n=stats.n + 1.0,
+    )
+    found = evaluate(theta, one, True, blocks, *more)
+    at = found.profile
+    return found._replace(profile=at._replace(beta=at.beta[:0], L_A=at.L_A[:0, :0]))
 
 
 def unrollable(stats: Stats) -> bool:

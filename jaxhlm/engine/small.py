@@ -102,8 +102,9 @@ def solve_lower(L: Matrix, T: Matrix) -> Matrix:
     if not unrolled(L):
         return _substitute(L, T)
     out = np.empty(T.shape, dtype=object)
-    columns = out.reshape(len(L), -1)
-    for j, column in enumerate(T.reshape(len(L), -1).T):
+    shape = len(L), T.size // max(len(L), 1)
+    columns = out.reshape(shape)
+    for j, column in enumerate(T.reshape(shape).T):
         for i in range(len(L)):
             columns[i, j] = _minus_dot(column[i], L[i, :i], columns[:i, j]) / L[i, i]
     return out

@@ -133,7 +133,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
             bar.set_label(covariate)
             bar.outline.set_visible(False)
         axes.add_collection(collection)
-        response = fit.model.formula.partition("~")[0].strip()
+        response = fit.model.response_name
         axes.set(xlabel=names[1], ylabel=response)
     return axes
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from jaxhlm.arguments import real_array
 from jaxhlm.errors import ContrastError, NotEstimableError
-from jaxhlm.inference.linear_text import read_rows, require_known, written
+from jaxhlm.language.linear import read_rows, require_known, written
 from jaxhlm.notation import Floats
 from jaxhlm.rows.estimable import estimable
 

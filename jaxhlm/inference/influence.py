@@ -62,11 +62,15 @@ class Influence:
 
     @cached_property
     def cooks_distance(self) -> pd.Series:
-        """(N,) (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p, Var(β̂) that of all groups (Cook 1977)."""
+        """(N,) (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p, Var(β̂) that of all groups (Cook 1977).
+
+        NaN where there is no fixed effect.
+        """
         change, V = self._all.beta - self.without.beta, self._all.vcov
         se = standard_errors(V)
+        p = change.shape[1]
         scaled = np.linalg.solve(V / (se[:, :, None] * se[:, None]), (change / se)[..., None])
-        values = (change / se * scaled[..., 0]).sum(axis=1) / change.shape[1]
+        values = (change / se * scaled[..., 0]).sum(axis=1) / p if p else np.full(len(se), np.nan)
         return pd.Series(values, self.levels, name="cooksd")
 
     @property

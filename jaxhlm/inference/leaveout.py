@@ -24,6 +24,7 @@ from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import gather
 from jaxhlm.rows.collapse import Class, Classes
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.identified import group_ranks, identified
 from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
@@ -124,6 +125,7 @@ class _Pooled(NamedTuple):
     logw: Floats
     X_all: Floats  # (G, p, p, b) Σ X_i'X_i
     Z_all: Floats  # (G, q, q, b) Σ Z_i'Z_i
+    reached: Floats  # (G, b) Σ rank Z_i
 
     @staticmethod
     def of(groups: Groupwise) -> _Pooled:
@@ -137,6 +139,7 @@ class _Pooled(NamedTuple):
             rest.logw,
             XX + np.einsum("gqpl,gqsl->gpsl", stats.TX, stats.TX),
             np.einsum("gcal,gcbl->gabl", stats.RZ, stats.RZ),
+            group_ranks(stats.RZ).astype(float),
         )
         return _Pooled(*map(_sums_without, each))
 
@@ -228,12 +231,13 @@ def _status(
     whole: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the whole cannot, no part can."""
-    (q, p), n = whole.stats.TX.shape[1:3], without.n
-    G = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0
+    p, n = whole.stats.TX.shape[2], without.n
+    G, reached = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
     X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
-    unidentified: Any = (G < 2) | (G * q >= n)
+    unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
+    unidentified = unidentified | ~identified(without, options.blocks, options.reml)
     known = whole.status[pairs.fit]
     conditions = [known != Status.CONVERGED, n <= p, _deficient(X, n), unidentified]
     codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
@@ -242,4 +246,4 @@ def _status(
 
 def _deficient(grams: Floats, n: Floats) -> Bools:
     """Whether standardised columns, of mean square 1 over all rows, are dependent over these."""
-    return np.linalg.eigvalsh(grams)[:, 0] < RANK_TOL * n
+    return np.linalg.eigvalsh(grams).min(axis=1, initial=np.inf) < RANK_TOL * n

@@ -81,7 +81,9 @@ def standardized(residuals: Floats, sigma: Floats | float, variance: Floats) -> 
 
 
 def cooks_distance(residuals: Floats, sigma: Floats | float, hat: Floats, p: int) -> Floats:
-    """(e/(1 − h))² h/(pσ²) of every row, as ``lme4``'s ``cooks.distance``; NaN where h is 1.
+    """(e/(1 − h))² h/(pσ²) of every row, as ``lme4``'s ``cooks.distance``.
+
+    NaN where h is 1, and where there is no fixed effect.
 
     Args:
         residuals: (…, n) conditional residuals times √w.
@@ -89,8 +91,8 @@ def cooks_distance(residuals: Floats, sigma: Floats | float, hat: Floats, p: int
         hat: (…, n) leverages.
         p: number of fixed effects.
     """
-    there = 1.0 - hat > ZERO_VARIANCE
-    distance = (residuals / _at_least(1.0 - hat, there)) ** 2 * hat / (p * sigma**2)
+    there = (1.0 - hat > ZERO_VARIANCE) & (p > 0)
+    distance = (residuals / _at_least(1.0 - hat, there)) ** 2 * hat / (max(p, 1) * sigma**2)
     return np.where(there, distance, np.nan)
 
 

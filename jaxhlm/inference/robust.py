@@ -22,6 +22,11 @@ have under the working model the covariance P_ij = δ_ij d_i − h_i'Mh_j, where
 h_i = X̌'E M c (Bell & McCaffrey 2002, whose case is V = I):
 
     df = (tr P)²/tr(P²)
+
+A group without which a coefficient is not estimable has residuals that are zero, whatever y is, in
+the very direction that the coefficient is read from: nothing is left to estimate that variance
+from, and what rounding leaves, or what the other groups add, is far too small (for one treated
+group: MacKinnon & Webb 2018, Econom. J. 21, 114-135). Such coefficients have NaN.
 """
 
 from __future__ import annotations
@@ -40,12 +45,18 @@ __all__ = ["Robust", "RobustKind", "robust_covariance"]
 
 RobustKind = Literal["CR0", "CR1", "CR2"]
 
-# An eigenvalue this small beside the largest is zero: the group alone determines a coefficient.
-EIGEN_TOL = 1e-12
+# An eigenvalue this small beside that without the fit is zero: the group determines a direction.
+EIGEN_TOL = 1e-10
+# A leverage this close to 1 is 1; so is a share this large of a coefficient's variance that the
+# group brings in along that direction no rounding.
+ALONE = 1e-8
 
 
 class Robust(NamedTuple):
-    """Robust inference on the fixed effects of B fits; NaN where a fit failed."""
+    """Robust inference on the fixed effects of B fits.
+
+    NaN where a fit failed, and for coefficients that are not estimable without one of the groups.
+    """
 
     vcov: Floats  # (B, p, p)
     df: Floats  # (B, p) Satterthwaite's df of single coefficients
@@ -87,8 +98,27 @@ def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -
     if kind == "CR1":
         G = np.broadcast_to(stats.m.sum(axis=0), ok.shape)[:, None, None]
         vcov *= G / (G - 1.0)
+    there = ok[:, None] & ~_needs_one_group(X, M, MT)
     df = _satterthwaite(X, E, M, MT)
-    return Robust(np.where(ok[:, None, None], vcov, np.nan), np.where(ok[:, None], df, np.nan))
+    both = there[:, :, None] & there[:, None]
+    return Robust(np.where(both, vcov, np.nan), np.where(there, df, np.nan))
+
+
+def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
+    """Coefficients that are not estimable without some group, (B, p).
+
+    Those are the ones that depend on a direction u with X̌MX̌'u = u. There can be one only where
+    tr X̌MX̌', of which all groups together have p, is 1 or more.
+    """
+    lane, group = np.nonzero(((X @ M[:, None]) * X).sum(axis=(2, 3)) > 1.0 - ALONE)
+    X = X[lane, group]
+    leverages, u = np.linalg.eigh(X @ M[lane] @ X.mT)
+    u = u * (leverages > 1.0 - ALONE)[:, None]
+    found = np.zeros(MT.shape[:2], bool)
+    brought = ((u.mT @ X @ MT[lane]) ** 2).sum(axis=1)
+    variance = np.einsum("bip,bij,bjp->bp", MT, np.linalg.inv(M), MT)
+    np.logical_or.at(found, lane, brought > ALONE * variance[lane])
+    return found
 
 
 def _whitened(groups: Groupwise, Lambda: Any, step: Any) -> tuple[Any, Any, Any]:
@@ -114,13 +144,14 @@ def _adjusted(X: Any, L: Any, M: Any) -> Any:
     K[..., :q, :q] = L.swapaxes(-1, -2) @ L
     KX = K @ X
     inner = K @ K - KX @ M[:, None] @ KX.swapaxes(-1, -2)
-    return K @ (_inverse_root(inner) @ X)
+    size = np.einsum("...aa->...", K @ K)
+    return K @ (_inverse_root(inner, EIGEN_TOL * size) @ X)
 
 
-def _inverse_root(S: Floats) -> Floats:
-    """Moore–Penrose inverse square roots of positive semi-definite matrices (…, s, s)."""
+def _inverse_root(S: Floats, smallest: Floats) -> Floats:
+    """Moore–Penrose inverse square roots (…, s, s); eigenvalues up to ``smallest`` are zero."""
     values, vectors = np.linalg.eigh(S)
-    keep = values > EIGEN_TOL * values[..., -1:]
+    keep = values > smallest[..., None]
     scale = np.where(keep, 1.0 / np.sqrt(np.where(keep, values, 1.0)), 0.0)
     return (vectors * scale[..., None, :]) @ vectors.swapaxes(-1, -2)
 

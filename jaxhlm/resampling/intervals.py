@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from jaxhlm.inference.tails import normal_cdf, normal_quantile
@@ -93,9 +91,8 @@ def acceleration(jackknife: Floats) -> Floats:
         >>> acceleration(np.array([[1.0], [2.0], [6.0]])).round(4).tolist()
         [-0.0573]
     """
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        d = np.nanmean(jackknife, axis=0) - jackknife
+    with np.errstate(invalid="ignore"):
+        d = np.nansum(jackknife, axis=0) / (~np.isnan(jackknife)).sum(axis=0) - jackknife
         size = np.nansum(d**2, axis=0) ** 1.5
         a = np.nansum(d**3, axis=0) / (6.0 * np.where(size > 0.0, size, 1.0))
     return np.where(np.isnan(d).all(axis=0), np.nan, a)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,20 @@ class BatchAccessors:
     def __len__(self) -> int:
         """Number of fits, B."""
         return len(self.index)
+
+    def _singly(self) -> list[Self]:
+        """The batches of one fit each."""
+        return [
+            replace(
+                self,
+                estimates=self.estimates[[k]],
+                index=self.index[[k]],
+                nobs=self.nobs[[k]],
+                ngroups=self.ngroups[[k]],
+                lanes=self.lanes[[k]],
+            )
+            for k in range(len(self))
+        ]
 
     @property
     def reml(self) -> bool:

@@ -145,6 +145,15 @@ class BatchCoefficients(BatchUnits):
         """
         check_flag("pairwise", pairwise)
         source, given = self._rows(), {} if at is None else at
+        if source.design.learned_apart and len(self) > 1:
+            tables = [
+                fit.emmeans(
+                    specs, at, df, pairwise=pairwise, conf_level=conf_level,
+                    not_estimable=not_estimable,
+                )
+                for fit in self._singly()
+            ]  # fmt: skip
+            return pd.concat(tables, ignore_index=True)
         names = cell_variables(specs)
         numbers = averaged(source.design, given)
 
@@ -157,7 +166,10 @@ class BatchCoefficients(BatchUnits):
         if numbers:
             grids, which = np.unique(self._over_chunks(means)[0], axis=0, return_inverse=True)
         cells, L = marginal_means(
-            source.design, names, given, dict(zip(numbers, grids.T, strict=True))
+            source.design.of_lane(self.lanes[0]),
+            names,
+            given,
+            dict(zip(numbers, grids.T, strict=True)),
         )
         count = L.shape[1]
         labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
@@ -206,7 +218,7 @@ class BatchCoefficients(BatchUnits):
 
             return self._over_chunks(one)
         se, df = reference_tests(self.estimates, self.nobs, L, method)
-        return se, df, t_tail(_values(L, self.estimates) / se, df)
+        return se, df, _tails(L, self.estimates, se, df)
 
 
 def _small_sample(
@@ -214,7 +226,13 @@ def _small_sample(
 ) -> tuple[Floats, Floats, Floats]:
     """The tails take as long as the df: both belong on all cores."""
     se, df = single_tests(estimates, standard, options, L, method)
-    return se, df, t_tail(_values(L, estimates) / se, df)
+    return se, df, _tails(L, estimates, se, df)
+
+
+def _tails(L: Floats, estimates: Estimates, se: Floats, df: Floats) -> Floats:
+    """Two-sided p values (B, r) of Lβ = 0; NaN for a row of zeros."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return t_tail(_values(L, estimates) / se, df)
 
 
 def _values(L: Floats, estimates: Estimates) -> Floats:

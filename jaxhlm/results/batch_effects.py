@@ -244,8 +244,8 @@ class BatchUnits(BatchAccessors):
             )
             below = self._rows_below(lengths, number)
         else:
-            new = new_rows(self._rows().design, newdata, ranef, not_estimable)
-            found = list(self._new_rows(newdata.index, new, ranef, new_levels == "error", added))
+            strict = new_levels == "error"
+            found = list(self._new_rows(newdata, ranef, strict, added, not_estimable))
             m = len(newdata)
             lengths = np.full(len(self), m)
             below = self._below(lengths, newdata.index, np.tile(np.arange(m), len(self)))
@@ -269,14 +269,21 @@ class BatchUnits(BatchAccessors):
 
     def _new_rows(
         self,
-        labels: pd.Index,
-        new: tuple[Floats, Floats, Ints],
+        newdata: pd.DataFrame,
         ranef: bool,
         strict: bool,
         added: float,
+        not_estimable: NotEstimable,
     ) -> tuple[Floats, ...]:
-        """The same of new rows, their X, Z and group codes, fit after fit."""
-        source, (X, Z, code) = self._rows(), new
+        """The same of new rows, fit after fit."""
+        source = self._rows()
+        if source.design.learned_apart and len(self) > 1:
+            found = [
+                fit._new_rows(newdata, ranef, strict, added, not_estimable)
+                for fit in self._singly()
+            ]
+            return tuple(map(np.concatenate, zip(*found, strict=True)))
+        X, Z, code = new_rows(source.design.of_lane(self.lanes[0]), newdata, ranef, not_estimable)
         m, (p, q) = len(X), (X.shape[1], Z.shape[1])
         lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + self._lane_numbers)
 
@@ -284,7 +291,7 @@ class BatchUnits(BatchAccessors):
             rows, e = source.lane_rows(self.lanes[at]), self.estimates[at]
             group = rows.group_numbers(len(source.design.levels))[:, code]
             if strict and ranef and (group < 0).any():
-                unseen = labels[(group < 0).any(axis=0)].unique()
+                unseen = newdata.index[(group < 0).any(axis=0)].unique()
                 raise NewLevelError(
                     f"row(s) {listed(unseen)} of newdata have a level of "
                     f"{self.model.group_name!r} that not all fits have seen; pass "

@@ -19,7 +19,7 @@ from jaxhlm.inference.leverage import cooks_distance, leverage, standardized
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch_coefficients import BatchCoefficients
-from jaxhlm.results.robust_tables import robust_table
+from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.rows.lanerows import LaneRows
 
 __all__ = ["BatchQuality"]
@@ -110,7 +110,10 @@ class BatchQuality(BatchCoefficients):
         """
         if at is None:
             return pd.Series(icc(self._components), self.index, name="icc")
-        values = icc_at(self.estimates, patterns(self._rows().design, at))
+        design = self._rows().design
+        if design.learned_apart and len(self) > 1:
+            return pd.concat([fit.icc(at) for fit in self._singly()])
+        values = icc_at(self.estimates, patterns(design.of_lane(self.lanes[0]), at))
         if isinstance(at, pd.DataFrame):
             return pd.DataFrame(values, self.index, at.index)
         return pd.Series(values[:, 0], self.index, name="icc")
@@ -248,6 +251,8 @@ class BatchQuality(BatchCoefficients):
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
         with np.errstate(invalid="ignore"):
-            return Robust(
+            found = Robust(
                 *self.over_groups(lambda e, g: robust_covariance(e, g, self.model.blocks, kind))
             )
+        warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
+        return found

@@ -109,6 +109,10 @@ class Compared(Quality):
         ``(0 + x | g)`` too, as ``ranova(fit, reduce.terms = FALSE)``; ranova by default puts
         ``(1 | g)`` in its place, which is not nested in it and has as many parameters.
 
+        A term without an intercept, ``(0 + x | g)``, loses x and so itself; ranova puts ``(1 | g)``
+        in its place, which has as many parameters (0 df) and is no test that x varies. The
+        intercept of ``(1 + x | g)`` has a row of its own here, and none in ranova.
+
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
             conservative, and Pr(mixture) with its law ½ χ²(c) + ½ χ²(c + 1), c the covariances of

@@ -17,7 +17,7 @@ from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage, standa
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.results.coefficients import Coefficients
-from jaxhlm.results.robust_tables import robust_table
+from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.rows.moments import design_moments
 
 __all__ = ["Quality"]
@@ -32,13 +32,16 @@ class Quality(Coefficients):
         M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
         even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
         2002). Equals ``clubSandwich::vcovCR(fit, type = kind)`` where there are no prior weights;
-        with weights, A_i of CR2 is made for the rows scaled by √w.
+        with weights, A_i of CR2 is made for the rows scaled by √w. A coefficient that is not
+        estimable without a certain group (one treated group) has no such variance: that group's
+        residuals are zero where they would count, and what is left is far too small.
 
         Args:
             kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
 
         Returns:
-            (p, p) DataFrame.
+            (p, p) DataFrame; NaN, with a ``DegenerateWarning``, for coefficients that a single
+            group determines.
 
         Raises:
             OptionError: unknown kind.
@@ -63,7 +66,8 @@ class Quality(Coefficients):
             conf_level: of the intervals.
 
         Returns:
-            Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high.
+            Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; NaN as
+            for ``vcov_robust``.
 
         Raises:
             OptionError: unknown kind, or a level outside (0, 1).
@@ -245,4 +249,6 @@ class Quality(Coefficients):
 
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
-        return robust_covariance(self.estimates, self._by_group, self.model.blocks, kind)
+        found = robust_covariance(self.estimates, self._by_group, self.model.blocks, kind)
+        warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
+        return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
+from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import inference_table
 from jaxhlm.inference.robust import Robust
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Bools, Floats
 
-__all__ = ["robust_table"]
+__all__ = ["robust_table", "warn_undetermined"]
 
 
 def robust_table(beta: Floats, robust: Robust, terms: pd.Index, conf_level: float) -> pd.DataFrame:
@@ -30,3 +33,24 @@ def robust_table(beta: Floats, robust: Robust, terms: pd.Index, conf_level: floa
     frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     frame.insert(0, "term", np.tile(terms.to_numpy(dtype=object), len(beta)))
     return frame
+
+
+def warn_undetermined(beta: Floats, robust: Robust, terms: Sequence[str], group_name: str) -> None:
+    """Say which coefficients have no robust variance though they have an estimate.
+
+    Args:
+        beta: (B, p) fixed effects.
+        robust: their robust covariances and df.
+        terms: p names.
+        group_name: the grouping factor.
+    """
+    lost: Bools = np.isnan(robust.df) & np.isfinite(beta)
+    if lost.any():
+        named = ", ".join(repr(terms[int(j)]) for j in np.flatnonzero(lost.any(axis=0)))
+        of_fits = f" in {int(lost.any(axis=1).sum())} of {len(lost)} fits" if len(lost) > 1 else ""
+        warn_user(
+            f"no robust standard error of {named}{of_fits} (NaN): it is not estimable without a "
+            f"certain level of {group_name}, whose residuals say nothing about it; use the "
+            "standard errors of the model (tidy), or more levels",
+            DegenerateWarning,
+        )

@@ -82,8 +82,8 @@ def _differences(design: Design, fit: Estimates, reml: bool) -> Floats:
     return np.array(
         [
             fit.criterion[0] - expected.criterion,
-            np.abs((fit.beta[0] - expected.beta) / expected.se).max(),
-            np.abs(standard_errors(fit.vcov)[0] / expected.se - 1.0).max(),
+            np.abs((fit.beta[0] - expected.beta) / expected.se).max(initial=0.0),
+            np.abs(standard_errors(fit.vcov)[0] / expected.se - 1.0).max(initial=0.0),
             fit.sigma[0] / expected.sigma - 1.0,
             np.abs(fit.cov[0] - expected.cov).max() / scale,
         ]

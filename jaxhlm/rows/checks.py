@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxhlm.covariance import Blocks
 from jaxhlm.errors import (
     ConstantResponseError,
     GroupingError,
@@ -13,12 +14,21 @@ from jaxhlm.errors import (
     RankDeficientWarning,
     warn_user,
 )
-from jaxhlm.formula import ParsedFormula
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.identified import (
+    GROUP_RANK_TOL,
+    design_only,
+    flat_parameters,
+    group_ranks,
+    identified,
+)
+from jaxhlm.rows.segments import Segments, orthonormalise
+from jaxhlm.suffstats import Stats
 
 __all__ = [
     "check_fixed",
     "check_groups",
+    "check_identified",
     "check_random",
     "check_response",
     "independent_columns",
@@ -30,51 +40,130 @@ RANK_TOLERANCE = 1e-7
 EXACT_TOLERANCE = 1e-13
 
 
-def check_groups(
-    parsed: ParsedFormula, blocks: Sequence[Sequence[int]], znames: Sequence[str], n: int, G: int
-) -> None:
-    """Refuse one group, and as many random effects as rows, in one term (as lme4) or in all."""
-    name = ":".join(parsed.group)
+def check_groups(name: str, G: int) -> None:
+    """Refuse a single group."""
     if G == 1:
         raise GroupingError(f"grouping factor {name} has one level only; give two or more")
-    for block in (*blocks, range(len(znames))):
-        if G * len(block) >= n:
-            term = " + ".join(znames[j] for j in block)
-            raise IdentifiabilityError(
-                f"number of observations (={n}) <= number of random effects (={G * len(block)}) "
-                f"for ({term} | {name}); the random-effect and residual variances cannot be "
-                "told apart: use fewer random effects per group, or groups with more rows"
-            )
 
 
-def check_random(Z: Floats, znames: Sequence[str]) -> None:
-    """Refuse columns of Z that earlier ones determine."""
-    kept, _ = independent_columns(Z)
-    for j, name in enumerate(znames):
+def check_random(Z: Floats, group: Ints, name: str, znames: Sequence[str], blocks: Blocks) -> None:
+    """Refuse a random part that these rows cannot identify, whatever the fixed effects.
+
+    That is a column that earlier ones of its term determine, random effects that reach every row,
+    and dependent columns of several terms that give the same covariance.
+    """
+    for block in blocks:
+        _check_term(Z[:, block], [znames[j] for j in block])
+    G, q = int(group.max()) + 1, Z.shape[1]
+    if G * q < len(Z) and len(independent_columns(Z)[0]) == q:
+        return
+    order = np.argsort(group, kind="stable")
+    RZ = orthonormalise(Z[order], Segments(group[order]), GROUP_RANK_TOL)[1]
+    reached = int(group_ranks(RZ).sum())
+    if reached >= len(Z):
+        term = " + ".join(znames)
+        raise IdentifiabilityError(
+            f"number of observations (={len(Z)}) <= number of random effects (={reached}) for "
+            f"({term} | {name}); the random-effect and residual variances cannot be told apart: "
+            "use fewer random effects per group, or groups with more rows"
+        )
+    check_identified(design_only(RZ[..., None]), None, name, znames, blocks)
+
+
+def _check_term(Z: Floats, names: Sequence[str]) -> None:
+    """Refuse columns of one random term that earlier ones determine."""
+    kept, basis = independent_columns(Z)
+    for j, name in enumerate(names):
         if j not in kept:
             raise IdentifiabilityError(
-                f"random-effect column '{name}' is a linear combination of those before it, or "
-                "zero: leave it out of the random terms"
+                f"random-effect column '{name}' {_dependent(Z[:, j], basis)} in the random terms"
             )
 
 
-def check_fixed(basis: Floats, dropped: Sequence[str]) -> None:
-    """Refuse too many fixed effects for the rows; warn of the columns that were dropped."""
+def _dependent(column: Floats, basis: Floats) -> str:
+    """What is wrong with a column that was found to depend on others, and what to do."""
+    share = _share(column, basis)
+    if share <= EXACT_TOLERANCE:
+        return "is a linear combination of those before it, or zero: leave it out"
+    return (
+        f"differs from a combination of those before it by {share:.0e} of its size only, too "
+        "little to compute with: subtract its mean (or a time of reference) first where it is far "
+        "from zero, or use the difference"
+    )
+
+
+def check_identified(
+    stats: Stats,
+    C: Floats | None,
+    name: str,
+    znames: Sequence[str],
+    blocks: Blocks,
+    reml: bool = False,
+) -> None:
+    """Refuse variances and covariances that the design says nothing about.
+
+    Args:
+        stats: statistics of one lane.
+        C: (q, q) with D = C D̃ C', or None for columns in the units of the user.
+        name: the grouping factor.
+        znames: names of the columns of Z.
+        blocks: columns of Z in each random term.
+        reml: REML criterion instead of ML deviance.
+    """
+    if identified(stats, blocks, reml)[0]:
+        return
+    lost = flat_parameters(stats, C, blocks, reml)
+    named = [_parameter(znames, *at) for at in lost]
+    what = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    if identified(stats, blocks, False)[0]:
+        why = (
+            f"the fixed effects take up every contrast between the levels of {name} that could "
+            "tell, so that REML is flat; leave out these random effects, or the fixed effects that "
+            f"are constant within {name}, or get more levels of {name} for each of those"
+        )
+    else:
+        why = (
+            f"other values give every level of {name} the same covariance of its rows, as where a "
+            "column is constant within each level, or where two terms hold the same effects; leave "
+            "out one of these random effects"
+        )
+    raise IdentifiabilityError(f"{what} cannot be estimated from this design: {why}")
+
+
+def _parameter(znames: Sequence[str], row: int, column: int) -> str:
+    """Name of an entry of D."""
+    if row == column:
+        return f"the variance of '{znames[row]}'"
+    return f"the covariance of '{znames[column]}' and '{znames[row]}'"
+
+
+def check_fixed(X: Floats, kept: Sequence[int], basis: Floats, names: Sequence[str]) -> None:
+    """Refuse too many fixed effects for the rows; warn of the columns that are dropped."""
     n, rank = basis.shape
-    if rank == 0:
-        raise IdentifiabilityError("no fixed effect: keep at least the intercept")
     if n <= rank:
         raise IdentifiabilityError(
             f"{n} rows for {rank} fixed effects leave no residual degrees of freedom: use fewer "
             "terms or more rows"
         )
+    dropped = [j for j in range(X.shape[1]) if j not in kept]
     if dropped:
         plural = "s" if len(dropped) > 1 else ""
-        warn_user(
+        said = [
             f"fixed-effect model matrix is rank deficient so dropping {len(dropped)} column{plural}"
-            f" / coefficient{plural}: {', '.join(dropped)}",
-            RankDeficientWarning,
-        )
+            f" / coefficient{plural}: {', '.join(names[j] for j in dropped)}"
+        ]
+        near = [j for j in dropped if _share(X[:, j], basis) > EXACT_TOLERANCE]
+        said += [f"'{names[j]}' {_dependent(X[:, j], basis)}" for j in near]
+        warn_user("; ".join(said), RankDeficientWarning)
+
+
+def _share(column: Floats, basis: Floats) -> float:
+    """How much of a column's size is left beside a basis."""
+    scaled = column / (np.abs(column).max() or 1.0)
+    rest = scaled
+    for _ in range(2):
+        rest = rest - basis @ (basis.T @ rest)
+    return float(np.linalg.norm(rest) / (np.linalg.norm(scaled) or 1.0))
 
 
 def check_response(y: Floats, basis: Floats, response: str) -> None:
@@ -83,11 +172,7 @@ def check_response(y: Floats, basis: Floats, response: str) -> None:
         raise ConstantResponseError(
             f"the response '{response}' is {y[0]:g} in every row; give one that varies"
         )
-    scaled = y / np.abs(y).max()
-    rest = scaled
-    for _ in range(2):
-        rest = rest - basis @ (basis.T @ rest)
-    if np.linalg.norm(rest) <= EXACT_TOLERANCE * np.linalg.norm(scaled):
+    if _share(y, basis) <= EXACT_TOLERANCE:
         raise IdentifiabilityError(
             f"the fixed effects fit the response '{response}' exactly, so the residual variance is "
             "zero: look for a copy of the response among the terms"

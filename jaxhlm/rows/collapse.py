@@ -210,21 +210,21 @@ def balanced_start(
 def _row_space(M: Floats) -> Floats:
     """(r, m) orthonormal basis of the column space of M (m, c), as rows."""
     U, s, _ = np.linalg.svd(M, full_matrices=False)
-    return U[:, s > RANK_TOL * max(s.max(), np.finfo(float).tiny)].T
+    return U[:, s > RANK_TOL * s.max(initial=np.finfo(float).tiny)].T
 
 
 def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
     """N (q, q, B) of the responses that the rotation leaves out, and the rotated rest (r, q, B)."""
     m, q, B = Ty.shape
     carried = _carried(Ty, rotation)
-    left = Ty - (rotation.T @ carried.reshape(-1, q * B)).reshape(m, q, B)
+    left = Ty - (rotation.T @ carried.reshape(len(rotation), q * B)).reshape(m, q, B)
     return _gram(left), carried
 
 
 def _carried(Ty: Floats, rotation: Floats) -> Floats:
     """The rotated responses (r, q, B) of groups (m, q, B)."""
     m, q, B = Ty.shape
-    return (rotation @ Ty.reshape(m, q * B)).reshape(-1, q, B)
+    return (rotation @ Ty.reshape(m, q * B)).reshape(len(rotation), q, B)
 
 
 def _gram(T: Floats) -> Floats:

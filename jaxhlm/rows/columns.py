@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from formulaic.transforms import TRANSFORMS
 from pandas.api import types
 
 from jaxhlm.arguments import real_array
@@ -26,7 +25,7 @@ from jaxhlm.errors import (
     WeightsError,
     warn_user,
 )
-from jaxhlm.notation import Bools, Floats
+from jaxhlm.notation import Bools, Floats, Ints
 
 __all__ = [
     "Weights",
@@ -58,27 +57,35 @@ def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
 
 
 def select(data: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """The named columns, without the names that are formulaic's own."""
-    present = set(data.columns)
-    wanted = [v for v in dict.fromkeys(names) if v in present or v not in TRANSFORMS]
-    for name in wanted:
-        require_column(data, name)
-    return data[wanted]
+    """The named columns, under their names as text."""
+    wanted = list(dict.fromkeys(names))
+    places = [require_column(data, name) for name in wanted]
+    return data.iloc[:, places].set_axis(wanted, axis=1)
 
 
-def require_column(data: pd.DataFrame, name: str) -> None:
-    """Refuse a column that is not there, with the closest names, or that is there twice."""
-    count = int((data.columns == name).sum())
-    if count > 1:
+def require_column(data: pd.DataFrame, name: str) -> int:
+    """The place of a column; a label that is no text (2020, a tuple) goes by what it prints.
+
+    Raises:
+        FormulaError: there are several of that name.
+        MissingColumnError: there is none; the message has the closest names.
+    """
+    flat = data.columns.nlevels == 1
+    places: Ints = np.flatnonzero(data.columns == name) if flat else np.empty(0, np.int64)
+    if not len(places):
+        places = np.flatnonzero([str(label) == name for label in data.columns])
+    if len(places) > 1:
         raise FormulaError(
-            f"column '{name}' is ambiguous: the data have {count} of that name; rename or drop one"
+            f"column '{name}' is ambiguous: the data have {len(places)} of that name; rename or "
+            "drop one"
         )
-    if count == 0:
+    if not len(places):
         columns = [str(column) for column in data.columns]
         close = difflib.get_close_matches(str(name), columns, cutoff=0.5)
         hint = "closest: " if close else "the columns are: "
         listed = ", ".join(repr(column) for column in close or columns[:10])
         raise MissingColumnError(f"no column '{name}' in the data; {hint}{listed}")
+    return int(places[0])
 
 
 def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
@@ -86,8 +93,7 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
     if weights is None:
         return None
     if isinstance(weights, str):
-        require_column(data, weights)
-        weights = data[weights]
+        weights = data.iloc[:, require_column(data, weights)]
     elif isinstance(weights, pd.Series) and not weights.index.equals(data.index):
         raise WeightsError(
             "the weights have another index than the data: align them, or pass "
@@ -159,9 +165,9 @@ def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
 
 def levels_of(column: pd.Series) -> pd.Index | None:
     """The levels of a prepared factor, False and True for a boolean, None for a number."""
-    if types.is_bool_dtype(column) and not isinstance(column.dtype, pd.CategoricalDtype):
-        return pd.Index([False, True])
-    return column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else None
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.categories.astype(object)
+    return pd.Index([False, True]) if types.is_bool_dtype(column) else None
 
 
 def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) -> pd.Series:
@@ -181,7 +187,7 @@ def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) ->
             f"column '{column.name}' has levels that the fit has not seen: {listed(unseen)}; "
             f"predict such rows from a fit that includes them; its levels are {listed(levels)}"
         )
-    if types.is_bool_dtype(levels):
+    if levels.dtype == bool:
         return pd.Series(levels.to_numpy()[codes], name=column.name)
     return pd.Series(pd.Categorical.from_codes(codes, categories=levels), name=column.name)
 

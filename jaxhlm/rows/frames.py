@@ -7,10 +7,10 @@ all cores. Frames with factors or missing values go another way (``sources.Repli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,10 @@ from jaxhlm.design import Design, build_design
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.formula import parse, variables
+from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
-from jaxhlm.rows.columns import Weights, positive, prepare, read_weights
+from jaxhlm.rows.columns import Weights, positive, read_weights
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
@@ -31,7 +31,7 @@ from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Batch
 from jaxhlm.rows.standardise import Rows
-from jaxhlm.rows.terms import Part, evaluate_numbers, response_part
+from jaxhlm.rows.terms import Part, evaluate_numbers
 
 __all__ = ["ReplicateFrame", "replicate_frame"]
 
@@ -180,7 +180,11 @@ class ReplicateFrame:
 
 
 def replicate_frame(
-    formula: str, data: pd.DataFrame, by: str, weights: Weights
+    formula: str,
+    data: pd.DataFrame,
+    by: str,
+    weights: Weights,
+    learned: Mapping[str, Any] | None = None,
 ) -> tuple[ReplicateFrame, pd.Index] | None:
     """The source of a frame and the labels of its data sets, or None where it must go another way.
 
@@ -193,13 +197,15 @@ def replicate_frame(
         data: one row per measurement.
         by: column that tells the data sets apart.
         weights: prior weights.
+        learned: as for ``build_design``.
     """
     try:
         parsed = parse(formula)
         names = {*variables(parsed.response)}
         for side in (parsed.fixed, *(term.expr for term in parsed.random)):
-            names |= {*variables(side)}
-        names &= {*data.columns}
+            names |= {*rhs_variables(side)}
+        if not names <= {*data.columns}:
+            return None
         if len(parsed.group) != 1 or data.columns.has_duplicates:
             return None
         unit, lane = data[parsed.group[0]], data[by]
@@ -210,16 +216,16 @@ def replicate_frame(
         if (values[starts[1:-1]] < values[starts[:-2]]).any():
             return None
         first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
-        template = build_design(formula, first)
+        template = build_design(formula, first, learned=learned)
         given = read_weights(weights, data)
+        response = template._response
+        assert response is not None
         if (
             template.dropped_columns
-            or template.stateful
+            or any(part.learns for part in (response, template._fixed, *template._random))
             or (given is not None and given.isna().any())
         ):
             return None
-        ready = pd.DataFrame({v: prepare(first[v], first.index) for v in names}, first.index)
-        response, _ = response_part(parsed.response, ready, first.index)
     except JaxhlmError:
         return None
     source = ReplicateFrame(

@@ -51,6 +51,11 @@ def _factorize(column: pd.Series) -> tuple[Ints, pd.Index]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
         return column.cat.codes.to_numpy().astype(np.int64), column.cat.categories
+    if column.dtype == object and _is_mixed(set(map(type, column))):
+        raise GroupingError(
+            f"grouping column '{column.name}' holds truth values beside numbers, of which True and "
+            "1 count as equal: convert it to strings"
+        )
     if types.is_float_dtype(column):
         column = pd.Series(_whole(column), name=column.name)
     try:
@@ -80,15 +85,21 @@ def _whole(column: pd.Series) -> Ints:
     return values.astype(np.int64)
 
 
+def _is_mixed(kinds: set[type]) -> bool:
+    truths = {kind for kind in kinds if issubclass(kind, bool | np.bool_)}
+    return bool(truths) and any(issubclass(k, int | float | np.number) for k in kinds - truths)
+
+
 def known_codes(groups: Grouping, newdata: pd.DataFrame) -> Ints:
     """(m,) codes of new rows, -1 where the group was not in the fit."""
-    known = np.full(len(newdata), all(name in newdata for name in groups.columns))
+    labels = {str(label) for label in newdata.columns}
+    known = np.full(len(newdata), labels.issuperset(groups.columns))
     total = np.zeros(len(newdata), np.int64)
     if not known.any():
         return np.full(len(newdata), -1)
     for name, levels in groups.columns.items():
-        require_column(newdata, name)
-        codes = _match(newdata[name], levels)
+        column = newdata.iloc[:, require_column(newdata, name)].rename(name)
+        codes = _match(column, levels)
         known &= codes >= 0
         total = total * len(levels) + codes
     places = np.searchsorted(groups.combinations, total)

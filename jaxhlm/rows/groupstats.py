@@ -18,6 +18,7 @@ scaled in each data set anew. The criterion is exact because ``Scaling`` says wh
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from jaxhlm.covariance import Blocks, block_of, factor
 from jaxhlm.engine.small import entries
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.collapse import Classes, Rotated
+from jaxhlm.rows.identified import group_ranks
 from jaxhlm.rows.response import CONSTANT_TOL, Scaling, Standard
 from jaxhlm.rows.standardise import RANK_TOL, StandardDesign, design_status
 from jaxhlm.status import Status
@@ -76,8 +78,7 @@ def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
     y = r + design.QX @ (beta * np.sqrt(design.n))
     s = float(np.sqrt(np.mean(r**2))) or 1.0
     r = r / s
-    q, p = QZ.shape[1], X.shape[1]
-    Ty = np.stack([groups.sum(QZ[:, a] * r) for a in range(q)], axis=1)
+    Ty = np.stack([groups.sum(column * r) for column in QZ.T], axis=1)
     r = r - (QZ * groups.spread(Ty)).sum(axis=1)
     n = groups.lengths.astype(float)
     logw = (
@@ -86,7 +87,7 @@ def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
     return GroupStats(
         TX=design.stats.TX[..., 0],
         Ty=Ty,
-        XX=np.stack([groups.sum(X[:, [j]] * X) for j in range(p)], axis=1),
+        XX=groups.gram(X),
         Xy=groups.sum(X * r[:, None]),
         yy=groups.sum(r**2),
         size=groups.sum(y**2),
@@ -128,14 +129,14 @@ def reweighted(
     XtX, Xtr, rr = (_pooled(x, W) for x in groups.gram)
     RZ, B = design.stats.RZ[..., 0], W.shape[1]
     ZtZ = _pooled(np.einsum("gca,gcb->gab", RZ, RZ), W)
-    n, (q, p) = groups.n @ W, groups.TX.shape[1:]
+    n, p = groups.n @ W, groups.TX.shape[2]
     deficient = _dependent(XtX, design.T[..., 0])
     dependent = np.zeros(B, bool)
     for block in map(list, blocks):
         within = np.ix_(block, block)
         dependent |= _dependent(ZtZ[within], design.C[..., 0][within])
     G = W.sum(axis=0)
-    status = design_status(n, p, G.astype(np.int64), q, deficient, dependent)
+    status = design_status(n, p, G.astype(np.int64), group_ranks(RZ) @ W, deficient, dependent)
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)
@@ -242,7 +243,7 @@ def _class_root(columns: Floats, r: int, W: Floats) -> Floats:
 
 def _pooled(values: Floats, W: Floats) -> Floats:
     """Σ_i W_i values_i, (G, …) to (…, B)."""
-    out: Floats = values.reshape(len(W), -1).T @ W
+    out: Floats = values.reshape(len(W), math.prod(values.shape[1:])).T @ W
     return out.reshape(*values.shape[1:], W.shape[1])
 
 
@@ -254,6 +255,8 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
         T: (k, k) upper triangular; the columns in the user's units are those times T⁻¹.
     """
     k = len(gram)
+    if k == 0:
+        return np.zeros(gram.shape[-1], bool)
     back = np.linalg.inv(T)
     norms = np.einsum("ai,abl,bi->il", back, gram, back)
     floors = [ROUNDING * gram[j, j] for j in range(k)]

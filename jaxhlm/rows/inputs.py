@@ -6,8 +6,9 @@ whole raises.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.model import Model
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.pipeline import Prepared
+from jaxhlm.rows.apart import learned_apart
 from jaxhlm.rows.columns import Weights
 from jaxhlm.rows.frames import replicate_frame
 from jaxhlm.rows.sources import ReplicateRows, ResponseMatrix, Source
@@ -41,15 +43,20 @@ class Input(NamedTuple):
 
 
 def response_input(
-    formula: str, data: pd.DataFrame, responses: pd.DataFrame | Floats, weights: Weights, reml: bool
+    formula: str,
+    data: pd.DataFrame,
+    responses: pd.DataFrame | Floats,
+    weights: Weights,
+    reml: bool,
+    learned: Mapping[str, Any] | None = None,
 ) -> Input:
-    """Many responses on one design.
+    """Many responses on one design; ``learned`` as for ``build_design``.
 
     Raises:
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
     Y, index = _response_matrix(responses)
-    design = build_design(formula, data, weights, response_rows=len(Y))
+    design = build_design(formula, data, weights, response_rows=len(Y), learned=learned)
     if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
         raise ResponseShapeError(
             "the index of responses differs from that of data; bring the rows into the same order "
@@ -62,7 +69,9 @@ def response_input(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
         )
-    return Input(ResponseMatrix(Prepared(design), Y), index, Model.of(design, reml))
+    prepared = Prepared(design)
+    prepared.check_identified(reml)
+    return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
 
 
 def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
@@ -93,9 +102,14 @@ def _real(dtype: object) -> bool:
 
 
 def replicate_input(
-    formula: str, data: pd.DataFrame, by: str, weights: Weights, reml: bool
+    formula: str,
+    data: pd.DataFrame,
+    by: str,
+    weights: Weights,
+    reml: bool,
+    learned: Mapping[str, Any] | None = None,
 ) -> Input:
-    """Data sets with rows of their own, one below the other.
+    """Data sets with rows of their own, one below the other; ``learned`` as for ``build_design``.
 
     Raises:
         JaxhlmError: the formula, or the frame as a whole, is at fault.
@@ -105,18 +119,14 @@ def replicate_input(
         raise MissingColumnError(f"by={told!r} is not a column of data; give the name of one")
     if data[by].isna().any():
         raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
-    if found := replicate_frame(formula, data, by, weights):
+    if found := replicate_frame(formula, data, by, weights, learned):
         source, index = found
         return Input(source, index, Model.of(source.template, reml))
     lane, labels = pd.factorize(data[by], sort=True)
     usable, hopeless = _usable_rows(formula, data, lane)
-    design = build_design(formula, usable, weights)
+    design = build_design(formula, usable, weights, learned=learned)
     if design.stateful:
-        raise FormulaError(
-            f"{design.stateful[0]} learns from the rows it sees, here from all replicates "
-            f"together; compute it as a column within each replicate first "
-            f"(data.groupby({by!r}).transform) and use that column"
-        )
+        design = learned_apart(design, usable, lane[design.kept], len(labels))
     rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), hopeless[design.kept])
     return Input(rows, pd.Index(labels, name=by), Model.of(design, reml))
 
@@ -130,7 +140,9 @@ def _usable_rows(formula: str, data: pd.DataFrame, lane: Floats) -> tuple[pd.Dat
     parsed = parse(formula)
     sides = (parsed.fixed, *(term.expr for term in parsed.random))
     names = {*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))}
-    used = [name for name in {*names, *parsed.group} if list(data.columns).count(name) == 1]
+    texts = Counter(map(str, data.columns))
+    wanted = {name for name in (*names, *parsed.group) if texts[name] == 1}
+    used = [label for label in data.columns if str(label) in wanted]
     numbers = [v for v in used if _real(data[v].dtype)]
     infinite = np.zeros(len(data), bool)
     for name in numbers:

@@ -47,7 +47,4 @@ def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
 def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:
     n = lanes.lengths[:, None, None].astype(float)
     X = X - lanes.spread(lanes.sum(X) / n[:, 0])
-    X_cov, ZZ = (
-        np.stack([lanes.sum(A[:, [j]] * A) for j in range(A.shape[1])], axis=1) for A in (X, Z)
-    )
-    return RowMoments(X_cov / np.maximum(n - 1.0, 1.0), ZZ / n)
+    return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(Z) / n)

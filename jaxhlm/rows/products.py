@@ -32,6 +32,8 @@ KEPT = 1e-3
 NOTHING = 1e-13
 # A pivot of Z̃_i'Z̃_i this much smaller than its diagonal leaves the rank of the group in doubt.
 GROUP_PIVOT = 1e-8
+# So does one of less than this a row.
+SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
 BLOCK_ROWS = 30_000
 
@@ -174,7 +176,9 @@ def _reduced(
     number = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G)
     place = _Placed(number, lane_of, (int(G.max()), len(n)))
     Ty = place(reduced[:, p:])[:, :, 0] / s
-    status = design_status(n, p, G, q, np.zeros(len(n), bool), np.zeros(len(n), bool))
+    reached = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
+    nothing_known = np.zeros(len(n), bool)
+    status = design_status(n, p, G, reached, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
         RZ=place(R), TX=place(reduced[:, :p]), Ty=Ty, m=place.ones(), XX=XX, Xy=Xy / s,
@@ -221,7 +225,7 @@ def _group_factor(A: Any, right: Any, group_rows: Ints) -> tuple[Any, Any, Bools
     for j in range(q):
         pivot = A[j, j] - sum(R[c, j] ** 2 for c in range(j))
         there = group_rows > j
-        doubtful |= there & ~(pivot > GROUP_PIVOT * A[j, j])
+        doubtful |= there & ~(pivot > np.maximum(GROUP_PIVOT * A[j, j], SMALL * group_rows))
         inverse = np.where(there, 1.0 / np.sqrt(pivot), 0.0)
         for i in range(j, q):
             R[j, i] = (A[j, i] - sum(R[c, j] * R[c, i] for c in range(j))) * inverse

@@ -93,7 +93,8 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
         rows: rows sorted by lane and group.
         y: (n,) response.
     """
-    if rows.X.shape[1] > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
+    p = rows.X.shape[1]
+    if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
         return respond(standardise_design(rows), y[:, None])
     standard, lost = standard_from_products(rows, y)
     if not lost.any():

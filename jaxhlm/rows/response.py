@@ -100,13 +100,14 @@ def _no_turn(design: StandardDesign) -> Turn:
 
 def _from_products(design: StandardDesign, y: Floats, turn: Turn) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    TX, root_n = turn.TX.reshape(-1, turn.TX.shape[2]), np.sqrt(design.n)
+    R, q, p = turn.TX.shape
+    TX, root_n = turn.TX.reshape(R * q, p), np.sqrt(design.n)
     products, reached, size = _row_products(design, y)
     Ty, spread = turn.of(products)
-    fitted = (TX.T @ Ty.reshape(len(TX), -1) + reached) / root_n
+    fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + reached) / root_n
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
-    Xy = -(TX.T @ Ty.reshape(len(TX), -1))
+    Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
     yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in spread)
     return Products(fitted, size, rss, Ty, Xy, yy, spread)
 

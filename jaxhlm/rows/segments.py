@@ -30,18 +30,28 @@ class Segments:
             return values.sum(axis=0, keepdims=True)
         return np.add.reduceat(values, self.starts, axis=0)
 
+    def gram(self, A: Floats) -> Floats:
+        """A_i'A_i of (n, k), (S, k, k)."""
+        out = np.empty((len(self.starts), A.shape[1], A.shape[1]))
+        for j in range(A.shape[1]):
+            out[:, j] = self.sum(A[:, [j]] * A)
+        return out
+
     def spread(self, values: Floats) -> Floats:
         """(S, …) to (n, …)."""
         return values if len(self.starts) == 1 else values[self.of_row]
 
 
-def orthonormalise(A: Floats, segments: Segments, tol: float) -> tuple[Floats, Floats]:
+def orthonormalise(
+    A: Floats, segments: Segments, tol: float, floor: float = 0.0
+) -> tuple[Floats, Floats]:
     """QR factors of the rows of every segment: A = Q R with Q'Q = I, zero columns where dependent.
 
     Args:
         A: (n, k).
         segments: runs of rows, S of them.
         tol: a column is dependent if its residual norm is below tol × its norm.
+        floor: it is zero, but for rounding, if its root mean square is below that.
 
     Returns:
         Q (n, k) and R (S, k, k) upper triangular with rows of zeros at dependent columns.
@@ -49,13 +59,14 @@ def orthonormalise(A: Floats, segments: Segments, tol: float) -> tuple[Floats, F
     Q, k = np.array(A, dtype=float), A.shape[1]
     R = np.zeros((len(segments.starts), k, k))
     norms = np.sqrt(segments.sum(Q**2))
+    lowest = np.maximum(tol * norms, floor * np.sqrt(segments.lengths)[:, None])
     for j in range(k):
         for _ in range(2):
             projection = segments.sum(Q[:, :j] * Q[:, j : j + 1])
             Q[:, j] -= (Q[:, :j] * segments.spread(projection)).sum(axis=1)
             R[:, :j, j] += projection
         norm = np.sqrt(segments.sum(Q[:, j] ** 2))
-        keep = norm > tol * norms[:, j]
+        keep = norm > lowest[:, j]
         R[:, j, j] = np.where(keep, norm, 0.0)
         Q[:, j] *= segments.spread(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
     return Q, R

@@ -239,7 +239,7 @@ class ReplicateRows:
     def lane(self, i: int) -> Design:
         """The design of data set i."""
         start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
-        return take_rows(self.design, np.sort(self.order[start:stop]))
+        return take_rows(self.design.of_lane(i), np.sort(self.order[start:stop]))
 
     def fit(self, options: Options, report: Report | None) -> Batch:
         """Fit every lane."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.rows.segments import Segments, orthonormalise
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
@@ -28,7 +29,8 @@ from jaxhlm.suffstats import Stats
 __all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
-GROUP_RANK_TOL = 1e-12
+# Columns of Z, of mean square 1, that are this small in a group are what scaling left of zeros.
+NOTHING = 1e-10
 WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 
 
@@ -92,7 +94,7 @@ class StandardDesign:
     @property
     def within_reach(self) -> bool:
         """Whether Q_Z reaches all of X, as in two-level designs such as ``x * a``."""
-        return bool(np.abs(self.stats.XX).max() <= WITHIN_TOL * self.n.max() ** 2)
+        return bool(np.abs(self.stats.XX).max(initial=0.0) <= WITHIN_TOL * self.n.max() ** 2)
 
 
 def standardise_design(rows: Rows) -> StandardDesign:
@@ -108,14 +110,11 @@ def standardise_design(rows: Rows) -> StandardDesign:
     root_n = np.sqrt(n)
     QX, RX = orthonormalise(X, lanes, RANK_TOL)
     Z, C = _scale_random(Z, rows.blocks, lanes, root_n)
-    QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL)
+    QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL, NOTHING)
     X = QX * lanes.spread(root_n)[:, None]
     TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
     X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
     p = X.shape[1]
-    XX = np.empty((len(n), p, p))
-    for j in range(p):
-        XX[:, j] = lanes.sum(X_within[:, [j]] * X_within)
     lane_of_group = lanes.of_row[groups.starts]
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
@@ -124,14 +123,15 @@ def standardise_design(rows: Rows) -> StandardDesign:
         TX=place(TX, *position),
         Ty=None,
         m=place(np.ones(len(lane_of_group)), *position),
-        XX=np.moveaxis(XX, 0, -1),
+        XX=np.moveaxis(lanes.gram(X_within), 0, -1),
         Xy=None,
         yy=None,
         n=n,
         logw=log_w,
     )
     deficient = (np.diagonal(RX, axis1=1, axis2=2) == 0.0).any(axis=1)
-    status = design_status(n, p, G, Z.shape[1], deficient, np.isnan(C).any(axis=(0, 1)))
+    reached = np.bincount(lane_of_group, group_ranks(RZ))
+    status = design_status(n, p, G, reached, deficient, np.isnan(C).any(axis=(0, 1)))
     T = np.moveaxis(_scaled_inverse(RX, root_n), 0, -1)
     return StandardDesign(root_w, QX, QZ, X_within, stats, T, C, n, status, lanes, groups, position)
 
@@ -157,16 +157,17 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
     return np.where(singular[:, None, None], np.nan, inverse * root_n[:, None, None])
 
 
-def design_status(n: Floats, p: int, G: Ints, q: int, deficient: Any, dependent: Any) -> Ints:
-    """(b,) Status.CONVERGED, or why a lane cannot be fitted.
+def design_status(n: Floats, p: int, G: Ints, reached: Any, deficient: Any, dependent: Any) -> Ints:
+    """(b,) Status.CONVERGED, or why a lane cannot be fitted, as far as Z alone and X alone tell.
 
     Args:
         n: (b,) rows, and G: (b,) groups of every lane.
-        p, q: columns of X and Z.
+        p: columns of X.
+        reached: (b,) dimensions that the random effects reach, Σ rank Z_i.
         deficient: (b,) lanes whose X is rank deficient.
-        dependent: (b,) lanes whose Z is.
+        dependent: (b,) lanes where a random term has columns that others of it determine.
     """
-    unidentified = (G < 2) | (G * q >= n) | dependent
+    unidentified = (G < 2) | (reached >= n) | dependent
     conditions = [n <= p, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))

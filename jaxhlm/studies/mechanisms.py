@@ -8,7 +8,7 @@ which differ in one share the random numbers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,14 +19,14 @@ import pandas as pd
 from jaxhlm.arguments import check_flag, whole_number
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
-from jaxhlm.formula import parse
+from jaxhlm.formula import column_name, parse
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.many import fit_many
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.streams import TRUTH, Seed, Streams, random_key
 from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.panel import Panel
@@ -35,7 +35,7 @@ from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.truth import Truth
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 
-__all__ = ["Drawn", "Mechanism", "mechanism"]
+__all__ = ["Drawn", "Mechanism", "assembled", "mechanism"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +184,7 @@ class Drawn:
         m = self.mechanism
         formula = m.formula if formula is None else formula
         parsed = parse(formula, response_optional=True)
-        if parsed.response not in ("", m.response):
+        if parsed.response and column_name(parsed.response) != m.response:
             raise OptionError(
                 f"the data sets have the response {m.response!r}, not {parsed.response!r}; write "
                 f"{m.response} ~ … or leave the left side out"
@@ -196,13 +196,10 @@ class Drawn:
             statistics = m._statistics.part(self.first, self.last, self.key)
             fits = statistics.fit(reml, progress=progress)
         elif isinstance(m.design, pd.DataFrame):
-            fits = fit_many(formula, m.design, self.responses, reml=reml, progress=progress)
+            fits = fits_of_one(m.template, formula, m.design, self.responses, reml, progress)
         else:
-            side = formula.partition("~")[2]
             long = self._complete(self.frame())
-            fits = fit_many(
-                f"{m.response} ~ {side}", long, by="replicate", reml=reml, progress=progress
-            )
+            fits = fits_apart(m.template, formula, long, m.response, reml, progress)
         return replace(fits, index=self.index[: len(fits)])
 
     def frame(self) -> pd.DataFrame:
@@ -341,6 +338,17 @@ def mechanism(
           fixed effects 1, 3, -0.15, 0.3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75
           violated: ResidualsFrom(distribution=StudentT(df=3))
     """
+    return assembled(formula, design, truth, violations, getattr(truth, "learned", None))
+
+
+def assembled(
+    formula: str,
+    design: pd.DataFrame | UnitDesign,
+    truth: Truth | TruthSource,
+    violations: Sequence[Violation] | Violation,
+    learned: Mapping[str, Any] | None,
+) -> Mechanism:
+    """``mechanism``, with what terms have ``learned`` elsewhere."""
     violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
     for v in violations:
         if not isinstance(v, Violation):
@@ -356,7 +364,7 @@ def mechanism(
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
     response = _response(formula, frame)
-    template = build_design(formula, frame, response_rows=len(frame))
+    template = build_design(formula, frame, response_rows=len(frame), learned=learned)
     if "replicate" in frame:
         raise OptionError('the design has a column "replicate", which data sets are told apart by')
     if redrawn:
@@ -377,9 +385,10 @@ def mechanism(
 
 def _response(formula: str, frame: pd.DataFrame) -> str:
     """The name on the left side, "y" where there is none."""
-    response = parse(formula, response_optional=True).response or "y"
-    if not response.isidentifier() and response not in frame:
+    written = parse(formula, response_optional=True).response or "y"
+    response = column_name(written)
+    if response is None:
         raise FormulaError(
-            f"the generating model draws one column, not {response!r}; write its name there"
+            f"the generating model draws one column, not {written!r}; write its name there"
         )
     return response

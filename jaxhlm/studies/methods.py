@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import OptionError
+from jaxhlm.formula import parse
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
 from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
+from jaxhlm.language.words import quoted
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.status import Status
@@ -168,7 +170,8 @@ def method_estimates(
     frames = []
     for method in methods:
         if method.estimator == "ols" and method.formula and "|" not in method.formula:
-            group = drawn.mechanism.template.group_name
+            columns = parse(drawn.mechanism.formula, response_optional=True).group
+            group = ":".join(map(quoted, columns))
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
         found = _apply(method, fits_of)
         frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))

@@ -164,6 +164,7 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
             )
         if formula is not None:
             raise OptionError("another formula= needs a Mechanism, which knows the data frame")
+        truth.check_learned(design.learned)
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")

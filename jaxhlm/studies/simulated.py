@@ -146,6 +146,7 @@ def simulate(
         )
     design = model.design if isinstance(model, Fit) else model
     truth.fixed(design.xnames)
+    truth.check_learned(design.learned)
     if truth.cov.shape != (design.q, design.q):
         raise OptionError(
             f"the truth has {len(truth.cov)} random effect(s), the model {design.q}: "

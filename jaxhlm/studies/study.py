@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +24,7 @@ from jaxhlm.errors import (
     NoRowsError,
     OptionError,
     failures_counted,
+    muted,
 )
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import check_option
@@ -279,9 +278,7 @@ def read_study(out: str | os.PathLike[str]) -> Study:
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
-    # In a pool of processes this is the main thread, and no filter of the caller's reaches it.
-    alone = threading.current_thread() is threading.main_thread()
-    with failures_counted() if alone else nullcontext():
+    with failures_counted():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
@@ -295,8 +292,7 @@ def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
         drawn = job.mechanism.draw(0, 1, job.seed, rows=job.needs_rows)
         for method in job.methods:
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", ConvergenceWarning)
+                with muted(ConvergenceWarning):
                     method_estimates([method], drawn, level=job.level)
             except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
                 continue  # a failed fit, were it one of several

@@ -52,7 +52,7 @@ from jaxhlm.files import read_table
 from jaxhlm.notation import Floats
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
-from jaxhlm.studies.mechanisms import mechanism
+from jaxhlm.studies.mechanisms import assembled, mechanism
 from jaxhlm.studies.methods import Method
 from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
 from jaxhlm.studies.violation import Violation
@@ -147,7 +147,7 @@ class Varied:
         """The mechanism of one condition, sizes first."""
         made = self.base
         if not condition.pop("violations", True):
-            made = mechanism(made.formula, made.source, made.truth)
+            made = assembled(made.formula, made.source, made.truth, (), made.template.learned)
         for along in sorted(condition, key=lambda name: "[" in name):
             made = varied(made, along, condition[along])
         return made

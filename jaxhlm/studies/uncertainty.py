@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class TruthDistribution:
     """
 
     function: Callable[[np.random.Generator], Truth]
+    learned: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be called."""
@@ -95,7 +96,8 @@ class TruthDistribution:
         """
         check_option("variances", variances, Variances)
         replaced("beta", dict(fit.fixef), beta)
-        return TruthDistribution(partial(_from_fit, fit, dict(beta or {}), variances))
+        function = partial(_from_fit, fit, dict(beta or {}), variances)
+        return TruthDistribution(function, fit.design.learned)
 
 
 def _from_fit(
@@ -105,7 +107,8 @@ def _from_fit(
     drawn = rng.multivariate_normal(fit.fixef.to_numpy(), fit.vcov.to_numpy()).tolist()
     source = fit if variances == "held" else _bootstrapped(fit, rng)
     terms = dict(zip(fit.fixef.index, drawn, strict=True))
-    return Truth({**terms, **beta}, source.varcorr.cov.to_numpy(), source.sigma)
+    cov = source.varcorr.cov.to_numpy()
+    return Truth({**terms, **beta}, cov, source.sigma, fit.design.learned)
 
 
 def _bootstrapped(fit: Fit, rng: np.random.Generator) -> Fit:

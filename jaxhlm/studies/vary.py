@@ -15,7 +15,7 @@ from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.formula import parse
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.extending import extend
-from jaxhlm.studies.mechanisms import Mechanism, mechanism
+from jaxhlm.studies.mechanisms import Mechanism, assembled
 from jaxhlm.truth import Truth
 
 __all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]
@@ -77,8 +77,8 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
 
 
 def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
-    """The mechanism with another design or truth."""
-    return mechanism(m.formula, design, truth, m.violations)
+    """The mechanism with another design or truth; what its terms have learned stays."""
+    return assembled(m.formula, design, truth, m.violations, m.template.learned)
 
 
 def changed_truth(truth: Truth, design: Design, along: str, value: float) -> Truth:
@@ -119,7 +119,7 @@ def design_of(m: Mechanism, formula: str | None = None) -> Design:
     if formula is None:
         return m.template
     frame = m.design if isinstance(m.design, pd.DataFrame) else m.design.frame()
-    return build_design(formula, frame, response_rows=len(frame))
+    return build_design(formula, frame, response_rows=len(frame), learned=m.template.learned)
 
 
 def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:

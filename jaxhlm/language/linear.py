@@ -154,7 +154,7 @@ class _Reader:
             elif self.take("/"):
                 other = self.factor()
                 if not other.number or other.constant == 0.0:
-                    raise self.wrong("divide by a number that is not zero")
+                    raise self.wrong("it divides by what is no number, or zero")
                 form = form.times(1.0 / other.constant)
             else:
                 return form

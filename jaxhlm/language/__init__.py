@@ -1,0 +1,1 @@
+"""The language of formulas: words, expressions over columns, and the algebra of terms."""

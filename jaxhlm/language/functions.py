@@ -1,0 +1,335 @@
+"""The functions that a formula may call, and what to write instead of those that it may not.
+
+A value computed from all rows (a mean, a knot) is *learned*: from the rows that are fitted, once,
+and only applied afterwards, in predictions, simulations and refits. A function whose value in one
+row depends on the others in any other way (ranks, differences, running sums) is not allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxhlm.errors import FormulaError
+from jaxhlm.language.words import excerpt
+
+__all__ = ["CONTRASTS", "FUNCTIONS", "MAX_COLUMNS", "Function", "lookup", "options_of"]
+
+MAX_COLUMNS = 500
+Check = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a formula.
+
+    Attributes:
+        name: as called.
+        kind: ``rowwise`` (a value for each row from that row alone), ``reduction`` (one number
+            learned from all rows), ``transform`` (columns, with what was learned), ``factor``
+            (``C``), ``quote`` (``Q``) or ``identity`` (``I``).
+        of: computes it; for a transform ``of(x, state, **options)`` fills an empty state.
+        arrays: number of arguments that are expressions.
+        options: names of the constants that follow, in order, and which values they may have.
+    """
+
+    name: str
+    kind: Literal["rowwise", "reduction", "transform", "factor", "quote", "identity"]
+    of: Callable[..., Any]
+    arrays: int
+    options: Mapping[str, Check]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_whole(low: int, high: int) -> Check:
+    def check(value: Any) -> bool:
+        return _is_number(value) and low <= value <= high and value == int(value)
+
+    return check
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_COLUMNS and all(map(_is_number, value))
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _one_of(*values: Any) -> Check:
+    return lambda value: value in values
+
+
+def _either(*checks: Check) -> Check:
+    return lambda value: any(check(value) for check in checks)
+
+
+def _scale(
+    x: Any, state: dict[str, Any], center: Any = True, scale: Any = True, ddof: float = 1.0
+) -> Any:
+    """(x − mean)/sd as R's ``scale``; a number in place of True is used as it is."""
+    if not state:
+        state["center"] = float(x.mean()) if center is True else float(center)
+        squares = ((x - state["center"]) ** 2).sum()
+        spread = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
+        state["scale"] = float(spread) if scale is not False else 1.0
+    return (x - state["center"]) / state["scale"]
+
+
+def _center(x: Any, state: dict[str, Any]) -> Any:
+    return _scale(x, state, scale=False)
+
+
+def _standardize(
+    x: Any, state: dict[str, Any], center: Any = True, rescale: Any = True, ddof: float = 0.0
+) -> Any:
+    return _scale(x, state, center, rescale, ddof)
+
+
+def _poly(x: Any, state: dict[str, Any], degree: int = 1, raw: bool = False) -> Any:
+    """(n, degree) orthogonal polynomials as R's ``poly``, or plain powers.
+
+    The three-term recurrence of Kennedy & Gentle (1980), Statistical Computing, pp. 343-344.
+    """
+    degree = int(degree)
+    if raw:
+        return np.stack([x**k for k in range(1, degree + 1)], axis=1)
+    learning = not state
+    if learning:
+        state.update(alpha=[], norm=[float(len(x))])
+    columns = [np.ones(len(x))]
+    for k in range(degree):
+        last = columns[-1]
+        if learning:
+            state["alpha"].append(float((x * last**2).sum() / (last**2).sum()))
+        new = (x - state["alpha"][k]) * last
+        if k:
+            new = new - state["norm"][k] / state["norm"][k - 1] * columns[-2]
+        if learning:
+            state["norm"].append(float((new**2).sum()))
+        columns.append(new)
+    return np.stack(columns[1:], axis=1) / np.sqrt(state["norm"][1 : degree + 1])
+
+
+def _spline(name: str) -> Callable[..., Any]:
+    def basis(x: Any, state: dict[str, Any], **options: Any) -> Any:
+        # Most formulas have no spline, and formulaic takes a second to import.
+        from formulaic.transforms import TRANSFORMS
+
+        made = TRANSFORMS[name](x, _state=state, **_whole_options(options))
+        return np.stack(list(made.__wrapped__.values()), axis=1)
+
+    return basis
+
+
+def _whole_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: int(v) if k in ("df", "degree") and v is not None else v for k, v in options.items()}
+
+
+def _var(x: Any, ddof: float = 0.0) -> Any:
+    return np.float64(((x - x.mean()) ** 2).sum()) / (x.size - ddof)
+
+
+def _std(x: Any, ddof: float = 0.0) -> Any:
+    return np.sqrt(_var(x, ddof))
+
+
+def _digitize(x: Any, bins: Any) -> Any:
+    return np.digitize(x, bins).astype(float)
+
+
+def _exp10(x: Any) -> Any:
+    return np.power(10.0, x)
+
+
+def _where(condition: Any, a: Any, b: Any) -> Any:
+    return np.where(np.asarray(condition) != 0, a, b)
+
+
+def _named(names: str) -> tuple[str, ...]:
+    return tuple(names.split())
+
+
+_ELEMENTWISE = _named(
+    """log log10 log2 log1p exp exp2 expm1 sqrt cbrt abs fabs absolute sign square reciprocal
+    negative sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh deg2rad rad2deg
+    radians degrees floor ceil trunc rint logical_not"""
+)
+_OF_TWO = _named(
+    """power minimum maximum fmin fmax hypot arctan2 mod remainder fmod floor_divide add subtract
+    multiply divide true_divide logaddexp heaviside logical_and logical_or logical_xor"""
+)
+_REDUCTIONS = _named("mean median min max amin amax sum ptp")
+_BARE = _named("log log10 log2 log1p exp exp2 expm1 sqrt abs")
+
+_SPLINE: dict[str, Check] = {
+    "df": _or_none(_is_whole(1, MAX_COLUMNS)),
+    "knots": _or_none(_are_numbers),
+}
+_BOUNDS: dict[str, Check] = {
+    "lower_bound": _or_none(_is_number),
+    "upper_bound": _or_none(_is_number),
+}
+_BEYOND: dict[str, Check] = {"extrapolation": _one_of("raise", "clip", "na", "zero", "extend")}
+_BS = {**_SPLINE, "degree": _is_whole(0, 20), "include_intercept": _is_flag, **_BOUNDS, **_BEYOND}
+_CR = {**_SPLINE, **_BOUNDS, "constraints": _one_of(None, "center"), **_BEYOND}
+_FLAG_OR_NUMBER = _either(_is_flag, _is_number)
+
+
+def _table() -> dict[str, Function]:
+    table: dict[str, Function] = {}
+
+    def add(kind: Any, name: str, of: Any, arrays: int, **options: Check) -> None:
+        table[name] = Function(name, kind, of, arrays, options)
+
+    for name in _ELEMENTWISE:
+        add("rowwise", f"np.{name}", getattr(np, name), 1)
+    for name in _OF_TWO:
+        add("rowwise", f"np.{name}", getattr(np, name), 2)
+    for name in _BARE:
+        add("rowwise", name, getattr(np, name), 1)
+    add("rowwise", "exp10", _exp10, 1)
+    add("rowwise", "np.where", _where, 3)
+    add("rowwise", "np.clip", np.clip, 3)
+    add("rowwise", "np.round", np.round, 1, decimals=_is_whole(-300, 300))
+    add("rowwise", "np.around", np.round, 1, decimals=_is_whole(-300, 300))
+    add("rowwise", "np.digitize", _digitize, 1, bins=_are_numbers)
+    for name in _REDUCTIONS:
+        add("reduction", f"np.{name}", getattr(np, name), 1)
+    add("reduction", "np.var", _var, 1, ddof=_is_number)
+    add("reduction", "np.std", _std, 1, ddof=_is_number)
+    add("reduction", "np.quantile", np.quantile, 1, q=_in_range(0.0, 1.0))
+    add("reduction", "np.percentile", np.percentile, 1, q=_in_range(0.0, 100.0))
+    add("transform", "center", _center, 1)
+    flags = {"center": _FLAG_OR_NUMBER, "scale": _FLAG_OR_NUMBER, "ddof": _is_number}
+    add("transform", "scale", _scale, 1, **flags)
+    flags["rescale"] = flags.pop("scale")
+    flags["ddof"] = flags.pop("ddof")
+    add("transform", "standardize", _standardize, 1, **flags)
+    add("transform", "poly", _poly, 1, degree=_is_whole(1, 50), raw=_is_flag)
+    add("transform", "bs", _spline("bs"), 1, **_BS)
+    for name in ("cr", "cs", "cc"):
+        add("transform", name, _spline(name), 1, **_CR)
+    add("identity", "I", None, 1)
+    add("quote", "Q", None, 0)
+    add("factor", "C", None, 1)
+    return table
+
+
+def _in_range(low: float, high: float) -> Check:
+    return lambda value: _is_number(value) and low <= value <= high
+
+
+FUNCTIONS = _table()
+# Contrasts of C(), by the names of formulaic and of patsy.
+CONTRASTS = {
+    **{f"contr.{name}": name for name in ("treatment", "sum", "helmert", "diff", "poly", "SAS")},
+    "Treatment": "treatment",
+    "Sum": "sum",
+    "Helmert": "helmert",
+    "Diff": "diff",
+    "Poly": "poly",
+}
+
+_INSTEAD = {
+    "as.factor": "write C(x), or make the column a category of the data",
+    "factor": "write C(x), or make the column a category of the data",
+    "as.numeric": "make the column numeric in the data, with pandas.to_numeric",
+    "as.integer": "make the column numeric in the data, with pandas.to_numeric",
+    "relevel": "write C(x, contr.treatment('base level'))",
+    "interaction": "write a:b",
+    "ns": "write cr(x, df=3), a natural cubic spline",
+    "s": "write cr(x, df=5), a natural cubic spline",
+    "ifelse": "write np.where(condition, a, b)",
+    "sd": "write np.std(x, ddof=1)",
+    "var": "write np.var(x, ddof=1)",
+    "pmin": "write np.minimum(a, b)",
+    "pmax": "write np.maximum(a, b)",
+    "offset": "subtract the offset from the response",
+    "cbind": "give one response; many responses go to fit_many(responses=)",
+    "hashed": "make the column of buckets in the data first",
+    "lag": "its value depends on other rows: make it a column of the data first",
+    "cut": "make the column with pandas.cut in the data first, or write np.digitize(x, [limits])",
+}
+_OTHER_ROWS = _named(
+    """rank cumsum cumprod cummax cummin nancumsum diff shift lag sort argsort sort_values roll flip
+    gradient ediff1d unique qcut cut pct_change rolling ewm expanding searchsorted convolve interp
+    random choice permutation shuffle normal rand randn fillna interpolate"""
+)
+
+
+def lookup(name: str, source: str) -> Function:
+    """The function of a name.
+
+    Raises:
+        FormulaError: there is none; the message says what to write.
+
+    Example:
+        >>> lookup("np.std", "np.std(x)").kind
+        'reduction'
+    """
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    raise FormulaError(f"unknown function '{name}' in '{excerpt(source)}': {_advice(name)}")
+
+
+def _advice(name: str) -> str:
+    last = name.rpartition(".")[2]
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    if last in _OTHER_ROWS or name.startswith("np.random."):
+        return "its value in a row depends on other rows: make it a column of the data first"
+    if f"np.{last}" in FUNCTIONS:
+        return f"write np.{last}(x)"
+    return (
+        "a formula may call "
+        + ", ".join(name for name in FUNCTIONS if "." not in name)
+        + " and functions of NumPy such as np.log or np.mean (jaxhlm.formula lists them); make "
+        "anything else a column of the data first"
+    )
+
+
+def options_of(
+    function: Function, given: list[Any], named: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """The constants of a call by name, checked.
+
+    Args:
+        function: what is called.
+        given: constants by position.
+        named: constants by name.
+        source: the call as written.
+
+    Raises:
+        FormulaError: too many, unknown, twice, or of a value that the function has not.
+    """
+    if len(given) > len(function.options):
+        raise FormulaError(
+            f"too many arguments in '{excerpt(source)}'; {function.name} takes "
+            f"{', '.join(['x', *function.options])}"
+        )
+    found = dict(zip(function.options, given, strict=False))
+    for name, value in named.items():
+        if name not in function.options or name in found:
+            raise FormulaError(
+                f"'{name}' in '{excerpt(source)}' is no argument of {function.name}, or is given "
+                f"twice; it takes {', '.join(['x', *function.options])}"
+            )
+        found[name] = value
+    for name, value in found.items():
+        if not function.options[name](value):
+            raise FormulaError(
+                f"{name}={excerpt(repr(value))} in '{excerpt(source)}' is not a value that "
+                f"{function.name} takes"
+            )
+    return found

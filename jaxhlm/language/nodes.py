@@ -1,0 +1,105 @@
+"""What an expression is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+__all__ = [
+    "Binary",
+    "Call",
+    "Column",
+    "Expression",
+    "Node",
+    "Number",
+    "Text",
+    "Unary",
+    "columns_read",
+    "full_basis",
+]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A constant."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """A level of a factor that a column is compared with."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the data."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Unary:
+    """``-a``, ``+a`` or ``~a``."""
+
+    sign: str
+    of: Node
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Arithmetic, a comparison, ``&`` or ``|``."""
+
+    sign: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of expressions; ``text`` tells apart what each call learned."""
+
+    function: str
+    of: tuple[Node, ...]
+    options: tuple[tuple[str, Any], ...]
+    text: str
+
+
+Node: TypeAlias = Number | Text | Column | Unary | Binary | Call
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression over columns.
+
+    Attributes:
+        node: its root.
+        text: as tables print it: a column by its bare name, the rest with spacing normalised.
+        variables: the columns that it reads, in order of first use.
+    """
+
+    node: Node
+    text: str
+    variables: tuple[str, ...] = field(compare=False)
+
+
+def columns_read(node: Node) -> Iterator[str]:
+    """The names of the columns of an expression, in the order written."""
+    if isinstance(node, Column):
+        yield node.name
+    elif isinstance(node, Unary):
+        yield from columns_read(node.of)
+    elif isinstance(node, Binary):
+        yield from columns_read(node.left)
+        yield from columns_read(node.right)
+    elif isinstance(node, Call):
+        for inner in node.of:
+            yield from columns_read(inner)
+
+
+def full_basis(node: Node) -> bool:
+    """Whether the columns sum to one, as those of ``bs(x, include_intercept=True)`` do."""
+    return isinstance(node, Call) and dict(node.options).get("include_intercept") is True

@@ -1,0 +1,327 @@
+"""What a design says about the variances: against the dense definition, in one fit and in many."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import Status, errors, reference
+from jaxhlm.covariance import theta_index
+from jaxhlm.rows.collapse import collapsed_design, find_classes
+from jaxhlm.rows.identified import identified
+from jaxhlm.rows.standardise import Rows, standardise_design
+from problems import frame
+
+pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+BLOCKS = {
+    1: [((0,),)],
+    2: [((0, 1),), ((0,), (1,))],
+    3: [((0, 1, 2),), ((0,), (1, 2)), ((0,), (1,), (2,))],
+}
+
+
+def told_apart(X, Z, group, blocks):
+    """Whether I and the K'V_abK are linearly independent, K spanning what is orthogonal to X."""
+    U, size, _ = np.linalg.svd(X / np.maximum(np.linalg.norm(X, axis=0), 1e-300))
+    K = U[:, (size > 1e-9 * size.max(initial=0.0)).sum() :]
+    Z = Z / np.maximum(np.sqrt((Z**2).mean(axis=0)), 1e-300)
+    same = group[:, None] == group
+    pairs = [np.outer(Z[:, a], Z[:, b]) for a, b in theta_index(blocks)]
+    matrices = [np.eye(K.shape[1]), *(K.T @ np.where(same, V + V.T, 0.0) @ K for V in pairs)]
+    flat = np.stack([M.ravel() for M in matrices])
+    norm = np.linalg.norm(flat, axis=1)
+    if norm.min() < 1e-9 or flat.shape[0] > flat.shape[1]:
+        return False
+    return np.linalg.svd(flat / norm[:, None], compute_uv=False)[-1] > 1e-9
+
+
+def random_design(rng):
+    """X, Z, group, weights, blocks of 2 to 7 groups of 1 to 5 rows, many of them degenerate."""
+    G = rng.integers(2, 8)
+    sizes = rng.integers(1, 6, G) if rng.random() < 0.7 else np.full(G, rng.integers(1, 6))
+    group = np.repeat(np.arange(G), sizes)
+    n = len(group)
+    columns = (
+        lambda: np.ones(n),
+        lambda: rng.normal(size=n),
+        lambda: rng.normal(size=G)[group],
+        lambda: rng.integers(0, 2, n) * 1.0,
+        lambda: rng.integers(0, 2, G)[group] * 1.0,
+        lambda: np.concatenate([np.arange(s) for s in sizes]) * 1.0,
+        lambda: (group == rng.integers(G)) * 1.0,
+        lambda: rng.normal(size=n) * (group == rng.integers(G)),
+    )
+    column = lambda: columns[rng.integers(len(columns))]()  # noqa: E731
+    Z = np.column_stack([column() for _ in range(rng.integers(1, 4))])
+    if rng.random() < 0.6:
+        Z[:, 0] = 1.0
+    blocks = BLOCKS[Z.shape[1]][rng.integers(len(BLOCKS[Z.shape[1]]))]
+    levels = [(group == i) * 1.0 for i in range(G)] if rng.random() < 0.3 else []
+    X = np.empty((n, 0))
+    for x in [*levels, np.ones(n), *(column() for _ in range(rng.integers(0, 6)))]:
+        wider = np.column_stack([X, x])
+        X = wider if np.linalg.matrix_rank(wider) == wider.shape[1] else X
+    scale = 10.0 ** rng.integers(-4, 5, Z.shape[1])
+    return X, Z * scale, group, rng.uniform(0.2, 3.0, n), blocks
+
+
+def decided(X, Z, group, weights, blocks, reml):
+    """The library's answer, None where another status comes first; equal groups collapsed too."""
+    rows = Rows(X, Z, group, np.zeros(len(X), np.int64), weights, blocks)
+    design = standardise_design(rows)
+    if design.status[0] == Status.NOT_IDENTIFIED:
+        return False
+    if design.status[0] != Status.CONVERGED:
+        return None
+    found = bool(identified(design.stats, blocks, reml)[0])
+    if classes := find_classes(design.stats, design.within_reach):
+        assert identified(collapsed_design(design.stats, classes), blocks, reml)[0] == found
+    return found
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_random_designs_against_the_definition(rng, reml):
+    count = np.zeros(2, int)
+    for _ in range(600):
+        X, Z, group, weights, blocks = random_design(rng)
+        found = decided(X, Z, group, weights, blocks, reml)
+        own = np.linalg.matrix_rank
+        reached = sum(own(Z[group == g] / np.abs(Z).max(axis=0).clip(1e-300)) for g in set(group))
+        if found is None or reached >= len(X):  # no row is left for the residual variance
+            continue
+        root_w = np.sqrt(weights)[:, None]
+        expected = told_apart(X[:, : X.shape[1] * reml] * root_w, Z * root_w, group, blocks)
+        assert found == expected, (X, Z, group, blocks)
+        count[int(found)] += 1
+    assert count.min() > 100
+
+
+def clinics(seed=3):
+    """Two clinics in two arms, and four in which every arm has two."""
+    r = np.random.default_rng(seed)
+    d = pd.DataFrame({"clinic": np.repeat(list("ABCD"), 12), "x": np.tile(np.arange(12.0), 4)})
+    d["pair"] = np.where(d["clinic"].isin(["A", "B"]), "one", "two")
+    d["age"] = d["x"] + r.normal(size=48)
+    d["y"] = 1.0 + 0.3 * d["x"] + r.normal(size=4)[np.repeat(range(4), 12)] + r.normal(size=48)
+    return d
+
+
+# Formula and the parameter that the message names.
+FLAT = [
+    ("y ~ age + clinic + (1 | clinic)", r"variance of '\(Intercept\)'"),
+    ("y ~ x + clinic + (1 | clinic)", r"variance of '\(Intercept\)'"),
+    ("y ~ age + clinic + (1 + age | clinic)", "covariance of '.Intercept.' and 'age'"),
+    ("y ~ age * clinic + (1 + age | clinic)", "variance of 'age'"),
+    ("y ~ age * clinic + (0 + age | clinic)", "variance of 'age'"),
+    ("y ~ age + age:clinic + (1 + age || clinic)", "the variance of 'age' cannot"),
+]
+
+
+@pytest.mark.parametrize(("formula", "named"), FLAT)
+def test_reml_that_is_flat_is_refused(formula, named):
+    """By one fit and by many responses; the message names what cannot be told and the levels."""
+    d = clinics()
+    with pytest.raises(errors.IdentifiabilityError, match=named) as caught:
+        hlm.fit(formula, d)
+    assert "contrast between the levels of clinic" in str(caught.value)
+    with pytest.raises(errors.IdentifiabilityError, match=named):
+        hlm.fit_many(formula, d, responses=d[["y"]])
+
+
+def test_maximum_likelihood_there_gives_no_variance():
+    """Flat REML is no flat deviance: it grows with the variance, and the estimate is 0."""
+    fit = hlm.fit("y ~ age + clinic + (1 | clinic)", clinics(), reml=False)
+    assert fit.status == Status.SINGULAR
+    assert fit.theta[0] == 0.0
+
+
+# The same covariance for other values of the parameters, whatever the fixed effects.
+TWINS = [
+    "y ~ x + (1 + flag | unit)",
+    "y ~ x + (1 | unit) + (0 + C(flag) | unit)",
+    "y ~ x + (1 + x | unit) + (0 + I(1 - x) | unit)",
+    "y ~ x + (1 + x | unit) + (1 | unit)",
+]
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("formula", TWINS)
+def test_terms_that_hold_the_same_effects_are_refused(formula, reml):
+    d = frame(np.random.default_rng(0), (5, 6, 4, 7, 5, 6), sd=1.0)
+    d["flag"] = d["unit"] % 2 * 1.0
+    with pytest.raises(errors.IdentifiabilityError, match="same covariance of its rows"):
+        hlm.fit(formula, d, reml)
+
+
+def test_a_batch_gives_each_data_set_its_own_answer():
+    """The arm of data set 1 and 3 spans its clinics; neighbours are as if fitted alone."""
+    parts = [clinics(seed) for seed in range(4)]
+    formula = "y ~ age + arm + (1 | clinic)"
+    for i, part in enumerate(parts):
+        part["arm"] = (part["clinic"].isin(["A", "B"]) if i % 2 == 0 else part["clinic"] == "A") * 1
+        part["which"] = i
+    parts[1], parts[3] = (part[part["pair"] == "one"] for part in (parts[1], parts[3]))
+    for by in (np.asarray, lambda v: v.astype(str)):  # of numbers and of text: two routes
+        d = pd.concat(parts)
+        d["clinic"] = d["clinic"].map("ABCD".index) if by is np.asarray else d["clinic"]
+        with pytest.warns(errors.ConvergenceWarning, match="2 not_identified"):
+            fits = hlm.fit_many(formula, d.assign(which=by(d["which"])), by="which")
+        assert (fits.status == Status.NOT_IDENTIFIED).tolist() == [False, True, False, True]
+        assert np.isnan(fits.fixef.to_numpy()[1::2]).all()
+        for i in (0, 2):
+            alone = hlm.fit(formula, parts[i])
+            np.testing.assert_allclose(fits.criterion.iloc[i], alone.criterion, rtol=tol.DEVIANCE)
+
+
+def test_missing_rows_can_take_it_away():
+    d = clinics()
+    d["arm"] = d["clinic"].isin(["A", "B"]) * 1
+    Y = pd.DataFrame({"whole": d["y"], "half": d["y"].where(d["clinic"].isin(["A", "D"]))})
+    formula = "age + arm + (1 | clinic)"
+    with pytest.warns(errors.ConvergenceWarning, match="1 not_identified"):
+        fits = hlm.fit_many(f"~ {formula}", d, responses=Y)
+    assert fits.status[1] == Status.NOT_IDENTIFIED
+    alone = hlm.fit(f"y ~ {formula}", d)
+    np.testing.assert_allclose(fits.criterion.iloc[0], alone.criterion, rtol=tol.DEVIANCE)
+    with pytest.raises(errors.IdentifiabilityError, match="REML is flat"):
+        hlm.fit(f"y ~ {formula}", d.assign(y=Y["half"]).dropna())
+
+
+@pytest.mark.parametrize(("noise", "refused"), [(1e-9, True), (1e-7, True), (1e-3, False)])
+def test_nearly_spanned(noise, refused):
+    """Clinics but for noise, on both sides of what an optimiser can see of the variance."""
+    d = clinics()
+    d = d[d["pair"] == "one"]
+    x = np.random.default_rng(1).normal(size=len(d))
+    d = d.assign(arm=(d["clinic"] == "A") + noise * x)
+    if refused:
+        with pytest.raises(errors.IdentifiabilityError, match="REML is flat"):
+            hlm.fit("y ~ age + arm + (1 | clinic)", d)
+    else:
+        assert hlm.fit("y ~ age + arm + (1 | clinic)", d).status.ok
+
+
+def test_a_single_level_more_identifies_a_large_design():
+    """One contrast among thousands carries the variance, and one group that is much larger none."""
+    G = 3_000
+    group = np.repeat(np.arange(G), 2)
+    half = group // 2
+    d = pd.DataFrame({"unit": group, "x": np.random.default_rng(0).normal(size=len(group))})
+    spans = np.column_stack([half == i for i in range(20)]).astype(float)
+    few = group < 40
+    X, Z = spans[few], np.ones((few.sum(), 1))
+    Z[:2] = 1e6
+    own = np.column_stack([X, group[few] == 0, d["x"][few]])
+    rows = Rows(own, Z, group[few], np.zeros(few.sum(), np.int64), None, ((0,),))
+    assert identified(standardise_design(rows).stats, ((0,),), True)[0]
+
+
+# Identified models whose columns of Z are dependent, with lme4's REML criterion on sleepstudy.
+def test_dependent_columns_of_z_against_lme4():
+    d = hlm.load_dataset("sleepstudy")
+    d["band"] = pd.cut(d["Days"], [-1, 2, 5, 9], labels=["a", "b", "c"])
+    fit = hlm.fit("Reaction ~ band + Days + (1 | Subject) + (0 + band || Subject)", d)
+    np.testing.assert_allclose(fit.criterion, 1750.00282609, atol=tol.LME4_CRITERION)
+    np.testing.assert_allclose(
+        fit.theta[[0, 1, 3]], [1.38212185, 0.77820617, 0.93991125], tol.LME4_COV
+    )
+    expected = reference.fit(
+        fit.design.y, fit.design.X, fit.design.Z, fit.design.group, True, None, fit.design.blocks
+    )
+    np.testing.assert_allclose(fit.criterion, expected.criterion, rtol=tol.DEVIANCE)
+    np.testing.assert_allclose(fit.varcorr.cov, expected.cov, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+    V = np.where(fit.design.group[:, None] == fit.design.group, 1.0, 0.0)
+    V = V * (fit.design.Z @ fit.varcorr.cov.to_numpy() @ fit.design.Z.T)
+    whole = V + fit.sigma**2 * np.eye(180)
+    blup = V @ np.linalg.solve(whole, fit.design.y - fit.design.X @ fit.fixef.to_numpy())
+    np.testing.assert_allclose(fit.fitted - fit.design.X @ fit.fixef, blup, atol=tol.ESTIMATE)
+    Y = fit.simulate(3, seed=1)
+    many = hlm.fit_many(f"~ {fit.model.formula.split('~')[1]}", d, responses=Y)
+    long = pd.concat([d.assign(Reaction=Y.iloc[:, i], r=i) for i in range(3)])
+    by = hlm.fit_many(fit.model.formula, long, by="r")
+    np.testing.assert_allclose(many.criterion, by.criterion, rtol=tol.DEVIANCE)
+    assert not many.influence().frame().empty
+
+
+NO_FIXED = "Reaction - 250 ~ 0 + (Days | Subject)"
+
+
+@pytest.fixture(scope="module")
+def no_fixed():
+    d = hlm.load_dataset("sleepstudy")
+    d["y"] = d["Reaction"] - 250.0
+    return hlm.fit("y ~ 0 + (Days | Subject)", d), d
+
+
+def test_models_without_fixed_effects_against_lme4(no_fixed):
+    """REML is ML, in a fit and in the functions for JAX users."""
+    fit, d = no_fixed
+    np.testing.assert_allclose(fit.loglik, -887.924781073, atol=tol.LME4_CRITERION)
+    np.testing.assert_allclose(fit.theta, [0.93083892, 0.04225579, 0.46411432], tol.LME4_COV)
+    ml = hlm.fit("y ~ 0 + (Days | Subject)", d, reml=False)
+    np.testing.assert_allclose(ml.criterion, fit.criterion, rtol=tol.DEVIANCE)
+    one = hlm.fit("Reaction ~ 0 + (1 | Subject)", d)
+    np.testing.assert_allclose(one.criterion, 1985.67969094, atol=tol.LME4_CRITERION)
+    import jax  # float64 is scoped to the functions that take arrays
+
+    with jax.enable_x64(True):
+        s = hlm.suffstats(fit.design.y, fit.design.X, fit.design.Z, fit.design.group, 18)
+        for reml in (True, False):
+            value = hlm.deviance(fit.theta, s, reml)
+            np.testing.assert_allclose(value, fit.criterion, rtol=tol.DEVIANCE)
+            found = hlm.minimise(s, reml)
+            np.testing.assert_allclose(found.value, fit.criterion, rtol=tol.DEVIANCE)
+            assert found.beta.shape == (0,)
+
+
+def test_results_without_fixed_effects(no_fixed):
+    """Empty tables of β, and everything else as usual, without a warning."""
+    fit, d = no_fixed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit.fixef.empty and fit.vcov.shape == (0, 0) and fit.confint().empty
+        assert set(fit.tidy()["effect"]) == {"ran_pars"}
+        assert fit.tidy_robust().empty and fit.df().empty
+        assert "Random effects" in str(fit.summary())
+        assert (fit.predict(d, ranef=False) == 0.0).all()
+        assert fit.augment()[".cooksd"].isna().all()
+        assert fit.influence().cooks_distance.isna().all()
+        assert fit.r2()["marginal"] == 0.0
+        assert 0.0 < fit.icc() < 1.0
+        assert fit.verify().criterion < tol.CRITERION
+        larger = hlm.fit("y ~ 1 + (Days | Subject)", d, reml=False)
+        assert fit.refit_ml().anova(larger) is not None
+        assert "Subject" in str(fit.rand_test())
+        for method in ("parametric", "residual", "cases"):
+            assert hlm.bootstrap(fit, 8, seed=1, method=method) is not None
+
+
+def test_batches_without_fixed_effects(no_fixed):
+    fit, d = no_fixed
+    Y = fit.simulate(4, seed=2)
+    Y.iloc[3, 2] = np.nan
+    alone = [hlm.fit("y ~ 0 + (Days | Subject)", d.assign(y=Y[c]).dropna()) for c in Y]
+    expected = [one.criterion for one in alone]
+    many = hlm.fit_many("~ 0 + (Days | Subject)", d, responses=Y)
+    np.testing.assert_allclose(many.criterion, expected, rtol=tol.DEVIANCE)
+    long = pd.concat([d.assign(y=Y[c], r=i) for i, c in enumerate(Y)]).dropna()
+    for r in (long["r"], long["r"].astype(str)):
+        by = hlm.fit_many("y ~ 0 + (Days | Subject)", long.assign(r=r), by="r")
+        np.testing.assert_allclose(by.criterion, expected, rtol=tol.DEVIANCE)
+    assert many.fixef.shape == (4, 0)
+    assert many.tidy()["effect"].eq("ran_pars").all()
+
+
+def test_a_large_offset_is_told_to_be_centred():
+    """Milliseconds since 1970: neither dependent nor to be left out."""
+    d = hlm.load_dataset("sleepstudy")
+    d["t"] = 1.7e12 + 1e4 * d["Days"]
+    with pytest.raises(errors.IdentifiabilityError, match=r"'t' differs .* subtract its mean"):
+        hlm.fit("Reaction ~ Days + (1 + t | Subject)", d)
+    with pytest.warns(errors.RankDeficientWarning, match=r"'t' differs .* subtract its mean"):
+        hlm.fit("Reaction ~ t + (1 | Subject)", d)
+    centred = hlm.fit("Reaction ~ t + (1 + t | Subject)", d.assign(t=d["t"] - d["t"].mean()))
+    assert centred.status == Status.CONVERGED

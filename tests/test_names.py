@@ -1,0 +1,233 @@
+"""Any column name can be response, covariate, factor or group, and comes back unchanged."""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm import errors
+from jaxhlm.language.words import quoted
+
+NAMES = [
+    "class",
+    "yield",
+    "lambda",
+    "None",
+    "True",
+    "y.1",
+    "Sepal.Length",
+    ".hidden",
+    "_private",
+    "__dunder__",
+    "dose [mg]",
+    "T (K)",
+    "a:b",
+    "a*b",
+    "a + b",
+    "x~y",
+    "x|y",
+    "np.log",
+    "np",
+    "log(x)",
+    "poly(x, 2)",
+    "scale",
+    "C",
+    "I",
+    "Intercept",
+    "(Intercept)x",
+    "µV",
+    "μV",
+    unicodedata.normalize("NFD", "größe"),
+    "größe",
+    "ﬁt",
+    "x²",
+    "名前",
+    "💊",
+    "it's",
+    'say "x"',
+    "tick`tock",
+    "``",
+    "back\\slash",
+    "two\nlines",
+    "tab\there",
+    " space ",
+    "2020",
+    "1e5",
+    "x.",
+    "[T.a]",
+    "{x}",
+    "%in%",
+    "50%",
+    "_0_",
+    "if",
+]
+LABELS = [2020, 3.5, ("a", "b"), pd.Timestamp("2020-01-01")]
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(8), 5)
+    frame = pd.DataFrame(
+        {"y": rng.normal(size=8)[g] + rng.normal(size=40), "x": rng.normal(size=40)}
+    )
+    return frame.assign(f=rng.choice(list("ab"), 40), g=g)
+
+
+def renamed(data, old, new):
+    frame = data.copy()
+    frame.columns = pd.Index([new if c == old else c for c in data.columns], tupleize_cols=False)
+    return frame
+
+
+@pytest.mark.parametrize("name", [*NAMES, *LABELS], ids=repr)
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+def test_every_name_in_every_place(data, name):
+    text = str(name)
+    q = f"`{text.replace('`', '``')}`"
+    expected = hlm.fit("y ~ x + f + (1 | g)", data)
+    fit = hlm.fit(f"y ~ {q} + f + (1 | g)", renamed(data, "x", name))
+    assert fit.fixef.index[1] == text
+    np.testing.assert_array_equal(fit.fixef, expected.fixef)
+    np.testing.assert_array_equal(fit.predict(renamed(data, "x", name)), expected.fitted)
+    contrast = fit.contrast(f"2e-3*{q} = 0")["estimate"]
+    np.testing.assert_allclose(contrast, 2e-3 * expected.fixef.iloc[1])
+    assert fit.emmeans("f").shape[0] == 2
+
+    fit = hlm.fit(f"y ~ {q}*x + (1 + {q} | g)", renamed(data, "f", name))
+    assert [t for t in fit.fixef.index if t.startswith(text)] == [f"{text}b", f"{text}b:x"]
+    assert fit.emmeans(text).columns[0] == text
+
+    fit = hlm.fit(f"{q} ~ x + f + (1 | g)", renamed(data, "y", name))
+    assert fit.model.response_name == text
+    np.testing.assert_array_equal(fit.fixef, expected.fixef)
+
+    fit = hlm.fit(f"y ~ x + f + (1 | {q})", renamed(data, "g", name))
+    assert fit.model.group_name == text
+    assert fit.ranef.index.name == text
+    np.testing.assert_array_equal(fit.fixef, expected.fixef)
+    again = hlm.fit(fit.model.formula, renamed(data, "g", name))
+    np.testing.assert_array_equal(again.fixef, expected.fixef)
+    np.testing.assert_array_equal(fit.predict(renamed(data, "g", name)), expected.fitted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_inside_a_call(data, name):
+    fit = hlm.fit(f"y ~ np.exp({quoted(name)}) + (1 | g)", renamed(data, "x", name))
+    assert fit.fixef.index[1] == f"np.exp({quoted(name)})"
+    assert fit.contrast(fit.fixef.index[1]).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["class", "lambda", "if", "y.1", "µV", "x²", "_private", "scale", "C", "or"]
+)
+def test_a_bare_word(data, name):
+    for old, formula in {"x": f"y ~ {name} + (1 | g)", "y": f"{name} ~ x + (1 | g)"}.items():
+        assert hlm.fit(formula, renamed(data, old, name)).fixef.shape == (2,)
+
+
+def test_letters_that_look_alike_stay_two_columns(data):
+    micro, mu = "\u00b5V", "\u03bcV"
+    frame = data.assign(**{micro: data.x, mu: data.x**2})
+    fit = hlm.fit(f"y ~ {micro} + {mu} + I({mu} ** 2) + (1 | g)", frame)
+    assert list(fit.fixef.index[1:3]) == [micro, mu]
+    np.testing.assert_array_equal(fit.design.X[:, 2], data.x**2)
+
+
+def test_labels_that_print_alike_are_ambiguous(data):
+    frame = data.assign(**{"2020": data.x})
+    frame[2021], frame["2021"] = data.x, data.x
+    frame[2020] = data.x
+    assert hlm.fit("y ~ `2020` + (1 | g)", frame[["y", "g", "2020"]]).fixef.shape == (2,)
+    assert hlm.fit("y ~ `2020` + (1 | g)", frame[["y", "g", 2020]]).fixef.shape == (2,)
+
+
+def test_a_column_and_a_call_of_the_same_text_are_two_terms(data):
+    frame = data.assign(**{"I(x ** 2)": data.x**3})
+    with pytest.raises(errors.FormulaError, match="both named"):
+        hlm.fit("y ~ I(x**2) + `I(x ** 2)` + (1 | g)", frame)
+
+
+def test_levels_keep_their_text(data):
+    texts = np.array(["1.0", "1", "01", "1e0"])[np.arange(40) % 4]
+    fit = hlm.fit("y ~ s + (1 | g)", data.assign(s=texts))
+    assert list(fit.fixef.index) == ["(Intercept)", "s1", "s1.0", "s1e0"]
+    fit = hlm.design("y ~ x + (1 | s)", data.assign(s=texts))
+    assert list(fit.levels) == ["01", "1", "1.0", "1e0"]
+    with pytest.raises(errors.NewLevelError):
+        hlm.fit("y ~ s + (1 | g)", data.assign(s=texts)).predict(data.assign(s=1))
+
+
+@pytest.mark.parametrize("values", [[True, 1, 0], [True, 1.0, 2.0], [False, 0, 1]])
+def test_truth_values_and_numbers_are_not_taken_for_equal(data, values):
+    mixed = pd.Series([values[i % 3] for i in range(40)], dtype=object)
+    with pytest.raises(errors.NotNumericError):
+        hlm.fit("y ~ m + (1 | g)", data.assign(m=mixed))
+    with pytest.raises(errors.GroupingError, match="truth values"):
+        hlm.fit("y ~ x + (1 | m)", data.assign(m=mixed))
+
+
+def test_numbers_that_are_text_are_told(data):
+    text = data.assign(x=data.x.round(1).astype(str))
+    with pytest.warns(errors.NumbersAsTextWarning, match="'x' holds text.*to_numeric"):
+        hlm.fit("y ~ x + (1 | g)", text)
+    codes = data.assign(x=(np.arange(40) % 7).astype(str))
+    with pytest.warns(errors.NumbersAsTextWarning):
+        hlm.fit("y ~ x + (1 | g)", codes)
+    hlm.fit("y ~ C(x) + (1 | g)", codes)
+    hlm.fit("y ~ f + (1 | g)", data.assign(f=(np.arange(40) % 3).astype(str)))
+
+
+ADVICE = {
+    "as.factor(f)": r"C\(x\)",
+    "factor(f)": r"C\(x\)",
+    "I(x^2)": r"write '\*\*'",
+    "ns(x, 3)": r"cr\(x, df=3\)",
+    "x^2": r"I\(x\*\*2\)",
+    "x**2": r"I\(x\*\*2\)",
+    "f %in% x": "a:b",
+    "offset(x)": "subtract",
+    "x.mean()": r"np.mean\(x\)",
+    "sd(x)": r"np.std\(x, ddof=1\)",
+    "ifelse(x > 0, 1, 0)": "np.where",
+    "relevel(f, 'b')": "contr.treatment",
+    "pd.cut(x, 3)": "column of the data",
+    "I(x if f else y)": "np.where",
+    "I(not x)": "write ~",
+    "2*x": r"I\(2 \* x\)",
+    "'x'": "backticks",
+    ".": "name the columns",
+    "x y": "Missing operator",
+    "C(f, contr.bogus)": "contr.sum",
+    "C(f, contr.treatment('z'))": "not a level",
+    "np.nothing(x)": "unknown function 'np.nothing'",
+    "I(f == 'z')": "no level 'z'",
+    "I(f + 1)": "is a factor",
+    "x$y": r"'\$'",
+}
+
+
+@pytest.mark.parametrize("term", ADVICE)
+def test_refusals_say_what_to_write(data, term):
+    with pytest.raises(errors.FormulaError, match=ADVICE[term]):
+        hlm.fit(f"y ~ {term} + (1 | g)", data)
+
+
+def test_log10_and_levels_of_comparisons(data):
+    fit = hlm.fit("y ~ log10(z) + I(f == 'b'):x + sqrt(z) + (1 | g)", data.assign(z=data.x**2 + 1))
+    assert fit.fixef.index[1] == "log10(z)"
+
+
+@pytest.mark.parametrize("name", ["class", "dose [mg]", "tick`tock", "2020", "µV"])
+def test_batches_and_mechanisms_take_them_too(data, name):
+    q = quoted(name)
+    frame = renamed(data, "x", name).assign(rep=0)
+    for formula in (f"y ~ {q} + (1 | g)", f"y ~ {q} + f + (1 | g)"):
+        fits = hlm.fit_many(formula, frame, by="rep")
+        assert fits.fixef.columns[1] == name
+    made = hlm.mechanism(f"{q} ~ f + (1 | g)", data, hlm.Truth.of([0, 1], [1]))
+    drawn = made.draw(0, 2)
+    assert name in drawn.frame()
+    assert len(drawn.fit(f"{q} ~ x + (1 | g)")) == 2
