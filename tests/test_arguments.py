@@ -373,7 +373,18 @@ def test_refused_by_an_error_of_ours(case):
 
 
 # Arguments of these names take anything, are keyword collections, or are listed under another name.
-ANYTHING = {"self", "options", "rng", "function", "s", "term", "terms", "columns", "executor"}
+ANYTHING = {
+    "self",
+    "learned",
+    "options",
+    "rng",
+    "function",
+    "s",
+    "term",
+    "terms",
+    "columns",
+    "executor",
+}
 SAME = {
     "fit_many": {"formula": "fit", "data": "fit", "responses": "fit_many"},
     "design": {"formula": "design", "data": "design", "weights": "fit"},
