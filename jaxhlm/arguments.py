@@ -130,7 +130,7 @@ def real_array(
 
 
 def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
-    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in frame.dtypes):
+    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in set(frame.dtypes)):
         return frame.to_numpy(dtype=float)
     columns = [_of_column(frame.iloc[:, j], kinds) for j in range(frame.shape[1])]
     return np.column_stack(columns) if columns else np.empty(frame.shape)

@@ -7,6 +7,7 @@ from statistics import NormalDist
 import numpy as np
 
 from jaxhlm.arguments import fraction
+from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 
 __all__ = [
@@ -76,4 +77,7 @@ def check_level(level: float, name: str = "level") -> None:
         level: of confidence.
         name: of the argument.
     """
-    fraction(name, level)
+    try:
+        fraction(name, level)
+    except OptionError as error:
+        raise OptionError(f"{name}={level!r} is not a confidence level: {error}") from None
