@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.engine.chunks import one_blas_thread
 from jaxhlm.errors import FormulaError
 from jaxhlm.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
@@ -108,9 +109,10 @@ class Design:
 
     @property
     def learned(self) -> dict[str, Any]:
-        """What every call of the right side learned, by its text."""
+        """What every call of the right side learned, by its text, and the levels of factors."""
         parts = (self._fixed, *self._random)
-        return {text: value for part in parts for text, value in part.learned.values.items()}
+        levels = {f"the levels of {name}": v for part in parts for name, v in part.coding.items()}
+        return levels | {text: v for part in parts for text, v in part.learned.values.items()}
 
     @property
     def learned_apart(self) -> bool:
@@ -172,6 +174,7 @@ def design(
     return build_design(formula, data, weights, response_rows=len(data))
 
 
+@one_blas_thread()
 def build_design(
     formula: str,
     data: pd.DataFrame,

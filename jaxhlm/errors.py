@@ -260,6 +260,8 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
     if (say := _SAY.get()) is not None:
         return say(message)
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
+    # A context manager that decorates a function of ours stands between it and its caller.
+    ours = ("jaxhlm", "contextlib")
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -145,7 +145,7 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
     """The criterion in the user's units, of standardised criteria (B,)."""
     criterion = value + 2.0 * nu * np.log(scaling.s)
-    return criterion - 2.0 * np.log(np.abs(np.linalg.det(scaling.T.T))) if reml else criterion
+    return criterion - 2.0 * np.linalg.slogdet(scaling.T.T).logabsdet if reml else criterion
 
 
 def _apply(T: Floats, v: Floats) -> Floats:

@@ -12,10 +12,14 @@ arithmetic             ``+ - * / // % **`` with numbers, ``np.pi``, ``np.e``; in
                        it is a term by itself
 comparisons            ``< <= > >= == !=``, joined by ``& | ~``; a factor is compared with a level,
                        ``I(arm == 'b')``
-by row                 ``log log10 log2 log1p exp exp2 exp10 expm1 sqrt abs`` and, after ``np.``,
-                       these, ``power minimum maximum clip where round digitize sign square cbrt``,
-                       the trigonometric and hyperbolic functions, and a few more of this kind
-learned numbers        ``np.mean np.median np.std np.var np.min np.max np.sum np.ptp``,
+by row                 ``log log10 log2 log1p exp exp2 exp10 expm1 sqrt abs``; after ``np.`` these,
+                       ``cbrt square reciprocal negative sign fabs absolute floor ceil trunc rint
+                       round around clip where digitize power minimum maximum fmin fmax hypot
+                       heaviside logaddexp add subtract multiply divide true_divide floor_divide
+                       mod remainder fmod logical_and logical_or logical_xor logical_not``, ``sin
+                       cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh
+                       degrees radians deg2rad rad2deg``
+learned numbers        ``np.mean median std var min max amin amax sum ptp``,
                        ``np.quantile(x, q) np.percentile(x, q)``
 learned columns        ``center(x)``, ``scale(x)``, ``standardize(x)``, ``poly(x, 2)``,
                        ``bs(x, df=4)``, ``cr(x, df=4)``, ``cs``, ``cc``
@@ -113,7 +117,7 @@ random=(RandomTerm(expr='x', diagonal=False),), group=('unit',))
     fixed, bars = _separate(rhs)
     if not bars:
         raise FormulaError(
-            f"no random term in '{text}': add one such as (1 | unit) or (1 + x | unit); "
+            f"no random term in '{excerpt(text)}': add one such as (1 | unit) or (1 + x | unit); "
             "a model without one is ordinary least squares, which jaxhlm does not fit"
         )
     random, group = _random(bars)
@@ -199,12 +203,12 @@ def _cuts(text: str, *separators: str) -> list[Word]:
 def _sides(text: str, response_optional: bool) -> tuple[str, str]:
     tildes = _cuts(text, "~")
     if len(tildes) != 1:
-        raise FormulaError(f"expected one '~' between response and terms in '{text}'")
+        raise FormulaError(f"expected one '~' between response and terms in '{excerpt(text)}'")
     response, rhs = text[: tildes[0].start].strip(), text[tildes[0].stop :].strip()
     if not response and not response_optional:
-        raise FormulaError(f"no response left of '~' in '{text}'")
+        raise FormulaError(f"no response left of '~' in '{excerpt(text)}'")
     if not rhs:
-        raise FormulaError(f"no terms right of '~' in '{text}'")
+        raise FormulaError(f"no terms right of '~' in '{excerpt(text)}'")
     return response, rhs
 
 
@@ -236,14 +240,16 @@ def _separate(rhs: str) -> tuple[str, list[str]]:
         if not term and sign == "+":
             continue
         if not term or (inner and sign == "-"):
-            raise FormulaError(f"'-' subtracts {f'({inner})' if inner else 'nothing'} in '{rhs}'")
+            raise FormulaError(
+                f"'-' subtracts {f'({inner})' if inner else 'nothing'} in '{excerpt(rhs)}'"
+            )
         if inner:
             bars.append(inner)
         else:
             _refuse_hidden_bar(term)
             fixed += f" {sign} {term}"
     if not term:
-        raise FormulaError(f"nothing follows the last sign of '{rhs}'")
+        raise FormulaError(f"nothing follows the last sign of '{excerpt(rhs)}'")
     return re.sub(r"^ (?:\+ |(-) )", r"\1", fixed) or "1", bars
 
 
@@ -289,9 +295,9 @@ def _random(bars: list[str]) -> tuple[tuple[RandomTerm, ...], tuple[str, ...]]:
 
 def _grouping(group: str, bar: str) -> tuple[str, ...]:
     if _cuts(group, "/"):
-        raise UnsupportedTermError(f"nested grouping factors in '({bar})': {_ONE_FACTOR}")
+        raise UnsupportedTermError(f"nested grouping factors in '({excerpt(bar)})': {_ONE_FACTOR}")
     if _cuts(group, "+", "*"):
-        raise UnsupportedTermError(f"several grouping factors in '({bar})': {_ONE_FACTOR}")
+        raise UnsupportedTermError(f"several grouping factors in '({excerpt(bar)})': {_ONE_FACTOR}")
     found = words(group)
     names, colons = found[::2], found[1::2]
     if any(w.kind not in ("name", "quoted") for w in names) or any(w.text != ":" for w in colons):

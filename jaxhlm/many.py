@@ -48,7 +48,9 @@ def fit_many(
         responses: (n, B) array or DataFrame, one column per response, rows as in ``data``. A
             response with missing values (NaN) is fitted on its own complete rows.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
-            units and covariates. Factor levels are taken from all of ``data``.
+            units and covariates. Factor levels are taken from all of ``data`` (a data set
+            that has no row of one of them is ``RANK_DEFICIENT``); means, scales and
+            knots of terms such as ``center(x)`` every data set learns by itself.
         reml, weights, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
 

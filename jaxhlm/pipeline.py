@@ -13,7 +13,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from jaxhlm.design import Design
-from jaxhlm.engine.chunks import in_order, lane_chunks
+from jaxhlm.engine.chunks import in_order, lane_chunks, one_blas_thread
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
@@ -145,6 +145,7 @@ class Prepared:
         return random_effects(estimates, self.respond(Y), self.design.blocks)
 
 
+@one_blas_thread()
 def fit_responses(
     prepared: Prepared, Y: Floats, options: Options, report: Report | None = None
 ) -> Estimates:

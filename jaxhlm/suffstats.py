@@ -23,7 +23,7 @@ from jaxhlm.arguments import whole_number
 from jaxhlm.engine.small import entries
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
-__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
 
 
 class Stats(NamedTuple):
@@ -56,6 +56,11 @@ def lane_axes(shared_design: bool) -> Stats:
     return Stats(
         *(None if shared_design and f not in RESPONSE_FIELDS else -1 for f in Stats._fields)
     )
+
+
+def some_lanes(stats: Stats, lanes: Any) -> Stats:
+    """Some lanes; a field that all of them share has a last axis of 1 and stays."""
+    return Stats(*(x if x.shape[-1] == 1 else x[..., lanes] for x in stats))
 
 
 def suffstats(

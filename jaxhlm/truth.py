@@ -173,9 +173,9 @@ class Truth:
             known = (self.learned or {}).get(text, value)
             if not _alike(known, value):
                 raise OptionError(
-                    f"{text} was learned from other rows in the fit that the truth comes from, so "
-                    "its coefficient means something else on this design; use "
-                    "jaxhlm.mechanism(formula, frame, truth), which takes it from the fit"
+                    f"the truth comes from a fit in which {text} was learned from other rows, so "
+                    "coefficients mean something else on this design; jaxhlm.mechanism(formula, "
+                    "frame, truth) takes means and scales from the fit, and needs its levels"
                 )
 
     def fixed(self, terms: Sequence[str]) -> Floats:

@@ -117,5 +117,7 @@ ENDLESS = [
     "*".join(f"`{i}`" for i in range(40)),
     "(" + " + ".join(f"v{i}" for i in range(60)) + ")**50",
     "C(x, levels=[" + ",".join("1" * 30_000) + "])",
+    "C(x):C(z):C(w)",
+    "bs(x, df=500):bs(z, df=500)",
     "x" * 250_000,
 ]

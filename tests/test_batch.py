@@ -142,9 +142,6 @@ def test_arguments_of_fit_many():
         hlm.fit_many(SLEEP, data, Y.assign(note="text"))
     with pytest.raises(errors.MissingColumnError, match="'replicates'"):
         hlm.fit_many(f"Reaction {SLEEP}", data, by="replicates")
-    with pytest.raises(errors.FormulaError, match="center"):
-        twice = pd.concat([data, data], keys=[0, 1], names=["r"]).reset_index(level=0)
-        hlm.fit_many("Reaction ~ center(Days) + (1 | Subject)", twice, by="r")
 
 
 def test_dropped_rows_take_their_responses_along():

@@ -16,7 +16,7 @@ import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.covariance import theta_index
 from jaxhlm.engine.derivatives import derivatives
-from jaxhlm.engine.lanes import lane_derivatives, unrollable, unrolled_derivatives
+from jaxhlm.engine.lanes import lane_derivatives, unrollable
 from problems import SIZES, oracle, random_lambda, rows, stats_of
 from test_deviance import SHAPES
 
@@ -61,7 +61,7 @@ def test_dense_dialect(q, p, blocks, reml):
         found = oracle(lambda t: derivatives(t, stats, reml, blocks))(jnp.array(theta))
     assert_close(found, automatic(q, p, blocks, reml))
     lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
-    other = unrolled_derivatives(theta[:, None], lane, reml, blocks).pwrss_grad[:, 0]
+    other = lane_derivatives(theta[:, None], lane, reml, blocks).pwrss_grad[:, 0]
     np.testing.assert_allclose(found.pwrss_grad, other, rtol=tol.DERIVATIVE)
 
 
@@ -124,7 +124,7 @@ def test_sigma_held(q, p, blocks, reml):
     lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
 
     def at(t, sigma2=None):
-        return unrolled_derivatives(t[:, None], lane, reml, blocks, sigma2)
+        return lane_derivatives(t[:, None], lane, reml, blocks, sigma2=sigma2)
 
     free = at(theta)
     pwrss, nu = free.profile.pwrss, free.profile.nu

@@ -16,8 +16,6 @@ from jaxhlm.engine.lanes import (
     LOOP_FROM_LANES,
     lane_derivatives,
     mappable,
-    uncompiled_size,
-    unrollable,
 )
 from jaxhlm.suffstats import RESPONSE_FIELDS, Stats
 from problems import oracle, rows, stats_of
@@ -76,10 +74,7 @@ def test_lane_by_lane(rng, q, p, blocks, reml, shared):
     """Every lane equals the dense dialect on that lane alone."""
     stats = lanes_of(3, q, p, shared)
     theta = rng.normal(size=(len(theta_index(blocks)), 3))
-    if unrollable(stats):
-        found = lane_derivatives(theta, stats, reml, blocks)
-    else:
-        found = compiled(theta, stats, reml, blocks, oracle)
+    found = lane_derivatives(theta, stats, reml, blocks)
     alone = dense(reml, blocks)
     for i in range(3):
         part = Stats(*(x[..., i if x.shape[-1] == 3 else 0] for x in stats))
@@ -172,13 +167,3 @@ def test_one_wide_model_is_fitted_without_compiling(monkeypatch, p, q):
     fixed = " + ".join(f"x{j}" for j in range(1, p))
     fit = hlm.fit(f"y ~ {fixed} + (1 + {slopes} | unit)", d)
     assert fit.verify().criterion < tol.CRITERION
-
-
-def test_very_wide_models_are_compiled():
-    def sizes(G, q, p):
-        return Stats(np.empty((G, q, q, 1)), np.empty((G, q, p, 1)), *[None] * 7)
-
-    assert uncompiled_size(sizes(10, 3, 8), 32) == 1.0
-    assert 1.0 < uncompiled_size(sizes(10, 2, 20), 32) < uncompiled_size(sizes(10, 2, 40), 32)
-    assert uncompiled_size(sizes(10, 10, 10), 32) == np.inf
-    assert uncompiled_size(sizes(10_000, 2, 20), 32) == np.inf

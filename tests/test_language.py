@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import jaxhlm.formula
+from jaxhlm.language.functions import FUNCTIONS
 from jaxhlm.rows.terms import evaluate_new, fit_part
 
 N = 60
@@ -91,3 +93,8 @@ def test_columns_are_those_of_formulaic(frame, side):
     names = [re.sub(r"\[(?:[TSHD]\.(.+?)|([^\[\]]*))\](?=:|$)", r"\1\2", n) for n in theirs]
     names = [re.sub(r"^Intercept$", "(Intercept)", n) for n in names]
     assert [re.sub(r"\.0(?=:|$)", "", n) for n in names] == list(part.names)
+
+
+def test_the_table_of_the_module_lists_every_function():
+    words = set(re.findall(r"\w+", jaxhlm.formula.__doc__))
+    assert {name.rpartition(".")[2] for name in FUNCTIONS} <= words

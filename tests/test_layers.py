@@ -78,7 +78,7 @@ LAYERS = (
         "figures.estimate_plots",
     ),
     (
-        "engine.lanes",
+        "engine.dense",
         "model",
         "rows.drawing",
         "inference.lmlist",
@@ -91,7 +91,8 @@ LAYERS = (
         "inference.nesting",
         "violations",
     ),
-    ("engine.minimum", "rows.lanerows", "studies.generate", "studies.layout", "studies.pooled"),
+    ("engine.lanes", "rows.lanerows", "studies.generate", "studies.layout", "studies.pooled"),
+    ("engine.minimum",),
     ("engine.compiled", "rows.replicates"),
     ("engine.rounds", "engine.minimiser"),
     ("estimates",),

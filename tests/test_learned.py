@@ -192,3 +192,14 @@ def test_resampling_and_deletion_keep_what_was_learned(pilot):
     close(a.fits.fixef["x"] * slope, b.fits.fixef["scale(x)"])
     a, b = (f.influence() for f in (plain, scaled))
     close(a.cooks_distance, b.cooks_distance)
+
+
+def test_contrasts_of_other_levels_are_refused(pilot):
+    rng = np.random.default_rng(2)
+    three = pilot.assign(k=rng.choice(list("abc"), len(pilot)))
+    fit = hlm.fit("y ~ C(k, contr.sum) + (1 | unit)", three)
+    truth = hlm.Truth.from_fit(fit)
+    other = three.assign(k=three.k.replace("c", "d"))
+    with pytest.raises(hlm.errors.OptionError, match="levels of C"):
+        hlm.mechanism("y ~ C(k, contr.sum) + (1 | unit)", other, truth)
+    hlm.mechanism("y ~ C(k, contr.sum) + (1 | unit)", three, truth)

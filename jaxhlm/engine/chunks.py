@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from jaxhlm.cache import kept_compilation
 from jaxhlm.notation import Ints
@@ -26,6 +30,7 @@ __all__ = [
     "compiled_sizes",
     "in_order",
     "lane_chunks",
+    "one_blas_thread",
 ]
 
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
@@ -40,6 +45,8 @@ MANY_GROUPS = 16
 SOME_GROUPS = 256
 # Lanes in multiples of the largest size from which on it is worth its compilation.
 WORTH_COMPILING = 3
+# Programs of one function that are kept.
+MOST_PROGRAMS = 24
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
 # Lanes that fill less than this of a compiled size run as several of the next smaller one.
@@ -116,24 +123,42 @@ def compiled_groups(G: int) -> int:
 
 
 class CompiledByOne:
-    """A function that compiles when it meets new shapes, which then only one thread does.
+    """A function that is compiled for every key, by one thread, and released when others crowd in.
 
-    Others that meet the same shapes meanwhile wait for what it compiles.
+    Threads that meet the same key meanwhile wait for what is compiled. A program takes 15 MB or so;
+    with more than ``MOST_PROGRAMS`` of them the one that was not used for longest goes.
     """
 
-    def __init__(self, function: Callable[..., T]) -> None:
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        """Take what is to be compiled, and how: options of ``jax.jit``."""
         self._function = function
-        self._seen: set[Any] = set()
-        self._lock = Lock()
+        self._options = options
+        self._programs: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+        self._compiling = Lock()
+        self._ordering = Lock()
 
     def __call__(self, key: Any, *arguments: Any) -> Any:
         """``function(*arguments)``; equal keys promise equal shapes and options."""
-        if key in self._seen:
-            return self._function(*arguments)
-        with self._lock, kept_compilation():
-            result = self._function(*arguments)
-            self._seen.add(key)
+        if program := self._known(key):
+            return program(*arguments)
+        with self._compiling, kept_compilation():
+            # JAX keeps what it has compiled as long as the function, here one of this key alone.
+            program = self._known(key) or jax.jit(partial(self._function), **self._options)
+            result = program(*arguments)
+            self._keep(key, program)
         return result
+
+    def _known(self, key: Any) -> Callable[..., Any] | None:
+        with self._ordering:
+            if key in self._programs:
+                self._programs.move_to_end(key)
+            return self._programs.get(key)
+
+    def _keep(self, key: Any, program: Callable[..., Any]) -> None:
+        with self._ordering:
+            self._programs[key] = program
+            while len(self._programs) > MOST_PROGRAMS:
+                self._programs.popitem(last=False)
 
 
 def as_slice(lanes: Ints) -> slice | Ints:
@@ -150,15 +175,20 @@ def as_slice(lanes: Ints) -> slice | Ints:
 def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
     """``one`` of every chunk, in order, on as many threads as there are cores.
 
-    NumPy and XLA let go of the GIL. BLAS stays on one thread meanwhile: its own threads would fight
-    with these over the cores. Only a few chunks are under way, so that memory stays bounded. The
-    threads take over NumPy's error state from the caller.
+    NumPy and XLA let go of the GIL. Only a few chunks are under way, so that memory stays bounded.
+    The threads take over NumPy's error state from the caller. A single chunk needs no other thread.
     """
+    rest = iter(chunks)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        with one_blas_thread():
+            yield from map(one, first)
+        return
     waiting: deque[Future[T]] = deque()
     cores = os.cpu_count() or 1
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(max_workers=cores) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max_workers=cores) as pool:
         try:
-            for chunk in chunks:
+            for chunk in chain(first, rest):
                 waiting.append(pool.submit(copy_context().run, one, chunk))
                 if len(waiting) > 2 * cores:
                     yield waiting.popleft().result()
@@ -167,3 +197,36 @@ def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class _OneBlasThread:
+    """BLAS on one thread while any call is within: its own threads would fight with ours.
+
+    BLAS knows one number for the whole process, so other threads of the user's see it meanwhile.
+    The last call to leave puts back what the first has found, in whatever order they end.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._within = 0
+        self._libraries: ThreadpoolController | None = None  # looking for them takes milliseconds
+        self._limits: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Hold the limit within."""
+        with self._lock:
+            if self._within == 0:
+                self._libraries = self._libraries or ThreadpoolController()
+                self._limits = self._libraries.limit(limits=1, user_api="blas")
+            self._within += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._within -= 1
+                if self._within == 0:
+                    self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()

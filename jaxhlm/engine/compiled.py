@@ -64,7 +64,7 @@ def _blocked_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -
     return in_blocks(minimum, stats, started(stats, start, options.blocks), sizes.lanes)
 
 
-_in_blocks = CompiledByOne(jax.jit(_blocked_minimum, static_argnames="options"))
-_at_once = CompiledByOne(jax.jit(traced_minimum, static_argnames="options"))
+_in_blocks = CompiledByOne(_blocked_minimum, static_argnames="options")
+_at_once = CompiledByOne(traced_minimum, static_argnames="options")
 # Programs that XLA does not compile to one function.
 _refused: set[Any] = set()

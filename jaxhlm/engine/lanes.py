@@ -4,16 +4,14 @@
 
 * q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
-* larger: ``jax.vmap`` of the dense dialect over lanes and groups.
+* larger, in NumPy: some lanes at a time by BLAS and LAPACK (``engine/dense.py``);
+* larger, in JAX: ``jax.vmap`` of the dense dialect over lanes and groups.
 
-The bound keeps compile time flat: unrolled code grows like q⁴ + q²p².
+The bound keeps compile time flat: unrolled code grows like q⁴ + q²p². Unrolled code takes NumPy
+arrays as well; on these nothing is ever compiled.
 
 The number of groups may be a value and not a shape (``count``): the loop ends with the last one
 that is there, and one program serves all numbers of groups up to the length of the arrays.
-
-Unrolled code takes NumPy arrays as well, and then nothing is compiled. For a few lanes that pays
-far beyond the bound (``uncompiled_size``): a fit with q = 8 or p = 40 takes about a second, where
-compiling takes ten.
 """
 
 from __future__ import annotations
@@ -27,18 +25,17 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.deviance import sum_groups
+from jaxhlm.engine.dense import dense_derivatives, lanes_at_once
 from jaxhlm.engine.derivatives import Derivatives, derivatives
 from jaxhlm.engine.small import entries, entrywise, namespace, unrolled
-from jaxhlm.suffstats import GROUP_FIELDS, Stats, lane_axes
+from jaxhlm.suffstats import GROUP_FIELDS, Stats, lane_axes, some_lanes
 
 __all__ = [
     "MAX_UNROLLED_P",
     "MAX_UNROLLED_Q",
     "lane_derivatives",
     "mappable",
-    "uncompiled_size",
     "unrollable",
-    "unrolled_derivatives",
 ]
 
 MAX_UNROLLED_Q = 3
@@ -48,37 +45,10 @@ MAX_UNROLLED_P = 8
 LOOP_FROM_LANES = 96
 # Groups that the dense dialect takes side by side where their number is known only later.
 BLOCK_GROUPS = 16
-# Operations of one evaluation that take as long in NumPy as those of q = 3, p = 8; beyond 16 times
-# as many, or numbers that are held at a time, compiling is the shorter way.
-FEW_OPERATIONS = 1000
-MOST_OPERATIONS = 16
-MOST_NUMBERS = 2**24
-
-
-def unrolled_derivatives(
-    theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any = None, count: Any = None
-) -> Derivatives:
-    """``lane_derivatives`` spelled out entry by entry, which in NumPy pays at any size.
-
-    Args:
-        theta, stats, reml, blocks, count: as in ``lane_derivatives``.
-        sigma2: (B,) σ² held fixed, or None to profile it out.
-    """
-    if stats.TX.shape[2] == 0:
-        return _without_fixed(unrolled_derivatives, theta, stats, blocks, sigma2, count)
-    B = theta.shape[-1]
-    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
-    looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
-
-    def over_groups(term: Callable[..., Any], s: Stats) -> Any:
-        return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
-
-    out = derivatives(entries(theta, 1), pooled, reml, blocks, over_groups, sigma2)
-    return jax.tree.map(lambda x: _joined(x, B), out)
 
 
 def lane_derivatives(
-    theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any = None
+    theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any = None, sigma2: Any = None
 ) -> Derivatives:
     """``derivatives`` of every lane.
 
@@ -89,21 +59,24 @@ def lane_derivatives(
         blocks: columns of Z in each random term.
         count: () number of the groups that are there, which come first and may be traced; the
             arrays then have ``chunks.compiled_groups`` of them. All by default.
+        sigma2: (B,) σ² held fixed, in NumPy, or None to profile it out.
 
     Returns:
         ``Derivatives`` with B as the last axis of every field.
     """
-    if isinstance(theta, np.ndarray) or unrollable(stats):
-        return unrolled_derivatives(theta, stats, reml, blocks, count=count)
+    if isinstance(theta, np.ndarray) and not unrollable(stats):
+        return _in_runs(theta, stats, reml, blocks, sigma2)
     if stats.TX.shape[2] == 0:
-        return _without_fixed(_dense, theta, stats, blocks, count)
-    return _dense(theta, stats, reml, blocks, count)
+        return _without_fixed(theta, stats, blocks, count, sigma2)
+    if unrollable(stats):
+        return _unrolled(theta, stats, reml, blocks, count, sigma2)
+    return _mapped(theta, stats, reml, blocks, count)
 
 
 def _without_fixed(
-    evaluate: Callable[..., Derivatives], theta: Any, stats: Stats, blocks: Blocks, *more: Any
+    theta: Any, stats: Stats, blocks: Blocks, count: Any, sigma2: Any
 ) -> Derivatives:
-    """``evaluate`` for p = 0, where REML and ML are one: with a column of X that nothing reaches.
+    """``lane_derivatives`` for p = 0, where REML and ML are one: with a column of X that is zero.
 
     Matrices that are spelled out need an entry. A row of its own, with 0 for y, makes a β of 0, and
     REML takes the row off again.
@@ -115,30 +88,49 @@ def _without_fixed(
         Xy=xp.zeros((1, stats.yy.shape[-1])),
         n=stats.n + 1.0,
     )
-    found = evaluate(theta, one, True, blocks, *more)
+    found = lane_derivatives(theta, one, True, blocks, count, sigma2)
     at = found.profile
     return found._replace(profile=at._replace(beta=at.beta[:0], L_A=at.L_A[:0, :0]))
+
+
+def _unrolled(
+    theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any, sigma2: Any
+) -> Derivatives:
+    """Spelled out entry by entry."""
+    B = theta.shape[-1]
+    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
+
+    def over_groups(term: Callable[..., Any], s: Stats) -> Any:
+        return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
+
+    out = derivatives(entries(theta, 1), pooled, reml, blocks, over_groups, sigma2)
+    return jax.tree.map(lambda x: _joined(x, B), out)
+
+
+def _in_runs(theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any) -> Derivatives:
+    """By LAPACK, some lanes at a time."""
+    B, size = theta.shape[-1], lanes_at_once(stats)
+    if size >= B:
+        return dense_derivatives(theta, stats, reml, blocks, sigma2)
+    runs = [slice(first, first + size) for first in range(0, B, size)]
+    parts = [
+        dense_derivatives(
+            theta[:, run],
+            some_lanes(stats, run),
+            reml,
+            blocks,
+            None if sigma2 is None else sigma2[run],
+        )
+        for run in runs
+    ]
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
 
 
 def unrollable(stats: Stats) -> bool:
     """Whether matrices are small enough to be spelled out entry by entry."""
     q, p = stats.TX.shape[1:3]
     return bool(q <= MAX_UNROLLED_Q and p <= MAX_UNROLLED_P)
-
-
-def uncompiled_size(stats: Stats, lanes: int) -> float:
-    """How many times longer than a small model's an evaluation takes in NumPy; ∞ if too long.
-
-    Args:
-        stats: statistics.
-        lanes: how many are evaluated at a time.
-    """
-    if unrollable(stats):
-        return 1.0
-    G, q, p = stats.TX.shape[:3]
-    size = max(1.0, q**2 * (p + q) ** 2 / FEW_OPERATIONS)
-    fits = size <= MOST_OPERATIONS and G * lanes * (p + q) ** 2 <= MOST_NUMBERS
-    return size if fits else float("inf")
 
 
 def mappable(stats: Stats) -> tuple[Stats, Stats]:
@@ -152,7 +144,8 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
     return Stats(*(x[..., 0] if axis is None else x for x, axis in fields)), axes
 
 
-def _dense(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
+def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
+    """The dense dialect of JAX, mapped over lanes and groups."""
     lanes, axes = mappable(stats)
     G = len(stats.m)
     block = G if count is None else min(G, BLOCK_GROUPS)

@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
 from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_lanes
-from jaxhlm.engine.lanes import uncompiled_size
+from jaxhlm.engine.dense import lanes_at_once
+from jaxhlm.engine.lanes import unrollable
 from jaxhlm.engine.loop import CLOSING_SLACK, Minimum
 from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.engine.small import entries
 from jaxhlm.engine.start import START_FLOOR, started
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.precision import own_rules
-from jaxhlm.suffstats import GROUP_FIELDS, Stats
+from jaxhlm.suffstats import GROUP_FIELDS, Stats, some_lanes
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
@@ -186,14 +187,20 @@ def _diagonal(blocks: Blocks) -> list[int]:
 def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
     """Minima from ``start``, as NumPy arrays.
 
-    A few lanes run in NumPy at once, since compiling would take a thousand times longer; many run
-    in numbers that have been compiled before.
+    A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
+    longer; many lanes run in numbers that have been compiled before.
     """
-    B = start.shape[-1]
-    if options.optimizer is None and B <= FEW_LANES and uncompiled_size(stats, B) < np.inf:
+    B, small = start.shape[-1], unrollable(stats)
+    if options.optimizer is None and (B <= FEW_LANES or not small):
         with np.errstate(all="ignore"):
             start = started(stats, start, options.blocks)
-            return lane_minimum(stats, start, NEWTON, options, max_iter)
+            size = B if small else lanes_at_once(stats)
+            runs = [slice(first, first + size) for first in range(0, B, size)]
+            found = (
+                lane_minimum(some_lanes(stats, run), start[:, run], NEWTON, options, max_iter)
+                for run in runs
+            )
+            return jax.tree.map(lambda *x: _joined(x), *found)
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.engine.compiled import Sizes, compiled_minimum
 

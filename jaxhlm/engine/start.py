@@ -39,7 +39,8 @@ def _moment_start(stats: Stats, blocks: Blocks) -> Any:
     weight = xp.sum(m * diagonal[:, :, None] * diagonal[:, None, :], axis=0)
     D = entries(((spread - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
     floor = START_FLOOR * xp.sum(stats.m, axis=0) / stats.n
-    return xp.stack([_floored(D, blocks, floor)[index] for index in theta_index(blocks)])
+    Lambda = _floored(D, blocks, floor)
+    return xp.stack([Lambda[index] for index in theta_index(blocks)])
 
 
 def _floored(D: Any, blocks: Blocks, floor: Any) -> Any:

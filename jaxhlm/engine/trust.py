@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.engine.small import entries, largest, namespace
+from jaxhlm.engine.small import entries, largest, namespace, unrolled
 
 __all__ = ["NewtonState", "init", "newton_direction", "rounding", "update"]
 
@@ -50,7 +50,7 @@ def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
         to rounding (…).
     """
     k, xp = grad.shape[0], namespace(grad)
-    H, g = entries(hess, 2), entries(grad, 1)
+    H, g = (hess.copy(), grad.copy()) if xp is np else (entries(hess, 2), entries(grad, 1))
     scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
     floor = 1e-10 * scale
     pivots, psd = [], True
@@ -58,17 +58,34 @@ def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
         d = H[j, j]
         psd = (d > -1e-7 * scale) & psd
         d = xp.maximum(xp.abs(d), floor)
-        for i in range(j + 1, k):
-            factor = H[i, j] / d
-            for c in range(j + 1, i + 1):
-                H[i, c] = H[i, c] - factor * H[c, j]
-            g[i] = g[i] - factor * g[j]
+        _eliminate(H, g, j, d)
         pivots.append(d)
     decrement = 0.5 * sum(gj * gj / d for gj, d in zip(g, pivots, strict=True))
-    step: list[Any] = [None] * k
+    step = np.empty_like(g)
     for j in reversed(range(k)):
-        step[j] = -(g[j] + sum((H[i, j] * step[i] for i in range(j + 1, k)), 0.0)) / pivots[j]
-    return xp.stack(step), decrement, psd
+        step[j] = -(g[j] + _dot(H[j + 1 :, j], step[j + 1 :])) / pivots[j]
+    return xp.stack(list(step)), decrement, psd
+
+
+def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
+    """Take row j, of pivot d, out of the rows below it, in place; in NumPy out of all at once."""
+    if not unrolled(H):
+        factor = H[j + 1 :, j] / d
+        H[j + 1 :, j + 1 :] -= factor[:, None] * H[None, j + 1 :, j]
+        g[j + 1 :] -= factor * g[j]
+        return
+    for i in range(j + 1, len(H)):
+        factor = H[i, j] / d
+        for c in range(j + 1, i + 1):
+            H[i, c] = H[i, c] - factor * H[c, j]
+        g[i] = g[i] - factor * g[j]
+
+
+def _dot(u: Any, v: Any) -> Any:
+    """u'v over the first axis, in NumPy at once."""
+    return (
+        sum((a * b for a, b in zip(u, v, strict=True)), 0.0) if unrolled(u) else (u * v).sum(axis=0)
+    )
 
 
 def init(theta: Any) -> NewtonState:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from jaxhlm.covariance import Blocks, theta_index
-from jaxhlm.engine.lanes import unrolled_derivatives
+from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.notation import Floats
@@ -83,4 +83,4 @@ def null_criterion(stats: Stats, reml: bool) -> Floats:
     blocks = tuple((a,) for a in range(q))
     with np.errstate(all="ignore"):
         zero = np.zeros((len(theta_index(blocks)), stats.yy.shape[-1]))
-        return np.asarray(unrolled_derivatives(zero, stats, reml, blocks).profile.value)
+        return np.asarray(lane_derivatives(zero, stats, reml, blocks).profile.value)

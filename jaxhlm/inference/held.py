@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks, theta_index
-from jaxhlm.engine.lanes import unrolled_derivatives
+from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.suffstats import Stats
+from jaxhlm.suffstats import Stats, some_lanes
 
-__all__ = ["Coefficients", "Correlations", "Held", "Scales", "rectified", "some_lanes"]
+__all__ = ["Coefficients", "Correlations", "Held", "Scales", "rectified"]
 
 Objective = Callable[[Floats], tuple[Any, Any, Any, Any]]
 
@@ -92,7 +92,7 @@ class Scales(Held):
             size = np.where(is_sigma, np.exp(-2.0 * u), (row * phi**2).sum(axis=0))
             slope = 2.0 * row * phi / size
             outer = slope[:, None] * slope[None]
-            at = unrolled_derivatives(jacobian * phi, stats, False, self.blocks, 1.0 / size)
+            at = lane_derivatives(jacobian * phi, stats, False, self.blocks, sigma2=1.0 / size)
             n, ratio = at.profile.nu, at.profile.pwrss * size
             value = at.profile.value + n * (np.log(n / ratio) - 1.0) + ratio
             cross = (jacobian * at.pwrss_grad * size)[:, None] * slope[None]
@@ -139,7 +139,7 @@ class Correlations(Held):
             theta = phi.copy()
             theta[first, at_lane] = s
             theta[below, at_lane], theta[corner, at_lane] = t * sine, t * cosine
-            at = unrolled_derivatives(theta, stats, False, self.blocks)
+            at = lane_derivatives(theta, stats, False, self.blocks)
             J = np.broadcast_to(np.eye(k)[:, :, None], (k, k, len(u))).copy()
             J[first, first, at_lane] = s
             J[below, below, at_lane], J[corner, below, at_lane] = t * sine, t * cosine
@@ -184,7 +184,7 @@ class Coefficients(Held):
         stats = base._replace(Ty=base.Ty - tx * u, Xy=Xy, yy=yy)
 
         def objective(theta: Floats) -> tuple[Any, Any, Any, Any]:
-            at = unrolled_derivatives(theta, stats, False, self.blocks)
+            at = lane_derivatives(theta, stats, False, self.blocks)
             return at.profile.value, at.grad, at.hess, ()
 
         return objective
@@ -203,8 +203,3 @@ def rectified(theta: Floats, diagonal: Bools, blocks: Blocks) -> Floats:
     place = {column: i for i, (row, column) in enumerate(index) if row == column}
     turn = [(theta[place[c]] < 0.0) & diagonal[place[c]] for _, c in index]
     return np.where(turn, -theta, theta)
-
-
-def some_lanes(stats: Stats, lanes: Ints) -> Stats:
-    """Some lanes; a field that all of them share has a last axis of 1 and stays."""
-    return Stats(*(x if x.shape[-1] == 1 else x[..., lanes] for x in stats))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhlm.engine.chunks import CHUNK_BYTES, in_order, lane_chunks
-from jaxhlm.engine.lanes import uncompiled_size
+from jaxhlm.engine.lanes import unrollable
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
@@ -93,8 +93,9 @@ def leave_one_out(
         return estimate(solution, scaling, status, without.n, options)
 
     count, refits = _representatives(groups.classes, G, q, p), refits or len(pairs.fit)
-    work = max(count, OVERHEAD) * refits * uncompiled_size(stats, FEW_LANES)
-    most = FEW_LANES if options.optimizer is None and work <= UNCOMPILED else MOST_LANES
+    work = max(count, OVERHEAD) * refits
+    compiled = options.optimizer is not None or (work > UNCOMPILED and unrollable(stats))
+    most = MOST_LANES if compiled else FEW_LANES
     # At most that many, and fewer where the groups of a lane take much memory.
     lane_bytes = max(8 * count * (q * q + q * p + q + 1), CHUNK_BYTES // most)
     runs = lane_chunks(len(pairs.fit), lane_bytes)

@@ -12,7 +12,7 @@ from jaxhlm.covariance import Blocks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution, solve
 from jaxhlm.inference.dropped import dropped_minimum
-from jaxhlm.inference.held import Held, some_lanes
+from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
     hold_coefficients,
     hold_correlations,
@@ -25,6 +25,7 @@ from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Standard
 from jaxhlm.status import Status
+from jaxhlm.suffstats import some_lanes
 
 __all__ = ["profile_curves", "profile_limits"]
 

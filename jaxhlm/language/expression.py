@@ -26,7 +26,7 @@ from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 __all__ = ["read"]
 
 # Signs in one expression; each may make it a level deeper, and Python's recursion is limited.
-MAX_SIGNS = 200
+MAX_SIGNS = 150
 _CONSTANTS = {"np.pi": 3.141592653589793, "np.e": 2.718281828459045}
 _KEPT = ("True", "False", "None")
 _BINARY: dict[type[ast.AST], str] = {
@@ -68,10 +68,12 @@ def read(source: str) -> Expression:
         tree = ast.parse(pieces, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise _unreadable(found, source, getattr(error, "msg", str(error))) from None
-    node = _Reader(names, source).node(tree)
-    variables = tuple(dict.fromkeys(columns_read(node)))
-    text = node.name if isinstance(node, Column) else _written(tree, names)
-    return Expression(node, text, variables)
+    try:
+        node = _Reader(names, source).node(tree)
+        text = node.name if isinstance(node, Column) else _written(tree, names)
+        return Expression(node, text, tuple(dict.fromkeys(columns_read(node))))
+    except RecursionError:
+        raise FormulaError(f"'{excerpt(source)}' is nested too deeply for this stack") from None
 
 
 def _check_signs(found: Sequence[Word], source: str) -> None:

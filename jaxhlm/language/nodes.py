@@ -85,6 +85,10 @@ class Expression:
     text: str
     variables: tuple[str, ...] = field(compare=False)
 
+    def __hash__(self) -> int:
+        """That of the text; the tree is only compared where texts agree."""
+        return hash(self.text)
+
 
 def columns_read(node: Node) -> Iterator[str]:
     """The names of the columns of an expression, in the order written."""

@@ -22,7 +22,7 @@ from jaxhlm.rows.identified import (
     group_ranks,
     identified,
 )
-from jaxhlm.rows.segments import Segments, orthonormalise
+from jaxhlm.rows.segments import WIDE, Segments, householder, orthonormalise
 from jaxhlm.suffstats import Stats
 
 __all__ = [
@@ -182,12 +182,15 @@ def check_response(y: Floats, basis: Floats, response: str) -> None:
 def independent_columns(M: Floats) -> tuple[tuple[int, ...], Floats]:
     """Columns that are no combination of earlier ones, and an orthonormal basis (n, rank) of them.
 
-    Gram-Schmidt with a second pass, which makes the basis orthogonal to working precision.
+    By LAPACK where many columns all are; else Gram-Schmidt with a second pass, which makes the
+    basis orthogonal to working precision.
     """
+    if M.shape[1] > WIDE and (found := householder(M / _sizes(M), RANK_TOLERANCE)):
+        return tuple(range(M.shape[1])), found[0]
     basis = np.empty(M.shape, order="F")
     kept: list[int] = []
     for j, column in enumerate(M.T):
-        scaled = column / (np.abs(column).max() or 1.0)
+        scaled = column / _sizes(column)
         rest, known = scaled, basis[:, : len(kept)]
         for _ in range(2):
             rest = rest - known @ (known.T @ rest)
@@ -195,3 +198,9 @@ def independent_columns(M: Floats) -> tuple[tuple[int, ...], Floats]:
             basis[:, len(kept)] = rest / np.linalg.norm(rest)
             kept.append(j)
     return tuple(kept), basis[:, : len(kept)]
+
+
+def _sizes(columns: Floats) -> Floats:
+    """The largest absolute values of columns, 1 for a column of zeros."""
+    size = np.abs(columns).max(axis=0)
+    return np.where(size > 0.0, size, 1.0)

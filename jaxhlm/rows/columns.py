@@ -142,7 +142,7 @@ def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
 
 
 def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
-    """The column as formulaic should see it: float64, bool or categorical.
+    """The column as terms are made of it: float64, bool or categorical.
 
     Integers become floats because products of int64 columns wrap around silently.
     """

@@ -159,7 +159,7 @@ def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
     return jax.vmap(one, out_axes=-1)(lanes)
 
 
-_draw = CompiledByOne(jax.jit(_draws))
+_draw = CompiledByOne(_draws)
 
 
 def _bartlett(key: Any, roots: Any, df: Any) -> Any:

@@ -42,21 +42,17 @@ class Learned:
     Attributes:
         values: means, scales, knots, … of reductions and transforms.
         levels: of comparisons and of ``C``.
-        given: the calls whose values came from elsewhere, from the fit that a truth is of.
+        known: values that come from elsewhere, from the fit that a truth is of, and are used where
+            a call has this text.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     levels: dict[str, list[Any]] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()
-
-    @staticmethod
-    def of(values: Mapping[str, Any], levels: Mapping[str, list[Any]]) -> Learned:
-        """What is known beforehand."""
-        return Learned(dict(values), dict(levels), frozenset(values))
+    known: Mapping[str, Any] = field(default_factory=dict)
 
     def forgotten(self) -> Learned:
         """Without what was learned from rows; levels stay."""
-        return Learned.of({text: self.values[text] for text in self.given}, self.levels)
+        return Learned({}, self.levels, self.known)
 
 
 Value: TypeAlias = Floats | Bools | Factor | float
@@ -94,7 +90,10 @@ def evaluate(
     """
     evaluator = _Evaluator(columns, text, learned, learning)
     with np.errstate(all="ignore"):
-        value = evaluator.value(node)
+        try:
+            value = evaluator.value(node)
+        except RecursionError:
+            raise evaluator.error("it is nested too deeply for this call stack") from None
         if isinstance(value, str):
             raise evaluator.error("it is text, not numbers")
         if isinstance(value, Factor):
@@ -192,7 +191,8 @@ class _Evaluator:
 
     def _reduced(self, text: str, reduce: Callable[[], float]) -> np.float64:
         if self.learning and text not in self.learned.values:
-            self.learned.values[text] = reduce()
+            known = self.learned.known
+            self.learned.values[text] = known[text] if text in known else reduce()
         return np.float64(self.learned.values[text])
 
     def _transformed(
@@ -205,6 +205,8 @@ class _Evaluator:
                 f"what stands inside '{excerpt(text)}' is not finite in every row; correct or drop "
                 "such rows"
             )
+        if self.learning and text in self.learned.known:
+            self.learned.values[text] = self.learned.known[text]
         if text in self.learned.values or not self.learning:
             return of(x, self.learned.values[text], **options)
         state: dict[str, Any] = {}

@@ -41,8 +41,9 @@ __all__ = [
     "response_part",
 ]
 
-# Numbers in one model matrix: what is larger is a mistake, and no machine holds it.
-MAX_CELLS = 2**31
+# Columns of one model matrix, and its numbers: what is larger is a mistake, or never done.
+MAX_COLUMNS = 20_000
+MAX_CELLS = 2**30
 # A code of a few digits may be meant as a factor; more values are more likely measurements.
 FEW_LEVELS = 5
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?")
@@ -73,13 +74,19 @@ class Part:
         """The calls that learned something from the rows, such as ``center(x)``."""
         found = self.learned.values.items()
         return tuple(
-            text for text, value in found if value != {} and text not in self.learned.given
+            text for text, value in found if value != {} and text not in self.learned.known
         )
 
     @property
     def learns(self) -> bool:
         """Whether its columns depend on the rows as a whole, levels of ``C()`` included."""
         return bool(self.stateful or self.learned.levels)
+
+    @property
+    def coding(self) -> dict[str, tuple[object, ...]]:
+        """The levels of every factor, in the order of their coding."""
+        pairs = zip(self.factors, self.levels, strict=True)
+        return {factor.text: levels for factor, levels in pairs if levels is not None}
 
     @property
     def coded(self) -> tuple[str, ...]:
@@ -103,7 +110,7 @@ def fit_part(
     terms = read_terms(side)
     factors = tuple(dict.fromkeys(factor for term in terms for factor in term))
     places = {factor: i for i, factor in enumerate(factors)}
-    learned, columns = Learned.of(known or {}, {}), columns_of(frame)
+    learned, columns = Learned(known=known or {}), columns_of(frame)
     values = _values(factors, columns, len(frame), learned, True)
     levels = tuple(tuple(v.levels) if isinstance(v, Factor) else None for v in values)
     spans = [
@@ -137,10 +144,10 @@ def _blocks(
     """The columns of every factor in each of the ways in which it enters."""
     ways = dict.fromkeys(way for term in scoped for way in term)
     width = [len(v.levels) if isinstance(v, Factor) else v[:1].size for v in values]
-    cells = rows * sum(math.prod(width[way.factor] for way in term) for term in scoped)
-    if cells > MAX_CELLS:
+    columns = sum(math.prod(width[way.factor] for way in term) for term in scoped)
+    if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
         raise IdentifiabilityError(
-            f"the terms make {cells // max(rows, 1):,} columns of {rows:,} rows: too many; "
+            f"the terms make {columns:,} columns of {rows:,} rows: too many; "
             "a number that became a factor, or a crossing of factors with many levels?"
         )
     return {way: coded(values[way[0]], way[1], full_basis(factors[way[0]].node)) for way in ways}

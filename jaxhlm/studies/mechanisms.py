@@ -309,7 +309,9 @@ def mechanism(
         formula: the generating model, such as ``y ~ x * a + (1 + x | unit)``.
         design: a DataFrame, or a builder from ``jaxhlm.units``, which may redraw it for every data
             set.
-        truth: the parameters, or a distribution over them (``jaxhlm.TruthDistribution``).
+        truth: the parameters, or a distribution over them (``jaxhlm.TruthDistribution``). One
+            that comes from a fit brings along what terms learned there, such as the mean that
+            ``center(x)`` subtracts; else they learn from the design.
         violations: of the model's assumptions, from ``jaxhlm.violations``.
 
     Returns:
@@ -363,8 +365,10 @@ def assembled(
         raise OptionError(f"truth={truth!r}: give a jaxhlm.Truth or a jaxhlm.TruthDistribution")
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
-    response = _response(formula, frame)
+    response = _response(formula)
     template = build_design(formula, frame, response_rows=len(frame), learned=learned)
+    if isinstance(truth, Truth):
+        truth.check_learned(template.learned)
     if "replicate" in frame:
         raise OptionError('the design has a column "replicate", which data sets are told apart by')
     if redrawn:
@@ -383,7 +387,7 @@ def assembled(
     return m
 
 
-def _response(formula: str, frame: pd.DataFrame) -> str:
+def _response(formula: str) -> str:
     """The name on the left side, "y" where there is none."""
     written = parse(formula, response_optional=True).response or "y"
     response = column_name(written)
