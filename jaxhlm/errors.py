@@ -21,6 +21,7 @@ __all__ = [
     "ConvergenceWarning",
     "DegenerateWarning",
     "DifferentRowsError",
+    "FileError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -34,6 +35,7 @@ __all__ = [
     "NoRowsError",
     "NonFiniteError",
     "NotEstimableError",
+    "NotEstimableWarning",
     "NotNestedError",
     "NotNumericError",
     "NumbersAsTextWarning",
@@ -46,6 +48,7 @@ __all__ = [
     "StudyFileError",
     "StudyFolderError",
     "TargetError",
+    "UnknownFitError",
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
@@ -112,6 +115,10 @@ class NewLevelError(JaxhlmError, ValueError):
     """New data hold a factor level that the fit has not seen."""
 
 
+class UnknownFitError(JaxhlmError, KeyError, IndexError):
+    """A batch holds no fit of that label, or none at that position."""
+
+
 class UnknownTermError(JaxhlmError, KeyError):
     """A hypothesis names a fixed effect, or marginal means a variable, that the model has not."""
 
@@ -156,6 +163,10 @@ class TargetError(JaxhlmError, ValueError):
     """A wanted power is not reached within the bounds."""
 
 
+class FileError(JaxhlmError, OSError):
+    """A file cannot be read or written, is damaged, or was written by something else."""
+
+
 class StudyFolderError(JaxhlmError, ValueError):
     """A folder holds another study, or something else, and is left as it is."""
 
@@ -178,6 +189,10 @@ class NumbersAsTextWarning(JaxhlmWarning):
 
 class RankDeficientWarning(JaxhlmWarning):
     """Columns of the fixed-effects matrix were dropped: earlier columns determine them."""
+
+
+class NotEstimableWarning(JaxhlmWarning):
+    """Values that a rank-deficient model does not determine were left NaN."""
 
 
 class SingularFitWarning(JaxhlmWarning):

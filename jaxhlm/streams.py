@@ -30,6 +30,8 @@ Seed: TypeAlias = int | np.random.Generator | Any | None
 def random_key(seed: Seed) -> Any:
     """A JAX key from an int, a NumPy ``Generator`` (which advances), a JAX key, or None (fresh).
 
+    Ints count modulo 2³²; True, text and floats are no seeds.
+
     Raises:
         OptionError: anything else.
 
@@ -41,10 +43,12 @@ def random_key(seed: Seed) -> Any:
         seed = np.random.default_rng()
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
-    if isinstance(seed, int | np.integer):
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
         return jax.random.key(int(seed) % 2**32)
     if isinstance(seed, jax.Array):
         typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
+        if not typed and (seed.dtype != jnp.uint32 or seed.ndim != 1):
+            raise OptionError(f"seed={seed!r} is no JAX key; jax.random.key(1) is one")
         return seed if typed else jax.random.wrap_key_data(seed)
     raise OptionError(f"seed={seed!r}: give an int, a NumPy Generator or a JAX key")
 

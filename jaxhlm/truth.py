@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxhlm.arguments import check_mapping, number, real_array
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.notation import Floats
@@ -51,12 +52,15 @@ class Truth:
 
     def __post_init__(self) -> None:
         """Check that such a distribution exists."""
-        cov = np.atleast_2d(np.asarray(self.cov, dtype=float))
+        cov = np.atleast_2d(real_array("cov", self.cov, OptionError))
         object.__setattr__(self, "cov", cov)
-        values = self.beta.values() if isinstance(self.beta, Mapping) else self.beta
-        for name, numbers in (("beta", list(values)), ("cov", cov), ("sigma", self.sigma)):
-            if not np.isfinite(np.asarray(numbers, dtype=float)).all():
+        values = list(self.beta.values()) if isinstance(self.beta, Mapping) else self.beta
+        for name, numbers in (("beta", values), ("cov", cov)):
+            if not np.isfinite(real_array(name, numbers, OptionError)).all():
                 raise OptionError(f"{name} has a value that is missing or infinite: {numbers}")
+        if isinstance(self.sigma, float) and not np.isfinite(self.sigma):
+            raise OptionError(f"sigma has a value that is missing or infinite: {self.sigma}")
+        number("sigma", self.sigma)
         if cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
         smallest = np.linalg.eigvalsh(cov)[0]
@@ -88,10 +92,12 @@ class Truth:
         sigma: float = 1.0,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
-        scale = np.atleast_1d(np.asarray(sd, dtype=float))
-        matrix = np.asarray(corr, dtype=float)
+        scale = np.atleast_1d(real_array("sd", sd, OptionError))
+        matrix = real_array("corr", corr, OptionError)
         if not (np.isfinite(scale) & (scale >= 0.0)).all():
             raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
+        if not np.isfinite(matrix).all():
+            raise OptionError(f"corr={corr!r} has a value that is missing or infinite")
         if matrix.ndim == 0:
             matrix = np.full((len(scale), len(scale)), float(matrix))
             np.fill_diagonal(matrix, 1.0)
@@ -135,19 +141,21 @@ class Truth:
             >>> {term: round(value, 1) for term, value in truth.beta.items()}
             {'(Intercept)': 251.4, 'Days': 5.0}
         """
+        if getattr(getattr(fit, "fixef", None), "ndim", 0) != 1:
+            raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
         chosen = replaced("beta", dict(fit.fixef), beta)
         cov = fit.varcorr.cov.to_numpy()
-        residual = float(fit.sigma if sigma is None else sigma)
+        residual = fit.sigma if sigma is None else number("sigma", sigma)
         learned = fit.design.learned
         if sd is None and corr is None:
             return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
-        kept = correlation(cov) if corr is None else np.asarray(corr, dtype=float)
+        kept = correlation(cov) if corr is None else real_array("corr", corr, OptionError)
         if corr is None:
             kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
         if isinstance(sd, Mapping):
             sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
-        new = scale if sd is None else np.asarray(sd, dtype=float)
+        new = scale if sd is None else real_array("sd", sd, OptionError)
         if new.shape != scale.shape:
             raise OptionError(
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
@@ -184,7 +192,7 @@ class Truth:
                     + ", ".join(terms)
                 )
             return np.array([self.beta[t] for t in terms], dtype=float)
-        beta = np.asarray(self.beta, dtype=float)
+        beta = real_array("beta", self.beta, OptionError)
         if beta.shape != (len(terms),):
             raise OptionError(
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
@@ -206,10 +214,13 @@ def replaced(
     name: str, values: dict[str, float], chosen: Mapping[str, float] | None
 ) -> dict[str, float]:
     """Values by term with those chosen in their place."""
+    if chosen is not None:
+        check_mapping(name, chosen)
     unknown = [term for term in chosen or {} if term not in values]
     if unknown:
         raise UnknownTermError(
             f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
             + ", ".join(values)
         )
-    return {term: float(value) for term, value in {**values, **(chosen or {})}.items()}
+    whole = {**values, **(chosen or {})}
+    return {term: number(f"{name}[{term!r}]", value) for term, value in whole.items()}

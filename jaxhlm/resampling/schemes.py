@@ -18,9 +18,10 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.covariance import lambda_of
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ConvergenceWarning, OptionError, ResamplingError
+from jaxhlm.errors import ConvergenceWarning, ResamplingError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
@@ -80,8 +81,7 @@ def resampler(
     check_option("method", method, BootstrapMethod)
     check_option("weights", weights, WildWeights)
     check_option("leverage", leverage, Leverage)
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
+    n = whole_number("n", n)
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ResamplingError(f"this fit has no estimates to start from: {status.message}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ComparisonError, OptionError
@@ -134,8 +135,10 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
         Halekoh & Højsgaard (2014). A Kenward-Roger approximation and parametric bootstrap methods
         for tests in linear mixed models: the R package pbkrtest. J. Stat. Softw. 59(9).
     """
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
+    n = whole_number("n", n)
+    for one in (small_fit, large_fit):
+        if not isinstance(one, Fit):
+            raise OptionError(f"{type(one).__name__} is no single Fit; give one, such as fits[0]")
     _check_rows(small_fit, large_fit)
     _check_nested(small_fit, large_fit)
     fits, key = (small_fit, large_fit), random_key(seed)

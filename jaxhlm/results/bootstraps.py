@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import JaxhlmError
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.leaveout import leave_one_out
@@ -34,7 +34,7 @@ from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.storage import load, save
+from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.status import Status
 from jaxhlm.streams import Seed, random_key
 
@@ -187,8 +187,12 @@ class Bootstrap:
         """Write replicates, original estimates and accelerations; no data (needs pyarrow).
 
         ``FitBatch.read_parquet`` reads the replicates of the same file.
+
+        Raises:
+            FileError: the file cannot be written; an older one of this name is still there.
         """
         f = self.fits
+        check_saving(path, f.index)
         extra = {
             "method": self.method,
             "wild": self.wild,
@@ -206,11 +210,11 @@ class Bootstrap:
         """Read what ``to_parquet`` wrote; what needs the data then raises.
 
         Raises:
-            JaxhlmError: the file holds no bootstrap.
+            FileError: the file is not there, is damaged, or holds no bootstrap.
         """
         stored = load(path)
         if not stored.extra:
-            raise JaxhlmError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
+            raise FileError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
         extra = json.loads(stored.extra)
         original = Estimates(**{name: np.array(x) for name, x in extra["original"].items()})
         a, seed = np.array(extra["accelerations"]), _seed(extra["seed"])
@@ -316,6 +320,8 @@ def bootstrap(
         Modugno & Giannerini (2015). The wild bootstrap for multilevel models. Comm. Statist.
         Theory Methods 44, 4812-4825.
     """
+    if not isinstance(fit, Fit):
+        raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
     key = random_key(seed)
     source = resampler(
         method, fit.prepared, fit._response, fit.estimates, n, key, weights, leverage

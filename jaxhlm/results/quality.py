@@ -79,7 +79,7 @@ class Quality(Coefficients):
             >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
             {'(Intercept)': 17.0, 'Days': 17.0}
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         return robust_table(self.estimates.beta, self._robust(kind), self._terms, conf_level)
 
     def r2(self) -> pd.Series:

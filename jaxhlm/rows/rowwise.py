@@ -55,7 +55,7 @@ def simulate_rows(
     root = vectors * np.sqrt(np.maximum(value, 0.0))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
-    if not isinstance(n, int | np.integer) or n < 0:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
         raise OptionError(f"n={n!r}: the number of replicates is a whole number, 0 or more")
     streams, normals = Streams(random_key(seed)), np.empty((n, G * q + len(X)))
     for lane, row in enumerate(normals, first):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from jaxhlm.arguments import check_mapping, listed_values, real_array, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Ints
 from jaxhlm.studies.distributions import sampler
@@ -53,12 +54,19 @@ class UnitDesign:
 
     def __post_init__(self) -> None:
         """Refuse designs that cannot be."""
-        _whole("n", self.n, 2)
+        whole_number("n", self.n, 2)
+        whole_number("seed", self.seed, least=0)
+        for part in ("within", "between", "factors", "crossed"):
+            check_mapping(part, getattr(self, part))
         names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
+        if not isinstance(self.unit, str):
+            raise OptionError(f"unit={self.unit!r} must be the name of a column")
         for name, levels in {**self.factors, **self.crossed}.items():
+            if not isinstance(levels, str):
+                listed_values(f"factor {name!r}", levels)
             if isinstance(levels, str) or len(set(levels)) != len(levels) or len(levels) < 2:
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
@@ -114,7 +122,7 @@ class UnitDesign:
             OptionError: a covariate has fixed values, and too few of them.
         """
         n = self.n if n is None else n
-        _whole("n", n, 2)
+        whole_number("n", n, 2)
         sizes = measurements
         if sizes is None:
             sizes = self.measurements
@@ -203,6 +211,8 @@ class UnitDesign:
     def _planned(self, rng: np.random.Generator) -> Ints:
         """(n,) measurements of every unit if it stays."""
         sizes: Any = self.measurements
+        if isinstance(sizes, str):
+            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
         if self.most is None:
             return self._counts(SIZES, sizes, rng)
         if _is_range(sizes):
@@ -233,11 +243,13 @@ class UnitDesign:
 
     def _check_sizes(self) -> None:
         sizes: Any = self.measurements
+        if isinstance(sizes, str):
+            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
         if self.most is None:
             sampler(SIZES, sizes)
             return
         for size in [sizes] if isinstance(sizes, int | np.integer) else sizes:
-            _whole(SIZES, size, 1)
+            whole_number(SIZES, size)
         if _is_range(sizes):
             low, high = sizes
             if low > high:
@@ -258,7 +270,7 @@ class UnitDesign:
                 f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
                 "for all"
             )
-        p = np.asarray(leaves, dtype=float)
+        p = real_array("dropout", leaves, OptionError)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
 
@@ -367,8 +379,3 @@ def _check_source(name: str, source: Any) -> None:
         sampler(name, source)
     elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:
         raise OptionError(f"the values of {name!r} must be one sequence, not {source!r}")
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")

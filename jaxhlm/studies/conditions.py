@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_mapping, listed_values
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.methods import COLUMNS
 
@@ -70,7 +71,10 @@ def _listed(grid: Grid) -> list[dict[str, Any]]:
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
                 raise OptionError(f"factor {name!r} needs a list of values, not {values!r}")
         return [dict(zip(grid, one, strict=True)) for one in product(*grid.values()) if one]
-    return [dict(one) for one in grid]
+    listed = listed_values("conditions", grid)
+    for one in listed:
+        check_mapping("conditions", one)
+    return [dict(one) for one in listed]
 
 
 def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:

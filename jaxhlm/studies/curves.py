@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import fraction, listed_values, number
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.progress import step_progress
@@ -114,7 +115,7 @@ def power_curve(
     """
     check_options(n, alpha, df, reml, level)
     check_along(along)
-    values = list(values)
+    values = listed_values("values", values)
     if not values:
         raise OptionError("values is empty: give one value or more")
     steps = [_changed(mechanism, along, value) for value in values]
@@ -180,8 +181,7 @@ def solve_power(
     """
     check_options(n, alpha, df, reml, level)
     low, high, step = _bounds(along, bounds)
-    if not 0.0 < target < 1.0:
-        raise OptionError(f"target={target!r} must lie between 0 and 1, such as 0.8")
+    fraction("target", target, 0.8)
     if not isinstance(test, str) and len(list(test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
@@ -244,7 +244,10 @@ def _bounds(along: str, bounds: tuple[float, float]) -> tuple[float, float, floa
         raise OptionError(
             f"power does not grow with {along!r}; solve along units, measurements or beta[TERM]"
         )
-    low, high = bounds
+    given = listed_values("bounds", bounds)
+    if len(given) != 2:
+        raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
+    low, high = (number("bounds", value) for value in given)
     if not low < high:
         raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
     if is_size(along):

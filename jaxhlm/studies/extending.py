@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.errors import NotNumericError, OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.columns import require_column
@@ -76,8 +78,10 @@ def extend(
         )
     if (along is None) == (within is None):
         raise OptionError("give either along= (more units) or within= (more rows of every unit)")
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise OptionError(f"n={n!r} must be a whole number, 1 or more")
+    n = whole_number("n", n)
+    for option, column in (("along", along), ("within", within), ("continuing", continuing)):
+        if column is not None and not isinstance(column, Hashable):
+            raise OptionError(f"{option}={column!r} must be the name of one column")
     name = along if along is not None else within
     assert name is not None
     require_column(data, name)
@@ -89,8 +93,8 @@ def extend(
     if along is not None:
         if continuing is not None:
             raise OptionError("continuing= goes with within=; copies of units keep their values")
-        return _along(data, along, unit, labels, int(n))
-    return _within(data, unit, int(n), continuing)
+        return _along(data, along, unit, labels, n)
+    return _within(data, unit, n, continuing)
 
 
 def _along(data: pd.DataFrame, name: str, unit: Ints, labels: Any, n: int) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import fraction, listed_values, whole_number
 from jaxhlm.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.inference.criteria import check_level
@@ -149,10 +150,8 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     """Raise unless these options make sense."""
     check_df(df, reml)
     check_level(level)
-    if not 0.0 < alpha < 1.0:
-        raise OptionError(f"alpha={alpha!r} must lie between 0 and 1, such as 0.05")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: the number of data sets is a whole number, 1 or more")
+    fraction("alpha", alpha, 0.05)
+    whole_number("n", n)
 
 
 def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
@@ -174,7 +173,7 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
     """The hypotheses that ``test`` stands for."""
-    listed = [test] if isinstance(test, str | Mapping) else list(test)
+    listed = [test] if isinstance(test, str | Mapping) else listed_values("test", test)
     if not listed:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
     read = []

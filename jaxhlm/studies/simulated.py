@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from jaxhlm.arguments import check_flag, whole_number
 from jaxhlm.design import Design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
@@ -136,8 +137,13 @@ def simulate(
         truth = truth or Truth(e.beta[0], e.cov[0], float(e.sigma[0]))
     if truth is None:
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
+    n = whole_number("n", n)
+    check_flag("statistics", statistics)
+    if not isinstance(model, Fit | Design) or not isinstance(truth, Truth):
+        raise OptionError(
+            "give a fit or a jaxhlm.design(formula, data), and a jaxhlm.Truth, not "
+            f"{type(model).__name__} and {type(truth).__name__}"
+        )
     design = model.design if isinstance(model, Fit) else model
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag, check_mapping, number, whole_number
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -205,6 +206,9 @@ def study(
     methods = check_methods(methods)
     _check_options(n, seed, chunk, stop)
     check_level(level)
+    check_flag("resume", resume)
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise OptionError(f"out={out!r} must be the name of a folder")
     table, mechanisms = read_conditions(conditions, mechanism)
     if seed is None:
         seed = _known_seed(out) if resume else None
@@ -373,14 +377,15 @@ def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
 
 
 def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
-    for name, value in (("n", n), ("chunk", chunk)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise OptionError(f"{name}={value!r} must be a whole number, 1 or more")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise OptionError(f"seed={seed!r} must be a whole number, 0 or more")
+    whole_number("n", n)
+    whole_number("chunk", chunk)
+    if seed is not None:
+        whole_number("seed", seed, least=0)
+    if stop is not None:
+        check_mapping("stop", stop)
     for name, target in (stop or {}).items():
         check_option("stop", name, Measure)
-        if name == "relative_precision" or not target > 0.0:
+        if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:
             raise OptionError(
                 f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
             )

@@ -50,6 +50,11 @@ class TruthDistribution:
     function: Callable[[np.random.Generator], Truth]
     learned: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        if not callable(self.function):
+            raise OptionError(f"function={self.function!r} must take a generator and give a Truth")
+
     def draw(self, rng: np.random.Generator) -> Truth:
         """One truth.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import number, whole_number
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.formula import parse
@@ -123,9 +124,8 @@ def design_of(m: Mechanism, formula: str | None = None) -> Design:
 
 def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
-    if isinstance(size, bool) or size != int(size) or size < 1:
-        raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
-    size = int(size)
+    given = number(along, size)
+    size = whole_number(along, int(given) if given.is_integer() else size)
     if isinstance(m.source, UnitDesign):
         return m.source.resized(**{"n" if along == "units" else "measurements": size})
     (group, *more) = parse(m.formula, response_optional=True).group

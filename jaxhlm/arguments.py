@@ -1,0 +1,168 @@
+"""What a user passes, checked: a value of another type is refused, not read as something else.
+
+Every function takes the argument's name, so that the error can say it, and returns the value as the
+library wants it.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
+from jaxhlm.notation import Floats
+
+__all__ = [
+    "check_flag",
+    "check_frame",
+    "check_mapping",
+    "fraction",
+    "listed_values",
+    "number",
+    "real_array",
+    "whole_number",
+]
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, not a float, a bool or text.
+
+    Raises:
+        OptionError: it is none, or below ``least``.
+
+    >>> whole_number("n", np.int64(3))
+    3
+    """
+    try:
+        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least:
+        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
+    return found
+
+
+def number(name: str, value: Any) -> float:
+    """A finite real number, not a bool or text.
+
+    Raises:
+        OptionError: it is none.
+    """
+    real = isinstance(value, int | float | np.integer | np.floating) or (
+        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    )
+    if isinstance(value, bool) or not real or not math.isfinite(value):
+        raise OptionError(f"{name}={value!r} must be a finite number")
+    return float(value)
+
+
+def fraction(name: str, value: Any, example: float = 0.95) -> float:
+    """A number between 0 and 1, both excluded; percentages are refused.
+
+    Raises:
+        OptionError: it is none.
+    """
+    found = number(name, value)
+    if not 0.0 < found < 1.0:
+        percent = f"; write {found / 100:g} for {found:g} %" if 1.0 < found < 100.0 else ""
+        raise OptionError(f"{name}={value!r} must lie between 0 and 1, such as {example}{percent}")
+    return found
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is True or False: "False" and "ML" would be true."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name}={value!r} must be True or False")
+
+
+def check_frame(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a DataFrame."""
+    if not isinstance(value, pd.DataFrame):
+        raise OptionError(f"{name} must be a pandas DataFrame, got {type(value).__name__}")
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a mapping."""
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{name}={value!r} must be a mapping, such as a dict")
+
+
+def listed_values(name: str, value: Any) -> list[Any]:
+    """The values of a list, an array or a range; text is none.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
+        raise OptionError(f"{name}={value!r} must be a list of values")
+    return list(value)
+
+
+def real_array(
+    name: str, values: Any, error: type[JaxhlmError] = NotNumericError, kinds: str = "iuf"
+) -> Floats:
+    """A float64 array of real numbers; masked and missing entries are NaN.
+
+    Dates, text, booleans and complex numbers are refused rather than converted.
+
+    Args:
+        name: what to call it.
+        values: an array, masked or not, nested lists, a Series or a DataFrame.
+        error: what to raise.
+        kinds: of NumPy's types, those that are taken as numbers.
+    """
+    try:
+        if isinstance(values, pd.DataFrame):
+            return _of_frame(values, kinds)
+        if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+            return _of_column(pd.Series(values), kinds)
+        masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
+        return np.ma.filled(_as_floats(masked, kinds), np.nan)
+    except (TypeError, ValueError) as cause:
+        raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
+
+
+def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
+    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in set(frame.dtypes)):
+        return frame.to_numpy(dtype=float)
+    columns = [_of_column(frame.iloc[:, j], kinds) for j in range(frame.shape[1])]
+    return np.column_stack(columns) if columns else np.empty(frame.shape)
+
+
+def _of_column(column: pd.Series, kinds: str) -> Floats:
+    """The floats of a column of any dtype, missing ones NaN."""
+    if isinstance(column.dtype, np.dtype):
+        return _as_floats(column.to_numpy(), kinds)
+    if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
+        raise TypeError(f"dtype {column.dtype}")
+    return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _may_be_masked(values: Any) -> bool:
+    return isinstance(values, np.ma.MaskedArray | list | tuple)
+
+
+def _as_floats(values: Any, kinds: str) -> Any:
+    """The array, masked or not, in double precision."""
+    if values.dtype == object:
+        flat = [_float_of(x) for x in np.ma.getdata(values).ravel()]
+        mask = np.ma.getmask(values)
+        return np.ma.array(np.reshape(np.array(flat, dtype=float), values.shape), mask=mask)
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"dtype {values.dtype}")
+    return values.astype(float, copy=False)
+
+
+def _float_of(value: Any) -> float:
+    if value is None or value is pd.NA or value is np.ma.masked:
+        return math.nan
+    if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
+        raise TypeError(f"{value!r} is a {type(value).__name__}")
+    return float(value)
