@@ -9,7 +9,7 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm import errors
 from jaxhlm.design import build_design
-from jaxhlm.language.linear import read_linear
+from jaxhlm.language.linear import read_rows
 from jaxhlm.language.words import quoted
 
 NAMES = [
@@ -136,7 +136,8 @@ def test_fits_predict_and_test_under_every_name(data, name):
 def test_a_name_inside_a_call(data, name):
     made = build_design(f"y ~ np.exp({quoted(name)}) + (1 | g)", renamed(data, "x", name))
     assert made.xnames[1] == f"np.exp({quoted(name)})"
-    assert read_linear(made.xnames[1], made.xnames) == [{made.xnames[1]: 1.0}]
+    L, rhs = read_rows(made.xnames[1], made.xnames)
+    assert (L.tolist(), rhs.tolist()) == ([[float(j == 1) for j in range(made.p)]], [0.0])
 
 
 @pytest.mark.parametrize(
