@@ -18,6 +18,7 @@ LAYERS = (
     ("language.algebra",),
     ("formula",),
     ("notation", "suffstats", "engine.trust", "streams"),
+    ("factors",),
     (
         "inference.criteria",
         "inference.tails",

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxhlm.errors import ContrastError, NotEstimableError, UnknownTermError
+from jaxhlm.factors import orthonormal_basis
 from jaxhlm.language.linear import read_linear
 from jaxhlm.notation import Bools, Floats
 
@@ -111,24 +112,23 @@ def check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None:
 
 
 def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
-    """As many orthogonal combinations of the rows, and right sides, as L has rank.
+    """The rows and right sides where they are independent, else combinations that span them.
 
     Raises:
         ContrastError: L is zero, or its rows contradict each other.
     """
-    U, size, Vt = np.linalg.svd(hypothesis.L, full_matrices=False)
-    keep = size > ESTIMABLE_TOL * max(float(size.max()), np.finfo(float).tiny)
-    if not keep.any():
+    L, rhs = hypothesis.L, hypothesis.rhs
+    basis = orthonormal_basis(L, ESTIMABLE_TOL)
+    if not len(basis):
         raise ContrastError("the contrast is zero in every term: give it a coefficient")
-    rhs = U[:, keep].T @ hypothesis.rhs
-    if np.abs(U[:, keep] @ rhs - hypothesis.rhs).max() > ESTIMABLE_TOL * (
-        1.0 + np.abs(hypothesis.rhs).max()
-    ):
+    if len(basis) == len(L):
+        return L, rhs
+    if np.abs(basis.T @ (basis @ rhs) - rhs).max() > ESTIMABLE_TOL * (1.0 + np.abs(rhs).max()):
         raise ContrastError(
             "the hypothesis contradicts itself: equal combinations of terms are given different "
             "values"
         )
-    return size[keep, None] * Vt[keep], rhs
+    return basis @ L, basis @ rhs
 
 
 def _written(row: Row, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxhlm.errors import OptionError
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.streams import Seed, Streams, random_key
 
@@ -51,8 +52,7 @@ def simulate_rows(
         >>> y.shape
         (4, 3)
     """
-    value, vectors = np.linalg.eigh(np.asarray(cov, dtype=float))
-    root = vectors * np.sqrt(np.maximum(value, 0.0))
+    root = semidefinite_root(np.asarray(cov, dtype=float))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
     if not isinstance(n, int | np.integer) or n < 0:
