@@ -70,7 +70,7 @@ def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
 
 
 def root_of_sum(first: Floats, second: Floats) -> Floats:
-    """Lower triangular L (…, d, d), diagonal not negative, with LL' = first first' + second second'.
+    """Lower triangular L (…, d, d) with LL' = first first' + second second' and no negative diagonal.
 
     The squares are never formed, so that the smaller of the two keeps its digits beside the other.
 
