@@ -69,18 +69,18 @@ def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
     return L
 
 
-def root_of_sum(first: Floats, second: Floats) -> Floats:
-    """Lower triangular L (…, d, d) with LL' = first first' + second second' and no negative diagonal.
+def root_of_sum(F: Floats, S: Floats) -> Floats:
+    """Lower triangular L (…, d, d) of non-negative diagonal with LL' = FF' + SS'.
 
     The squares are never formed, so that the smaller of the two keeps its digits beside the other.
 
     Args:
-        first: (…, d, c₁), second: (…, d, c₂) with c₁ + c₂ ≥ d.
+        F: (…, d, c₁), S: (…, d, c₂) with c₁ + c₂ ≥ d.
 
     >>> root_of_sum(np.array([[3.0]]), np.array([[4.0]])).round(12).tolist()
     [[5.0]]
     """
-    R = np.linalg.qr(np.concatenate([first, second], axis=-1).swapaxes(-1, -2)).R
+    R = np.linalg.qr(np.concatenate([F, S], axis=-1).swapaxes(-1, -2)).R
     sign = np.where(np.einsum("...jj->...j", R) < 0.0, -1.0, 1.0)
     return np.asarray((sign[..., None] * R).swapaxes(-1, -2))
 

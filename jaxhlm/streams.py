@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.errors import OptionError
+from jaxhlm.precision import own_rules
 
 __all__ = [
     "DESIGN",
@@ -18,35 +19,80 @@ __all__ = [
     "VIOLATIONS",
     "Seed",
     "Streams",
+    "key_words",
     "random_key",
 ]
 
 # What the streams of one seed are for; violation k has VIOLATIONS + k.
 DESIGN, TRUTH, EFFECTS, RESIDUALS, VIOLATIONS = range(5)
 
-Seed: TypeAlias = int | np.random.Generator | Any | None
+Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | Any | None
 
 
 def random_key(seed: Seed) -> Any:
-    """A JAX key from an int, a NumPy ``Generator`` (which advances), a JAX key, or None (fresh).
+    """A JAX key (threefry) from any seed; seeds that differ give different keys.
+
+    Args:
+        seed: an int of any size, a NumPy ``Generator`` (which advances) or ``SeedSequence``, a JAX
+            key, new or old style, or None (fresh).
 
     Raises:
         OptionError: anything else.
 
-    >>> import jax
-    >>> bool(jax.random.key_data(random_key(3))[1] == 3)
-    True
+    >>> key_words(random_key(3)), key_words(random_key(2**32))
+    ([0, 3], [1, 0])
     """
     if seed is None:
         seed = np.random.default_rng()
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
-    if isinstance(seed, int | np.integer):
-        return jax.random.key(int(seed) % 2**32)
-    if isinstance(seed, jax.Array):
-        typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
-        return seed if typed else jax.random.wrap_key_data(seed)
-    raise OptionError(f"seed={seed!r}: give an int, a NumPy Generator or a JAX key")
+    words = np.array(_words(seed), np.uint32)
+    with own_rules():
+        return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def key_words(key: Any) -> list[int]:
+    """The words of one JAX key, new or old style.
+
+    Raises:
+        OptionError: it is no key, or several.
+    """
+    with own_rules():
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if key.shape or isinstance(key, jax.core.Tracer):
+            one = not typed and key.shape in ((2,), (4,)) and key.dtype == np.uint32
+            if not one or isinstance(key, jax.core.Tracer):
+                raise OptionError(f"seed={key!r}: give one JAX key, outside of jit and vmap")
+        elif not typed:
+            raise OptionError(f"seed={key!r} is an array and no JAX key: give int(seed)")
+        words: list[int] = np.asarray(jax.random.key_data(key) if typed else key).tolist()
+    return words
+
+
+def _words(seed: Any) -> list[int]:
+    """Two words of 32 bits."""
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
+        return _words_of_number(int(seed))
+    if isinstance(seed, np.random.SeedSequence):
+        return _hashed(seed)
+    if not isinstance(seed, jax.Array):
+        raise OptionError(
+            f"seed={seed!r}: give an int, a NumPy Generator or SeedSequence, or a JAX key"
+        )
+    words = key_words(seed)
+    # Draws from keys of other generators than threefry would depend on what is drawn beside them.
+    return words if len(words) == 2 else _hashed(np.random.SeedSequence(words))
+
+
+def _words_of_number(number: int) -> list[int]:
+    if 0 <= number < 2**64:
+        return [number >> 32, number % 2**32]
+    return _hashed(np.random.SeedSequence(abs(number), spawn_key=(int(number < 0),)))
+
+
+def _hashed(sequence: np.random.SeedSequence) -> list[int]:
+    words: list[int] = sequence.generate_state(2).tolist()
+    return words
 
 
 class Streams:
@@ -62,8 +108,7 @@ class Streams:
 
     def __init__(self, key: Any, *purpose: int) -> None:
         """Take a JAX key and the number of what is drawn, such as effects or residuals."""
-        words = np.asarray(jax.random.key_data(key)).ravel().tolist()
-        sequence = np.random.SeedSequence(words, spawn_key=purpose)
+        sequence = np.random.SeedSequence(key_words(key), spawn_key=purpose)
         self._key = sequence.generate_state(2, np.uint64)
 
     def generator(self, lane: int) -> np.random.Generator:
