@@ -97,16 +97,16 @@ def fit_source(
         progress: show a progress bar; None when the output is a terminal.
     """
     with progress_report(len(index), progress) as report:
-        estimates, nobs, ngroups = source.fit(options, report)
+        estimates, nobs, ngroups, finished = source.fit(options, report)
     done = len(estimates.status)
     if done < len(index):
         warn_user(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lanes = np.arange(done)
+    lanes = np.arange(done) if finished is None else finished
     fits = FitBatch(
-        model, estimates, index[:done], nobs[:done], ngroups[:done], options, lanes, source
+        model, estimates, index[lanes], nobs[lanes], ngroups[lanes], options, lanes, source
     )
     _report_failures(fits)
     return fits

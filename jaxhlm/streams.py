@@ -48,7 +48,7 @@ def random_key(seed: Seed) -> Any:
         seed = int(seed.integers(2**32))
     words = np.array(_words(seed), np.uint32)
     with own_rules():
-        return jax.random.wrap_key_data(words, impl="threefry2x32")
+        return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
 def key_words(key: Any) -> list[int]:

@@ -34,7 +34,7 @@ from jaxhlm.notation import (
     WildWeights,
     check_option,
 )
-from jaxhlm.pipeline import Prepared
+from jaxhlm.pipeline import Prepared, whole_or_nothing
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
@@ -135,7 +135,8 @@ def parametric_interval(
     """
     check_option("interval", kind, BootstrapInterval)
     source = resampler("parametric", prepared, y, estimates, n, seed)
-    found = source.fit(options, None).estimates
+    with whole_or_nothing():
+        found = source.fit(options, None).estimates
     failed = ~np.isin(found.status, (Status.CONVERGED, Status.SINGULAR))
     if failed.any():
         warnings.warn(

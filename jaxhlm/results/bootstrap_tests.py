@@ -20,7 +20,7 @@ from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.notation import Bools, Floats
-from jaxhlm.pipeline import fit_lanes, fit_responses
+from jaxhlm.pipeline import fit_lanes, fit_responses, whole_or_nothing
 from jaxhlm.results.fit import Fit
 from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.status import Status
@@ -142,7 +142,10 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     options = [replace(f.options, reml=False) for f in fits]
     null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
     statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
-    drawn = [_on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)]
+    with whole_or_nothing():
+        drawn = [
+            _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
+        ]
     ok = _ok(drawn[0]) & _ok(drawn[1])
     gap = np.maximum(drawn[0].criterion - drawn[1].criterion, 0.0)
     statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())

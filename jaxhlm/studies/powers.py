@@ -15,6 +15,7 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.notation import Bools, Floats
+from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.streams import Seed
 from jaxhlm.studies.analytic import analytic_power, precision
@@ -135,7 +136,7 @@ def power(
     check_options(n, alpha, df, reml, level)
     design, truth = analysed(mechanism, formula)
     tests = read_tests(test, design)
-    with failures_counted():
+    with failures_counted(), whole_or_nothing():
         parts = [
             (*_rejections(fits, tests, df, alpha), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)

@@ -27,6 +27,7 @@ from jaxhlm.errors import (
 )
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import check_option
+from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.progress import study_progress
 from jaxhlm.status import Status
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
@@ -274,7 +275,7 @@ def read_study(out: str | os.PathLike[str]) -> Study:
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
-    with failures_counted():
+    with failures_counted(), whole_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
