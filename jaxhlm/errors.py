@@ -21,6 +21,7 @@ __all__ = [
     "ConvergenceWarning",
     "DegenerateWarning",
     "DifferentRowsError",
+    "ForkedProcessError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -162,6 +163,10 @@ class StudyFolderError(JaxhlmError, ValueError):
 
 class StudyFileError(JaxhlmError, ValueError):
     """A study's TOML file cannot be read; the message names file, line and key."""
+
+
+class ForkedProcessError(JaxhlmError, RuntimeError):
+    """JAX is needed in a process that was forked from one that had used it."""
 
 
 class JaxhlmWarning(UserWarning):

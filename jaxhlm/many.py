@@ -40,7 +40,8 @@ def fit_many(
     """Fit many data sets at once: many responses on one design, or replicates in a long frame.
 
     Every data set gets exactly the fit that ``fit`` would give it. One that cannot be fitted gets
-    a status code and NaN estimates, and its neighbours are untouched.
+    a status code and NaN estimates, and its neighbours are untouched. Several processes must be
+    started by "spawn" or "forkserver": a forked child of a process that has used JAX is refused.
 
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
@@ -60,6 +61,7 @@ def fit_many(
     Raises:
         OptionError: neither or both of ``responses`` and ``by`` were given.
         ResponseShapeError: ``responses`` has another number of rows than ``data``.
+        ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
     Example:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxhlm.errors import OptionError
 from jaxhlm.precision import own_rules
+from jaxhlm.processes import use_jax
 
 __all__ = [
     "DESIGN",
@@ -38,6 +39,7 @@ def random_key(seed: Seed) -> Any:
 
     Raises:
         OptionError: anything else.
+        ForkedProcessError: as ``use_jax``.
 
     >>> key_words(random_key(3)), key_words(random_key(2**32))
     ([0, 3], [1, 0])
@@ -46,6 +48,7 @@ def random_key(seed: Seed) -> Any:
         seed = np.random.default_rng()
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
+    use_jax()
     words = np.array(_words(seed), np.uint32)
     with own_rules():
         return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")

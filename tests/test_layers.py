@@ -17,6 +17,7 @@ LAYERS = (
     ("language.expression",),
     ("language.algebra",),
     ("formula",),
+    ("processes",),
     ("notation", "suffstats", "engine.trust", "streams"),
     ("factors",),
     (
