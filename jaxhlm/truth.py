@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxhlm.arguments import LARGEST, finite, mapping, numbers
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.notation import Floats
@@ -51,13 +52,16 @@ class Truth:
 
     def __post_init__(self) -> None:
         """Check that such a distribution exists."""
-        cov = np.atleast_2d(np.asarray(self.cov, dtype=float))
+        cov = np.atleast_2d(numbers("cov", self.cov))
         object.__setattr__(self, "cov", cov)
-        values = self.beta.values() if isinstance(self.beta, Mapping) else self.beta
-        for name, numbers in (("beta", list(values)), ("cov", cov), ("sigma", self.sigma)):
-            if not np.isfinite(np.asarray(numbers, dtype=float)).all():
-                raise OptionError(f"{name} has a value that is missing or infinite: {numbers}")
-        if cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
+        named = isinstance(self.beta, Mapping)
+        beta = numbers("beta", list(self.beta.values()) if named else self.beta)  # type: ignore
+        if beta.ndim != 1:
+            raise OptionError(f"beta must be one sequence of numbers, not {self.beta!r}")
+        object.__setattr__(self, "sigma", finite("sigma", self.sigma))
+        if not cov.size:
+            raise OptionError("cov, and sd, need a number for every random effect")
+        if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
         smallest = np.linalg.eigvalsh(cov)[0]
         if smallest < -SEMIDEFINITE_TOL * max(np.abs(cov).max(), 1e-300):
@@ -88,10 +92,12 @@ class Truth:
         sigma: float = 1.0,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
-        scale = np.atleast_1d(np.asarray(sd, dtype=float))
-        matrix = np.asarray(corr, dtype=float)
-        if not (np.isfinite(scale) & (scale >= 0.0)).all():
+        scale = np.atleast_1d(numbers("sd", sd))
+        matrix = numbers("corr", corr)
+        if not (scale >= 0.0).all():
             raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
+        if scale.ndim != 1 or ((scale > 0.0) & (scale < 1.0 / LARGEST)).any():
+            raise OptionError(f"sd={sd!r}: give one number for each random effect, 0 or no tinier")
         if matrix.ndim == 0:
             matrix = np.full((len(scale), len(scale)), float(matrix))
             np.fill_diagonal(matrix, 1.0)
@@ -135,19 +141,21 @@ class Truth:
             >>> {term: round(value, 1) for term, value in truth.beta.items()}
             {'(Intercept)': 251.4, 'Days': 5.0}
         """
+        if not hasattr(fit, "varcorr"):
+            raise OptionError(f"fit={fit!r}: give what jaxhlm.fit returns")
         chosen = replaced("beta", dict(fit.fixef), beta)
         cov = fit.varcorr.cov.to_numpy()
-        residual = float(fit.sigma if sigma is None else sigma)
+        residual = float(fit.sigma) if sigma is None else finite("sigma", sigma)
         learned = fit.design.learned
         if sd is None and corr is None:
             return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
-        kept = correlation(cov) if corr is None else np.asarray(corr, dtype=float)
+        kept = correlation(cov) if corr is None else numbers("corr", corr)
         if corr is None:
             kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
         if isinstance(sd, Mapping):
             sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
-        new = scale if sd is None else np.asarray(sd, dtype=float)
+        new = scale if sd is None else numbers("sd", sd)
         if new.shape != scale.shape:
             raise OptionError(
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
@@ -206,10 +214,12 @@ def replaced(
     name: str, values: dict[str, float], chosen: Mapping[str, float] | None
 ) -> dict[str, float]:
     """Values by term with those chosen in their place."""
-    unknown = [term for term in chosen or {} if term not in values]
+    chosen = {} if chosen is None else mapping(name, chosen)
+    unknown = [term for term in chosen if term not in values]
     if unknown:
         raise UnknownTermError(
             f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
             + ", ".join(values)
         )
-    return {term: float(value) for term, value in {**values, **(chosen or {})}.items()}
+    checked = {term: finite(f"{name}[{term!r}]", value) for term, value in chosen.items()}
+    return {term: float(value) for term, value in {**values, **checked}.items()}

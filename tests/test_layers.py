@@ -17,7 +17,7 @@ LAYERS = (
     ("language.expression",),
     ("language.algebra",),
     ("formula",),
-    ("processes",),
+    ("processes", "arguments"),
     ("notation", "suffstats", "engine.trust", "streams"),
     ("factors",),
     (

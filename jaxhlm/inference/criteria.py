@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from jaxhlm.arguments import finite
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 
@@ -71,5 +72,5 @@ def limit_names(level: float) -> list[str]:
 
 def check_level(level: float) -> None:
     """Raise ``OptionError`` unless 0 < level < 1."""
-    if not 0.0 < level < 1.0:
+    if not 0.0 < finite("level", level) < 1.0:
         raise OptionError(f"level={level!r} is not a confidence level; use a number such as 0.95")

@@ -18,10 +18,11 @@ from functools import cached_property
 
 import numpy as np
 
+from jaxhlm.arguments import affordable, whole
 from jaxhlm.covariance import lambda_of
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ConvergenceWarning, OptionError, ResamplingError
-from jaxhlm.estimates import Estimates
+from jaxhlm.errors import ConvergenceWarning, ResamplingError
+from jaxhlm.estimates import Estimates, estimate_bytes
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.model import Model
@@ -80,8 +81,7 @@ def resampler(
     check_option("method", method, BootstrapMethod)
     check_option("weights", weights, WildWeights)
     check_option("leverage", leverage, Leverage)
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
+    affordable("n", whole("n", n, 1), estimate_bytes(prepared.design.p, prepared.design.q))
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ResamplingError(f"this fit has no estimates to start from: {status.message}")

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import affordable, whole
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ComparisonError, OptionError
-from jaxhlm.estimates import Estimates
+from jaxhlm.errors import ComparisonError
+from jaxhlm.estimates import Estimates, estimate_bytes
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.pipeline import fit_lanes, fit_responses, whole_or_nothing
@@ -134,8 +135,8 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
         Halekoh & Højsgaard (2014). A Kenward-Roger approximation and parametric bootstrap methods
         for tests in linear mixed models: the R package pbkrtest. J. Stat. Softw. 59(9).
     """
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
+    design = large_fit.design
+    affordable("n", whole("n", n, 1), 2 * estimate_bytes(design.p, design.q))
     _check_rows(small_fit, large_fit)
     _check_nested(small_fit, large_fit)
     fits, key = (small_fit, large_fit), random_key(seed)

@@ -11,7 +11,7 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import JaxhlmError
+from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.leaveout import leave_one_out
@@ -302,6 +302,8 @@ def bootstrap(
         Modugno & Giannerini (2015). The wild bootstrap for multilevel models. Comm. Statist.
         Theory Methods 44, 4812-4825.
     """
+    if not isinstance(fit, Fit):
+        raise OptionError(f"fit={fit!r}: give what jaxhlm.fit returns")
     key = random_key(seed)
     source = resampler(
         method, fit.prepared, fit._response, fit.estimates, n, key, weights, leverage

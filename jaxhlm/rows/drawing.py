@@ -151,10 +151,11 @@ def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
         fitted = (a.XX_root @ z + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
         # Squares of residuals, not differences of squares, in which a small σ would drown.
         t = t - a.TX @ fitted / root_n
-        within = rest + jnp.sum((z - a.XX_root.T @ fitted / root_n) ** 2)
+        left = z - a.XX_root.T @ fitted / root_n
+        within = rest + jnp.sum(left**2)
         s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(spread**2)) / a.n)
         yy = within / s**2
-        Xy = -jnp.einsum("gqp,gq->p", a.TX, t) / s
+        Xy = a.XX_root @ left / s
         return t / s, spread.reshape(-1, q) / s, Xy, yy, fitted, s
 
     return jax.vmap(one, out_axes=-1)(lanes)

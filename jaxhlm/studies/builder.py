@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from jaxhlm.arguments import affordable, mapping, numbers, whole
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Ints
 from jaxhlm.studies.distributions import sampler
@@ -53,13 +54,18 @@ class UnitDesign:
 
     def __post_init__(self) -> None:
         """Refuse designs that cannot be."""
-        _whole("n", self.n, 2)
+        whole("n", self.n, 2)
+        whole("seed", self.seed, 0)
+        if not isinstance(self.unit, str):
+            raise OptionError(f"unit={self.unit!r} must be the name of a column")
+        for name in ("within", "between", "factors", "crossed"):
+            mapping(name, getattr(self, name))
         names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
         for name, levels in {**self.factors, **self.crossed}.items():
-            if isinstance(levels, str) or len(set(levels)) != len(levels) or len(levels) < 2:
+            if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
         self._check_dropout()
@@ -75,6 +81,8 @@ class UnitDesign:
                 )
             _check_source(name, source)
         if not isinstance(self.redraw, bool):
+            if isinstance(self.redraw, str) or not _fixed(self.redraw):
+                raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
             unknown = set(self.redraw) - {*self._random}
             if unknown:
                 raise OptionError(
@@ -86,7 +94,7 @@ class UnitDesign:
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
         sizes: Any = self.measurements
-        if not _fixed(sizes) and not isinstance(sizes, int | np.integer):
+        if _drawn(sizes):
             return None
         return int(np.max(sizes))
 
@@ -114,7 +122,7 @@ class UnitDesign:
             OptionError: a covariate has fixed values, and too few of them.
         """
         n = self.n if n is None else n
-        _whole("n", n, 2)
+        whole("n", n, 2)
         sizes = measurements
         if sizes is None:
             sizes = self.measurements
@@ -132,17 +140,19 @@ class UnitDesign:
             rng: NumPy Generator, or seed of one, of what is redrawn; None for the seed of the
                 design, which without redrawn parts is all that counts.
         """
-        rng = np.random.default_rng(self.seed if rng is None else rng)
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(self.seed if rng is None else whole("rng", rng, 0))
         return self.table(self.columns(rng))
 
     def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
+        columns = 3 + len(self.within) + len(self.between) + len(self.factors) + len(self.crossed)
+        cells = int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
+        affordable("n × measurements", self.n * (self.most or 1), 8.0 * columns * cells)
         planned = self._planned(rng)
         sizes = self._kept(rng, planned)
         unit = np.repeat(np.arange(self.n), sizes)
         occasion = np.arange(len(unit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        levels = [len(x) for x in self.crossed.values()]
-        cells = int(np.prod(levels)) if levels else 1
         out: dict[str, npt.NDArray[Any]] = {self.unit: unit}
         for name, source in self.within.items():
             if _fixed(source):
@@ -233,11 +243,14 @@ class UnitDesign:
 
     def _check_sizes(self) -> None:
         sizes: Any = self.measurements
-        if self.most is None:
+        if _drawn(sizes):
             sampler(SIZES, sizes)
             return
-        for size in [sizes] if isinstance(sizes, int | np.integer) else sizes:
-            _whole(SIZES, size, 1)
+        several = isinstance(sizes, list | tuple | range | np.ndarray) and np.ndim(sizes) == 1
+        if several and not len(sizes):
+            raise OptionError("measurements is empty")
+        for size in sizes if several else [sizes]:
+            whole(SIZES, size, 1)
         if _is_range(sizes):
             low, high = sizes
             if low > high:
@@ -258,7 +271,7 @@ class UnitDesign:
                 f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
                 "for all"
             )
-        p = np.asarray(leaves, dtype=float)
+        p = numbers(DROPOUT, leaves)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
 
@@ -324,13 +337,19 @@ def units(
         >>> list(frame), frame.groupby("unit")["group"].first().tolist()[:3]
         (['unit', 'x', 'a', 'group'], ['control', 'treated', 'control'])
     """
+    given = {} if within is None else mapping("within", within)
     if measurements is None:
-        grids = [len(x) for x in (within or {}).values() if _fixed(x)]
+        grids = [len(x) for x in given.values() if _fixed(x)]
         measurements = min(grids, default=10)
-    return UnitDesign(
-        n, measurements, within or {}, between or {}, factors or {}, crossed or {},
-        dropout, redraw, unit, seed,
-    )  # fmt: skip
+    b, f, c = ({} if x is None else x for x in (between, factors, crossed))
+    return UnitDesign(n, measurements, given, b, f, c, dropout, redraw, unit, seed)
+
+
+def _distinct(levels: Any) -> bool:
+    """Whether these are two or more distinct levels."""
+    if isinstance(levels, str | bytes) or not hasattr(levels, "__len__") or np.ndim(levels) != 1:
+        return False
+    return len(set(levels)) == len(levels) >= 2
 
 
 def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, Ints]:
@@ -367,8 +386,3 @@ def _check_source(name: str, source: Any) -> None:
         sampler(name, source)
     elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:
         raise OptionError(f"the values of {name!r} must be one sequence, not {source!r}")
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import finite, numbers
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.progress import step_progress
@@ -114,7 +115,9 @@ def power_curve(
     """
     check_options(n, alpha, df, reml, level)
     check_along(along)
-    values = list(values)
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise OptionError(f"values={values!r}: give a list of numbers")
+    values = [finite("values", value) if isinstance(value, float) else value for value in values]
     if not values:
         raise OptionError("values is empty: give one value or more")
     steps = [_changed(mechanism, along, value) for value in values]
@@ -180,9 +183,9 @@ def solve_power(
     """
     check_options(n, alpha, df, reml, level)
     low, high, step = _bounds(along, bounds)
-    if not 0.0 < target < 1.0:
+    if not 0.0 < finite("target", target) < 1.0:
         raise OptionError(f"target={target!r} must lie between 0 and 1, such as 0.8")
-    if not isinstance(test, str) and len(list(test)) != 1:
+    if not isinstance(test, str) and (not isinstance(test, Iterable) or len(list(test)) != 1):
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     number, rows = seed_number(seed), dict[float, pd.Series]()
@@ -244,7 +247,10 @@ def _bounds(along: str, bounds: tuple[float, float]) -> tuple[float, float, floa
         raise OptionError(
             f"power does not grow with {along!r}; solve along units, measurements or beta[TERM]"
         )
-    low, high = bounds
+    ends = numbers("bounds", bounds)
+    if ends.shape != (2,):
+        raise OptionError(f"bounds={bounds!r}: give (low, high)")
+    low, high = ends.tolist()
     if not low < high:
         raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
     if is_size(along):

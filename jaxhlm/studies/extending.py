@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.errors import NotNumericError, OptionError
+from jaxhlm.arguments import affordable, whole
+from jaxhlm.errors import MissingColumnError, NotNumericError, OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.columns import require_column
 
@@ -76,16 +77,19 @@ def extend(
         )
     if (along is None) == (within is None):
         raise OptionError("give either along= (more units) or within= (more rows of every unit)")
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise OptionError(f"n={n!r} must be a whole number, 1 or more")
+    whole("n", n, 1)
     name = along if along is not None else within
     assert name is not None
+    if not isinstance(name, str):
+        raise MissingColumnError(f"no column {name!r} in the data")
     require_column(data, name)
     if data[name].isna().any():
         raise OptionError(f"column {name!r} has missing labels; drop or fill these rows")
     if len(data) == 0:
         raise OptionError("the frame has no rows to copy")
     unit, labels = pd.factorize(data[name])
+    rows = len(labels) if along is None else len(data) / len(labels)
+    affordable("n", n, 8.0 * rows * (data.shape[1] + 3))
     if along is not None:
         if continuing is not None:
             raise OptionError("continuing= goes with within=; copies of units keep their values")

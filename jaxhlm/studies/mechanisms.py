@@ -8,7 +8,7 @@ which differ in one share the random numbers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import affordable, whole
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.formula import column_name, parse
@@ -111,7 +112,8 @@ class Mechanism:
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
         """
-        if not 0 <= first < last:
+        whole("first", first, 0)
+        if not first < whole("last", last, 1):
             raise OptionError(f"draw({first}, {last}): give first and last with 0 ≤ first < last")
         return Drawn(self, int(first), int(last), random_key(seed), rows or not self.gaussian)
 
@@ -281,7 +283,9 @@ class Drawn:
 
     @cached_property
     def _layout(self) -> Layout:
-        m, lanes = self.mechanism, range(self.first, self.last)
+        m = self.mechanism
+        affordable("last - first", self.last - self.first, 8.0 * 4.0 * m.template.n)
+        lanes = range(self.first, self.last)
         if isinstance(m.design, UnitDesign):
             return own_designs(m.design, m.template, lanes, self.key)
         return one_design(m.design, m.template, lanes)
@@ -347,6 +351,8 @@ def assembled(
     learned: Mapping[str, Any] | None,
 ) -> Mechanism:
     """``mechanism``, with what terms have ``learned`` elsewhere."""
+    if not isinstance(violations, Iterable | Violation):
+        raise OptionError(f"violations={violations!r}: give a list of jaxhlm.violations")
     violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
     for v in violations:
         if not isinstance(v, Violation):
@@ -359,6 +365,8 @@ def assembled(
             raise OptionError(f"{kind.__name__} is given twice; one distribution replaces another")
     if not hasattr(truth, "draw") and not isinstance(truth, Truth):
         raise OptionError(f"truth={truth!r}: give a jaxhlm.Truth or a jaxhlm.TruthDistribution")
+    if not isinstance(design, pd.DataFrame | UnitDesign):
+        raise OptionError(f"design={design!r}: give a DataFrame, or what jaxhlm.units returns")
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
     response = _response(formula)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import affordable, finite, whole
 from jaxhlm.design import Design
 from jaxhlm.errors import OptionError, failures_counted
+from jaxhlm.estimates import estimate_bytes
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
@@ -135,6 +137,7 @@ def power(
     """
     check_options(n, alpha, df, reml, level)
     design, truth = analysed(mechanism, formula)
+    affordable("n", n, estimate_bytes(design.p, design.q))
     tests = read_tests(test, design)
     with failures_counted(), whole_or_nothing():
         parts = [
@@ -150,10 +153,9 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     """Raise unless these options make sense."""
     check_df(df, reml)
     check_level(level)
-    if not 0.0 < alpha < 1.0:
+    if not 0.0 < finite("alpha", alpha) < 1.0:
         raise OptionError(f"alpha={alpha!r} must lie between 0 and 1, such as 0.05")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: the number of data sets is a whole number, 1 or more")
+    whole("n", n, 1)
 
 
 def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
@@ -175,6 +177,8 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
     """The hypotheses that ``test`` stands for."""
+    if not isinstance(test, Iterable):
+        raise OptionError(f"test={test!r}: name a term, or write a hypothesis such as 'x = 0'")
     listed = [test] if isinstance(test, str | Mapping) else list(test)
     if not listed:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))

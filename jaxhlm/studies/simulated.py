@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from jaxhlm.arguments import affordable, whole
 from jaxhlm.design import Design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import OptionError
+from jaxhlm.estimates import estimate_bytes
 from jaxhlm.many import fit_source
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
@@ -131,14 +133,15 @@ def simulate(
         >>> len(fits), bool(abs(fits.fixef["x"].mean() - 3) < 0.02)
         (2000, True)
     """
+    if not isinstance(model, Fit | Design):
+        raise OptionError(f"model={model!r}: give a fit, or what jaxhlm.design returns")
     if isinstance(model, Fit):
         e = model.estimates
-        truth = truth or Truth(e.beta[0], e.cov[0], float(e.sigma[0]))
-    if truth is None:
+        truth = Truth(e.beta[0], e.cov[0], float(e.sigma[0])) if truth is None else truth
+    if not isinstance(truth, Truth):
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
-    if n < 1:
-        raise OptionError(f"n={n!r} must be at least 1")
     design = model.design if isinstance(model, Fit) else model
+    affordable("n", whole("n", n, 1), estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
     if truth.cov.shape != (design.q, design.q):

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import affordable, finite, mapping, whole
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -41,6 +42,8 @@ __all__ = ["Study", "read_study", "study"]
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Chunks that an executor is given ahead of those that it has finished.
 AHEAD = 64
+# What the plan of a study keeps of one chunk.
+CHUNK_BYTES = 1000.0
 KEY = ("condition", "method", "term")
 # Those whose version may change a number.
 LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
@@ -374,14 +377,12 @@ def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
 
 
 def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
-    for name, value in (("n", n), ("chunk", chunk)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise OptionError(f"{name}={value!r} must be a whole number, 1 or more")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise OptionError(f"seed={seed!r} must be a whole number, 0 or more")
-    for name, target in (stop or {}).items():
+    affordable("n", whole("n", n, 1), CHUNK_BYTES / whole("chunk", chunk, 1))
+    if seed is not None:
+        whole("seed", seed, 0)
+    for name, target in ({} if stop is None else mapping("stop", stop)).items():
         check_option("stop", name, Measure)
-        if name == "relative_precision" or not target > 0.0:
+        if name == "relative_precision" or not finite(f"stop[{name!r}]", target) > 0.0:
             raise OptionError(
                 f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import finite, whole
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.formula import parse
@@ -69,9 +70,7 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
         return rebuilt(m, resized(m, along, value), m.truth)
     if not isinstance(m.truth, Truth):
         raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
-    number = float(value)
-    if not np.isfinite(number):
-        raise OptionError(f"{along}={value!r} must be a finite number")
+    number = finite(along, value)
     return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, number))
 
 
@@ -123,9 +122,9 @@ def design_of(m: Mechanism, formula: str | None = None) -> Design:
 
 def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
-    if isinstance(size, bool) or size != int(size) or size < 1:
+    if (number := finite(along, size)) != int(number):
         raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
-    size = int(size)
+    size = whole(along, int(number), 1)
     if isinstance(m.source, UnitDesign):
         return m.source.resized(**{"n" if along == "units" else "measurements": size})
     (group, *more) = parse(m.formula, response_optional=True).group
