@@ -86,6 +86,8 @@ def fit_many(
     return fit_source(*given, options, progress)
 
 
+# A data set of extreme size gets a status, and no warning stops its neighbours.
+@np.errstate(all="ignore")
 def fit_source(
     source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None
 ) -> FitBatch:

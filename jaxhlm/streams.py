@@ -20,7 +20,6 @@ __all__ = [
     "VIOLATIONS",
     "Seed",
     "Streams",
-    "key_words",
     "random_key",
 ]
 
@@ -31,60 +30,56 @@ Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | Any | Non
 
 
 def random_key(seed: Seed) -> Any:
-    """A JAX key (threefry) from any seed; seeds that differ give different keys.
+    """The two words of a threefry key from any seed; seeds that differ give different ones.
+
+    Nothing of JAX is started for it: most draws are NumPy's.
 
     Args:
         seed: an int of any size, a NumPy ``Generator`` (which advances) or ``SeedSequence``, a JAX
-            key, new or old style, or None (fresh).
+            key, new or old style, what this function returns, or None (fresh).
+
+    Returns:
+        (2,) of uint32.
 
     Raises:
         OptionError: anything else.
-        ForkedProcessError: as ``use_jax``.
 
-    >>> key_words(random_key(3)), key_words(random_key(2**32))
+    >>> random_key(3).tolist(), random_key(2**32).tolist()
     ([0, 3], [1, 0])
     """
     if seed is None:
         seed = np.random.default_rng()
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
-    use_jax()
-    words = np.array(_words(seed), np.uint32)
-    with own_rules():
-        return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
-
-
-def key_words(key: Any) -> list[int]:
-    """The words of one JAX key, new or old style.
-
-    Raises:
-        OptionError: it is no key, or several.
-    """
-    with own_rules():
-        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        if key.shape or isinstance(key, jax.core.Tracer):
-            one = not typed and key.shape in ((2,), (4,)) and key.dtype == np.uint32
-            if not one or isinstance(key, jax.core.Tracer):
-                raise OptionError(f"seed={key!r}: give one JAX key, outside of jit and vmap")
-        elif not typed:
-            raise OptionError(f"seed={key!r} is an array and no JAX key: give int(seed)")
-        words: list[int] = np.asarray(jax.random.key_data(key) if typed else key).tolist()
-    return words
+    return np.array(_words(seed), np.uint32)
 
 
 def _words(seed: Any) -> list[int]:
-    """Two words of 32 bits."""
     if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
         return _words_of_number(int(seed))
     if isinstance(seed, np.random.SeedSequence):
         return _hashed(seed)
-    if not isinstance(seed, jax.Array):
+    if isinstance(seed, jax.Array):
+        seed = _raw(seed)
+    if not isinstance(seed, np.ndarray) or seed.dtype != np.uint32:
         raise OptionError(
             f"seed={seed!r}: give an int, a NumPy Generator or SeedSequence, or a JAX key"
         )
-    words = key_words(seed)
+    if seed.shape not in ((2,), (4,)):
+        raise OptionError(f"seed={seed!r}: give one JAX key")
+    words: list[int] = seed.tolist()
     # Draws from keys of other generators than threefry would depend on what is drawn beside them.
     return words if len(words) == 2 else _hashed(np.random.SeedSequence(words))
+
+
+def _raw(key: Any) -> Any:
+    """The words of a JAX key, new or old style."""
+    if isinstance(key, jax.core.Tracer):
+        raise OptionError(f"seed={key!r}: give a JAX key outside of jit and vmap")
+    use_jax()
+    with own_rules():
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(key) if typed else key)
 
 
 def _words_of_number(number: int) -> list[int]:
@@ -110,8 +105,8 @@ class Streams:
     """
 
     def __init__(self, key: Any, *purpose: int) -> None:
-        """Take a JAX key and the number of what is drawn, such as effects or residuals."""
-        sequence = np.random.SeedSequence(key_words(key), spawn_key=purpose)
+        """Take what ``random_key`` returns and the number of what is drawn, such as effects."""
+        sequence = np.random.SeedSequence(key.tolist(), spawn_key=purpose)
         self._key = sequence.generate_state(2, np.uint64)
 
     def generator(self, lane: int) -> np.random.Generator:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxhlm import processes
@@ -37,5 +38,5 @@ def test_a_lost_process_says_what_to_do(monkeypatch):
     monkeypatch.setattr(processes, "_STATE", processes._State(used=True))
     processes._after_fork()
     with pytest.raises(ForkedProcessError, match="get_context\\('spawn'\\)"):
-        random_key(1)
+        random_key(jax.random.key(1))
     assert issubclass(ForkedProcessError, JaxhlmError)

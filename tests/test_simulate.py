@@ -67,11 +67,11 @@ def test_no_noise_leaves_the_mean():
 
 
 def data_of(key):
-    return np.asarray(jax.random.key_data(key)).tolist()
+    return key.tolist()
 
 
 def test_seeds_of_every_kind():
-    expected = data_of(jax.random.key(7))
+    expected = [0, 7]
     for seed in (7, np.int64(7), jax.random.key(7), jax.random.PRNGKey(7)):
         assert data_of(random_key(seed)) == expected
         np.testing.assert_array_equal(draw(2, seed), draw(2, 7))
@@ -111,7 +111,7 @@ def test_other_seeds_are_refused(seed):
 @pytest.mark.parametrize("n", [-1, 2.5])
 def test_other_numbers_of_replicates_are_refused(n):
     one = np.ones((4, 1))
-    with pytest.raises(OptionError, match=f"n={n}: the number of replicates"):
+    with pytest.raises(OptionError, match=f"n={n} must be a whole number"):
         simulate_rows(one, one, np.array([0, 0, 1, 1]), 2, [0.0], [[1.0]], 1.0, n)
 
 

@@ -33,7 +33,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.storage import load, save
 from jaxhlm.status import Status
-from jaxhlm.streams import Seed, key_words, random_key
+from jaxhlm.streams import Seed, random_key
 
 __all__ = ["Bootstrap", "bootstrap"]
 
@@ -185,7 +185,7 @@ class Bootstrap:
         extra = {
             "method": self.method,
             "wild": self.wild,
-            "seed": key_words(random_key(self.seed)),
+            "seed": random_key(self.seed).tolist(),
             "original": {
                 x.name: getattr(self.original, x.name).tolist() for x in fields(Estimates)
             },
@@ -311,7 +311,7 @@ def bootstrap(
     index = pd.RangeIndex(n, name="replicate")
     fits = fit_source(source, index, fit.model, fit.options, progress)
     wild = (weights, leverage) if method == "wild" else None
-    return Bootstrap(fits, fit.estimates, method, wild, _seed(key_words(key)), fit)
+    return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit)
 
 
 def _seed(words: Sequence[int]) -> int:

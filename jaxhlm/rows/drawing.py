@@ -9,7 +9,7 @@ and for m groups that share R_i (``jaxhlm.rows.collapse``) the part that carries
 N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The residuals of the
 least-squares fit do not depend on β, which is added at the end.
 
-Every data set has a JAX key of its own, folded from the seed and its number, so a draw depends
+Every data set has a key of its own, folded from the seed and its number, so a draw depends
 neither on the chunk nor on the device that it is made in.
 """
 
@@ -118,7 +118,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
 
     Args:
         law: the law.
-        key: a JAX key.
+        key: what ``random_key`` returns.
         first: number of the first data set.
         last: number after the last.
     """
@@ -140,6 +140,8 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
 
 
 def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
+    key = jax.random.wrap_key_data(key, impl="threefry2x32")
+
     def one(lane: Any) -> tuple[Any, ...]:
         keys = jax.random.split(jax.random.fold_in(key, lane), 4)
         q, root_n = a.TX.shape[1], jnp.sqrt(a.n)

@@ -246,7 +246,8 @@ class UnitDesign:
         if _drawn(sizes):
             sampler(SIZES, sizes)
             return
-        several = isinstance(sizes, list | tuple | range | np.ndarray) and np.ndim(sizes) == 1
+        known = list | tuple | range | np.ndarray | pd.Series
+        several = isinstance(sizes, known) and np.ndim(sizes) == 1
         if several and not len(sizes):
             raise OptionError("measurements is empty")
         for size in sizes if several else [sizes]:

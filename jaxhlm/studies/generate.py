@@ -42,7 +42,7 @@ def generate(
         X: (n, p), Z: (n, q) of one design that all share, or (N, p) and (N, q) of all rows.
         truth: the parameters.
         violations: what acts on b, e, the mean and the missing responses, in this order.
-        key: a JAX key.
+        key: what ``random_key`` returns.
 
     Returns:
         b (U, q) and y (N,), NaN where missing.

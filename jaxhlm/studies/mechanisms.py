@@ -130,7 +130,7 @@ class Drawn:
     Attributes:
         mechanism: what generates them.
         first, last: their numbers are first … last − 1.
-        key: the JAX key that they come from.
+        key: what ``random_key`` gives for the seed that they come from.
         rows: drawn as rows (else as sufficient statistics).
     """
 

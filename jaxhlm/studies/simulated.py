@@ -36,7 +36,7 @@ class Simulated:
         truth: the parameters.
         n: number of data sets.
         statistics: drawn as sufficient statistics (else as rows).
-        key: the JAX key that all of them come from.
+        key: what ``random_key`` gives for the seed that all of them come from.
         first: number of the first data set.
     """
 
