@@ -30,7 +30,7 @@ FITTED = {
     "1e90": lambda y: 1e90 * y,
     "1e-90": lambda y: 1e-90 * y,
     "far away": lambda y: y + 1e9,
-    "groups only": lambda y: GROUP * 1e3 + 1e-2 * y,
+    "groups only": lambda y: GROUP * 1e2 + 1e-2 * y,
 }
 ASKED = {
     "print": str,

@@ -351,9 +351,7 @@ def assembled(
     learned: Mapping[str, Any] | None,
 ) -> Mechanism:
     """``mechanism``, with what terms have ``learned`` elsewhere."""
-    if not isinstance(violations, Iterable | Violation):
-        raise OptionError(f"violations={violations!r}: give a list of jaxhlm.violations")
-    violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
+    violations = tuple(violations) if isinstance(violations, Iterable) else (violations,)
     for v in violations:
         if not isinstance(v, Violation):
             raise OptionError(
