@@ -30,7 +30,7 @@ RANDOM = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
 MANY, MANY_FIXED = (10, 1000), (2, 8, 9, 16, 32, 64, 126)
 TRIES = 3
 # lme4 takes longer with more random effects; its search has no derivatives.
-PATIENCE = 240.0
+PATIENCE = 60.0
 
 
 def levels(p: int, groups: int = 500, rows: int = 10) -> tuple[str, pd.DataFrame]:

@@ -1,89 +1,114 @@
-"""Arguments that are numbers: what is none, or cannot be, is refused by the argument's name."""
+"""What a user passes, checked: a value of another type is refused, not read as something else.
+
+So is what cannot be: numbers whose squares overflow, sizes that this machine's memory cannot hold.
+Every function takes the argument's name, so that the error can say it, and returns the value as the
+library wants it.
+"""
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
+from jaxhlm.notation import Floats
 
-__all__ = ["LARGEST", "affordable", "finite", "function", "mapping", "numbers", "whole"]
+__all__ = [
+    "LARGEST",
+    "affordable",
+    "check_flag",
+    "check_frame",
+    "check_function",
+    "check_mapping",
+    "finite_array",
+    "fraction",
+    "listed_values",
+    "number",
+    "real_array",
+    "whole_number",
+]
 
 # Squares of larger numbers, and sums of those, overflow.
 LARGEST = 1e100
 GIGABYTE = 1e9
 
 
-def finite(name: str, value: Any) -> float:
-    """A number of at most LARGEST in size.
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, not a float, a bool or text.
 
     Raises:
-        OptionError: anything else.
+        OptionError: it is none, or below ``least``.
 
-    >>> finite("slope", np.float32(0.5))
+    >>> whole_number("n", np.int64(3))
+    3
+    """
+    try:
+        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or found < least:
+        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
+    return found
+
+
+def number(name: str, value: Any) -> float:
+    """A real number of at most LARGEST in size, not a bool or text.
+
+    Raises:
+        OptionError: it is none.
+
+    >>> number("slope", np.float32(0.5))
     0.5
     """
-    number = _as_float(value)
-    if not abs(number) <= LARGEST:
+    scalar = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    real = isinstance(scalar, Real) and not isinstance(scalar, bool)
+    if not real or not abs(scalar) <= LARGEST:
         raise OptionError(f"{name}={value!r} must be a finite number")
-    return number
+    return float(scalar)
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """A whole number from ``least`` on.
-
-    Raises:
-        OptionError: anything else.
-    """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
-    return int(value)
-
-
-def numbers(name: str, values: Any) -> Any:
-    """An array of finite numbers, as floats.
+def fraction(name: str, value: Any, example: float = 0.95) -> float:
+    """A number between 0 and 1, both excluded; percentages are refused.
 
     Raises:
-        OptionError: text, complex numbers, missing or infinite values, or no array at all.
-
-    >>> numbers("sd", [1, 2]).tolist()
-    [1.0, 2.0]
+        OptionError: it is none.
     """
-    try:
-        array = np.asarray(values)
-        known = array.dtype.kind in "iuf" or (
-            array.dtype.kind == "O" and all(isinstance(x, Real) for x in array.ravel())
-        )
-    except (TypeError, ValueError):
-        known = False
-    if not known:
-        raise OptionError(f"{name} must hold numbers, not {values!r}")
-    try:
-        array = array.astype(float)
-    except OverflowError:
-        array = np.full(array.shape, np.inf)
-    if not (np.abs(array) <= LARGEST).all():
-        raise OptionError(f"{name} has a value that is missing or infinite: {values}")
-    return array
+    found = number(name, value)
+    if not 0.0 < found < 1.0:
+        percent = f"; write {found / 100:g} for {found:g} %" if 1.0 < found < 100.0 else ""
+        raise OptionError(f"{name}={value!r} must lie between 0 and 1, such as {example}{percent}")
+    return found
 
 
-def mapping(name: str, value: Any) -> Mapping[str, Any]:
-    """A mapping.
+def check_flag(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is True or False: "False" and "ML" would be true."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name}={value!r} must be True or False")
 
-    Raises:
-        OptionError: anything else.
-    """
+
+def check_frame(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a DataFrame."""
+    if not isinstance(value, pd.DataFrame):
+        raise OptionError(f"{name} must be a pandas DataFrame, got {type(value).__name__}")
+
+
+def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    """The value; raise ``OptionError`` unless it is a mapping."""
     if not isinstance(value, Mapping):
-        raise OptionError(f"{name}={value!r} must be a dict, with names as its keys")
+        raise OptionError(f"{name}={value!r} must be a mapping, such as a dict")
     return value
 
 
-def function(name: str, value: Any) -> None:
-    """Raise ``OptionError`` unless it can be called."""
+def check_function(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value can be called."""
     if not callable(value):
         raise OptionError(f"{name}={value!r} must be a function of an array")
 
@@ -108,14 +133,93 @@ def affordable(name: str, count: int, each: float) -> None:
         )
 
 
-def _as_float(value: Any) -> float:
-    """A number, NaN for what is none; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return float("nan")
+def listed_values(name: str, value: Any) -> list[Any]:
+    """The values of a list, an array or a range; text is none.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
+        raise OptionError(f"{name}={value!r} must be a list of values")
+    return list(value)
+
+
+def finite_array(name: str, values: Any) -> Floats:
+    """A float64 array of numbers of at most LARGEST in size.
+
+    Raises:
+        OptionError: anything else, missing and masked values too.
+
+    >>> finite_array("sd", [1, 2]).tolist()
+    [1.0, 2.0]
+    """
+    array = real_array(name, values, OptionError)
+    if not (np.abs(array) <= LARGEST).all():
+        raise OptionError(f"{name} has a value that is missing or infinite: {values}")
+    return array
+
+
+def real_array(
+    name: str, values: Any, error: type[JaxhlmError] = NotNumericError, kinds: str = "iuf"
+) -> Floats:
+    """A float64 array of real numbers; masked and missing entries are NaN.
+
+    Dates, text, booleans and complex numbers are refused rather than converted.
+
+    Args:
+        name: what to call it.
+        values: an array, masked or not, nested lists, a Series or a DataFrame.
+        error: what to raise.
+        kinds: of NumPy's types, those that are taken as numbers.
+    """
     try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
+        if isinstance(values, pd.DataFrame):
+            return _of_frame(values, kinds)
+        if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+            return _of_column(pd.Series(values), kinds)
+        masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
+        return np.ma.filled(_as_floats(masked, kinds), np.nan)
+    except (TypeError, ValueError, OverflowError) as cause:
+        raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
+
+
+def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
+    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in set(frame.dtypes)):
+        return frame.to_numpy(dtype=float)
+    columns = [_of_column(frame.iloc[:, j], kinds) for j in range(frame.shape[1])]
+    return np.column_stack(columns) if columns else np.empty(frame.shape)
+
+
+def _of_column(column: pd.Series, kinds: str) -> Floats:
+    """The floats of a column of any dtype, missing ones NaN."""
+    if isinstance(column.dtype, np.dtype):
+        return _as_floats(column.to_numpy(), kinds)
+    if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
+        raise TypeError(f"dtype {column.dtype}")
+    return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _may_be_masked(values: Any) -> bool:
+    return isinstance(values, np.ma.MaskedArray | list | tuple)
+
+
+def _as_floats(values: Any, kinds: str) -> Any:
+    """The array, masked or not, in double precision."""
+    if values.dtype == object:
+        flat = [_float_of(x) for x in np.ma.getdata(values).ravel()]
+        mask = np.ma.getmask(values)
+        return np.ma.array(np.reshape(np.array(flat, dtype=float), values.shape), mask=mask)
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"dtype {values.dtype}")
+    return values.astype(float, copy=False)
+
+
+def _float_of(value: Any) -> float:
+    if value is None or value is pd.NA or value is np.ma.masked:
+        return math.nan
+    if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
+        raise TypeError(f"{value!r} is a {type(value).__name__}")
+    return float(value)
 
 
 def _memory() -> float:

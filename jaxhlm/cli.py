@@ -18,7 +18,7 @@ import pandas as pd
 
 from jaxhlm import article
 from jaxhlm.errors import JaxhlmError, said_by
-from jaxhlm.files import read_table
+from jaxhlm.files import check_target, read_table, write_csv
 from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.many import fit_many
@@ -158,12 +158,14 @@ def _fit(arguments: argparse.Namespace) -> None:
         result = fit(arguments.formula, data, reml=reml, weights=weights)
     print(result)
     if arguments.out:
-        result.tidy().to_csv(arguments.out, index=False)
+        write_csv(arguments.out, result.tidy())
         print(f"\nTidy table written to {arguments.out}")
 
 
 def _bootstrap(arguments: argparse.Namespace) -> None:
     check_level(arguments.level)
+    if arguments.out:
+        check_target(arguments.out)
     data = read_table(arguments.file)
     result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
     boot = bootstrap(result, arguments.n, arguments.method, arguments.seed)

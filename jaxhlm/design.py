@@ -8,17 +8,17 @@ no kept row has are dropped, and ordered factors are treated as unordered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.chunks import one_blas_thread
+from jaxhlm.engine.chunks import on_one_blas_thread
 from jaxhlm.errors import FormulaError
 from jaxhlm.formula import column_name, parse, rhs_variables, variables
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
 from jaxhlm.rows.checks import (
     check_fixed,
     check_groups,
@@ -36,6 +36,7 @@ from jaxhlm.rows.columns import (
     read_weights,
     select,
 )
+from jaxhlm.rows.estimable import determined
 from jaxhlm.rows.grouping import Grouping, first_twice, group_codes, known_codes
 from jaxhlm.rows.terms import (
     Part,
@@ -46,7 +47,7 @@ from jaxhlm.rows.terms import (
     response_part,
 )
 
-__all__ = ["Design", "build_design", "design_for"]
+__all__ = ["Design", "build_design", "design_for", "determined_rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,7 @@ def design(
     return build_design(formula, data, weights, response_rows=len(data))
 
 
-@one_blas_thread()
+@on_one_blas_thread
 def build_design(
     formula: str,
     data: pd.DataFrame,
@@ -278,7 +279,9 @@ def build_design(
     )
 
 
-def design_for(design: Design, newdata: pd.DataFrame) -> tuple[Floats, Floats, Ints]:
+def design_for(
+    design: Design, newdata: pd.DataFrame, not_estimable: NotEstimable = "nan"
+) -> tuple[Floats, Floats, Ints]:
     """Evaluate the columns of a fitted design on new data.
 
     What the transforms learned from the fitted rows (means, knots, factor levels) is used again.
@@ -288,6 +291,8 @@ def design_for(design: Design, newdata: pd.DataFrame) -> tuple[Floats, Floats, I
     Args:
         design: a design from `build_design`.
         newdata: (m, ...) data frame; without the grouping column every group is unknown.
+        not_estimable: a row outside the row space of a rank-deficient X, whose expected value the
+            fitted rows do not determine, is NaN in X, with a warning, or, with "error", raises.
 
     Returns:
         X (m, p), Z (m, q) and the group codes (m,), -1 where the level is missing or unseen.
@@ -298,6 +303,7 @@ def design_for(design: Design, newdata: pd.DataFrame) -> tuple[Floats, Floats, I
         NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
         NewLevelError: a factor of the formula (not the grouping one) has an unseen level.
         GroupingError: the grouping column holds numbers where it held strings, or vice versa.
+        NotEstimableError: a row is not estimable, under ``not_estimable="error"``.
 
     Example:
         >>> from jaxhlm.datasets import load_dataset
@@ -312,7 +318,24 @@ def design_for(design: Design, newdata: pd.DataFrame) -> tuple[Floats, Floats, I
     raw = select(newdata, [v for part in parts for v in part.variables])
     X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
     codes = known_codes(design._groups, newdata)
-    return X[:, design._x_columns], np.concatenate(columns, axis=1), codes
+    X = determined_rows(design, X, newdata.index, "row(s) of the new data are", not_estimable)
+    return X, np.concatenate(columns, axis=1), codes
+
+
+def determined_rows(
+    design: Design, whole: Floats, labels: Iterable[object], what: str, option: NotEstimable
+) -> Floats:
+    """Rows (…, p) of X from rows of all its columns, NaN where their value is not estimable.
+
+    Args:
+        design: the design that was fitted.
+        whole: (…, columns) with the columns that X lost to rank deficiency.
+        labels, what, option: as for ``rows.estimable.determined``.
+    """
+    kept = list(design._x_columns)
+    dropped = np.setdiff1d(np.arange(whole.shape[-1]), kept)
+    parts = whole[..., kept], whole[..., dropped]
+    return determined(*parts, design._alias, labels, what, option)
 
 
 def alias(X: Floats, kept: Sequence[int]) -> Floats:
@@ -320,7 +343,12 @@ def alias(X: Floats, kept: Sequence[int]) -> Floats:
     dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
     if not len(dropped):
         return np.zeros((len(kept), 0))
-    return np.asarray(np.linalg.lstsq(X[:, list(kept)], X[:, dropped], rcond=None)[0], dtype=float)
+    # Columns of one size each, or a large one would make the others look like rounding.
+    size = np.abs(X).max(axis=0)
+    size[size == 0.0] = 1.0
+    scaled = X / size
+    found = np.linalg.lstsq(scaled[:, list(kept)], scaled[:, dropped], rcond=None)[0]
+    return np.asarray(found / size[list(kept), None] * size[dropped], dtype=float)
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

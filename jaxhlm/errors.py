@@ -21,6 +21,7 @@ __all__ = [
     "ConvergenceWarning",
     "DegenerateWarning",
     "DifferentRowsError",
+    "FileError",
     "ForkedProcessError",
     "FormulaError",
     "GroupingError",
@@ -35,6 +36,7 @@ __all__ = [
     "NoRowsError",
     "NonFiniteError",
     "NotEstimableError",
+    "NotEstimableWarning",
     "NotNestedError",
     "NotNumericError",
     "NumbersAsTextWarning",
@@ -47,6 +49,7 @@ __all__ = [
     "StudyFileError",
     "StudyFolderError",
     "TargetError",
+    "UnknownFitError",
     "UnknownTermError",
     "UnsupportedTermError",
     "WeightsError",
@@ -113,6 +116,10 @@ class NewLevelError(JaxhlmError, ValueError):
     """New data hold a factor level that the fit has not seen."""
 
 
+class UnknownFitError(JaxhlmError, KeyError, IndexError):
+    """A batch holds no fit of that label, or none at that position."""
+
+
 class UnknownTermError(JaxhlmError, KeyError):
     """A hypothesis names a fixed effect, or marginal means a variable, that the model has not."""
 
@@ -157,6 +164,10 @@ class TargetError(JaxhlmError, ValueError):
     """A wanted power is not reached within the bounds."""
 
 
+class FileError(JaxhlmError, OSError):
+    """A file cannot be read or written, is damaged, or was written by something else."""
+
+
 class StudyFolderError(JaxhlmError, ValueError):
     """A folder holds another study, or something else, and is left as it is."""
 
@@ -183,6 +194,10 @@ class NumbersAsTextWarning(JaxhlmWarning):
 
 class RankDeficientWarning(JaxhlmWarning):
     """Columns of the fixed-effects matrix were dropped: earlier columns determine them."""
+
+
+class NotEstimableWarning(JaxhlmWarning):
+    """Values that a rank-deficient model does not determine were left NaN."""
 
 
 class SingularFitWarning(JaxhlmWarning):
@@ -250,8 +265,6 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
     if (say := _SAY.get()) is not None:
         return say(message)
     level, frame = 1, sys._getframe()
-    # A context manager that decorates a function of ours stands between it and its caller.
-    ours = ("jaxhlm", "contextlib")
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from jaxhlm.covariance import Blocks, theta_index
 from jaxhlm.design import Design
+from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, read_hypothesis
 
 __all__ = ["Model"]
 
@@ -22,6 +26,8 @@ class Model:
         xnames: names of the p fixed effects.
         znames: names of the q random effects.
         blocks: columns of Z in each random term.
+        dropped: names of the columns that X lost to rank deficiency.
+        alias: p rows of what these columns are in terms of the others.
     """
 
     formula: str
@@ -31,6 +37,8 @@ class Model:
     xnames: tuple[str, ...]
     znames: tuple[str, ...]
     blocks: Blocks
+    dropped: tuple[str, ...] = ()
+    alias: tuple[tuple[float, ...], ...] = ()
 
     @staticmethod
     def of(design: Design, reml: bool) -> Model:
@@ -43,6 +51,8 @@ class Model:
             design.xnames,
             design.znames,
             design.blocks,
+            design.dropped_columns,
+            tuple(map(tuple, design._alias.tolist())) if design.dropped_columns else (),
         )
 
     @property
@@ -59,6 +69,11 @@ class Model:
             for row, column in theta_index(self.blocks)
         )
 
+    def hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
+        """The rows of Lβ = rhs, written in any of the ways that ``read_hypothesis`` lists."""
+        alias = np.array(self.alias, dtype=float).reshape(len(self.xnames), len(self.dropped))
+        return read_hypothesis(L, rhs, self.xnames, self.dropped, alias)
+
     def to_json(self) -> str:
         """Text that ``from_json`` reads."""
         return json.dumps(asdict(self))
@@ -67,7 +82,8 @@ class Model:
     def from_json(text: str) -> Model:
         """The model that ``to_json`` wrote."""
         record = json.loads(text)
-        for name in ("xnames", "znames"):
+        for name in ("xnames", "znames", "dropped"):
             record[name] = tuple(record[name])
-        record["blocks"] = tuple(map(tuple, record["blocks"]))
+        for name in ("blocks", "alias"):
+            record[name] = tuple(map(tuple, record[name]))
         return Model(**record)

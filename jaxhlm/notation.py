@@ -41,6 +41,7 @@ __all__ = [
     "Ints",
     "Leverage",
     "NewLevels",
+    "NotEstimable",
     "WildWeights",
     "check_option",
 ]
@@ -51,6 +52,7 @@ Bools = NDArray[np.bool_]
 
 IntervalMethod = Literal["wald", "profile", "boot"]
 NewLevels = Literal["population", "error"]
+NotEstimable = Literal["nan", "error"]
 BootstrapMethod = Literal["parametric", "residual", "cases", "wild"]
 BootstrapInterval = Literal["percentile", "basic", "bca", "normal"]
 WildWeights = Literal["rademacher", "mammen", "webb"]

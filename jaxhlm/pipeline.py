@@ -15,7 +15,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from jaxhlm.design import Design
-from jaxhlm.engine.chunks import in_order, lane_chunks, one_blas_thread
+from jaxhlm.engine.chunks import in_order, lane_chunks, on_one_blas_thread
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
@@ -150,7 +150,7 @@ class Prepared:
         return random_effects(estimates, self.respond(Y), self.design.blocks)
 
 
-@one_blas_thread()
+@on_one_blas_thread
 def fit_responses(
     prepared: Prepared, Y: Floats, options: Options, report: Report | None = None
 ) -> Estimates:
@@ -216,10 +216,11 @@ def fit_standard(standard: Standard, options: Options, start: Floats | None = No
 
 def with_identified(standard: Standard, options: Options) -> Standard:
     """The lanes, of which those whose θ is not identified have that status and no response."""
-    known = identified(standard.stats, options.blocks, options.reml)
+    asked = standard.status == Status.CONVERGED
+    known = identified(standard.stats, options.blocks, options.reml, asked)
     if known.all():
         return standard
-    lost = (standard.status == Status.CONVERGED) & ~known
+    lost = asked & ~known
     yy = np.where(lost, np.nan, standard.stats.yy)
     status = np.where(lost, Status.NOT_IDENTIFIED, standard.status)
     return standard._replace(stats=standard.stats._replace(yy=yy), status=status)

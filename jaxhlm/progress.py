@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.estimates import Estimates
 from jaxhlm.pipeline import Report
 from jaxhlm.status import Status
@@ -112,7 +113,10 @@ def study_progress(
 
 
 def _wanted(show: bool | None) -> bool:
-    return sys.stderr.isatty() if show is None else show
+    if show is None:
+        return sys.stderr.isatty()
+    check_flag("progress", show)
+    return show
 
 
 @contextmanager

@@ -19,7 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.engine.small import entries
+from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
 __all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
 
@@ -73,12 +75,19 @@ def suffstats(
         y: (n,) response.
         X: (n, p) fixed-effects matrix.
         Z: (n, q) random-effects matrix.
-        group: (n,) integer group of every row, 0 … num_groups − 1, in any order.
+        group: (n,) integer group of every row, 0 … num_groups − 1, in any order. Labels 1 … G are
+            refused; under ``jit`` or ``vmap`` their values are not known, and rows with a label
+            outside the range are left out.
         num_groups: number of groups G (static).
         weights: (n,) prior weights w with Var(ε) = σ²/w, or None.
 
     Returns:
         The statistics, fields as listed in ``Stats``.
+
+    Raises:
+        ResponseShapeError: the shapes do not fit each other.
+        GroupingError: ``group`` holds other values than 0 … num_groups − 1.
+        NonFiniteError: an array has masked entries; leave such rows out.
 
     Example:
         >>> import jax.numpy as jnp, jaxhlm as hlm
@@ -88,6 +97,7 @@ def suffstats(
         >>> stats.TX.shape, stats.Ty.shape, int(stats.n)
         ((2, 1, 2), (2, 1), 4)
     """
+    _check_rows(y, X, Z, group, num_groups, weights)
     q = Z.shape[1]
     M = jnp.concatenate([Z, X, y[:, None]], axis=1)
     logw = jnp.zeros((), M.dtype)
@@ -108,6 +118,31 @@ def suffstats(
         n=jnp.asarray(len(y), M.dtype),
         logw=logw,
     )
+
+
+def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: Any) -> None:
+    """Refuse what would be read as something else; what is traced has a shape only."""
+    G, given = whole_number("num_groups", num_groups), {"y": y, "X": X, "Z": Z, "group": group}
+    given |= {} if weights is None else {"weights": weights}
+    for name, values in given.items():
+        shape = (*np.shape(y)[:1], *np.shape(values)[1:])
+        if np.shape(values) != shape or len(shape) != 1 + (name in ("X", "Z")):
+            raise ResponseShapeError(
+                f"{name} has shape {np.shape(values)} beside y of shape {np.shape(y)}; give one "
+                "row for each response: y (n,), X (n, p), Z (n, q), group (n,)"
+            )
+        if np.ma.is_masked(values):
+            raise NonFiniteError(f"{name} has masked entries; leave their rows out")
+    if isinstance(group, jax.core.Tracer):
+        return
+    labels = np.asarray(group)
+    if labels.dtype.kind not in "iu":
+        raise GroupingError(f"group has dtype {labels.dtype}; give whole numbers 0 … {G - 1}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < G:
+        raise GroupingError(
+            f"group has labels from {labels.min()} to {labels.max()}; with num_groups={G} they are "
+            f"0 … {G - 1}: numpy.unique(group, return_inverse=True)[1] numbers any labels so"
+        )
 
 
 def _reduce(S: Any, q: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxhlm.arguments import LARGEST, finite, mapping, numbers
+from jaxhlm.arguments import LARGEST, check_mapping, finite_array, number
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.notation import Floats
@@ -52,13 +52,12 @@ class Truth:
 
     def __post_init__(self) -> None:
         """Check that such a distribution exists."""
-        cov = np.atleast_2d(numbers("cov", self.cov))
+        cov = np.atleast_2d(finite_array("cov", self.cov))
         object.__setattr__(self, "cov", cov)
-        named = isinstance(self.beta, Mapping)
-        beta = numbers("beta", list(self.beta.values()) if named else self.beta)  # type: ignore
-        if beta.ndim != 1:
+        values = list(self.beta.values()) if isinstance(self.beta, Mapping) else self.beta
+        if finite_array("beta", values).ndim != 1:
             raise OptionError(f"beta must be one sequence of numbers, not {self.beta!r}")
-        object.__setattr__(self, "sigma", finite("sigma", self.sigma))
+        object.__setattr__(self, "sigma", number("sigma", self.sigma))
         if not cov.size:
             raise OptionError("cov, and sd, need a number for every random effect")
         if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
@@ -92,8 +91,8 @@ class Truth:
         sigma: float = 1.0,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
-        scale = np.atleast_1d(numbers("sd", sd))
-        matrix = numbers("corr", corr)
+        scale = np.atleast_1d(finite_array("sd", sd))
+        matrix = finite_array("corr", corr)
         if not (scale >= 0.0).all():
             raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
         if scale.ndim != 1 or ((scale > 0.0) & (scale < 1.0 / LARGEST)).any():
@@ -141,21 +140,21 @@ class Truth:
             >>> {term: round(value, 1) for term, value in truth.beta.items()}
             {'(Intercept)': 251.4, 'Days': 5.0}
         """
-        if not hasattr(fit, "varcorr"):
-            raise OptionError(f"fit={fit!r}: give what jaxhlm.fit returns")
+        if getattr(getattr(fit, "fixef", None), "ndim", 0) != 1:
+            raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
         chosen = replaced("beta", dict(fit.fixef), beta)
         cov = fit.varcorr.cov.to_numpy()
-        residual = float(fit.sigma) if sigma is None else finite("sigma", sigma)
+        residual = float(fit.sigma) if sigma is None else number("sigma", sigma)
         learned = fit.design.learned
         if sd is None and corr is None:
             return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
-        kept = correlation(cov) if corr is None else numbers("corr", corr)
+        kept = correlation(cov) if corr is None else finite_array("corr", corr)
         if corr is None:
             kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
         if isinstance(sd, Mapping):
             sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
-        new = scale if sd is None else numbers("sd", sd)
+        new = scale if sd is None else finite_array("sd", sd)
         if new.shape != scale.shape:
             raise OptionError(
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
@@ -192,7 +191,7 @@ class Truth:
                     + ", ".join(terms)
                 )
             return np.array([self.beta[t] for t in terms], dtype=float)
-        beta = np.asarray(self.beta, dtype=float)
+        beta = finite_array("beta", self.beta)
         if beta.shape != (len(terms),):
             raise OptionError(
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
@@ -214,12 +213,12 @@ def replaced(
     name: str, values: dict[str, float], chosen: Mapping[str, float] | None
 ) -> dict[str, float]:
     """Values by term with those chosen in their place."""
-    chosen = {} if chosen is None else mapping(name, chosen)
+    chosen = {} if chosen is None else check_mapping(name, chosen)
     unknown = [term for term in chosen if term not in values]
     if unknown:
         raise UnknownTermError(
             f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
             + ", ".join(values)
         )
-    checked = {term: finite(f"{name}[{term!r}]", value) for term, value in chosen.items()}
+    checked = {term: number(f"{name}[{term!r}]", value) for term, value in chosen.items()}
     return {term: float(value) for term, value in {**values, **checked}.items()}

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.arguments import finite, function, mapping
+from jaxhlm.arguments import check_function, check_mapping, number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats
 from jaxhlm.studies.distributions import (
@@ -138,7 +138,7 @@ class Autocorrelated(Violation):
 
     def __post_init__(self) -> None:
         """Check ρ."""
-        if not -1.0 < finite("rho", self.rho) < 1.0:
+        if not -1.0 < number("rho", self.rho) < 1.0:
             raise OptionError(f"rho={self.rho!r} must lie between -1 and 1")
 
     def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
@@ -172,7 +172,7 @@ class Heteroscedastic(Violation):
 
     def __post_init__(self) -> None:
         """Check the function."""
-        function("function", self.function)
+        check_function("function", self.function)
 
     def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
         """(N,) residuals of unequal variance."""
@@ -201,7 +201,7 @@ class UnequalVariances(Violation):
 
     def __post_init__(self) -> None:
         """Check τ."""
-        if not 0.0 <= finite("spread", self.spread) <= MOST_SPREAD:
+        if not 0.0 <= number("spread", self.spread) <= MOST_SPREAD:
             raise OptionError(f"spread={self.spread!r} must lie between 0 and {MOST_SPREAD:g}")
 
     def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
@@ -227,7 +227,7 @@ class Nonlinear(Violation):
 
     def __post_init__(self) -> None:
         """Check the function."""
-        function("function", self.function)
+        check_function("function", self.function)
 
     def mean(self, panel: Panel) -> Floats:
         """(N,) f(x)."""
@@ -256,8 +256,8 @@ class OmittedCovariate(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers and the distribution."""
-        for name, gamma in mapping("effects_of", self.effects_of).items():
-            finite(f"effects_of[{name!r}]", gamma)
+        for name, gamma in check_mapping("effects_of", self.effects_of).items():
+            number(f"effects_of[{name!r}]", gamma)
         object.__setattr__(self, "distribution", standardised(self.distribution))
 
     def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
@@ -290,8 +290,8 @@ class CorrelatedEffects(Violation):
 
     def __post_init__(self) -> None:
         """Check the correlations."""
-        for name, rho in mapping("correlations", self.correlations).items():
-            if not -1.0 <= finite(f"correlations[{name!r}]", rho) <= 1.0:
+        for name, rho in check_mapping("correlations", self.correlations).items():
+            if not -1.0 <= number(f"correlations[{name!r}]", rho) <= 1.0:
                 raise OptionError(f"correlations[{name!r}]={rho!r} must lie between -1 and 1")
 
     def remaining(self, panel: Panel, cov: Floats) -> Floats:

@@ -171,8 +171,12 @@ def test_empty_cells_are_not_estimable():
     d = d[~((d["kind"] == "r") & d["sick"])]
     with pytest.warns(errors.RankDeficientWarning):
         fit = hlm.fit("y ~ kind * a + (1 | unit)", d)
-    with pytest.raises(errors.NotEstimableError, match="'r'"):
-        fit.emmeans("kind")
+    with pytest.raises(errors.NotEstimableError, match=r"1 of 3 .*\(r\)"):
+        fit.emmeans("kind", not_estimable="error")
+    with pytest.warns(errors.NotEstimableWarning, match=r"1 of 3 .*\(r\).*NaN"):
+        table = fit.emmeans("kind")
+    assert table["estimable"].tolist() == [True, True, False]
+    pd.testing.assert_frame_equal(table[:2], fit.emmeans("kind", at={"kind": ["p", "q"]}))
     assert len(fit.emmeans("kind", at={"kind": ["p", "q"]})) == 2
     healthy = fit.emmeans("kind", at={"a": "h"})
     means = fit.fixef["(Intercept)"] + np.array([0.0, fit.fixef["kindq"], fit.fixef["kindr"]])

@@ -285,7 +285,7 @@ def test_results_without_fixed_effects(no_fixed):
         assert fit.fixef.empty and fit.vcov.shape == (0, 0) and fit.confint().empty
         assert set(fit.tidy()["effect"]) == {"ran_pars"}
         assert fit.tidy_robust().empty and fit.df().empty
-        assert "Random effects" in str(fit.summary())
+        assert "No fixed effects" in str(fit.summary())
         assert (fit.predict(d, ranef=False) == 0.0).all()
         assert fit.augment()[".cooksd"].isna().all()
         assert fit.influence().cooks_distance.isna().all()
@@ -325,3 +325,38 @@ def test_a_large_offset_is_told_to_be_centred():
         hlm.fit("Reaction ~ t + (1 | Subject)", d)
     centred = hlm.fit("Reaction ~ t + (1 + t | Subject)", d.assign(t=d["t"] - d["t"].mean()))
     assert centred.status == Status.CONVERGED
+
+
+def test_leaving_a_group_out_can_take_it_away():
+    """Influence gives a group the status that fitting without it would have."""
+    d = clinics()
+    d = d[d["clinic"] != "D"].assign(arm=d["clinic"] == "A")
+    formula = "y ~ age + arm + (1 | clinic)"
+    influence = hlm.fit(formula, d).influence()
+    expected = [Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED, Status.NOT_IDENTIFIED]
+    assert influence.status.tolist() == expected
+    with pytest.raises(errors.IdentifiabilityError, match="REML is flat"):
+        hlm.fit(formula, d[d["clinic"] != "B"])
+
+
+def test_tiny_data_sets_of_all_kinds_in_one_batch(rng):
+    """Degenerate lanes beside others: both routes agree with fits of one."""
+    parts = []
+    for lane in range(24):
+        group = np.repeat(np.arange(3), rng.integers(1, 5, 3))
+        x = rng.integers(0, 3, len(group)) * 1.0
+        y = x + rng.normal(size=3)[group] + rng.normal(size=len(group))
+        parts.append(pd.DataFrame({"y": y, "x": x, "unit": group, "lane": lane}))
+    formula, long = "y ~ x + (1 + x || unit)", pd.concat(parts)
+    fits = []
+    for lane in (long["lane"], long["lane"].map("{:02d}".format)):
+        with pytest.warns(errors.ConvergenceWarning, match="not_identified"):
+            fits.append(hlm.fit_many(formula, long.assign(lane=lane), by="lane"))
+    assert fits[0].status.tolist() == fits[1].status.tolist()
+    for part, status, criterion in zip(parts, fits[0].status, fits[0].criterion, strict=True):
+        if status == Status.NOT_IDENTIFIED:
+            with pytest.raises(errors.IdentifiabilityError):
+                hlm.fit(formula, part)
+        elif Status(status).ok:
+            alone = hlm.fit(formula, part)
+            np.testing.assert_allclose(alone.criterion, criterion, atol=tol.CRITERION)

@@ -101,7 +101,7 @@ def test_augment():
 
 def test_a_row_that_is_fitted_whatever_it_is():
     d = data().reset_index(drop=True)
-    fit = hlm.fit("y ~ x + I(w == w.max()) + (1 | unit)", d)
+    fit = hlm.fit("y ~ x + I(w == np.max(w)) + (1 | unit)", d)
     alone = d["w"].idxmax()
     assert fit.hatvalues[alone] == pytest.approx(1.0)
     assert np.isnan([fit.cooks_distance[alone], fit.residuals_std[alone]]).all()
@@ -295,3 +295,11 @@ def test_a_fit_that_failed_is_nan_everywhere():
     assert failed.shrinkage()[["blup", "reliability"]].isna().all(axis=None)
     assert failed.ranef_qq()["standardized"].isna().all()
     assert failed.influence().counts["not_finite"] == 18
+
+
+def test_the_sign_is_that_of_belsley_kuh_and_welsch():
+    """lme4 1.1's dfbetas of the same fit, whose sign is the other."""
+    data = hlm.load_dataset("sleepstudy")
+    found = hlm.fit("Reaction ~ Days + (1 | Subject)", data).influence().dfbetas
+    lme4 = [[0.04316066, -0.8670902], [0.30633803, 0.5790549]]
+    np.testing.assert_allclose(found.head(2), -np.array(lme4), atol=1e-6)

@@ -72,6 +72,8 @@ SIDES = [
     "I((x > 0) | (z < 2))",
     "np.where(x > 0, x, 0) + np.maximum(x, z)",
     "I(x // 1) + I(z % 0.7)",
+    "np.round(x, 1) + np.clip(x, -1, 1) + np.hypot(x, z)",
+    "np.digitize(x, [-1, 0, 1]) + exp(-x):np.sqrt(z)",
 ]
 
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
+from jaxhlm.studies.vary import varied
 from tolerances import ESTIMATE
 
 LEARNING = [
@@ -144,14 +145,16 @@ def test_a_truth_takes_along_what_its_fit_learned(pilot):
         mech = hlm.mechanism(formula, longer, hlm.Truth.from_fit(fit, sigma=3.0))
         mean = mech.template.X @ mech.truth.fixed(mech.terms)
         close(mean, fit.predict(longer, ranef=False))
-        bigger = hlm.power_curve(mech, mech.terms[-1], "units", [8, 16], n=4, seed=1)
-        powers.append([hlm.power(mech, mech.terms[-1], n=4, seed=1).analytic, *bigger["analytic"]])
+        powers += [
+            hlm.power(m, m.terms[-1], n=4, seed=1).analytic
+            for m in (mech, varied(mech, "units", 16))
+        ]
         drawn = mech.draw(0, 2, seed=4)
         again = drawn.fit()
         design = again[0].design
         close(design.X @ mech.truth.fixed(mech.terms), mean)
         means.append(mean)
-    close(powers, [powers[0]] * len(powers))
+    close(powers, powers[:2] * len(PARAMETRISATIONS))
     close(means, [means[0]] * len(means))
 
 
@@ -203,3 +206,21 @@ def test_contrasts_of_other_levels_are_refused(pilot):
     with pytest.raises(hlm.errors.OptionError, match="levels of C"):
         hlm.mechanism("y ~ C(k, contr.sum) + (1 | unit)", other, truth)
     hlm.mechanism("y ~ C(k, contr.sum) + (1 | unit)", three, truth)
+
+
+@pytest.mark.parametrize("term", ["scale(x)", "I(x - np.mean(x))", "poly(x, 2)"])
+def test_responses_that_miss_rows_would_learn_otherwise(pilot, term):
+    Y = np.column_stack([pilot.y, pilot.y.where(pilot.x > pilot.x.min())])
+    with pytest.raises(hlm.errors.FormulaError, match="some responses miss some"):
+        hlm.fit_many(f"~ {term} + (1 | unit)", pilot, Y)
+    fits = hlm.fit_many(f"~ {term} + (1 | unit)", pilot, Y[:, :1])
+    close(fits.fixef.iloc[0], hlm.fit(f"y ~ {term} + (1 | unit)", pilot).fixef)
+
+
+def test_truths_of_a_distribution_take_it_along(pilot):
+    formula = "y ~ center(x) + (1 | unit)"
+    fit = hlm.fit(formula, pilot)
+    moved = pilot.drop(columns="y").assign(x=pilot.x + 5)
+    mech = hlm.mechanism(formula, moved, hlm.TruthDistribution.from_fit(fit))
+    close(mech.template.X[:, 1], moved.x - pilot.x.mean())
+    close(varied(mech, "units", 4).template.X[:, 1].max(), mech.template.X[:, 1].max())

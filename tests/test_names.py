@@ -8,6 +8,8 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm import errors
+from jaxhlm.design import build_design
+from jaxhlm.language.linear import read_linear
 from jaxhlm.language.words import quoted
 
 NAMES = [
@@ -83,41 +85,58 @@ def renamed(data, old, new):
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LABELS], ids=repr)
-@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 def test_every_name_in_every_place(data, name):
     text = str(name)
     q = f"`{text.replace('`', '``')}`"
+    expected = build_design("y ~ x*f + (1 + x | g)", data)
+    formulas = {
+        "x": f"y ~ {q}*f + (1 + {q} | g)",
+        "f": f"y ~ x*{q} + (1 + x | g)",
+        "y": f"{q} ~ x*f + (1 + x | g)",
+        "g": f"y ~ x*f + (1 + x | {q})",
+    }
+    for old, formula in formulas.items():
+        made = build_design(formula, renamed(data, old, name))
+        again = build_design(made.formula, renamed(data, old, name))
+        for design in (made, again):
+            np.testing.assert_array_equal(design.X, expected.X)
+            np.testing.assert_array_equal(design.Z, expected.Z)
+            np.testing.assert_array_equal(design.y, expected.y)
+        names = {"x": ("x", text), "f": ("fb", f"{text}b")}.get(old, ("", ""))
+        assert made.xnames == tuple(
+            ":".join(names[1] if part == names[0] else part for part in one.split(":"))
+            for one in expected.xnames
+        )
+        assert made.response_name == (text if old == "y" else "y")
+        assert made.levels.name == made.group_name == (text if old == "g" else "g")
+
+
+@pytest.mark.parametrize("name", ["class", "dose [mg]", "tick`tock", "``", "2020", 2020, "a:b"])
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+def test_fits_predict_and_test_under_every_name(data, name):
+    text = str(name)
+    q = f"`{text.replace('`', '``')}`"
     expected = hlm.fit("y ~ x + f + (1 | g)", data)
-    fit = hlm.fit(f"y ~ {q} + f + (1 | g)", renamed(data, "x", name))
-    assert fit.fixef.index[1] == text
-    np.testing.assert_array_equal(fit.fixef, expected.fixef)
-    np.testing.assert_array_equal(fit.predict(renamed(data, "x", name)), expected.fitted)
+    frame = renamed(data, "x", name)
+    fit = hlm.fit(f"y ~ {q} + f + (1 | g)", frame)
+    assert fit.fixef.index[1] == fit.tidy().term[1] == text
+    np.testing.assert_array_equal(fit.predict(frame), expected.fitted)
     contrast = fit.contrast(f"2e-3*{q} = 0")["estimate"]
     np.testing.assert_allclose(contrast, 2e-3 * expected.fixef.iloc[1])
-    assert fit.emmeans("f").shape[0] == 2
-
-    fit = hlm.fit(f"y ~ {q}*x + (1 + {q} | g)", renamed(data, "f", name))
-    assert [t for t in fit.fixef.index if t.startswith(text)] == [f"{text}b", f"{text}b:x"]
-    assert fit.emmeans(text).columns[0] == text
-
-    fit = hlm.fit(f"{q} ~ x + f + (1 | g)", renamed(data, "y", name))
-    assert fit.model.response_name == text
-    np.testing.assert_array_equal(fit.fixef, expected.fixef)
-
-    fit = hlm.fit(f"y ~ x + f + (1 | {q})", renamed(data, "g", name))
-    assert fit.model.group_name == text
+    assert fit.emmeans("f", at={text: [0.0]}).shape[0] == 2
+    frame = renamed(data, "g", name)
+    fit = hlm.fit(f"y ~ x + f + (1 | {q})", frame)
     assert fit.ranef.index.name == text
-    np.testing.assert_array_equal(fit.fixef, expected.fixef)
-    again = hlm.fit(fit.model.formula, renamed(data, "g", name))
-    np.testing.assert_array_equal(again.fixef, expected.fixef)
-    np.testing.assert_array_equal(fit.predict(renamed(data, "g", name)), expected.fitted)
+    np.testing.assert_array_equal(fit.predict(frame), expected.fitted)
+    fit = hlm.fit(f"y ~ x + {q} + (1 | g)", renamed(data, "f", name))
+    assert fit.emmeans(text).columns[0] == text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_inside_a_call(data, name):
-    fit = hlm.fit(f"y ~ np.exp({quoted(name)}) + (1 | g)", renamed(data, "x", name))
-    assert fit.fixef.index[1] == f"np.exp({quoted(name)})"
-    assert fit.contrast(fit.fixef.index[1]).shape[0] == 1
+    made = build_design(f"y ~ np.exp({quoted(name)}) + (1 | g)", renamed(data, "x", name))
+    assert made.xnames[1] == f"np.exp({quoted(name)})"
+    assert read_linear(made.xnames[1], made.xnames) == [{made.xnames[1]: 1.0}]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +225,11 @@ ADVICE = {
     "I(f == 'z')": "no level 'z'",
     "I(f + 1)": "is a factor",
     "x$y": r"'\$'",
+    "{x + 1}": r"I\(x \+ 1\)",
+    "poly(x, 2, raw=TRUE)": "write True or False",
+    "I(x > 0 & y)": r"\(x > 0\) & \(z < 1\)",
+    "I(x | y)": "each in parentheses",
+    "I(~x)": "each in parentheses",
 }
 
 

@@ -257,5 +257,40 @@ def test_lines_of_single_units():
     assert lines.df_residual == 180 - 36
     short = d.drop(index=one.index[1:])
     with_gap = hlm.lm_list("Reaction ~ Days + (1 + Days | Subject)", short)
-    assert with_gap.coef.iloc[0].isna().any()
+    assert with_gap.coef.iloc[0].isna().tolist() == [False, True]
     np.testing.assert_allclose(with_gap.coef.iloc[1:], lines.coef.iloc[1:], rtol=1e-10)
+
+
+# nlme's Pixel, dogs 7, 8 and 9 (lme4's issue 377): dog, day, pixel intensity.
+PIXEL = (
+    (7, (4, 6, 10, 14) * 2, (1151.3, 1160.3, 1139.7, 1133.2, 1129.7, 1136.2, 1108.5, 1094.3)),
+    (8, (4, 6, 10, 14) * 2, (1077.5, 1085.9, 1100.8, 1083.4, 1098.8, 1103.6, 1106.8, 1105.0)),
+    (9, (4, 8) * 2, (1068.2, 1064.0, 1097.2, 1099.5)),
+)
+
+
+def pixel():
+    frames = [pd.DataFrame({"dog": g, "day": t, "pixel": y}) for g, t, y in PIXEL]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_an_aliased_unit_keeps_what_it_determines():
+    """R's lm by dog; the pooled standard deviation of lme4 2's summary is 17.467 on 12 df."""
+    formula = "pixel ~ day + I(day ** 2) + (1 + day + I(day ** 2) | dog)"
+    lines = hlm.lm_list(formula, pixel())
+    assert lines.df_residual == 12
+    assert lines.sigma == pytest.approx(17.46709, abs=1e-5)
+    expected = [
+        [1148.1640704, -0.2490578, -0.1654837],
+        [1058.4413317, 9.0910490, -0.4654052],
+        [1083.65, -0.2375, np.nan],
+    ]
+    np.testing.assert_allclose(lines.coef, expected, rtol=1e-6)
+    unscaled = [[2.42293273, 0.62172509, 0.03403137]] * 2 + [[1.581139, 0.25, np.nan]]
+    np.testing.assert_allclose(lines.se, lines.sigma * np.array(unscaled), rtol=1e-6)
+    assert "1 unit(s) do not determine all" in str(lines)
+    # Which rows come first does not matter, nor does another unit with one row.
+    more = pd.concat([pixel()[::-1], pd.DataFrame({"dog": [10], "day": [5], "pixel": [1000.0]})])
+    again = hlm.lm_list(formula, more)
+    assert (again.df_residual, again.sigma) == (12, pytest.approx(lines.sigma))
+    np.testing.assert_allclose(again.coef, [*expected, [1000.0, np.nan, np.nan]], rtol=1e-6)

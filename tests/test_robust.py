@@ -107,10 +107,27 @@ def test_what_one_unit_determines_has_no_robust_variance(kind, formula, lost):
     expected = np.sqrt(np.diag(vcov))[kept]
     np.testing.assert_allclose(table["std_error"][kept], expected, rtol=tol.ROBUST)
     np.testing.assert_allclose(table["df"][kept], df[kept], rtol=tol.ROBUST)
+    assert fit._one_group_terms == tuple(term for term in table.index if term in lost)
     fits = hlm.fit_many(formula, d, d[["y", "y"]].set_axis(["u", "v"], axis=1))
     with pytest.warns(errors.DegenerateWarning, match="in 2 of 2 fits"):
         many = fits.tidy_robust(kind)
     np.testing.assert_allclose(many["std_error"][: len(df)], table["std_error"], rtol=tol.ROBUST)
+
+
+def test_a_wild_bootstrap_of_what_one_unit_determines(tmp_path):
+    """Its residuals there are zero, and so would be the standard error."""
+    d = problem("")[0]
+    d["first"] = (d["unit"] == 0) * 1.0
+    fit = hlm.fit("y ~ 0 + first + I(1 - first) + (1 | unit)", d)
+    boot = hlm.bootstrap(fit, 20, seed=1, method="wild")
+    boot.to_parquet(tmp_path / "boot.parquet")
+    for found in (boot, hlm.Bootstrap.read_parquet(tmp_path / "boot.parquet")):
+        se = found.summary()["std_error"]
+        assert se.isna()["first"]
+        assert se["I(1 - first)"] > 0.1
+        assert found.confint().loc["first"].isna().all()
+        assert "first: not estimable without a certain level of unit" in str(found)
+    assert hlm.bootstrap(fit, 20, seed=1).summary()["std_error"]["first"] > 0.1
 
 
 @pytest.mark.parametrize("kind", KINDS)

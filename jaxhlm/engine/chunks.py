@@ -6,12 +6,11 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
+from functools import partial, wraps
 from itertools import chain, islice
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -31,7 +30,7 @@ __all__ = [
     "compiled_sizes",
     "in_order",
     "lane_chunks",
-    "one_blas_thread",
+    "on_one_blas_thread",
 ]
 
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
@@ -54,6 +53,7 @@ WORTH_SHARING = 256
 WORTH_PADDING = 0.7
 
 C = TypeVar("C")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -187,12 +187,12 @@ def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:
     rest = iter(chunks)
     first = list(islice(rest, 2))
     if len(first) < 2:
-        with one_blas_thread():
+        with _one_blas_thread:
             yield from map(one, first)
         return
     waiting: deque[Future[T]] = deque()
     cores = os.cpu_count() or 1
-    with one_blas_thread(), ThreadPoolExecutor(max_workers=cores) as pool:
+    with _one_blas_thread, ThreadPoolExecutor(max_workers=cores) as pool:
         try:
             for chunk in chain(first, rest):
                 waiting.append(pool.submit(copy_context().run, one, chunk))
@@ -218,21 +218,29 @@ class _OneBlasThread:
         self._libraries: ThreadpoolController | None = None  # looking for them takes milliseconds
         self._limits: Any = None
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Hold the limit within."""
+    def __enter__(self) -> None:
         with self._lock:
             if self._within == 0:
                 self._libraries = self._libraries or ThreadpoolController()
                 self._limits = self._libraries.limit(limits=1, user_api="blas")
             self._within += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._within -= 1
-                if self._within == 0:
-                    self._limits.restore_original_limits()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                self._limits.restore_original_limits()
 
 
-one_blas_thread = _OneBlasThread()
+_one_blas_thread = _OneBlasThread()
+
+
+def on_one_blas_thread(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, which has BLAS on one thread: its products are too small for more."""
+
+    @wraps(function)
+    def alone(*arguments: P.args, **options: P.kwargs) -> T:
+        with _one_blas_thread:
+            return function(*arguments, **options)
+
+    return alone

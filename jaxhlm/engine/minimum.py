@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxhlm.arguments import number, whole_number
 from jaxhlm.covariance import Blocks, canonical
 from jaxhlm.engine import trust
 from jaxhlm.engine.lanes import lane_derivatives
@@ -50,10 +51,13 @@ class Options:
             raise OptionError(
                 f"reml={self.reml!r} must be True (REML) or False (maximum likelihood)"
             )
-        if not self.tol > 0.0:
+        if not number("tol", self.tol) > 0.0:
             raise OptionError(f"tol={self.tol!r} must be positive, in units of the deviance")
-        if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
-            raise OptionError(f"max_iter={self.max_iter!r} must be a whole number, at least 1")
+        whole_number("max_iter", self.max_iter)
+        if self.optimizer is not None and not hasattr(self.optimizer, "update"):
+            raise OptionError(
+                f"optimizer={self.optimizer!r} must be an optax optimiser, such as optax.lbfgs()"
+            )
 
 
 def lane_minimum(

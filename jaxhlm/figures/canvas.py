@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
+from jaxhlm.files import write_whole
 
 try:
     import matplotlib.pyplot as plt
@@ -142,11 +144,12 @@ def write(figure: Any, stem: Path) -> list[Path]:
     Returns:
         The files.
     """
-    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")]
-    for file in files:
-        figure.savefig(file, dpi=STYLE["savefig.dpi"])
+    files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")}
+    for kind, file in files.items():
+        save = partial(figure.savefig, format=kind, dpi=STYLE["savefig.dpi"])
+        write_whole(file, save)
     plt.close(figure)
-    return files
+    return list(files.values())
 
 
 def legend_above(axes: Axes, **options: Any) -> Any:

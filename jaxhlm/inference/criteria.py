@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jaxhlm.arguments import finite
+from jaxhlm.arguments import fraction
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats, Ints
 
@@ -70,7 +70,14 @@ def limit_names(level: float) -> list[str]:
     return [f"{100 * a:.4g} %" for a in ((1 - level) / 2, (1 + level) / 2)]
 
 
-def check_level(level: float) -> None:
-    """Raise ``OptionError`` unless 0 < level < 1."""
-    if not 0.0 < finite("level", level) < 1.0:
-        raise OptionError(f"level={level!r} is not a confidence level; use a number such as 0.95")
+def check_level(level: float, name: str = "level") -> None:
+    """Raise ``OptionError`` unless 0 < level < 1, so for 95 as well.
+
+    Args:
+        level: of confidence.
+        name: of the argument.
+    """
+    try:
+        fraction(name, level)
+    except OptionError as error:
+        raise OptionError(f"{name}={level!r} is not a confidence level: {error}") from None

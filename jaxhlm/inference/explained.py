@@ -76,6 +76,10 @@ def patterns(design: Design, at: Mapping[str, Any] | pd.DataFrame) -> Floats:
         OptionError: a value is missing, or ``at`` has no row.
         NewLevelError: a level of a factor that the fit has not seen.
     """
+    if isinstance(at, pd.Series):
+        at = at.to_dict()
+    if not isinstance(at, Mapping | pd.DataFrame):
+        raise OptionError(f"at={at!r} must be a mapping from variables to values, or a DataFrame")
     frame = at if isinstance(at, pd.DataFrame) else pd.DataFrame([dict(at)])
     known = list(dict.fromkeys(v for part in design._random for v in part.variables))
     wrong = [name for name in frame if name not in known] + [v for v in known if v not in frame]

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.errors import ContrastError, NotEstimableError, UnknownTermError
+from jaxhlm.arguments import real_array
+from jaxhlm.errors import ContrastError, NotEstimableError
 from jaxhlm.factors import orthonormal_basis
-from jaxhlm.language.linear import read_linear
-from jaxhlm.notation import Bools, Floats
+from jaxhlm.language.linear import read_rows, require_known, written
+from jaxhlm.notation import Floats
+from jaxhlm.rows.estimable import estimable
 
 __all__ = [
     "Contrasts",
     "Hypothesis",
-    "check_estimable",
-    "estimable",
     "independent_rows",
     "read_hypothesis",
 ]
@@ -27,7 +27,7 @@ __all__ = [
 Row: TypeAlias = str | Mapping[str, float]
 Contrasts: TypeAlias = Row | Sequence[Row] | pd.DataFrame | ArrayLike
 
-ESTIMABLE_TOL = 1e-8
+RANK_TOL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def read_hypothesis(
 
     Args:
         L: an array (p,) or (r, p); a DataFrame with terms as columns and labels as index; a mapping
-            from terms to coefficients; text such as ``"x:a = 0"`` or ``"x - a = 0, 2*x = 1"``; or a
-            list of mappings or texts.
+            (or Series) from terms to coefficients; text such as ``"x:a = 0"`` or ``"x - a = 0, 2*x
+            = 1"``, whose grammar ``inference/linear_text.py`` has; or a list of mappings or texts.
         rhs: right sides, one or r of them; with text its own "= value" may be used instead.
         terms: p names of the fixed effects.
         dropped: names of the columns that X lost to rank deficiency.
@@ -72,37 +72,29 @@ def read_hypothesis(
     """
     names = [*terms, *dropped]
     labels: Sequence[str] | None = None
+    index = None
     if isinstance(L, pd.DataFrame):
-        labels, L = [str(label) for label in L.index], L.to_dict("records")
-    rows: Any = [L] if isinstance(L, str | Mapping) else L
-    if isinstance(rows, Sequence) and rows and isinstance(rows[0], str | Mapping):
+        index = L.index
+        labels, L = [str(label) for label in index], L.to_dict("records")
+    rows: Any = _as_rows(L)
+    if isinstance(rows, list) and rows and all(isinstance(row, str | Mapping) for row in rows):
         parts = [_written(row, names) for row in rows]
         full = np.concatenate([coefficients for coefficients, _ in parts])
         own = np.concatenate([values for _, values in parts])
     else:
         full, own = _array(L, len(terms), len(dropped)), np.zeros(1)
-    right = _right_sides(rhs, own, len(full))
+    right = _right_sides(rhs, own, len(full), index)
     if labels is None:
         labels = [_label(row, names, value) for row, value in zip(full, right, strict=True)]
     if full[:, len(terms) :].any():
-        check_estimable(full, alias, labels)
+        _check_estimable(full, alias, labels)
     return Hypothesis(tuple(labels), full[:, : len(terms)], right)
 
 
-def estimable(full: Floats, alias: Floats) -> Bools:
-    """(r,) whether rows over kept and dropped columns of X (r, p + dropped) have a unique value.
-
-    c'β is estimable if c is in the row space of X (Searle 1971, Linear Models, chapter 5): with
-    X_dropped = X_kept · alias, if c_dropped = alias'c_kept.
-    """
+def _check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None:
+    """Raise ``NotEstimableError`` unless all rows, over kept and dropped columns, are estimable."""
     p = len(alias)
-    gap = np.abs(full[:, p:] - full[:, :p] @ alias)
-    return (gap <= ESTIMABLE_TOL * np.abs(full).max(axis=1, keepdims=True)).all(axis=1)
-
-
-def check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None:
-    """Raise ``NotEstimableError`` unless all rows are estimable."""
-    bad = ~estimable(full, alias)
+    bad = ~estimable(full[:, :p], full[:, p:], alias)
     if bad.any():
         listed = ", ".join(repr(label) for label, is_bad in zip(labels, bad, strict=True) if is_bad)
         raise NotEstimableError(
@@ -118,12 +110,12 @@ def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
         ContrastError: L is zero, or its rows contradict each other.
     """
     L, rhs = hypothesis.L, hypothesis.rhs
-    basis = orthonormal_basis(L, ESTIMABLE_TOL)
+    basis = orthonormal_basis(L, RANK_TOL)
     if not len(basis):
         raise ContrastError("the contrast is zero in every term: give it a coefficient")
     if len(basis) == len(L):
         return L, rhs
-    if np.abs(basis.T @ (basis @ rhs) - rhs).max() > ESTIMABLE_TOL * (1.0 + np.abs(rhs).max()):
+    if np.abs(basis.T @ (basis @ rhs) - rhs).max() > RANK_TOL * (1.0 + np.abs(rhs).max()):
         raise ContrastError(
             "the hypothesis contradicts itself: equal combinations of terms are given different "
             "values"
@@ -131,48 +123,58 @@ def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
     return basis @ L, basis @ rhs
 
 
+def _as_rows(L: Any) -> Any:
+    """A list of texts and mappings, if it is one or several; anything else as it is."""
+    if isinstance(L, str | Mapping):
+        return [L]
+    if isinstance(L, pd.Series):
+        return L.tolist() if any(isinstance(x, str) for x in L) else [L.to_dict()]
+    if isinstance(L, np.ndarray) and L.dtype.kind in "OU":
+        return L.tolist()
+    return list(L) if isinstance(L, tuple) else L
+
+
 def _written(row: Row, names: Sequence[str]) -> tuple[Floats, Floats]:
     """Coefficients (r, names) and right sides (r,) of one mapping or text."""
-    if isinstance(row, Mapping):
-        _require_known([str(name) for name in row], names)
-        return _finite([[float(row.get(name, 0.0)) for name in names]]), np.zeros(1)
-    found = read_linear(row, names)
-    matrix = [[one.get(name, 0.0) for name in names] for one in found]
-    return _finite(matrix), _finite([[-one.get(None, 0.0) for one in found]])[0]
-
-
-def _require_known(found: Sequence[str], names: Sequence[str]) -> None:
-    unknown = [name for name in found if name not in names]
-    if unknown:
-        raise UnknownTermError(
-            f"no fixed effect {unknown[0]!r}; the terms are: " + ", ".join(map(repr, names))
-        )
+    if isinstance(row, str):
+        full, own = read_rows(row, names)
+        return _finite(full), _finite(own)
+    given = {str(name): value for name, value in row.items()}
+    require_known(list(given), names)
+    return _numbers([[given.get(name, 0.0) for name in names]]), np.zeros(1)
 
 
 def _array(L: Any, p: int, dropped: int) -> Floats:
     """(r, p + dropped) coefficients from an array (p,) or (r, p)."""
-    try:
-        matrix = np.atleast_2d(np.asarray(L, dtype=float))
-    except (TypeError, ValueError):
-        matrix = np.empty((0, 0))
+    matrix = np.atleast_2d(_numbers(L))
     if matrix.ndim != 2 or matrix.shape[1] != p or not len(matrix):
         raise ContrastError(
             f"a contrast has one coefficient for each of the {p} fixed effects, in rows of an "
             f"(r, {p}) array; this one has shape {np.shape(L)}"
         )
-    return np.hstack([_finite(matrix), np.zeros((len(matrix), dropped))])
+    return np.hstack([matrix, np.zeros((len(matrix), dropped))])
 
 
-def _finite(values: ArrayLike) -> Floats:
-    matrix = np.asarray(values, dtype=float)
-    if not np.isfinite(matrix).all():
-        raise ContrastError("a contrast holds a NaN or an infinite coefficient")
-    return matrix
+def _numbers(values: Any) -> Floats:
+    """An array of finite numbers."""
+    found = real_array("a contrast", values, ContrastError, "biuf")
+    return _finite(found)
 
 
-def _right_sides(rhs: ArrayLike, own: Floats, r: int) -> Floats:
+def _finite(values: Floats) -> Floats:
+    if not np.isfinite(values).all():
+        raise ContrastError("a contrast holds a NaN, a masked or an infinite coefficient")
+    return values
+
+
+def _right_sides(rhs: ArrayLike, own: Floats, r: int, index: pd.Index | None) -> Floats:
     """(r,) right sides from the argument and from the text, which must not both be given."""
-    given = np.asarray(rhs, dtype=float)
+    if isinstance(rhs, pd.Series) and not (index is not None and rhs.index.equals(index)):
+        raise ContrastError(
+            "rhs is a Series, which goes with a DataFrame of contrasts that has its index; pass "
+            "rhs.to_numpy() to match them by position"
+        )
+    given = real_array("rhs", rhs, ContrastError)
     if given.ndim > 1 or given.size not in (1, r) or not np.isfinite(given).all():
         raise ContrastError(f"rhs must be one finite number, or {r} of them, one for each row")
     if given.any() and own.any():
@@ -186,7 +188,12 @@ def _label(row: Floats, names: Sequence[str], value: float) -> str:
     for coefficient, name in zip(row, names, strict=True):
         if coefficient:
             sign = " - " if coefficient < 0 else " + "
-            size = "" if abs(coefficient) == 1.0 else f"{abs(coefficient):.4g}*"
-            text += f"{sign}{size}{name}"
+            size = "" if abs(coefficient) == 1.0 else f"{_short(abs(coefficient))}*"
+            text += f"{sign}{size}{written(name, names)}"
     text = text.removeprefix(" + ").replace(" - ", "-", 1) if text.startswith(" - ") else text[3:]
-    return (text or "0") + (f" = {value:.4g}" if value else "")
+    return (text or "0") + (f" = {_short(value)}" if value else "")
+
+
+def _short(value: float) -> str:
+    """A number in few digits that are all of it, or in ten."""
+    return next((s for s in (f"{value:.4g}",) if float(s) == value), f"{value:.10g}")

@@ -46,13 +46,15 @@ class Influence:
 
     @property
     def dfbeta(self) -> pd.DataFrame:
-        """(N, p) β̂ − β̂₍ᵢ₎."""
+        """(N, p) β̂ − β̂₍ᵢ₎, as Belsley, Kuh & Welsch define it; lme4's ``dfbeta`` is minus that."""
         return self._frame(self._all.beta - self.without.beta, self.model.xnames)
 
     @property
     def dfbetas(self) -> pd.DataFrame:
         """(N, p) (β̂ − β̂₍ᵢ₎)/se₍ᵢ₎, with the standard errors without the group.
 
+        Positive where the group raises the estimate. ``lme4``'s and car's ``dfbetas`` have the
+        other sign, β̂₍ᵢ₎ − β̂, and the same size.
         Beyond 2/√G is worth a look (Belsley, Kuh & Welsch 1980, Regression Diagnostics, ch. 2).
         """
         with np.errstate(invalid="ignore"):

@@ -238,11 +238,12 @@ def _status(
     unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
-    unidentified = unidentified | ~identified(without, options.blocks, options.reml)
     known = whole.status[pairs.fit]
     conditions = [known != Status.CONVERGED, n <= p, _deficient(X, n), unidentified]
     codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
-    return np.select(conditions, codes, default=int(Status.CONVERGED))
+    status = np.select(conditions, codes, default=int(Status.CONVERGED))
+    told = identified(without, options.blocks, options.reml, status == Status.CONVERGED)
+    return np.where(told, status, Status.NOT_IDENTIFIED)
 
 
 def _deficient(grams: Floats, n: Floats) -> Bools:

@@ -21,11 +21,12 @@ class LmList:
     """Least-squares fits of every unit by itself.
 
     Attributes:
-        coef: (G, q) DataFrame of coefficients; NaN where a unit's rows do not determine them.
+        coef: (G, q) DataFrame of coefficients. NaN where a unit's rows make a column depend on
+            earlier ones; the others are then those of the model without it, as in R's ``lm``.
         se: (G, q) DataFrame of their standard errors with the pooled σ.
         nobs: (G,) rows of each unit.
-        sigma: pooled residual standard deviation, over the units that are determined.
-        df_residual: its degrees of freedom.
+        sigma: pooled residual standard deviation, over all units.
+        df_residual: its degrees of freedom, the sum of rows less determined coefficients.
         formula: the model whose random part gave the columns.
     """
 
@@ -41,7 +42,9 @@ class LmList:
         missing = int(self.coef.isna().any(axis=1).sum())
         lines = [f"Separate least-squares fits by {self.coef.index.name}", str(self.coef.round(4))]
         if missing:
-            lines.append(f"{missing} unit(s) have too few distinct rows and are left NaN")
+            lines.append(
+                f"{missing} unit(s) do not determine all coefficients; NaN stands for those"
+            )
         lines.append(
             f"Pooled residual standard deviation: {self.sigma:.4f} on {self.df_residual} df"
         )
@@ -77,18 +80,18 @@ def lm_list(formula: str, data: pd.DataFrame) -> LmList:
     groups = Segments(design.group[order])
     Z, y = design.Z[order], design.y[order]
     Q, R = orthonormalise(Z, groups, RANK_TOL)
-    determined = (np.diagonal(R, axis1=1, axis2=2) != 0.0).all(axis=1)
-    inverse = np.full_like(R, np.nan)
-    inverse[determined] = np.linalg.inv(R[determined])
     projection = groups.sum(Q * y[:, None])
     residual = y - (Q * groups.spread(projection)).sum(axis=1)
-    rss = groups.sum(residual**2)[determined].sum()
-    df = int((groups.lengths - Z.shape[1])[determined].sum())
+    determined = np.diagonal(R, axis1=1, axis2=2) != 0.0
+    left = groups.lengths - determined.sum(axis=1)
+    rss, df = groups.sum(residual**2)[left > 0].sum(), int(left.sum())
     sigma = float(np.sqrt(rss / df)) if df > 0 else np.nan
+    # A column that depends on others leaves them as they are without it.
+    inverse = np.linalg.inv(np.where(determined[:, None], R, np.eye(Z.shape[1])))
     levels = design.levels.rename(design.group_name)
 
     def frame(values: Floats) -> pd.DataFrame:
-        return pd.DataFrame(values, levels, list(design.znames))
+        return pd.DataFrame(np.where(determined, values, np.nan), levels, list(design.znames))
 
     return LmList(
         coef=frame(np.einsum("gab,gb->ga", inverse, projection)),

@@ -61,7 +61,7 @@ def choose(known: Sequence[Parameter], names: str | Sequence[str] | None) -> tup
     if names is None:
         return tuple(known)
     by_name = {p.name: p for p in known}
-    asked = [names] if isinstance(names, str) else list(names)
+    asked = [names] if isinstance(names, str) or not np.iterable(names) else list(names)
     for name in asked:
         if name not in by_name:
             raise OptionError(

@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_mapping, real_array
 from jaxhlm.design import Design
-from jaxhlm.errors import NewLevelError, UnknownTermError
-from jaxhlm.inference.hypotheses import check_estimable
+from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
 from jaxhlm.inference.tails import range_tail, t_tail
 from jaxhlm.notation import Floats
 from jaxhlm.rows.terms import evaluate_new
 
-__all__ = ["averaged", "holm", "marginal_means", "pairwise", "tukey"]
+__all__ = [
+    "averaged",
+    "cell_labels",
+    "cell_variables",
+    "holm",
+    "marginal_means",
+    "pairwise",
+    "tukey",
+]
 
 
 def marginal_means(
@@ -35,12 +43,12 @@ def marginal_means(
         means: (b,) means in each grid of the variables that ``averaged`` names.
 
     Returns:
-        Levels of the cells, grid after grid (b · cells rows), and contrasts (b, cells, p).
+        Levels of the cells, grid after grid (b · cells rows), and contrasts (b, cells, columns)
+        over all columns of X, those that it lost to rank deficiency included.
 
     Raises:
         UnknownTermError: a variable is not in the fixed part of the formula.
         NewLevelError: a level of a factor that the fit has not seen.
-        NotEstimableError: a mean depends on columns that were dropped.
     """
     values = _grid_values(design, at)
     _require_variables([*specs, *at], values)
@@ -54,16 +62,24 @@ def marginal_means(
     X = evaluate_new(design._fixed, grid, design._factors)
     cells = int(np.prod([len(values[name]) for name in specs], dtype=int))
     full = X.reshape(b, cells, -1, X.shape[1]).mean(axis=2)
-    frame = grid[list(specs)].iloc[:: len(one) // cells].reset_index(drop=True)
-    kept = list(design._x_columns)
-    dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
-    ordered = full[..., [*kept, *dropped]].reshape(-1, X.shape[1])
-    check_estimable(ordered, design._alias, _labels(frame))
-    return frame, full[..., kept]
+    return grid[list(specs)].iloc[:: len(one) // cells].reset_index(drop=True), full
+
+
+def cell_variables(specs: str | Sequence[str]) -> list[str]:
+    """The variables whose combinations are the cells.
+
+    Raises:
+        OptionError: they are no names, or one comes twice.
+    """
+    names = [specs] if isinstance(specs, str) or not np.iterable(specs) else list(specs)
+    if not names or None in names or len(set(names)) < len(names):
+        raise OptionError(f"specs={specs!r} must name one variable, or several different ones")
+    return names
 
 
 def averaged(design: Design, at: Mapping[str, Any]) -> list[str]:
     """The variables of the fixed part that stand at their mean: numbers, unless ``at`` has them."""
+    check_mapping("at", at)
     return [v for v in design._fixed.variables if v not in at and _levels(design, v) is None]
 
 
@@ -72,12 +88,12 @@ def pairwise(cells: pd.DataFrame, L: Floats) -> tuple[list[str], Floats]:
 
     Args:
         cells: levels of the cells of b grids, one grid after the other.
-        L: (b, cells, p) contrasts of their means.
+        L: (b, cells, …) contrasts of their means.
 
     Returns:
-        Names, grid after grid, and contrasts (b, pairs, p).
+        Names, grid after grid, and contrasts (b, pairs, …).
     """
-    labels = np.array(_labels(cells), dtype=object).reshape(L.shape[:2])
+    labels = np.array(cell_labels(cells), dtype=object).reshape(L.shape[:2])
     pairs = list(combinations(range(L.shape[1]), 2))
     names = [f"{row[i]} - {row[j]}" for row in labels for i, j in pairs]
     first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
@@ -114,6 +130,10 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
             given = at[name]
             single = isinstance(given, str) or not np.iterable(given)
             values[name] = [given] if single else list(given)
+            if levels is None:
+                values[name] = real_array(f"at[{name!r}]", values[name], OptionError).tolist()
+                if not np.isfinite(values[name]).all():
+                    raise OptionError(f"at[{name!r}]={given!r} must hold finite numbers")
             unseen = [v for v in values[name] if levels is not None and v not in levels]
             if unseen or not values[name]:
                 raise NewLevelError(
@@ -126,7 +146,8 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
     return values
 
 
-def _labels(cells: pd.DataFrame) -> list[str]:
+def cell_labels(cells: pd.DataFrame) -> list[str]:
+    """The levels of every cell, side by side."""
     return [" ".join(map(str, cell)) for cell in cells.itertuples(index=False)]
 
 

@@ -204,6 +204,8 @@ class _Reader:
     def _no_term(self, word: Word) -> FormulaError:
         if word.text == ".":
             return FormulaError(f"'.' in '{excerpt(self.side)}' is not supported: name the columns")
+        if word.text == "{":
+            return FormulaError(f"'{{' in '{excerpt(self.side)}': write I(x + 1) for arithmetic")
         if word.kind == "string":
             return FormulaError(
                 f"{excerpt(word.text)} in '{excerpt(self.side)}' is text, no term: write the name "

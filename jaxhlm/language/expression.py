@@ -28,6 +28,7 @@ __all__ = ["read"]
 # Signs in one expression; each may make it a level deeper, and Python's recursion is limited.
 MAX_SIGNS = 150
 _CONSTANTS = {"np.pi": 3.141592653589793, "np.e": 2.718281828459045}
+_LOGICALS_OF_R = ("TRUE", "FALSE", "T", "F")
 _KEPT = ("True", "False", "None")
 _BINARY: dict[type[ast.AST], str] = {
     ast.Add: "+",
@@ -287,8 +288,10 @@ class _Reader:
             inside = [self._constant(item) for item in tree.elts]
             if not any(isinstance(item, list) for item in inside):
                 return inside
+        word = self.names.get(tree.id) if isinstance(tree, ast.Name) else None
         raise FormulaError(
             f"an argument in '{excerpt(self.source)}' must be a constant, or a list of constants"
+            + (": write True or False" if word and word.text in _LOGICALS_OF_R else "")
         )
 
 

@@ -148,6 +148,10 @@ def _digitize(x: Any, bins: Any) -> Any:
     return np.digitize(x, bins).astype(float)
 
 
+def _round(x: Any, decimals: float = 0) -> Any:
+    return np.round(x, int(decimals))
+
+
 def _exp10(x: Any) -> Any:
     return np.power(10.0, x)
 
@@ -201,8 +205,8 @@ def _table() -> dict[str, Function]:
     add("rowwise", "exp10", _exp10, 1)
     add("rowwise", "np.where", _where, 3)
     add("rowwise", "np.clip", np.clip, 3)
-    add("rowwise", "np.round", np.round, 1, decimals=_is_whole(-300, 300))
-    add("rowwise", "np.around", np.round, 1, decimals=_is_whole(-300, 300))
+    add("rowwise", "np.round", _round, 1, decimals=_is_whole(-300, 300))
+    add("rowwise", "np.around", _round, 1, decimals=_is_whole(-300, 300))
     add("rowwise", "np.digitize", _digitize, 1, bins=_are_numbers)
     for name in _REDUCTIONS:
         add("reduction", f"np.{name}", getattr(np, name), 1)

@@ -1,170 +1,263 @@
-"""Linear hypotheses as text: ``x - 2*a = 0``, with names of terms, which may hold any character."""
+"""Linear hypotheses written as text: numbers, names of terms, ``+ - * /``, brackets and ``=``.
+
+    hypotheses = row ("," row)*                 row = sum ["=" sum]
+    sum = product (("+" | "-") product)*        product = factor (("*" | "/") factor)*
+    factor = ("+" | "-") factor | number | name | "(" sum ")"
+
+A name is a term as the tables print it, whatever characters it holds, the longest that fits; in
+backticks, or its parts between colons in backticks, as a formula has it; and, where nothing fits
+to the letter, with other spaces around operators. A text that is a number is one: a term of that
+name needs backticks.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+
+import numpy as np
 
 from jaxhlm.errors import ContrastError, UnknownTermError
-from jaxhlm.language.words import excerpt
+from jaxhlm.notation import Floats
 
-__all__ = ["Linear", "read_linear"]
+__all__ = ["Form", "read_rows", "require_known", "written"]
 
-# Coefficients by name, and a constant under None.
-Linear: TypeAlias = dict[str | None, float]
+_NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+_SPACE = re.compile(r"\s*")
+# What follows a name that is complete.
+_END = r"(?![\w.:(\[`])"
+# Something that looks like a name, for the message.
+_UNKNOWN = re.compile(r"`(?:[^`]|``)*`|(?:[^\s=,+*/()-]|\([^)]*\)(?=[\[:]|$))+(?:\([^)]*\))?")
+# A name that nothing else reads as.
+_PLAIN = re.compile(r"\(Intercept\)|[^\W\d][^\s=,+*/()`-]*")
+MOST_LISTED = 20
 
-MAX_LENGTH = 20_000
-MAX_DEPTH = 30
-_NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
-_QUOTED = re.compile(r"`((?:[^`]|``)+)`")
-_LIKE_A_NAME = re.compile(r"[^\W\d][\w.]*(?:[:\[(][^\s=,+*/-]*)?")
+
+@dataclass(frozen=True)
+class Form:
+    """A linear form c'β + constant; ``c`` (p,)."""
+
+    c: Floats
+    constant: float
+
+    @property
+    def number(self) -> bool:
+        """Whether no term takes part."""
+        return not self.c.any()
+
+    def plus(self, other: Form, sign: float = 1.0) -> Form:
+        """The sum, or difference."""
+        return Form(self.c + sign * other.c, self.constant + sign * other.constant)
+
+    def times(self, factor: float) -> Form:
+        """The multiple."""
+        return Form(factor * self.c, factor * self.constant)
 
 
-def read_linear(text: str, names: Sequence[str]) -> list[Linear]:
-    """The rows of a hypothesis, each zero where it holds.
+def read_rows(text: str, names: Sequence[str]) -> tuple[Floats, Floats]:
+    """Coefficients (r, p) and right sides (r,) of the hypotheses in a text.
 
     Args:
-        text: rows joined by commas; a name that does not read as one stands in backticks.
-        names: of the terms.
+        text: the hypotheses.
+        names: p names of the terms.
 
     Raises:
-        UnknownTermError: a name is not among them.
-        ContrastError: anything else that cannot be read.
+        UnknownTermError: a name is not among the terms.
+        ContrastError: the text cannot be read; the message says where.
 
     Example:
-        >>> read_linear("x - 2e-3*a = 1", ["x", "a"])
-        [{'x': 1.0, 'a': -0.002, None: -1.0}]
+        >>> L, rhs = read_rows("2e-3*dose [mg] - `x` = 1/2, x = 3", ["x", "dose [mg]"])
+        >>> L.tolist(), rhs.tolist()
+        ([[-1.0, 0.002], [1.0, 0.0]], [0.5, 3.0])
     """
-    if len(text) > MAX_LENGTH:
-        raise ContrastError(f"a hypothesis of {len(text):,} characters: give an array instead")
-    reader = _Reader(text, names)
-    rows: list[Linear] = []
-    while True:
-        sides = [reader.sum()]
-        while reader.took("="):
-            sides.append(reader.sum())
-        pairs = pairwise(sides) if len(sides) > 1 else [(sides[0], {})]
-        rows += [_plus(left, right, -1.0) for left, right in pairs]
-        if not reader.took(","):
-            break
-    if reader.at < len(text):
-        raise reader.error()
-    return rows
+    try:
+        rows = _Reader(text, tuple(names)).rows()
+    except RecursionError:
+        raise ContrastError(
+            f"the brackets of the hypothesis {text[:40]!r} … are too deep"
+        ) from None
+    return np.array([row.c for row in rows]), np.array([-row.constant for row in rows])
+
+
+def written(name: str, names: Sequence[str]) -> str:
+    """The name as it can be read again: in backticks where it could be something else."""
+    if _PLAIN.fullmatch(name):
+        return name
+    try:
+        (c,), (constant,) = read_rows(name, names)
+    except (ContrastError, UnknownTermError):
+        return _quoted(name)
+    alone = c[list(names).index(name)] == 1.0 == np.abs(c).sum() and constant == 0.0
+    return name if alone else _quoted(name)
+
+
+def require_known(found: Sequence[str], names: Sequence[str]) -> None:
+    """Raise ``UnknownTermError`` for the first name that is no term."""
+    for name in found:
+        if name not in names:
+            close = get_close_matches(name, names, cutoff=0.5)
+            shown = list(names) if len(names) <= MOST_LISTED else close or names[:MOST_LISTED]
+            more = ", …" * (len(shown) < len(names))
+            raise UnknownTermError(
+                f"no fixed effect {name!r}; the terms are: " + ", ".join(map(repr, shown)) + more
+            )
 
 
 class _Reader:
-    def __init__(self, text: str, names: Sequence[str]) -> None:
-        self.text, self.names, self.at, self.depth = text.rstrip(), names, 0, 0
-        bare = sorted((n for n in names if not re.match(r"[\d`]|$", n)), key=len, reverse=True)
-        self.known = re.compile("|".join(map(re.escape, bare)) if bare else r"(?!)")
+    """Reads one text from left to right."""
 
-    def error(self, reason: str = "") -> ContrastError:
-        where = (
-            reason or f"at '{excerpt(self.text[self.at :])}'" if self.text[self.at :] else reason
-        )
-        return ContrastError(
-            f"cannot read the hypothesis '{excerpt(self.text)}' {where or 'to its end'}. Write it "
-            "as 'x - a = 0', and names with other characters in `backticks`"
+    def __init__(self, text: str, names: tuple[str, ...]) -> None:
+        self.text, self.names, self.at = text, names, 0
+        self.exact = _pattern(names, re.escape)
+        self.loose = _pattern(names, _spaced)
+
+    def rows(self) -> list[Form]:
+        """All hypotheses, each with its right side brought to the left."""
+        found = [self.row()]
+        while self.take(","):
+            found.append(self.row())
+        if self.at < len(self.text):
+            raise self.wrong(f"{self.text[self.at :]!r} is left over")
+        return found
+
+    def row(self) -> Form:
+        """One hypothesis."""
+        left = self.sum()
+        form = left.plus(self.sum(), -1.0) if self.take("==") or self.take("=") else left
+        if form.number:
+            raise ContrastError("the contrast is zero in every term: give it a coefficient")
+        return form
+
+    def sum(self) -> Form:
+        """Products, added or subtracted."""
+        form = self.product()
+        while True:
+            if self.take("+"):
+                form = form.plus(self.product())
+            elif self.take("-"):
+                form = form.plus(self.product(), -1.0)
+            else:
+                return form
+
+    def product(self) -> Form:
+        """Factors, of which at most one holds terms."""
+        form = self.factor()
+        while True:
+            if self.take("*"):
+                other = self.factor()
+                if not form.number and not other.number:
+                    raise self.wrong("a product of terms is not linear")
+                form = form.times(other.constant) if other.number else other.times(form.constant)
+            elif self.take("/"):
+                other = self.factor()
+                if not other.number or other.constant == 0.0:
+                    raise self.wrong("it divides by what is no number, or zero")
+                form = form.times(1.0 / other.constant)
+            else:
+                return form
+
+    def factor(self) -> Form:
+        """A number, a term, or a sum in brackets."""
+        self.skip()
+        name = self.name()
+        if name is not None:
+            return Form((np.array(self.names) == name).astype(float), 0.0)
+        if number := _NUMBER.match(self.text, self.at):
+            value = float(number.group())
+            if value == np.inf:
+                raise self.wrong(f"{number.group()} is infinite in double precision")
+            self.at = number.end()
+            return Form(np.zeros(len(self.names)), value)
+        if self.take("-"):
+            return self.factor().times(-1.0)
+        if self.take("+"):
+            return self.factor()
+        if self.take("("):
+            form = self.sum()
+            if not self.take(")"):
+                raise self.wrong("a bracket is not closed")
+            return form
+        if found := _UNKNOWN.match(self.text, self.at):
+            if number := re.match(_NUMBER.pattern.split("(?!")[0], found.group()):
+                raise self.wrong(f"write {number.group()}*{found.group()[number.end() :]}")
+            require_known([_unquoted(found.group())], self.names)
+        raise self.wrong("a term or a number is missing")
+
+    def name(self) -> str | None:
+        """The term at this place, if there is one."""
+        found = self.exact.match(self.text, self.at) or self.loose.match(self.text, self.at)
+        if not found or found.end() == self.at:
+            return None
+        number = _NUMBER.match(self.text, self.at)
+        if number and number.end() >= found.end():
+            return None
+        name = self.names[int(str(found.lastgroup)[1:])]
+        if found.group() == name:
+            self.refuse_two_readings(name)
+        self.at = found.end()
+        return name
+
+    def refuse_two_readings(self, name: str) -> None:
+        """Refuse a term such as "a - b" beside terms "a" and "b"."""
+        others = [other for other in self.names if other != name]
+        if not re.search(r"[-+*/]", name) or not any(other in name for other in others):
+            return
+        try:
+            read_rows(name, others)
+        except (ContrastError, UnknownTermError):
+            return
+        raise self.wrong(
+            f"{name!r} is a term and a sum of terms: write {_quoted(name)} for the term"
         )
 
-    def took(self, sign: str) -> bool:
-        self._skip()
-        if not self.text.startswith(sign, self.at):
+    def take(self, symbol: str) -> bool:
+        """Whether a symbol comes next; it is passed."""
+        self.skip()
+        if not self.text.startswith(symbol, self.at):
             return False
-        self.at += len(sign)
+        self.at += len(symbol)
+        self.skip()
         return True
 
-    def sum(self) -> Linear:
-        total: Linear = {}
-        sign = self._sign()
-        while True:
-            total = _plus(total, self._product(), -1.0 if sign == "-" else 1.0)
-            if not (sign := self._sign()):
-                return total
+    def skip(self) -> None:
+        """Pass spaces."""
+        self.at = _SPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
 
-    def _sign(self) -> str:
-        """One sign out of a run of them, or nothing."""
-        sign = ""
-        while True:
-            if self.took("-"):
-                sign = "+" if sign == "-" else "-"
-            elif self.took("+"):
-                sign = sign or "+"
-            else:
-                return sign
-
-    def _product(self) -> Linear:
-        left = self._operand()
-        while True:
-            if self.took("*"):
-                left = self._times(left, self._operand())
-            elif self.took("/"):
-                divisor = self._operand()
-                if set(divisor) != {None} or divisor[None] == 0.0:
-                    raise self.error("because it divides by something that is no number")
-                left = {name: value / divisor[None] for name, value in left.items()}
-            else:
-                return left
-
-    def _times(self, left: Linear, right: Linear) -> Linear:
-        for number, other in ((left, right), (right, left)):
-            if set(number) == {None}:
-                return {name: value * number[None] for name, value in other.items()}
-        raise self.error("because it multiplies terms; it must be linear in them")
-
-    def _operand(self) -> Linear:
-        self._skip()
-        if name := self._name():
-            return {name: 1.0}
-        if found := _NUMBER.match(self.text, self.at):
-            self.at = found.end()
-            return {None: float(found[0])}
-        if self.took("("):
-            return self._parenthesised()
-        if self.took("-"):
-            return {name: -value for name, value in self._operand().items()}
-        if found := _LIKE_A_NAME.match(self.text, self.at):
-            raise self._unknown(found[0])
-        raise self.error()
-
-    def _parenthesised(self) -> Linear:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.error("because its brackets are too deep")
-        inside = self.sum()
-        if not self.took(")"):
-            raise self.error()
-        self.depth -= 1
-        return inside
-
-    def _name(self) -> str | None:
-        """The longest name of a term that stands here, as a whole word."""
-        found = self.known.match(self.text, self.at)
-        if found and not re.match(r"[\w.:(\[]", self.text[found.end() : found.end() + 1]):
-            self.at = found.end()
-            return found[0]
-        if quoted := _QUOTED.match(self.text, self.at):
-            name = quoted[1].replace("``", "`")
-            if name not in self.names:
-                raise self._unknown(name)
-            self.at = quoted.end()
-            return name
-        return None
-
-    def _unknown(self, name: str) -> UnknownTermError:
-        return UnknownTermError(
-            f"no fixed effect {name!r}; the terms are: " + ", ".join(map(repr, self.names))
+    def wrong(self, what: str) -> ContrastError:
+        """The error to raise."""
+        return ContrastError(
+            f"cannot read the hypothesis '{self.text}' at {self.text[: self.at]!r}: {what}. "
+            "Write it as 'x - 2*a = 0', and names that hold other characters in `backticks`"
         )
 
-    def _skip(self) -> None:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
+
+@lru_cache(maxsize=8)
+def _pattern(names: tuple[str, ...], plain: Callable[[str], str]) -> re.Pattern[str]:
+    """One group for every name, the longest first."""
+    order = sorted(range(len(names)), key=lambda j: len(names[j]), reverse=True)
+    return re.compile("|".join(f"(?P<n{j}>{_forms(names[j], plain)})" for j in order) or "(?!)")
 
 
-def _plus(left: Linear, right: Linear, sign: float) -> Linear:
-    out = dict(left)
-    for name, value in right.items():
-        out[name] = out.get(name, 0.0) + sign * value
-    return out
+def _forms(name: str, plain: Callable[[str], str]) -> str:
+    """A pattern for a name: as it is, in backticks, or with parts of it in backticks."""
+    whole = re.escape(_quoted(name))
+    parts = [f"(?:{plain(part)}|{re.escape(_quoted(part))})" for part in name.split(":")]
+    colon = r"\s*:\s*"
+    return f"(?:{plain(name)}|{whole}|{colon.join(parts)}){_END}"
+
+
+def _spaced(name: str) -> str:
+    """A pattern for a name with any spaces around operators."""
+    pieces = re.split(r"\s*([-+*/,=<>()\[\]]+)\s*", name)
+    return r"\s*".join(map(re.escape, pieces))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace("``", "`") if text[:1] == "`" == text[-1:] else text

@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.arguments import affordable, whole
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.covariance import lambda_of
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ConvergenceWarning, ResamplingError
@@ -81,7 +81,8 @@ def resampler(
     check_option("method", method, BootstrapMethod)
     check_option("weights", weights, WildWeights)
     check_option("leverage", leverage, Leverage)
-    affordable("n", whole("n", n, 1), estimate_bytes(prepared.design.p, prepared.design.q))
+    n = whole_number("n", n)
+    affordable("n", n, estimate_bytes(prepared.design.p, prepared.design.q))
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ResamplingError(f"this fit has no estimates to start from: {status.message}")

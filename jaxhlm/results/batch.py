@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.engine.minimum import Options
 from jaxhlm.inference.criteria import check_level, standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
@@ -20,14 +21,30 @@ from jaxhlm.inference.parameters import (
     random_values,
 )
 from jaxhlm.inference.tails import t_tail
+from jaxhlm.notation import Ints
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
+from jaxhlm.results.choosing import by_label, by_position_or_label
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.storage import Stored, load, save
+from jaxhlm.results.storage import Stored, check_saving, load, save
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.status import Status
 
 __all__ = ["FitBatch"]
+
+
+@dataclass(frozen=True)
+class ByLabel:
+    """What ``fits.loc`` is."""
+
+    fits: FitBatch
+
+    def __getitem__(self, label: Any) -> Any:
+        """The fit of a label, or the batch of those that share it, or of a list of labels."""
+        if isinstance(label, list | np.ndarray | pd.Index | pd.Series):
+            found = [np.atleast_1d(by_label(self.fits.index, x)) for x in label]
+            return self.fits._taken(np.concatenate([np.zeros(0, int), *found]))
+        return self.fits._taken(by_label(self.fits.index, label))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +52,8 @@ class FitBatch(BatchCompared):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
+    Whole numbers are positions, text and other labels are labels (``fits["BRCA1"]``); where labels
+    are whole numbers, ``fits.loc[17]`` takes them.
     A data set that could not be fitted has a status code and NaN estimates; it is counted in
     ``print(fits)`` and never dropped.
 
@@ -55,10 +74,28 @@ class FitBatch(BatchCompared):
     """
 
     def __getitem__(self, which: Any) -> Any:
-        """Fit i, or the batch of some fits."""
-        if isinstance(which, int | np.integer):
-            return self._one(range(len(self))[int(which)])
-        which = np.arange(len(self))[which]
+        """The fit at a position or of a label, or the batch of some fits."""
+        return self._taken(by_position_or_label(self.index, which))
+
+    @property
+    def loc(self) -> ByLabel:
+        """``fits.loc[label]``: the fit of a label, also where labels are whole numbers.
+
+        Example:
+            >>> import pandas as pd, jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> frame = data.assign(study=7), data.assign(study=3, Reaction=-data["Reaction"])
+            >>> formula = "Reaction ~ Days + (1 | Subject)"
+            >>> fits = hlm.fit_many(formula, pd.concat(frame), by="study")
+            >>> print(f"{fits.loc[7].fixef['Days']:.3f}  {fits[0].fixef['Days']:.3f}")
+            10.467  -10.467
+        """
+        return ByLabel(self)
+
+    def _taken(self, which: int | Ints) -> Any:
+        """The fit at a position, or the batch of those at some."""
+        if isinstance(which, int):
+            return self._one(which)
         some = FitBatch(
             self.model,
             self.estimates[which],
@@ -79,13 +116,17 @@ class FitBatch(BatchCompared):
     def to_parquet(self, path: str | PathLike[str], df: DfMethod | None = None) -> None:
         """Write the estimates, one row per fit, without the data (needs pyarrow).
 
+        Labels of the fits come back equal, whatever they are: integers, dates, categories, several
+        levels, mixed types. A file of this name is replaced when the new one is complete.
+
         Args:
             path: the file.
             df: compute degrees of freedom of the fixed effects by this method first and write them
                 as well; they need the data, which the file does not have.
 
         Raises:
-            OptionError, NeedsRemlError: as for the method ``df``.
+            OptionError, NeedsRemlError: as for the method ``df``; a label that no file can hold.
+            FileError: the file cannot be written; an older one of this name is still there.
 
         Example:
             >>> import tempfile, jaxhlm as hlm
@@ -98,6 +139,7 @@ class FitBatch(BatchCompared):
             >>> back.df("kenward-roger").round(6)["Days"].tolist()
             [161.0, 161.0]
         """
+        check_saving(path, self.index)
         stored = self.stored
         if df is not None:
             se, dof, _ = self._coefficients(df)
@@ -116,7 +158,7 @@ class FitBatch(BatchCompared):
         Small-sample df of the fixed effects are there if they were written.
 
         Raises:
-            JaxhlmError: the file was not written by ``to_parquet``.
+            FileError: the file is not there, is damaged, or was not written by ``to_parquet``.
         """
         return FitBatch.of(load(path))
 
@@ -132,7 +174,7 @@ class FitBatch(BatchCompared):
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         se, dof, _ = self._coefficients(df)
         columns = inference_table(self.estimates.beta, se, dof, 0.0, conf_level)
         random = random_values(self.model, self.estimates.cov)
@@ -179,6 +221,7 @@ class FitBatch(BatchCompared):
             n: how many of the fits that converged.
             seed: which.
         """
+        n, seed = whole_number("n", n), whole_number("seed", seed, least=0)
         good = np.flatnonzero(self.ok)
         chosen = np.random.default_rng(seed).permutation(good)[:n]
         source = self._rows()

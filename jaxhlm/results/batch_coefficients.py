@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.arguments import check_flag
+from jaxhlm.design import determined_rows
 from jaxhlm.engine.minimum import Options
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level
@@ -24,13 +26,18 @@ from jaxhlm.inference.degrees import (
     single_tests,
     wald_f,
 )
-from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
-from jaxhlm.inference.refgrid import averaged, marginal_means
+from jaxhlm.inference.hypotheses import Contrasts, independent_rows
+from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Floats, Ints, NotEstimable
 from jaxhlm.results.batch_effects import BatchUnits
-from jaxhlm.results.means_tables import differences_frame, means_frame
+from jaxhlm.results.means_tables import (
+    MEANS,
+    differences_frame,
+    means_frame,
+    with_estimable,
+)
 from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCoefficients"]
@@ -74,7 +81,7 @@ class BatchCoefficients(BatchUnits):
         Returns:
             One row per fit and contrast, indexed by both.
         """
-        hypothesis = self._hypothesis(L, rhs)
+        hypothesis = self.model.hypothesis(L, rhs)
         columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
         r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
         rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
@@ -85,7 +92,7 @@ class BatchCoefficients(BatchUnits):
     ) -> pd.DataFrame:
         """F tests that all rows of Lβ = rhs hold, one row per fit; arguments as ``Fit``'s."""
         check_df(df, self.reml)
-        rows, values = independent_rows(self._hypothesis(L, rhs))
+        rows, values = independent_rows(self.model.hypothesis(L, rhs))
         if df in SMALL_SAMPLE:
             F, den = self.over_lanes(lambda e, s: joint_test(e, s, self.options, rows, values, df))
         else:
@@ -109,6 +116,7 @@ class BatchCoefficients(BatchUnits):
         *,
         pairwise: bool = False,
         conf_level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.DataFrame:
         """Estimated marginal means of every fit; arguments and errors as for ``Fit.emmeans``.
 
@@ -135,14 +143,18 @@ class BatchCoefficients(BatchUnits):
             2  sim_2  Female
             3  sim_2    Male
         """
-        source, given = self._rows(), at or {}
+        check_flag("pairwise", pairwise)
+        source, given = self._rows(), {} if at is None else at
         if source.design.learned_apart and len(self) > 1:
             tables = [
-                fit.emmeans(specs, at=at, pairwise=pairwise, df=df, conf_level=conf_level)
+                fit.emmeans(
+                    specs, at, df, pairwise=pairwise, conf_level=conf_level,
+                    not_estimable=not_estimable,
+                )
                 for fit in self._singly()
-            ]
+            ]  # fmt: skip
             return pd.concat(tables, ignore_index=True)
-        names = [specs] if isinstance(specs, str) else list(specs)
+        names = cell_variables(specs)
         numbers = averaged(source.design, given)
 
         def means(at: Ints) -> tuple[Floats]:
@@ -160,8 +172,8 @@ class BatchCoefficients(BatchUnits):
             dict(zip(numbers, grids.T, strict=True)),
         )
         count = L.shape[1]
-        if pairwise:
-            labels, L = differences(cells, L)
+        labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
+        L = determined_rows(source.design, L, labels, MEANS[pairwise], not_estimable)
         own = L[0] if len(L) == 1 else L[which.ravel()]
         columns = self._table(own, df, conf_level)
         at_cell = (which.reshape(-1, 1) * L.shape[1] + np.arange(L.shape[1])).ravel()
@@ -170,13 +182,13 @@ class BatchCoefficients(BatchUnits):
         else:
             frame = means_frame(cells.iloc[at_cell].reset_index(drop=True), columns)
         frame.insert(0, "fit", self.index.repeat(L.shape[1]))
-        return frame
+        return with_estimable(frame, source.design, L.reshape(-1, L.shape[2])[at_cell])
 
     def _table(
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> dict[str, Floats]:
         """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
-        check_level(level)
+        check_level(level, "conf_level")
         se, df = self._tests(L, method)[:2]
         return inference_table(_values(L, self.estimates), se, df, rhs, level)
 
@@ -185,6 +197,7 @@ class BatchCoefficients(BatchUnits):
 
         Small-sample ones may also come from the file that the fits were read from.
         """
+        check_df(method, self.reml)
         if method not in self._known:
             self._known[method] = self._tests(np.eye(len(self.model.xnames)), method)
         return self._known[method]
@@ -206,10 +219,6 @@ class BatchCoefficients(BatchUnits):
             return self._over_chunks(one)
         se, df = reference_tests(self.estimates, self.nobs, L, method)
         return se, df, _tails(L, self.estimates, se, df)
-
-    def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
-        p = len(self.model.xnames)
-        return read_hypothesis(L, rhs, self.model.xnames, (), np.zeros((p, 0)))
 
 
 def _small_sample(

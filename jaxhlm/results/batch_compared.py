@@ -9,20 +9,21 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import Design
-from jaxhlm.errors import DifferentRowsError
+from jaxhlm.errors import DifferentRowsError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names, standard_errors, wald_interval
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import dropping_mixture, null_law
+from jaxhlm.inference.nesting import null_law
 from jaxhlm.inference.parameters import choose, parameters
 from jaxhlm.inference.profiles import profile_limits
-from jaxhlm.inference.random_terms import dropped_criteria, term_label
+from jaxhlm.inference.random_terms import dropped_criteria
 from jaxhlm.notation import Floats, check_option
 from jaxhlm.pipeline import fit_standard
 from jaxhlm.results.anova import REFITTED, Anova, Criterion, check_different
 from jaxhlm.results.batch_quality import BatchQuality
-from jaxhlm.results.compared import check_methods, check_same_rows
+from jaxhlm.results.compared import check_methods, check_same_rows, dropped_table
 from jaxhlm.rows.response import Standard
 
 __all__ = ["BatchCompared"]
@@ -79,6 +80,11 @@ class BatchCompared(BatchQuality):
             >>> tests.shape, bool((tests["p_mixture"] <= tests["p_value"]).all())
             ((30, 4), True)
         """
+        check_flag("refit", refit)
+        if not isinstance(other, BatchCompared):
+            raise OptionError(
+                f"{type(other).__name__} is no FitBatch; compare batches with batches"
+            )
         batches = sorted([self, other], key=lambda fits: fits.model.n_parameters)
         designs = self._same_data(other, batches)
         models = [Criterion("", f.model.formula, f.model.n_parameters, 0.0, 0) for f in batches]
@@ -109,29 +115,17 @@ class BatchCompared(BatchQuality):
         """Every random effect of every fit dropped in turn; see ``Fit.rand_test``.
 
         Returns:
-            One row per fit and random effect: fit, term, statistic, df, p_value (as ranova's),
-            p_mixture; NaN where the fit failed.
+            One row per fit and row of ``Fit.rand_test().table``: fit, term, and its columns; NaN
+            where the fit failed.
         """
 
         def dropped(estimates: Estimates, standard: Standard) -> tuple[Floats]:
             return (dropped_criteria(estimates, standard, self.options),)
 
         (criteria,) = self.over_lanes(dropped)
-        q = criteria.shape[1]
-        sizes = [len(next(b for b in self.model.blocks if a in b)) for a in range(q)]
-        statistic = likelihood_ratio(criteria, self.estimates.criterion[:, None])
-        naive = [Mixture.regular(m).p_value(statistic[:, a]) for a, m in enumerate(sizes)]
-        mixed = [dropping_mixture(m).p_value(statistic[:, a]) for a, m in enumerate(sizes)]
-        return pd.DataFrame(
-            {
-                "fit": self.index.repeat(q),
-                "term": np.tile([term_label(self.model, a) for a in range(q)], len(self)),
-                "statistic": statistic.ravel(),
-                "df": np.tile(sizes, len(self)),
-                "p_value": np.column_stack(naive).ravel(),
-                "p_mixture": np.column_stack(mixed).ravel(),
-            }
-        )
+        table = dropped_table(self.model, self.estimates.criterion, criteria)
+        table.insert(0, "fit", self.index.repeat(len(table) // max(len(self), 1)))
+        return table
 
     def confint(
         self,

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import design_for
 from jaxhlm.errors import NewLevelError
 from jaxhlm.estimates import random_effects
 from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
@@ -28,11 +27,13 @@ from jaxhlm.inference.henderson import (
     value_variance,
 )
 from jaxhlm.inference.leverage import fitted_values
-from jaxhlm.notation import Floats, Ints, NewLevels, check_option
+from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.results.batch_accessors import BatchAccessors
 from jaxhlm.results.prediction import (
     Interval,
+    check_prediction,
     coef_columns,
+    new_rows,
     normal_scores,
     prediction_frame,
     unit_frame,
@@ -112,7 +113,7 @@ class BatchUnits(BatchAccessors):
             0   sim_1   308  (Intercept)
             18  sim_2   308  (Intercept)
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         lengths, number, b, cov = self._over_units(self._effects)
         se = standard_errors(cov)
         low, high = wald_interval(b, se, conf_level)
@@ -205,6 +206,7 @@ class BatchUnits(BatchAccessors):
         se: bool = False,
         interval: Interval | None = None,
         level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.Series | pd.DataFrame:
         """Expected responses of every fit, with prediction errors if asked; as ``Fit.predict``.
 
@@ -216,6 +218,7 @@ class BatchUnits(BatchAccessors):
             se: give standard errors and, unless ``interval`` says otherwise, confidence limits.
             interval: "confidence" or "prediction".
             level: of the limits.
+            not_estimable: "nan" or "error", as for ``Fit.predict``.
 
         Returns:
             A Series by fit and row label, or, with ``se`` or ``interval``, a DataFrame: predicted,
@@ -233,10 +236,7 @@ class BatchUnits(BatchAccessors):
             >>> fits.predict(data.head(2), interval="prediction").shape
             (4, 4)
         """
-        check_option("new_levels", new_levels, NewLevels)
-        if interval is not None:
-            check_option("interval", interval, Interval)
-        check_level(level)
+        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
         added = (interval == "prediction") * 1.0
         if newdata is None:
             lengths, number, *found = self._over_rows(
@@ -244,7 +244,8 @@ class BatchUnits(BatchAccessors):
             )
             below = self._rows_below(lengths, number)
         else:
-            found = list(self._new_rows(newdata, ranef, new_levels == "error", added))
+            strict = new_levels == "error"
+            found = list(self._new_rows(newdata, ranef, strict, added, not_estimable))
             m = len(newdata)
             lengths = np.full(len(self), m)
             below = self._below(lengths, newdata.index, np.tile(np.arange(m), len(self)))
@@ -267,14 +268,22 @@ class BatchUnits(BatchAccessors):
         return fixed, variance, variance + added * scale * (1.0 + between_variance(h, rows))
 
     def _new_rows(
-        self, newdata: pd.DataFrame, ranef: bool, strict: bool, added: float
+        self,
+        newdata: pd.DataFrame,
+        ranef: bool,
+        strict: bool,
+        added: float,
+        not_estimable: NotEstimable,
     ) -> tuple[Floats, ...]:
         """The same of new rows, fit after fit."""
         source = self._rows()
         if source.design.learned_apart and len(self) > 1:
-            found = [fit._new_rows(newdata, ranef, strict, added) for fit in self._singly()]
+            found = [
+                fit._new_rows(newdata, ranef, strict, added, not_estimable)
+                for fit in self._singly()
+            ]
             return tuple(map(np.concatenate, zip(*found, strict=True)))
-        X, Z, code = design_for(source.design.of_lane(self.lanes[0]), newdata)
+        X, Z, code = new_rows(source.design.of_lane(self.lanes[0]), newdata, ranef, not_estimable)
         m, (p, q) = len(X), (X.shape[1], Z.shape[1])
         lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + self._lane_numbers)
 

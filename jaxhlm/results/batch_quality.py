@@ -71,7 +71,7 @@ class BatchQuality(BatchCoefficients):
             2  sim_2  (Intercept)
             3  sim_2         Days
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         terms = pd.Index(self.model.xnames)
         table = robust_table(self.estimates.beta, self._robust(kind), terms, conf_level)
         table.insert(0, "fit", self.index.repeat(len(terms)))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, whole
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ComparisonError
+from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimates import Estimates, estimate_bytes
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.notation import Bools, Floats
@@ -135,8 +135,11 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
         Halekoh & Højsgaard (2014). A Kenward-Roger approximation and parametric bootstrap methods
         for tests in linear mixed models: the R package pbkrtest. J. Stat. Softw. 59(9).
     """
-    design = large_fit.design
-    affordable("n", whole("n", n, 1), 2 * estimate_bytes(design.p, design.q))
+    n = whole_number("n", n)
+    for one in (small_fit, large_fit):
+        if not isinstance(one, Fit):
+            raise OptionError(f"{type(one).__name__} is no single Fit; give one, such as fits[0]")
+    affordable("n", n, 2 * estimate_bytes(large_fit.design.p, large_fit.design.q))
     _check_rows(small_fit, large_fit)
     _check_nested(small_fit, large_fit)
     fits, key = (small_fit, large_fit), random_key(seed)

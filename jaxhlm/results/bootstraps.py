@@ -11,7 +11,7 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.leaveout import leave_one_out
@@ -31,7 +31,7 @@ from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.storage import load, save
+from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.status import Status
 from jaxhlm.streams import Seed, random_key
 
@@ -49,6 +49,7 @@ class Bootstrap:
         wild: (weights, leverage) of a wild bootstrap, else None.
         seed: int that gives the same replicates again.
         fit: the fit, or None if this was read from a file.
+        alone: fixed effects that are not estimable without a certain group; of a wild bootstrap.
 
     Example:
         >>> import jaxhlm as hlm
@@ -65,6 +66,7 @@ class Bootstrap:
     seed: int
     fit: Fit | None = field(repr=False)
     _accelerations: Floats | None = field(default=None, repr=False)
+    alone: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of replicates."""
@@ -86,10 +88,12 @@ class Bootstrap:
 
         A wild bootstrap multiplies all squares of a group by one v²: with "rademacher" and "webb"
         (Var v² = 0, 1/6) variances hardly move, with "mammen" (Var v² = 1) σ moves as if every
-        group were one row. Its fixed effects are sound with all three.
+        group were one row. Its fixed effects are sound with all three, but for those that a single
+        group determines: its residuals are zero where they would count, whatever multiplies them.
         """
         fixed = np.arange(len(self.terms)) < len(self.model.xnames)
-        return np.ones(len(fixed), bool) if self.wild is None else fixed
+        sound = fixed & ~np.isin(self.terms, self.alone)
+        return np.ones(len(fixed), bool) if self.wild is None else sound
 
     @cached_property
     def replicates(self) -> pd.DataFrame:
@@ -180,11 +184,16 @@ class Bootstrap:
         """Write replicates, original estimates and accelerations; no data (needs pyarrow).
 
         ``FitBatch.read_parquet`` reads the replicates of the same file.
+
+        Raises:
+            FileError: the file cannot be written; an older one of this name is still there.
         """
         f = self.fits
+        check_saving(path, f.index)
         extra = {
             "method": self.method,
             "wild": self.wild,
+            "alone": self.alone,
             "seed": random_key(self.seed).tolist(),
             "original": {
                 x.name: getattr(self.original, x.name).tolist() for x in fields(Estimates)
@@ -198,16 +207,17 @@ class Bootstrap:
         """Read what ``to_parquet`` wrote; what needs the data then raises.
 
         Raises:
-            JaxhlmError: the file holds no bootstrap.
+            FileError: the file is not there, is damaged, or holds no bootstrap.
         """
         stored = load(path)
         if not stored.extra:
-            raise JaxhlmError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
+            raise FileError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
         extra = json.loads(stored.extra)
         original = Estimates(**{name: np.array(x) for name, x in extra["original"].items()})
         a, seed = np.array(extra["accelerations"]), _seed(extra["seed"])
         wild = extra["wild"] and tuple(extra["wild"])
-        return Bootstrap(FitBatch.of(stored), original, extra["method"], wild, seed, None, a)
+        alone = tuple(extra.get("alone", ()))
+        return Bootstrap(FitBatch.of(stored), original, extra["method"], wild, seed, None, a, alone)
 
     @property
     def heading(self) -> str:
@@ -231,6 +241,11 @@ class Bootstrap:
             lines.append(
                 "Standard errors and intervals of variances and correlations are left out: the\n"
                 "wild bootstrap is sound for the fixed effects; use another method for those"
+            )
+        if self.alone:
+            lines.append(
+                f"Nor of {', '.join(self.alone)}: not estimable without a certain level of "
+                f"{self.model.group_name},\nwhose residuals say nothing about it"
             )
         return "\n".join(lines)
 
@@ -303,7 +318,7 @@ def bootstrap(
         Theory Methods 44, 4812-4825.
     """
     if not isinstance(fit, Fit):
-        raise OptionError(f"fit={fit!r}: give what jaxhlm.fit returns")
+        raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
     key = random_key(seed)
     source = resampler(
         method, fit.prepared, fit._response, fit.estimates, n, key, weights, leverage
@@ -311,7 +326,8 @@ def bootstrap(
     index = pd.RangeIndex(n, name="replicate")
     fits = fit_source(source, index, fit.model, fit.options, progress)
     wild = (weights, leverage) if method == "wild" else None
-    return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit)
+    alone = fit._one_group_terms if wild else ()
+    return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)
 
 
 def _seed(words: Sequence[int]) -> int:

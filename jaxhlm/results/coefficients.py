@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from jaxhlm.arguments import check_flag
+from jaxhlm.design import determined_rows
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import (
     SMALL_SAMPLE,
@@ -21,13 +23,18 @@ from jaxhlm.inference.degrees import (
     single_tests,
     wald_f,
 )
-from jaxhlm.inference.hypotheses import Contrasts, Hypothesis, independent_rows, read_hypothesis
-from jaxhlm.inference.refgrid import averaged, marginal_means
+from jaxhlm.inference.hypotheses import Contrasts, independent_rows
+from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Floats, NotEstimable
 from jaxhlm.results.effects import Units
-from jaxhlm.results.means_tables import differences_frame, means_frame
+from jaxhlm.results.means_tables import (
+    MEANS,
+    differences_frame,
+    means_frame,
+    with_estimable,
+)
 
 __all__ = ["Coefficients"]
 
@@ -121,7 +128,7 @@ class Coefficients(Units):
             >>> table[["estimate", "df"]].round(2).to_dict("index")
             {'x - 2*a = 3': {'estimate': 3.29, 'df': 36.37}}
         """
-        hypothesis = self._hypothesis(L, rhs)
+        hypothesis = self.model.hypothesis(L, rhs)
         table = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
         return table.set_index(pd.Index(hypothesis.labels, name="contrast"))
 
@@ -129,6 +136,11 @@ class Coefficients(Units):
         self, L: Contrasts, df: DfMethod = "satterthwaite", rhs: ArrayLike = 0.0
     ) -> pd.DataFrame:
         """F test that all rows of Lβ = rhs hold (``lmerTest::contestMD``, ``pbkrtest``).
+
+        The statistic does not depend on how the hypothesis is written. Satterthwaite's denominator
+        df do, as lmerTest's: they come from uncorrelated combinations of the rows, which are other
+        ones where a row is multiplied by a number or replaced by its difference from another
+        (``b, c`` or ``b, 100*c`` or ``b - c, c``). Kenward and Roger's do not.
 
         Args:
             L: as for ``contrast``; rows that repeat others do not count.
@@ -150,7 +162,7 @@ class Coefficients(Units):
             {'num_df': 2.0, 'den_df': 28.0, 'statistic': 27.262, 'p_value': 0.0}
         """
         check_df(df, self.reml)
-        rows, values = independent_rows(self._hypothesis(L, rhs))
+        rows, values = independent_rows(self.model.hypothesis(L, rhs))
         if df in SMALL_SAMPLE:
             F, den = joint_test(self.estimates, self.standard, self.options, rows, values, df)
         else:
@@ -173,6 +185,7 @@ class Coefficients(Units):
         *,
         pairwise: bool = False,
         conf_level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.DataFrame:
         """Estimated marginal means, as R's ``emmeans``.
 
@@ -188,17 +201,19 @@ class Coefficients(Units):
             pairwise: the differences between all pairs of cells instead, with p values as they are,
                 by Holm and by Tukey (studentised range).
             conf_level: of the intervals (of single means or differences).
+            not_estimable: where X is rank deficient, as with an empty cell of an interaction, a
+                mean or difference that the data do not determine is NaN, with a warning, or, with
+                "error", raises. The p values of the others count it, as in R's emmeans.
 
         Returns:
             One row per cell: the levels, emmean, std_error, df, conf_low, conf_high. Or one row per
             pair: contrast, estimate, std_error, df, statistic, p_value, p_holm, p_tukey, conf_low,
-            conf_high.
+            conf_high. Where X is rank deficient also ``estimable``, False where R says nonEst.
 
         Raises:
             UnknownTermError: ``specs`` or ``at`` names what is not in the fixed part.
             NewLevelError: ``at`` names a level that the fit has not seen.
-            NotEstimableError: a mean depends on columns dropped from a rank-deficient X, as with
-                empty cells of an interaction.
+            NotEstimableError: a mean is not estimable, under ``not_estimable="error"``.
             OptionError, NeedsRemlError: as for ``df``.
 
         Example:
@@ -210,14 +225,19 @@ class Coefficients(Units):
             0  Female  11.404      0.191
             1    Male  12.634      0.194
         """
-        names = [specs] if isinstance(specs, str) else list(specs)
-        d, given = self.design, at or {}
+        names = cell_variables(specs)
+        d, given = self.design, {} if at is None else at
+        check_flag("pairwise", pairwise)
         means = {v: d._covariates[v].mean(keepdims=True) for v in averaged(d, given)}
         cells, L = marginal_means(d, names, given, means)
-        if not pairwise:
-            return means_frame(cells, self._columns(L[0], df, conf_level))
-        labels, rows = differences(cells, L)
-        return differences_frame(labels, self._columns(rows[0], df, conf_level), len(cells), names)
+        labels, rows = differences(cells, L) if pairwise else (cell_labels(cells), L)
+        rows = determined_rows(d, rows, labels, MEANS[pairwise], not_estimable)[0]
+        columns = self._columns(rows, df, conf_level)
+        if pairwise:
+            frame = differences_frame(labels, columns, len(cells), names)
+        else:
+            frame = means_frame(cells, columns)
+        return with_estimable(frame, d, rows)
 
     @property
     def _identity(self) -> Floats:
@@ -241,10 +261,6 @@ class Coefficients(Units):
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
     ) -> dict[str, Floats]:
         """Estimates, tests and intervals of contrasts (r, p)."""
-        check_level(level)
+        check_level(level, "conf_level")
         estimate, (se, df) = L @ self.estimates.beta[0], self._tests(L, method)
         return inference_table(estimate, se, df, rhs, level)
-
-    def _hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
-        d = self.design
-        return read_hypothesis(L, rhs, self.model.xnames, d.dropped_columns, d._alias)

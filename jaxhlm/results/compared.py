@@ -10,24 +10,27 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
 from jaxhlm.inference.random_terms import dropped_criteria, term_label
+from jaxhlm.model import Model
+from jaxhlm.notation import Floats
 from jaxhlm.pipeline import fit_standard
 from jaxhlm.results.anova import (
+    AT_BOUNDARY,
     REFITTED,
     Anova,
     Criterion,
     check_different,
     criteria_table,
     likelihood_ratio_table,
-    with_mixtures,
 )
 from jaxhlm.results.quality import Quality
 
-__all__ = ["Compared", "check_methods", "check_same_rows", "compare"]
+__all__ = ["Compared", "check_methods", "check_same_rows", "compare", "dropped_table"]
 
 
 class Compared(Quality):
@@ -102,7 +105,9 @@ class Compared(Quality):
         """Every random effect dropped in turn, in the manner of ``lmerTest::ranova``.
 
         By the criterion of the fit, REML or ML, from the statistics of this fit. Dropping the only
-        random effect leaves the linear model, whose likelihood is known in closed form.
+        random effect leaves the linear model, whose likelihood is known in closed form. So of
+        ``(0 + x | g)`` too, as ``ranova(fit, reduce.terms = FALSE)``; ranova by default puts
+        ``(1 | g)`` in its place, which is not nested in it and has as many parameters.
 
         A term without an intercept, ``(0 + x | g)``, loses x and so itself; ranova puts ``(1 | g)``
         in its place, which has as many parameters (0 df) and is no test that x varies. The
@@ -122,28 +127,44 @@ class Compared(Quality):
             <none>            4 -893.23    NaN
             (1 | Subject)     3 -946.83  107.2
         """
-        model = self.model
-        dropped = dropped_criteria(self.estimates, self.standard, self.options)[0]
-        sizes = [len(next(b for b in model.blocks if a in b)) for a in range(len(dropped))]
-        value = np.r_[self.criterion, dropped]
-        npar = model.n_parameters - np.r_[0, sizes]
-        statistic = likelihood_ratio(dropped, np.asarray(self.criterion))
-        laws = [dropping_mixture(m) for m in sizes]
-        naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic, strict=True)]
-        table = pd.DataFrame(
-            {
-                "npar": npar,
-                "logLik": -0.5 * value,
-                "AIC": value + 2.0 * npar,
-                "LRT": [np.nan, *statistic],
-                "Df": [np.nan, *sizes],
-                "Pr(>Chisq)": [np.nan, *(float(p) for p in naive)],
-            },
-            index=["<none>", *(term_label(model, a) for a in range(len(dropped)))],
-        )
-        table, notes = with_mixtures(table, statistic, laws, first=1)
-        heading = f"Random effects dropped one at a time\nModel: {model.formula}"
-        return Anova(heading, table, notes)
+        dropped = dropped_criteria(self.estimates, self.standard, self.options)
+        table = dropped_table(self.model, self.estimates.criterion, dropped)
+        heading = f"Random effects dropped one at a time\nModel: {self.model.formula}"
+        return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
+
+
+def dropped_table(model: Model, criterion: Floats, dropped: Floats) -> pd.DataFrame:
+    """The model and every random effect dropped in turn, fit after fit.
+
+    Args:
+        model: the labels.
+        criterion: (B,) of the fits.
+        dropped: (B, q) without each random effect.
+
+    Returns:
+        B (q + 1) rows: term and the columns that ``Fit.rand_test`` lists.
+    """
+    B, q = dropped.shape
+    sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
+    laws = [dropping_mixture(m) for m in sizes]
+    statistic = likelihood_ratio(dropped, criterion[:, None])
+    naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
+    mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
+    value, npar = np.c_[criterion, dropped], model.n_parameters - np.r_[0, sizes]
+    none = np.full(B, np.nan)
+    columns = {
+        "npar": np.broadcast_to(npar, value.shape),
+        "logLik": -0.5 * value,
+        "AIC": value + 2.0 * npar,
+        "LRT": np.c_[none, statistic],
+        "Df": np.broadcast_to(np.r_[np.nan, sizes], value.shape),
+        "Pr(>Chisq)": np.column_stack([none, *naive]),
+        "Pr(mixture)": np.column_stack([none, *mixed]),
+    }
+    terms = ["<none>", *(term_label(model, a) for a in range(q))]
+    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
+    return table.assign(mixture=np.tile(np.array(["", *map(str, laws)], dtype=object), B))
 
 
 def compare(*fits: Compared, refit: bool = True) -> Anova:
@@ -188,6 +209,12 @@ def compare(*fits: Compared, refit: bool = True) -> Anova:
 
 def comparable(fits: Sequence[Compared], refit: bool) -> tuple[list[Compared], bool]:
     """Fits whose likelihoods may be compared, refitted by ML where that is asked for and needed."""
+    check_flag("refit", refit)
+    for other in fits:
+        if not isinstance(other, Compared):
+            raise OptionError(
+                f"{type(other).__name__} is no Fit; give fits one after another, and refit= by name"
+            )
     for other in fits[1:]:
         check_same_rows(fits[0].design, other.design)
     by_reml = [f.reml for f in fits]

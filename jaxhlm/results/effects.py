@@ -7,7 +7,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import design_for
 from jaxhlm.errors import NewLevelError
 from jaxhlm.estimates import RandomEffects, random_effects
 from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
@@ -20,11 +19,13 @@ from jaxhlm.inference.henderson import (
     unit_lines,
     value_variance,
 )
-from jaxhlm.notation import Floats, NewLevels, check_option
+from jaxhlm.notation import Floats, NewLevels, NotEstimable
 from jaxhlm.results.accessors import Accessors
 from jaxhlm.results.prediction import (
     Interval,
+    check_prediction,
     coef_columns,
+    new_rows,
     normal_scores,
     prediction_frame,
     unit_frame,
@@ -93,6 +94,7 @@ class Units(Accessors):
         se: bool = False,
         interval: Interval | None = None,
         level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
     ) -> pd.Series | pd.DataFrame:
         """Expected response on new rows, x'β̂ + z'b̂, with prediction errors if asked.
 
@@ -104,8 +106,9 @@ class Units(Accessors):
         z'Σz. θ and σ are taken as known, so that limits are somewhat narrow with few units.
 
         Args:
-            newdata: frame with the columns of the formula (the response is not needed); the rows
-                that were fitted if None. Transforms and factors are coded as they were fitted.
+            newdata: frame with the columns of the formula (the response is not needed, the grouping
+                column is unless ``ranef=False``); the rows that were fitted if None. Transforms and
+                factors are coded as they were fitted.
             ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.
             new_levels: a unit that was not in the data gets the population value Xβ̂, or, with
                 "error", raises.
@@ -114,15 +117,20 @@ class Units(Accessors):
                 "prediction" for a new response, which adds σ²/w (and with ``ranef=False`` z'Σz: the
                 response of any unit). New rows have weight 1.
             level: of the limits, which are normal: value ± z sd.
+            not_estimable: where X is rank deficient, a row whose expected value the data do not
+                determine (a cell that was never seen, other values of columns that depended on
+                each other) is NaN, with a warning, or, with "error", raises.
 
         Returns:
-            (rows,) Series on the index of ``newdata``; NaN where a variable is missing. With
-            ``se`` or ``interval`` a DataFrame: predicted, se, low, high.
+            (rows,) Series on the index of ``newdata``; NaN where a variable, or the unit, is
+            missing or the value is not estimable. With ``se`` or ``interval`` a DataFrame:
+            predicted, se, low, high.
 
         Raises:
             MissingColumnError: a column of the formula is not in ``newdata``.
             NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
                 fixed factor.
+            NotEstimableError: under ``not_estimable="error"``.
             OptionError: an unknown option, or a level outside (0, 1).
 
         Example:
@@ -134,16 +142,13 @@ class Units(Accessors):
             0     253.66  12.25  198.05  309.28
             1     273.33  10.54  219.08  327.58
         """
-        check_option("new_levels", new_levels, NewLevels)
-        if interval is not None:
-            check_option("interval", interval, Interval)
-        check_level(level)
+        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
         weights = None
         if newdata is None:
             X, Z, group, index = self.design.X, self.design.Z, self.design.group, self.design.index
             weights = self.design.weights
         else:
-            X, Z, group = design_for(self.design, newdata)
+            X, Z, group = new_rows(self.design, newdata, ranef, not_estimable)
             index = newdata.index
         if ranef and new_levels == "error" and (group < 0).any():
             raise NewLevelError(
@@ -200,7 +205,7 @@ class Units(Accessors):
             0  Subject   308  (Intercept)      2.26      12.07    -21.40      25.92
             1  Subject   308         Days      9.20       2.30      4.68      13.72
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         b, se = self._random_effects.b[0], standard_errors(self.ranef_cov)
         low, high = wald_interval(b, se, conf_level)
         return self._unit_frame(estimate=b, std_error=se, conf_low=low, conf_high=high)

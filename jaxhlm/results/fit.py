@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import ConstantResponseError, NotNumericError, ResponseShapeError
+from jaxhlm.arguments import real_array
+from jaxhlm.errors import ConstantResponseError, ResponseShapeError
 from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import fit_responses
@@ -63,33 +64,39 @@ class Fit(Intervals):
         """The same model fitted to another response.
 
         Args:
-            y: (n,) response for the rows that were used.
+            y: response of the rows of the data, as for ``fit_many``, or of the rows that were used
+                where some were dropped. A Series must have their index; an array goes by position.
 
         Raises:
-            ResponseShapeError: ``y`` has another length or index, or missing values.
+            ResponseShapeError: ``y`` has another length or index, or missing values in rows used.
             NotNumericError: ``y`` does not hold numbers.
             ConstantResponseError: ``y`` has the same value in every row.
         """
-        try:
-            values = np.asarray(y, dtype=float)
-        except (TypeError, ValueError):
-            raise NotNumericError("y is not numeric; give one number for each row") from None
-        if values.shape != (self.nobs,):
-            raise ResponseShapeError(
-                f"y has shape {values.shape}, but {self.nobs} rows were fitted; "
-                "give one value for each"
-            )
-        if isinstance(y, pd.Series) and not y.index.equals(self.design.index):
-            raise ResponseShapeError(
-                "y has another index than the rows that were fitted; align them, or pass "
-                "y.to_numpy() to match them by position"
-            )
+        values = self._aligned(y)
         if not np.isfinite(values).all():
             raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
         if (values == values[0]).all():
             raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
         estimates = fit_responses(self.prepared, values[:, None], self.options)
         return replace(self, design=replace(self.design, y=values), estimates=estimates)
+
+    def _aligned(self, y: pd.Series | Floats) -> Floats:
+        """(n,) responses of the rows that were used."""
+        values, kept = real_array("y", y), self.design.kept
+        index = y.index if isinstance(y, pd.Series) else None
+        if len(kept) != self.nobs == kept.sum() and values.shape == kept.shape:
+            values, index = values[kept], None if index is None else index[kept]
+        if values.shape != (self.nobs,):
+            raise ResponseShapeError(
+                f"y has shape {values.shape}, but {self.nobs} rows of {len(kept)} were fitted; "
+                "give one value for each of them, or for each row of the data"
+            )
+        if index is not None and not index.equals(self.design.index):
+            raise ResponseShapeError(
+                "y has another index than the rows that were fitted; align them, or pass "
+                "y.to_numpy() to match them by position"
+            )
+        return values
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per parameter, as ``broom.mixed::tidy``.

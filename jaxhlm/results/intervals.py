@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
@@ -140,7 +141,7 @@ class Intervals(Compared):
         from jaxhlm.inference.profiles import profile_curves
 
         check_level(level)
-        if points < 3 or points % 2 == 0:
+        if whole_number("points", points, least=3) % 2 == 0:
             raise OptionError(f"points={points!r} must be an odd number from 3 on")
         wanted = choose(parameters(self.model), parm)
         curves = profile_curves(self.standard, self.model.blocks, wanted, level, points)

@@ -7,14 +7,58 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.inference.criteria import wald_interval
+from jaxhlm.arguments import check_flag
+from jaxhlm.design import Design, design_for
+from jaxhlm.errors import MissingColumnError
+from jaxhlm.inference.criteria import check_level, wald_interval
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.model import Model
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
+from jaxhlm.rows.columns import select
 
-__all__ = ["Interval", "coef_columns", "normal_scores", "prediction_frame", "unit_frame"]
+__all__ = [
+    "Interval",
+    "check_prediction",
+    "coef_columns",
+    "new_rows",
+    "normal_scores",
+    "prediction_frame",
+    "unit_frame",
+]
 
 Interval = Literal["confidence", "prediction"]
+
+
+def check_prediction(
+    new_levels: object, interval: object, level: float, not_estimable: object, **flags: object
+) -> None:
+    """Refuse options of ``predict`` that are not of their kind."""
+    check_option("new_levels", new_levels, NewLevels)
+    if interval is not None:
+        check_option("interval", interval, Interval)
+    check_option("not_estimable", not_estimable, NotEstimable)
+    for name, flag in flags.items():
+        check_flag(name, flag)
+    check_level(level)
+
+
+def new_rows(
+    design: Design, newdata: pd.DataFrame, ranef: bool, not_estimable: NotEstimable
+) -> tuple[Floats, Floats, Ints]:
+    """X, Z and group codes of new rows; where units count, each row must say which it is of.
+
+    Raises:
+        MissingColumnError: a column of the formula, or with ``ranef`` the grouping column, is not
+            in ``newdata``.
+    """
+    X, Z, group = design_for(design, newdata, not_estimable)
+    if ranef:
+        try:
+            units = select(newdata, design._groups.columns)
+        except MissingColumnError as error:
+            raise MissingColumnError(f"{error}; ranef=False gives the population value") from None
+        X[units.isna().any(axis=1).to_numpy()] = np.nan
+    return X, Z, group
 
 
 def prediction_frame(values: pd.Series, se: Floats, width: Floats, level: float) -> pd.DataFrame:

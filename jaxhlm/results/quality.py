@@ -79,7 +79,7 @@ class Quality(Coefficients):
             >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
             {'(Intercept)': 17.0, 'Days': 17.0}
         """
-        check_level(conf_level)
+        check_level(conf_level, "conf_level")
         return robust_table(self.estimates.beta, self._robust(kind), self._terms, conf_level)
 
     def r2(self) -> pd.Series:
@@ -246,6 +246,12 @@ class Quality(Coefficients):
     @property
     def _components(self) -> Components:
         return components(self.estimates, design_moments(self.design))
+
+    @property
+    def _one_group_terms(self) -> tuple[str, ...]:
+        """Fixed effects that are not estimable without a certain group."""
+        found = robust_covariance(self.estimates, self._by_group, self.model.blocks, "CR0")
+        return tuple(self.model.xnames[int(j)] for j in np.flatnonzero(np.isnan(found.df[0])))
 
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)

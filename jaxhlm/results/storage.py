@@ -1,8 +1,9 @@
-"""Estimates of a batch to and from one Parquet file, its labels in the file's metadata."""
+"""Estimates of a batch to and from one Parquet file, with all that labels them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,14 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import JaxhlmError
+from jaxhlm.errors import FileError
 from jaxhlm.estimates import Estimates
+from jaxhlm.files import check_target, read_parquet, write_parquet
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
+from jaxhlm.results.labels import from_columns, to_columns
 
-__all__ = ["Stored", "load", "save"]
+__all__ = ["Stored", "check_saving", "load", "save"]
 
-MODEL_KEY, INDEX_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.index", b"jaxhlm.extra"
+MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.labels", b"jaxhlm.extra"
+DIGEST_KEY = b"jaxhlm.digest"
+OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
 
@@ -34,56 +39,87 @@ class Stored(NamedTuple):
     """Standard errors and df (B, p) of the fixed effects, by method."""
 
 
+def check_saving(path: str | PathLike[str], index: pd.Index) -> None:
+    """Refuse, before anything is computed, what ``save`` would refuse afterwards.
+
+    Raises:
+        FileError, OptionError: as for ``save``.
+    """
+    check_target(path)
+    to_columns(index)
+
+
 def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
-    """Write one row per fit, and any text beside them."""
-    arrow, parquet = _pyarrow()
+    """Write one row per fit, and any text beside them.
+
+    Raises:
+        OptionError: a label is of a type that a file cannot hold.
+        FileError: the file cannot be written; an older one of this name is still there.
+    """
     m, e = stored.model, stored.estimates
     p, q = len(m.xnames), len(m.znames)
-    columns: dict[str, Any] = {"fit": stored.index, "nobs": stored.nobs, "ngroups": stored.ngroups}
+    columns, labels = to_columns(stored.index)
+    columns |= {"nobs": stored.nobs, "ngroups": stored.ngroups}
     columns |= {name: getattr(e, name) for name in SCALARS}
     columns |= {f"beta:{name}": e.beta[:, j] for j, name in enumerate(m.xnames)}
-    columns |= {f"theta:{name}": e.theta[:, j] for j, name in enumerate(m.theta_names)}
+    columns |= {f"theta:{j}:{name}": e.theta[:, j] for j, name in enumerate(m.theta_names)}
     columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
     for method, found in stored.tests.items():
         for kind, values in zip(("std_error", "df"), found, strict=True):
             columns |= {f"{kind}:{method}:{x}": values[:, j] for j, x in enumerate(m.xnames)}
-    table = arrow.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
-    own = {MODEL_KEY: m.to_json().encode(), INDEX_KEY: str(stored.index.name or "fit").encode()}
-    metadata = {**(table.schema.metadata or {}), **own, EXTRA_KEY: extra.encode()}
-    parquet.write_table(table.replace_schema_metadata(metadata), path)
+    frame = pd.DataFrame(columns)
+    texts = (m.to_json(), labels, extra)
+    own = {key: text.encode() for key, text in zip(OWN_KEYS, texts, strict=True)}
+    write_parquet(path, frame, {**own, DIGEST_KEY: _digest(frame, own)})
 
 
 def load(path: str | PathLike[str]) -> Stored:
     """Read what ``save`` wrote.
 
     Raises:
-        JaxhlmError: the file was not written by ``save``.
+        FileError: the file is not there, is damaged, or was not written by ``save``.
     """
-    _, parquet = _pyarrow()
-    table = parquet.read_table(path)
-    metadata = table.schema.metadata or {}
-    if MODEL_KEY not in metadata:
-        raise JaxhlmError(f"{path} was not written by to_parquet")
-    m, frame = Model.from_json(metadata[MODEL_KEY].decode()), table.to_pandas()
+    frame, metadata = read_parquet(path)
+    if not {*OWN_KEYS, DIGEST_KEY} <= {*metadata}:
+        raise FileError(f"{path} was not written by to_parquet of this version of jaxhlm")
+    own = {key: metadata[key] for key in OWN_KEYS}
+    if _digest(frame, own) != metadata[DIGEST_KEY]:
+        raise FileError(f"{path} is damaged: its contents are not what was written; write it again")
+    m = Model.from_json(own[MODEL_KEY].decode())
+    theta = [f"theta:{j}:{name}" for j, name in enumerate(m.theta_names)]
     estimates = Estimates(
         beta=_by_term(frame, "beta", m),
         vcov=_symmetric(frame, "vcov", len(m.xnames)),
-        theta=frame[[f"theta:{name}" for name in m.theta_names]].to_numpy(),
-        theta_standard=frame[[f"theta_standard:{j}" for j in range(len(m.theta_names))]].to_numpy(),
+        theta=frame[theta].to_numpy(),
+        theta_standard=frame[[f"theta_standard:{j}" for j in range(len(theta))]].to_numpy(),
         cov=_symmetric(frame, "cov", len(m.znames)),
         **{name: frame[name].to_numpy() for name in SCALARS},
     )
-    index = pd.Index(frame["fit"], name=metadata[INDEX_KEY].decode())
     nobs, ngroups = frame["nobs"].to_numpy(), frame["ngroups"].to_numpy()
     written = dict.fromkeys(name.split(":")[1] for name in frame if name.startswith("df:"))
     tests = {
         method: (_by_term(frame, f"std_error:{method}", m), _by_term(frame, f"df:{method}", m))
         for method in written
     }
-    extra = metadata.get(EXTRA_KEY, b"").decode()
-    return Stored(m, estimates, index, nobs, ngroups, extra, tests)
+    index = from_columns(frame, own[LABELS_KEY].decode())
+    return Stored(m, estimates, index, nobs, ngroups, own[EXTRA_KEY].decode(), tests)
+
+
+def _digest(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> bytes:
+    """A checksum of numbers, labels and text, whatever the bytes of the file."""
+    found = blake2b(digest_size=16)
+    for text in own.values():
+        found.update(text)
+    for name, column in frame.items():
+        found.update(str(name).encode())
+        values = column.to_numpy()
+        if values.dtype.kind in "biuf":
+            found.update(np.ascontiguousarray(values).tobytes())
+        else:
+            found.update("\0".join(map(str, column.tolist())).encode())
+    return found.hexdigest().encode()
 
 
 def _by_term(frame: pd.DataFrame, kind: str, m: Model) -> Floats:
@@ -100,12 +136,3 @@ def _symmetric(frame: pd.DataFrame, name: str, d: int) -> Any:
     for i, j in _lower(d):
         out[:, i, j] = out[:, j, i] = frame[f"{name}:{i}:{j}"]
     return out
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise JaxhlmError('Parquet files need pyarrow: pip install "jaxhlm[parquet]"') from error
-    return pyarrow, pyarrow.parquet

@@ -67,7 +67,9 @@ class Summary:
             self._residuals(),
             f"Random effects:\n{self.varcorr}\nNumber of obs: {self.nobs}, "
             f"groups:  {self.varcorr.group}, {self.ngroups}",
-            f"Fixed effects:\n{coefficient_table(self.coefficients)}",
+            f"Fixed effects:\n{coefficient_table(self.coefficients)}"
+            if len(self.coefficients)
+            else "No fixed effects",
             self._correlation(),
             "\n".join(self.notes),
         ]

@@ -55,7 +55,8 @@ def check_random(Z: Floats, group: Ints, name: str, znames: Sequence[str], block
     for block in blocks:
         _check_term(Z[:, block], [znames[j] for j in block])
     G, q = int(group.max()) + 1, Z.shape[1]
-    if G * q < len(Z) and len(independent_columns(Z)[0]) == q:
+    apart = len(blocks) == 1 or len(independent_columns(Z)[0]) == q
+    if G * q < len(Z) and apart:
         return
     order = np.argsort(group, kind="stable")
     RZ = orthonormalise(Z[order], Segments(group[order]), GROUP_RANK_TOL)[1]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
+from jaxhlm.arguments import real_array
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
@@ -80,7 +81,7 @@ def require_column(data: pd.DataFrame, name: str) -> int:
         )
     if not len(places):
         columns = [str(column) for column in data.columns]
-        close = difflib.get_close_matches(name, columns, cutoff=0.5)
+        close = difflib.get_close_matches(str(name), columns, cutoff=0.5)
         hint = "closest: " if close else "the columns are: "
         listed = ", ".join(repr(column) for column in close or columns[:10])
         raise MissingColumnError(f"no column '{name}' in the data; {hint}{listed}")
@@ -98,16 +99,14 @@ def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
             "the weights have another index than the data: align them, or pass "
             "weights.to_numpy() to match them by position"
         )
-    if np.shape(weights) != (len(data),):
-        shape = " x ".join(map(str, np.shape(weights)))
+    values = real_array("weights", weights, WeightsError)
+    if values.shape != (len(data),):
+        shape = " x ".join(map(str, values.shape))
         raise WeightsError(
             f"{shape or 'scalar'} weights for {len(data)} rows of data; give one for each row"
         )
-    values = pd.Series(weights if isinstance(weights, pd.Series) else np.asarray(weights))
-    if not types.is_numeric_dtype(values) or types.is_bool_dtype(values):
-        raise WeightsError(f"the weights must be numbers, they are of dtype {values.dtype}")
-    name = str(values.name) if values.name is not None else "weights"
-    return pd.Series(values.to_numpy(dtype=float, na_value=np.nan), name=name)
+    name = weights.name if isinstance(weights, pd.Series) else None
+    return pd.Series(values, name="weights" if name is None else str(name))
 
 
 def positive(weights: pd.Series, labels: pd.Index) -> Floats:

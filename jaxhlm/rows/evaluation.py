@@ -143,12 +143,19 @@ class _Evaluator:
             raise self.error("part of it has several columns; they can only be a term themselves")
         return array if array.ndim else np.float64(array)
 
+    def truths(self, node: Node, sign: str) -> Bools:
+        """(n,) truth values; a number is none, since ``x > 0 & z`` is ``x > (0 & z)`` in Python."""
+        value = self.value(node)
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "b":
+            raise self.error(
+                f"'{sign}' takes comparisons, each in parentheses, such as (x > 0) & (z < 1), or "
+                "columns of truth values"
+            )
+        return value
+
     def _unary(self, node: Unary) -> Any:
         if node.sign == "~":
-            value = self.value(node.of)
-            if not isinstance(value, np.ndarray) or value.dtype.kind != "b":
-                raise self.error("'~' negates a comparison or a column of truth values")
-            return ~value
+            return ~self.truths(node.of, "~")
         value = self.numbers(node.of)
         return -value if node.sign == "-" else value
 
@@ -158,7 +165,10 @@ class _Evaluator:
             for factor, other in (sides, sides[::-1]):
                 if isinstance(factor, Factor):
                     return self._is_level(factor, other) == (node.sign == "==")
-        left, right = self.numbers(node.left), self.numbers(node.right)
+        if node.sign in ("&", "|"):
+            left, right = self.truths(node.left, node.sign), self.truths(node.right, node.sign)
+        else:
+            left, right = self.numbers(node.left), self.numbers(node.right)
         return _OPERATORS[node.sign](left, right)
 
     def _is_level(self, factor: Factor, level: Any) -> Bools:
@@ -258,8 +268,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": np.greater_equal,
     "==": np.equal,
     "!=": np.not_equal,
-    "&": lambda a, b: (a != 0) & (b != 0),
-    "|": lambda a, b: (a != 0) | (b != 0),
+    "&": np.logical_and,
+    "|": np.logical_or,
 }
 
 

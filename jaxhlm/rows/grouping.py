@@ -57,13 +57,7 @@ def _factorize(column: pd.Series) -> tuple[Ints, pd.Index]:
             "1 count as equal: convert it to strings"
         )
     if types.is_float_dtype(column):
-        values = column.to_numpy(dtype=float)
-        if not (np.isfinite(values) & (values == np.floor(values))).all():
-            raise GroupingError(
-                f"grouping column '{column.name}' holds numbers that are not whole: convert it to "
-                "strings, or name the column that tells the groups apart"
-            )
-        column = pd.Series(values.astype(np.int64), name=column.name)
+        column = pd.Series(_whole(column), name=column.name)
     try:
         codes, levels = pd.factorize(column, sort=True)
     except TypeError as error:
@@ -72,6 +66,23 @@ def _factorize(column: pd.Series) -> tuple[Ints, pd.Index]:
             "convert it to strings"
         ) from None
     return codes.astype(np.int64), pd.Index(levels)
+
+
+def _whole(column: pd.Series) -> Ints:
+    """The whole numbers that a column of floats holds without loss."""
+    values = column.to_numpy(dtype=float)
+    if not (np.isfinite(values) & (values == np.floor(values))).all():
+        raise GroupingError(
+            f"grouping column '{column.name}' holds numbers that are not whole: convert it to "
+            "strings, or name the column that tells the groups apart"
+        )
+    digits = {"float16": 11, "float32": 24}.get(str(column.dtype).lower(), 53)
+    if (np.abs(values) >= 2.0**digits).any():
+        raise GroupingError(
+            f"grouping column '{column.name}' holds floating-point numbers from 2**{digits} on, "
+            "where neighbouring identifiers are equal: read it as integers or strings"
+        )
+    return values.astype(np.int64)
 
 
 def _is_mixed(kinds: set[type]) -> bool:
@@ -105,6 +116,8 @@ def _match(column: pd.Series, levels: pd.Index) -> Ints:
             f"grouping column '{column.name}' is of dtype {present.dtype} in the new data, "
             f"{levels.dtype} in the fit, so no level could match: convert it"
         )
+    if types.is_float_dtype(column):
+        _whole(column.dropna())
     codes: Ints = levels.get_indexer(labels).astype(np.int64)
     return codes
 

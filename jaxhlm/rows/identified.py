@@ -60,19 +60,23 @@ def group_ranks(RZ: Floats) -> Ints:
     return ranks
 
 
-def identified(stats: Stats, blocks: Blocks, reml: bool) -> Bools:
+def identified(stats: Stats, blocks: Blocks, reml: bool, asked: Bools | None = None) -> Bools:
     """Whether every direction of θ is identified, (b,).
 
     Args:
         stats: statistics of b lanes, equal groups collapsed or not.
         blocks: columns of Z in each random term.
         reml: REML criterion instead of ML deviance.
+        asked: (B,) lanes that it is asked of, b being B, or 1 where they share a design; the
+            statistics of others may be anything, and they get True. All if None.
     """
     q, p = stats.TX.shape[1:3]
     ranks = group_ranks(stats.RZ)
     clear: Bools = (stats.m * (ranks == q)).sum(axis=0) > (p if reml else 0)
     if reml:
         clear &= stats.n - (stats.m * ranks).sum(axis=0) > p
+    if asked is not None:
+        clear |= ~asked if len(asked) == len(clear) else not asked.any()
     doubtful = np.flatnonzero(~clear)
     if len(doubtful):
         values, _ = _directions(stats, blocks, reml, doubtful)
@@ -117,7 +121,7 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     For REML there may be one entry more, of σ²: where X and Z together reach every row, it may
     depend on the others.
     """
-    R, T, XX, m = (np.nan_to_num(_some(x, lanes)) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
+    R, T, XX, m = (_some(x, lanes) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
     L: Any = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
     turned, shares = _beyond(T, XX)
     inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])

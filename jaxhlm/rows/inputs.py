@@ -7,12 +7,13 @@ whole raises.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import real_array
 from jaxhlm.design import build_design
 from jaxhlm.errors import (
     FormulaError,
@@ -74,29 +75,30 @@ def response_input(
 
 
 def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
+    """(n, B) responses, missing and masked entries NaN, and their labels."""
     if isinstance(responses, pd.DataFrame):
         for name, dtype in zip(responses.columns, responses.dtypes, strict=True):
             if not _real(dtype):
                 raise NotNumericError(f"response column {name!r} is {dtype}; convert or drop it")
-        Y, index = responses.to_numpy(dtype=float, na_value=np.nan), responses.columns
+        Y, index = real_array("responses", responses), responses.columns
         index = index if index.nlevels > 1 else index.rename("response")
     else:
-        Y = np.asarray(responses)
+        if isinstance(responses, pd.Series):
+            raise ResponseShapeError("responses is one Series; pass responses.to_frame()")
+        Y = real_array("responses", responses)
         if Y.ndim != 2:
             raise ResponseShapeError(
                 f"responses has {Y.ndim} dimension(s); give (n, B), one column per response"
             )
-        if not _real(Y.dtype):
-            raise NotNumericError(f"responses has dtype {Y.dtype}; give real numbers")
-        Y, index = Y.astype(float, copy=False), pd.RangeIndex(Y.shape[1], name="response")
+        index = pd.RangeIndex(Y.shape[1], name="response")
     if Y.shape[1] == 0:
         raise ResponseShapeError("responses has no columns; give one for each response")
     return Y, index
 
 
 def _real(dtype: object) -> bool:
-    numeric = pd.api.types.is_numeric_dtype(dtype)
-    return bool(numeric and not pd.api.types.is_complex_dtype(dtype))
+    other = pd.api.types.is_complex_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    return bool(pd.api.types.is_numeric_dtype(dtype) and not other)
 
 
 def replicate_input(
@@ -112,8 +114,9 @@ def replicate_input(
     Raises:
         JaxhlmError: the formula, or the frame as a whole, is at fault.
     """
-    if not isinstance(by, str) or by not in data.columns:
-        raise MissingColumnError(f"by={by!r} is not a column of data; give the name of one")
+    if not isinstance(by, Hashable) or by not in data.columns:
+        told = by if isinstance(by, Hashable) else type(by).__name__
+        raise MissingColumnError(f"by={told!r} is not a column of data; give the name of one")
     if data[by].isna().any():
         raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
     if found := replicate_frame(formula, data, by, weights, learned):
@@ -140,7 +143,7 @@ def _usable_rows(formula: str, data: pd.DataFrame, lane: Floats) -> tuple[pd.Dat
     texts = Counter(map(str, data.columns))
     wanted = {name for name in (*names, *parsed.group) if texts[name] == 1}
     used = [label for label in data.columns if str(label) in wanted]
-    numbers = [v for v in used if _real(data[v].dtype) and data[v].dtype.kind != "b"]
+    numbers = [v for v in used if _real(data[v].dtype)]
     infinite = np.zeros(len(data), bool)
     for name in numbers:
         infinite |= np.isinf(data[name].to_numpy(dtype=float, na_value=np.nan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.arguments import affordable, whole
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.streams import Seed, Streams, random_key
@@ -55,7 +55,8 @@ def simulate_rows(
     root = semidefinite_root(np.asarray(cov, dtype=float))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
-    affordable("n", whole("n", n, 0), 2.0 * 8.0 * (G * q + len(X)))
+    n = whole_number("n", n, least=0)
+    affordable("n", n, 2.0 * 8.0 * (G * q + len(X)))
     streams, normals = Streams(random_key(seed)), np.empty((n, G * q + len(X)))
     for lane, row in enumerate(normals, first):
         streams.generator(lane).standard_normal(out=row)

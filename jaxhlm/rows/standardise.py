@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks
-from jaxhlm.engine.chunks import one_blas_thread
+from jaxhlm.engine.chunks import on_one_blas_thread
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.rows.segments import Segments, orthonormalise
@@ -98,7 +98,7 @@ class StandardDesign:
         return bool(np.abs(self.stats.XX).max(initial=0.0) <= WITHIN_TOL * self.n.max() ** 2)
 
 
-@one_blas_thread()
+@on_one_blas_thread
 def standardise_design(rows: Rows) -> StandardDesign:
     """Orthogonalise and scale the columns of X and Z and reduce them to statistics."""
     lanes, groups = Segments(rows.lane), Segments(rows.segment)

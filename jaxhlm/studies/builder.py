@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxhlm.arguments import affordable, mapping, numbers, whole
+from jaxhlm.arguments import affordable, check_mapping, finite_array, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Ints
 from jaxhlm.studies.distributions import sampler
@@ -54,16 +54,18 @@ class UnitDesign:
 
     def __post_init__(self) -> None:
         """Refuse designs that cannot be."""
-        whole("n", self.n, 2)
-        whole("seed", self.seed, 0)
+        whole_number("n", self.n, 2)
+        whole_number("seed", self.seed, least=0)
         if not isinstance(self.unit, str):
             raise OptionError(f"unit={self.unit!r} must be the name of a column")
-        for name in ("within", "between", "factors", "crossed"):
-            mapping(name, getattr(self, name))
+        for part in ("within", "between", "factors", "crossed"):
+            check_mapping(part, getattr(self, part))
         names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
+        if not isinstance(self.unit, str):
+            raise OptionError(f"unit={self.unit!r} must be the name of a column")
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
@@ -122,7 +124,7 @@ class UnitDesign:
             OptionError: a covariate has fixed values, and too few of them.
         """
         n = self.n if n is None else n
-        whole("n", n, 2)
+        whole_number("n", n, 2)
         sizes = measurements
         if sizes is None:
             sizes = self.measurements
@@ -141,7 +143,7 @@ class UnitDesign:
                 design, which without redrawn parts is all that counts.
         """
         if not isinstance(rng, np.random.Generator):
-            rng = np.random.default_rng(self.seed if rng is None else whole("rng", rng, 0))
+            rng = np.random.default_rng(self.seed if rng is None else whole_number("rng", rng, 0))
         return self.table(self.columns(rng))
 
     def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
@@ -213,6 +215,8 @@ class UnitDesign:
     def _planned(self, rng: np.random.Generator) -> Ints:
         """(n,) measurements of every unit if it stays."""
         sizes: Any = self.measurements
+        if isinstance(sizes, str):
+            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
         if self.most is None:
             return self._counts(SIZES, sizes, rng)
         if _is_range(sizes):
@@ -251,7 +255,7 @@ class UnitDesign:
         if several and not len(sizes):
             raise OptionError("measurements is empty")
         for size in sizes if several else [sizes]:
-            whole(SIZES, size, 1)
+            whole_number(SIZES, size)
         if _is_range(sizes):
             low, high = sizes
             if low > high:
@@ -272,7 +276,7 @@ class UnitDesign:
                 f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
                 "for all"
             )
-        p = numbers(DROPOUT, leaves)
+        p = finite_array(DROPOUT, leaves)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
 
@@ -338,7 +342,7 @@ def units(
         >>> list(frame), frame.groupby("unit")["group"].first().tolist()[:3]
         (['unit', 'x', 'a', 'group'], ['control', 'treated', 'control'])
     """
-    given = {} if within is None else mapping("within", within)
+    given = {} if within is None else check_mapping("within", within)
     if measurements is None:
         grids = [len(x) for x in given.values() if _fixed(x)]
         measurements = min(grids, default=10)
@@ -349,6 +353,8 @@ def units(
 def _distinct(levels: Any) -> bool:
     """Whether these are two or more distinct levels."""
     if isinstance(levels, str | bytes) or not hasattr(levels, "__len__") or np.ndim(levels) != 1:
+        return False
+    if not all(isinstance(level, Hashable) for level in levels):
         return False
     return len(set(levels)) == len(levels) >= 2
 

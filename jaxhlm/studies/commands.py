@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jaxhlm.errors import OptionError
-from jaxhlm.files import read_table
+from jaxhlm.files import check_target, read_table, write_csv
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.studies.curves import power_curve, solve_power
 from jaxhlm.studies.measures_table import MeasuresTable
@@ -83,6 +83,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _power(a: argparse.Namespace) -> None:
+    if a.out:
+        check_target(a.out)
     truth = Truth.of(a.beta, a.sd, a.corr, a.sigma)
     made = mechanism(a.formula, read_table(a.file), truth)
     options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}
@@ -105,7 +107,7 @@ def _power(a: argparse.Namespace) -> None:
         text, table = str(one), one.table
     print(text)
     if a.out:
-        table.to_csv(a.out, index=False)
+        write_csv(a.out, table)
         print(f"\nTable written to {a.out}")
 
 
@@ -127,7 +129,7 @@ def _run_study(a: argparse.Namespace) -> None:
     )  # fmt: skip
     print(result)
     table = result.measures()
-    table.to_csv(a.out / "measures.csv", index=False)
+    write_csv(a.out / "measures.csv", table)
     print(f"\n{MeasuresTable(table)}")
     print(
         f"\nMeasures written to {a.out / 'measures.csv'}; all of it: jaxhlm.read_study('{a.out}')"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import mapping
+from jaxhlm.arguments import check_mapping, listed_values
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.methods import COLUMNS
 
@@ -71,9 +71,7 @@ def _listed(grid: Grid) -> list[dict[str, Any]]:
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
                 raise OptionError(f"factor {name!r} needs a list of values, not {values!r}")
         return [dict(zip(grid, one, strict=True)) for one in product(*grid.values()) if one]
-    if isinstance(grid, str) or not isinstance(grid, Iterable):
-        raise OptionError(f"conditions={grid!r}: give a dict of lists, a list of dicts or a frame")
-    return [dict(mapping("condition", one)) for one in grid]
+    return [dict(check_mapping("conditions", one)) for one in listed_values("conditions", grid)]
 
 
 def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import finite, numbers
+from jaxhlm.arguments import fraction, listed_values, number
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.progress import step_progress
@@ -115,9 +115,7 @@ def power_curve(
     """
     check_options(n, alpha, df, reml, level)
     check_along(along)
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise OptionError(f"values={values!r}: give a list of numbers")
-    values = [finite("values", value) if isinstance(value, float) else value for value in values]
+    values = listed_values("values", values)
     if not values:
         raise OptionError("values is empty: give one value or more")
     steps = [_changed(mechanism, along, value) for value in values]
@@ -183,9 +181,8 @@ def solve_power(
     """
     check_options(n, alpha, df, reml, level)
     low, high, step = _bounds(along, bounds)
-    if not 0.0 < finite("target", target) < 1.0:
-        raise OptionError(f"target={target!r} must lie between 0 and 1, such as 0.8")
-    if not isinstance(test, str) and (not isinstance(test, Iterable) or len(list(test)) != 1):
+    fraction("target", target, 0.8)
+    if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     number, rows = seed_number(seed), dict[float, pd.Series]()
@@ -247,10 +244,10 @@ def _bounds(along: str, bounds: tuple[float, float]) -> tuple[float, float, floa
         raise OptionError(
             f"power does not grow with {along!r}; solve along units, measurements or beta[TERM]"
         )
-    ends = numbers("bounds", bounds)
-    if ends.shape != (2,):
-        raise OptionError(f"bounds={bounds!r}: give (low, high)")
-    low, high = ends.tolist()
+    given = listed_values("bounds", bounds)
+    if len(given) != 2:
+        raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
+    low, high = (number("bounds", value) for value in given)
     if not low < high:
         raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
     if is_size(along):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxhlm.arguments import finite
+from jaxhlm.arguments import fraction, number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats
 
@@ -61,7 +61,7 @@ class StudentT:
 
     def __post_init__(self) -> None:
         """Refuse infinite variances."""
-        if not finite("df", self.df) > 2.0:
+        if not number("df", self.df) > 2.0:
             raise OptionError(f"df={self.df!r}: t has a variance for df above 2 only")
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
@@ -86,7 +86,7 @@ class Skewed:
 
     def __post_init__(self) -> None:
         """Refuse a symmetric gamma distribution."""
-        if not LEAST_SKEWNESS <= abs(finite("skewness", self.skewness)) <= MOST_SKEWNESS:
+        if not LEAST_SKEWNESS <= abs(number("skewness", self.skewness)) <= MOST_SKEWNESS:
             raise OptionError(
                 f"skewness={self.skewness!r} must be between {LEAST_SKEWNESS:g} and "
                 f"{MOST_SKEWNESS:g} in size; Gaussian() has none"
@@ -117,7 +117,7 @@ class Contaminated:
     def __post_init__(self) -> None:
         """Check both numbers."""
         _check_share(self.share)
-        if not finite("ratio", self.ratio) > 0.0:
+        if not number("ratio", self.ratio) > 0.0:
             raise OptionError(f"ratio={self.ratio!r} must be positive")
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
@@ -146,7 +146,7 @@ class TwoClasses:
     def __post_init__(self) -> None:
         """Check both numbers."""
         _check_share(self.share)
-        finite("distance", self.distance)
+        number("distance", self.distance)
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
@@ -244,5 +244,4 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
 
 
 def _check_share(share: float) -> None:
-    if not 0.0 < finite("share", share) < 1.0:
-        raise OptionError(f"share={share!r} must lie between 0 and 1")
+    fraction("share", share, 0.1)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import affordable, whole
-from jaxhlm.errors import MissingColumnError, NotNumericError, OptionError
+from jaxhlm.arguments import affordable, whole_number
+from jaxhlm.errors import NotNumericError, OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.columns import require_column
 
@@ -58,7 +59,7 @@ def extend(
     Raises:
         OptionError: not one of ``along`` and ``within``, n < 1, missing labels, or a grid that
             cannot be continued because its steps differ.
-        MissingColumnError, NotNumericError: there is no such column, or it holds no numbers.
+        NotNumericError: there is no such column, or it holds no numbers.
 
     Example:
         >>> import jaxhlm as hlm
@@ -77,11 +78,12 @@ def extend(
         )
     if (along is None) == (within is None):
         raise OptionError("give either along= (more units) or within= (more rows of every unit)")
-    whole("n", n, 1)
+    n = whole_number("n", n)
+    for option, column in (("along", along), ("within", within), ("continuing", continuing)):
+        if column is not None and not isinstance(column, Hashable):
+            raise OptionError(f"{option}={column!r} must be the name of one column")
     name = along if along is not None else within
     assert name is not None
-    if not isinstance(name, str):
-        raise MissingColumnError(f"no column {name!r} in the data")
     require_column(data, name)
     if data[name].isna().any():
         raise OptionError(f"column {name!r} has missing labels; drop or fill these rows")
@@ -93,8 +95,8 @@ def extend(
     if along is not None:
         if continuing is not None:
             raise OptionError("continuing= goes with within=; copies of units keep their values")
-        return _along(data, along, unit, labels, int(n))
-    return _within(data, unit, int(n), continuing)
+        return _along(data, along, unit, labels, n)
+    return _within(data, unit, n, continuing)
 
 
 def _along(data: pd.DataFrame, name: str, unit: Ints, labels: Any, n: int) -> pd.DataFrame:

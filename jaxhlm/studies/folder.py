@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxhlm.errors import JaxhlmError, StudyFolderError
+from jaxhlm.errors import FileError, StudyFolderError
+from jaxhlm.files import read_parquet, write_parquet, write_text
 from jaxhlm.studies.lock import LOCK, locked
 
 __all__ = ["SCHEMA", "Chunk", "Folder", "open_folder", "read_folder"]
@@ -54,18 +55,15 @@ class Folder:
 
     def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
         """Write a finished chunk."""
-        target = self.path / ESTIMATES / chunk.file
-        _atomically(target, lambda path: _to_parquet(frame, path))
+        write_parquet(self.path / ESTIMATES / chunk.file, frame)
 
     def __getitem__(self, chunk: Chunk) -> pd.DataFrame:
         """Read a finished chunk."""
         path = self.path / ESTIMATES / chunk.file
         try:
-            return pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise StudyFolderError(
-                f"cannot read {path}: {error}; remove this file and resume the study"
-            ) from error
+            return read_parquet(path)[0]
+        except FileError as error:
+            raise StudyFolderError(f"{error}; remove this file and resume the study") from error
 
 
 @contextmanager
@@ -93,15 +91,14 @@ def open_folder(
         # Another run may have made, or finished, the study before the lock was had.
         if not _is_this(path, manifest):
             (path / ESTIMATES).mkdir(exist_ok=True)
-            text = json.dumps(manifest, indent=1)
-            _atomically(path / MANIFEST, lambda at: at.write_text(text, encoding="utf-8"))
+            write_text(path / MANIFEST, json.dumps(manifest, indent=1))
         elif not resume:
             done = len(list((path / ESTIMATES).glob("*.parquet")))
             raise StudyFolderError(
                 f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
                 "finished; go on with resume=True (--resume), or give another folder"
             )
-        for left in (path / ESTIMATES).glob(".*.tmp"):
+        for left in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
             left.unlink(missing_ok=True)
         yield Folder(path, manifest)
 
@@ -112,6 +109,8 @@ def read_folder(path: str | os.PathLike[str]) -> Folder:
     Raises:
         StudyFolderError: it holds no study that this version can read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise StudyFolderError(f"out={path!r} must be the name of a folder")
     path = Path(path)
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -170,20 +169,3 @@ def _unfinished(entry: Path) -> bool:
     if entry.is_dir():
         return entry.name == ESTIMATES and not any(entry.iterdir())
     return entry.name == LOCK or entry.name.startswith(f".{MANIFEST}.")
-
-
-def _atomically(target: Path, write: Any) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
-
-
-def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
-    try:
-        frame.to_parquet(path, index=False)
-    except ImportError as error:
-        raise JaxhlmError(
-            'a study on disk needs pyarrow: pip install "jaxhlm[parquet]", or leave out= away'
-        ) from error

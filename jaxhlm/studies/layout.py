@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxhlm.design import Design, design_for
+from jaxhlm.design import Design, design_for, determined_rows
 from jaxhlm.errors import FormulaError
 from jaxhlm.notation import Floats
 from jaxhlm.rows.terms import evaluate_numbers
@@ -84,9 +84,10 @@ def _matrices(
     """X (N, p) and Z (N, q) of redrawn designs."""
     parts = (template._fixed, *template._random)
     if any(levels is not None for levels in template._factors.values()):
-        X, Z, _ = design_for(template, builder.table(columns))
+        X, Z, _ = design_for(template, builder.table(columns), "error")
         return X, Z
     numbers = {v: columns[v].astype(float) for part in parts for v in part.variables}
     numbers["1"] = np.ones(len(columns[builder.unit]))
     X, *columns_of_z = (evaluate_numbers(part, numbers) for part in parts)
-    return X[:, template._x_columns], np.concatenate(columns_of_z, axis=1)
+    X = determined_rows(template, X, range(len(X)), "rows of redrawn designs are", "error")
+    return X, np.concatenate(columns_of_z, axis=1)

@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_frame, fraction, listed_values
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
@@ -127,10 +128,10 @@ def measures(
           term  n_ok    bias  bias_mcse  coverage  coverage_mcse
         0    x  1000 -0.0054     0.0031      0.95         0.0069
     """
-    by = (by,) if isinstance(by, str) else tuple(by)
+    by = (by,) if isinstance(by, str) else tuple(listed_values("by", by))
+    check_frame("estimates", estimates)
     check_level(level)
-    if not 0.0 < alpha < 1.0:
-        raise OptionError(f"alpha={alpha!r} is not a significance level; use a number such as 0.05")
+    fraction("alpha", alpha, 0.05)
     chosen = _choose(which, reference)
     _check_columns(estimates, [*by, "estimate", "truth", "status"])
     if not len(estimates):
@@ -151,7 +152,7 @@ def measures(
 def _choose(which: Sequence[Measure] | None, reference: str | None) -> Sequence[Measure]:
     if which is None:
         return MEASURES if reference is not None else MEASURES[:-1]
-    chosen = [which] if isinstance(which, str) else list(which)
+    chosen = [which] if isinstance(which, str) else listed_values("which", which)
     for name in chosen:
         check_option("measure", name, Measure)
     if "relative_precision" in chosen and reference is None:

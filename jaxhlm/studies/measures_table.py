@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_frame
 from jaxhlm.errors import MissingColumnError
 from jaxhlm.studies.measured import MEASURES
 
@@ -46,6 +47,7 @@ class MeasuresTable:
 
     def __post_init__(self) -> None:
         """Check that there is something to print."""
+        check_frame("frame", self.frame)
         missing = [name for name in self.which if f"{name}_mcse" not in self.frame.columns]
         if missing:
             raise MissingColumnError(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, whole
+from jaxhlm.arguments import affordable, check_flag, whole_number
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.formula import column_name, parse
@@ -112,8 +112,10 @@ class Mechanism:
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
         """
-        whole("first", first, 0)
-        if not first < whole("last", last, 1):
+        whole_number("first", first, least=0)
+        whole_number("last", last, least=0)
+        check_flag("rows", rows)
+        if not first < last:
             raise OptionError(f"draw({first}, {last}): give first and last with 0 ≤ first < last")
         return Drawn(self, int(first), int(last), random_key(seed), rows or not self.gaussian)
 

@@ -81,6 +81,8 @@ class Method:
         """Check that such a method exists."""
         if not isinstance(self.name, str) or not self.name:
             raise OptionError(f"name={self.name!r}: a method needs a name")
+        if self.formula is not None and not isinstance(self.formula, str):
+            raise OptionError(f"formula={self.formula!r} must be a text, or None")
         check_option("estimator", self.estimator, Estimator)
         for option in ("reml", "variances"):
             if not isinstance(given := getattr(self, option), bool):

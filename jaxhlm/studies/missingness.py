@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.arguments import finite
+from jaxhlm.arguments import fraction, number
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.tails import logistic_cdf, logit
 from jaxhlm.notation import Bools, Floats
@@ -45,7 +45,7 @@ class InformativeSize(Violation):
     def __post_init__(self) -> None:
         """Check the numbers."""
         _check_rate("kept", self.kept)
-        finite("slope", self.slope)
+        number("slope", self.slope)
 
     def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
         """(N,) responses that are missing."""
@@ -148,7 +148,7 @@ def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Boo
     low = logit(rate) - np.maximum.reduceat(score, panel.starts[:-1])
     high = logit(rate) - np.minimum.reduceat(score, panel.starts[:-1])
     alpha = np.full(len(low), logit(rate))
-    for number in range(RATE_STEPS):
+    for step_number in range(RATE_STEPS):
         probability = logistic_cdf(alpha[panel.lane] + score)
         excess = panel.mean(probability) - rate
         todo = np.abs(excess) > RATE_TOL
@@ -157,7 +157,7 @@ def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Boo
         low, high = np.where(excess < 0.0, alpha, low), np.where(excess > 0.0, alpha, high)
         slope = panel.mean(probability * (1.0 - probability))
         step = alpha - excess / np.where(slope > LEAST_RISE, slope, 1.0)
-        inside = (step > low) & (step < high) & (slope > LEAST_RISE) & (number < NEWTON_STEPS)
+        inside = (step > low) & (step < high) & (slope > LEAST_RISE) & (step_number < NEWTON_STEPS)
         alpha = np.where(todo, np.where(inside, step, 0.5 * (low + high)), alpha)
     return np.asarray(numbers.rows(_uniform) < logistic_cdf(alpha[panel.lane] + score))
 
@@ -167,10 +167,9 @@ def _uniform(rng: np.random.Generator, size: int) -> Floats:
 
 
 def _check_rate(name: str, rate: float) -> None:
-    if not 0.0 < finite(name, rate) < 1.0:
-        raise OptionError(f"{name}={rate!r} must lie between 0 and 1")
+    fraction(name, rate, 0.1)
 
 
 def _check_slope(slope: float) -> None:
-    if not abs(finite("slope", slope)) <= MOST_SLOPE:
+    if not abs(number("slope", slope)) <= MOST_SLOPE:
         raise OptionError(f"slope={slope!r} must be at most {MOST_SLOPE:,.0f} in size")

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_frame, check_mapping, fraction, number
 from jaxhlm.errors import MissingColumnError, OptionError
 from jaxhlm.notation import Bools, Floats, check_option
 from jaxhlm.studies.measured import MEASURES
@@ -56,10 +57,10 @@ def nsim(
         (1900, 10000, 400)
     """
     check_option("measure", measure, Planned)
-    if not mcse > 0.0:
+    if not number("mcse", mcse) > 0.0:
         raise OptionError(f"mcse={mcse!r} must be positive")
     if measure == "bias":
-        if sd is None or not sd > 0.0:
+        if sd is None or not number("sd", sd) > 0.0:
             raise OptionError(
                 f"sd={sd!r}: the bias needs the standard deviation of the estimates, "
                 "for example from a small study"
@@ -67,8 +68,7 @@ def nsim(
         variance = sd**2
     else:
         rate = (0.95 if measure == "coverage" else 0.5) if expected is None else expected
-        if not 0.0 < rate < 1.0:
-            raise OptionError(f"expected={expected!r} must lie between 0 and 1")
+        fraction("expected", rate)
         variance = rate * (1.0 - rate)
     # Rounded first: 0.05 × 0.95 / 0.005² is 1900 and a bit in floating point.
     return math.ceil(round(variance / mcse**2, 6))
@@ -96,12 +96,14 @@ def stopping(frame: pd.DataFrame, targets: Mapping[str, float]) -> bool:
         >>> stopping(frame, {"bias": 0.005}), stopping(frame, {"bias": 0.01})
         (False, True)
     """
+    check_mapping("targets", targets)
+    check_frame("frame", frame)
     if not targets:
         raise OptionError('give at least one target, such as {"coverage": 0.005}')
     for name, target in targets.items():
         if name not in MEASURES:
             raise OptionError(f"measure={name!r} is not known; use one of {', '.join(MEASURES)}")
-        if not target > 0.0:
+        if not number(f"targets[{name!r}]", target) > 0.0:
             raise OptionError(f"the target of {name}, {target!r}, must be positive")
         if f"{name}_mcse" not in frame.columns:
             raise MissingColumnError(f"the frame has no column '{name}_mcse'; measure {name} first")

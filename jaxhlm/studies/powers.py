@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, finite, whole
+from jaxhlm.arguments import affordable, fraction, listed_values, whole_number
 from jaxhlm.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimates import estimate_bytes
@@ -153,9 +153,8 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     """Raise unless these options make sense."""
     check_df(df, reml)
     check_level(level)
-    if not 0.0 < finite("alpha", alpha) < 1.0:
-        raise OptionError(f"alpha={alpha!r} must lie between 0 and 1, such as 0.05")
-    whole("n", n, 1)
+    fraction("alpha", alpha, 0.05)
+    whole_number("n", n)
 
 
 def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
@@ -177,9 +176,7 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
     """The hypotheses that ``test`` stands for."""
-    if not isinstance(test, Iterable):
-        raise OptionError(f"test={test!r}: name a term, or write a hypothesis such as 'x = 0'")
-    listed = [test] if isinstance(test, str | Mapping) else list(test)
+    listed = [test] if isinstance(test, str | Mapping) else listed_values("test", test)
     if not listed:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
     read = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxhlm.arguments import affordable, whole
+from jaxhlm.arguments import affordable, check_flag, whole_number
 from jaxhlm.design import Design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
@@ -134,14 +134,16 @@ def simulate(
         (2000, True)
     """
     if not isinstance(model, Fit | Design):
-        raise OptionError(f"model={model!r}: give a fit, or what jaxhlm.design returns")
+        raise OptionError(f"{type(model).__name__} is no single fit; give one, or a jaxhlm.design")
     if isinstance(model, Fit):
         e = model.estimates
         truth = Truth(e.beta[0], e.cov[0], float(e.sigma[0])) if truth is None else truth
     if not isinstance(truth, Truth):
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
+    n = whole_number("n", n)
+    check_flag("statistics", statistics)
     design = model.design if isinstance(model, Fit) else model
-    affordable("n", whole("n", n, 1), estimate_bytes(design.p, design.q))
+    affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
     if truth.cov.shape != (design.q, design.q):

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, finite, mapping, whole
+from jaxhlm.arguments import affordable, check_flag, check_mapping, number, whole_number
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -209,6 +209,9 @@ def study(
     methods = check_methods(methods)
     _check_options(n, seed, chunk, stop)
     check_level(level)
+    check_flag("resume", resume)
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise OptionError(f"out={out!r} must be the name of a folder")
     table, mechanisms = read_conditions(conditions, mechanism)
     if seed is None:
         seed = _known_seed(out) if resume else None
@@ -377,12 +380,12 @@ def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
 
 
 def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
-    affordable("n", whole("n", n, 1), CHUNK_BYTES / whole("chunk", chunk, 1))
+    affordable("n", whole_number("n", n), CHUNK_BYTES / whole_number("chunk", chunk))
     if seed is not None:
-        whole("seed", seed, 0)
-    for name, target in ({} if stop is None else mapping("stop", stop)).items():
+        whole_number("seed", seed, least=0)
+    for name, target in ({} if stop is None else check_mapping("stop", stop)).items():
         check_option("stop", name, Measure)
-        if name == "relative_precision" or not finite(f"stop[{name!r}]", target) > 0.0:
+        if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:
             raise OptionError(
                 f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
             )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from jaxhlm.arguments import mapping
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import check_option
@@ -52,6 +51,11 @@ class TruthDistribution:
     function: Callable[[np.random.Generator], Truth]
     learned: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        if not callable(self.function):
+            raise OptionError(f"function={self.function!r} must take a generator and give a Truth")
+
     def draw(self, rng: np.random.Generator) -> Truth:
         """One truth.
 
@@ -92,8 +96,6 @@ class TruthDistribution:
             5.0
         """
         check_option("variances", variances, Variances)
-        if beta is not None:
-            mapping("beta", beta)
         replaced("beta", dict(fit.fixef), beta)
         function = partial(_from_fit, fit, dict(beta or {}), variances)
         return TruthDistribution(function, fit.design.learned)

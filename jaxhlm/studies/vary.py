@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import finite, whole
+from jaxhlm.arguments import number, whole_number
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.formula import parse
@@ -70,8 +70,8 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
         return rebuilt(m, resized(m, along, value), m.truth)
     if not isinstance(m.truth, Truth):
         raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
-    number = finite(along, value)
-    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, number))
+    chosen = number(along, value)
+    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, chosen))
 
 
 def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
@@ -122,9 +122,8 @@ def design_of(m: Mechanism, formula: str | None = None) -> Design:
 
 def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
-    if (number := finite(along, size)) != int(number):
-        raise OptionError(f"{along}={size!r} must be a whole number, 1 or more")
-    size = whole(along, int(number), 1)
+    given = number(along, size)
+    size = whole_number(along, int(given) if given.is_integer() else size)
     if isinstance(m.source, UnitDesign):
         return m.source.resized(**{"n" if along == "units" else "measurements": size})
     (group, *more) = parse(m.formula, response_optional=True).group
