@@ -68,8 +68,11 @@ def number(name: str, value: Any) -> float:
     >>> number("slope", np.float32(0.5))
     0.5
     """
-    scalar = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    real = isinstance(scalar, Real) and not isinstance(scalar, bool)
+    array = isinstance(value, np.ndarray | np.generic)
+    known = not array or (value.ndim == 0 and value.dtype.kind in "iuf")
+    # NumPy would round LARGEST to the precision of what it is compared with.
+    scalar = value.item() if array and known else value
+    real = known and isinstance(scalar, Real) and not isinstance(scalar, bool)
     if not real or not abs(scalar) <= LARGEST:
         raise OptionError(f"{name}={value!r} must be a finite number")
     return float(scalar)

@@ -112,12 +112,11 @@ class Mechanism:
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
         """
-        whole_number("first", first, least=0)
-        whole_number("last", last, least=0)
         check_flag("rows", rows)
+        first, last = whole_number("first", first, 0), whole_number("last", last, 0)
         if not first < last:
             raise OptionError(f"draw({first}, {last}): give first and last with 0 ≤ first < last")
-        return Drawn(self, int(first), int(last), random_key(seed), rows or not self.gaussian)
+        return Drawn(self, first, last, random_key(seed), rows or not self.gaussian)
 
     @cached_property
     def _statistics(self) -> Simulated:
