@@ -164,3 +164,22 @@ def test_the_rate_is_met_whatever_the_slope(rate, slope):
 def test_extremes_that_can_be_are_finite(wrong):
     drawn = hlm.mechanism(FORMULA, ROWS, TRUTH, [wrong]).draw(0, 5, 1).responses
     assert not np.isinf(drawn).any() and np.nanstd(drawn) < 100.0
+
+
+@pytest.mark.parametrize(
+    "value", [np.timedelta64(1), np.datetime64("2020", "ns"), np.bool_(True), np.array([0.5]), 1j]
+)
+def test_what_numpy_stores_as_a_number_is_not_always_one(value):
+    with pytest.raises(hlm.JaxhlmError, match="alpha"):
+        arguments.number("alpha", value)
+
+
+def test_numbers_of_any_precision_are_compared_with_the_same_bound():
+    for kind in (np.float16, np.float32, np.longdouble, np.int8, np.uint64):
+        assert arguments.number("n", kind(2)) == arguments.number("n", np.array(2, kind)) == 2.0
+
+
+@pytest.mark.parametrize("levels", [[{}, {1: 2}], [[1], [1, 2]], [[1, 2], [3, 4]], np.eye(2), "ab"])
+def test_levels_are_single_values(levels):
+    with pytest.raises(hlm.JaxhlmError, match="factor 'f' needs"):
+        units(factors={"f": levels})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api import types
 
 from jaxhlm.arguments import affordable, check_mapping, finite_array, whole_number
 from jaxhlm.errors import OptionError
@@ -352,9 +353,10 @@ def units(
 
 def _distinct(levels: Any) -> bool:
     """Whether these are two or more distinct levels."""
-    if isinstance(levels, str | bytes) or not hasattr(levels, "__len__") or np.ndim(levels) != 1:
+    listed = types.is_list_like(levels, allow_sets=False) and hasattr(levels, "__len__")
+    if not listed or isinstance(levels, Mapping | pd.DataFrame):
         return False
-    if not all(isinstance(level, Hashable) for level in levels):
+    if any(types.is_list_like(level) for level in levels):
         return False
     return len(set(levels)) == len(levels) >= 2
 

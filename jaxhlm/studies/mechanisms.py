@@ -284,9 +284,8 @@ class Drawn:
 
     @cached_property
     def _layout(self) -> Layout:
-        m = self.mechanism
+        m, lanes = self.mechanism, range(self.first, self.last)
         affordable("last - first", self.last - self.first, 8.0 * 4.0 * m.template.n)
-        lanes = range(self.first, self.last)
         if isinstance(m.design, UnitDesign):
             return own_designs(m.design, m.template, lanes, self.key)
         return one_design(m.design, m.template, lanes)
