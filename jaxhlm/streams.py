@@ -41,7 +41,7 @@ def random_key(seed: Seed) -> Any:
     Returns:
         (2,) of uint32.
 
-    Ints count modulo 2³²; True, text and floats are no seeds.
+    True, text and floats are no seeds.
 
     Raises:
         OptionError: anything else.
