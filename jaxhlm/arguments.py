@@ -1,5 +1,6 @@
 """What a user passes, checked: a value of another type is refused, not read as something else.
 
+So is what cannot be: numbers whose squares overflow, sizes that this machine's memory cannot hold.
 Every function takes the argument's name, so that the error can say it, and returns the value as the
 library wants it.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Real
@@ -20,15 +22,23 @@ from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
 from jaxhlm.notation import Floats
 
 __all__ = [
+    "LARGEST",
+    "affordable",
     "check_flag",
     "check_frame",
+    "check_function",
     "check_mapping",
+    "finite_array",
     "fraction",
     "listed_values",
     "number",
     "real_array",
     "whole_number",
 ]
+
+# Squares of larger numbers, and sums of those, overflow.
+LARGEST = 1e100
+GIGABYTE = 1e9
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -50,17 +60,22 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """A finite real number, not a bool or text.
+    """A real number of at most LARGEST in size, not a bool or text.
 
     Raises:
         OptionError: it is none.
+
+    >>> number("slope", np.float32(0.5))
+    0.5
     """
-    real = isinstance(value, int | float | np.integer | np.floating) or (
-        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
-    )
-    if isinstance(value, bool) or not real or not math.isfinite(value):
+    array = isinstance(value, np.ndarray | np.generic)
+    known = not array or (value.ndim == 0 and value.dtype.kind in "iuf")
+    # NumPy would round LARGEST to the precision of what it is compared with.
+    scalar = value.item() if array and known else value
+    real = known and isinstance(scalar, Real) and not isinstance(scalar, bool)
+    if not real or not abs(scalar) <= LARGEST:
         raise OptionError(f"{name}={value!r} must be a finite number")
-    return float(value)
+    return float(scalar)
 
 
 def fraction(name: str, value: Any, example: float = 0.95) -> float:
@@ -88,10 +103,37 @@ def check_frame(name: str, value: Any) -> None:
         raise OptionError(f"{name} must be a pandas DataFrame, got {type(value).__name__}")
 
 
-def check_mapping(name: str, value: Any) -> None:
-    """Raise ``OptionError`` unless the value is a mapping."""
+def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    """The value; raise ``OptionError`` unless it is a mapping."""
     if not isinstance(value, Mapping):
         raise OptionError(f"{name}={value!r} must be a mapping, such as a dict")
+    return value
+
+
+def check_function(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value can be called."""
+    if not callable(value):
+        raise OptionError(f"{name}={value!r} must be a function of an array")
+
+
+def affordable(name: str, count: int, each: float) -> None:
+    """Raise where that many things cannot be held in this machine's memory.
+
+    Args:
+        name: the argument that says how many.
+        count: how many.
+        each: bytes of one.
+
+    Raises:
+        OptionError: the message says how many can be.
+    """
+    room = _memory()
+    if count > room / each:
+        taken = min(count, LARGEST) * each / GIGABYTE
+        raise OptionError(
+            f"{name}={count}: that would take {taken:.3g} GB, and this machine "
+            f"has {room / GIGABYTE:.3g} GB of memory; it has room for {int(room / each):,}"
+        )
 
 
 def listed_values(name: str, value: Any) -> list[Any]:
@@ -103,6 +145,21 @@ def listed_values(name: str, value: Any) -> list[Any]:
     if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
         raise OptionError(f"{name}={value!r} must be a list of values")
     return list(value)
+
+
+def finite_array(name: str, values: Any) -> Floats:
+    """A float64 array of numbers of at most LARGEST in size.
+
+    Raises:
+        OptionError: anything else, missing and masked values too.
+
+    >>> finite_array("sd", [1, 2]).tolist()
+    [1.0, 2.0]
+    """
+    array = real_array(name, values, OptionError)
+    if not (np.abs(array) <= LARGEST).all():
+        raise OptionError(f"{name} has a value that is missing or infinite: {values}")
+    return array
 
 
 def real_array(
@@ -125,7 +182,7 @@ def real_array(
             return _of_column(pd.Series(values), kinds)
         masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
         return np.ma.filled(_as_floats(masked, kinds), np.nan)
-    except (TypeError, ValueError) as cause:
+    except (TypeError, ValueError, OverflowError) as cause:
         raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
 
 
@@ -166,3 +223,11 @@ def _float_of(value: Any) -> float:
     if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
         raise TypeError(f"{value!r} is a {type(value).__name__}")
     return float(value)
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

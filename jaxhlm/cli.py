@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -20,6 +23,7 @@ from jaxhlm.fit import fit
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.many import fit_many
 from jaxhlm.notation import BootstrapInterval, BootstrapMethod
+from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.bootstraps import bootstrap
 from jaxhlm.results.fit import Fit
@@ -27,14 +31,21 @@ from jaxhlm.studies.commands import add_commands
 
 __all__ = ["main"]
 
+# What a shell reports of a program that Ctrl-C has ended.
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status, 2 for bad input."""
+    """Run the command line; returns the exit status, 2 for bad input, 130 after an interrupt."""
     arguments = _parser().parse_args(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
-    with said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr)):
+    said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
+    with said, _termination_interrupts(), whole_or_nothing():
         try:
             arguments.run(arguments)
+        except KeyboardInterrupt as stop:
+            print(f"jaxhlm: interrupted{''.join(map(str, stop.args))}", file=sys.stderr)
+            return INTERRUPTED
         except JaxhlmError as error:
             print(f"jaxhlm: {error}", file=sys.stderr)
             return 2
@@ -43,6 +54,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
             return 2
     return 0
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does; a program's business, so not the library's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ __all__ = [
     "DegenerateWarning",
     "DifferentRowsError",
     "FileError",
+    "ForkedProcessError",
     "FormulaError",
     "GroupingError",
     "IdentifiabilityError",
@@ -173,6 +174,10 @@ class StudyFolderError(JaxhlmError, ValueError):
 
 class StudyFileError(JaxhlmError, ValueError):
     """A study's TOML file cannot be read; the message names file, line and key."""
+
+
+class ForkedProcessError(JaxhlmError, RuntimeError):
+    """JAX is needed in a process that was forked from one that had used it."""
 
 
 class JaxhlmWarning(UserWarning):

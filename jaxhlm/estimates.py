@@ -24,6 +24,7 @@ __all__ = [
     "Estimates",
     "RandomEffects",
     "estimate",
+    "estimate_bytes",
     "random_effects",
     "restandardised",
     "user_criterion",
@@ -87,6 +88,11 @@ class Estimates:
 
     def _columns(self) -> Iterator[Floats]:
         return (getattr(self, f.name) for f in fields(self))
+
+
+def estimate_bytes(p: int, q: int) -> int:
+    """What the estimates of one fit take."""
+    return 8 * (2 * p + p * p + 2 * q * q + q * (q + 1) + 8)
 
 
 def estimate(

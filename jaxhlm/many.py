@@ -40,7 +40,8 @@ def fit_many(
     """Fit many data sets at once: many responses on one design, or replicates in a long frame.
 
     Every data set gets exactly the fit that ``fit`` would give it. One that cannot be fitted gets
-    a status code and NaN estimates, and its neighbours are untouched.
+    a status code and NaN estimates, and its neighbours are untouched. Several processes must be
+    started by "spawn" or "forkserver": a forked child of a process that has used JAX is refused.
 
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
@@ -60,6 +61,7 @@ def fit_many(
     Raises:
         OptionError: neither or both of ``responses`` and ``by`` were given.
         ResponseShapeError: ``responses`` has another number of rows than ``data``.
+        ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
     Example:
@@ -84,6 +86,8 @@ def fit_many(
     return fit_source(*given, options, progress)
 
 
+# A data set of extreme size gets a status, and no warning stops its neighbours.
+@np.errstate(all="ignore")
 def fit_source(
     source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None
 ) -> FitBatch:
@@ -97,16 +101,16 @@ def fit_source(
         progress: show a progress bar; None when the output is a terminal.
     """
     with progress_report(len(index), progress) as report:
-        estimates, nobs, ngroups = source.fit(options, report)
+        estimates, nobs, ngroups, finished = source.fit(options, report)
     done = len(estimates.status)
     if done < len(index):
         warn_user(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lanes = np.arange(done)
+    lanes = np.arange(done) if finished is None else finished
     fits = FitBatch(
-        model, estimates, index[:done], nobs[:done], ngroups[:done], options, lanes, source
+        model, estimates, index[lanes], nobs[lanes], ngroups[lanes], options, lanes, source
     )
     _report_failures(fits)
     return fits

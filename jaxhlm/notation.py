@@ -62,6 +62,6 @@ Leverage = Literal["hc2", "hc3", "none"]
 def check_option(name: str, value: object, literal: object) -> None:
     """Raise ``OptionError`` unless ``value`` is one of the members of the ``Literal`` type."""
     allowed = get_args(literal)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         choices = ", ".join(map(repr, allowed))
         raise OptionError(f"{name}={value!r} is not known; use one of {choices}")

@@ -6,7 +6,9 @@ rows of their own (``fit_replicates``), padded to a common number of groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -45,9 +47,12 @@ __all__ = [
     "fit_responses",
     "fit_standard",
     "gather",
+    "part_wanted",
+    "whole_or_nothing",
 ]
 
 Report = Callable[[Estimates], None]
+_WHOLE: ContextVar[bool] = ContextVar("whole_or_nothing", default=False)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ def fit_lanes(
     options: Options,
     report: Report | None = None,
 ) -> Estimates:
-    """Fit standardised lanes that are made chunk by chunk.
+    """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
 
     Args:
         lanes_of: standardised lanes of a chunk, equal groups collapsed, and ``rotate``'s part.
@@ -228,6 +233,9 @@ def gather(
 
     They are written into arrays that are made once: parts kept among all that comes and goes while
     others are fitted would leave the heap full of holes.
+
+    Raises:
+        KeyboardInterrupt: nothing is finished, or ``whole_or_nothing`` was asked for.
     """
     whole, done = None, 0
     try:
@@ -237,7 +245,22 @@ def gather(
             if report is not None:
                 report(part)
     except KeyboardInterrupt:
-        if whole is None or not partial:
+        if whole is None or done == 0 or not (partial and part_wanted()):
             raise
     assert whole is not None
     return whole if done == B else whole[:done]
+
+
+@contextmanager
+def whole_or_nothing() -> Iterator[None]:
+    """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
+    token = _WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+def part_wanted() -> bool:
+    """Whether what is finished at a Ctrl-C is to be returned."""
+    return not _WHOLE.get()

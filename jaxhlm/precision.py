@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import jax
 
 __all__ = ["own_rules"]
 
+# JAX's context managers, each for this thread only, and what they are set to. Those that a version
+# of JAX has not are left out.
+_RULES: tuple[tuple[str, Any], ...] = (
+    ("enable_x64", True),
+    # What random numbers a key gives.
+    ("threefry_partitionable", True),
+    ("default_prng_impl", "threefry2x32"),
+    ("legacy_prng_key", "allow"),
+    ("debug_key_reuse", False),
+    # Lanes that fail are NaN on purpose, and lanes last broadcast against matrices on purpose.
+    ("debug_nans", False),
+    ("debug_infs", False),
+    ("numpy_rank_promotion", "allow"),
+    ("numpy_dtype_promotion", "standard"),
+    # NumPy arrays go in and come out at every call.
+    ("transfer_guard", "allow"),
+    ("thread_guard", False),
+    ("disable_jit", False),
+    ("no_tracing", False),
+    ("check_tracer_leaks", False),
+    ("default_matmul_precision", None),
+)
+
 
 @contextmanager
 def own_rules() -> Iterator[None]:
-    """Switch float64 on for the calls within, and the user's checks of shapes, types and NaN off.
-
-    Lanes that fail are NaN on purpose, and lanes last broadcast against matrices on purpose.
-    """
+    """Switch float64 on for the calls within, and the user's checks and choices of draws off."""
     with ExitStack() as rules:
-        rules.enter_context(jax.enable_x64(True))
-        rules.enter_context(jax.debug_nans(False))
-        rules.enter_context(jax.numpy_rank_promotion("allow"))
-        rules.enter_context(jax.numpy_dtype_promotion("standard"))
+        for name, value in _RULES:
+            manager = getattr(jax, name, None)
+            if manager is not None:
+                rules.enter_context(manager(value))
         yield

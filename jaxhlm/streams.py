@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.errors import OptionError
+from jaxhlm.precision import own_rules
+from jaxhlm.processes import use_jax
 
 __all__ = [
     "DESIGN",
@@ -24,33 +26,73 @@ __all__ = [
 # What the streams of one seed are for; violation k has VIOLATIONS + k.
 DESIGN, TRUTH, EFFECTS, RESIDUALS, VIOLATIONS = range(5)
 
-Seed: TypeAlias = int | np.random.Generator | Any | None
+Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | Any | None
 
 
 def random_key(seed: Seed) -> Any:
-    """A JAX key from an int, a NumPy ``Generator`` (which advances), a JAX key, or None (fresh).
+    """The two words of a threefry key from any seed; seeds that differ give different ones.
 
-    Ints count modulo 2³²; True, text and floats are no seeds.
+    Nothing of JAX is started for it: most draws are NumPy's.
+
+    Args:
+        seed: an int of any size, a NumPy ``Generator`` (which advances) or ``SeedSequence``, a JAX
+            key, new or old style, what this function returns, or None (fresh).
+
+    Returns:
+        (2,) of uint32.
+
+    True, text and floats are no seeds.
 
     Raises:
         OptionError: anything else.
 
-    >>> import jax
-    >>> bool(jax.random.key_data(random_key(3))[1] == 3)
-    True
+    >>> random_key(3).tolist(), random_key(2**32).tolist()
+    ([0, 3], [1, 0])
     """
     if seed is None:
         seed = np.random.default_rng()
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
+    return np.array(_words(seed), np.uint32)
+
+
+def _words(seed: Any) -> list[int]:
     if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
-        return jax.random.key(int(seed) % 2**32)
+        return _words_of_number(int(seed))
+    if isinstance(seed, np.random.SeedSequence):
+        return _hashed(seed)
     if isinstance(seed, jax.Array):
-        typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
-        if not typed and (seed.dtype != jnp.uint32 or seed.ndim != 1):
-            raise OptionError(f"seed={seed!r} is no JAX key; jax.random.key(1) is one")
-        return seed if typed else jax.random.wrap_key_data(seed)
-    raise OptionError(f"seed={seed!r}: give an int, a NumPy Generator or a JAX key")
+        seed = _raw(seed)
+    if not isinstance(seed, np.ndarray) or seed.dtype != np.uint32:
+        raise OptionError(
+            f"seed={seed!r}: give an int, a NumPy Generator or SeedSequence, or a JAX key"
+        )
+    if seed.shape not in ((2,), (4,)):
+        raise OptionError(f"seed={seed!r}: give one JAX key")
+    words: list[int] = seed.tolist()
+    # Draws from keys of other generators than threefry would depend on what is drawn beside them.
+    return words if len(words) == 2 else _hashed(np.random.SeedSequence(words))
+
+
+def _raw(key: Any) -> Any:
+    """The words of a JAX key, new or old style."""
+    if isinstance(key, jax.core.Tracer):
+        raise OptionError(f"seed={key!r}: give a JAX key outside of jit and vmap")
+    use_jax()
+    with own_rules():
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(key) if typed else key)
+
+
+def _words_of_number(number: int) -> list[int]:
+    if 0 <= number < 2**64:
+        return [number >> 32, number % 2**32]
+    return _hashed(np.random.SeedSequence(abs(number), spawn_key=(int(number < 0),)))
+
+
+def _hashed(sequence: np.random.SeedSequence) -> list[int]:
+    words: list[int] = sequence.generate_state(2).tolist()
+    return words
 
 
 class Streams:
@@ -65,9 +107,8 @@ class Streams:
     """
 
     def __init__(self, key: Any, *purpose: int) -> None:
-        """Take a JAX key and the number of what is drawn, such as effects or residuals."""
-        words = np.asarray(jax.random.key_data(key)).ravel().tolist()
-        sequence = np.random.SeedSequence(words, spawn_key=purpose)
+        """Take what ``random_key`` returns and the number of what is drawn, such as effects."""
+        sequence = np.random.SeedSequence(key.tolist(), spawn_key=purpose)
         self._key = sequence.generate_state(2, np.uint64)
 
     def generator(self, lane: int) -> np.random.Generator:

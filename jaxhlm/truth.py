@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxhlm.arguments import check_mapping, number, real_array
+from jaxhlm.arguments import LARGEST, check_mapping, finite_array, number
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.notation import Floats
@@ -52,16 +52,15 @@ class Truth:
 
     def __post_init__(self) -> None:
         """Check that such a distribution exists."""
-        cov = np.atleast_2d(real_array("cov", self.cov, OptionError))
+        cov = np.atleast_2d(finite_array("cov", self.cov))
         object.__setattr__(self, "cov", cov)
         values = list(self.beta.values()) if isinstance(self.beta, Mapping) else self.beta
-        for name, numbers in (("beta", values), ("cov", cov)):
-            if not np.isfinite(real_array(name, numbers, OptionError)).all():
-                raise OptionError(f"{name} has a value that is missing or infinite: {numbers}")
-        if isinstance(self.sigma, float) and not np.isfinite(self.sigma):
-            raise OptionError(f"sigma has a value that is missing or infinite: {self.sigma}")
-        number("sigma", self.sigma)
-        if cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
+        if finite_array("beta", values).ndim != 1:
+            raise OptionError(f"beta must be one sequence of numbers, not {self.beta!r}")
+        object.__setattr__(self, "sigma", number("sigma", self.sigma))
+        if not cov.size:
+            raise OptionError("cov, and sd, need a number for every random effect")
+        if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
         smallest = np.linalg.eigvalsh(cov)[0]
         if smallest < -SEMIDEFINITE_TOL * max(np.abs(cov).max(), 1e-300):
@@ -92,12 +91,12 @@ class Truth:
         sigma: float = 1.0,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
-        scale = np.atleast_1d(real_array("sd", sd, OptionError))
-        matrix = real_array("corr", corr, OptionError)
-        if not (np.isfinite(scale) & (scale >= 0.0)).all():
+        scale = np.atleast_1d(finite_array("sd", sd))
+        matrix = finite_array("corr", corr)
+        if not (scale >= 0.0).all():
             raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
-        if not np.isfinite(matrix).all():
-            raise OptionError(f"corr={corr!r} has a value that is missing or infinite")
+        if scale.ndim != 1 or ((scale > 0.0) & (scale < 1.0 / LARGEST)).any():
+            raise OptionError(f"sd={sd!r}: give one number for each random effect, 0 or no tinier")
         if matrix.ndim == 0:
             matrix = np.full((len(scale), len(scale)), float(matrix))
             np.fill_diagonal(matrix, 1.0)
@@ -145,17 +144,17 @@ class Truth:
             raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
         chosen = replaced("beta", dict(fit.fixef), beta)
         cov = fit.varcorr.cov.to_numpy()
-        residual = fit.sigma if sigma is None else number("sigma", sigma)
+        residual = float(fit.sigma) if sigma is None else number("sigma", sigma)
         learned = fit.design.learned
         if sd is None and corr is None:
             return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
-        kept = correlation(cov) if corr is None else real_array("corr", corr, OptionError)
+        kept = correlation(cov) if corr is None else finite_array("corr", corr)
         if corr is None:
             kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
         if isinstance(sd, Mapping):
             sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
-        new = scale if sd is None else real_array("sd", sd, OptionError)
+        new = scale if sd is None else finite_array("sd", sd)
         if new.shape != scale.shape:
             raise OptionError(
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
@@ -192,7 +191,7 @@ class Truth:
                     + ", ".join(terms)
                 )
             return np.array([self.beta[t] for t in terms], dtype=float)
-        beta = real_array("beta", self.beta, OptionError)
+        beta = finite_array("beta", self.beta)
         if beta.shape != (len(terms),):
             raise OptionError(
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
@@ -214,13 +213,12 @@ def replaced(
     name: str, values: dict[str, float], chosen: Mapping[str, float] | None
 ) -> dict[str, float]:
     """Values by term with those chosen in their place."""
-    if chosen is not None:
-        check_mapping(name, chosen)
-    unknown = [term for term in chosen or {} if term not in values]
+    chosen = {} if chosen is None else check_mapping(name, chosen)
+    unknown = [term for term in chosen if term not in values]
     if unknown:
         raise UnknownTermError(
             f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
             + ", ".join(values)
         )
-    whole = {**values, **(chosen or {})}
-    return {term: number(f"{name}[{term!r}]", value) for term, value in whole.items()}
+    checked = {term: number(f"{name}[{term!r}]", value) for term, value in chosen.items()}
+    return {term: float(value) for term, value in {**values, **checked}.items()}

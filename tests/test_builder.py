@@ -190,7 +190,7 @@ BAD = {
     "'x' has 3 values for up to 9": lambda: hlm.units(
         3, lambda rng, size: np.full(size, 9), {"x": [1, 2, 3]}
     ).frame(),
-    "'measurements' cannot be drawn from 2.5": lambda: hlm.units(3, 2.5),
+    "measurements=2.5 must be a whole": lambda: hlm.units(3, 2.5),
     "two columns named 'x'": lambda: hlm.units(3, 1, {"x": [1]}, {"x": [1, 2, 3]}),
     "two or more distinct levels: ['u']": lambda: hlm.units(3, factors={"g": ["u"]}),
     "two or more distinct levels: 'uv'": lambda: hlm.units(3, crossed={"g": "uv"}),

@@ -17,9 +17,9 @@ LAYERS = (
     ("language.expression",),
     ("language.algebra",),
     ("formula",),
-    ("notation",),
+    ("notation", "processes"),
     ("arguments", "language.linear"),
-    ("suffstats", "engine.trust", "streams", "files"),
+    ("suffstats", "engine.trust", "streams", "files", "factors"),
     (
         "inference.criteria",
         "inference.tails",

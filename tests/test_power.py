@@ -168,9 +168,9 @@ def test_more_units_take_no_new_program(article, monkeypatch):
     from jaxhlm.rows import drawing
 
     hlm.power(article, "x:a", n=600, seed=1)
-    compiled = drawing._draw._function._cache_size()
+    compiled = len(drawing._draw._programs)
     hlm.power_curve(article, "x:a", along="units", values=[11, 17, 23], n=600, seed=1)
-    assert drawing._draw._function._cache_size() == compiled
+    assert len(drawing._draw._programs) == compiled
 
 
 def test_more_units_of_unequal_sizes_take_no_new_program():
@@ -184,7 +184,7 @@ def test_more_units_of_unequal_sizes_take_no_new_program():
     m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
 
     def programs():
-        return [f._function._cache_size() for f in (drawing._draw, compiled._in_blocks)]
+        return [len(f._programs) for f in (drawing._draw, compiled._in_blocks)]
 
     before = programs()
     hlm.power_curve(m, "x:a", along="units", values=[18, 22, 25, 28, 35, 40], n=400, seed=1)

@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from jaxhlm.cache import kept_compilation
 from jaxhlm.notation import Ints
+from jaxhlm.processes import use_jax
 
 __all__ = [
     "CHUNK_BYTES",
@@ -138,7 +139,12 @@ class CompiledByOne:
         self._ordering = Lock()
 
     def __call__(self, key: Any, *arguments: Any) -> Any:
-        """``function(*arguments)``; equal keys promise equal shapes and options."""
+        """``function(*arguments)``; equal keys promise equal shapes and options.
+
+        Raises:
+            ForkedProcessError: as ``use_jax``.
+        """
+        use_jax()
         if program := self._known(key):
             return program(*arguments)
         with self._compiling, kept_compilation():

@@ -28,6 +28,7 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.stacked import cholesky, solve_lower
 from jaxhlm.errors import NeedsRemlError
 from jaxhlm.estimates import Estimates
+from jaxhlm.factors import principal_axes
 from jaxhlm.inference.information import Information, expected, groups_at, observed
 from jaxhlm.inference.tails import t_quantile, t_tail
 from jaxhlm.notation import Floats, Ints, check_option
@@ -252,7 +253,7 @@ def _squares(at: Information, delta: Floats) -> Floats:
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (r, B) and vectors (r, r, B) of symmetric matrices (r, r, B); NaN where A is."""
     finite = np.isfinite(A).all(axis=(0, 1))
-    values, vectors = np.linalg.eigh(np.moveaxis(np.where(finite, A, 0.0), -1, 0))
+    values, vectors = principal_axes(np.moveaxis(np.where(finite, A, 0.0), -1, 0))
     return np.where(finite, values.T, np.nan), np.moveaxis(vectors, 0, -1)
 
 

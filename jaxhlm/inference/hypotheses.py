@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from jaxhlm.arguments import real_array
 from jaxhlm.errors import ContrastError, NotEstimableError
+from jaxhlm.factors import orthonormal_basis
 from jaxhlm.language.linear import read_rows, require_known, written
 from jaxhlm.notation import Floats
 from jaxhlm.rows.estimable import estimable
@@ -103,24 +104,23 @@ def _check_estimable(full: Floats, alias: Floats, labels: Sequence[str]) -> None
 
 
 def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
-    """As many orthogonal combinations of the rows, and right sides, as L has rank.
+    """The rows and right sides where they are independent, else combinations that span them.
 
     Raises:
         ContrastError: L is zero, or its rows contradict each other.
     """
-    U, size, Vt = np.linalg.svd(hypothesis.L, full_matrices=False)
-    keep = size > RANK_TOL * max(float(size.max()), np.finfo(float).tiny)
-    if not keep.any():
+    L, rhs = hypothesis.L, hypothesis.rhs
+    basis = orthonormal_basis(L, RANK_TOL)
+    if not len(basis):
         raise ContrastError("the contrast is zero in every term: give it a coefficient")
-    rhs = U[:, keep].T @ hypothesis.rhs
-    if np.abs(U[:, keep] @ rhs - hypothesis.rhs).max() > RANK_TOL * (
-        1.0 + np.abs(hypothesis.rhs).max()
-    ):
+    if len(basis) == len(L):
+        return L, rhs
+    if np.abs(basis.T @ (basis @ rhs) - rhs).max() > RANK_TOL * (1.0 + np.abs(rhs).max()):
         raise ContrastError(
             "the hypothesis contradicts itself: equal combinations of terms are given different "
             "values"
         )
-    return size[keep, None] * Vt[keep], rhs
+    return basis @ L, basis @ rhs
 
 
 def _as_rows(L: Any) -> Any:

@@ -62,6 +62,7 @@ class Robust(NamedTuple):
     df: Floats  # (B, p) Satterthwaite's df of single coefficients
 
 
+@np.errstate(all="ignore")
 def robust_covariance(
     estimates: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind
 ) -> Robust:

@@ -18,11 +18,11 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.covariance import lambda_of
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ConvergenceWarning, ResamplingError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimates import Estimates, estimate_bytes
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.model import Model
@@ -35,7 +35,7 @@ from jaxhlm.notation import (
     WildWeights,
     check_option,
 )
-from jaxhlm.pipeline import Prepared
+from jaxhlm.pipeline import Prepared, whole_or_nothing
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
@@ -82,6 +82,7 @@ def resampler(
     check_option("weights", weights, WildWeights)
     check_option("leverage", leverage, Leverage)
     n = whole_number("n", n)
+    affordable("n", n, estimate_bytes(prepared.design.p, prepared.design.q))
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ResamplingError(f"this fit has no estimates to start from: {status.message}")
@@ -135,7 +136,8 @@ def parametric_interval(
     """
     check_option("interval", kind, BootstrapInterval)
     source = resampler("parametric", prepared, y, estimates, n, seed)
-    found = source.fit(options, None).estimates
+    with whole_or_nothing():
+        found = source.fit(options, None).estimates
     failed = ~np.isin(found.status, (Status.CONVERGED, Status.SINGULAR))
     if failed.any():
         warnings.warn(

@@ -216,6 +216,7 @@ class BatchAccessors:
             return found
         return restandardised(found, C, self.model.blocks)
 
+    @np.errstate(all="ignore")
     def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
         chunks = self._chunks()
@@ -223,6 +224,7 @@ class BatchAccessors:
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)
 
+    @np.errstate(all="ignore")
     def _over_runs(
         self, one: Callable[[Ints], tuple[Any, ...]], lane_bytes: int
     ) -> tuple[Any, ...]:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ComparisonError, OptionError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimates import Estimates, estimate_bytes
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.notation import Bools, Floats
-from jaxhlm.pipeline import fit_lanes, fit_responses
+from jaxhlm.pipeline import fit_lanes, fit_responses, whole_or_nothing
 from jaxhlm.results.fit import Fit
 from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.status import Status
@@ -139,13 +139,17 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     for one in (small_fit, large_fit):
         if not isinstance(one, Fit):
             raise OptionError(f"{type(one).__name__} is no single Fit; give one, such as fits[0]")
+    affordable("n", n, 2 * estimate_bytes(large_fit.design.p, large_fit.design.q))
     _check_rows(small_fit, large_fit)
     _check_nested(small_fit, large_fit)
     fits, key = (small_fit, large_fit), random_key(seed)
     options = [replace(f.options, reml=False) for f in fits]
     null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
     statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
-    drawn = [_on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)]
+    with whole_or_nothing():
+        drawn = [
+            _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
+        ]
     ok = _ok(drawn[0]) & _ok(drawn[1])
     gap = np.maximum(drawn[0].criterion - drawn[1].criterion, 0.0)
     statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())

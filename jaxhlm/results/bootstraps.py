@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from os import PathLike
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -50,7 +47,7 @@ class Bootstrap:
         original: estimates of the fit itself, one lane.
         method: "parametric", "residual", "cases" or "wild".
         wild: (weights, leverage) of a wild bootstrap, else None.
-        seed: int or JAX key that gives the same replicates again.
+        seed: int that gives the same replicates again.
         fit: the fit, or None if this was read from a file.
         alone: fixed effects that are not estimable without a certain group; of a wild bootstrap.
 
@@ -66,7 +63,7 @@ class Bootstrap:
     original: Estimates = field(repr=False)
     method: BootstrapMethod
     wild: tuple[WildWeights, Leverage] | None
-    seed: Any
+    seed: int
     fit: Fit | None = field(repr=False)
     _accelerations: Floats | None = field(default=None, repr=False)
     alone: tuple[str, ...] = ()
@@ -197,7 +194,7 @@ class Bootstrap:
             "method": self.method,
             "wild": self.wild,
             "alone": self.alone,
-            "seed": _words(self.seed),
+            "seed": random_key(self.seed).tolist(),
             "original": {
                 x.name: getattr(self.original, x.name).tolist() for x in fields(Estimates)
             },
@@ -227,10 +224,10 @@ class Bootstrap:
         """What was done, and how the fits ended."""
         counts = self.fits.counts
         failed = len(self) - int(self.fits.ok.sum())
-        seed = f", seed {self.seed}" if isinstance(self.seed, int) else ""
         kind = f" ({', '.join(self.wild)})" if self.wild else ""
         lines = [
-            f"{self.method.capitalize()} bootstrap{kind}, {len(self):,} replicates{seed}",
+            f"{self.method.capitalize()} bootstrap{kind}, {len(self):,} replicates, "
+            f"seed {self.seed}",
             f"Formula: {self.model.formula}",
             f"Converged: {len(self) - failed:,}, of these singular: {counts['singular']:,}; "
             f"failed: {failed:,}",
@@ -330,18 +327,10 @@ def bootstrap(
     fits = fit_source(source, index, fit.model, fit.options, progress)
     wild = (weights, leverage) if method == "wild" else None
     alone = fit._one_group_terms if wild else ()
-    return Bootstrap(fits, fit.estimates, method, wild, _seed(_words(key)), fit, alone=alone)
+    return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)
 
 
-def _words(seed: Any) -> list[int]:
-    """The words of a key, which a file can hold."""
-    words: list[int] = np.asarray(jax.random.key_data(random_key(seed))).ravel().tolist()
-    return words
-
-
-def _seed(words: Sequence[int]) -> Any:
-    """The int that gives a key of these words, else the key."""
-    whole = int(words[-1])
-    if _words(whole) == list(words):
-        return whole
-    return jax.random.wrap_key_data(jnp.array(words, jnp.uint32))
+def _seed(words: Sequence[int]) -> int:
+    """The int that gives the key of two words."""
+    high, low = words
+    return (high << 32) + low

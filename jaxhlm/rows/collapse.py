@@ -19,6 +19,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks, block_of, factor, theta_of
 from jaxhlm.engine.chunks import as_slice
 from jaxhlm.engine.small import entries
+from jaxhlm.factors import orthonormal_basis
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
 
@@ -38,7 +39,7 @@ __all__ = [
 
 Rotated = list[tuple[Floats, Floats]]
 
-SAME_R_DIGITS = 11
+SAME_R = 1e-11
 RANK_TOL = 1e-10
 
 
@@ -83,15 +84,11 @@ def find_classes(stats: Stats, within_reach: bool) -> Classes | None:
     """
     RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
     G, q, p = TX.shape
-    rounded = np.round(RZ / np.abs(RZ).max(), SAME_R_DIGITS) + 0.0
-    _, label, size = np.unique(
-        rounded.reshape(G, -1), axis=0, return_inverse=True, return_counts=True
-    )
-    label = label.ravel()
+    label = _alike((RZ / np.abs(RZ).max()).reshape(G, -1))
     classes = []
-    for c in np.flatnonzero(size > q + 1):
+    for c in np.flatnonzero(np.bincount(label) > q + 1):
         groups = np.flatnonzero(label == c)
-        rotation = _row_space(TX[groups].reshape(len(groups), q * p))
+        rotation = orthonormal_basis(TX[groups].reshape(len(groups), q * p), RANK_TOL)
         if len(rotation) + q < len(groups):
             rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
             classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
@@ -207,10 +204,18 @@ def balanced_start(
     return theta_of(factor(entries(D, 2), blocks, floors, np), blocks)
 
 
-def _row_space(M: Floats) -> Floats:
-    """(r, m) orthonormal basis of the column space of M (m, c), as rows."""
-    U, s, _ = np.linalg.svd(M, full_matrices=False)
-    return U[:, s > RANK_TOL * s.max(initial=np.finfo(float).tiny)].T
+def _alike(M: Floats) -> Ints:
+    """(G,) numbers of the sets of rows of M that are equal to rounding, in increasing order.
+
+    Values belong together up to the next gap: digits rounded away would part some that are equal.
+    """
+    label = np.zeros(len(M), np.int64)
+    for x in M.T:
+        order = np.argsort(x, kind="stable")
+        number = np.empty(len(x), np.int64)
+        number[order] = np.r_[0, np.cumsum(np.diff(x[order]) > SAME_R)]
+        label = np.unique(label * len(x) + number, return_inverse=True)[1].ravel()
+    return label
 
 
 def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:

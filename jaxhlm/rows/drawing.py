@@ -9,7 +9,7 @@ and for m groups that share R_i (``jaxhlm.rows.collapse``) the part that carries
 N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The residuals of the
 least-squares fit do not depend on β, which is added at the end.
 
-Every data set has a JAX key of its own, folded from the seed and its number, so a draw depends
+Every data set has a key of its own, folded from the seed and its number, so a draw depends
 neither on the chunk nor on the device that it is made in.
 """
 
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.engine.chunks import CompiledByOne, compiled_groups, compiled_sizes
+from jaxhlm.factors import root_of_sum, semidefinite_root
 from jaxhlm.notation import Floats
 from jaxhlm.precision import own_rules
 from jaxhlm.rows.collapse import Classes, Rotated, collapsed_design
@@ -95,14 +96,14 @@ def statistics_law(
         spread_R = np.stack([c.RZ for c in classes.classes])
         wishart_df = np.array([float(len(c.groups) - len(c.rotation)) for c in classes.classes])
         collapsed = collapsed_design(stats, classes)
-    value, vectors = np.linalg.eigh(stats.XX[..., 0])
-    kept = value > RANK_TOL * stats.n[0]
+    XX_root = semidefinite_root(stats.XX[..., 0], RANK_TOL * stats.n[0])
+    kept = np.diag(XX_root) > 0.0
     more = [(0, compiled_groups(len(drawn)) - len(drawn)), (0, 0), (0, 0)]
     arrays = _Arrays(
         TX=np.pad(TX, more),
         roots=np.pad(_roots(drawn, cov, sigma), more),
         spread_roots=_roots(spread_R, cov, sigma),
-        XX_root=vectors[:, kept] * np.sqrt(value[kept]),
+        XX_root=XX_root[:, kept],
         sigma=np.float64(sigma),
         n=stats.n[0],
         wishart_df=wishart_df,
@@ -117,7 +118,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
 
     Args:
         law: the law.
-        key: a JAX key.
+        key: what ``random_key`` returns.
         first: number of the first data set.
         last: number after the last.
     """
@@ -139,21 +140,24 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
 
 
 def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
+    key = jax.random.wrap_key_data(key, impl="threefry2x32")
+
     def one(lane: Any) -> tuple[Any, ...]:
         keys = jax.random.split(jax.random.fold_in(key, lane), 4)
         q, root_n = a.TX.shape[1], jnp.sqrt(a.n)
         t = jnp.einsum("gab,gb->ga", a.roots, jax.random.normal(keys[0], a.TX.shape[:2]))
         spread = _bartlett(keys[1], a.spread_roots, a.wishart_df)
-        z = jax.random.normal(keys[2], a.XX_root.shape[1:])
+        z = a.sigma * jax.random.normal(keys[2], a.XX_root.shape[1:])
         chi2 = 2.0 * jax.random.gamma(keys[3], 0.5 * jnp.maximum(a.df_within, 1.0))
-        rest = jnp.where(a.df_within > 0.0, chi2, 0.0)
-        within = a.sigma**2 * (jnp.sum(z**2) + rest)
-        fitted = (a.sigma * (a.XX_root @ z) + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
-        rss = within + jnp.sum(t**2) + jnp.sum(spread**2) - jnp.sum(fitted**2)
+        rest = a.sigma**2 * jnp.where(a.df_within > 0.0, chi2, 0.0)
+        fitted = (a.XX_root @ z + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
+        # Squares of residuals, not differences of squares, in which a small σ would drown.
         t = t - a.TX @ fitted / root_n
-        s = jnp.sqrt(rss / a.n)
-        yy = (rss - jnp.sum(t**2) - jnp.sum(spread**2)) / s**2
-        Xy = -jnp.einsum("gqp,gq->p", a.TX, t) / s
+        left = z - a.XX_root.T @ fitted / root_n
+        within = rest + jnp.sum(left**2)
+        s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(spread**2)) / a.n)
+        yy = within / s**2
+        Xy = a.XX_root @ left / s
         return t / s, spread.reshape(-1, q) / s, Xy, yy, fitted, s
 
     return jax.vmap(one, out_axes=-1)(lanes)
@@ -178,10 +182,8 @@ def _bartlett(key: Any, roots: Any, df: Any) -> Any:
 def _roots(RZ: Floats, cov: Floats, sigma: float) -> Floats:
     """Square roots of σ²I + R Σ R', rows of zeros where R has them."""
     present = np.abs(RZ).max(axis=2, initial=0.0) > 0.0
-    covariance = RZ @ cov @ RZ.swapaxes(1, 2)
-    covariance += sigma**2 * np.eye(RZ.shape[1]) * present[:, :, None]
-    value, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(value, 0.0))[:, None, :]
+    own = sigma * np.eye(RZ.shape[1]) * present[:, :, None]
+    return root_of_sum(own, RZ @ semidefinite_root(cov))
 
 
 def _by_class(rows: Floats, spread: Floats, classes: Classes | None) -> Rotated:

@@ -40,7 +40,7 @@ class Drawn(ABC):
     Attributes:
         prepared: the design.
         n: number of data sets.
-        key: the JAX key that all of them come from.
+        key: what ``random_key`` gives for the seed that all of them come from.
     """
 
     prepared: Prepared
@@ -171,7 +171,7 @@ def in_blocks(key: Any, lanes: slice, draw: Callable[[np.random.Generator, int],
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
 
     Args:
-        key: a JAX key.
+        key: what ``random_key`` returns.
         lanes: consecutive lanes.
         draw: makes an array for so many lanes from a generator; it is always called for whole
             blocks of lanes, each with a stream of its own.

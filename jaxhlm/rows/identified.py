@@ -141,7 +141,9 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
         gram = _gram(forms, N, m)
         H = _rows(T * more[:, None, None])
         _add_low_rank(gram, forms, H - N @ (N.mT @ H))
-        own = np.sqrt(np.where(full, gram[:, -1, -1], 1.0))[:, None]
+        # What is left of σ² may be nothing but rounding, then of either sign.
+        squared = gram[:, -1, -1]
+        own = np.sqrt(np.where(full & (squared > ROUNDING), squared, 1.0))[:, None]
         gram[~full, -1, -1] = 1.0
         gram[:, -1] /= own
         gram[:, :, -1] /= own

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxhlm.engine.small import cholesky, matmul, solve_lower
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.rows.response import Scaling, Standard
+from jaxhlm.rows.response import EXTREME, Scaling, Standard
 from jaxhlm.rows.segments import Segments
 from jaxhlm.rows.standardise import Rows, design_status
 from jaxhlm.status import Status
@@ -169,7 +169,7 @@ def _reduced(
     XX[nothing[:, None] | nothing[None, :]] = 0.0
     Xy[nothing] = 0.0
     yy = rss - over_groups(p, p)
-    lost |= ~(np.minimum(rss, yy) > KEPT * size)
+    lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
 
     s = np.sqrt(rss / n)
     G = np.bincount(lane_of)

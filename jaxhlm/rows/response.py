@@ -17,9 +17,11 @@ from jaxhlm.rows.standardise import StandardDesign, place
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["Scaling", "Standard", "Turn", "expand", "respond", "respond_turned"]
+__all__ = ["EXTREME", "Scaling", "Standard", "Turn", "expand", "respond", "respond_turned"]
 
 CONSTANT_TOL = 1e-13
+# Sums of squares this large, or its reciprocal, leave no room for variances in floating point.
+EXTREME = 1e200
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
 CANCELLATION = 1e3
 # Lanes are gone over again in blocks at fixed places, so that no result depends on its neighbours.
@@ -76,21 +78,22 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
     return respond_turned(design, y, _no_turn(design))[0]
 
 
+# Lanes that overflow get a status instead of a warning.
+@np.errstate(all="ignore")
 def respond_turned(design: StandardDesign, y: Floats, turn: Turn) -> tuple[Standard, list[Floats]]:
     """``respond`` with the groups turned: T^y of those that carry X, and Σ t t' of the others."""
     if design.root_w is not None:
         y = y * design.root_w
     products = _from_products if design.shared else _from_residuals
-    # Lanes that overflow get a status instead of a warning.
-    with np.errstate(over="ignore", invalid="ignore"):
+    found = products(design, y, turn)
+    finite = np.isfinite(found.size)
+    if not finite.all():
+        y = np.where(np.isfinite(y), y, 0.0)
         found = products(design, y, turn)
-        finite = np.isfinite(found.size)
-        if not finite.all():
-            y = np.where(np.isfinite(y), y, 0.0)
-            found = products(design, y, turn)
-        if design.shared:
-            _repair(design, y, found, turn)
-    usable = finite & (found.rss > CONSTANT_TOL**2 * found.size)
+    if design.shared:
+        _repair(design, y, found, turn)
+    usable = finite & (found.rss > np.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
+    usable &= found.size < EXTREME
     return _scaled(design, found, finite, usable)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.errors import OptionError
+from jaxhlm.arguments import affordable, whole_number
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.streams import Seed, Streams, random_key
 
@@ -51,12 +52,11 @@ def simulate_rows(
         >>> y.shape
         (4, 3)
     """
-    value, vectors = np.linalg.eigh(np.asarray(cov, dtype=float))
-    root = vectors * np.sqrt(np.maximum(value, 0.0))
+    root = semidefinite_root(np.asarray(cov, dtype=float))
     scale = np.full(len(X), sigma) if weights is None else sigma / np.sqrt(weights)
     q = Z.shape[1]
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
-        raise OptionError(f"n={n!r}: the number of replicates is a whole number, 0 or more")
+    n = whole_number("n", n, least=0)
+    affordable("n", n, 2.0 * 8.0 * (G * q + len(X)))
     streams, normals = Streams(random_key(seed)), np.empty((n, G * q + len(X)))
     for lane, row in enumerate(normals, first):
         streams.generator(lane).standard_normal(out=row)

@@ -14,7 +14,7 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates
+from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
@@ -30,11 +30,12 @@ KEPT_BYTES = 512
 
 
 class Batch(NamedTuple):
-    """What fitting a source gives."""
+    """What fitting a source gives: all lanes, or those finished at a Ctrl-C."""
 
     estimates: Estimates
     nobs: Ints  # (B,) rows of each lane
     ngroups: Ints  # (B,) groups of each lane
+    finished: Ints | None = None  # numbers of the lanes of the estimates; None for the first ones
 
 
 class Source(Protocol):
@@ -123,9 +124,30 @@ class ResponseMatrix:
             present = ~np.isnan(self.Y[:, i])
             nobs[i], ngroups[i] = present.sum(), len(np.unique(d.group[present]))
         own = missing[nobs[missing] > 0]
-        if len(own):
-            estimates = estimates.replaced(own, fit_replicates(self._own_rows(own), options))
-        return Batch(estimates, nobs, ngroups)
+        if not len(own):
+            return Batch(estimates, nobs, ngroups)
+        whole = len(estimates.status) == B
+        estimates, left = self._with_own(estimates, own, options) if whole else (estimates, own)
+        finished = np.setdiff1d(np.arange(len(estimates.status)), left)
+        if not len(finished):
+            raise KeyboardInterrupt
+        return Batch(estimates[finished] if len(left) else estimates, nobs, ngroups, finished)
+
+    def _with_own(
+        self, estimates: Estimates, own: Ints, options: Options
+    ) -> tuple[Estimates, Ints]:
+        """Estimates with incomplete responses fitted on their own rows, and which of them are not.
+
+        An interrupt before any of them is finished leaves the complete ones.
+        """
+        try:
+            found = fit_replicates(self._own_rows(own), options)
+        except KeyboardInterrupt:
+            if not part_wanted():
+                raise
+            return estimates, own
+        done = len(found.status)
+        return estimates.replaced(own[:done], found), own[done:]
 
     def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
         """Complete responses, those with missing values, and those with nothing else, apart."""

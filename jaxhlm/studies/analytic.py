@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxhlm.design import Design
 from jaxhlm.engine.stacked import solve_lower
+from jaxhlm.factors import principal_axes, semidefinite_root
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.information import Information, expected, groups_at
 from jaxhlm.inference.tails import (
@@ -61,12 +62,12 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
         Ty=np.zeros((*collapsed.TX.shape[:2], 1)), Xy=np.zeros((design.p, 1)), yy=np.ones(1)
     )
     C = standard.C[..., 0]
-    root: Floats = np.linalg.solve(C, _root(truth.cov) / truth.sigma).astype(float)
+    root: Floats = np.linalg.solve(C, semidefinite_root(truth.cov) / truth.sigma).astype(float)
     # With as few units as between-unit terms nothing is left to estimate variances from: NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
         at = expected(groups_at(root[..., None], one, reml), design.blocks)
     u = solve_lower(at.L_A[..., 0], standard.T[..., 0].T @ L.T)
-    rotation = np.linalg.eigh(u.T @ u)[1]
+    rotation = principal_axes(u.T @ u)[1]
     cov = truth.sigma**2 * (u.T @ u)
     return Precision(L @ truth.fixed(design.xnames), cov, _degrees(at, u @ rotation), rotation)
 
@@ -110,12 +111,6 @@ def analytic_power(
         return float(1.0 - noncentral_t_cdf(critical, own, delta) + far)
     critical = f_quantile(1.0 - alpha, r, min(used, LARGE_DF))
     return 1.0 - float(noncentral_f_cdf(critical, r, min(own, LARGE_DF), (gap**2 / size).sum()))
-
-
-def _root(cov: Floats) -> Floats:
-    """A square root of a positive semi-definite matrix."""
-    values, vectors = np.linalg.eigh(cov)
-    return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def _degrees(at: Information, u: Floats) -> Floats:

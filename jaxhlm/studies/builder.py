@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api import types
 
-from jaxhlm.arguments import check_mapping, listed_values, real_array, whole_number
+from jaxhlm.arguments import affordable, check_mapping, finite_array, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Ints
 from jaxhlm.studies.distributions import sampler
@@ -56,6 +57,8 @@ class UnitDesign:
         """Refuse designs that cannot be."""
         whole_number("n", self.n, 2)
         whole_number("seed", self.seed, least=0)
+        if not isinstance(self.unit, str):
+            raise OptionError(f"unit={self.unit!r} must be the name of a column")
         for part in ("within", "between", "factors", "crossed"):
             check_mapping(part, getattr(self, part))
         names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
@@ -65,9 +68,7 @@ class UnitDesign:
         if not isinstance(self.unit, str):
             raise OptionError(f"unit={self.unit!r} must be the name of a column")
         for name, levels in {**self.factors, **self.crossed}.items():
-            if not isinstance(levels, str):
-                listed_values(f"factor {name!r}", levels)
-            if isinstance(levels, str) or len(set(levels)) != len(levels) or len(levels) < 2:
+            if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
         self._check_dropout()
@@ -83,6 +84,8 @@ class UnitDesign:
                 )
             _check_source(name, source)
         if not isinstance(self.redraw, bool):
+            if isinstance(self.redraw, str) or not _fixed(self.redraw):
+                raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
             unknown = set(self.redraw) - {*self._random}
             if unknown:
                 raise OptionError(
@@ -94,7 +97,7 @@ class UnitDesign:
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
         sizes: Any = self.measurements
-        if not _fixed(sizes) and not isinstance(sizes, int | np.integer):
+        if _drawn(sizes):
             return None
         return int(np.max(sizes))
 
@@ -140,17 +143,19 @@ class UnitDesign:
             rng: NumPy Generator, or seed of one, of what is redrawn; None for the seed of the
                 design, which without redrawn parts is all that counts.
         """
-        rng = np.random.default_rng(self.seed if rng is None else rng)
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(self.seed if rng is None else whole_number("rng", rng, 0))
         return self.table(self.columns(rng))
 
     def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
+        columns = 3 + len(self.within) + len(self.between) + len(self.factors) + len(self.crossed)
+        cells = int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
+        affordable("n × measurements", self.n * (self.most or 1), 8.0 * columns * cells)
         planned = self._planned(rng)
         sizes = self._kept(rng, planned)
         unit = np.repeat(np.arange(self.n), sizes)
         occasion = np.arange(len(unit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        levels = [len(x) for x in self.crossed.values()]
-        cells = int(np.prod(levels)) if levels else 1
         out: dict[str, npt.NDArray[Any]] = {self.unit: unit}
         for name, source in self.within.items():
             if _fixed(source):
@@ -243,12 +248,14 @@ class UnitDesign:
 
     def _check_sizes(self) -> None:
         sizes: Any = self.measurements
-        if isinstance(sizes, str):
-            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
-        if self.most is None:
+        if _drawn(sizes):
             sampler(SIZES, sizes)
             return
-        for size in [sizes] if isinstance(sizes, int | np.integer) else sizes:
+        known = list | tuple | range | np.ndarray | pd.Series
+        several = isinstance(sizes, known) and np.ndim(sizes) == 1
+        if several and not len(sizes):
+            raise OptionError("measurements is empty")
+        for size in sizes if several else [sizes]:
             whole_number(SIZES, size)
         if _is_range(sizes):
             low, high = sizes
@@ -270,7 +277,7 @@ class UnitDesign:
                 f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
                 "for all"
             )
-        p = real_array("dropout", leaves, OptionError)
+        p = finite_array(DROPOUT, leaves)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
 
@@ -336,13 +343,22 @@ def units(
         >>> list(frame), frame.groupby("unit")["group"].first().tolist()[:3]
         (['unit', 'x', 'a', 'group'], ['control', 'treated', 'control'])
     """
+    given = {} if within is None else check_mapping("within", within)
     if measurements is None:
-        grids = [len(x) for x in (within or {}).values() if _fixed(x)]
+        grids = [len(x) for x in given.values() if _fixed(x)]
         measurements = min(grids, default=10)
-    return UnitDesign(
-        n, measurements, within or {}, between or {}, factors or {}, crossed or {},
-        dropout, redraw, unit, seed,
-    )  # fmt: skip
+    b, f, c = ({} if x is None else x for x in (between, factors, crossed))
+    return UnitDesign(n, measurements, given, b, f, c, dropout, redraw, unit, seed)
+
+
+def _distinct(levels: Any) -> bool:
+    """Whether these are two or more distinct levels."""
+    listed = types.is_list_like(levels, allow_sets=False) and hasattr(levels, "__len__")
+    if not listed or isinstance(levels, Mapping | pd.DataFrame):
+        return False
+    if any(types.is_list_like(level) for level in levels):
+        return False
+    return len(set(levels)) == len(levels) >= 2
 
 
 def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, Ints]:

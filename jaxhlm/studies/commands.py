@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, get_args
 
-from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.errors import OptionError
 from jaxhlm.files import check_target, read_table, write_csv
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.studies.curves import power_curve, solve_power
@@ -112,16 +112,21 @@ def _power(a: argparse.Namespace) -> None:
 
 
 def _study(a: argparse.Namespace) -> None:
-    file = read_study_file(a.file)
     try:
-        result = study(
-            file.conditions, file.mechanism, file.methods,
-            out=a.out, resume=a.resume, **file.options,
-        )  # fmt: skip
+        _run_study(a)
     except KeyboardInterrupt:
-        raise JaxhlmError(
-            f"interrupted; what is finished is in {a.out}: go on with --resume"
-        ) from None
+        if not (a.out / "manifest.json").exists():
+            raise
+        finished = f"; what is finished is in {a.out}: go on with --resume"
+        raise KeyboardInterrupt(finished) from None
+
+
+def _run_study(a: argparse.Namespace) -> None:
+    file = read_study_file(a.file)
+    result = study(
+        file.conditions, file.mechanism, file.methods,
+        out=a.out, resume=a.resume, **file.options,
+    )  # fmt: skip
     print(result)
     table = result.measures()
     write_csv(a.out / "measures.csv", table)

@@ -71,10 +71,7 @@ def _listed(grid: Grid) -> list[dict[str, Any]]:
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
                 raise OptionError(f"factor {name!r} needs a list of values, not {values!r}")
         return [dict(zip(grid, one, strict=True)) for one in product(*grid.values()) if one]
-    listed = listed_values("conditions", grid)
-    for one in listed:
-        check_mapping("conditions", one)
-    return [dict(one) for one in listed]
+    return [dict(check_mapping("conditions", one)) for one in listed_values("conditions", grid)]
 
 
 def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +182,7 @@ def solve_power(
     check_options(n, alpha, df, reml, level)
     low, high, step = _bounds(along, bounds)
     fraction("target", target, 0.8)
-    if not isinstance(test, str) and len(list(test)) != 1:
+    if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     number, rows = seed_number(seed), dict[float, pd.Series]()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jaxhlm.arguments import fraction, number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Floats
 
@@ -23,6 +24,9 @@ __all__ = [
     "sampler",
     "standardised",
 ]
+
+
+LEAST_SKEWNESS, MOST_SKEWNESS = 1e-6, 100.0
 
 
 class Distribution(Protocol):
@@ -57,12 +61,13 @@ class StudentT:
 
     def __post_init__(self) -> None:
         """Refuse infinite variances."""
-        if not self.df > 2.0:
+        if not number("df", self.df) > 2.0:
             raise OptionError(f"df={self.df!r}: t has a variance for df above 2 only")
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
-        return rng.standard_t(self.df, size) / np.sqrt(self.df / (self.df - 2.0))
+        df = float(self.df)
+        return rng.standard_t(df, size) / np.sqrt(df / (df - 2.0))
 
 
 @dataclass(frozen=True)
@@ -70,23 +75,28 @@ class Skewed:
     """(Γ(k) − k)/√k with k = 4/skewness²; skewness 2 is the exponential distribution.
 
     Attributes:
-        skewness: third standardised moment, not 0; negative for a long left tail.
+        skewness: third standardised moment, between 10⁻⁶ and 100 in size; negative for a long
+            left tail.
 
     Raises:
-        OptionError: skewness is zero or not finite.
+        OptionError: skewness is zero, or so small or large that no draw would show it.
     """
 
     skewness: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse a symmetric gamma distribution."""
-        if not (np.isfinite(self.skewness) and self.skewness != 0.0):
-            raise OptionError(f"skewness={self.skewness!r} must be finite and not 0")
+        if not LEAST_SKEWNESS <= abs(number("skewness", self.skewness)) <= MOST_SKEWNESS:
+            raise OptionError(
+                f"skewness={self.skewness!r} must be between {LEAST_SKEWNESS:g} and "
+                f"{MOST_SKEWNESS:g} in size; Gaussian() has none"
+            )
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
-        shape = 4.0 / self.skewness**2
-        return np.sign(self.skewness) * (rng.standard_gamma(shape, size) - shape) / np.sqrt(shape)
+        skewness = float(self.skewness)
+        shape = 4.0 / skewness**2
+        return np.sign(skewness) * (rng.standard_gamma(shape, size) - shape) / np.sqrt(shape)
 
 
 @dataclass(frozen=True)
@@ -107,14 +117,15 @@ class Contaminated:
     def __post_init__(self) -> None:
         """Check both numbers."""
         _check_share(self.share)
-        if not (self.ratio > 0.0 and np.isfinite(self.ratio)):
+        if not number("ratio", self.ratio) > 0.0:
             raise OptionError(f"ratio={self.ratio!r} must be positive")
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
         z = rng.standard_normal(size)
-        z[rng.random(size) < self.share] *= self.ratio
-        return z / np.sqrt(1.0 + self.share * (self.ratio**2 - 1.0))
+        ratio = float(self.ratio)
+        z[rng.random(size) < self.share] *= ratio
+        return z / np.sqrt(1.0 + self.share * (ratio**2 - 1.0))
 
 
 @dataclass(frozen=True)
@@ -135,14 +146,14 @@ class TwoClasses:
     def __post_init__(self) -> None:
         """Check both numbers."""
         _check_share(self.share)
-        if not np.isfinite(self.distance):
-            raise OptionError(f"distance={self.distance!r} must be finite")
+        number("distance", self.distance)
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
         upper = rng.random(size) < self.share
-        z = rng.standard_normal(size) + self.distance * (upper - self.share)
-        return z / np.sqrt(1.0 + self.share * (1.0 - self.share) * self.distance**2)
+        distance = float(self.distance)
+        z = rng.standard_normal(size) + distance * (upper - self.share)
+        return z / np.sqrt(1.0 + self.share * (1.0 - self.share) * distance**2)
 
 
 @dataclass(frozen=True)
@@ -233,5 +244,4 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
 
 
 def _check_share(share: float) -> None:
-    if not 0.0 < share < 1.0:
-        raise OptionError(f"share={share!r} must lie between 0 and 1")
+    fraction("share", share, 0.1)

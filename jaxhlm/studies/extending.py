@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.errors import NotNumericError, OptionError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.columns import require_column
@@ -59,7 +59,7 @@ def extend(
     Raises:
         OptionError: not one of ``along`` and ``within``, n < 1, missing labels, or a grid that
             cannot be continued because its steps differ.
-        MissingColumnError, NotNumericError: there is no such column, or it holds no numbers.
+        NotNumericError: there is no such column, or it holds no numbers.
 
     Example:
         >>> import jaxhlm as hlm
@@ -90,6 +90,8 @@ def extend(
     if len(data) == 0:
         raise OptionError("the frame has no rows to copy")
     unit, labels = pd.factorize(data[name])
+    rows = len(labels) if along is None else len(data) / len(labels)
+    affordable("n", n, 8.0 * rows * (data.shape[1] + 3))
     if along is not None:
         if continuing is not None:
             raise OptionError("continuing= goes with within=; copies of units keep their values")

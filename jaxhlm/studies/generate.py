@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhlm.errors import OptionError
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Floats
 from jaxhlm.streams import EFFECTS, RESIDUALS, VIOLATIONS, Streams
 from jaxhlm.studies.distributions import Distribution, Gaussian
@@ -41,7 +42,7 @@ def generate(
         X: (n, p), Z: (n, q) of one design that all share, or (N, p) and (N, q) of all rows.
         truth: the parameters.
         violations: what acts on b, e, the mean and the missing responses, in this order.
-        key: a JAX key.
+        key: what ``random_key`` returns.
 
     Returns:
         b (U, q) and y (N,), NaN where missing.
@@ -83,7 +84,7 @@ def symmetric_root(cov: Floats) -> Floats:
     Raises:
         OptionError: one is not positive semi-definite.
     """
-    value, vectors = np.linalg.eigh(cov)
+    value = np.linalg.eigvalsh(cov)
     largest = np.maximum(np.abs(np.einsum("bjj->bj", cov)).max(axis=1), 1e-300)
     if (value[:, 0] < -SEMIDEFINITE_TOL * largest).any():
         raise OptionError(
@@ -91,7 +92,9 @@ def symmetric_root(cov: Floats) -> Floats:
             f"what is left of Σ has an eigenvalue of {value[:, 0].min():.3g}; bring the "
             "correlations closer to zero"
         )
-    return np.asarray((vectors * np.sqrt(np.maximum(value, 0.0))[:, None]) @ vectors.mT)
+    # Singular values of a root keep the digits that the eigenvalues of its square lose.
+    U, size, _ = np.linalg.svd(np.moveaxis(semidefinite_root(np.moveaxis(cov, 0, -1)), -1, 0))
+    return np.asarray((U * size[:, None]) @ U.mT)
 
 
 def _distribution(

@@ -52,7 +52,7 @@ def own_designs(builder: UnitDesign, template: Design, lanes: range, key: Any) -
         builder: draws the designs.
         template: the generating model on one of them.
         lanes: numbers of the data sets.
-        key: a JAX key.
+        key: what ``random_key`` returns.
     """
     streams = Streams(key, DESIGN)
     parts = [builder.columns(streams.generator(lane)) for lane in lanes]

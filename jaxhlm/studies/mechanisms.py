@@ -8,7 +8,7 @@ which differ in one share the random numbers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_flag, whole_number
+from jaxhlm.arguments import affordable, check_flag, whole_number
 from jaxhlm.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.formula import column_name, parse
@@ -112,12 +112,11 @@ class Mechanism:
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
         """
-        whole_number("first", first, least=0)
-        whole_number("last", last, least=0)
         check_flag("rows", rows)
+        first, last = whole_number("first", first, 0), whole_number("last", last, 0)
         if not first < last:
             raise OptionError(f"draw({first}, {last}): give first and last with 0 ≤ first < last")
-        return Drawn(self, int(first), int(last), random_key(seed), rows or not self.gaussian)
+        return Drawn(self, first, last, random_key(seed), rows or not self.gaussian)
 
     @cached_property
     def _statistics(self) -> Simulated:
@@ -132,7 +131,7 @@ class Drawn:
     Attributes:
         mechanism: what generates them.
         first, last: their numbers are first … last − 1.
-        key: the JAX key that they come from.
+        key: what ``random_key`` gives for the seed that they come from.
         rows: drawn as rows (else as sufficient statistics).
     """
 
@@ -200,7 +199,7 @@ class Drawn:
         else:
             long = self._complete(self.frame())
             fits = fits_apart(m.template, formula, long, m.response, reml, progress)
-        return replace(fits, index=self.index[: len(fits)])
+        return replace(fits, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
         """All rows, data set after data set; the first column, "replicate", is their number.
@@ -286,6 +285,7 @@ class Drawn:
     @cached_property
     def _layout(self) -> Layout:
         m, lanes = self.mechanism, range(self.first, self.last)
+        affordable("last - first", self.last - self.first, 8.0 * 4.0 * m.template.n)
         if isinstance(m.design, UnitDesign):
             return own_designs(m.design, m.template, lanes, self.key)
         return one_design(m.design, m.template, lanes)
@@ -351,7 +351,7 @@ def assembled(
     learned: Mapping[str, Any] | None,
 ) -> Mechanism:
     """``mechanism``, with what terms have ``learned`` elsewhere."""
-    violations = (violations,) if isinstance(violations, Violation) else tuple(violations)
+    violations = tuple(violations) if isinstance(violations, Iterable) else (violations,)
     for v in violations:
         if not isinstance(v, Violation):
             raise OptionError(
@@ -363,6 +363,8 @@ def assembled(
             raise OptionError(f"{kind.__name__} is given twice; one distribution replaces another")
     if not hasattr(truth, "draw") and not isinstance(truth, Truth):
         raise OptionError(f"truth={truth!r}: give a jaxhlm.Truth or a jaxhlm.TruthDistribution")
+    if not isinstance(design, pd.DataFrame | UnitDesign):
+        raise OptionError(f"design={design!r}: give a DataFrame, or what jaxhlm.units returns")
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
     response = _response(formula)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -134,7 +134,8 @@ def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
     Raises:
         OptionError: something else is among them, or two have one name.
     """
-    methods = tuple(methods) if methods is not None else (Method("REML"),)
+    methods = (Method("REML"),) if methods is None else methods
+    methods = tuple(methods) if isinstance(methods, Iterable) else ()
     if not methods or not all(isinstance(m, Method) for m in methods):
         raise OptionError("methods must be a list of jaxhlm.Method, at least one")
     names = [m.name for m in methods]

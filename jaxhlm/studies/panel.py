@@ -72,11 +72,13 @@ class Panel:
         """
         try:
             values = self.read(name)
-        except KeyError:
-            raise MissingColumnError(
-                f"no column {name!r} in the design; the violation needs one"
-            ) from None
+        except (KeyError, TypeError, ValueError):
+            values = None
+        if np.shape(values) != self.unit.shape:
+            raise MissingColumnError(f"no column {name!r} in the design; the violation needs one")
         try:
+            if np.iscomplexobj(values):
+                raise TypeError
             numbers = np.asarray(values, dtype=float)
         except (TypeError, ValueError):
             raise NotNumericError(
@@ -116,7 +118,7 @@ class Panel:
         Raises:
             UnknownTermError: the model has none of that name.
         """
-        if name not in self.znames:
+        if not isinstance(name, str) or name not in self.znames:
             raise UnknownTermError(
                 f"no random effect {name!r} in the generating model; it has "
                 + ", ".join(self.znames)

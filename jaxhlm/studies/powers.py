@@ -9,13 +9,15 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import fraction, listed_values, whole_number
+from jaxhlm.arguments import affordable, fraction, listed_values, whole_number
 from jaxhlm.design import Design
 from jaxhlm.errors import OptionError, failures_counted
+from jaxhlm.estimates import estimate_bytes
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.notation import Bools, Floats
+from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.streams import Seed
 from jaxhlm.studies.analytic import analytic_power, precision
@@ -135,8 +137,9 @@ def power(
     """
     check_options(n, alpha, df, reml, level)
     design, truth = analysed(mechanism, formula)
+    affordable("n", n, estimate_bytes(design.p, design.q))
     tests = read_tests(test, design)
-    with failures_counted():
+    with failures_counted(), whole_or_nothing():
         parts = [
             (*_rejections(fits, tests, df, alpha), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)

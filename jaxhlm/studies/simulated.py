@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from jaxhlm.arguments import check_flag, whole_number
+from jaxhlm.arguments import affordable, check_flag, whole_number
 from jaxhlm.design import Design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import OptionError
+from jaxhlm.estimates import estimate_bytes
 from jaxhlm.many import fit_source
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
@@ -35,7 +36,7 @@ class Simulated:
         truth: the parameters.
         n: number of data sets.
         statistics: drawn as sufficient statistics (else as rows).
-        key: the JAX key that all of them come from.
+        key: what ``random_key`` gives for the seed that all of them come from.
         first: number of the first data set.
     """
 
@@ -132,19 +133,17 @@ def simulate(
         >>> len(fits), bool(abs(fits.fixef["x"].mean() - 3) < 0.02)
         (2000, True)
     """
+    if not isinstance(model, Fit | Design):
+        raise OptionError(f"{type(model).__name__} is no single fit; give one, or a jaxhlm.design")
     if isinstance(model, Fit):
         e = model.estimates
-        truth = truth or Truth(e.beta[0], e.cov[0], float(e.sigma[0]))
-    if truth is None:
+        truth = Truth(e.beta[0], e.cov[0], float(e.sigma[0])) if truth is None else truth
+    if not isinstance(truth, Truth):
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
     n = whole_number("n", n)
     check_flag("statistics", statistics)
-    if not isinstance(model, Fit | Design) or not isinstance(truth, Truth):
-        raise OptionError(
-            "give a fit or a jaxhlm.design(formula, data), and a jaxhlm.Truth, not "
-            f"{type(model).__name__} and {type(truth).__name__}"
-        )
     design = model.design if isinstance(model, Fit) else model
+    affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
     if truth.cov.shape != (design.q, design.q):

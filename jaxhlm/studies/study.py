@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_flag, check_mapping, number, whole_number
+from jaxhlm.arguments import affordable, check_flag, check_mapping, number, whole_number
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -28,6 +28,7 @@ from jaxhlm.errors import (
 )
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import check_option
+from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.progress import study_progress
 from jaxhlm.status import Status
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
@@ -41,6 +42,8 @@ __all__ = ["Study", "read_study", "study"]
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Chunks that an executor is given ahead of those that it has finished.
 AHEAD = 64
+# What the plan of a study keeps of one chunk.
+CHUNK_BYTES = 1000.0
 KEY = ("condition", "method", "term")
 # Those whose version may change a number.
 LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
@@ -278,7 +281,7 @@ def read_study(out: str | os.PathLike[str]) -> Study:
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
-    with failures_counted():
+    with failures_counted(), whole_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
@@ -377,13 +380,10 @@ def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
 
 
 def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
-    whole_number("n", n)
-    whole_number("chunk", chunk)
+    affordable("n", whole_number("n", n), CHUNK_BYTES / whole_number("chunk", chunk))
     if seed is not None:
         whole_number("seed", seed, least=0)
-    if stop is not None:
-        check_mapping("stop", stop)
-    for name, target in (stop or {}).items():
+    for name, target in ({} if stop is None else check_mapping("stop", stop)).items():
         check_option("stop", name, Measure)
         if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:
             raise OptionError(

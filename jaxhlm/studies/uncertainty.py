@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import check_option
 from jaxhlm.truth import Truth, replaced
 
@@ -104,7 +105,8 @@ def _from_fit(
     fit: Fit, beta: Mapping[str, float], variances: Variances, rng: np.random.Generator
 ) -> Truth:
     """One truth; a function of the module, so that a mechanism can be sent to other processes."""
-    drawn = rng.multivariate_normal(fit.fixef.to_numpy(), fit.vcov.to_numpy()).tolist()
+    z = rng.standard_normal(len(fit.fixef))
+    drawn = (fit.fixef.to_numpy() + semidefinite_root(fit.vcov.to_numpy()) @ z).tolist()
     source = fit if variances == "held" else _bootstrapped(fit, rng)
     terms = dict(zip(fit.fixef.index, drawn, strict=True))
     cov = source.varcorr.cov.to_numpy()

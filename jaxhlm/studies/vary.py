@@ -70,10 +70,8 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
         return rebuilt(m, resized(m, along, value), m.truth)
     if not isinstance(m.truth, Truth):
         raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
-    number = float(value)
-    if not np.isfinite(number):
-        raise OptionError(f"{along}={value!r} must be a finite number")
-    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, number))
+    chosen = number(along, value)
+    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, chosen))
 
 
 def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
