@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxhlm.engine.small import entries
 
-__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "RESPONSE_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
 
 
 class Stats(NamedTuple):

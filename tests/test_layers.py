@@ -45,6 +45,7 @@ LAYERS = (
         "rows.identified",
         "deviance",
         "engine.start",
+        "engine.scan",
         "optimise",
         "rows.terms",
         "rows.grouping",
@@ -64,6 +65,7 @@ LAYERS = (
     (
         "rows.response",
         "engine.derivatives",
+        "engine.search",
         "design",
         "results.tables",
         "studies.uncertainty",
