@@ -23,7 +23,7 @@ from jaxhlm.arguments import whole_number
 from jaxhlm.engine.small import entries
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
-__all__ = ["GROUP_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "RESPONSE_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
 
 
 class Stats(NamedTuple):

@@ -48,6 +48,7 @@ LAYERS = (
         "rows.identified",
         "deviance",
         "engine.start",
+        "engine.scan",
         "optimise",
         "rows.terms",
         "rows.grouping",
@@ -68,6 +69,7 @@ LAYERS = (
     (
         "rows.response",
         "engine.derivatives",
+        "engine.search",
         "design",
         "results.tables",
         "studies.uncertainty",

@@ -215,15 +215,16 @@ def test_little_data_sets_all_converge(name, method):
     assert fits.ok.all()
     assert 0.1 < fits.singular.mean() < 0.95
     assert fits.gradient_norm.max() < 1e-4
-    # What is singular with few groups is tried from a second start, up to 25 evaluations more.
-    assert fits.iterations.max() <= 40 + 25
+    # So few groups are tried from seven more starts, and those of several minima from 48 others.
+    assert np.median(fits.iterations) <= 120
+    assert fits.iterations.max() <= 60 * 10
 
 
 @pytest.mark.parametrize("name", DESIGNS)
 @pytest.mark.parametrize("method", ["REML", "ML"])
 def test_little_data_sets_reach_the_lowest_known_criterion(name, method):
-    """The reference starts five times; see the tolerance for why a few may stay above it."""
+    """The reference starts five times."""
     Y, X, Z, group, fits = little(name, method)
     lowest = [reference.fit(y, X, Z, group, method == "REML").criterion for y in Y[:, :60].T]
     excess = fits.criterion.to_numpy()[:60] - lowest
-    assert (excess > tol.CRITERION).mean() <= tol.OTHER_MINIMA
+    assert excess.max() < tol.CRITERION

@@ -26,8 +26,10 @@ TOL = 1e-10
 MAX_ITER = 100
 # A decrement this small is rounding: the closing step would not move.
 EXACT = 1e-16
-# Setting a negligible variance to exactly zero may cost this much of the criterion.
+# Setting a negligible variance to exactly zero may cost this much of the criterion, and as much of
+# its size: with random effects 1e4 times the residuals its values are no more exact than that.
 CLOSING_SLACK = 1e-9
+CLOSING_NOISE = 1e-11
 
 
 class Minimum(NamedTuple):
@@ -88,7 +90,8 @@ def minimise_lanes(
         direction, decrement, psd = newton_direction(grad, hess)
         tidy = canonical(loop.theta)
         exact = loop.active & psd & (decrement < EXACT) & _same(tidy, loop.theta)
-        slack = rounding(value) + xp.where(loop.closing, CLOSING_SLACK, 0.0)
+        closing = CLOSING_SLACK + CLOSING_NOISE * xp.abs(value)
+        slack = rounding(value) + xp.where(loop.closing, closing, 0.0)
         keep = loop.active & ((value <= loop.best.value + slack) | (loop.step == 0))
         best = loop.best
         found = (xp.where(exact, tidy, loop.theta), value, largest(grad), aux)

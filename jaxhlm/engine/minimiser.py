@@ -44,6 +44,9 @@ def minimise(
 ) -> Fitted:
     """Minimise the deviance of one data set; nothing is standardised, the dtype is the caller's.
 
+    One start, from moments, which leads to a minimum and not always to the lowest: ``fit`` searches
+    where there may be several.
+
     Differentiable in ``stats``, and so in the data: by the implicit function theorem
     dθ̂ = −H⁻¹ d(∂d/∂θ), exact at a minimum off the boundary, and not through the iterations.
 

@@ -14,11 +14,13 @@ from jaxhlm.engine.dense import lanes_at_once
 from jaxhlm.engine.lanes import unrollable
 from jaxhlm.engine.loop import CLOSING_SLACK, Minimum
 from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.engine.scan import bracketed
+from jaxhlm.engine.search import SAME, boundary_starts, hard, run_of_starts, unsettled
 from jaxhlm.engine.small import entries
 from jaxhlm.engine.start import START_FLOOR, started
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.precision import own_rules
-from jaxhlm.suffstats import GROUP_FIELDS, Stats, some_lanes
+from jaxhlm.suffstats import GROUP_FIELDS, RESPONSE_FIELDS, Stats, some_lanes
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
@@ -28,10 +30,14 @@ MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
 FIRST_ROUND = 6
 FEW_LANES = 32
-# With no more groups than this a singular fit is tried again from D = I (and the lower kept).
-FEW_GROUPS = 15
-# Evaluations that such a second start may take; one that finds a lower minimum takes fewer.
-SECOND_ROUND = 25
+# Evaluations that a further start may take.
+SECOND_ROUND = 40
+# Runs of starts for lanes that go on ending in several minima.
+MOST_RUNS = 4
+# A minimum elsewhere must be lower by this, so that rounding does not choose between equal ones.
+LOWER = 1e-8
+# Starts that run at a time, which bounds the copies of their statistics.
+MOST_TRIES = 2560
 # A pivot of a singular D, relative to its variance, that is zero but for rounding.
 ROUNDED_TO_ZERO = 1e-9
 
@@ -67,6 +73,11 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
     order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation are
     nearly the same D, and Newton would crawl along that valley.
 
+    What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
+    criterion with one block is convex, and σ²Ω ⪰ σ²I is linear. With one random effect the whole
+    range is scanned; with more, lanes that may have other minima are tried from further points
+    (``search``), each by its own data only. An optimiser of the user's is started once.
+
     Args:
         stats: standardised statistics.
         options: what to optimise.
@@ -74,25 +85,13 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
             estimates if None.
         first: evaluations from ``start`` before the lanes that are not done are gathered.
     """
-    closed = start is not None and first == 1
-    if start is None:
-        first = FIRST_ROUND
-        start = np.full((len(theta_index(options.blocks)), stats.yy.shape[-1]), np.nan)
+    first = FIRST_ROUND if start is None else first
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
     with own_rules():
-        found = _minimum(stats, start, options, first)
-        lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
-        if len(lanes):
-            found = _continue(found, stats, lanes, _covariance(found.theta, options), options)
-        for _ in range(MAX_RESTARTS):
-            lanes, D = _leaving(found, stats, options)
-            if not len(lanes):
-                break
-            found = _continue(found, stats, lanes, D, options)
-        if not closed and len(lanes := _worth_another_start(found, stats, options)):
-            q = stats.RZ.shape[2]  # R has more rows where a random effect was left out
-            D = np.broadcast_to(np.eye(q), (len(found.value), q, q))
-            found = _continue(found, stats, lanes, D, options, SECOND_ROUND)
+        if start is not None and first == 1:
+            found = _settled(_minimum(stats, start, options, first), stats, options)
+        else:
+            found = _searched(stats, start, options, first)
     aux = found.aux
     return Solution(
         theta=found.theta,
@@ -106,24 +105,124 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
     )
 
 
+def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> Minimum:
+    """The lowest of the minima from every start that a lane is given, by its own data only."""
+    B, alone = stats.yy.shape[-1], stats.RZ.shape[2] == 1
+    if alone:
+        starts = bracketed(stats, options.reml).theta
+        start = starts[:1]
+    elif start is None:
+        start = np.full((len(theta_index(options.blocks)), B), np.nan)
+    found = _settled(_minimum(stats, start, options, first), stats, options)
+    if options.optimizer is not None:
+        return found
+    before = found.value
+    if alone:
+        rest = starts[1:]
+        others = np.isfinite(rest)
+        found, _ = _tried(found, stats, np.nonzero(others)[1], rest[others][None], options)
+    else:
+        found = _elsewhere(found, stats, options)
+    return _off_boundary(found, stats, options) if (found.value < before).any() else found
+
+
+def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Minima with q > 1, with those of further starts where ``search`` gives any."""
+    several = hard(stats, found, options.reml, options.blocks)
+    edge = np.flatnonzero(found.converged & ~several & _on_boundary(found, options.blocks))
+    if len(edge):
+        found, others = _along_boundary(found, stats, edge, options)
+        several[others] = True
+    lanes = np.flatnonzero(found.converged & several)
+    values, run = found.value[None, lanes], 0
+    while len(lanes) and run < MOST_RUNS:
+        starts = run_of_starts(_take(stats, lanes), found.theta[:, lanes], options.blocks, run)
+        tries, theta = np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
+        found, ends = _tried(found, stats, tries, theta, options)
+        values = np.concatenate([values, ends.reshape(len(starts), -1)])
+        more = unsettled(values)
+        lanes, values, run = lanes[more], values[:, more], run + 1
+    return found
+
+
+def _along_boundary(
+    found: Minimum, stats: Stats, lanes: Ints, options: Options
+) -> tuple[Minimum, Ints]:
+    """Lanes tried along the variances that are zero, and those that have another minimum there."""
+    at = jax.tree.map(lambda x: x[..., lanes], found)
+    others, before, some = [], found.value, _take(stats, lanes)
+    for these, start in boundary_starts(some, at, options.reml, options.blocks):
+        found, ends = _tried(found, stats, lanes[these], start, options)
+        others.append(lanes[these][np.abs(ends - before[lanes[these]]) > SAME])
+    return found, np.concatenate(others)
+
+
+def _tried(
+    found: Minimum, stats: Stats, lanes: Ints, theta: Floats, options: Options
+) -> tuple[Minimum, Floats]:
+    """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
+
+    A lane may come more than once.
+    """
+    ends, most = np.full(len(lanes), np.nan), min(SECOND_ROUND, options.max_iter)
+    # Where many lanes were fitted there is compiled code, which copies of a few can use.
+    least = FEW_LANES + 1 if len(found.value) > FEW_LANES and unrollable(stats) else 0
+    for i in range(0, len(lanes), MOST_TRIES):
+        part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
+        full = np.resize(part, max(least, len(part)))
+        again = _minimum(_take(stats, lanes[full]), theta[:, full], options, most)
+        again = _first(again, len(part))
+        ends[part] = np.where(again.converged, again.value, np.nan)
+        found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
+    return found, ends
+
+
+def _first(found: Minimum, count: int) -> Minimum:
+    """The first lanes of some."""
+    return jax.tree.map(lambda x: x[..., :count], found)
+
+
+def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
+    """The lowest minimum of every lane, with all of its evaluations, and the lanes, once each.
+
+    Of starts that ended in the same one the first counts, whatever rounding says.
+    """
+    value = np.where(again.converged, again.value, np.inf)
+    lowest = np.full(count, np.inf)
+    np.minimum.at(lowest, lanes, value)
+    best = np.flatnonzero(value <= lowest[lanes] + LOWER)
+    which, first = np.unique(lanes[best], return_index=True)
+    spent = np.bincount(lanes, again.iterations)[which].astype(np.int32)
+    found = jax.tree.map(lambda x: x[..., best[first]], again)
+    return found._replace(iterations=spent), which
+
+
+def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Run on what is not done, and then what stopped on a boundary that is no minimum."""
+    lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
+    if len(lanes):
+        found = _continue(found, stats, lanes, _covariance(found.theta, options), options)
+    return _off_boundary(found, stats, options)
+
+
+def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Run on what stopped on a boundary that is no minimum."""
+    for _ in range(MAX_RESTARTS):
+        lanes, D = _leaving(found, stats, options)
+        if not len(lanes):
+            break
+        found = _continue(found, stats, lanes, D, options)
+    return found
+
+
 def _covariance(theta: Floats, options: Options) -> Floats:
     """D̃ = Λ̃Λ̃' (B, q, q)."""
     Lambda = lambda_of(theta, options.blocks)
     return Lambda @ Lambda.swapaxes(1, 2)
 
 
-def _continue(
-    found: Minimum,
-    stats: Stats,
-    lanes: Ints,
-    D: Floats,
-    options: Options,
-    most: int | None = None,
-) -> Minimum:
-    """Run ``lanes`` on from D (B, q, q), each with its columns in the order of falling variance.
-
-    ``most`` evaluations are spent on them, ``options.max_iter`` if None.
-    """
+def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
+    """Run ``lanes`` on from D (B, q, q), each with its columns in the order of falling variance."""
     orders = _pivot_orders(D[lanes], options.blocks)
     for those in _sharing(orders, stats):
         order, at = orders[those], lanes[those]
@@ -131,7 +230,7 @@ def _continue(
             _reordered(_take(stats, at), order),
             _theta(_turned(D[at], order), options.blocks, 0.0),
             options,
-            min(most or options.max_iter, options.max_iter),
+            options.max_iter,
         )
         found = _merge(found, _restored(again, np.argsort(order, axis=1), options), at)
     return found
@@ -231,9 +330,15 @@ def _joined(parts: tuple[Any, ...]) -> Floats:
 
 
 def _take(stats: Stats, lanes: Any) -> Stats:
-    """Some lanes; a design shared by all has a last axis of 1 and stays."""
+    """Some lanes, which may repeat; a design shared by all has a last axis of 1 and stays."""
     B, lanes = stats.yy.shape[-1], as_slice(lanes)
-    return Stats(*(x if x.shape[-1] != B else x[..., lanes] for x in stats))
+    shared = stats.RZ.shape[-1] == 1
+
+    def of(name: str, x: Floats) -> Floats:
+        stays = x.shape[-1] != B or (shared and name not in RESPONSE_FIELDS)
+        return x if stays else x[..., lanes]
+
+    return Stats(*(of(name, x) for name, x in zip(stats._fields, stats, strict=True)))
 
 
 def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floats]:
@@ -242,7 +347,7 @@ def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floa
     At a minimum on the boundary F = ∂d/∂D is positive semi-definite within each block. If its
     smallest eigenvalue is negative, D + t v v' along that eigenvector is better.
     """
-    on_boundary = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
+    on_boundary = _on_boundary(found, options.blocks)
     singular = np.flatnonzero(found.converged & on_boundary)
     D = np.zeros((len(on_boundary), *found.aux["F"].shape[:2]))
     if not len(singular):
@@ -263,18 +368,14 @@ def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floa
     return singular[leaving], D
 
 
-def _worth_another_start(found: Minimum, stats: Stats, options: Options) -> Ints:
-    """Singular lanes with so few groups that the criterion may have a lower minimum elsewhere."""
-    if options.optimizer is not None:
-        return np.array([], dtype=np.int64)
-    few = np.broadcast_to(stats.m.sum(axis=0) <= FEW_GROUPS, found.value.shape)
-    on_boundary = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
-    return np.flatnonzero(found.converged & on_boundary & few)
+def _on_boundary(found: Minimum, blocks: Blocks) -> Bools:
+    """(B,) lanes with a variance of zero or a correlation of ±1."""
+    return np.asarray((found.theta[_diagonal(blocks)] == 0.0).any(axis=0))
 
 
-def _merge(found: Minimum, again: Minimum, lanes: Any) -> Minimum:
+def _merge(found: Minimum, again: Minimum, lanes: Any, slack: float = CLOSING_SLACK) -> Minimum:
     """Take the lower of two minima in the lanes that went on; add up the evaluations."""
-    lower = again.value < found.value[lanes] + CLOSING_SLACK
+    lower = again.value < found.value[lanes] + slack
     better = lower & (again.converged | ~found.converged[lanes])
     total = found.iterations.copy()
     total[lanes] += again.iterations

@@ -1,0 +1,165 @@
+"""The lowest of several minima: with one variance all of its range, with more from many starts."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import reference
+from jaxhlm.engine import rounds as engine
+from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.rounds import solve
+from jaxhlm.engine.scan import bracketed
+from jaxhlm.engine.search import unsettled
+from jaxhlm.pipeline import Prepared
+from jaxhlm.status import Status
+
+# Half of what is drawn here ends on the boundary.
+pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+
+DATA = Path(__file__).parent / "data"
+
+# Formula, the lowest known criterion (all of lme4's optimisers), and whether it is singular.
+KNOWN = {
+    "intercept": ("y ~ x + b + (1 | g)", 1704.35489, False),
+    "60_groups": ("y ~ x + z + (1 + x | g) + (0 + z | g)", 2573.78165, True),
+    "4_groups": ("y ~ x + z + w + (1 + x + z || g)", 624.03623, True),
+    "9_groups": ("y ~ x + z + (x + z | g)", 171.28820, False),
+}
+
+
+@cache
+def known(name):
+    return pd.read_csv(DATA / f"minima_{name}.csv")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_data_sets_reach_the_lowest(name):
+    """One fit, and the same data in a batch among harmless ones."""
+    formula, lowest, singular = KNOWN[name]
+    frame = known(name)
+    fit = hlm.fit(formula, frame)
+    assert fit.status == (Status.SINGULAR if singular else Status.CONVERGED)
+    np.testing.assert_allclose(fit.criterion, lowest, atol=1e-5)
+    harmless = np.random.default_rng(1).normal(size=(len(frame), 40))
+    fits = hlm.fit_many(formula, frame, np.column_stack([frame["y"], harmless]), progress=False)
+    np.testing.assert_allclose(fits.criterion.iloc[0], fit.criterion, atol=tol.CRITERION)
+    np.testing.assert_allclose(fits.varcorr.cov[0], fit.varcorr.cov, rtol=tol.ESTIMATE, atol=1e-8)
+
+
+# Hard designs: few groups, many, one that dominates; and hard responses on them.
+
+SIZES = {
+    "4 groups": (5, 7, 4, 6),
+    "dominated": (60, *(3,) * 14),
+    "45 groups": tuple(np.random.default_rng(2).integers(1, 9, size=45)),
+}
+TERMS = ("(1 | g)", "(1 + x | g)", "(1 + x || g)", "(1 + x | g) + (0 + z | g)")
+
+
+def draw(rng, size):
+    """Normal, or with tails of a t of 1.5 degrees of freedom, of any scale."""
+    values = rng.standard_t(1.5, size) if rng.random() < 0.7 else rng.normal(size=size)
+    return values * 10.0 ** rng.uniform(-1.5, 1.5)
+
+
+@cache
+def hard_design(sizes):
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(len(SIZES[sizes])), SIZES[sizes])
+    x, z = rng.normal(size=(2, len(g))) * 10.0 ** rng.uniform(-0.7, 0.7, size=len(g))
+    return pd.DataFrame({"g": g, "x": x, "z": z})
+
+
+@cache
+def hard_responses(sizes, B=60):
+    frame, rng = hard_design(sizes), np.random.default_rng(4)
+    Z = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
+    Y = np.empty((len(frame), B))
+    for y in Y.T:
+        b = np.column_stack([draw(rng, len(SIZES[sizes])) for _ in range(3)])
+        y[:] = (Z * b[frame["g"]]).sum(axis=1) + draw(rng, len(frame))
+    return Y
+
+
+@cache
+def hard_fits(sizes, term):
+    return hlm.fit_many(f"~ x + z + {term}", hard_design(sizes), hard_responses(sizes))
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_hard_data_sets_reach_the_lowest_known(sizes, term):
+    """No start of the reference's leads lower."""
+    fits = hard_fits(sizes, term)
+    design, Y = hlm.design(f"~ x + z + {term}", hard_design(sizes)), hard_responses(sizes)
+    for i in np.flatnonzero(fits.ok)[:8]:
+        lowest = reference.fit(Y[:, i], design.X, design.Z, design.group, True, None, design.blocks)
+        assert fits.criterion.iloc[i] < lowest.criterion + tol.CRITERION
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_the_answer_does_not_depend_on_the_batch(term):
+    """A lane searched among others, among few, and alone."""
+    fits, Y = hard_fits("dominated", term), hard_responses("dominated")
+    formula, frame = f"~ x + z + {term}", hard_design("dominated")
+    few = hlm.fit_many(formula, frame, Y[:, :2], progress=False)
+    many = hlm.fit_many(formula, frame, np.tile(Y, 10), progress=False)
+    np.testing.assert_allclose(many.criterion[:60], many.criterion[-60:], atol=tol.CRITERION)
+    for other in (few, many):
+        count = min(len(other), len(fits))
+        assert (other.status[:count] == fits.status[:count]).all()
+        np.testing.assert_allclose(
+            other.criterion[:count], fits.criterion[:count], atol=tol.CRITERION
+        )
+
+
+# One variance.
+
+
+def dense_values(stats, reml, theta):
+    """The criterion at every θ (S,) of every lane, (S, B)."""
+    options = Options(reml, ((0,),))
+    B = stats.yy.shape[-1]
+    with engine.own_rules():
+        return np.array(
+            [engine._minimum(stats, np.full((1, B), t), options, 1).value for t in theta]
+        )
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_no_point_of_the_range_is_lower_than_the_minimum(sizes, reml):
+    design = hlm.design("~ x + z + (1 | g)", hard_design(sizes))
+    stats = Prepared(design).respond(hard_responses(sizes)).stats
+    found = solve(stats, Options(reml, design.blocks))
+    values = dense_values(stats, reml, 10.0 ** np.linspace(-4, 4, 60))
+    assert found.converged.all()
+    assert (found.value <= values.min(axis=0) + tol.CRITERION).all()
+
+
+def test_the_scan_starts_beside_the_lowest_of_two_minima():
+    """The other one, at zero, is 19 higher: no ripple of the grid could make it the lowest."""
+    frame = known("intercept")
+    design = hlm.design("y ~ x + b + (1 | g)", frame)
+    stats = Prepared(design).respond(frame[["y"]].to_numpy()).stats
+    line, found = bracketed(stats, True), solve(stats, Options(True, design.blocks))
+    assert not line.at_zero[0, 0]
+    assert np.isnan(line.theta[1:]).all()
+    np.testing.assert_allclose(line.theta[0], found.theta[0], rtol=0.05)
+    assert found.iterations <= 5
+
+
+# When to stop.
+
+
+def test_more_starts_follow_until_no_more_minima_are_expected():
+    one, two = np.ones((12, 1)), np.r_[np.ones((11, 1)), [[2.0]]]
+    assert not unsettled(one).any()
+    assert unsettled(two).all()
+    assert not unsettled(np.r_[two, np.ones((16, 1))]).any()
+    assert not unsettled(np.full((3, 1), np.nan)).any()
