@@ -43,7 +43,7 @@ FIXED = ("1 + x", "1 + x + z + b")
 GROUPS = (3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
 SIZES = ("tiny", "small", "unbalanced", "dominated", "equal")
 TAILS = {"normal": np.inf, "t3": 3.0, "t1.5": 1.5, "cauchy": 1.0}
-STARTS, BATCH = 10, 400
+STARTS, BATCH = 10, 1000
 BEATEN = (1e-6, 1e-2, 1.0)
 
 
