@@ -55,6 +55,9 @@ BATCH = 1e-10
 RANGE = 1e-7
 # Robust covariances and df, relative, against n × n matrices. Achieved 3e-13: roots of matrices.
 ROBUST = 1e-10
+# Their df where no more than a share of 1e-3 of the model's variance is left in the sandwich: they
+# are quotients of its squares. Achieved 2e-10.
+ROBUST_REST = 1e-8
 # clubSandwich's covariances and df, lme4's leverages and Cook's distances, at an optimum of lme4's
 # own that is 1e-5 off in θ. Achieved 4e-8.
 LME4_ROBUST = 1e-6

@@ -24,9 +24,10 @@ h_i = X̌'E M c (Bell & McCaffrey 2002, whose case is V = I):
     df = (tr P)²/tr(P²)
 
 A group without which a coefficient is not estimable has residuals that are zero, whatever y is, in
-the very direction that the coefficient is read from: nothing is left to estimate that variance
-from, and what rounding leaves, or what the other groups add, is far too small (for one treated
-group: MacKinnon & Webb 2018, Econom. J. 21, 114-135). Such coefficients have NaN.
+the very direction that the coefficient is read from. Where no other group takes part the sandwich
+is exactly zero, and what rounding leaves of it no number: such coefficients have NaN. What the
+others add, where they do, is far too small (for one treated group: MacKinnon & Webb 2018, Econom.
+J. 21, 114-135); it is given as clubSandwich gives it, and marked.
 """
 
 from __future__ import annotations
@@ -50,16 +51,20 @@ EIGEN_TOL = 1e-10
 # A leverage this close to 1 is 1; so is a share this large of a coefficient's variance that the
 # group brings in along that direction no rounding.
 ALONE = 1e-8
+# A sandwich expected to be this share of the model's variance is rounding: its df, quotients of
+# squares of what is left, have lost ten of sixteen digits.
+ROUNDED = 1e-3
 
 
 class Robust(NamedTuple):
     """Robust inference on the fixed effects of B fits.
 
-    NaN where a fit failed, and for coefficients that are not estimable without one of the groups.
+    NaN where a fit failed, and for coefficients whose sandwich is zero whatever y is.
     """
 
     vcov: Floats  # (B, p, p)
     df: Floats  # (B, p) Satterthwaite's df of single coefficients
+    one_group: Bools  # (B, p) coefficients that are not estimable without one of the groups
 
 
 @np.errstate(all="ignore")
@@ -99,10 +104,18 @@ def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -
     if kind == "CR1":
         G = np.broadcast_to(stats.m.sum(axis=0), ok.shape)[:, None, None]
         vcov *= G / (G - 1.0)
-    there = ok[:, None] & ~_needs_one_group(X, M, MT)
+    one_group = _needs_one_group(X, M, MT)
+    there = ok[:, None] & ~(one_group & _all_zero(X, M, MT))
     df = _satterthwaite(X, E, M, MT)
     both = there[:, :, None] & there[:, None]
-    return Robust(np.where(both, vcov, np.nan), np.where(there, df, np.nan))
+    vcov, df = np.where(both, vcov, np.nan), np.where(there, df, np.nan)
+    return Robust(vcov, df, one_group & ok[:, None])
+
+
+def _all_zero(X: Any, M: Any, MT: Any) -> Bools:
+    """Coefficients whose sandwich the working model expects to be next to zero, (B, p)."""
+    d, _, _, hMh = _terms(X, X, M, MT)
+    return (d - hMh).sum(axis=1) <= ROUNDED * d.sum(axis=1)
 
 
 def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
@@ -159,17 +172,21 @@ def _inverse_root(S: Floats, smallest: Floats) -> Floats:
 
 def _satterthwaite(X: Any, E: Any, M: Any, MT: Any) -> Any:
     """(tr P)²/tr(P²) for every coefficient, (B, p)."""
-    a = E @ MT[:, None]
-    d = (a**2).sum(axis=2)
-    h = X.swapaxes(-1, -2) @ a
-    Mh = M[:, None] @ h
-    hMh = (h * Mh).sum(axis=2)
+    d, h, Mh, hMh = _terms(X, E, M, MT)
     # tr(M H M H) with H = Σ h h' of one coefficient.
     MH = np.einsum("bgik,bgjk->bkij", Mh, h)
     square = (MH * MH.swapaxes(-1, -2)).sum(axis=(-1, -2))
     trace = (d - hMh).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return trace**2 / ((d**2 - 2.0 * d * hMh).sum(axis=1) + square)
+
+
+def _terms(X: Any, E: Any, M: Any, MT: Any) -> tuple[Any, Any, Any, Any]:
+    """d (B, G, p), h and Mh (B, G, p, p), and h'Mh of every group and coefficient."""
+    a = E @ MT[:, None]
+    h = X.swapaxes(-1, -2) @ a
+    Mh = M[:, None] @ h
+    return (a**2).sum(axis=2), h, Mh, (h * Mh).sum(axis=2)
 
 
 def _sum_of_products(A: Floats, B: Floats) -> Floats:

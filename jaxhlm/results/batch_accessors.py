@@ -194,8 +194,8 @@ class BatchAccessors:
         )
 
     def over_groups(
-        self, function: Callable[[Estimates, Groupwise], tuple[Floats, ...]]
-    ) -> tuple[Floats, ...]:
+        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+    ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 
         Raises:
@@ -203,7 +203,7 @@ class BatchAccessors:
         """
         source = self._rows()
 
-        def one(at: Ints) -> tuple[Floats, ...]:
+        def one(at: Ints) -> tuple[Any, ...]:
             groups = source.by_group(self.lanes[at])
             return function(self._estimates_on(at, groups.standard.scaling.C), groups)
 
@@ -217,7 +217,7 @@ class BatchAccessors:
         return restandardised(found, C, self.model.blocks)
 
     @np.errstate(all="ignore")
-    def _over_chunks(self, one: Callable[[Ints], tuple[Floats, ...]]) -> tuple[Floats, ...]:
+    def _over_chunks(self, one: Callable[[Ints], tuple[Any, ...]]) -> tuple[Any, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
         chunks = self._chunks()
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]

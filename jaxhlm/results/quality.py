@@ -40,8 +40,8 @@ class Quality(Coefficients):
             kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
 
         Returns:
-            (p, p) DataFrame; NaN, with a ``DegenerateWarning``, for coefficients that a single
-            group determines.
+            (p, p) DataFrame. Of a coefficient that is not estimable without a certain group a
+            ``DegenerateWarning`` says so; it is NaN where nothing but rounding is left.
 
         Raises:
             OptionError: unknown kind.
@@ -249,7 +249,7 @@ class Quality(Coefficients):
 
     @property
     def _one_group_terms(self) -> tuple[str, ...]:
-        """Fixed effects that are not estimable without a certain group."""
+        """Fixed effects whose sandwich is zero: no other group than a certain one takes part."""
         found = robust_covariance(self.estimates, self._by_group, self.model.blocks, "CR0")
         return tuple(self.model.xnames[int(j)] for j in np.flatnonzero(np.isnan(found.df[0])))
 

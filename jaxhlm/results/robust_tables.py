@@ -11,7 +11,7 @@ from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import inference_table
 from jaxhlm.inference.robust import Robust
-from jaxhlm.notation import Bools, Floats
+from jaxhlm.notation import Floats
 
 __all__ = ["robust_table", "warn_undetermined"]
 
@@ -36,7 +36,7 @@ def robust_table(beta: Floats, robust: Robust, terms: pd.Index, conf_level: floa
 
 
 def warn_undetermined(beta: Floats, robust: Robust, terms: Sequence[str], group_name: str) -> None:
-    """Say which coefficients have no robust variance though they have an estimate.
+    """Say which coefficients have no robust variance, or one far too small, beside an estimate.
 
     Args:
         beta: (B, p) fixed effects.
@@ -44,13 +44,18 @@ def warn_undetermined(beta: Floats, robust: Robust, terms: Sequence[str], group_
         terms: p names.
         group_name: the grouping factor.
     """
-    lost: Bools = np.isnan(robust.df) & np.isfinite(beta)
-    if lost.any():
-        named = ", ".join(repr(terms[int(j)]) for j in np.flatnonzero(lost.any(axis=0)))
-        of_fits = f" in {int(lost.any(axis=1).sum())} of {len(lost)} fits" if len(lost) > 1 else ""
-        warn_user(
-            f"no robust standard error of {named}{of_fits} (NaN): it is not estimable without a "
-            f"certain level of {group_name}, whose residuals say nothing about it; use the "
-            "standard errors of the model (tidy), or more levels",
-            DegenerateWarning,
-        )
+    alone = robust.one_group & np.isfinite(beta)
+    zero = np.isnan(robust.df)
+    for what, lost in (
+        ("no robust standard error (NaN)", alone & zero),
+        ("a robust standard error that is far too small", alone & ~zero),
+    ):
+        if lost.any():
+            named = ", ".join(repr(terms[int(j)]) for j in np.flatnonzero(lost.any(axis=0)))
+            fits = f" in {int(lost.any(axis=1).sum())} of {len(lost)} fits" * (len(lost) > 1)
+            warn_user(
+                f"{what} of {named}{fits}: it is not estimable without a certain level of "
+                f"{group_name}, whose residuals say nothing about it; use the standard errors of "
+                "the model (tidy), or more levels",
+                DegenerateWarning,
+            )
