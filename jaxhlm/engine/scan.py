@@ -119,11 +119,7 @@ def _criterion(stats: Stats, r2: Floats, tau: Floats, reml: bool) -> Floats:
     TX, Ty = stats.TX[:, :, 0], stats.Ty[:, :, 0]
     p = TX.shape[2]
     w = 1.0 / (1.0 + tau[:, :, None] * r2[:, None, :])
-    rows, columns = np.tril_indices(p)
-    A = np.empty((p, p, *w.shape[:2]))
-    A[rows, columns] = (w @ (TX[:, :, rows] * TX[:, :, columns])).transpose(2, 0, 1)
-    A[columns, rows] = A[rows, columns]
-    A += np.moveaxis(stats.XX, 0, -1)[..., None]
+    A = _weighted_squares(w, TX) + np.moveaxis(stats.XX, 0, -1)[..., None]
     b, c = _weighted(w, TX, Ty)
     L = _cholesky(A)
     z = stacked.solve_lower(L, b + stats.Xy.T[..., None])
@@ -131,6 +127,20 @@ def _criterion(stats: Stats, r2: Floats, tau: Floats, reml: bool) -> Floats:
     nu = (stats.n - p if reml else stats.n)[:, None]
     value = nu * np.log(pwrss) - (np.log(w) @ stats.m[:, :, None])[..., 0]
     return value + 2.0 * np.log(np.einsum("jjls->jls", L)).sum(axis=0) if reml else value
+
+
+def _weighted_squares(w: Floats, TX: Floats) -> Floats:
+    """Σ w T_X T_X' (p, p, b, S)."""
+    p = TX.shape[2]
+    A = np.empty((p, p, *w.shape[:2]))
+    if p > SMALL_P:  # all products of columns would not fit the memory
+        for lane, point in np.ndindex(*w.shape[:2]):
+            A[:, :, lane, point] = (TX[lane] * w[lane, point, :, None]).T @ TX[lane]
+        return A
+    rows, columns = np.tril_indices(p)
+    A[rows, columns] = (w @ (TX[:, :, rows] * TX[:, :, columns])).transpose(2, 0, 1)
+    A[columns, rows] = A[rows, columns]
+    return A
 
 
 def _weighted(w: Floats, TX: Floats, Ty: Floats) -> tuple[Floats, Floats]:
