@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -215,14 +216,17 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock = Lock()
         self._within = 0
-        self._libraries: ThreadpoolController | None = None  # looking for them takes milliseconds
+        # Looking for libraries takes milliseconds; SciPy brings one of its own when it is imported.
+        self._libraries: dict[bool, ThreadpoolController] = {}
         self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._within == 0:
-                self._libraries = self._libraries or ThreadpoolController()
-                self._limits = self._libraries.limit(limits=1, user_api="blas")
+                scipy = "scipy.linalg" in sys.modules
+                if scipy not in self._libraries:
+                    self._libraries[scipy] = ThreadpoolController()
+                self._limits = self._libraries[scipy].limit(limits=1, user_api="blas")
             self._within += 1
 
     def __exit__(self, *_: object) -> None:
