@@ -24,7 +24,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks, lambda_of, theta_index
 from jaxhlm.deviance import Profile
 from jaxhlm.engine.derivatives import Derivatives
-from jaxhlm.engine.stacked import cholesky, solve_lower
+from jaxhlm.engine.stacked import cholesky, lapack_cholesky, solve_lower
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
 
@@ -127,7 +127,7 @@ def _whitened(Lambda: Floats, stats: Stats) -> tuple[_Whitened, Any]:
 def _profile(white: _Whitened, logdet: Floats, stats: Stats, reml: bool) -> Profile:
     """``deviance.profile``: β and σ² profiled out."""
     X, y = _flat(white.X), _flat(white.y)
-    L_A = _guarded_cholesky(X.mT @ X + np.moveaxis(stats.XX, -1, 0))
+    L_A = lapack_cholesky(X.mT @ X + np.moveaxis(stats.XX, -1, 0))
     z = np.linalg.solve(L_A, X.mT @ y + np.moveaxis(stats.Xy, -1, 0)[..., None])
     pwrss = (y.mT @ y)[:, 0, 0] + stats.yy - (z.mT @ z)[:, 0, 0]
     nu = np.broadcast_to(stats.n - X.shape[2] if reml else stats.n, pwrss.shape)
@@ -135,16 +135,6 @@ def _profile(white: _Whitened, logdet: Floats, stats: Stats, reml: bool) -> Prof
     if reml:
         value = value + 2.0 * np.log(np.einsum("laa->la", L_A)).sum(axis=1)
     return Profile(value, np.linalg.solve(L_A.mT, z)[..., 0], pwrss, L_A, nu)
-
-
-def _guarded_cholesky(A: Floats) -> Floats:
-    """Lower triangular L with A = LL' (B, p, p); NaN where A is not positive definite."""
-    try:
-        return np.asarray(np.linalg.cholesky(A), float)
-    except np.linalg.LinAlgError:
-        if len(A) == 1:
-            return np.full_like(A, np.nan)
-        return np.concatenate([_guarded_cholesky(one[None]) for one in A])
 
 
 def _solve_right(H: Floats, L: Floats) -> Floats:

@@ -156,8 +156,4 @@ def _cholesky(A: Floats) -> Floats:
     """Lower triangular factors (p, p, …)."""
     if len(A) <= SMALL_P:
         return stacked.cholesky(A)
-    try:
-        L = np.linalg.cholesky(A.transpose(2, 3, 0, 1))
-        return np.asarray(L.transpose(2, 3, 0, 1), dtype=float)
-    except np.linalg.LinAlgError:
-        return stacked.cholesky(A)
+    return stacked.lapack_cholesky(A.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxhlm.notation import Floats
 
-__all__ = ["cholesky", "solve_lower", "solve_upper"]
+__all__ = ["cholesky", "lapack_cholesky", "solve_lower", "solve_upper"]
 
 
 def cholesky(A: Floats) -> Floats:
@@ -27,6 +27,20 @@ def cholesky(A: Floats) -> Floats:
             column = column - np.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
         np.divide(column, np.sqrt(column[0]), out=L[j:, j])
     return L
+
+
+def lapack_cholesky(A: Floats) -> Floats:
+    """``cholesky`` of large matrices, which come last (…, d, d).
+
+    >>> lapack_cholesky(np.array([[[4.0]], [[-1.0]]])).ravel().tolist()
+    [2.0, nan]
+    """
+    try:
+        return np.asarray(np.linalg.cholesky(A), float)
+    except np.linalg.LinAlgError:
+        if A.ndim == 2:
+            return np.full_like(A, np.nan)
+        return np.stack([lapack_cholesky(one) for one in A])
 
 
 def solve_lower(L: Floats, T: Floats) -> Floats:

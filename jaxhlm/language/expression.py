@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from jaxhlm.errors import FormulaError
-from jaxhlm.language.functions import CONTRASTS, lookup, options_of
+from jaxhlm.language.functions import CONTRASTS, is_number, lookup, options_of
 from jaxhlm.language.nodes import (
     Binary,
     Call,
@@ -208,8 +208,7 @@ class _Reader:
     def _made(
         self, tree: ast.Call, name: str, of: tuple[Node, ...], options: dict[str, Any]
     ) -> Call:
-        frozen = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        return Call(name, of, tuple(frozen.items()), _written(tree, self.names))
+        return Call(name, of, _frozen(options), _written(tree, self.names))
 
     def _quote(self, tree: ast.Call) -> Node:
         name = (
@@ -282,7 +281,7 @@ class _Reader:
             return tree.value
         if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub | ast.UAdd):
             value = self._constant(tree.operand)
-            if _is_number(value):
+            if is_number(value):
                 return -value if isinstance(tree.op, ast.USub) else value
         if isinstance(tree, ast.List | ast.Tuple):
             inside = [self._constant(item) for item in tree.elts]
@@ -319,10 +318,6 @@ _KINDS: dict[type[ast.AST], str] = {
 
 def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(value: float) -> float:

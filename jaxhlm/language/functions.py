@@ -16,7 +16,7 @@ import numpy as np
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.words import excerpt
 
-__all__ = ["CONTRASTS", "FUNCTIONS", "MAX_COLUMNS", "Function", "lookup", "options_of"]
+__all__ = ["CONTRASTS", "FUNCTIONS", "MAX_COLUMNS", "Function", "is_number", "lookup", "options_of"]
 
 MAX_COLUMNS = 500
 Check = Callable[[Any], bool]
@@ -43,7 +43,8 @@ class Function:
     options: Mapping[str, Check]
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a constant is a number, which True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -53,13 +54,13 @@ def _is_flag(value: Any) -> bool:
 
 def _is_whole(low: int, high: int) -> Check:
     def check(value: Any) -> bool:
-        return _is_number(value) and low <= value <= high and value == int(value)
+        return is_number(value) and low <= value <= high and value == int(value)
 
     return check
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= MAX_COLUMNS and all(map(_is_number, value))
+    return isinstance(value, list) and len(value) <= MAX_COLUMNS and all(map(is_number, value))
 
 
 def _or_none(check: Check) -> Check:
@@ -181,13 +182,13 @@ _SPLINE: dict[str, Check] = {
     "knots": _or_none(_are_numbers),
 }
 _BOUNDS: dict[str, Check] = {
-    "lower_bound": _or_none(_is_number),
-    "upper_bound": _or_none(_is_number),
+    "lower_bound": _or_none(is_number),
+    "upper_bound": _or_none(is_number),
 }
 _BEYOND: dict[str, Check] = {"extrapolation": _one_of("raise", "clip", "na", "zero", "extend")}
 _BS = {**_SPLINE, "degree": _is_whole(0, 20), "include_intercept": _is_flag, **_BOUNDS, **_BEYOND}
 _CR = {**_SPLINE, **_BOUNDS, "constraints": _one_of(None, "center"), **_BEYOND}
-_FLAG_OR_NUMBER = _either(_is_flag, _is_number)
+_FLAG_OR_NUMBER = _either(_is_flag, is_number)
 
 
 def _table() -> dict[str, Function]:
@@ -210,12 +211,12 @@ def _table() -> dict[str, Function]:
     add("rowwise", "np.digitize", _digitize, 1, bins=_are_numbers)
     for name in _REDUCTIONS:
         add("reduction", f"np.{name}", getattr(np, name), 1)
-    add("reduction", "np.var", _var, 1, ddof=_is_number)
-    add("reduction", "np.std", _std, 1, ddof=_is_number)
+    add("reduction", "np.var", _var, 1, ddof=is_number)
+    add("reduction", "np.std", _std, 1, ddof=is_number)
     add("reduction", "np.quantile", np.quantile, 1, q=_in_range(0.0, 1.0))
     add("reduction", "np.percentile", np.percentile, 1, q=_in_range(0.0, 100.0))
     add("transform", "center", _center, 1)
-    flags = {"center": _FLAG_OR_NUMBER, "scale": _FLAG_OR_NUMBER, "ddof": _is_number}
+    flags = {"center": _FLAG_OR_NUMBER, "scale": _FLAG_OR_NUMBER, "ddof": is_number}
     add("transform", "scale", _scale, 1, **flags)
     flags["rescale"] = flags.pop("scale")
     flags["ddof"] = flags.pop("ddof")
@@ -231,7 +232,7 @@ def _table() -> dict[str, Function]:
 
 
 def _in_range(low: float, high: float) -> Check:
-    return lambda value: _is_number(value) and low <= value <= high
+    return lambda value: is_number(value) and low <= value <= high
 
 
 FUNCTIONS = _table()

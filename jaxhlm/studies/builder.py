@@ -65,8 +65,6 @@ class UnitDesign:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
-        if not isinstance(self.unit, str):
-            raise OptionError(f"unit={self.unit!r} must be the name of a column")
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
