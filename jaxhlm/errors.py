@@ -205,7 +205,7 @@ class SingularFitWarning(JaxhlmWarning):
 
 
 class DegenerateWarning(JaxhlmWarning):
-    """Statistics are NaN that the design leaves nothing to compute from."""
+    """Statistics are NaN, or far too small, that the design leaves next to nothing for."""
 
 
 class InterruptedFitsWarning(JaxhlmWarning):

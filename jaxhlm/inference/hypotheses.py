@@ -53,7 +53,7 @@ def read_hypothesis(
     Args:
         L: an array (p,) or (r, p); a DataFrame with terms as columns and labels as index; a mapping
             (or Series) from terms to coefficients; text such as ``"x:a = 0"`` or ``"x - a = 0, 2*x
-            = 1"``, whose grammar ``inference/linear_text.py`` has; or a list of mappings or texts.
+            = 1"``, whose grammar ``language/linear.py`` has; or a list of mappings or texts.
         rhs: right sides, one or r of them; with text its own "= value" may be used instead.
         terms: p names of the fixed effects.
         dropped: names of the columns that X lost to rank deficiency.

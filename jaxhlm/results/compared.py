@@ -107,11 +107,9 @@ class Compared(Quality):
         By the criterion of the fit, REML or ML, from the statistics of this fit. Dropping the only
         random effect leaves the linear model, whose likelihood is known in closed form. So of
         ``(0 + x | g)`` too, as ``ranova(fit, reduce.terms = FALSE)``; ranova by default puts
-        ``(1 | g)`` in its place, which is not nested in it and has as many parameters.
-
-        A term without an intercept, ``(0 + x | g)``, loses x and so itself; ranova puts ``(1 | g)``
-        in its place, which has as many parameters (0 df) and is no test that x varies. The
-        intercept of ``(1 + x | g)`` has a row of its own here, and none in ranova.
+        ``(1 | g)`` in its place, which is not nested in it, has as many parameters (0 df), and is
+        no test that x varies. The intercept of ``(1 + x | g)`` has a row of its own here, and none
+        in ranova.
 
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and

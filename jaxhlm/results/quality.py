@@ -32,9 +32,9 @@ class Quality(Coefficients):
         M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
         even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
         2002). Equals ``clubSandwich::vcovCR(fit, type = kind)`` where there are no prior weights;
-        with weights, A_i of CR2 is made for the rows scaled by √w. A coefficient that is not
-        estimable without a certain group (one treated group) has no such variance: that group's
-        residuals are zero where they would count, and what is left is far too small.
+        with weights, A_i of CR2 is made for the rows scaled by √w. Of a coefficient that is not
+        estimable without a certain group (one treated group) the variance is far too small: that
+        group's residuals are zero where they would count.
 
         Args:
             kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
