@@ -318,7 +318,7 @@ def design_for(
     raw = select(newdata, [v for part in parts for v in part.variables])
     X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
     codes = known_codes(design._groups, newdata)
-    X = determined_rows(design, X, newdata.index, "row(s) of the new data are", not_estimable)
+    X = determined_rows(design, X, newdata.index, "row(s) of the new data", not_estimable)
     return X, np.concatenate(columns, axis=1), codes
 
 
@@ -349,6 +349,26 @@ def alias(X: Floats, kept: Sequence[int]) -> Floats:
     scaled = X / size
     found = np.linalg.lstsq(scaled[:, list(kept)], scaled[:, dropped], rcond=None)[0]
     return np.asarray(found / size[list(kept), None] * size[dropped], dtype=float)
+
+
+def lacking(design: Design, absent: Bools) -> Design:
+    """A design of few rows, in all of which some columns (p,) of X are zero, without those."""
+    if not absent.any():
+        return design
+    gone = {design._x_columns[j] for j in np.flatnonzero(absent)}
+    lost = {*range(len(design._fixed.names))}.difference(design._x_columns)
+    # Columns are listed in the order of the formula.
+    before, dropped = sorted(lost), sorted(lost | gone)
+    known = np.zeros((int((~absent).sum()), len(dropped)))
+    known[:, [dropped.index(j) for j in before]] = design._alias[~absent]
+    return replace(
+        design,
+        X=np.ascontiguousarray(design.X[:, ~absent]),
+        xnames=tuple(name for name, out in zip(design.xnames, absent, strict=True) if not out),
+        dropped_columns=tuple(design._fixed.names[j] for j in dropped),
+        _x_columns=tuple(j for j in design._x_columns if j not in gone),
+        _alias=known,
+    )
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Profile(NamedTuple):
     beta: Any  # (p,)
     pwrss: Any  # ()
     L_A: Any  # (p, p) lower Cholesky factor of A = X'V⁻¹X
-    nu: Any  # () n (ML) or n − p (REML)
+    nu: Any  # () n (ML) or n − rank X (REML)
 
 
 def sum_groups(term: Callable[..., Any], stats: Stats) -> Any:
@@ -89,7 +89,7 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
     L_A = cholesky(A)
     z = solve_lower(L_A, b)
     pwrss = c - z @ z
-    nu = stats.n - p if reml else stats.n
+    nu = stats.n - reml * stats.rank
     log = namespace(pwrss).log
     value = logdet - stats.logw + nu * (1.0 + log(2.0 * np.pi * pwrss / nu))
     if reml:

@@ -16,8 +16,8 @@ from jaxhlm.engine.lanes import MAX_UNROLLED_P
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution
 from jaxhlm.engine.small import entries, matmul, solve_lower
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.response import Scaling, Standard
+from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.rows.response import Scaling, Standard, masked
 from jaxhlm.status import Status
 
 __all__ = [
@@ -37,6 +37,8 @@ NO_ERROR = 1e-10
 @dataclass(frozen=True)
 class Estimates:
     """Estimates of B fits in the user's units; NaN where a fit failed.
+
+    A fixed effect whose column the data set does not have is NaN too, as are its covariances.
 
     Attributes:
         beta: (B, p) fixed effects.
@@ -67,6 +69,26 @@ class Estimates:
         """The estimates of some lanes."""
         return Estimates(*(values[lanes] for values in self._columns()))
 
+    @property
+    def ok(self) -> Bools:
+        """(B,) whether there are estimates."""
+        return np.isfinite(self.sigma)
+
+    @property
+    def absent(self) -> Bools:
+        """(B, p) fixed effects whose columns the data sets of these fits do not have."""
+        return np.isnan(self.beta) & self.ok[:, None]
+
+    @property
+    def filled(self) -> Estimates:
+        """The same with zeros for absent fixed effects: as their statistics have them."""
+        absent = self.absent
+        if not absent.any():
+            return self
+        both = absent[:, :, None] | absent[:, None, :]
+        beta, vcov = np.where(absent, 0.0, self.beta), np.where(both, 0.0, self.vcov)
+        return replace(self, beta=beta, vcov=vcov)
+
     def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
         """These estimates with those of ``lanes`` exchanged for ``others``."""
         out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
@@ -95,20 +117,16 @@ def estimate_bytes(p: int, q: int) -> int:
     return 8 * (2 * p + p * p + 2 * q * q + q * (q + 1) + 8)
 
 
-def estimate(
-    solution: Solution, scaling: Scaling, status: Ints, n: Floats, options: Options
-) -> Estimates:
+def estimate(solution: Solution, standard: Standard, options: Options) -> Estimates:
     """Map the minima back: β = T(β̃_ols + s β̃), D = C D̃ C', σ̂ = s √(pwrss/ν).
 
     Args:
         solution: minima of B lanes.
-        scaling: how the lanes were standardised.
-        status: (B,) lanes that could not be fitted, found before fitting.
-        n: (B,) rows.
+        standard: the lanes, with the status of those that could not be fitted.
         options: what was optimised.
     """
-    p = len(solution.beta)
-    nu = n - p if options.reml else n
+    stats, scaling, status = standard
+    nu = np.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         sigma = scaling.s * np.sqrt(solution.pwrss / nu)
         beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
@@ -118,6 +136,9 @@ def estimate(
     codes = _codes(solution, status, nu, options.blocks)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
+    if scaling.absent.any():
+        absent = np.broadcast_to(scaling.absent, beta.shape).T
+        beta, vcov = masked(beta.T, absent).T, masked(vcov, absent)
     return Estimates(
         beta=_masked(beta.T, ok),
         vcov=_masked(vcov, ok),

@@ -9,11 +9,18 @@ import pandas as pd
 
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning, OptionError, warn_user
+from jaxhlm.errors import (
+    ConvergenceWarning,
+    InterruptedFitsWarning,
+    OptionError,
+    RankDeficientWarning,
+    warn_user,
+)
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.progress import progress_report
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.rows.columns import listed
 from jaxhlm.rows.inputs import replicate_input, response_input
 from jaxhlm.rows.sources import Source
 from jaxhlm.status import Status
@@ -49,9 +56,10 @@ def fit_many(
         responses: (n, B) array or DataFrame, one column per response, rows as in ``data``. A
             response with missing values (NaN) is fitted on its own complete rows.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
-            units and covariates. Factor levels are taken from all of ``data`` (a data set
-            that has no row of one of them is ``RANK_DEFICIENT``); means, scales and
-            knots of terms such as ``center(x)`` every data set learns by itself.
+            units and covariates. Factor levels are taken from all of ``data``. A data set
+            without a row of one of them lacks that coefficient, which is NaN (without a row of the
+            first level, which the others are measured against, it is ``RANK_DEFICIENT``). Means,
+            scales and knots of terms such as ``center(x)`` every data set learns by itself.
         reml, weights, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
 
@@ -113,6 +121,7 @@ def fit_source(
         model, estimates, index[lanes], nobs[lanes], ngroups[lanes], options, lanes, source
     )
     _report_failures(fits)
+    _report_absent(fits)
     return fits
 
 
@@ -124,4 +133,16 @@ def _report_failures(fits: FitBatch) -> None:
             f"{failed.sum()} of {len(fits)} fits failed ({causes}); see fits.status and "
             "print(fits) for what each means",
             ConvergenceWarning,
+        )
+
+
+def _report_absent(fits: FitBatch) -> None:
+    absent = fits.estimates.absent
+    if absent.any():
+        named = [fits.model.xnames[j] for j in np.flatnonzero(absent.any(axis=0)).tolist()]
+        warn_user(
+            f"{int(absent.any(axis=1).sum())} of {len(fits)} data sets have no row in which "
+            f"{listed(named)} is not zero; their coefficients of these columns are NaN, and all "
+            "else is as if the columns were left out",
+            RankDeficientWarning,
         )

@@ -209,9 +209,8 @@ def fit_lanes(
 def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
     """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
     standard = with_identified(standard, options)
-    n = np.broadcast_to(standard.stats.n, standard.status.shape)
     solution = solve(standard.stats, options, start)
-    return estimate(solution, standard.scaling, standard.status, n, options)
+    return estimate(solution, standard, options)
 
 
 def with_identified(standard: Standard, options: Options) -> Standard:

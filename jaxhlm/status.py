@@ -50,8 +50,9 @@ STATUS_MESSAGES: dict[Status, str] = {
     ),
     Status.RANK_DEFICIENT: (
         "the fixed-effects matrix of this data set is rank deficient: a column is constant or a "
-        "combination of others in these rows, but for a ten-millionth of its size; remove the "
-        "term, centre a column that is far from zero, or fit this data set by itself"
+        "combination of others in these rows, but for a ten-millionth of its size, as where no row "
+        "has the first level of a factor; remove the term, make a level that all data sets have "
+        "the first, centre a column that is far from zero, or fit this data set by itself"
     ),
     Status.NO_RESIDUAL_DF: (
         "no residual degrees of freedom: there are no more rows than fixed effects; use more rows "

@@ -30,7 +30,9 @@ class Stats(NamedTuple):
     """Sufficient statistics of one data set (many: a last axis of lanes on every field).
 
     The first five fields after ``Ty`` are pooled over groups. ``m`` counts the groups that share
-    this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding.
+    this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding. A column of X that is left out
+    of one data set among many is zero there, with a number of its own on the diagonal of XX: its
+    coefficient is 0 and concerns no other.
     """
 
     RZ: Any  # (G, q, q) upper triangular R_i, rows of zeros where n_i < q
@@ -42,6 +44,7 @@ class Stats(NamedTuple):
     yy: Any  # ()        Σ y_i'(I − Q_i Q_i')y_i
     n: Any  # ()         number of rows
     logw: Any  # ()      Σ log of the prior weights
+    rank: Any  # ()      rank of X
 
 
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
@@ -117,6 +120,7 @@ def suffstats(
         yy=within[-1, -1],
         n=jnp.asarray(len(y), M.dtype),
         logw=logw,
+        rank=jnp.asarray(X.shape[1], M.dtype),
     )
 
 

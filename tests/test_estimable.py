@@ -215,6 +215,79 @@ def test_redrawn_designs_that_need_what_the_first_did_not_show():
         made.draw(0, 4, seed=1).fit()
 
 
+# A batch in which one data set has no row of a level.
+
+
+@pytest.fixture(scope="module")
+def some_without_a_level():
+    rng = np.random.default_rng(4)
+    d = pd.DataFrame({"rep": np.repeat(np.arange(6), 40), "g": np.tile(np.arange(10), 24)})
+    d["k"] = np.array(list("abc"))[rng.integers(0, 3, len(d))]
+    d.loc[(d["rep"] == 4) & (d["k"] == "c"), "k"] = "b"
+    d.loc[(d["rep"] == 5) & (d["k"] == "a"), "k"] = "b"
+    d["x"], effects = rng.normal(size=len(d)), rng.normal(size=(6, 10))
+    d["y"] = d["x"] + effects[d["rep"], d["g"]] + rng.normal(size=len(d))
+    lacking = pytest.warns(errors.RankDeficientWarning, match="1 of 6 data sets .* 'kc'")
+    with lacking, pytest.warns(errors.ConvergenceWarning, match="1 rank_deficient"):
+        fits = hlm.fit_many("y ~ x * k + (1 | g)", d, by="rep", progress=False)
+    return d, fits
+
+
+def test_it_lacks_that_coefficient_and_is_else_as_alone(some_without_a_level):
+    d, fits = some_without_a_level
+    assert fits.status.tolist()[5] == hlm.Status.RANK_DEFICIENT
+    assert fits.ok[:5].all() and "Without some coefficient" in str(fits)
+    lost = fits.fixef.isna()
+    assert lost.loc[4][lost.loc[4]].index.tolist() == ["kc", "x:kc"] and not lost.loc[:3].any(
+        axis=None
+    )
+    alone = hlm.fit("y ~ x * k + (1 | g)", d[d["rep"] == 4])
+    table = fits.tidy("kenward-roger")
+    table = table[(table["fit"] == 4) & table["estimate"].notna()]
+    expected = alone.tidy("kenward-roger")
+    for column in ("estimate", "std_error", "df", "p_value"):
+        np.testing.assert_allclose(table[column], expected[column], rtol=1e-6)
+    assert fits.glance().loc[4, "df_residual"] == alone.glance()["df_residual"].item()
+    assert np.isfinite(fits.summary()["mean SE"][:6]).all()
+    assert fits.verify().beta < 1e-4
+
+
+def test_what_is_about_it_is_not_estimable(some_without_a_level):
+    _, fits = some_without_a_level
+    with pytest.warns(errors.NotEstimableWarning, match="not estimable in 1 of 6 fits, first 4"):
+        found = fits.contrast("kc - kb = 0")["estimate"]
+    assert found.isna().tolist() == [False] * 4 + [True] * 2
+    assert found.notna().sum() == fits.contrast("x:kb = 0")["estimate"].notna().sum() - 1
+    for df in ("satterthwaite", "residual"):
+        with pytest.warns(errors.NotEstimableWarning):
+            test = fits.joint_test(["kb", "kc"], df)
+        assert test["p_value"].isna().tolist() == [False] * 4 + [True] * 2
+    with pytest.warns(errors.NotEstimableWarning):
+        means = fits.emmeans("k")
+    assert means["emmean"].isna().tolist() == [False] * 14 + [True] * 4
+    assert means["estimable"].tolist() == [True] * 14 + [False] + [True] * 3
+    with pytest.raises(errors.NotEstimableError, match="fits, first 4"):
+        fits.emmeans("k", not_estimable="error")
+    new = pd.DataFrame({"x": [0.0, 1.0], "k": ["c", "b"], "g": [1, 1]})
+    with pytest.warns(errors.NotEstimableWarning):
+        predicted = fits.predict(new, interval="confidence").loc[4]
+    assert predicted.isna().all(axis=1).tolist() == [True, False]
+    limits = fits.confint("profile").query("fit == 4").set_index("term")
+    assert limits.loc[["kc", "x:kc"], "2.5 %"].isna().all() and np.isfinite(
+        limits.loc["kb"].iloc[1]
+    )
+
+
+def test_comparisons_count_what_each_data_set_has(some_without_a_level):
+    d, fits = some_without_a_level
+    less = hlm.fit_many("y ~ x + (1 | g)", d, by="rep", progress=False)
+    table = fits.anova(less).table
+    assert table["df"].tolist()[:5] == [4, 4, 4, 4, 2]
+    own = d[d["rep"] == 4]
+    alone = hlm.fit("y ~ x * k + (1 | g)", own).anova(hlm.fit("y ~ x + (1 | g)", own)).table
+    np.testing.assert_allclose(table.loc[4, "p_value"], alone["Pr(>Chisq)"].iloc[1], rtol=1e-6)
+
+
 # The pieces.
 
 

@@ -232,3 +232,58 @@ def test_alike(case, kind):
             except AssertionError as error:
                 wrong.append(f"{name}: {error}")
     assert not wrong, "\n".join(wrong)
+
+
+# A data set that has no row of a level that others have.
+
+ABSENT = "ar"
+
+
+def without(found):
+    """An answer without the coefficient of the level, the last of four."""
+    if isinstance(found, dict):
+        return {key: without(part) for key, part in found.items()}
+    if isinstance(found, pd.DataFrame):
+        found = found[found["term"] != ABSENT] if "term" in found else found
+        return found.drop(columns=[c for c in found if c in (ABSENT, f"dfbetas__{ABSENT}")])
+    if isinstance(found, pd.Series):
+        return found.drop(ABSENT, errors="ignore")
+    if isinstance(found, np.ndarray):
+        for axis in [k for k in range(found.ndim) if found.shape[k] == 4]:
+            found = np.delete(found, 3, axis)
+    return found
+
+
+@cache
+def lacking(kind, reml):
+    """A batch whose second data set lacks the level, and that data set alone."""
+    d, formula = frame(), "y ~ x + a + (1 + x | unit)"
+    one = d[d["a"] != "r"]
+    if kind == "responses":
+        Y = pd.DataFrame({"other": d["y"], "y": d["y"].where(d["a"] != "r")})
+        fits = hlm.fit_many(formula, d, responses=Y, progress=False, reml=reml)
+    else:
+        frames = pd.concat([d.assign(r=0), one.assign(r=1)], ignore_index=True)
+        fits = hlm.fit_many(formula, frames, by="r", progress=False, reml=reml)
+    return fits, hlm.fit(formula, one, reml=reml)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_alike_where_a_level_is_absent(kind, reml):
+    (fits, alone), wrong = lacking(kind, reml), []
+    assert np.isnan(fits.fixef.iloc[1][ABSENT]) and fits.ok.all()
+    assert fits[1].model.xnames == alone.model.xnames
+    assert fits[1].model.dropped == (ABSENT,)
+    for name, (take, _) in SHARED.items():
+        if name == "model" or (not reml and name in ("vcov_adj", "df")):
+            continue
+        mine = without(take(told(fits, name), 1))
+        # Alone, a data set does not know the level.
+        others = [fits[1]] if name in ("emmeans", "predict") else [fits[1], alone]
+        for other in others:
+            try:
+                assert_alike(mine, without(of_one(name, told(other, name), mine)))
+            except AssertionError as error:
+                wrong.append(f"{name}: {error}")
+    assert not wrong, "\n".join(wrong)

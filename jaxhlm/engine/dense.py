@@ -130,7 +130,7 @@ def _profile(white: _Whitened, logdet: Floats, stats: Stats, reml: bool) -> Prof
     L_A = lapack_cholesky(X.mT @ X + np.moveaxis(stats.XX, -1, 0))
     z = np.linalg.solve(L_A, X.mT @ y + np.moveaxis(stats.Xy, -1, 0)[..., None])
     pwrss = (y.mT @ y)[:, 0, 0] + stats.yy - (z.mT @ z)[:, 0, 0]
-    nu = np.broadcast_to(stats.n - X.shape[2] if reml else stats.n, pwrss.shape)
+    nu = np.broadcast_to(stats.n - reml * stats.rank, pwrss.shape)
     value = logdet - stats.logw + nu * (1.0 + np.log(2.0 * np.pi * pwrss / nu))
     if reml:
         value = value + 2.0 * np.log(np.einsum("laa->la", L_A)).sum(axis=1)

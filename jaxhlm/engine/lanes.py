@@ -87,6 +87,7 @@ def _without_fixed(
         XX=xp.ones((1, 1, b)),
         Xy=xp.zeros((1, stats.yy.shape[-1])),
         n=stats.n + 1.0,
+        rank=stats.rank + 1.0,
     )
     found = lane_derivatives(theta, one, True, blocks, count, sigma2)
     at = found.profile

@@ -117,14 +117,13 @@ def _grid(stats: Stats, r2: Floats) -> Floats:
 def _criterion(stats: Stats, r2: Floats, tau: Floats, reml: bool) -> Floats:
     """The criterion but for a constant (B, S) at τ (b, S)."""
     TX, Ty = stats.TX[:, :, 0], stats.Ty[:, :, 0]
-    p = TX.shape[2]
     w = 1.0 / (1.0 + tau[:, :, None] * r2[:, None, :])
     A = _weighted_squares(w, TX) + np.moveaxis(stats.XX, 0, -1)[..., None]
     b, c = _weighted(w, TX, Ty)
     L = _cholesky(A)
     z = stacked.solve_lower(L, b + stats.Xy.T[..., None])
     pwrss = c + stats.yy[:, None] - np.einsum("jls,jls->ls", z, z)
-    nu = (stats.n - p if reml else stats.n)[:, None]
+    nu = (stats.n - reml * stats.rank)[:, None]
     value = nu * np.log(pwrss) - (np.log(w) @ stats.m[:, :, None])[..., 0]
     return value + 2.0 * np.log(np.einsum("jjls->jls", L)).sum(axis=0) if reml else value
 

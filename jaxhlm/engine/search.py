@@ -86,7 +86,7 @@ def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bool
     between = df.sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
     total, squares = _score_sums(stats, found, reml, blocks)
-    nu = stats.n - len(found.aux["beta"]) if reml else stats.n
+    nu = stats.n - reml * stats.rank
     out = squares > HEAVY * between
     for ratio, count, least, errors in (
         (total / between, between, BETWEEN, BETWEEN_SE),
@@ -114,7 +114,7 @@ def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tup
         lanes = slice(i, i + size)
         some = some_lanes(stats, lanes)
         beta, pwrss = found.aux["beta"][:, lanes], found.aux["pwrss"][lanes]
-        sigma2 = pwrss / (some.n - len(beta) if reml else some.n)
+        sigma2 = pwrss / (some.n - reml * some.rank)
         residual = some.Ty - _times(some.TX, beta)
         Lambda = lambda_matrix(entries(found.theta[:, lanes], 1), blocks)
         _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(residual, 1, 1))
@@ -261,7 +261,7 @@ def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) ->
         column: j.
         blocks: columns of Z in each random term.
     """
-    (G, _, p, _), B = stats.TX.shape, len(at.value)
+    G, B = len(stats.TX), len(at.value)
     Lambda = lambda_matrix(entries(at.theta, 1), blocks)
     RZ, e = entries(stats.RZ, 2, 1), entries(stats.Ty - _times(stats.TX, at.aux["beta"]), 1, 1)
     _, u, white = whiten(Lambda, RZ, RZ[:, column], e)
@@ -275,6 +275,7 @@ def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) ->
         XX=np.empty((0, 0, 1)),
         Xy=np.empty((0, B)),
         yy=at.aux["pwrss"] - (h * h).sum(axis=0),
-        n=stats.n - p if reml else stats.n,
+        n=stats.n - reml * stats.rank,
         logw=stats.logw,
+        rank=np.zeros(1),
     )

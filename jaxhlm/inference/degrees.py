@@ -77,9 +77,10 @@ def check_df(method: str, reml: bool) -> None:
 def reference_tests(
     estimates: Estimates, nobs: Ints, L: Floats, method: DfMethod
 ) -> tuple[Floats, Floats]:
-    """Standard errors (B, r) of contrasts, and df: n − p for "residual", ∞ for "normal"."""
-    se = np.sqrt(((L @ estimates.vcov) * L).sum(axis=-1))
-    df = nobs - L.shape[-1] if method == "residual" else np.full(len(nobs), np.inf)
+    """Standard errors (B, r) of contrasts, and df: n − rank X for "residual", ∞ for "normal"."""
+    se = np.sqrt(((L @ estimates.filled.vcov) * L).sum(axis=-1))
+    rank = (~estimates.absent).sum(axis=1)
+    df = nobs - rank if method == "residual" else np.full(len(nobs), np.inf)
     return se, np.where(np.isnan(se), np.nan, df[:, None])
 
 
@@ -198,6 +199,8 @@ def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Float
     return scale * (z**2).sum(axis=0) / r, df
 
 
+# A fit that lacks a column that L is about has no variance there.
+@np.errstate(all="ignore")
 def wald_f(estimates: Estimates, L: Floats, rhs: Floats) -> Floats:
     """(Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs)/r of B fits, (B,)."""
     spread = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)

@@ -66,11 +66,16 @@ class Influence:
 
         NaN where there is no fixed effect.
         """
-        change, V = self._all.beta - self.without.beta, self._all.vcov
-        se = standard_errors(V)
-        p = change.shape[1]
+        change = self._all.beta - self.without.beta
+        se = standard_errors(self._all.vcov)
+        # A fixed effect that a data set does not have does not change.
+        absent = self._all.absent
+        change, se = np.where(absent, 0.0, change), np.where(absent, 1.0, se)
+        V = self._all.filled.vcov + np.eye(se.shape[1]) * absent[:, None]
         scaled = np.linalg.solve(V / (se[:, :, None] * se[:, None]), (change / se)[..., None])
-        values = (change / se * scaled[..., 0]).sum(axis=1) / p if p else np.full(len(se), np.nan)
+        p = (~absent).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            values = (change / se * scaled[..., 0]).sum(axis=1) / np.where(p > 0, p, np.nan)
         return pd.Series(values, self.levels, name="cooksd")
 
     @property

@@ -84,7 +84,7 @@ class Groups(NamedTuple):
     e: Floats  # (q, G, B) Z'V⁻¹(y − Xβ̂)
     L_A: Floats  # (p, p, B)
     pwrss: Floats  # (B,)
-    nu: Floats  # (B,) n (ML) or n − p (REML)
+    nu: Floats  # (B,) n (ML) or n − rank X (REML)
 
 
 class Information(NamedTuple):
@@ -118,7 +118,7 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
         e=np.einsum("abgl,agl->bgl", U, z - np.einsum("apgl,pl->agl", Y, beta)),
         L_A=L_A,
         pwrss=pwrss,
-        nu=np.broadcast_to(stats.n - len(L_A) if reml else stats.n, pwrss.shape),
+        nu=np.broadcast_to(stats.n - reml * stats.rank, pwrss.shape),
     )
 
 

@@ -26,6 +26,7 @@ from jaxhlm.rows.collapse import Class, Classes
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.identified import group_ranks, identified
 from jaxhlm.rows.response import Scaling, Standard
+from jaxhlm.rows.standardise import place_of
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
@@ -51,7 +52,7 @@ class Pairs(NamedTuple):
     fit: Ints
     group: Ints
 
-    def of_fit(self, values: Floats) -> Floats:
+    def of_fit(self, values: Any) -> Any:
         """(…, B) to (…, N); what all fits share, (…, 1), stays."""
         return values[..., self.fit] if values.shape[-1] > 1 else values
 
@@ -90,7 +91,7 @@ def leave_one_out(
         status = _status(groups.standard, without, pooled, some, options)
         scaling = Scaling(*map(some.of_fit, groups.standard.scaling))
         solution = solve(without, options, start[:, some.fit], NEAR)
-        return estimate(solution, scaling, status, without.n, options)
+        return estimate(solution, Standard(without, scaling, status), options)
 
     count, refits = _representatives(groups.classes, G, q, p), refits or len(pairs.fit)
     work = max(count, OVERHEAD) * refits
@@ -142,7 +143,9 @@ class _Pooled(NamedTuple):
             np.einsum("gcal,gcbl->gabl", stats.RZ, stats.RZ),
             group_ranks(stats.RZ).astype(float),
         )
-        return _Pooled(*map(_sums_without, each))
+        pooled = _Pooled(*map(_sums_without, each))
+        absent = place_of(groups.standard.scaling.absent, stats.n)
+        return pooled._replace(XX=pooled.XX + absent, X_all=pooled.X_all + absent)
 
 
 def _sums_without(values: Floats) -> Floats:
@@ -164,7 +167,8 @@ def _without(groups: Groupwise, pooled: _Pooled, classes: list[_Grams], pairs: P
         *(_class_without(c, stats.TX.shape[1:3], pairs) for c in classes),
     ]
     fields = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    return Stats(*fields, *map(pairs.of_both, pooled[:5]))
+    counted = (*map(pairs.of_both, pooled[:5]), pairs.of_fit(stats.rank))
+    return Stats(*fields, *counted)
 
 
 class _Grams(NamedTuple):
@@ -232,14 +236,14 @@ def _status(
     whole: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the whole cannot, no part can."""
-    p, n = whole.stats.TX.shape[2], without.n
+    n = without.n
     G, reached = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
     X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
     unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
     known = whole.status[pairs.fit]
-    conditions = [known != Status.CONVERGED, n <= p, _deficient(X, n), unidentified]
+    conditions = [known != Status.CONVERGED, n <= without.rank, _deficient(X, n), unidentified]
     codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     status = np.select(conditions, codes, default=int(Status.CONVERGED))
     told = identified(without, options.blocks, options.reml, status == Status.CONVERGED)

@@ -80,7 +80,9 @@ def standardized(residuals: Floats, sigma: Floats | float, variance: Floats) -> 
     return np.where(there, residuals / (sigma * np.sqrt(_at_least(variance, there))), np.nan)
 
 
-def cooks_distance(residuals: Floats, sigma: Floats | float, hat: Floats, p: int) -> Floats:
+def cooks_distance(
+    residuals: Floats, sigma: Floats | float, hat: Floats, p: Floats | int
+) -> Floats:
     """(e/(1 − h))² h/(pσ²) of every row, as ``lme4``'s ``cooks.distance``.
 
     NaN where h is 1, and where there is no fixed effect.
@@ -89,10 +91,10 @@ def cooks_distance(residuals: Floats, sigma: Floats | float, hat: Floats, p: int
         residuals: (…, n) conditional residuals times √w.
         sigma: residual standard deviation.
         hat: (…, n) leverages.
-        p: number of fixed effects.
+        p: number of fixed effects; it broadcasts against the rows.
     """
     there = (1.0 - hat > ZERO_VARIANCE) & (p > 0)
-    distance = (residuals / _at_least(1.0 - hat, there)) ** 2 * hat / (max(p, 1) * sigma**2)
+    distance = (residuals / _at_least(1.0 - hat, there)) ** 2 * hat / (np.maximum(p, 1) * sigma**2)
     return np.where(there, distance, np.nan)
 
 

@@ -23,8 +23,8 @@ def dropped_criteria(estimates: Estimates, standard: Standard, options: Options)
         standard: the standardised lanes that they were estimated from.
         options: what was optimised.
     """
-    q, p = standard.stats.RZ.shape[2], standard.stats.TX.shape[2]
-    nu = np.broadcast_to(standard.stats.n, standard.status.shape) - (p if options.reml else 0)
+    q, stats = standard.stats.RZ.shape[2], standard.stats
+    nu = np.broadcast_to(stats.n - options.reml * stats.rank, standard.status.shape)
     minima = [dropped_minimum(standard, options, a) for a in range(q)]
     with np.errstate(invalid="ignore"):
         found = [user_criterion(value, standard.scaling, nu, options.reml) for value in minima]

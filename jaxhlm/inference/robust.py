@@ -41,6 +41,7 @@ from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.standardise import place_of
 
 __all__ = ["Robust", "RobustKind", "robust_covariance"]
 
@@ -95,7 +96,8 @@ def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -
     beta = np.linalg.solve(T, np.where(ok[:, None], e.beta, 0.0)[..., None])[..., 0]
     step = (beta - scaling.beta_ols.T) / scaling.s[:, None]
     X, error, L = _whitened(groups, Lambda, step)
-    M = np.linalg.inv(_usable(_sum_of_products(X, X), ok))
+    A = _sum_of_products(X, X) + _first(place_of(scaling.absent, stats.n))
+    M = np.linalg.inv(_usable(A, ok))
     E = _adjusted(X, L, M) if kind == "CR2" else X
     score = (E.swapaxes(-1, -2) @ error[..., None])[..., 0]
     MT = M @ T.swapaxes(-1, -2)

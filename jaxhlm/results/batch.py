@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxhlm.inference.parameters import (
     random_values,
 )
 from jaxhlm.inference.tails import t_tail
+from jaxhlm.model import Model
 from jaxhlm.notation import Ints
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results.batch_compared import BatchCompared
@@ -55,7 +56,8 @@ class FitBatch(BatchCompared):
     Whole numbers are positions, text and other labels are labels (``fits["BRCA1"]``); where labels
     are whole numbers, ``fits.loc[17]`` takes them.
     A data set that could not be fitted has a status code and NaN estimates; it is counted in
-    ``print(fits)`` and never dropped.
+    ``print(fits)`` and never dropped. One in whose rows a column of X is zero, as where it has no
+    row of some level of a factor, has NaN for that coefficient and whatever depends on it.
 
     Attributes:
         model: formula, method and labels.
@@ -205,7 +207,7 @@ class FitBatch(BatchCompared):
                 "aicc": self.aicc,
                 "bic": self.bic,
                 "criterion": self.criterion,
-                "df_residual": self.nobs - self.model.n_parameters,
+                "df_residual": self.nobs - self._n_parameters,
                 "reml": self.reml,
                 "singular": self.singular,
                 "status": [Status(s).name for s in self.status],
@@ -224,10 +226,8 @@ class FitBatch(BatchCompared):
         n, seed = whole_number("n", n), whole_number("seed", seed, least=0)
         good = np.flatnonzero(self.ok)
         chosen = np.random.default_rng(seed).permutation(good)[:n]
-        source = self._rows()
-        return verify_lanes(
-            lambda i: source.lane(int(self.lanes[i])), self.estimates, chosen.tolist(), self.reml
-        )
+        fits = (self._one(i) for i in chosen.tolist())
+        return verify_lanes(((fit.design, fit.estimates) for fit in fits), self.reml)
 
     def summary(self) -> pd.DataFrame:
         """Mean and spread of every parameter over the fits that converged, and the mean SE."""
@@ -239,7 +239,7 @@ class FitBatch(BatchCompared):
             frame = pd.DataFrame(values, columns=terms)
             table["mean"], table["sd"] = frame.mean(), frame.std()
             table["min"], table["median"], table["max"] = frame.min(), frame.median(), frame.max()
-            table["mean SE"] = pd.Series(se.mean(axis=0), list(self.model.xnames))
+            table["mean SE"] = pd.DataFrame(se, columns=list(self.model.xnames)).mean()
         return table
 
     def __str__(self) -> str:
@@ -258,6 +258,8 @@ class FitBatch(BatchCompared):
             for s in Status
             if not s.ok and counts.iloc[s]
         ]
+        if absent := int(self.estimates.absent.any(axis=1).sum()):
+            head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
         if not good:
             return "\n".join(head)
         return "\n".join([*head, "", self.summary().to_string(float_format="%.4f", na_rep="")])
@@ -265,9 +267,11 @@ class FitBatch(BatchCompared):
     __repr__ = __str__
 
     def _one(self, i: int) -> Fit:
-        source = self._rows()
-        design, own = source.lane(int(self.lanes[i])), self.estimates[[i]]
+        design, absent = self._design(i), self.estimates.absent[i]
         prepared = Prepared(design)
-        if not source.own_scale:
-            own = self._estimates_on(np.array([i]), prepared.standard.C)
-        return Fit(self.model, design, own, self.options, prepared)
+        own = self._estimates_on(np.array([i]), prepared.standard.C)
+        if not absent.any():
+            return Fit(self.model, design, own, self.options, prepared)
+        beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
+        own = replace(own, beta=beta, vcov=vcov)
+        return Fit(Model.of(design, self.reml), design, own, self.options, prepared)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.design import Design, lacking
 from jaxhlm.engine.chunks import in_order, lane_chunks
 from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import JaxhlmError
+from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
 from jaxhlm.estimates import Estimates, restandardised
 from jaxhlm.inference.criteria import aic, aicc, bic, correlation, standard_errors
 from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints, NotEstimable, check_option
+from jaxhlm.rows.columns import label, listed
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.response import Standard
 from jaxhlm.rows.sources import Source
@@ -131,18 +134,18 @@ class BatchAccessors:
     @property
     def aic(self) -> pd.Series:
         """(B,) Akaike's criteria."""
-        return self._series(aic(self.estimates.criterion, self.model.n_parameters), "aic")
+        return self._series(aic(self.estimates.criterion, self._n_parameters), "aic")
 
     @property
     def aicc(self) -> pd.Series:
         """(B,) AIC corrected for small samples, with n the number of rows."""
-        values = aicc(self.estimates.criterion, self.model.n_parameters, self.nobs)
+        values = aicc(self.estimates.criterion, self._n_parameters, self.nobs)
         return self._series(values, "aicc")
 
     @property
     def bic(self) -> pd.Series:
         """(B,) Schwarz's criteria."""
-        values = bic(self.estimates.criterion, self.model.n_parameters, self.nobs)
+        values = bic(self.estimates.criterion, self._n_parameters, self.nobs)
         return self._series(values, "bic")
 
     @property
@@ -176,6 +179,54 @@ class BatchAccessors:
         tally = np.bincount(self.status, minlength=len(Status))
         return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
 
+    @cached_property
+    def _filled(self) -> Estimates:
+        return self.estimates.filled
+
+    @property
+    def _n_parameters(self) -> Ints:
+        """(B,) parameters of every fit."""
+        return self.model.n_parameters - self.estimates.absent.sum(axis=1)
+
+    def _about_absent(self, L: Floats) -> Bools:
+        """Whether rows of L (r, p) or (B, r, p) are about columns of X that fits lack, (B, r)."""
+        absent = self.estimates.absent
+        if not absent.any():
+            return np.zeros((len(absent), L.shape[-2]), bool)
+        return ((np.nan_to_num(L) != 0.0) & absent[:, None]).any(axis=2)
+
+    def _tell_not_estimable(
+        self, about: Bools, labels: Sequence[object], what: str, option: NotEstimable = "nan"
+    ) -> None:
+        """Say which rows are not estimable in which fits.
+
+        Args:
+            about: (B, r) what ``_about_absent`` tells.
+            labels: r names of the rows.
+            what: what they are.
+            option: "nan" or "error".
+
+        Raises:
+            NotEstimableError: under "error", where there is such a row.
+        """
+        check_option("not_estimable", option, NotEstimable)
+        if not about.any():
+            return
+        which, fits = np.flatnonzero(about.any(axis=0)), np.flatnonzero(about.any(axis=1))
+        named = listed([labels[j] for j in which.tolist()])
+        text = (
+            f"{what} are not estimable in {len(fits)} of {len(self)} fits, first "
+            f"{label(self.index, int(fits[0]))}: {named}; these data sets lack columns of X that "
+            "they are about (fits.fixef is NaN there)"
+        )
+        if option == "error":
+            raise NotEstimableError(f'{text}; pass not_estimable="nan" for the others')
+        warn_user(f"{text}; these are NaN", NotEstimableWarning)
+
+    def _design(self, i: int) -> Design:
+        """The design of a fit, as ``fit`` would build it."""
+        return lacking(self._rows().lane(int(self.lanes[i])), self.estimates.absent[i])
+
     def over_lanes(
         self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
     ) -> tuple[Floats, ...]:
@@ -190,7 +241,7 @@ class BatchAccessors:
         """
         source = self._rows()
         return self._over_chunks(
-            lambda at: function(self.estimates[at], source.standard(self.lanes[at]))
+            lambda at: function(self._filled[at], source.standard(self.lanes[at]))
         )
 
     def over_groups(
@@ -211,7 +262,7 @@ class BatchAccessors:
 
     def _estimates_on(self, at: Ints, C: Floats) -> Estimates:
         """Estimates of some fits for rows that are standardised by C."""
-        found = self.estimates[at]
+        found = self._filled[at]
         if self._rows().own_scale:
             return found
         return restandardised(found, C, self.model.blocks)

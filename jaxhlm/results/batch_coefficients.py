@@ -32,13 +32,8 @@ from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.notation import Floats, Ints, NotEstimable
 from jaxhlm.results.batch_effects import BatchUnits
-from jaxhlm.results.means_tables import (
-    MEANS,
-    differences_frame,
-    means_frame,
-    with_estimable,
-)
-from jaxhlm.rows.response import Standard
+from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
+from jaxhlm.rows.response import Standard, masked
 
 __all__ = ["BatchCoefficients"]
 
@@ -67,7 +62,8 @@ class BatchCoefficients(BatchUnits):
     def vcov_adj(self) -> Floats:
         """(B, p, p) Kenward and Roger's adjusted covariances of β̂; REML only."""
         check_df("kenward-roger", self.reml)
-        return self.over_lanes(lambda e, s: adjusted_vcov(e, s, self.options))[0]
+        found = self.over_lanes(lambda e, s: adjusted_vcov(e, s, self.options))[0]
+        return masked(found, self.estimates.absent)
 
     def contrast(
         self,
@@ -82,6 +78,8 @@ class BatchCoefficients(BatchUnits):
             One row per fit and contrast, indexed by both.
         """
         hypothesis = self.model.hypothesis(L, rhs)
+        about = self._about_absent(hypothesis.L)
+        self._tell_not_estimable(about, hypothesis.labels, "contrasts")
         columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
         r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
         rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
@@ -92,12 +90,16 @@ class BatchCoefficients(BatchUnits):
     ) -> pd.DataFrame:
         """F tests that all rows of Lβ = rhs hold, one row per fit; arguments as ``Fit``'s."""
         check_df(df, self.reml)
-        rows, values = independent_rows(self.model.hypothesis(L, rhs))
+        hypothesis = self.model.hypothesis(L, rhs)
+        rows, values = independent_rows(hypothesis)
+        about = self._about_absent(hypothesis.L)
+        self._tell_not_estimable(about, hypothesis.labels, "contrasts")
         if df in SMALL_SAMPLE:
             F, den = self.over_lanes(lambda e, s: joint_test(e, s, self.options, rows, values, df))
         else:
-            F = wald_f(self.estimates, rows, values)
+            F = wald_f(self._filled, rows, values)
             den = reference_tests(self.estimates, self.nobs, rows[:1], df)[1][:, 0]
+        F, den = (np.where(about.any(axis=1), np.nan, x) for x in (F, den))
         return pd.DataFrame(
             {
                 "num_df": len(rows),
@@ -175,14 +177,19 @@ class BatchCoefficients(BatchUnits):
         labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
         L = determined_rows(source.design, L, labels, MEANS[pairwise], not_estimable)
         own = L[0] if len(L) == 1 else L[which.ravel()]
+        about, rows = self._about_absent(own), L.shape[1]
+        self._tell_not_estimable(about, labels[:rows], MEANS[pairwise], not_estimable)
         columns = self._table(own, df, conf_level)
-        at_cell = (which.reshape(-1, 1) * L.shape[1] + np.arange(L.shape[1])).ravel()
+        at_cell = (which.reshape(-1, 1) * rows + np.arange(rows)).ravel()
         if pairwise:
             frame = differences_frame([labels[i] for i in at_cell], columns, count, names)
         else:
             frame = means_frame(cells.iloc[at_cell].reset_index(drop=True), columns)
-        frame.insert(0, "fit", self.index.repeat(L.shape[1]))
-        return with_estimable(frame, source.design, L.reshape(-1, L.shape[2])[at_cell])
+        frame.insert(0, "fit", self.index.repeat(rows))
+        if not (source.design.dropped_columns or self.estimates.absent.any()):
+            return frame
+        known = np.isfinite(L).all(axis=2).ravel()[at_cell]
+        return frame.assign(estimable=known & ~about.ravel())
 
     def _table(
         self, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
@@ -190,7 +197,8 @@ class BatchCoefficients(BatchUnits):
         """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
         check_level(level, "conf_level")
         se, df = self._tests(L, method)[:2]
-        return inference_table(_values(L, self.estimates), se, df, rhs, level)
+        estimate = np.where(self._about_absent(L), np.nan, _values(L, self._filled))
+        return inference_table(estimate, se, df, rhs, level)
 
     def _coefficients(self, method: DfMethod) -> tuple[Floats, ...]:
         """Standard errors, df and p values of the fixed effects, kept for the next call.
@@ -214,11 +222,14 @@ class BatchCoefficients(BatchUnits):
 
             def one(at: Ints) -> tuple[Floats, ...]:
                 standard, own = source.standard(self.lanes[at]), L if L.ndim == 2 else L[at]
-                return _small_sample(self.estimates[at], standard, self.options, own, method)
+                return _small_sample(self._filled[at], standard, self.options, own, method)
 
-            return self._over_chunks(one)
-        se, df = reference_tests(self.estimates, self.nobs, L, method)
-        return se, df, _tails(L, self.estimates, se, df)
+            found = self._over_chunks(one)
+        else:
+            se, df = reference_tests(self.estimates, self.nobs, L, method)
+            found = se, df, _tails(L, self._filled, se, df)
+        about = self._about_absent(L)
+        return tuple(np.where(about, np.nan, x) for x in found) if about.any() else found
 
 
 def _small_sample(

@@ -106,6 +106,13 @@ class BatchCompared(BatchQuality):
             },
             index=self.index,
         )
+        # Fits of data sets that do not have all columns of the larger model.
+        own_df = batches[1]._n_parameters - batches[0]._n_parameters
+        for i in np.flatnonzero((own_df != df) & self.ok & other.ok).tolist():
+            own = null_law(*(f._design(i) for f in batches)) if own_df[i] > 0 else None
+            naive = Mixture.regular(own_df[i]).p_value(statistic[i]) if own_df[i] > 0 else np.nan
+            mixed = np.nan if own is None else own.p_value(statistic[i])
+            table.iloc[i] = [statistic[i], own_df[i], naive, mixed]
         heading = f"{models[1].formula}\nagainst {models[0].formula}, {len(self)} fits"
         name = "no simple mixture of χ² (p_value is conservative)" if law is None else str(law)
         notes = (f"Law under the smaller model: {name}",)
@@ -123,7 +130,7 @@ class BatchCompared(BatchQuality):
             return (dropped_criteria(estimates, standard, self.options),)
 
         (criteria,) = self.over_lanes(dropped)
-        table = dropped_table(self.model, self.estimates.criterion, criteria)
+        table = dropped_table(self.model, self._n_parameters, self.estimates.criterion, criteria)
         table.insert(0, "fit", self.index.repeat(len(table) // max(len(self), 1)))
         return table
 
@@ -157,6 +164,9 @@ class BatchCompared(BatchQuality):
                 return (profile_limits(standard, self.model.blocks, wanted, level),)
 
             (limits,) = self.over_lanes(profile)
+            for k, p in enumerate(wanted):
+                if p.kind == "fixed":
+                    limits[self.estimates.absent[:, p.at[0]], k] = np.nan
         names = np.array([p.name for p in wanted], dtype=object)
         frame = pd.DataFrame(
             {"fit": self.index.repeat(len(wanted)), "term": np.tile(names, len(self))}
@@ -180,8 +190,10 @@ class BatchCompared(BatchQuality):
                 f"fit {self.index[wrong[0]]!r} has other rows or responses in the two batches; fit "
                 "both models to the same rows"
             )
-        i = int(both[0])
-        designs = [f._rows().lane(int(f.lanes[i])) for f in batches]
+        # The law is told by a data set that has all columns of both models, where there is one.
+        lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
+        i = int(both[np.argmin(lacking[both])])
+        designs = [f._design(i) for f in batches]
         check_same_rows(*designs)
         return designs
 

@@ -27,7 +27,7 @@ from jaxhlm.inference.henderson import (
     value_variance,
 )
 from jaxhlm.inference.leverage import fitted_values
-from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.notation import Bools, Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.results.batch_accessors import BatchAccessors
 from jaxhlm.results.prediction import (
     Interval,
@@ -72,9 +72,11 @@ class BatchUnits(BatchAccessors):
     def coef(self) -> pd.DataFrame:
         """Coefficients of every unit of every fit, by fit and level; as ``Fit.coef``."""
         names, x, z = coef_columns(self.model)
+        lacking = self._lacking(x, z)
 
         def one(at: Ints, rows: LaneRows) -> tuple[Floats]:
-            return ((self.estimates.beta[at] @ x.T)[:, None] + self._effects(at, rows)[0] @ z.T,)
+            values = (self._filled.beta[at] @ x.T)[:, None] + self._effects(at, rows)[0] @ z.T
+            return (np.where(lacking[at], np.nan, values),)
 
         lengths, number, values = self._over_units(one)
         return pd.DataFrame(values, self._units_below(lengths, number), names)
@@ -83,12 +85,18 @@ class BatchUnits(BatchAccessors):
     def coef_se(self) -> pd.DataFrame:
         """Standard errors of ``coef``, by fit and level; as ``Fit.coef_se``."""
         names, x, z = coef_columns(self.model)
+        lacking = self._lacking(x, z)
 
         def one(at: Ints, rows: LaneRows) -> tuple[Floats]:
-            return (np.sqrt(coef_variance(self._henderson(at, rows), x, z)),)
+            variance = coef_variance(self._henderson(at, rows), x, z)
+            return (np.where(lacking[at], np.nan, np.sqrt(variance)),)
 
         lengths, number, values = self._over_units(one)
         return pd.DataFrame(values, self._units_below(lengths, number), names)
+
+    def _lacking(self, x: Floats, z: Floats) -> Bools:
+        """Coefficients that are a fixed effect only, and absent, (B, 1, m)."""
+        return (self._about_absent(x) & (z == 0.0).all(axis=1))[:, None]
 
     def ranef_frame(self, conf_level: float = 0.95) -> pd.DataFrame:
         """BLUPs with conditional standard deviations and limits; as ``Fit.ranef_frame``.
@@ -284,11 +292,13 @@ class BatchUnits(BatchAccessors):
             ]
             return tuple(map(np.concatenate, zip(*found, strict=True)))
         X, Z, code = new_rows(source.design.of_lane(self.lanes[0]), newdata, ranef, not_estimable)
+        about = self._about_absent(X)
+        self._tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
         m, (p, q) = len(X), (X.shape[1], Z.shape[1])
         lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + self._lane_numbers)
 
         def one(at: Ints) -> tuple[Any, ...]:
-            rows, e = source.lane_rows(self.lanes[at]), self.estimates[at]
+            rows, e = source.lane_rows(self.lanes[at]), self._filled[at]
             group = rows.group_numbers(len(source.design.levels))[:, code]
             if strict and ranef and (group < 0).any():
                 unseen = newdata.index[(group < 0).any(axis=0)].unique()
@@ -305,6 +315,7 @@ class BatchUnits(BatchAccessors):
             more = np.broadcast_to(e.sigma[:, None] ** 2, values.shape)
             if not ranef:
                 more = more + ((Z @ e.cov) * Z).sum(axis=-1)
+            values, variance = (np.where(about[at], np.nan, x) for x in (values, variance))
             found = values, variance, variance + added * more
             return np.full(len(at), m), *(part.ravel() for part in found)
 
@@ -345,10 +356,10 @@ class BatchUnits(BatchAccessors):
         return henderson(own, rows.standard, self.model.blocks)
 
     def _lines(self, at: Ints, rows: LaneRows) -> tuple[Floats, ...]:
-        return unit_lines(self._henderson(at, rows), rows.standard, self.estimates.beta[at])
+        return unit_lines(self._henderson(at, rows), rows.standard, self._filled.beta[at])
 
     def _fitted(self, at: Ints, rows: LaneRows) -> tuple[Floats, Floats]:
-        return fitted_values(self.estimates[at], self._effects(at, rows)[0], rows)
+        return fitted_values(self._filled[at], self._effects(at, rows)[0], rows)
 
     def _units_below(self, lengths: Ints, number: Ints) -> pd.MultiIndex:
         levels = self._rows().design.levels.rename(self.model.group_name)

@@ -21,6 +21,7 @@ from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch_coefficients import BatchCoefficients
 from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.rows.response import masked
 
 __all__ = ["BatchQuality"]
 
@@ -232,7 +233,8 @@ class BatchQuality(BatchCoefficients):
         residual, sigma = rows.response - fitted, rows.of_lane(self.estimates.sigma[at])
         hat = leverage(self._henderson(at, rows), rows).hat
         e = residual * rows.root_w
-        cook = cooks_distance(e, sigma, hat, len(self.model.xnames))
+        p = rows.of_lane((~self.estimates.absent[at]).sum(axis=1, dtype=float))
+        cook = cooks_distance(e, sigma, hat, p)
         return fixed, fitted, residual, hat, cook, standardized(e, sigma, 1.0 - hat)
 
     def _row_series(self, one: Callable[..., tuple[Floats]], name: str) -> pd.Series:
@@ -244,15 +246,17 @@ class BatchQuality(BatchCoefficients):
         source = self._rows()
 
         def one(at: Ints) -> tuple[Floats, ...]:
-            return components(self.estimates[at], source.moments(self.lanes[at]))
+            return components(self._filled[at], source.moments(self.lanes[at]))
 
         return Components(*self._over_chunks(one))
 
     def _robust(self, kind: RobustKind) -> Robust:
         check_option("kind", kind, RobustKind)
         with np.errstate(invalid="ignore"):
-            found = Robust(
-                *self.over_groups(lambda e, g: robust_covariance(e, g, self.model.blocks, kind))
+            vcov, df, one_group = self.over_groups(
+                lambda e, g: robust_covariance(e, g, self.model.blocks, kind)
             )
+        absent = self.estimates.absent
+        found = Robust(masked(vcov, absent), masked(df, absent), one_group & ~absent)
         warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
         return found

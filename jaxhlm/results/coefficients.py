@@ -33,7 +33,6 @@ from jaxhlm.results.means_tables import (
     MEANS,
     differences_frame,
     means_frame,
-    with_estimable,
 )
 
 __all__ = ["Coefficients"]
@@ -237,7 +236,9 @@ class Coefficients(Units):
             frame = differences_frame(labels, columns, len(cells), names)
         else:
             frame = means_frame(cells, columns)
-        return with_estimable(frame, d, rows)
+        if not d.dropped_columns:
+            return frame
+        return frame.assign(estimable=~np.isnan(rows).any(axis=1))
 
     @property
     def _identity(self) -> Floats:

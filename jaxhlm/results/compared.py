@@ -17,7 +17,7 @@ from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
 from jaxhlm.inference.random_terms import dropped_criteria, term_label
 from jaxhlm.model import Model
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import fit_standard
 from jaxhlm.results.anova import (
     AT_BOUNDARY,
@@ -126,16 +126,20 @@ class Compared(Quality):
             (1 | Subject)     3 -946.83  107.2
         """
         dropped = dropped_criteria(self.estimates, self.standard, self.options)
-        table = dropped_table(self.model, self.estimates.criterion, dropped)
+        parameters = np.array([self.model.n_parameters])
+        table = dropped_table(self.model, parameters, self.estimates.criterion, dropped)
         heading = f"Random effects dropped one at a time\nModel: {self.model.formula}"
         return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
 
 
-def dropped_table(model: Model, criterion: Floats, dropped: Floats) -> pd.DataFrame:
+def dropped_table(
+    model: Model, parameters: Ints, criterion: Floats, dropped: Floats
+) -> pd.DataFrame:
     """The model and every random effect dropped in turn, fit after fit.
 
     Args:
         model: the labels.
+        parameters: (B,) how many each fit has.
         criterion: (B,) of the fits.
         dropped: (B, q) without each random effect.
 
@@ -148,10 +152,10 @@ def dropped_table(model: Model, criterion: Floats, dropped: Floats) -> pd.DataFr
     statistic = likelihood_ratio(dropped, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
     mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
-    value, npar = np.c_[criterion, dropped], model.n_parameters - np.r_[0, sizes]
+    value, npar = np.c_[criterion, dropped], parameters[:, None] - np.r_[0, sizes]
     none = np.full(B, np.nan)
     columns = {
-        "npar": np.broadcast_to(npar, value.shape),
+        "npar": npar,
         "logLik": -0.5 * value,
         "AIC": value + 2.0 * npar,
         "LRT": np.c_[none, statistic],

@@ -155,7 +155,7 @@ class Fit(Intervals):
         """Refit with the NumPy reference and report the differences; print it for one line."""
         from jaxhlm.results.verify import verify_lanes
 
-        return verify_lanes(lambda _: self.design, self.estimates, [0], self.reml)
+        return verify_lanes([(self.design, self.estimates)], self.reml)
 
     def summary(self, df: DfMethod | None = None) -> Summary:
         """lmer's summary; ``print(fit)`` shows the same.

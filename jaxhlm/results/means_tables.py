@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design
 from jaxhlm.errors import ContrastError
 from jaxhlm.inference.refgrid import holm, tukey
 from jaxhlm.notation import Floats
 
-__all__ = ["MEANS", "differences_frame", "means_frame", "with_estimable"]
+__all__ = ["MEANS", "differences_frame", "means_frame"]
 
 # What the rows are, by whether they are differences.
-MEANS = {False: "marginal means are", True: "differences of marginal means are"}
+MEANS = {False: "marginal means", True: "differences of marginal means"}
 
 MEAN = {
     "estimate": "emmean",
@@ -62,16 +61,3 @@ def differences_frame(
     whole = {**columns, "p_holm": p_holm, "p_tukey": p_tukey}
     found = {name: np.ravel(whole[name]) for name in DIFFERENCE}
     return pd.DataFrame({"contrast": np.array(names, dtype=object), **found})
-
-
-def with_estimable(frame: pd.DataFrame, design: Design, L: Floats) -> pd.DataFrame:
-    """The table with a column that says which rows (N, p) of L are estimable, where not all may be.
-
-    Args:
-        frame: N rows.
-        design: the design that was fitted.
-        L: (N, p) contrasts behind the rows, NaN where they are not estimable.
-    """
-    if not design.dropped_columns:
-        return frame
-    return frame.assign(estimable=~np.isnan(L).any(axis=1))

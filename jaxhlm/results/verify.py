@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,23 +53,19 @@ class Verification:
     __repr__ = __str__
 
 
-def verify_lanes(
-    designs: Callable[[int], Design], estimates: Estimates, lanes: Sequence[int], reml: bool
-) -> Verification:
-    """Refit ``lanes`` with ``jaxhlm.reference``.
+def verify_lanes(fits: Iterable[tuple[Design, Estimates]], reml: bool) -> Verification:
+    """Refit ``fits`` with ``jaxhlm.reference``.
 
     Args:
-        designs: the design of a lane, its response included.
-        estimates: estimates of all lanes.
-        lanes: which to check.
+        fits: designs, their responses included, each with the estimates of its one fit.
         reml: whether they were fitted by REML.
     """
-    rows = [_differences(designs(i), estimates[[i]], reml) for i in lanes]
-    differences = np.reshape(rows, (len(lanes), 5))
+    rows = [_differences(design, estimates, reml) for design, estimates in fits]
+    differences = np.reshape(rows, (len(rows), 5))
     lower = differences[:, 0] < -1e-6
     largest = np.abs(differences[~lower]).max(axis=0) if not lower.all() else np.full(5, np.nan)
     criterion, beta, se, sigma, cov = map(float, largest)
-    return Verification(len(lanes), criterion, beta, se, sigma, cov, int(lower.sum()))
+    return Verification(len(rows), criterion, beta, se, sigma, cov, int(lower.sum()))
 
 
 def _differences(design: Design, fit: Estimates, reml: bool) -> Floats:

@@ -134,7 +134,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     rotated = _by_class(rows, spread, law.classes)
     Ty = rows if law.classes is None else _interleaved(rows, spread, law.classes)
     d, root_n = law.design, np.sqrt(law.arrays.n)
-    scaling = Scaling(d.T, d.C, d.n, law.beta[:, None] + fitted / root_n, s)
+    scaling = Scaling(d.T, d.C, d.n, law.beta[:, None] + fitted / root_n, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
     return Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status), rotated
 

@@ -72,7 +72,9 @@ def determined(
         return kept
     names = list(dict.fromkeys(x for x, bad in zip(labels, lost.ravel(), strict=True) if bad))
     shown = ", ".join([*map(str, names[:SHOWN]), *["…"] * (len(names) > SHOWN)])
-    text = f"{int(lost.sum())} of {lost.size} {what} not estimable ({shown}): X is rank deficient "
+    text = (
+        f"{int(lost.sum())} of {lost.size} {what} are not estimable ({shown}): X is rank deficient "
+    )
     text += "and the data do not determine the columns that it lost (fit.design.dropped_columns)"
     if option == "error":
         raise NotEstimableError(f'{text}; pass not_estimable="nan" for the others')

@@ -136,7 +136,7 @@ def reweighted(
         within = np.ix_(block, block)
         dependent |= _dependent(ZtZ[within], design.C[..., 0][within])
     G = W.sum(axis=0)
-    status = design_status(n, p, G.astype(np.int64), group_ranks(RZ) @ W, deficient, dependent)
+    status = design_status(n, p, G.astype(np.int64), group_ranks(RZ) @ W, dependent, deficient)
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)
@@ -147,6 +147,7 @@ def reweighted(
         yy=_pooled(groups.yy, W),
         n=n,
         logw=groups.logw @ W,
+        rank=np.broadcast_to(design.stats.rank, B),
     )
     T, C = (np.broadcast_to(x, (*x.shape[:2], B)) for x in (design.T, design.C))
     status = np.where(usable, status, _failed(status))
@@ -194,7 +195,8 @@ def _regressed(
         yy=np.where(status == Status.CONVERGED, yy / s**2, np.nan),
     )
     beta = groups.beta[:, None] + groups.s * delta
-    return Standard(stats, Scaling(T, C, stats.n, beta, groups.s * s), status)
+    absent = np.zeros((len(delta), T.shape[-1]), bool)
+    return Standard(stats, Scaling(T, C, stats.n, beta, groups.s * s, absent), status)
 
 
 def _representatives(
@@ -223,7 +225,7 @@ def _representatives(
         spread.append((N, slice(at, at + r)))
         at += r + q
     joined = [np.concatenate(x) for x in (R, TX, Ty, m)]
-    return Stats(*joined, *[None] * 5), spread
+    return Stats(*joined, *[None] * 6), spread
 
 
 def _class_root(columns: Floats, r: int, W: Floats) -> Floats:

@@ -111,7 +111,7 @@ def design_only(RZ: Floats) -> Stats:
     """Statistics (no fixed effects, no response) of groups with these R_i (G, q, q, b)."""
     G, q, _, b = RZ.shape
     fields = np.zeros((G, q, 0, b)), np.zeros((G, q, b)), np.ones((G, b)), np.zeros((0, 0, b))
-    return Stats(RZ, *fields, *[None] * 4)
+    return Stats(RZ, *fields, *[None] * 5)
 
 
 def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[Floats, Floats]:

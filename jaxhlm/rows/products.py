@@ -182,10 +182,11 @@ def _reduced(
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
         RZ=place(R), TX=place(reduced[:, :p]), Ty=Ty, m=place.ones(), XX=XX, Xy=Xy / s,
-        yy=yy / s**2, n=n, logw=log_w,
+        yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
-    scaling = Scaling(_dense(T, len(n)), _dense(C, len(n)), n, _dense(beta_ols, len(n)), s)
+    dense = _dense(T, len(n)), _dense(C, len(n)), n, _dense(beta_ols, len(n))
+    scaling = Scaling(*dense, s, absent=np.zeros((p, len(n)), bool))
     return Standard(stats, scaling, status), lost
 
 

@@ -17,7 +17,16 @@ from jaxhlm.rows.standardise import StandardDesign, place
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["EXTREME", "Scaling", "Standard", "Turn", "expand", "respond", "respond_turned"]
+__all__ = [
+    "EXTREME",
+    "Scaling",
+    "Standard",
+    "Turn",
+    "expand",
+    "masked",
+    "respond",
+    "respond_turned",
+]
 
 CONSTANT_TOL = 1e-13
 # Sums of squares this large, or its reciprocal, leave no room for variances in floating point.
@@ -38,6 +47,7 @@ class Scaling(NamedTuple):
     n: Floats  # (b,)
     beta_ols: Floats  # (p, B) standardised least-squares coefficients
     s: Floats  # (B,) scale of y
+    absent: Bools  # (p, b) columns of X that are zero in all rows of a lane
 
 
 class Standard(NamedTuple):
@@ -65,6 +75,12 @@ class Products(NamedTuple):
     Xy: Floats  # (p, B) X_within' of its residuals
     yy: Floats  # (B,)   residual sum of squares left by Q_Z
     spread: list[Floats]  # (q, q, B) Σ t t' of the groups that were turned away from X
+
+
+def masked(values: Floats, absent: Bools) -> Floats:
+    """(B, p) or (B, p, p) with NaN where one of the fixed effects is absent, (B, p)."""
+    lost = absent if values.ndim == 2 else absent[:, :, None] | absent[:, None, :]
+    return np.where(lost, np.nan, values)
 
 
 def respond(design: StandardDesign, y: Floats) -> Standard:
@@ -171,7 +187,8 @@ def _scaled(
     yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
     stats = design.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
     beta_ols = found.fitted / np.sqrt(design.n)
-    standard = Standard(stats, Scaling(design.T, design.C, design.n, beta_ols, s), status)
+    scaling = Scaling(design.T, design.C, design.n, beta_ols, s, design.absent)
+    standard = Standard(stats, scaling, status)
     return standard, [N / s**2 for N in found.spread]
 
 

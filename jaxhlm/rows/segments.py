@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints
 
 __all__ = ["WIDE", "Segments", "householder", "orthonormalise"]
 
@@ -35,6 +35,11 @@ class Segments:
         if len(self.starts) == 1:
             return values.sum(axis=0, keepdims=True)
         return np.add.reduceat(values, self.starts, axis=0)
+
+    def any(self, marks: Bools) -> Bools:
+        """(n, …) to (S, …)."""
+        found: Bools = np.logical_or.reduceat(marks, self.starts, axis=0)
+        return found
 
     def gram(self, A: Floats) -> Floats:
         """A_i'A_i of (n, k), (S, k, k)."""

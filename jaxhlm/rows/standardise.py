@@ -7,6 +7,11 @@ Columns in wild units (x around 1e5, y around 1e-4) lose digits in cross product
 * Z, within each covariance block, by columns that are orthogonal over all rows with mean square 1,
   Z̃ = Z C, so that b̃ = C⁻¹b and D = C D̃ C'. A block of one column is only scaled.
 
+A column of X that is zero in all rows of a lane, as where a data set has no row of some level of a
+factor, is absent from that lane: X̃ has zeros in its place, X̃'X̃ a diagonal entry n that stands by
+itself, T a row and a column of its own, so that its β̃ is 0 and all else is as if the column had
+never been there.
+
 The criterion changes by a constant that is put back (``Scaling``). Prior weights scale the rows by
 √w. All factorisations are Gram–Schmidt run twice, vectorised over lanes and groups as segments of
 the rows, which are sorted by lane and group.
@@ -21,13 +26,21 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.engine.chunks import on_one_blas_thread
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.rows.segments import Segments, orthonormalise
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
 
-__all__ = ["RANK_TOL", "Rows", "StandardDesign", "design_status", "place", "standardise_design"]
+__all__ = [
+    "RANK_TOL",
+    "Rows",
+    "StandardDesign",
+    "design_status",
+    "place",
+    "place_of",
+    "standardise_design",
+]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
 # Columns of Z, of mean square 1, that are this small in a group are what scaling left of zeros.
@@ -68,6 +81,7 @@ class StandardDesign:
         stats: statistics; the response fields hold nothing yet.
         T: (p, p, b), C: (q, q, b): β = T β̃ and D = C D̃ C'.
         n: (b,) rows of each lane.
+        absent: (p, b) columns of X that are zero in all rows of a lane.
         status: (b,) Status.CONVERGED, or why these lanes cannot be fitted.
         lanes: rows of each lane.
         groups: rows of each (lane, group) pair.
@@ -82,6 +96,7 @@ class StandardDesign:
     T: Floats
     C: Floats
     n: Floats
+    absent: Bools
     status: Ints
     lanes: Segments
     groups: Segments
@@ -110,13 +125,14 @@ def standardise_design(rows: Rows) -> StandardDesign:
         log_w = lanes.sum(np.log(rows.weights))
     n = lanes.lengths.astype(float)
     root_n = np.sqrt(n)
+    absent = ~lanes.any(X != 0.0)
+    rank = X.shape[1] - absent.sum(axis=1, dtype=float)
     QX, RX = orthonormalise(X, lanes, RANK_TOL)
     Z, C = _scale_random(Z, rows.blocks, lanes, root_n)
     QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL, NOTHING)
     X = QX * lanes.spread(root_n)[:, None]
     TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
     X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
-    p = X.shape[1]
     lane_of_group = lanes.of_row[groups.starts]
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
@@ -125,17 +141,25 @@ def standardise_design(rows: Rows) -> StandardDesign:
         TX=place(TX, *position),
         Ty=None,
         m=place(np.ones(len(lane_of_group)), *position),
-        XX=np.moveaxis(lanes.gram(X_within), 0, -1),
+        XX=np.moveaxis(lanes.gram(X_within), 0, -1) + place_of(absent.T, n),
         Xy=None,
         yy=None,
         n=n,
         logw=log_w,
+        rank=rank,
     )
-    deficient = (np.diagonal(RX, axis1=1, axis2=2) == 0.0).any(axis=1)
     reached = np.bincount(lane_of_group, group_ranks(RZ))
-    status = design_status(n, p, G, reached, deficient, np.isnan(C).any(axis=(0, 1)))
-    T = np.moveaxis(_scaled_inverse(RX, root_n), 0, -1)
-    return StandardDesign(root_w, QX, QZ, X_within, stats, T, C, n, status, lanes, groups, position)
+    deficient = ((np.diagonal(RX, axis1=1, axis2=2) == 0.0) & ~absent).any(axis=1)
+    status = design_status(n, rank, G, reached, np.isnan(C).any(axis=(0, 1)), deficient)
+    T = np.moveaxis(_scaled_inverse(RX + np.eye(len(absent.T)) * absent[:, None], root_n), 0, -1)
+    return StandardDesign(
+        root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status, lanes, groups, position
+    )
+
+
+def place_of(absent: Bools, n: Floats) -> Floats:
+    """What stands in X̃'X̃ for absent columns, (p, p, b): n on the diagonal."""
+    return np.eye(len(absent))[..., None] * absent * n
 
 
 def _scale_random(
@@ -159,18 +183,20 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
     return np.where(singular[:, None, None], np.nan, inverse * root_n[:, None, None])
 
 
-def design_status(n: Floats, p: int, G: Ints, reached: Any, deficient: Any, dependent: Any) -> Ints:
+def design_status(
+    n: Floats, rank: Any, G: Ints, reached: Any, dependent: Any, deficient: Any
+) -> Ints:
     """(b,) Status.CONVERGED, or why a lane cannot be fitted, as far as Z alone and X alone tell.
 
     Args:
         n: (b,) rows, and G: (b,) groups of every lane.
-        p: columns of X.
+        rank: rank of X.
         reached: (b,) dimensions that the random effects reach, Σ rank Z_i.
-        deficient: (b,) lanes whose X is rank deficient.
         dependent: (b,) lanes where a random term has columns that others of it determine.
+        deficient: (b,) lanes where columns of X depend on others.
     """
     unidentified = (G < 2) | (reached >= n) | dependent
-    conditions = [n <= p, deficient, unidentified]
+    conditions = [n <= rank, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
 

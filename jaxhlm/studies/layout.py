@@ -89,5 +89,5 @@ def _matrices(
     numbers = {v: columns[v].astype(float) for part in parts for v in part.variables}
     numbers["1"] = np.ones(len(columns[builder.unit]))
     X, *columns_of_z = (evaluate_numbers(part, numbers) for part in parts)
-    X = determined_rows(template, X, range(len(X)), "rows of redrawn designs are", "error")
+    X = determined_rows(template, X, range(len(X)), "rows of redrawn designs", "error")
     return X, np.concatenate(columns_of_z, axis=1)

@@ -203,20 +203,26 @@ def _apply(method: Method, fits_of: FitsOf) -> _Found:
         small = method.df_method == "kenward-roger"
         se = standard_errors(fits.vcov_adj) if small else standard_errors(fits.vcov)
         df = fits.df(method.df_method).to_numpy()
-        return _Found(terms, fits.estimates.beta, se, df, fits.status)
+        return _Found(terms, fits.estimates.beta, se, df, _status(fits))
     table = fits.tidy_robust(method.robust)
     shape = len(fits), len(terms)
     se, df = (table[name].to_numpy().reshape(shape) for name in ("std_error", "df"))
     if method.df_method != "satterthwaite":
         df = fits.df(method.df_method).to_numpy()
-    return _Found(terms, fits.estimates.beta, se, df, fits.status)
+    return _Found(terms, fits.estimates.beta, se, df, _status(fits))
+
+
+def _status(fits: FitBatch) -> Ints:
+    """A data set that lacks a column of X says nothing about the method."""
+    lacking = fits.ok & fits.estimates.absent.any(axis=1)
+    return np.where(lacking, Status.RANK_DEFICIENT, fits.status)
 
 
 def _variances(fits: FitBatch) -> _Found:
     e = fits.estimates
     values = np.column_stack([random_values(fits.model, e.cov), e.sigma])
     none = np.full_like(values, np.nan)
-    return _Found((*random_names(fits.model), "sigma"), values, none, none, fits.status)
+    return _Found((*random_names(fits.model), "sigma"), values, none, none, _status(fits))
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:

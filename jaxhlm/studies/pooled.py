@@ -20,7 +20,8 @@ from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.response import Standard
+from jaxhlm.rows.response import Standard, masked
+from jaxhlm.rows.standardise import place_of
 from jaxhlm.status import Status
 
 __all__ = ["pooled", "two_stage"]
@@ -38,15 +39,16 @@ def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
         β̂ (B, p), Var(β̂) (B, p, p), σ̂ (B,) and status (B,); NaN where a lane cannot be fitted.
     """
     scaling = standard.scaling
-    T, (p, B) = np.moveaxis(scaling.T, -1, 0), scaling.beta_ols.shape
-    n = np.broadcast_to(scaling.n, B)
+    T, B = np.moveaxis(scaling.T, -1, 0), scaling.beta_ols.shape[1]
+    n, p = (np.broadcast_to(x, B) for x in (scaling.n, standard.stats.rank))
     ok = (standard.status == Status.CONVERGED) & (n > p)
     status = np.where(standard.status == Status.CONVERGED, Status.NO_RESIDUAL_DF, standard.status)
     status = np.where(ok, Status.CONVERGED, status)
     sigma = np.where(ok, scaling.s * np.sqrt(n / np.where(ok, n - p, 1.0)), np.nan)
     beta = np.where(ok[:, None], (T @ scaling.beta_ols.T[..., None])[..., 0], np.nan)
     vcov = (sigma**2 / n)[:, None, None] * (T @ T.swapaxes(1, 2))
-    return beta, vcov, sigma, status
+    absent = np.broadcast_to(scaling.absent.T, beta.shape)
+    return masked(beta, absent), masked(vcov, absent), sigma, status
 
 
 def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
@@ -67,7 +69,8 @@ def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
             line.
     """
     stats, scaling, status = groups.standard
-    if np.abs(stats.XX).max() > REACH_TOL * scaling.n.max():
+    XX = stats.XX - place_of(scaling.absent, stats.n)
+    if np.abs(XX).max() > REACH_TOL * scaling.n.max():
         raise _out_of_reach(groups.standard, model)
     gamma, A = _lines(groups)
     component = _components(A)
@@ -79,7 +82,7 @@ def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
             parts = _regression(gamma[..., k], A[:, :, k, :][..., terms])
             for values, part in zip(out, parts, strict=True):
                 values[:, terms] = part
-    ok = (status == Status.CONVERGED)[:, None]
+    ok = (status == Status.CONVERGED)[:, None] & ~scaling.absent.T
     beta, se, df = (np.where(ok, values, np.nan) for values in out)
     return beta, se, df
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, fraction, listed_values, whole_number
+from jaxhlm.arguments import affordable, check_flag, fraction, listed_values, whole_number
 from jaxhlm.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimates import estimate_bytes
@@ -151,6 +151,7 @@ def power(
 
 def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
     """Raise unless these options make sense."""
+    check_flag("reml", reml)
     check_df(df, reml)
     check_level(level)
     fraction("alpha", alpha, 0.05)
