@@ -47,7 +47,7 @@ SOME_GROUPS = 256
 # Lanes in multiples of the largest size from which on it is worth its compilation.
 WORTH_COMPILING = 3
 # Programs of one function that are kept.
-MOST_PROGRAMS = 24
+MOST_PROGRAMS = 16
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
 # Lanes that fill less than this of a compiled size run as several of the next smaller one.
