@@ -13,7 +13,8 @@ contributes exactly nothing, so padding is exact.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Container
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,17 @@ from jaxhlm.arguments import whole_number
 from jaxhlm.engine.small import entries
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
-__all__ = ["GROUP_FIELDS", "RESPONSE_FIELDS", "Stats", "lane_axes", "some_lanes", "suffstats"]
+__all__ = ["GROUP_FIELDS", "RESPONSE_FIELDS", "Stats", "lane_axes", "suffstats", "take_lanes"]
+
+
+N = TypeVar("N", bound="Any")
 
 
 class Stats(NamedTuple):
     """Sufficient statistics of one data set (many: a last axis of lanes on every field).
+
+    Of many lanes the fields of ``RESPONSE_FIELDS`` have one entry for each; any other may have a
+    last axis of 1, for what all lanes share.
 
     The first five fields after ``Ty`` are pooled over groups. ``m`` counts the groups that share
     this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding. A column of X that is left out
@@ -46,6 +53,24 @@ class Stats(NamedTuple):
     logw: Any  # ()      Σ log of the prior weights
     rank: Any  # ()      rank of X
 
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are, B."""
+        return int(self.yy.shape[-1])
+
+    @property
+    def by_group(self) -> tuple[Any, Any, Any, Any]:
+        """The fields of ``GROUP_FIELDS``."""
+        return self.RZ, self.TX, self.Ty, self.m
+
+    def take(self, lanes: Any) -> Stats:
+        """Some lanes, which may repeat; what all share stays."""
+        return take_lanes(self, lanes, RESPONSE_FIELDS)
+
+    def expand(self) -> Stats:
+        """Every field with an entry for each lane."""
+        return Stats(*(np.broadcast_to(x, (*x.shape[:-1], self.lanes)) for x in self))
+
 
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
 RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
@@ -61,9 +86,19 @@ def lane_axes(shared_design: bool) -> Stats:
     )
 
 
-def some_lanes(stats: Stats, lanes: Any) -> Stats:
-    """Some lanes; a field that all of them share has a last axis of 1 and stays."""
-    return Stats(*(x if x.shape[-1] == 1 else x[..., lanes] for x in stats))
+def take_lanes(record: N, lanes: Any, own: Container[str]) -> N:
+    """Some lanes of a record whose fields have them on the last axis.
+
+    Args:
+        record: the record.
+        lanes: which, as an index of that axis.
+        own: fields that have an entry for every lane; of others a last axis of 1 is shared, and
+            stays.
+    """
+    fields = zip(record._fields, record, strict=True)
+    return type(record)(
+        *(x[..., lanes] if name in own or x.shape[-1] > 1 else x for name, x in fields)
+    )
 
 
 def suffstats(

@@ -28,7 +28,7 @@ from jaxhlm.deviance import sum_groups
 from jaxhlm.engine.dense import dense_derivatives, lanes_at_once
 from jaxhlm.engine.derivatives import Derivatives, derivatives
 from jaxhlm.engine.small import entries, entrywise, namespace, unrolled
-from jaxhlm.suffstats import GROUP_FIELDS, Stats, lane_axes, some_lanes
+from jaxhlm.suffstats import GROUP_FIELDS, Stats, lane_axes
 
 __all__ = [
     "MAX_UNROLLED_P",
@@ -118,7 +118,7 @@ def _in_runs(theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any) 
     parts = [
         dense_derivatives(
             theta[:, run],
-            some_lanes(stats, run),
+            stats.take(run),
             reml,
             blocks,
             None if sigma2 is None else sigma2[run],
@@ -170,7 +170,7 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
 
 def _groups(stats: Stats, i: Any, block: int) -> Stats:
     """Block i of the groups."""
-    part = (jax.lax.dynamic_slice_in_dim(x, i * block, block) for x in stats[:4])
+    part = (jax.lax.dynamic_slice_in_dim(x, i * block, block) for x in stats.by_group)
     return stats._replace(**dict(zip(GROUP_FIELDS, part, strict=True)))
 
 
@@ -191,7 +191,7 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> 
     """Sum over groups one after the other: the working set is a few hundred arrays of (B,)."""
 
     def one(i: Any) -> tuple[Any, ...]:
-        RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats[:4])
+        RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
         return term(*_split(RZ, TX, Ty, m, 0))
 
     shapes: list[tuple[int, ...] | None] = []

@@ -20,7 +20,7 @@ from jaxhlm.engine.small import entries
 from jaxhlm.engine.start import START_FLOOR, started
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.precision import own_rules
-from jaxhlm.suffstats import GROUP_FIELDS, RESPONSE_FIELDS, Stats, some_lanes
+from jaxhlm.suffstats import GROUP_FIELDS, Stats
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
@@ -136,7 +136,9 @@ def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
     lanes = np.flatnonzero(found.converged & several)
     values, run = found.value[None, lanes], 0
     while len(lanes) and run < MOST_RUNS:
-        starts = run_of_starts(_take(stats, lanes), found.theta[:, lanes], options.blocks, run)
+        starts = run_of_starts(
+            stats.take(as_slice(lanes)), found.theta[:, lanes], options.blocks, run
+        )
         tries, theta = np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
         found, ends = _tried(found, stats, tries, theta, options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
@@ -150,7 +152,7 @@ def _along_boundary(
 ) -> tuple[Minimum, Ints]:
     """Lanes tried along the variances that are zero, and those that have another minimum there."""
     at = jax.tree.map(lambda x: x[..., lanes], found)
-    others, before, some = [], found.value, _take(stats, lanes)
+    others, before, some = [], found.value, stats.take(as_slice(lanes))
     for these, start in boundary_starts(some, at, options.reml, options.blocks):
         found, ends = _tried(found, stats, lanes[these], start, options)
         others.append(lanes[these][np.abs(ends - before[lanes[these]]) > SAME])
@@ -170,7 +172,7 @@ def _tried(
     for i in range(0, len(lanes), MOST_TRIES):
         part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
         full = np.resize(part, max(least, len(part)))
-        again = _minimum(_take(stats, lanes[full]), theta[:, full], options, most)
+        again = _minimum(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
         again = _first(again, len(part))
         ends[part] = np.where(again.converged, again.value, np.nan)
         found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
@@ -227,7 +229,7 @@ def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Opt
     for those in _sharing(orders, stats):
         order, at = orders[those], lanes[those]
         again = _minimum(
-            _reordered(_take(stats, at), order),
+            _reordered(stats.take(as_slice(at)), order),
             _theta(_turned(D[at], order), options.blocks, 0.0),
             options,
             options.max_iter,
@@ -296,7 +298,7 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
             size = B if small else lanes_at_once(stats)
             runs = [slice(first, first + size) for first in range(0, B, size)]
             found = (
-                lane_minimum(some_lanes(stats, run), start[:, run], NEWTON, options, max_iter)
+                lane_minimum(stats.take(run), start[:, run], NEWTON, options, max_iter)
                 for run in runs
             )
             return jax.tree.map(lambda *x: _joined(x), *found)
@@ -309,7 +311,7 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     for first in range(0, B, size):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
         sizes = Sizes(count, min(size, B - first), max_iter)
-        parts.append(compiled_minimum(_take(stats, lanes), start[:, lanes], sizes, options))
+        parts.append(compiled_minimum(stats.take(as_slice(lanes)), start[:, lanes], sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 
@@ -327,18 +329,6 @@ def _padded(stats: Stats, G: int) -> Stats:
 def _joined(parts: tuple[Any, ...]) -> Floats:
     """Lanes of several parts side by side."""
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
-
-
-def _take(stats: Stats, lanes: Any) -> Stats:
-    """Some lanes, which may repeat; a design shared by all has a last axis of 1 and stays."""
-    B, lanes = stats.yy.shape[-1], as_slice(lanes)
-    shared = stats.RZ.shape[-1] == 1
-
-    def of(name: str, x: Floats) -> Floats:
-        stays = x.shape[-1] != B or (shared and name not in RESPONSE_FIELDS)
-        return x if stays else x[..., lanes]
-
-    return Stats(*(of(name, x) for name, x in zip(stats._fields, stats, strict=True)))
 
 
 def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floats]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from jaxhlm.engine import stacked
 from jaxhlm.notation import Bools, Floats
-from jaxhlm.suffstats import Stats, some_lanes
+from jaxhlm.suffstats import Stats
 
 __all__ = ["Brackets", "bracketed"]
 
@@ -71,7 +71,7 @@ def bracketed(stats: Stats, reml: bool) -> Brackets:
 
 def _lanes(stats: Stats, lanes: slice) -> Stats:
     """Some lanes, first; a design that all share has a first axis of 1."""
-    return Stats(*(np.moveaxis(np.asarray(x), -1, 0) for x in some_lanes(stats, lanes)))
+    return Stats(*(np.moveaxis(np.asarray(x), -1, 0) for x in stats.take(lanes)))
 
 
 def _minima(stats: Stats, reml: bool) -> Brackets:

@@ -34,7 +34,7 @@ from jaxhlm.engine.loop import Minimum
 from jaxhlm.engine.scan import bracketed
 from jaxhlm.engine.small import entries
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.suffstats import Stats, some_lanes
+from jaxhlm.suffstats import Stats
 
 __all__ = ["SAME", "boundary_starts", "hard", "run_of_starts", "unsettled"]
 
@@ -112,7 +112,7 @@ def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tup
     sums = np.empty((2, B))
     for i in range(0, B, size):
         lanes = slice(i, i + size)
-        some = some_lanes(stats, lanes)
+        some = stats.take(lanes)
         beta, pwrss = found.aux["beta"][:, lanes], found.aux["pwrss"][lanes]
         sigma2 = pwrss / (some.n - reml * some.rank)
         residual = some.Ty - _times(some.TX, beta)
@@ -237,7 +237,7 @@ def boundary_starts(
         if row != column:
             continue
         lanes = np.flatnonzero(found.theta[i] == 0.0)
-        some = some_lanes(stats, lanes)
+        some = stats.take(lanes)
         at = jax.tree.map(lambda x, lanes=lanes: x[..., lanes], found)
         line = bracketed(along(some, at, reml, column, blocks), reml=False) if len(lanes) else ()
         for root, at_zero in zip(*line, strict=True):

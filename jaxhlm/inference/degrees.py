@@ -19,7 +19,7 @@ one row λ = 1 and m = 2/A₁.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -32,9 +32,8 @@ from jaxhlm.factors import principal_axes
 from jaxhlm.inference.information import Information, expected, groups_at, observed
 from jaxhlm.inference.tails import t_quantile, t_tail
 from jaxhlm.notation import Floats, Ints, check_option
-from jaxhlm.rows.response import Scaling, Standard
+from jaxhlm.rows.response import Standard
 from jaxhlm.status import Status
-from jaxhlm.suffstats import Stats
 
 __all__ = [
     "METHOD_NAMES",
@@ -276,14 +275,4 @@ def _blocks(
     size = max(1, WORKING_SET // per_lane)
     for first in range(0, B, size):
         run = slice(first, min(first + size, B))
-        yield estimates[run], _taken(standard, run, B), run
-
-
-def _taken(standard: Standard, run: slice, B: int) -> Standard:
-    """Some lanes; what all lanes share has a last axis of 1 and stays."""
-
-    def part(x: Any) -> Any:
-        return x if x.shape[-1] != B else x[..., run]
-
-    stats, scaling = Stats(*map(part, standard.stats)), Scaling(*map(part, standard.scaling))
-    return Standard(stats, scaling, part(standard.status))
+        yield estimates[run], standard.take(run), run

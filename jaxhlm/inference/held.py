@@ -29,7 +29,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks, theta_index
 from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.suffstats import Stats, some_lanes
+from jaxhlm.suffstats import Stats
 
 __all__ = ["Coefficients", "Correlations", "Held", "Scales", "rectified"]
 
@@ -83,7 +83,7 @@ class Scales(Held):
 
     def objective(self, lanes: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in θ, with φ in the place of the last row of Λ."""
-        stats, row = some_lanes(self.stats, lanes), self.row[:, lanes]
+        stats, row = self.stats.take(lanes), self.row[:, lanes]
         is_sigma = ~row.any(axis=0)
         jacobian = np.where(row > 0.0, u, 1.0)
         eye = np.eye(len(row))[:, :, None]
@@ -128,7 +128,7 @@ class Correlations(Held):
 
     def objective(self, lanes: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in (log s, log t, rest of Λ), σ profiled out."""
-        stats = some_lanes(self.stats, lanes)
+        stats = self.stats.take(lanes)
         first, below, corner = self.places[:, lanes]
         at_lane = np.arange(len(lanes))
         sine, cosine = np.sin(u), np.cos(u)
@@ -176,7 +176,7 @@ class Coefficients(Held):
 
     def objective(self, lanes: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in θ with y − x u in the place of y."""
-        base = some_lanes(self.stats, lanes)
+        base = self.stats.take(lanes)
         tx, xx, xy = self.tx[..., lanes], self.xx[:, lanes], self.xy[lanes]
         Xy = base.Xy - xx * u
         Xy[-1] = 0.0

@@ -62,7 +62,7 @@ def hold_sds(
 
 def hold_sigma(standard: Standard, best: Solution, blocks: Blocks) -> Scales:
     """Lanes that hold σ; arguments as in ``hold_sds``."""
-    stats, s = _all_lanes(standard.stats), standard.scaling.s
+    stats, s = standard.stats.expand(), standard.scaling.s
     u = 0.5 * np.log(best.pwrss / stats.n)
     step = 1.0 / np.sqrt(2.0 * stats.n)
     return Scales(blocks, stats, best.theta, u, step, np.zeros_like(best.theta), s)
@@ -117,7 +117,7 @@ def hold_coefficients(
         u = np.einsum("li,il->l", H[:, -1], best.beta)
         se = residual * np.linalg.norm(np.linalg.solve(L, H[:, -1][..., None])[..., 0], axis=1)
         offset = np.einsum("li,il->l", T[:, j], scaling.beta_ols)
-        changed = _all_lanes(stats._replace(TX=TX, XX=XX, Xy=Xy))
+        changed = stats._replace(TX=TX, XX=XX, Xy=Xy).expand()
         unit = scaling.s * length
         held.append(Coefficients(blocks, changed, best.theta, u, se, *moved, unit, offset))
     return held
@@ -162,17 +162,11 @@ def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:
 
 def _turned(stats: Stats, Q: Floats) -> Stats:
     """Statistics of every lane with Z̃ Q in the place of Z̃."""
-    return _all_lanes(stats._replace(RZ=np.einsum("gabl,lbc->gacl", _spread(stats.RZ, Q), Q)))
+    return stats._replace(RZ=np.einsum("gabl,lbc->gacl", _spread(stats.RZ, Q), Q)).expand()
 
 
 def _spread(x: Floats, lanes: Floats) -> Floats:
     return np.broadcast_to(x, (*x.shape[:-1], len(lanes)))
-
-
-def _all_lanes(stats: Stats) -> Stats:
-    """Statistics whose every field carries the lanes."""
-    B = stats.yy.shape[-1]
-    return Stats(*(np.broadcast_to(x, (*x.shape[:-1], B)) for x in stats))
 
 
 def _lanes_first(x: Floats, B: int) -> Floats:

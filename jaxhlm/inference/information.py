@@ -101,7 +101,7 @@ class Information(NamedTuple):
 
 def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
     """Profile β out at Λ (q, q, B), keeping what every group contributes."""
-    RZ, TX, Ty = (np.moveaxis(x, 0, -2) for x in stats[:3])
+    RZ, TX, Ty = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX, stats.Ty))
     # A sum of products: einsum is slow where R is shared and its last axis of 1 is stretched.
     RL = sum(RZ[:, b, None] * row[:, None] for b, row in enumerate(Lambda))
     L = cholesky(np.einsum("abgl,cbgl->acgl", RL, RL) + np.eye(len(RL))[..., None, None])

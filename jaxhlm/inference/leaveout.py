@@ -25,7 +25,7 @@ from jaxhlm.pipeline import gather
 from jaxhlm.rows.collapse import Class, Classes
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.identified import group_ranks, identified
-from jaxhlm.rows.response import Scaling, Standard
+from jaxhlm.rows.response import Standard
 from jaxhlm.rows.standardise import place_of
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
@@ -89,7 +89,7 @@ def leave_one_out(
         some = Pairs(*(x[lanes] for x in pairs))
         without = _without(groups, pooled, classes, some)
         status = _status(groups.standard, without, pooled, some, options)
-        scaling = Scaling(*map(some.of_fit, groups.standard.scaling))
+        scaling = groups.standard.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
         return estimate(solution, Standard(without, scaling, status), options)
 
@@ -161,14 +161,16 @@ def _without(groups: Groupwise, pooled: _Pooled, classes: list[_Grams], pairs: P
     stats = groups.standard.stats
     rest = np.arange(len(stats.m)) if groups.classes is None else groups.classes.rest
     there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
-    RZ, TX, Ty = (pairs.of_fit(x[rest]) for x in stats[:3])
+    RZ, TX, Ty = (pairs.of_fit(x[rest]) for x in (stats.RZ, stats.TX, stats.Ty))
     parts = [
         (RZ * there[:, None, None], TX * there[:, None, None], Ty * there[:, None], there),
         *(_class_without(c, stats.TX.shape[1:3], pairs) for c in classes),
     ]
-    fields = [np.concatenate(part) for part in zip(*parts, strict=True)]
-    counted = (*map(pairs.of_both, pooled[:5]), pairs.of_fit(stats.rank))
-    return Stats(*fields, *counted)
+    RZ, TX, Ty, m = (np.concatenate(part) for part in zip(*parts, strict=True))
+    XX, Xy, yy, n, logw = (
+        pairs.of_both(x) for x in (pooled.XX, pooled.Xy, pooled.yy, pooled.n, pooled.logw)
+    )
+    return Stats(RZ, TX, Ty, m, XX, Xy, yy, n, logw, pairs.of_fit(stats.rank))
 
 
 class _Grams(NamedTuple):

@@ -60,7 +60,8 @@ def fitted_values(estimates: Estimates, b: Floats, rows: LaneRows) -> tuple[Floa
         b: (B, G, q) their random effects.
         rows: their rows.
     """
-    T, C = (np.moveaxis(x, -1, 0) for x in rows.standard.scaling[:2])
+    scaling = rows.standard.scaling
+    T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
     beta: Any = np.linalg.solve(T, estimates.beta[..., None])[..., 0]
     effects: Any = np.linalg.solve(C[:, None], b[..., None])[..., 0]
     fixed = (rows.x * rows.of_lane(beta)).sum(axis=-1)

@@ -25,7 +25,6 @@ from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Standard
 from jaxhlm.status import Status
-from jaxhlm.suffstats import some_lanes
 
 __all__ = ["profile_curves", "profile_limits"]
 
@@ -50,7 +49,7 @@ def profile_limits(
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
     z = _quantile(level)
     with np.errstate(all="ignore"):
-        return np.concatenate([_limits(_take(standard, p), blocks, wanted, z) for p in pieces])
+        return np.concatenate([_limits(standard.take(p), blocks, wanted, z) for p in pieces])
 
 
 def profile_curves(
@@ -104,7 +103,7 @@ def _held_lanes(
     good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
     if not len(good):
         return
-    standard, best = _take(standard, good), _take_solution(best, good)
+    standard, best = standard.take(good), _take_solution(best, good)
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
     drop = {a: dropped_minimum(standard, options, a) - best.value for a in variances}
     for kinds, hold in (
@@ -168,15 +167,6 @@ def _fixed(
     held = joined(hold_coefficients(standard, best, blocks, [w.at[0] for w in wanted]))
     nowhere = np.full((2, len(held.estimate)), np.nan)
     return held, Ends(nowhere, nowhere)
-
-
-def _take(standard: Standard, lanes: Ints) -> Standard:
-    """Some lanes; fields shared by all have a last axis of 1."""
-    scaling = standard.scaling
-    scaling = scaling._replace(
-        **{f: x if x.shape[-1] == 1 else x[..., lanes] for f, x in scaling._asdict().items()}
-    )
-    return Standard(some_lanes(standard.stats, lanes), scaling, standard.status[lanes])
 
 
 def _take_solution(best: Solution, lanes: Ints) -> Solution:

@@ -84,7 +84,7 @@ def robust_covariance(
     s = q + groups.UX.shape[1]
     B = len(estimates.sigma)
     runs = lane_chunks(B, 8 * G * (6 * s * s + 6 * s * p))
-    parts = [_robust(estimates[run], _take(groups, run, B), blocks, kind) for run in runs]
+    parts = [_robust(estimates[run], groups.take(run), blocks, kind) for run in runs]
     return Robust(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
@@ -206,18 +206,3 @@ def _usable(A: Floats, ok: Bools) -> Floats:
 def _first(x: Floats) -> Floats:
     """The last axis of lanes brought to the front."""
     return np.moveaxis(x, -1, 0)
-
-
-def _take(groups: Groupwise, run: slice, B: int) -> Groupwise:
-    """Some lanes; a design shared by all has a last axis of 1 and stays."""
-
-    def some(x: Any) -> Any:
-        return x if x.shape[-1] != B else x[..., run]
-
-    stats, scaling, status = groups.standard
-    lanes = groups.standard._replace(
-        stats=stats._replace(**{f: some(getattr(stats, f)) for f in stats._fields}),
-        scaling=scaling._replace(**{f: some(getattr(scaling, f)) for f in scaling._fields}),
-        status=some(status),
-    )
-    return groups._replace(standard=lanes, UX=some(groups.UX), Uy=some(groups.Uy))

@@ -12,7 +12,7 @@ Where X_i lies in the span of Z_i for every group, as in many two-level designs,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from jaxhlm.rows.collapse import Classes
 from jaxhlm.rows.response import Standard, expand, respond
 from jaxhlm.rows.segments import orthonormalise
 from jaxhlm.rows.standardise import StandardDesign, place
+from jaxhlm.suffstats import take_lanes
 
 __all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
 
@@ -44,6 +45,16 @@ class Groupwise(NamedTuple):
     Uy: Floats  # (G, r, B)    P_i'y_i
     rest: LeftOver
     classes: Classes | None = None  # groups that share R_i in all lanes
+
+    def take(self, lanes: Any) -> Groupwise:
+        """Some lanes, which may repeat; what all share stays."""
+        return Groupwise(
+            self.standard.take(lanes),
+            self.UX if self.UX.shape[-1] == 1 else self.UX[..., lanes],
+            self.Uy[..., lanes],
+            take_lanes(self.rest, lanes, {"yy"}),
+            self.classes,
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.standardise import StandardDesign, place
 from jaxhlm.status import Status
-from jaxhlm.suffstats import Stats
+from jaxhlm.suffstats import Stats, take_lanes
 
 __all__ = [
     "EXTREME",
@@ -39,6 +39,9 @@ BLOCK = 64
 MANY_LANES = 16
 
 
+SCALED_FIELDS = frozenset({"beta_ols", "s"})
+
+
 class Scaling(NamedTuple):
     """How standardised quantities map back; b is 1 for a shared design, else B."""
 
@@ -49,6 +52,10 @@ class Scaling(NamedTuple):
     s: Floats  # (B,) scale of y
     absent: Bools  # (p, b) columns of X that are zero in all rows of a lane
 
+    def take(self, lanes: Any) -> Scaling:
+        """Some lanes, which may repeat; what all share stays."""
+        return take_lanes(self, lanes, SCALED_FIELDS)
+
 
 class Standard(NamedTuple):
     """Standardised lanes: their statistics, the way back, and lanes that cannot be fitted."""
@@ -56,6 +63,10 @@ class Standard(NamedTuple):
     stats: Stats
     scaling: Scaling
     status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
+
+    def take(self, lanes: Any) -> Standard:
+        """Some lanes, which may repeat; what all share stays."""
+        return Standard(self.stats.take(lanes), self.scaling.take(lanes), self.status[lanes])
 
 
 class Turn(NamedTuple):
