@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.engine.chunks import on_one_blas_thread
 from jaxhlm.errors import FormulaError
 from jaxhlm.formula import column_name, parse, rhs_variables, variables
+from jaxhlm.language.opaque import allowing
 from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
 from jaxhlm.rows.checks import (
     check_fixed,
@@ -153,7 +155,11 @@ class Design:
 
 
 def design(
-    formula: str, data: pd.DataFrame, weights: str | pd.Series | Floats | None = None
+    formula: str,
+    data: pd.DataFrame,
+    weights: str | pd.Series | Floats | None = None,
+    *,
+    unsafe_formula: bool = False,
 ) -> Design:
     """The design of a model without a response, to simulate on.
 
@@ -161,6 +167,7 @@ def design(
         formula: as for ``fit``; its left side may be left out and need not be a column.
         data: one row per measurement.
         weights: prior weights.
+        unsafe_formula: as for ``fit``: the formula is code.
 
     Raises:
         JaxhlmError: as for ``fit``.
@@ -171,7 +178,9 @@ def design(
         >>> d.n, d.G, d.xnames
         (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
     """
-    return build_design(formula, data, weights, response_rows=len(data))
+    check_flag("unsafe_formula", unsafe_formula)
+    with allowing(unsafe_formula):
+        return build_design(formula, data, weights, response_rows=len(data))
 
 
 @on_one_blas_thread

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.design import build_design
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
@@ -15,6 +16,7 @@ from jaxhlm.errors import (
     SingularFitWarning,
     warn_user,
 )
+from jaxhlm.language.opaque import allowing
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared, fit_responses
@@ -33,6 +35,7 @@ def fit(
     reml: bool = True,
     weights: str | pd.Series | Floats | None = None,
     *,
+    unsafe_formula: bool = False,
     optimizer: optax.GradientTransformation | None = None,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
@@ -50,6 +53,10 @@ def fit(
             dropped, with a ``RowsDroppedWarning`` that counts them.
         reml: restricted maximum likelihood; False for maximum likelihood.
         weights: prior weights, a column name or (n,) values; Var(ε) = σ²/w.
+        unsafe_formula: let Python evaluate the expressions that the formula language refuses, with
+            the columns as Series, ``np`` and ``pd``; what is more than one call goes in ``I( … )``.
+            THE FORMULA IS THEN CODE: it can read files and do whatever your program can, so never
+            take it from somebody else. Each row's value must still follow from that row.
         optimizer: any optax optimiser in place of the library's Newton method.
         tol: a fit is done when its Newton decrement, in deviance units, is below this.
         max_iter: largest number of evaluations of criterion, gradient and Hessian.
@@ -75,7 +82,9 @@ def fit(
         Bates, Mächler, Bolker & Walker (2015). Fitting linear mixed-effects models using lme4.
         J. Stat. Softw. 67(1).
     """
-    design = build_design(formula, data, weights)
+    check_flag("unsafe_formula", unsafe_formula)
+    with allowing(unsafe_formula):
+        design = build_design(formula, data, weights)
     assert design.y is not None
     options = Options(reml, design.blocks, optimizer, tol, max_iter)
     prepared = Prepared(design)

@@ -2,7 +2,8 @@
 
 A formula is data, never code: it may come from a file or a stranger. The random terms are taken out
 here; the other terms are those of R's algebra, and a term is a column or an expression over columns
-that holds only what this table lists. Anything else is a ``FormulaError`` that says what to write.
+that holds only what this table lists. Anything else is a ``FormulaError`` that says what to write,
+unless the caller passes ``unsafe_formula=True``: Python then evaluates it, and the formula is code.
 
 =====================  ===========================================================================
 terms                  ``a + b``, ``a - b``, ``a:b``, ``a*b``, ``a/b``, ``(a + b)**2``, ``0``, ``1``

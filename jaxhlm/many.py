@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxhlm.arguments import check_flag
 from jaxhlm.engine.loop import MAX_ITER, TOL
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import (
@@ -16,6 +17,7 @@ from jaxhlm.errors import (
     RankDeficientWarning,
     warn_user,
 )
+from jaxhlm.language.opaque import allowing
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.progress import progress_report
@@ -39,6 +41,7 @@ def fit_many(
     by: str | None = None,
     reml: bool = True,
     weights: str | pd.Series | Floats | None = None,
+    unsafe_formula: bool = False,
     optimizer: optax.GradientTransformation | None = None,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
@@ -60,7 +63,7 @@ def fit_many(
             without a row of one of them lacks that coefficient, which is NaN (without a row of the
             first level, which the others are measured against, it is ``RANK_DEFICIENT``). Means,
             scales and knots of terms such as ``center(x)`` every data set learns by itself.
-        reml, weights, optimizer, tol, max_iter: as for ``fit``.
+        reml, weights, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
 
     Returns:
@@ -86,10 +89,12 @@ def fit_many(
             "give either responses= (a matrix of responses on one design) or by= "
             "(a column that tells replicates apart), and not both"
         )
-    if by is None:
-        given = response_input(formula, data, responses, weights, reml)
-    else:
-        given = replicate_input(formula, data, by, weights, reml)
+    check_flag("unsafe_formula", unsafe_formula)
+    with allowing(unsafe_formula):
+        if by is None:
+            given = response_input(formula, data, responses, weights, reml)
+        else:
+            given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
     return fit_source(*given, options, progress)
 

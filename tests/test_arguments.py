@@ -142,7 +142,7 @@ WRONG = {
                     pd.date_range("2020", periods=180), pd.timedelta_range("1h", periods=180)),
         "optimizer": ("adam", 3, True),
         "tol": ("x", True, None, np.nan, 0.0, -1.0, 1j),
-        "max_iter": COUNT,
+        "max_iter": COUNT, "unsafe_formula": FLAG,
     }),
     "fit_many": (responses, {
         "Y": (sleep()["Reaction"], sleep()["Reaction"].to_numpy(), "Reaction", ["Reaction"],
@@ -151,10 +151,14 @@ WRONG = {
               sleep()[["Reaction"]].set_axis(range(1, 181)), sleep()[["Reaction"]] > 300,
               np.array(pd.date_range("2020", periods=180))[:, None]),
         "by": ("Subject", ["Subject"], 3), "reml": FLAG, "weights": ("w", 2.0), "tol": ("x", True),
-        "optimizer": ("adam",), "max_iter": COUNT, "progress": SHOWN,
+        "optimizer": ("adam",), "max_iter": COUNT, "progress": SHOWN, "unsafe_formula": FLAG,
     }),
-    "design": (lambda f=DESIGN, d=None: hlm.design(f, sleep() if d is None else d),
-               {"f": (None, 3), "d": ("x", {"a": [1]})}),
+    "design": (
+        lambda f=DESIGN, d=None, unsafe_formula=False: hlm.design(
+            f, sleep() if d is None else d, unsafe_formula=unsafe_formula
+        ),
+        {"f": (None, 3), "d": ("x", {"a": [1]}), "unsafe_formula": FLAG},
+    ),
     "lm_list": (lambda f=FORMULA, d=None: hlm.lm_list(f, sleep() if d is None else d),
                 {"f": (None, 3), "d": ("x", {"a": [1]})}),
     "load_dataset": (hlm.load_dataset, {"name": ("Sleepstudy", 3, None)}),

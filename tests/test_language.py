@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import jaxhlm as hlm
 import jaxhlm.formula
+from jaxhlm import errors
 from jaxhlm.language.functions import FUNCTIONS
 from jaxhlm.rows.terms import evaluate_new, fit_part
 
@@ -100,3 +102,66 @@ def test_columns_are_those_of_formulaic(frame, side):
 def test_the_table_of_the_module_lists_every_function():
     words = set(re.findall(r"\w+", jaxhlm.formula.__doc__))
     assert {name.rpartition(".")[2] for name in FUNCTIONS} <= words
+
+
+# The door that the user opens.
+
+CODE = (
+    "y ~ x.clip(lower=0) + (1 | g)",
+    "y ~ x.map(lambda v: v ** 2 + 1) + z + (1 | g)",
+    "y ~ np.select([x > 0, x <= 0], [x, 0 * x]) + (1 | g)",
+    "np.hypot(y, 1) ~ x + I(k.astype(str).str.len()) + (1 | g)",
+)
+
+
+@pytest.mark.parametrize("formula", CODE)
+def test_code_is_run_only_where_it_is_allowed(formula):
+    d = unsafe_data()
+    before = hlm.fit("y ~ x + (1 | g)", d)
+    for door in (hlm.fit, hlm.design):
+        with pytest.raises(errors.FormulaError):
+            door(formula, d)
+    fit = hlm.fit(formula, d, unsafe_formula=True)
+    with pytest.raises(errors.FormulaError):
+        hlm.fit(formula, d)
+    assert hlm.design(formula, d, unsafe_formula=True).xnames == fit.design.xnames
+    left, right = d.iloc[:20], d.iloc[20:]
+    pd.testing.assert_series_equal(
+        fit.predict(d), pd.concat([fit.predict(left), fit.predict(right)])
+    )
+    fits = hlm.fit_many(formula, d.assign(r=0), by="r", unsafe_formula=True, progress=False)
+    np.testing.assert_allclose(fits.fixef.iloc[0], fit.fixef, rtol=1e-8)
+    assert np.isfinite(before.fixef).all()
+
+
+def test_code_by_hand():
+    d = unsafe_data()
+    fit = hlm.fit("y ~ x.clip(lower=0) + (1 | g)", d, unsafe_formula=True)
+    same = hlm.fit("y ~ w + (1 | g)", d.assign(w=d["x"].clip(lower=0)))
+    np.testing.assert_allclose(fit.fixef, same.fixef, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [
+        ("y ~ I((x - x.mean()).abs()) + (1 | g)", "depends on the rows as a whole"),
+        ("y ~ x.rank() + (1 | g)", "depends on the rows as a whole"),
+        ("y ~ np.cumsum(x) + (1 | g)", "depends on the rows as a whole"),
+        ("y ~ I(x.groupby(z > 0).transform('mean')) + (1 | g)", "depends on the rows as a whole"),
+        ("y ~ x.nothing() + (1 | g)", "AttributeError"),
+        ("y ~ I(x.iloc[:3]) + (1 | g)", "shape"),
+        ("y ~ k.astype(str) + (1 | g)", "gives"),
+        ("y ~ x.absent(q) + (1 | g)", "'?q'?"),
+        ("y ~ np.ones(3) + (1 | g)", "names no column"),
+    ],
+)
+def test_code_that_means_nothing_is_refused(formula, said):
+    with pytest.raises(errors.JaxhlmError, match=said):
+        hlm.fit(formula, unsafe_data(), unsafe_formula=True)
+
+
+def unsafe_data():
+    rng = np.random.default_rng(3)
+    d = pd.DataFrame({"g": np.arange(60) % 10, "x": rng.normal(size=60), "z": rng.normal(size=60)})
+    d["k"] = np.array(["a", "bb", "ccc"])[rng.integers(0, 3, 60)]
+    return d.assign(y=d["x"] + rng.normal(size=10)[d["g"]] + rng.normal(size=60))

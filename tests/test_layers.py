@@ -14,6 +14,7 @@ LAYERS = (
     ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
     ("language.words",),
     ("language.functions", "language.nodes"),
+    ("language.opaque",),
     ("language.expression",),
     ("language.algebra",),
     ("formula",),

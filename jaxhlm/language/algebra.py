@@ -15,6 +15,7 @@ from typing import TypeAlias
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.expression import read
 from jaxhlm.language.nodes import Expression
+from jaxhlm.language.opaque import allowed
 from jaxhlm.language.words import Word, excerpt, words
 
 __all__ = ["Term", "read_terms"]
@@ -30,7 +31,6 @@ Terms: TypeAlias = dict[frozenset[Expression], Term]
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3, "**": 4, "^": 4}
 
 
-@lru_cache(maxsize=256)
 def read_terms(side: str) -> tuple[Term, ...]:
     """The terms of a right side without random terms, the intercept as a term without factors.
 
@@ -41,6 +41,13 @@ def read_terms(side: str) -> tuple[Term, ...]:
         >>> [":".join(f.text for f in term) for term in read_terms("0 + a * b")]
         ['a', 'b', 'a:b']
     """
+    return _read_terms(side, allowed())
+
+
+@lru_cache(maxsize=256)
+def _read_terms(side: str, may_run: bool) -> tuple[Term, ...]:
+    """``read_terms``; what is read where formulas may run is kept apart."""
+    del may_run
     found = words(side)
     if not found:
         raise FormulaError("a formula without terms")

@@ -1,4 +1,4 @@
-"""Expressions over columns, read against a list of what they may hold; nothing is ever run."""
+"""Expressions over columns, read against a list of what they may hold; nothing of it is run."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from jaxhlm.language.nodes import (
     Unary,
     columns_read,
 )
+from jaxhlm.language.opaque import allowed, read_python
 from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 
 __all__ = ["read"]
@@ -50,9 +51,8 @@ _BINARY: dict[type[ast.AST], str] = {
 _UNARY: dict[type[ast.AST], str] = {ast.USub: "-", ast.UAdd: "+", ast.Invert: "~"}
 
 
-@lru_cache(maxsize=1024)
 def read(source: str) -> Expression:
-    """Read an expression.
+    """Read an expression; where formulas may run, as Python code what this language refuses.
 
     Raises:
         FormulaError: it holds anything but columns, numbers, arithmetic, comparisons and the
@@ -62,6 +62,16 @@ def read(source: str) -> Expression:
         >>> read("np.log(y+1) / `body mass`").variables
         ('y', 'body mass')
     """
+    try:
+        return _read(source)
+    except FormulaError:
+        if not allowed():
+            raise
+        return read_python(source)
+
+
+@lru_cache(maxsize=1024)
+def _read(source: str) -> Expression:
     found = words(source)
     _check_signs(found, source)
     names, pieces = _placeholders(found, source)

@@ -13,6 +13,7 @@ __all__ = [
     "Expression",
     "Node",
     "Number",
+    "Opaque",
     "Text",
     "Unary",
     "columns_read",
@@ -68,7 +69,15 @@ class Call:
     text: str
 
 
-Node: TypeAlias = Number | Text | Column | Unary | Binary | Call
+@dataclass(frozen=True)
+class Opaque:
+    """Code that Python evaluates (``language/opaque.py``)."""
+
+    text: str
+    columns: tuple[str, ...]
+
+
+Node: TypeAlias = Number | Text | Column | Unary | Binary | Call | Opaque
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,8 @@ def columns_read(node: Node) -> Iterator[str]:
     elif isinstance(node, Call):
         for inner in node.of:
             yield from columns_read(inner)
+    elif isinstance(node, Opaque):
+        yield from node.columns
 
 
 def full_basis(node: Node) -> bool:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from jaxhlm.errors import FormulaError, NewLevelError, NonFiniteError
 from jaxhlm.language.functions import FUNCTIONS
-from jaxhlm.language.nodes import Binary, Call, Column, Node, Number, Text, Unary
+from jaxhlm.language.nodes import Binary, Call, Column, Node, Number, Opaque, Text, Unary
+from jaxhlm.language.opaque import python_value
 from jaxhlm.language.words import excerpt
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.columns import listed
@@ -122,6 +123,8 @@ class _Evaluator:
             return self._unary(node)
         if isinstance(node, Binary):
             return self._binary(node)
+        if isinstance(node, Opaque):
+            return self._python(node)
         return self._call(node)
 
     def error(self, reason: str) -> FormulaError:
@@ -181,6 +184,12 @@ class _Evaluator:
                 f"{listed(factor.levels)}"
             )
         return factor.codes == place
+
+    def _python(self, node: Opaque) -> Any:
+        if not node.columns:
+            raise self.error("it reads no column")
+        columns = {name: _as_series(self.columns[name]) for name in node.columns}
+        return python_value(node, columns, check=self.learning)
 
     def _call(self, node: Call) -> Any:
         if node.function == "C":
@@ -271,6 +280,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "&": np.logical_and,
     "|": np.logical_or,
 }
+
+
+def _as_series(values: Floats | Bools | Factor) -> pd.Series:
+    if isinstance(values, Factor):
+        return pd.Series(pd.Categorical.from_codes(values.codes, values.levels))
+    return pd.Series(values)
 
 
 def _coded(values: npt.NDArray[Any]) -> tuple[Ints, list[Any]]:
