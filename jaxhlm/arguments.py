@@ -100,7 +100,10 @@ def check_flag(name: str, value: Any) -> None:
 def check_frame(name: str, value: Any) -> None:
     """Raise ``OptionError`` unless the value is a DataFrame."""
     if not isinstance(value, pd.DataFrame):
-        raise OptionError(f"{name} must be a pandas DataFrame, got {type(value).__name__}")
+        kind = type(value)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
+        made = "; its to_pandas() makes one" if hasattr(kind, "to_pandas") else ""
+        raise OptionError(f"{name} must be a pandas DataFrame, got {module}{kind.__name__}{made}")
 
 
 def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:
@@ -196,7 +199,7 @@ def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
 def _of_column(column: pd.Series, kinds: str) -> Floats:
     """The floats of a column of any dtype, missing ones NaN."""
     if isinstance(column.dtype, np.dtype):
-        return _as_floats(column.to_numpy(), kinds)
+        return np.ma.filled(_as_floats(column.to_numpy(), kinds), np.nan)
     if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
         raise TypeError(f"dtype {column.dtype}")
     return column.to_numpy(dtype=float, na_value=np.nan)
@@ -218,7 +221,7 @@ def _as_floats(values: Any, kinds: str) -> Any:
 
 
 def _float_of(value: Any) -> float:
-    if value is None or value is pd.NA or value is np.ma.masked:
+    if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return math.nan
     if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
         raise TypeError(f"{value!r} is a {type(value).__name__}")

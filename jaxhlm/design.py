@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_flag
+from jaxhlm.arguments import check_flag, check_frame
 from jaxhlm.engine.chunks import on_one_blas_thread
 from jaxhlm.errors import FormulaError
 from jaxhlm.formula import column_name, parse, rhs_variables, variables
@@ -178,6 +178,7 @@ def design(
         >>> d.n, d.G, d.xnames
         (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
     """
+    check_frame("data", data)
     check_flag("unsafe_formula", unsafe_formula)
     with allowing(unsafe_formula):
         return build_design(formula, data, weights, response_rows=len(data))

@@ -88,4 +88,4 @@ def test_what_goes_the_other_way(rng, change):
         data["a"] = np.where(data["a"] > 0, "high", "low")
     else:
         data = data.sample(frac=1.0, random_state=1)
-    assert frames.replicate_frame(FORMULA, data, "replicate", None) is None
+    assert frames.replicate_frame(FORMULA, data, data["replicate"], None) is None

@@ -14,7 +14,7 @@ from jaxhlm.inference.criteria import check_level, wald_interval
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
-from jaxhlm.rows.columns import select
+from jaxhlm.rows.columns import any_missing, select
 
 __all__ = [
     "Interval",
@@ -57,7 +57,7 @@ def new_rows(
             units = select(newdata, design._groups.columns)
         except MissingColumnError as error:
             raise MissingColumnError(f"{error}; ranef=False gives the population value") from None
-        X[units.isna().any(axis=1).to_numpy()] = np.nan
+        X[any_missing(units)] = np.nan
     return X, Z, group
 
 

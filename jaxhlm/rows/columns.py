@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import real_array
+from jaxhlm.arguments import check_frame, real_array
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
@@ -19,20 +19,23 @@ from jaxhlm.errors import (
     NonFiniteError,
     NoRowsError,
     NotNumericError,
-    OptionError,
     ResponseShapeError,
     RowsDroppedWarning,
     WeightsError,
     warn_user,
 )
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.notation import Bools, Floats
 
 __all__ = [
     "Weights",
+    "any_missing",
     "check_shapes",
     "complete_rows",
     "levels_of",
     "listed",
+    "missing",
+    "native",
+    "numbers",
     "positive",
     "prepare",
     "prepare_new",
@@ -47,8 +50,7 @@ Weights: TypeAlias = str | pd.Series | npt.ArrayLike | None
 
 def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
     """Refuse data that is no data frame, or has another number of rows than the responses."""
-    if not isinstance(data, pd.DataFrame):
-        raise OptionError(f"data must be a pandas DataFrame, got {type(data).__name__}")
+    check_frame("data", data)
     if response_rows not in (None, len(data)):
         raise ResponseShapeError(
             f"the response matrix has {response_rows} rows, the data have {len(data)}; "
@@ -60,32 +62,70 @@ def select(data: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The named columns, under their names as text."""
     wanted = list(dict.fromkeys(names))
     places = [require_column(data, name) for name in wanted]
-    return data.iloc[:, places].set_axis(wanted, axis=1)
+    chosen = data.iloc[:, places].set_axis(wanted, axis=1)
+    foreign = [name for name in wanted if _is_foreign(chosen[name].dtype)]
+    return chosen.assign(**{name: native(chosen[name]) for name in foreign})
 
 
-def require_column(data: pd.DataFrame, name: str) -> int:
+def native(column: pd.Series) -> pd.Series:
+    """The column in a form that pandas takes rows of: other byte orders and long floats are not."""
+    dtype = column.dtype
+    if not _is_foreign(dtype):
+        return column
+    return column.astype(dtype.newbyteorder("=") if dtype.itemsize <= 8 else float)
+
+
+def _is_foreign(dtype: object) -> bool:
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
+        return False
+    return not dtype.isnative or dtype.itemsize > 8
+
+
+def missing(column: pd.Series) -> Bools:
+    """(n,) whether each value is missing; a NaN inside a nullable column is, as anywhere else."""
+    found: Bools = column.isna().to_numpy()
+    if isinstance(column.dtype, np.dtype) or not types.is_float_dtype(column.dtype):
+        return found
+    return found | np.isnan(column.to_numpy(dtype=float, na_value=np.nan))
+
+
+def any_missing(frame: pd.DataFrame) -> Bools:
+    """(n,) rows that lack a value of some column."""
+    return np.logical_or.reduce([np.zeros(len(frame), bool), *(missing(frame[v]) for v in frame)])
+
+
+def numbers(column: pd.Series) -> Floats | None:
+    """(n,) float64, missing ones NaN, or None where the values are no real numbers."""
+    try:
+        return real_array(str(column.name), column)
+    except NotNumericError:
+        return None
+
+
+def require_column(data: pd.DataFrame, name: Hashable) -> int:
     """The place of a column; a label that is no text (2020, a tuple) goes by what it prints.
 
     Raises:
         FormulaError: there are several of that name.
         MissingColumnError: there is none; the message has the closest names.
     """
-    flat = data.columns.nlevels == 1
-    places: Ints = np.flatnonzero(data.columns == name) if flat else np.empty(0, np.int64)
-    if not len(places):
-        places = np.flatnonzero([str(label) == name for label in data.columns])
+    labels = list(data.columns)
+    # Of one type first: labels that are equal or print alike may be others (1 and True, 1 and "1").
+    places = [j for j, label in enumerate(labels) if type(label) is type(name) and label == name]
+    if not places:
+        places = [j for j, label in enumerate(labels) if str(label) == str(name)]
     if len(places) > 1:
         raise FormulaError(
             f"column '{name}' is ambiguous: the data have {len(places)} of that name; rename or "
             "drop one"
         )
-    if not len(places):
+    if not places:
         columns = [str(column) for column in data.columns]
         close = difflib.get_close_matches(str(name), columns, cutoff=0.5)
         hint = "closest: " if close else "the columns are: "
         listed = ", ".join(repr(column) for column in close or columns[:10])
         raise MissingColumnError(f"no column '{name}' in the data; {hint}{listed}")
-    return int(places[0])
+    return places[0]
 
 
 def read_weights(weights: Weights, data: pd.DataFrame) -> pd.Series | None:
@@ -124,12 +164,12 @@ def positive(weights: pd.Series, labels: pd.Index) -> Floats:
 
 def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
     """(n_total,) mask of the rows without missing values; warns when there are others."""
-    missing = {str(name): frame[name].isna().to_numpy() for name in frame}
+    lacking = {str(name): missing(frame[name]) for name in frame}
     if weights is not None:
-        missing[str(weights.name)] = weights.isna().to_numpy()
-    kept: Bools = ~np.logical_or.reduce([np.zeros(len(frame), bool), *missing.values()])
+        lacking[str(weights.name)] = weights.isna().to_numpy()
+    kept: Bools = ~np.logical_or.reduce([np.zeros(len(frame), bool), *lacking.values()])
     dropped = len(kept) - int(kept.sum())
-    where = ", ".join(f"{name}: {mask.sum()}" for name, mask in missing.items() if mask.any())
+    where = ", ".join(f"{name}: {mask.sum()}" for name, mask in lacking.items() if mask.any())
     if not kept.any():
         raise NoRowsError(
             f"no rows left of {len(kept)}; missing values by column: {where or 'none'}; "
@@ -153,12 +193,12 @@ def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
         return column.astype("category")
     if types.is_bool_dtype(column):
         return column.astype(bool)
-    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+    values = numbers(column)
+    if values is None:
         raise NotNumericError(
             f"column '{column.name}' is of dtype {column.dtype}: convert it to numbers, or to "
             "strings for a factor"
         )
-    values = column.to_numpy(dtype=float)
     require_finite(values[:, None], [str(column.name)], labels)
     return pd.Series(values, name=column.name)
 
@@ -180,8 +220,15 @@ def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) ->
                 "to numbers"
             )
         return prepared.astype(float)
-    codes = levels.get_indexer(np.asarray(column, dtype=object))
-    unseen = column[codes < 0].unique()
+    values = np.asarray(column, dtype=object)
+    try:
+        codes = levels.get_indexer(values)
+        unseen = pd.unique(values[codes < 0])
+    except TypeError as error:
+        raise NotNumericError(
+            f"column '{column.name}' holds values that cannot be levels ({error}): convert it to "
+            "strings"
+        ) from None
     if len(unseen):
         raise NewLevelError(
             f"column '{column.name}' has levels that the fit has not seen: {listed(unseen)}; "

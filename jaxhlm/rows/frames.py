@@ -22,7 +22,7 @@ from jaxhlm.errors import JaxhlmError
 from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Report, fit_lanes
-from jaxhlm.rows.columns import Weights, positive, read_weights
+from jaxhlm.rows.columns import Weights, positive, read_weights, select
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
@@ -182,7 +182,7 @@ class ReplicateFrame:
 def replicate_frame(
     formula: str,
     data: pd.DataFrame,
-    by: str,
+    lane: pd.Series,
     weights: Weights,
     learned: Mapping[str, Any] | None = None,
 ) -> tuple[ReplicateFrame, pd.Index] | None:
@@ -195,7 +195,7 @@ def replicate_frame(
     Args:
         formula: the model.
         data: one row per measurement.
-        by: column that tells the data sets apart.
+        lane: (n,) labels of the data sets.
         weights: prior weights.
         learned: as for ``build_design``.
     """
@@ -204,12 +204,11 @@ def replicate_frame(
         names = {*variables(parsed.response)}
         for side in (parsed.fixed, *(term.expr for term in parsed.random)):
             names |= {*rhs_variables(side)}
-        if not names <= {*data.columns}:
+        if len(parsed.group) != 1:
             return None
-        if len(parsed.group) != 1 or data.columns.has_duplicates:
-            return None
-        unit, lane = data[parsed.group[0]], data[by]
-        if not (_integers(unit) and _integers(lane) and all(_complete(data[v]) for v in names)):
+        used = select(data, [*names, *parsed.group])
+        unit = used[parsed.group[0]]
+        if not (_integers(unit) and _integers(lane) and all(_complete(used[v]) for v in names)):
             return None
         values = lane.to_numpy()
         starts = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
@@ -231,13 +230,13 @@ def replicate_frame(
     source = ReplicateFrame(
         template,
         response,
-        {name: data[name].to_numpy() for name in names},
+        {name: used[name].to_numpy() for name in names},
         unit.to_numpy(),
         None if given is None else positive(given, data.index),
         data.index,
         starts,
     )
-    return source, pd.Index(values[starts[:-1]], name=by)
+    return source, pd.Index(values[starts[:-1]], name=lane.name)
 
 
 def _numbers(part: slice | Ints) -> Ints:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +17,10 @@ from pandas.api import types
 
 from jaxhlm.errors import GroupingError
 from jaxhlm.notation import Ints
-from jaxhlm.rows.columns import require_column
+from jaxhlm.rows.columns import missing, native, require_column
+from jaxhlm.rows.evaluation import level_text
 
-__all__ = ["Grouping", "first_twice", "group_codes", "known_codes"]
+__all__ = ["Grouping", "factorized", "first_twice", "group_codes", "known_codes"]
 
 
 @dataclass(frozen=True)
@@ -46,36 +52,90 @@ def group_codes(frame: pd.DataFrame) -> tuple[Grouping, Ints, pd.Index]:
     return Grouping(columns, combinations), codes.astype(np.int64), levels
 
 
+def factorized(column: pd.Series, what: str = "grouping column") -> tuple[Ints, pd.Index]:
+    """(n,) codes and the sorted labels of a column of which none is missing.
+
+    Raises:
+        GroupingError: values that cannot be told apart for certain: lists and the like, True beside
+            1, the text "1" beside the number.
+    """
+    column = _unmixed(native(column).infer_objects(), what)
+    try:
+        codes, found = pd.factorize(column, sort=True)
+        levels = pd.Index(found)
+        texts = list(map(level_text, levels)) if levels.dtype == object else []
+    except (TypeError, ValueError, NotImplementedError, ArithmeticError) as error:
+        raise GroupingError(
+            f"{what} '{column.name}' holds values that cannot be levels ({error}): convert it to "
+            "strings"
+        ) from None
+    if len(set(texts)) < len(texts):
+        raise GroupingError(
+            f"{what} '{column.name}' holds text beside other values that print alike, such as "
+            f"{first_twice(texts)}: convert it to strings"
+        )
+    return codes.astype(np.int64), levels
+
+
+def _unmixed(column: pd.Series, what: str = "grouping column") -> pd.Series:
+    """The column, unless truth values stand beside numbers."""
+    kinds = set(map(type, column)) if column.dtype == object else set()
+    truths = {kind for kind in kinds if issubclass(kind, bool | np.bool_)}
+    if truths and any(issubclass(kind, int | float | np.number) for kind in kinds - truths):
+        raise GroupingError(
+            f"{what} '{column.name}' holds truth values beside numbers, of which True and 1 count "
+            "as equal: convert it to strings"
+        )
+    return column
+
+
 def _factorize(column: pd.Series) -> tuple[Ints, pd.Index]:
-    column = column.infer_objects()
+    column = _labels(column)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.cat.remove_unused_categories()
         return column.cat.codes.to_numpy().astype(np.int64), column.cat.categories
-    if column.dtype == object and _is_mixed(set(map(type, column))):
+    return factorized(column)
+
+
+def _labels(column: pd.Series) -> pd.Series:
+    """The column, numbers of any type as integers."""
+    column = column.infer_objects()
+    if types.is_complex_dtype(column):
         raise GroupingError(
-            f"grouping column '{column.name}' holds truth values beside numbers, of which True and "
-            "1 count as equal: convert it to strings"
+            f"grouping column '{column.name}' holds complex numbers: convert it to strings"
         )
     if types.is_float_dtype(column):
-        column = pd.Series(_whole(column), name=column.name)
-    try:
-        codes, levels = pd.factorize(column, sort=True)
-    except TypeError as error:
-        raise GroupingError(
-            f"grouping column '{column.name}' holds values that cannot be levels ({error}): "
-            "convert it to strings"
-        ) from None
-    return codes.astype(np.int64), pd.Index(levels)
+        return pd.Series(_whole(column), index=column.index, name=column.name)
+    decimal = types.is_any_real_numeric_dtype(column) and not types.is_integer_dtype(column)
+    if decimal or (column.dtype == object and all(map(_is_number, column))):
+        return column.astype(object).map(partial(_integer, column.name)).infer_objects()
+    return column
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
+
+
+def _integer(name: object, value: Any) -> int:
+    """The whole number that a number of any type is."""
+    with suppress(OverflowError, ValueError, ArithmeticError):
+        if int(value) == value:
+            return int(value)
+    raise _not_whole(name)
+
+
+def _not_whole(name: object) -> GroupingError:
+    return GroupingError(
+        f"grouping column '{name}' holds numbers that are not whole: convert it to strings, or "
+        "name the column that tells the groups apart"
+    )
 
 
 def _whole(column: pd.Series) -> Ints:
     """The whole numbers that a column of floats holds without loss."""
     values = column.to_numpy(dtype=float)
     if not (np.isfinite(values) & (values == np.floor(values))).all():
-        raise GroupingError(
-            f"grouping column '{column.name}' holds numbers that are not whole: convert it to "
-            "strings, or name the column that tells the groups apart"
-        )
+        raise _not_whole(column.name)
     digits = {"float16": 11, "float32": 24}.get(str(column.dtype).lower(), 53)
     if (np.abs(values) >= 2.0**digits).any():
         raise GroupingError(
@@ -83,11 +143,6 @@ def _whole(column: pd.Series) -> Ints:
             "where neighbouring identifiers are equal: read it as integers or strings"
         )
     return values.astype(np.int64)
-
-
-def _is_mixed(kinds: set[type]) -> bool:
-    truths = {kind for kind in kinds if issubclass(kind, bool | np.bool_)}
-    return bool(truths) and any(issubclass(k, int | float | np.number) for k in kinds - truths)
 
 
 def known_codes(groups: Grouping, newdata: pd.DataFrame) -> Ints:
@@ -98,7 +153,7 @@ def known_codes(groups: Grouping, newdata: pd.DataFrame) -> Ints:
     if not known.any():
         return np.full(len(newdata), -1)
     for name, levels in groups.columns.items():
-        column = newdata.iloc[:, require_column(newdata, name)].rename(name)
+        column = native(newdata.iloc[:, require_column(newdata, name)]).rename(name)
         codes = _match(column, levels)
         known &= codes >= 0
         total = total * len(levels) + codes
@@ -109,17 +164,32 @@ def known_codes(groups: Grouping, newdata: pd.DataFrame) -> Ints:
 
 def _match(column: pd.Series, levels: pd.Index) -> Ints:
     """(m,) position of each label among the levels, -1 if missing or unseen."""
-    labels = pd.Index(np.asarray(column, dtype=object)).infer_objects()
-    present = labels[labels.notna()].infer_objects()
-    if len(present) and types.is_numeric_dtype(present) != types.is_numeric_dtype(levels):
+    known = ~missing(column)
+    labels = pd.Index(_unmixed(_labels(column[known])).astype(object), dtype=object)
+    own = levels.astype(object)
+    if not _kinds(labels) <= _kinds(own):
         raise GroupingError(
-            f"grouping column '{column.name}' is of dtype {present.dtype} in the new data, "
-            f"{levels.dtype} in the fit, so no level could match: convert it"
+            f"grouping column '{column.name}' is of dtype {column.infer_objects().dtype} in the "
+            f"new data, {levels.dtype} in the fit, so that labels could not match: convert it"
         )
-    if types.is_float_dtype(column):
-        _whole(column.dropna())
-    codes: Ints = levels.get_indexer(labels).astype(np.int64)
+    codes = np.full(len(column), -1)
+    codes[known] = own.get_indexer(labels)
     return codes
+
+
+def _kinds(labels: pd.Index) -> set[str]:
+    """The kinds of values among these: numbers, text, dates with or without a time zone, …."""
+    kind = types.infer_dtype(labels, skipna=False)
+    if kind.startswith("mixed"):
+        return {_kind(label) for label in labels}
+    return {_kind(label) for label in labels[:1]}
+
+
+def _kind(label: object) -> str:
+    known = {"number": _is_number(label), "text": isinstance(label, str)}
+    known["truth value"] = isinstance(label, bool | np.bool_)
+    kind = next((name for name, found in known.items() if found), type(label).__name__)
+    return f"{kind} with a time zone" if getattr(label, "tzinfo", None) else kind
 
 
 def first_twice(names: Iterable[str]) -> str:

@@ -6,14 +6,14 @@ whole raises.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_any_real_numeric_dtype
 
-from jaxhlm.arguments import real_array
+from jaxhlm.arguments import check_frame, real_array
 from jaxhlm.design import build_design
 from jaxhlm.errors import (
     FormulaError,
@@ -24,11 +24,20 @@ from jaxhlm.errors import (
 )
 from jaxhlm.formula import parse, rhs_variables, variables
 from jaxhlm.model import Model
-from jaxhlm.notation import Bools, Floats
+from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared
 from jaxhlm.rows.apart import learned_apart
-from jaxhlm.rows.columns import Weights
+from jaxhlm.rows.columns import (
+    Weights,
+    any_missing,
+    missing,
+    native,
+    numbers,
+    require_column,
+    select,
+)
 from jaxhlm.rows.frames import replicate_frame
+from jaxhlm.rows.grouping import factorized
 from jaxhlm.rows.sources import ReplicateRows, ResponseMatrix, Source
 
 __all__ = ["Input", "replicate_input", "response_input"]
@@ -77,8 +86,8 @@ def response_input(
 def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
     """(n, B) responses, missing and masked entries NaN, and their labels."""
     if isinstance(responses, pd.DataFrame):
-        for name, dtype in zip(responses.columns, responses.dtypes, strict=True):
-            if not _real(dtype):
+        for j, (name, dtype) in enumerate(responses.dtypes.items()):
+            if not is_any_real_numeric_dtype(dtype) and numbers(responses.iloc[:, j]) is None:
                 raise NotNumericError(f"response column {name!r} is {dtype}; convert or drop it")
         Y, index = real_array("responses", responses), responses.columns
         index = index if index.nlevels > 1 else index.rename("response")
@@ -96,11 +105,6 @@ def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index
     return Y, index
 
 
-def _real(dtype: object) -> bool:
-    other = pd.api.types.is_complex_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
-    return bool(pd.api.types.is_numeric_dtype(dtype) and not other)
-
-
 def replicate_input(
     formula: str,
     data: pd.DataFrame,
@@ -114,24 +118,34 @@ def replicate_input(
     Raises:
         JaxhlmError: the formula, or the frame as a whole, is at fault.
     """
-    if not isinstance(by, Hashable) or by not in data.columns:
-        told = by if isinstance(by, Hashable) else type(by).__name__
-        raise MissingColumnError(f"by={told!r} is not a column of data; give the name of one")
-    if data[by].isna().any():
-        raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
-    if found := replicate_frame(formula, data, by, weights, learned):
+    replicate = _replicates(data, by)
+    if found := replicate_frame(formula, data, replicate, weights, learned):
         source, index = found
         return Input(source, index, Model.of(source.template, reml))
-    lane, labels = pd.factorize(data[by], sort=True)
+    lane, labels = factorized(replicate, "column")
     usable, hopeless = _usable_rows(formula, data, lane)
     design = build_design(formula, usable, weights, learned=learned)
     if design.stateful:
         design = learned_apart(design, usable, lane[design.kept], len(labels))
     rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), hopeless[design.kept])
-    return Input(rows, pd.Index(labels, name=by), Model.of(design, reml))
+    return Input(rows, labels.rename(by), Model.of(design, reml))
 
 
-def _usable_rows(formula: str, data: pd.DataFrame, lane: Floats) -> tuple[pd.DataFrame, Bools]:
+def _replicates(data: pd.DataFrame, by: str) -> pd.Series:
+    """(n,) labels of the data sets, none missing."""
+    check_frame("data", data)
+    if not isinstance(by, Hashable):
+        raise MissingColumnError(f"by={type(by).__name__!r} is no name of a column of data")
+    try:
+        column = native(data.iloc[:, require_column(data, by)]).rename(by)
+    except MissingColumnError as error:
+        raise MissingColumnError(f"by={by!r} is not a column of data: {error}") from None
+    if missing(column).any():
+        raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
+    return column
+
+
+def _usable_rows(formula: str, data: pd.DataFrame, lane: Ints) -> tuple[pd.DataFrame, Bools]:
     """The frame with stand-ins for what would raise, and (n,) rows where they stand.
 
     Infinite numbers, and missing values of a data set that has no complete row: their data sets
@@ -139,22 +153,19 @@ def _usable_rows(formula: str, data: pd.DataFrame, lane: Floats) -> tuple[pd.Dat
     """
     parsed = parse(formula)
     sides = (parsed.fixed, *(term.expr for term in parsed.random))
-    names = {*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))}
-    texts = Counter(map(str, data.columns))
-    wanted = {name for name in (*names, *parsed.group) if texts[name] == 1}
-    used = [label for label in data.columns if str(label) in wanted]
-    numbers = [v for v in used if _real(data[v].dtype)]
+    names = [*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))]
+    used = select(data, [*names, *parsed.group])
     infinite = np.zeros(len(data), bool)
-    for name in numbers:
-        infinite |= np.isinf(data[name].to_numpy(dtype=float, na_value=np.nan))
-    complete = data[used].notna().all(axis=1).to_numpy()
+    for values in (numbers(used[name]) for name in names):
+        infinite |= False if values is None else np.isinf(values)
+    complete = ~any_missing(used)
     hopeless = (np.bincount(lane, complete) == 0.0)[lane]
-    if not (infinite | hopeless).any():
-        return data, infinite
+    usable = np.flatnonzero(complete & ~infinite)
+    if not (infinite | hopeless).any() or not len(usable):
+        return data, infinite | hopeless
     filled = data.copy(deep=False)
     for name in used:
-        known = data[name][complete & ~infinite]
-        if len(known):
-            bad = hopeless & data[name].isna().to_numpy()
-            filled[name] = data[name].mask(bad | infinite, known.iloc[0])
+        bad = hopeless & missing(used[name]) | infinite
+        rows = np.where(bad, usable[0], np.arange(len(data)))
+        filled.isetitem(require_column(data, name), used[name].iloc[rows].set_axis(data.index))
     return filled, infinite | hopeless

@@ -26,7 +26,7 @@ from jaxhlm.language.nodes import Column, Expression, full_basis
 from jaxhlm.language.words import quoted
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.coding import Block, Coded, Scoped, coded, scoped_terms
-from jaxhlm.rows.columns import listed, prepare_new, require_finite
+from jaxhlm.rows.columns import any_missing, listed, prepare_new, require_finite
 from jaxhlm.rows.evaluation import Columns, Factor, Learned, columns_of, evaluate
 
 __all__ = [
@@ -207,7 +207,7 @@ def _are_numbers(levels: Sequence[object]) -> bool:
 def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | None]) -> Floats:
     """(m, columns) of a part for new data, NaN in the rows that lack one of its variables."""
     raw = raw[list(part.variables)]
-    known = raw.notna().all(axis=1).to_numpy()
+    known = ~any_missing(raw)
     out = np.full((len(raw), len(part.names)), np.nan)
     if known.any():
         labels, whole = raw.index[known], raw[known].reset_index(drop=True)
