@@ -53,8 +53,8 @@ def outcomes(name: str, examples: int, start: int) -> Counter[str]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(*strategies)
-    def draw(*drawn: Any) -> None:
+    @given(st.tuples(*strategies))
+    def draw(drawn: tuple[Any, ...]) -> None:
         try:
             found[check(*drawn)] += 1
         except Exception as error:
