@@ -184,6 +184,8 @@ def design(
         return build_design(formula, data, weights, response_rows=len(data))
 
 
+# A column that overflows is refused by name; no warning of NumPy's comes before.
+@np.errstate(all="ignore")
 @on_one_blas_thread
 def build_design(
     formula: str,
@@ -289,6 +291,7 @@ def build_design(
     )
 
 
+@np.errstate(all="ignore")
 def design_for(
     design: Design, newdata: pd.DataFrame, not_estimable: NotEstimable = "nan"
 ) -> tuple[Floats, Floats, Ints]:

@@ -253,6 +253,9 @@ def said_by(say: Callable[[str], None]) -> Iterator[None]:
         _SAY.reset(token)
 
 
+_OURS = ("jaxhlm", "numpy", "contextlib")
+
+
 def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
     """Warn at the line outside the package that called into it, however deep the cause lies.
 
@@ -265,6 +268,7 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
     if (say := _SAY.get()) is not None:
         return say(message)
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "jaxhlm":
+    # A decorator of NumPy's (``errstate``) has a frame of its own between two of ours.
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

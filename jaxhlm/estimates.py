@@ -133,7 +133,12 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         vcov = np.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
         D = _relative_covariance(solution.theta, scaling.C, options.blocks)
         criterion = user_criterion(solution.value, scaling, nu, options.reml)
+        cov = sigma[:, None, None] ** 2 * D
     codes = _codes(solution, status, nu, options.blocks)
+    held = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
+    held &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
+    reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
+    codes = np.where(reached & ~held, Status.NOT_FINITE, codes)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
     if scaling.absent.any():
@@ -145,7 +150,7 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         sigma=_masked(sigma, ok),
         theta=_masked(theta_of(Lambda, options.blocks).T, ok),
         theta_standard=_masked(solution.theta.T, ok),
-        cov=_masked(sigma[:, None, None] ** 2 * D, ok),
+        cov=_masked(cov, ok),
         criterion=_masked(criterion, ok),
         status=codes,
         iterations=np.where(ok, solution.iterations, 0),
@@ -227,6 +232,11 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
         [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
         default=Status.CONVERGED,
     ).astype(np.int64)
+
+
+def _finite(*values: Floats) -> Bools:
+    """(B,) whether arrays, lanes last, are finite: in the user's units numbers may overflow."""
+    return np.logical_and.reduce([np.isfinite(v).reshape(-1, v.shape[-1]).all(0) for v in values])
 
 
 def _masked(values: Floats, ok: Any) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from jaxhlm.arguments import check_flag
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 
+# What overflows becomes an error or a status of ours, under ``-W error`` too.
+@np.errstate(all="ignore")
 def fit(
     formula: str,
     data: pd.DataFrame,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["fit_many", "fit_source"]
 
 
+# A data set of extreme size gets a status, and no warning stops its neighbours.
+@np.errstate(all="ignore")
 def fit_many(
     formula: str,
     data: pd.DataFrame,
@@ -99,7 +101,6 @@ def fit_many(
     return fit_source(*given, options, progress)
 
 
-# A data set of extreme size gets a status, and no warning stops its neighbours.
 @np.errstate(all="ignore")
 def fit_source(
     source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None

@@ -35,7 +35,11 @@ COLUMNS = {
     "outlier": lambda e, u, other: np.where(np.arange(len(e)) == 0, 1e8, e),
     "mostly units": lambda e, u, other: u + 1e-6 * e,
 }
-SCALES = [1.0, 1.0, 1.0, 1e-3, 1e5, 1e-20, 1e30, 1e-100, 1e95, 1e-160, 1e160, 1e-300, 1e300]
+# Of these digits are lost, so that another order of operations gives other last digits.
+LOSSY = ("near copy", "far", "outlier", "mostly units")
+EXACT = [kind for kind in COLUMNS if kind not in LOSSY]
+SCALES = [1.0, 1.0, 1.0, 1e-3, 1e5, 1e-20, 1e30, 1e-100, 1e95]
+BEYOND = [*SCALES, 1e-160, 1e160, 1e-300, 1e300]
 
 
 @dataclass(frozen=True)
@@ -47,29 +51,32 @@ class Data:
     options: dict[str, Any]
 
 
-def columns(draw: Any, rng: np.random.Generator, unit: Any, mild: bool) -> dict[str, Any]:
+def columns(
+    draw: Any, rng: np.random.Generator, unit: Any, scales: list[float], kinds: list[str]
+) -> dict[str, Any]:
     """x, z and y of the rows."""
     made = {"": np.zeros(len(unit))}
     for name in "xzy":
-        kind = "normal" if mild else draw(st.sampled_from(list(COLUMNS)))
-        scale = 1.0 if mild else draw(st.sampled_from(SCALES))
+        kind = draw(st.sampled_from(kinds))
+        scale = draw(st.sampled_from(scales))
         e, u = rng.normal(size=len(unit)), rng.normal(size=50)[unit]
-        other = made["x"] if "x" in made else e
+        other = made.get("x", e)
         with np.errstate(all="ignore"):
             made[name] = scale * COLUMNS[kind](e + u * (name == "y"), u, other)
     return {name: made[name] for name in "xzy"}
 
 
 @st.composite
-def data_sets(draw: Any, mild: bool = False) -> Data:
-    """Data of 1 to 9 units of 1 to 6 rows; ``mild`` ones can be fitted without loss of digits."""
+def data_sets(draw: Any, scales: list[float] = SCALES, kinds: list[str] = EXACT) -> Data:
+    """Data of 1 to 9 units of 1 to 6 rows; of one kind of column such that can be fitted."""
+    mild = len(kinds) == 1
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     sizes = rng.integers(3, 7, 9) if mild else rng.integers(1, 7, draw(st.integers(1, 9)))
     unit = np.repeat(np.arange(len(sizes)), sizes)
-    made = columns(draw, rng, unit, mild)
+    made = columns(draw, rng, unit, scales, kinds)
     a, f = rng.normal(size=len(sizes))[unit], np.array(list("pqr"))[rng.integers(0, 3, len(unit))]
     frame = pd.DataFrame(made | {"a": a, "f": f, "unit": unit})
-    spread = draw(st.sampled_from([None, None, 1.0] if mild else [None, None, 1.0, 20.0, 200.0]))
+    spread = draw(st.sampled_from([None, None, 1.0] if mild else [None, None, 1.0, 3.0]))
     options: dict[str, Any] = {"reml": draw(st.booleans())}
     if spread is not None:
         options["weights"] = np.exp(spread * rng.normal(size=len(unit)))
@@ -144,29 +151,30 @@ def check_replicates(parts: list[Data], formula: str, reml: bool) -> str:
 
 
 def compare(fits: Any, alone: list[Any]) -> str:
-    """Compare lanes with their fits alone; a lane that failed may be refused alone."""
-    found, kinds = numbers(fits), set()
+    """Compare lanes with their fits alone."""
+    found = numbers(fits)
     for i, one in enumerate(alone):
+        lane = {name: values[i] for name, values in found.items()}
         ok = bool(fits.ok[i])
-        for name, values in found.items():
-            finite = np.isfinite(values[i])
-            assert finite.all() if ok else not finite.any() or fits.status[i] == 2, (i, name)
-        kinds.add(fits.status[i].name.lower() if hasattr(fits.status[i], "name") else "")
+        absent = np.isnan(lane["fixef"])
+        for name in ("criterion", "sigma", "theta", "cov"):
+            assert np.isfinite(lane[name]).all() == (ok or fits.status[i] == 2), (i, name)
+        assert (np.isnan(lane["se"]) == absent).all(), i
+        assert ok or fits.status[i] == 2 or absent.all(), i
         if isinstance(one, hlm.JaxhlmError):
             assert not ok, f"lane {i}: {hlm.Status(fits.status[i]).name}, alone {one}"
-        elif ok and one.status.ok:
-            same(one, {name: values[i] for name, values in found.items()})
-        else:
-            assert ok == one.status.ok or len(one.fixef) < found["fixef"].shape[1], i
+        elif ok and one.status.ok and len(one.fixef) <= len(absent):
+            # A column that all rows together lack may be one that some rows have.
+            same(one, lane, ~absent)
     return "equal" if fits.ok.any() else "all failed"
 
 
-def same(one: Any, lane: dict[str, Any]) -> None:
+def same(one: Any, lane: dict[str, Any], present: Any) -> None:
+    """The same estimates; a coefficient that a lane lacks is not in its fit alone."""
     expected = numbers(one)
-    if expected["fixef"].shape != lane["fixef"].shape:
-        return
     size = max(1.0, abs(float(expected["criterion"])))
     np.testing.assert_allclose(lane["criterion"], expected["criterion"], atol=tol.CRITERION * size)
-    moved = (lane["fixef"] - expected["fixef"]) / expected["se"]
-    np.testing.assert_allclose(moved, 0.0, atol=1e-4)
-    np.testing.assert_allclose(lane["sigma"], expected["sigma"], rtol=1e-4)
+    if present.sum() == len(expected["fixef"]):
+        moved = (lane["fixef"][present] - expected["fixef"]) / expected["se"]
+        np.testing.assert_allclose(moved, 0.0, atol=tol.LOSSY)
+    np.testing.assert_allclose(lane["sigma"], expected["sigma"], rtol=tol.LOSSY)

@@ -245,7 +245,7 @@ class Frame:
         extra: whether there are columns of no use, some of one name.
     """
 
-    values: dict[str, Any]
+    values: dict[str, Any] = field(repr=False)
     forms: dict[str, tuple[str, str]]
     names: dict[str, Any] = field(default_factory=dict)
     index: str = "range"

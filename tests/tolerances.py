@@ -20,6 +20,9 @@ DERIVATIVE = 1e-9  # 1e-13, relative to the largest entry, against automatic dif
 CRITERION = 1e-8  # 2e-10: a cross-product pass loses up to three digits of sixteen
 ESTIMATE = 1e-6  # 1e-9, relative: first order in θ, whose error is the root of the criterion's
 
+# The same of designs drawn at random, nearly singular ones too, β in standard errors.
+LOSSY = 1e-4
+
 # Tiny matrices of condition below 1e4.
 SMALL = 1e-11
 CANONICAL = 1e-13

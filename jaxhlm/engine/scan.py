@@ -146,8 +146,9 @@ def _weighted(w: Floats, TX: Floats, Ty: Floats) -> tuple[Floats, Floats]:
     """Σ w T_X t_y (p, B, S) and Σ w t_y² (B, S)."""
     p = TX.shape[2]
     if len(w) < len(Ty):  # one design: the lanes are columns of one product
-        products = (w[0][:, None] * TX[0].T).reshape(-1, w.shape[2]) @ Ty.T
-        return products.reshape(-1, p, len(Ty)).transpose(1, 2, 0), (w[0] @ (Ty.T**2)).T
+        S, G = w[0].shape
+        products = (w[0][:, None] * TX[0].T).reshape(S * p, G) @ Ty.T
+        return products.reshape(S, p, len(Ty)).transpose(1, 2, 0), (w[0] @ (Ty.T**2)).T
     return np.moveaxis(w @ (TX * Ty[:, :, None]), -1, 0), (w @ (Ty**2)[:, :, None])[..., 0]
 
 

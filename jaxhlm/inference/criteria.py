@@ -39,7 +39,7 @@ def aicc(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
 
 def bic(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
     """Schwarz's criterion, −2ℓ + df log n, n the number of rows."""
-    return criterion + parameters * np.log(n)
+    return criterion + parameters * np.log(np.maximum(n, 1))
 
 
 def standard_errors(vcov: Floats) -> Floats:

@@ -114,7 +114,7 @@ def check_identified(
     if identified(stats, blocks, reml)[0]:
         return
     lost = flat_parameters(stats, C, blocks, reml)
-    named = [_parameter(znames, *at) for at in lost]
+    named = [_parameter(znames, *at) for at in lost] or ["a combination of the variances"]
     what = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     if identified(stats, blocks, False)[0]:
         why = (
@@ -168,16 +168,17 @@ def _share(column: Floats, basis: Floats) -> float:
 
 
 def check_response(y: Floats, basis: Floats, response: str) -> None:
-    """Refuse a response that is constant, or that the fixed effects fit exactly."""
+    """Refuse a response that the fixed effects fit exactly, as they do a constant one."""
+    if _share(y, basis) > EXACT_TOLERANCE:
+        return
     if np.ptp(y) == 0:
         raise ConstantResponseError(
             f"the response '{response}' is {y[0]:g} in every row; give one that varies"
         )
-    if _share(y, basis) <= EXACT_TOLERANCE:
-        raise IdentifiabilityError(
-            f"the fixed effects fit the response '{response}' exactly, so the residual variance is "
-            "zero: look for a copy of the response among the terms"
-        )
+    raise IdentifiabilityError(
+        f"the fixed effects fit the response '{response}' exactly, so the residual variance is "
+        "zero: look for a copy of the response among the terms"
+    )
 
 
 def independent_columns(M: Floats) -> tuple[tuple[int, ...], Floats]:

@@ -222,7 +222,9 @@ def prepare_new(column: pd.Series, labels: pd.Index, levels: pd.Index | None) ->
         return prepared.astype(float)
     values = np.asarray(column, dtype=object)
     try:
-        codes = levels.get_indexer(values)
+        # True equals 1 and would be read as that level.
+        other = types.is_bool_dtype(column.infer_objects()) and levels.dtype != bool
+        codes = np.full(len(values), -1) if other else levels.get_indexer(values)
         unseen = pd.unique(values[codes < 0])
     except TypeError as error:
         raise NotNumericError(

@@ -170,6 +170,8 @@ def _reduced(
     Xy[nothing] = 0.0
     yy = rss - over_groups(p, p)
     lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
+    # Of a constant response no more than rounding errors are left here.
+    lost |= ~(rss > NOTHING * first**2 * total[0, 0])
 
     s = np.sqrt(rss / n)
     G = np.bincount(lane_of)
