@@ -1,7 +1,8 @@
-"""Frames of any dtypes against the plain frames of their values: ``python -m bench.frames``.
+"""Frames of any dtypes and designs of any kind: ``python -m bench.frames --examples 2000``.
 
-The strategies and checks are those of ``tests/dressed.py``; here thousands of examples are drawn
-and every failure is counted and printed, not only the first.
+A frame must be read as the plain frame of its values or be refused; what converged must be finite;
+a lane must be the fit alone. The strategies and checks are those of ``tests/dressed.py`` and
+``tests/drawn_designs.py``; here every failure is counted and printed, not only the first.
 """
 
 import argparse
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from bench import machine
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
+import drawn_designs
 import dressed
 
 FORMULAS = st.sampled_from(dressed.FORMULAS)
+DATA = drawn_designs.data_sets()
 NEW = ("x", "f", "unit")
 # What is checked, and the strategies of its arguments.
 PROPERTIES: dict[str, tuple[Callable[..., str], tuple[Any, ...]]] = {
@@ -36,6 +39,22 @@ PROPERTIES: dict[str, tuple[Callable[..., str], tuple[Any, ...]]] = {
     "predictions": (
         lambda frame, other, form: dressed.check_prediction(frame, other.forms, form),
         (dressed.frames(NEW, 2), dressed.frames(NEW, 3), FORMULAS),
+    ),
+    "finite": (
+        drawn_designs.check_finite,
+        (drawn_designs.data_sets(drawn_designs.BEYOND, list(drawn_designs.COLUMNS)),),
+    ),
+    "lanes": (
+        drawn_designs.check_batch,
+        (DATA, st.lists(DATA, min_size=1, max_size=3), st.integers(0, 4)),
+    ),
+    "replicates": (
+        drawn_designs.check_replicates,
+        (
+            st.lists(DATA, min_size=2, max_size=4),
+            st.sampled_from(drawn_designs.FORMULAS),
+            st.booleans(),
+        ),
     ),
 }
 

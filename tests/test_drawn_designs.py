@@ -156,6 +156,7 @@ TOUR = """
 import sys, numpy as np, pandas as pd, jaxhlm as hlm, tempfile, warnings
 import matplotlib; matplotlib.use("Agg")
 from jaxhlm.cli import main
+from jaxhlm import plot
 from pathlib import Path
 warnings.filterwarnings("ignore", category=hlm.errors.JaxhlmWarning)
 data = hlm.load_dataset("sleepstudy")
@@ -163,11 +164,11 @@ formula = "Reaction ~ Days + (1 + Days | Subject)"
 fit = hlm.fit(formula, data)
 str(fit); fit.summary(); fit.tidy(); fit.glance(); fit.augment(); fit.varcorr; fit.coef
 fit.confint(); fit.ranef_frame(); fit.tidy_robust(); fit.emmeans("Days"); fit.r2()
-fit.contrast("Days"); fit.joint_test("Days"); fit.influence(); fit.icc(0.0)
+fit.contrast("Days"); fit.joint_test("Days"); fit.influence(); fit.icc({"Days": 0.0})
 fit.predict(data.head(3)); fit.simulate(3, seed=1); fit.refit(data["Reaction"])
 fit.anova(hlm.fit("Reaction ~ Days + (1 | Subject)", data))
 hlm.lm_list(formula, data); hlm.bootstrap(fit, 5, seed=1, progress=False).tidy()
-Y = fit.simulate(6, seed=2).to_numpy(); Y[:3, 1] = np.nan; Y[0, 2] = 1e300; Y[:, 3] = 1.0
+Y = fit.simulate(6, seed=2).to_numpy(copy=True); Y[:3, 1] = np.nan; Y[0, 2] = 1e300; Y[:, 3] = 1.0
 fits = hlm.fit_many("~ Days + (1 + Days | Subject)", data, Y, progress=False)
 str(fits); fits.tidy("satterthwaite"); fits.tidy_robust(); fits.bic; fits[0].summary()
 long = pd.concat([data.assign(rep=i) for i in range(3)], ignore_index=True)
@@ -175,9 +176,9 @@ long.loc[3, "Reaction"] = np.inf
 hlm.fit_many(formula, long, by="rep", progress=False).tidy()
 made = hlm.mechanism(formula, data, hlm.Truth.of([250.0, 10.0], sd=[20.0, 5.0], sigma=25.0))
 study = hlm.study({"n": [1]}, lambda n: made, n=5, seed=1, progress=False)
-study.tidy(); hlm.power(made, "Days", n=5, seed=1, progress=False)
-from jaxhlm import plot
-plot.caterpillar(fit); plot.qq(fit); plot.shrinkage(fit); plot.estimate_vs_se(study)
+plot.zip_plot(study.estimates.query("term == 'Days'")); study.measures()
+hlm.power(made, "Days", n=5, seed=1, progress=False)
+plot.caterpillar(fit); plot.qq(fit); plot.shrinkage(fit)
 folder = Path(tempfile.mkdtemp()); data.to_csv(folder / "d.csv", index=False)
 fits.to_parquet(folder / "f.parquet"); hlm.FitBatch.read_parquet(folder / "f.parquet")
 assert main(["fit", formula, str(folder / "d.csv")]) == 0
