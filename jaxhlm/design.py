@@ -222,7 +222,7 @@ def build_design(
         IdentifiabilityError: no residual degrees of freedom, random effects that reach every row,
             dependent columns in a random term, terms with the same covariance, a factor with one
             level, or a response that X fits exactly.
-        ConstantResponseError: the response has one value only.
+        ConstantResponseError: the response has one value only, and X fits it.
         WeightsError: the weights are not n_total positive numbers.
         ResponseShapeError: `response_rows` is not the number of rows of the data.
 
