@@ -96,7 +96,7 @@ def test_statistics_follow_the_lanes():
     """A shared design is not cut; what has lanes is."""
     B = 2 * blocks.BLOCK_LANES
     shared, own = np.ones((1, 1, 1, 1)), np.arange(float(B))
-    stats = Stats(shared, shared, own[None, None], shared, shared, own[None], own, own, own)
+    stats = Stats(shared, shared, own[None, None], shared, shared, own[None], own, own, own, own)
     with own_rules():
         found = jax.jit(
             lambda s: blocks.in_blocks(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)

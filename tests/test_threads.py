@@ -8,7 +8,15 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm.errors import ConvergenceWarning, NewLevelError, muted, said_by, warn_user
+from jaxhlm.errors import (
+    ConvergenceWarning,
+    NewLevelError,
+    RankDeficientWarning,
+    SingularFitWarning,
+    muted,
+    said_by,
+    warn_user,
+)
 
 N = 120
 
@@ -79,8 +87,15 @@ def test_a_level_that_occurs_late_is_a_level():
     frame["y"] = rng.normal(size=len(frame)) + rng.normal(size=(1200, 5))[frame.rep, frame.g]
     odd = frame.rep == 1100
     frame.loc[odd, "k"] = np.resize([0, 3, 1, 3, 2], odd.sum())
-    with pytest.warns(ConvergenceWarning):  # the others lack the level
+    lacking = pytest.warns(RankDeficientWarning, match="1190 of 1200 data sets have no row")
+    with lacking, pytest.warns(ConvergenceWarning, match="rank_deficient"):  # some lack level 0
         fits = hlm.fit_many(LATE, frame, by="rep", progress=False)
     own = hlm.fit(LATE, frame[odd])
     np.testing.assert_allclose(fits.fixef.loc[1100], own.fixef, rtol=1e-6)
     assert list(fits.fixef) == list(own.fixef.index)
+    # Those that have the base level and lack another one are as alone, without it.
+    for i in (0, 600, 1199):
+        with muted(SingularFitWarning):
+            alone = hlm.fit(LATE, frame[frame.rep == i]).fixef
+        np.testing.assert_allclose(fits.fixef.loc[i][alone.index], alone, rtol=1e-6)
+        assert fits.fixef.loc[i].drop(alone.index).isna().all()

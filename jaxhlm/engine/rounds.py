@@ -15,7 +15,15 @@ from jaxhlm.engine.lanes import unrollable
 from jaxhlm.engine.loop import CLOSING_SLACK, Minimum
 from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.engine.scan import bracketed
-from jaxhlm.engine.search import SAME, boundary_starts, hard, run_of_starts, unsettled
+from jaxhlm.engine.search import (
+    SAME,
+    boundary_starts,
+    dwarfed,
+    hard,
+    parts_of_largest,
+    run_of_starts,
+    unsettled,
+)
 from jaxhlm.engine.small import entries
 from jaxhlm.engine.start import START_FLOOR, started
 from jaxhlm.notation import Bools, Floats, Ints
@@ -134,17 +142,25 @@ def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
         found, others = _along_boundary(found, stats, edge, options)
         several[others] = True
     lanes = np.flatnonzero(found.converged & several)
+    large = lanes[dwarfed(found.theta[:, lanes], options.blocks)]
+    if len(large):
+        starts = parts_of_largest(found.theta[:, large], options.blocks)
+        found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
     values, run = found.value[None, lanes], 0
     while len(lanes) and run < MOST_RUNS:
         starts = run_of_starts(
             stats.take(as_slice(lanes)), found.theta[:, lanes], options.blocks, run
         )
-        tries, theta = np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
-        found, ends = _tried(found, stats, tries, theta, options)
+        found, ends = _tried(found, stats, *_one_by_one(lanes, starts), options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
         more = unsettled(values)
         lanes, values, run = lanes[more], values[:, more], run + 1
     return found
+
+
+def _one_by_one(lanes: Ints, starts: Floats) -> tuple[Ints, Floats]:
+    """Lanes and θ (k, N) of all starts (S, k, L)."""
+    return np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
 
 
 def _along_boundary(

@@ -14,6 +14,8 @@ Such lanes are tried from points all over the geometry of the design. For column
 squared lengths r_i², a variance of 1/r_i² is where a group begins to count less: starts lie beyond
 the smallest of them, in the middle, and at opposite ends in different columns and turned axes.
 Where they end in several minima, more follow from all of the range, until no more are expected.
+Where a variance dwarfs the error, as when one group lies far from all others, what is small beside
+it may still be large: such lanes are tried with each variance in turn a part of the largest.
 
 A lane that ended on the **boundary** is scanned along each variance that is zero, over all of its
 range: D̂ + τ e_j e_j' is the model with q = 1 for what D̂ and β̂ leave (``along``), with a scan of
@@ -36,7 +38,15 @@ from jaxhlm.engine.small import entries
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.suffstats import Stats
 
-__all__ = ["SAME", "boundary_starts", "hard", "run_of_starts", "unsettled"]
+__all__ = [
+    "SAME",
+    "boundary_starts",
+    "dwarfed",
+    "hard",
+    "parts_of_largest",
+    "run_of_starts",
+    "unsettled",
+]
 
 FEW_GROUPS = 10
 MANY_STEPS = 20
@@ -54,6 +64,9 @@ LARGE, VERY_LARGE, SMALL, TURNED = 100.0, 1000.0, 0.1, 30.0
 BEYOND = 10.0
 CORRELATION = 0.9
 TILT = 2.0
+# A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
+DWARFING = 1e4
+PARTS = (1e-2, 1e-4)
 # Groups times lanes of a block, whose entries fit the cache.
 BLOCK_NUMBERS = 2**14
 # Starts of one run of the fixed sequence, and what tells two minima apart.
@@ -189,7 +202,7 @@ def _spread(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
     """
     index, rng = theta_index(blocks), np.random.default_rng(run)
     low, high = _range(stats)
-    largest = np.moveaxis((lambda_of(theta, blocks) ** 2).sum(axis=2), 0, -1)
+    largest = _variances(theta, blocks).T
     width = np.log(np.maximum(high, BEYOND * largest) / low) / 2.0
     sd = np.sqrt(low) * np.exp(rng.random((SPREAD, len(low), 1)) * width)
     turn = TILT * rng.normal(size=(SPREAD, len(index), 1))
@@ -201,6 +214,31 @@ def _theta(D: Floats, blocks: Blocks) -> Floats:
     """θ (k, b) of D (b, q, q)."""
     unrolled = entries(np.moveaxis(D, 0, -1), 2)
     return theta_of(factor(unrolled, blocks, [0.0] * D.shape[1], np), blocks)
+
+
+def dwarfed(theta: Floats, blocks: Blocks) -> Bools:
+    """(B,) lanes with a variance that dwarfs the error, θ being (k, B)."""
+    return np.asarray(_variances(theta, blocks).max(axis=1) > DWARFING)
+
+
+def parts_of_largest(theta: Floats, blocks: Blocks) -> Floats:
+    """θ (S, k, B) each variance in turn a part of the largest, by itself."""
+    Lambda = lambda_of(theta, blocks)
+    D, largest = Lambda @ Lambda.mT, _variances(theta, blocks).max(axis=1)
+    starts = []
+    for j in range(D.shape[1]):
+        for part in PARTS:
+            changed = D.copy()
+            changed[:, j] = changed[:, :, j] = 0.0
+            changed[:, j, j] = part * largest
+            starts.append(_theta(changed, blocks))
+    return np.stack(starts)
+
+
+def _variances(theta: Floats, blocks: Blocks) -> Floats:
+    """The diagonal of D, (B, q)."""
+    variances: Floats = (lambda_of(theta, blocks) ** 2).sum(axis=2)
+    return variances
 
 
 def unsettled(values: Floats) -> Bools:
