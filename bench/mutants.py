@@ -8,8 +8,8 @@ Those are explained in ``mutants_explained.csv``; the exit status is 1 if anothe
 
 Tests are recorded first: how long each takes and which lines it reaches. A mutant then meets those
 that reach its line, the quickest first, after those that have killed its neighbours. What passes
-them meets all tests of its module's files as well, since a test that uses what an earlier one has
-compiled reaches a line unrecorded. ``bench/warm.py`` says how that is made cheap.
+them meets all tests of its module's files, since a test that uses what an earlier one has compiled
+or fitted reaches a line unrecorded. ``bench/warm.py`` says how that is made cheap.
 """
 
 import argparse
@@ -20,9 +20,11 @@ import os
 import pickle
 import random
 import sys
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -93,11 +95,18 @@ class Mutant:
         lost = raw[self.start : self.end].count(b"\n")
         return (raw[: self.start] + self.now.encode() + b"\n" * lost + raw[self.end :]).decode()
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Its module, its line as it was and as it is."""
+        line = self.line - 1
+        was, now = (t.splitlines()[line].strip() for t in (source(self.module), self.text))
+        return self.module, was, now
+
     def row(self, killer: str | None, explained: dict[tuple[str, str, str], str]) -> dict[str, str]:
         """A row of the results."""
-        was, now = (t.splitlines()[self.line - 1].strip() for t in (source(self.module), self.text))
-        why = explained.get((self.module, was, now), "")
-        values = (self.module, str(self.line), was, now, killer or "", "" if killer else why)
+        module, was, now = self.names
+        why = "" if killer else explained.get(self.names, "")
+        values = (module, str(self.line), was, now, killer or "", why)
         return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -200,6 +209,7 @@ class Campaign:
 
     mutants: list[Mutant]
     record: Path | None
+    seconds: float
     reached: dict[str, warm.Reached] = field(default_factory=dict)
     killers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     rows: list[dict[str, str]] = field(default_factory=list)
@@ -251,54 +261,61 @@ class Campaign:
                 return killer
         return None
 
-    def _tests(
-        self, tests: warm.Warm, mutant: Mutant, known: list[str]
-    ) -> Iterator[list[str]]:
-        """Tests that reach the mutant's line; then the others of its module's files."""
+    def _tests(self, tests: warm.Warm, mutant: Mutant, known: list[str]) -> Iterator[list[str]]:
+        """Its module's tests that reach the mutant's line, then the others."""
+        files = [f"tests/test_{name}.py" for name in TESTS[mutant.module]]
+        own = [n for file in files for n in tests.items if n.split("::")[0] == file]
+        own += [n for n in tests.items if n.split("::")[0] == f"jaxhlm/{mutant.module}.py"]
         place = (str(file_of(mutant.module)), mutant.line)
-        touching = [n for n in tests.items if place in self.reached[n].lines]
+        touching = [n for n in own if place in self.reached[n].lines]
         first = [n for n in known if n in touching][:3]
-        quick = sorted((n for n in touching if n not in first), key=self._cost)
-        yield first + _by_file(quick)
-        own = {f"tests/test_{name}.py" for name in TESTS[mutant.module]}
-        rest = [n for n in tests.items if n.split("::")[0] in own and n not in touching]
-        yield rest
+        yield self._within(first + sorted((n for n in touching if n not in first), key=self._cost))
+        yield self._within([n for n in own if n not in touching])
+
+    def _within(self, names: list[str]) -> list[str]:
+        """The first of these tests that take no longer than was allowed, and one at least."""
+        spent = list(accumulate(self._cost(n) for n in names))
+        return names[: 1 + bisect_right(spent, self.seconds)]
 
     def _cost(self, name: str) -> float:
         return self.reached[name].seconds
 
 
-def _by_file(names: list[str]) -> list[str]:
-    """Tests file by file, so that what a file prepares serves all of its tests."""
-    order = {file: i for i, file in enumerate(dict.fromkeys(n.split("::")[0] for n in names))}
-    return sorted(names, key=lambda n: order[n.split("::")[0]])
-
-
 def explanations() -> dict[tuple[str, str, str], str]:
     """Why a mutant is none, by module, line as it was and line as it is."""
-    if not EXPLAINED.exists():
-        return {}
-    with EXPLAINED.open(newline="", encoding="utf-8") as file:
-        return {(r["module"], r["was"], r["now"]): r["why"] for r in csv.DictReader(file)}
+    rows = read(EXPLAINED) if EXPLAINED.exists() else []
+    return {(r["module"], r["was"], r["now"]): r["why"] for r in rows}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
+    parser.add_argument("--again", type=Path, help="results: those that survived there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of tests for each")
     parser.add_argument("--record", type=Path, help="file that keeps what tests reach")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
+    if options.again:
+        before = read(options.again)
+        left = {(r["module"], r["was"], r["now"]) for r in before if not r["killed by"]}
+        found = [m for m in found if m.names in left]
     if options.lines:
         found = [m for m in found if str(m.line) in options.lines.split(",")]
     if options.sample and options.sample < len(found):
         found = random.Random(options.seed).sample(found, options.sample)
-    campaign = Campaign(found, options.record)
+    campaign = Campaign(found, options.record, options.seconds)
     os.environ.update({k: os.environ.get(k, v) for k, v in KEPT.items()})
     os.chdir(ROOT)
     files = dict.fromkeys(f"tests/test_{name}.py" for module in chosen for name in TESTS[module])

@@ -20,7 +20,7 @@ from functools import _lru_cache_wrapper
 import pytest
 
 # Seconds of CPU that a test may take before its mutant counts as killed by hanging.
-LIMIT = 100.0
+LIMIT = 60.0
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Warm:
         self.failed: Callable[[str], None] = lambda name: None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of pytest's own loop."""
         self.items = {item.nodeid: item for item in session.items}
         plugins = session.config.pluginmanager
         self.silence = lambda: plugins.unregister(name="terminalreporter")
@@ -49,6 +50,7 @@ class Warm:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Tell whoever waits for a failure."""
         if report.failed:
             self.failed(report.nodeid)
 

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
 import tolerances as tol
+from dense import dense as dense_matrices
 from jaxhlm import reference
 from jaxhlm.covariance import theta_index
 from jaxhlm.design import build_design
@@ -182,6 +183,10 @@ def test_equals_the_reference(p, q):
     )
     np.testing.assert_allclose(fit.criterion, dense_value, atol=tol.CRITERION)
     assert fit.gradient_norm < 1e-3
+    m = dense_matrices(fit)
+    beta = m.vcov @ m.X.T @ np.linalg.solve(m.V, m.y)
+    np.testing.assert_allclose(fit.fixef, beta, rtol=tol.DENSE, atol=tol.DENSE)
+    np.testing.assert_allclose(fit.vcov, m.vcov, rtol=tol.DENSE, atol=tol.DENSE)
 
 
 def test_the_criterion_of_a_design_whose_determinant_underflows():
