@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "deviance": ("deviance", "minimise", "derivatives"),
     "covariance": ("covariance", "derivatives", "lme4", "results"),
     "estimates": ("results", "lme4", "standardise", "wide"),
-    "factors": ("robust", "hypotheses", "degrees", "groupstats", "estimable", "bootstrap"),
+    "factors": ("factors", "hypotheses", "groupstats", "estimable"),
     "engine/derivatives": ("derivatives", "profiles"),
     "engine/dense": ("wide", "derivatives"),
     "engine/scan": ("minima",),
