@@ -21,7 +21,7 @@ import pickle
 import random
 import sys
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -34,7 +34,7 @@ from bench import machine, warm
 ROOT = Path(__file__).parent.parent
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
 OPERATORS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*")}
-COLUMNS = ("module", "line", "was", "now", "killed by", "explained")
+COLUMNS = ("module", "line", "was", "now", "fate", "why")
 # Compiled code of the unchanged formulas is compiled once; a change has another key.
 KEPT = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -102,11 +102,11 @@ class Mutant:
         was, now = (t.splitlines()[line].strip() for t in (source(self.module), self.text))
         return self.module, was, now
 
-    def row(self, killer: str | None, explained: dict[tuple[str, str, str], str]) -> dict[str, str]:
-        """A row of the results."""
+    def row(self, killer: str | None, why: str) -> dict[str, str]:
+        """A row of the results; ``why`` it is no mutant, if that is known."""
+        fate = "killed" if killer else "explained" if why else "survived"
         module, was, now = self.names
-        why = "" if killer else explained.get(self.names, "")
-        values = (module, str(self.line), was, now, killer or "", why)
+        values = (module, str(self.line), was, now, fate, "" if killer else why)
         return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -222,11 +222,10 @@ class Campaign:
         explained = explanations()
         for i, mutant in enumerate(self.mutants):
             killer = self._killer(tests, mutant)
-            row = mutant.row(killer, explained)
+            row = mutant.row(killer, explained.get(mutant.names, ""))
             self.rows.append(row)
-            word = "killed" if killer else "explained" if row["explained"] else "SURVIVED"
-            place = f"{mutant.module}:{mutant.line}"
-            print(f"{i + 1}/{len(self.mutants)} {word} {place} {row['now']}", flush=True)
+            place = f"{i + 1}/{len(self.mutants)} {row['fate']} {mutant.module}:{mutant.line}"
+            print(f"{place} {row['now']}", flush=True)
 
     def _reach(self, tests: warm.Warm) -> None:
         """What every test reaches, each file of them in a process of its own."""
@@ -297,7 +296,7 @@ def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
-    parser.add_argument("--again", type=Path, help="results: those that survived there")
+    parser.add_argument("--again", type=Path, help="results: those not killed there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
@@ -307,9 +306,9 @@ def main() -> int:
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
-    if options.again:
-        before = read(options.again)
-        left = {(r["module"], r["was"], r["now"]) for r in before if not r["killed by"]}
+    before = read(options.again) if options.again else []
+    if before:
+        left = {(r["module"], r["was"], r["now"]) for r in before if r["fate"] != "killed"}
         found = [m for m in found if m.names in left]
     if options.lines:
         found = [m for m in found if str(m.line) in options.lines.split(",")]
@@ -322,20 +321,19 @@ def main() -> int:
     doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
     command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
     pytest.main(command, plugins=[warm.Warm(campaign.work)])
-    return report(campaign.rows, options.out)
+    return report([r for r in before if r["fate"] == "killed"] + campaign.rows, options.out)
 
 
 def report(rows: list[dict[str, str]], out: Path) -> int:
     """Save the rows, and count."""
-    survived = [row for row in rows if not row["killed by"]]
-    open_ones = [row for row in survived if not row["explained"]]
-    print(f"{len(rows)} mutants, {len(survived)} survived, {len(open_ones)} not explained")
+    count = Counter(row["fate"] for row in rows)
+    print(f"{len(rows)} mutants: " + ", ".join(f"{n} {fate}" for fate, n in count.items()))
     path = machine.results_path(out, machine.describe(), "mutants")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    return int(bool(open_ones))
+    return int(count["survived"] > 0)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ def test_criterion_of_many_columns(rng):
     prepared = Prepared(build_design(f"y ~ x + a + {' + '.join(names)} + (1 + x | unit)", data))
     cases = Cases(prepared, 3, random_key(1), prepared.design.y)
     stats, scaling, _ = cases.draw(slice(0, 3))[0]
+    squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
+    np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
     lanes, axes = mappable(stats)
     assert set(axes) == {-1}
     theta, deviance = np.array([0.8, -0.3, 0.5]), oracle(hlm.deviance)
@@ -158,7 +160,11 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     r, beta = least_squares_residual(design, fit.design.y[order])
     r = r + 0.3 * rng.normal(size=len(r))
     V = rng.normal(size=(fit.ngroups, 4))
-    found = multiplied(design, group_stats(design, r, beta), V)
+    groups = group_stats(design, r, beta)
+    found = multiplied(design, groups, V)
+    whole = design.QX @ (beta * np.sqrt(design.n)) + r
+    size = np.bincount(design.groups.of_row, whole**2)
+    np.testing.assert_allclose(groups.size, size, rtol=tol.PRODUCTS)
     y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[design.groups.of_row]
     Y = np.empty_like(y)
     Y[order] = y if design.root_w is None else y / design.root_w
