@@ -126,6 +126,8 @@ def test_the_entries_that_cannot_be_told_are_those_of_the_user(unit):
         moved = np.abs(C @ S @ C.T) > 0.0
         expected = [at for at in theta_index(blocks) if moved[at]]
         assert flat_parameters(stats, C, blocks, False) == expected
+    # Beside a column that is next to nothing the variance of the other moves next to nothing.
+    assert flat_parameters(single_rows([0.0, 1e-7]), None, blocks, False) == [(1, 1)]
 
 
 def clinics(seed=3):
