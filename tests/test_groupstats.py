@@ -14,7 +14,8 @@ from jaxhlm.design import build_design
 from jaxhlm.engine.lanes import mappable
 from jaxhlm.pipeline import Prepared
 from jaxhlm.resampling.cases import Cases
-from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied
+from jaxhlm.rows.collapse import rotate
+from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from jaxhlm.status import Status
 from jaxhlm.streams import random_key
 from problems import FORMULA, SIZES, frame, oracle
@@ -149,6 +150,17 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     found = cases_of(fit, 1).fit(fit.options, None).estimates
     np.testing.assert_allclose(found.criterion, fit.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
+
+
+def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are():
+    """What the closed form starts from."""
+    fit = hlm.fit(*cut_short()[:2])
+    p, groups = fit.prepared, cases_of(fit, 1).groups
+    found = reweighted(p.standard, groups, p.classes, np.ones((fit.ngroups, 1)), p.design.blocks)
+    expected = rotate(p.respond(fit.design.y[:, None]).stats, p.classes)
+    for a, b in zip(found[1], expected, strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
 @pytest.mark.parametrize("problem", [cut_short, weighted], ids=lambda f: f.__name__)
