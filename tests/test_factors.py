@@ -24,13 +24,14 @@ def test_a_basis_spans_what_is_not_short(rng, scale, short):
     assert left.max() < 1e-8 * np.linalg.norm(M, axis=0).max()
 
 
-def test_a_semidefinite_root(rng):
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_a_semidefinite_root(rng, scale):
     """Of full rank and of rank 2, several at a time; the default floor, and a higher one."""
-    F = rng.normal(size=(4, 4, 3))
+    F = scale * rng.normal(size=(4, 4, 3))
     F[:, 2:, 1] = 0.0
     A = np.einsum("ikb,jkb->ijb", F, F)
     L = semidefinite_root(A)
-    np.testing.assert_allclose(np.einsum("ikb,jkb->ijb", L, L), A, atol=tol.SMALL)
+    np.testing.assert_allclose(np.einsum("ikb,jkb->ijb", L, L), A, atol=tol.SMALL * scale**2)
     assert (L[:, 2:, 1] == 0.0).all()
     np.testing.assert_array_equal(
         semidefinite_root(np.diag([4.0, 2.0, 9.0]), 2.0), np.diag([2.0, 0.0, 3.0])
