@@ -8,7 +8,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
-from jaxhlm.inference.criteria import correlation
+from jaxhlm.inference.criteria import aicc, correlation
 from jaxhlm.results.tables import correlation_table
 from problems import frame, sleepstudy
 
@@ -309,3 +309,8 @@ def test_wald_limits():
 def test_a_correlation_that_is_one_but_for_rounding_is_one(sign):
     cov = np.array([[2.0, 0.0], [0.0, 8.0]]) + sign * (4.0 + 1e-12) * (1.0 - np.eye(2))
     np.testing.assert_array_equal(correlation(cov)[0, 1], sign)
+
+
+def test_the_least_rows_that_aicc_is_defined_for():
+    assert aicc(np.array(0.0), 2, 4) == 4.0 + 2.0 * 2.0 * 3.0
+    assert np.isnan(aicc(np.array(0.0), 2, 3))
