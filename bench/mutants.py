@@ -1,36 +1,56 @@
 """Mutants of the formulas: ``python -m bench.mutants --sample 100``.
 
-In a copy of the package one sign or one factor of one formula is changed at a time (+ ↔ −, × ↔ ÷, a
-constant doubled, a unary minus left out), and the tests of that module must fail. A mutant that
-they let pass is a survivor: a gap in the tests, or a change that changes nothing.
+One formula is changed at a time, and some test must fail. The changes: a sign or a factor (+ ↔ −,
+× ↔ ÷, a constant doubled, a unary minus left out), and what goes wrong when a formula is written
+down (a square, a root, a transpose or the second term of a sum left out, ML in place of REML). A
+mutant that all tests let pass is a survivor: a gap in the tests, or a change that changes nothing.
+Those are explained in ``mutants_explained.csv``; the exit status is 1 if another one survived.
+
+Tests are recorded first: how long each takes and which lines it reaches. A mutant then meets those
+that reach its line, the quickest first, after those that have killed its neighbours. What passes
+them meets all tests of its module's files, since a test that uses what an earlier one has compiled
+or fitted reaches a line unrecorded. ``bench/warm.py`` says how that is made cheap.
 """
 
 import argparse
 import ast
 import csv
+import importlib
 import os
+import pickle
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
-from bench import machine
+import pytest
+
+from bench import machine, warm
 
 ROOT = Path(__file__).parent.parent
-LIMIT = 600  # seconds; a test run that takes longer counts as failed, as CI would
+EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
 OPERATORS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*")}
+COLUMNS = ("module", "line", "was", "now", "fate", "why")
+# Compiled code of the unchanged formulas is compiled once; a change has another key.
+KEPT = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
-# The tests that hold the formulas of a module, those that fail soonest first.
-TESTS = {
+# The tests that hold the formulas of a module.
+TESTS: dict[str, tuple[str, ...]] = {
     "suffstats": ("suffstats", "deviance"),
-    "deviance": ("deviance", "minimise"),
-    "covariance": ("covariance", "derivatives", "lme4"),
-    "estimates": ("results", "lme4", "standardise"),
+    "deviance": ("deviance", "minimise", "derivatives"),
+    "covariance": ("covariance", "derivatives", "lme4", "results"),
+    "estimates": ("results", "lme4", "standardise", "wide"),
+    "factors": ("factors", "hypotheses", "groupstats", "estimable"),
     "engine/derivatives": ("derivatives", "profiles"),
+    "engine/dense": ("wide", "derivatives"),
+    "engine/scan": ("minima",),
     "inference/criteria": ("results", "compared"),
     "inference/degrees": ("degrees",),
     "inference/dropped": ("influence", "compared"),
@@ -53,6 +73,8 @@ TESTS = {
     "inference/robust": ("robust",),
     "inference/roots": ("profiles",),
     "inference/tails": ("degrees", "emmeans"),
+    "rows/groupstats": ("groupstats",),
+    "rows/identified": ("identified",),
 }
 
 
@@ -62,127 +84,256 @@ class Mutant:
 
     module: str
     line: int
-    was: str
-    now: str
     start: int
     end: int
+    now: str
+
+    @property
+    def text(self) -> str:
+        """The changed module; no line moves."""
+        raw = source(self.module).encode()
+        lost = raw[self.start : self.end].count(b"\n")
+        return (raw[: self.start] + self.now.encode() + b"\n" * lost + raw[self.end :]).decode()
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Its module, its line as it was and as it is."""
+        line = self.line - 1
+        was, now = (t.splitlines()[line].strip() for t in (source(self.module), self.text))
+        return self.module, was, now
+
+    def row(self, killer: str | None, why: str) -> dict[str, str]:
+        """A row of the results; ``why`` it is no mutant, if that is known."""
+        fate = "killed" if killer else "explained" if why else "survived"
+        module, was, now = self.names
+        values = (module, str(self.line), was, now, fate, "" if killer else why)
+        return dict(zip(COLUMNS, values, strict=True))
 
 
 def mutants(module: str) -> Iterator[Mutant]:
-    """Every change of a sign or a factor in a module's functions."""
+    """Every change of a module's formulas."""
     text = source(module)
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line.encode()))
     raw = text.encode()
 
-    def offset(line: int, column: int) -> int:
-        return starts[line - 1] + column
-
-    def change(node: ast.expr, start: int, end: int, now: str) -> Mutant:
-        return Mutant(module, node.lineno, raw[start:end].decode(), now, start, end)
+    def offset(line: int | None, column: int | None) -> int:
+        return starts[(line or 0) - 1] + (column or 0)
 
     for node in formulas(ast.parse(text)):
         first = offset(node.lineno, node.col_offset)
-        if isinstance(node, ast.BinOp):
-            sign, other = OPERATORS[type(node.op)]
-            after = offset(node.left.end_lineno or 0, node.left.end_col_offset or 0)
-            before = offset(node.right.lineno, node.right.col_offset)
-            at = after + raw[after:before].index(sign.encode())
-            yield change(node, at, at + 1, other)
-        elif isinstance(node, ast.UnaryOp):
-            yield change(node, first, first + 1, "")
-        elif isinstance(node, ast.Constant):
-            end = offset(node.end_lineno or 0, node.end_col_offset or 0)
-            yield change(node, first, end, repr(2.0 * float(node.value) or 1.0))
+        last = offset(node.end_lineno, node.end_col_offset)
+
+        def change(start: int, end: int, now: str) -> Mutant:
+            return Mutant(module, raw[:start].count(b"\n") + 1, start, end, now)
+
+        match node:
+            case ast.BinOp():
+                after = offset(node.left.end_lineno, node.left.end_col_offset)
+                if isinstance(node.op, ast.Pow):
+                    yield change(raw.index(b"**", after), last, "")
+                    continue
+                sign, other = OPERATORS[type(node.op)]
+                at = raw.index(sign.encode(), after)
+                yield change(at, at + 1, other)
+                if sign in "+-":
+                    yield change(at, last, "")
+            case ast.UnaryOp():
+                yield change(first, first + 1, "")
+            case ast.Constant():
+                yield change(first, last, repr(2.0 * float(str(node.value)) or 1.0))
+            case ast.Attribute():
+                value = offset(node.value.end_lineno, node.value.end_col_offset)
+                yield change(raw.index(b".", value), last, "")
+            case ast.Call(func=ast.Attribute() as f, args=[argument, *_]):
+                if f.attr == "sqrt":
+                    yield change(first, offset(argument.lineno, argument.col_offset), "(")
+                else:
+                    value = offset(f.value.end_lineno, f.value.end_col_offset)
+                    yield change(raw.index(b".", value), last, "")
+            case ast.Name():
+                yield change(first, last, f"(not {node.id})")
 
 
-def formulas(tree: ast.Module) -> Iterator[ast.expr]:
-    """Arithmetic on values: no annotations, no indices, no texts."""
+def formulas(tree: ast.Module) -> Iterator[ast.AST]:
+    """What may be changed: arithmetic on values, no annotations, no indices, no texts."""
     skipped: set[int] = set()
     for node in ast.walk(tree):
-        inner = [node.slice] if isinstance(node, ast.Subscript) else []
+        inner: list[ast.AST] = [node.slice] if isinstance(node, ast.Subscript) else []
         if isinstance(node, ast.FunctionDef):
             arguments = [*node.args.args, *node.args.kwonlyargs]
-            inner = [a.annotation for a in arguments if a.annotation]
+            inner += [a.annotation for a in arguments if a.annotation]
+            inner += [*node.args.defaults, *filter(None, node.args.kw_defaults)]
             inner += [node.returns] if node.returns else []
         skipped |= {id(child) for part in inner for child in ast.walk(part)}
-        if id(node) in skipped:
-            continue
-        arithmetic = isinstance(node, ast.BinOp) and type(node.op) in OPERATORS
-        number = isinstance(node, ast.Constant) and type(node.value) is float
-        minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not _whole(node)
-        texts = isinstance(node, ast.BinOp) and isinstance(node.left, ast.JoinedStr)
-        if isinstance(node, ast.expr) and (arithmetic or number or minus) and not texts:
-            yield node
+        if id(node) not in skipped and _formula(node):
+            yield node.test if isinstance(node, ast.If | ast.IfExp) else node
 
 
-def _whole(node: ast.UnaryOp) -> bool:
-    """Whether it is an axis or a position, such as −1."""
-    return isinstance(node.operand, ast.Constant) and isinstance(node.operand.value, int)
+def _formula(node: ast.AST) -> bool:
+    match node:
+        case ast.BinOp(left=ast.JoinedStr()):
+            return False
+        case ast.BinOp(op=ast.Pow()):
+            return isinstance(node.right, ast.Constant)
+        case ast.BinOp():
+            return type(node.op) in OPERATORS
+        case ast.UnaryOp(op=ast.USub()):
+            # −1 is an axis or a position.
+            return not (isinstance(node.operand, ast.Constant) and type(node.operand.value) is int)
+        case ast.Constant():
+            return type(node.value) is float
+        case ast.Attribute():
+            return node.attr in ("T", "mT")
+        case ast.Call(func=ast.Attribute()):
+            return node.func.attr in ("sqrt", "swapaxes") and bool(node.args)
+        case ast.If() | ast.IfExp():
+            return isinstance(node.test, ast.Name) and node.test.id == "reml"
+    return False
 
 
 def source(module: str) -> str:
     """The text of a module of the package."""
-    return (ROOT / "jaxhlm" / f"{module}.py").read_text(encoding="utf-8")
+    return file_of(module).read_text(encoding="utf-8")
 
 
-def survives(mutant: Mutant, copy: Path) -> bool:
-    """Whether the tests of its module pass with the mutant in a copy of the package."""
-    target = copy / "jaxhlm" / f"{mutant.module}.py"
-    raw = source(mutant.module).encode()
-    target.write_bytes(raw[: mutant.start] + mutant.now.encode() + raw[mutant.end :])
-    tests = [f"tests/test_{name}.py" for name in TESTS[mutant.module]]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(
-            [*command, str(target.relative_to(copy)), *tests],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": f"{copy}{os.pathsep}{copy / 'tests'}"},
-            capture_output=True,
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    finally:
-        target.write_bytes(raw)
-    return done.returncode == 0
+def file_of(module: str) -> Path:
+    """The file of a module of the package."""
+    return ROOT / "jaxhlm" / f"{module}.py"
+
+
+@dataclass
+class Campaign:
+    """Mutants and the tests that they meet."""
+
+    mutants: list[Mutant]
+    record: Path | None
+    seconds: float
+    reached: dict[str, warm.Reached] = field(default_factory=dict)
+    killers: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    def work(self, tests: warm.Warm) -> None:
+        """Record the tests and try the mutants."""
+        for module in {m.module for m in self.mutants}:
+            importlib.import_module("jaxhlm." + module.replace("/", "."))
+        self._reach(tests)
+        explained = explanations()
+        for i, mutant in enumerate(self.mutants):
+            killer = self._killer(tests, mutant)
+            row = mutant.row(killer, explained.get(mutant.names, ""))
+            self.rows.append(row)
+            place = f"{i + 1}/{len(self.mutants)} {row['fate']} {mutant.module}:{mutant.line}"
+            print(f"{place} {row['now']}", flush=True)
+
+    def _reach(self, tests: warm.Warm) -> None:
+        """What every test reaches, each file of them in a process of its own."""
+        if self.record and self.record.exists():
+            self.reached = pickle.loads(self.record.read_bytes())
+        files = [str(file_of(m)) for m in TESTS]
+        by_file = defaultdict(list)
+        for name in tests.items:
+            if name not in self.reached:
+                by_file[name.split("::")[0]].append(name)
+        for names in by_file.values():
+            self.reached |= tests.reach(names, files)
+            if self.record:
+                self.record.write_bytes(pickle.dumps(self.reached))
+        wrong = [n for n in tests.items if not self.reached[n].passed]
+        for name in wrong:
+            print(f"left out, since it fails by itself: {name}")
+            del tests.items[name]
+
+    def _killer(self, tests: warm.Warm, mutant: Mutant) -> str | None:
+        module = importlib.import_module("jaxhlm." + mutant.module.replace("/", "."))
+        functions = warm.functions_of(str(module.__file__))
+
+        def change() -> None:
+            warm.become(mutant.text, module, functions)
+
+        known = self.killers[mutant.module]
+        for names in self._tests(tests, mutant, known):
+            killer = tests.killer(names, change)
+            if killer:
+                known[:] = [killer, *(k for k in known if k != killer)][:20]
+                return killer
+        return None
+
+    def _tests(self, tests: warm.Warm, mutant: Mutant, known: list[str]) -> Iterator[list[str]]:
+        """Its module's tests that reach the mutant's line, then the others."""
+        files = [f"tests/test_{name}.py" for name in TESTS[mutant.module]]
+        own = [n for file in files for n in tests.items if n.split("::")[0] == file]
+        own += [n for n in tests.items if n.split("::")[0] == f"jaxhlm/{mutant.module}.py"]
+        place = (str(file_of(mutant.module)), mutant.line)
+        touching = [n for n in own if place in self.reached[n].lines]
+        first = [n for n in known if n in touching][:3]
+        yield self._within(first + sorted((n for n in touching if n not in first), key=self._cost))
+        yield self._within([n for n in own if n not in touching])
+
+    def _within(self, names: list[str]) -> list[str]:
+        """The first of these tests that take no longer than was allowed, and one at least."""
+        spent = list(accumulate(self._cost(n) for n in names))
+        return names[: 1 + bisect_right(spent, self.seconds)]
+
+    def _cost(self, name: str) -> float:
+        return self.reached[name].seconds
+
+
+def explanations() -> dict[tuple[str, str, str], str]:
+    """Why a mutant is none, by module, line as it was and line as it is."""
+    rows = read(EXPLAINED) if EXPLAINED.exists() else []
+    return {(r["module"], r["was"], r["now"]): r["why"] for r in rows}
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def main() -> int:
-    """Try the mutants that were asked for; the exit status is 1 if one survived."""
+    """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
+    parser.add_argument("--again", type=Path, help="results: those not killed there")
+    parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of tests for each")
+    parser.add_argument("--record", type=Path, help="file that keeps what tests reach")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
+    before = read(options.again) if options.again else []
+    if before:
+        left = {(r["module"], r["was"], r["now"]) for r in before if r["fate"] != "killed"}
+        found = [m for m in found if m.names in left]
+    if options.lines:
+        found = [m for m in found if str(m.line) in options.lines.split(",")]
     if options.sample and options.sample < len(found):
         found = random.Random(options.seed).sample(found, options.sample)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "copy")
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", "__pycache__"))
-        for i, mutant in enumerate(found):
-            row = asdict(mutant) | {"survived": survives(mutant, copy)}
-            rows.append({k: row[k] for k in ("module", "line", "was", "now", "survived")})
-            word = "SURVIVED" if row["survived"] else "killed"
-            print(
-                f"{i + 1}/{len(found)} {word} {mutant.module}:{mutant.line} "
-                f"{mutant.was!r} -> {mutant.now!r}",
-                flush=True,
-            )
-    survivors = sum(row["survived"] for row in rows)
-    print(f"{len(rows)} mutants, {survivors} survived")
-    path = machine.results_path(options.out, machine.describe(), "mutants")
+    campaign = Campaign(found, options.record, options.seconds)
+    os.environ.update({k: os.environ.get(k, v) for k, v in KEPT.items()})
+    os.chdir(ROOT)
+    files = dict.fromkeys(f"tests/test_{name}.py" for module in chosen for name in TESTS[module])
+    doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
+    command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
+    pytest.main(command, plugins=[warm.Warm(campaign.work)])
+    return report([r for r in before if r["fate"] == "killed"] + campaign.rows, options.out)
+
+
+def report(rows: list[dict[str, str]], out: Path) -> int:
+    """Save the rows, and count."""
+    count = Counter(row["fate"] for row in rows)
+    print(f"{len(rows)} mutants: " + ", ".join(f"{n} {fate}" for fate, n in count.items()))
+    path = machine.results_path(out, machine.describe(), "mutants")
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["module", "line", "was", "now", "survived"])
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    return int(survivors > 0)
+    return int(count["survived"] > 0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.covariance import theta_index
 from jaxhlm.engine.stacked import cholesky, solve_lower, solve_upper
+from jaxhlm.inference.degrees import _joint_kenward_roger, _joint_satterthwaite
+from jaxhlm.inference.information import Information
 from jaxhlm.inference.tails import f_tail, t_tail
 from lme4_cases import CASES, DATA, load_case
 from problems import FORMULA, article, frame, sleepstudy
@@ -272,6 +274,28 @@ def test_boundary_df_do_not_depend_on_the_order_of_random_effects():
     np.testing.assert_allclose(turned.df(), fit.df(), rtol=1e-5)
 
 
+def information(nu, B):
+    """Information of one lane with one variance parameter, whose root is 1."""
+    p = len(B)
+    zero, one = np.zeros((1, 1)), np.ones((1, 1, 1))
+    B, eye = np.asarray(B, float)[None, ..., None], np.eye(p)[..., None]
+    return Information(np.array([nu]), eye, B, zero, one, None, np.zeros((p, p, 1)))
+
+
+def test_two_denominator_degrees_of_freedom():
+    """As ``lmerTest`` where ν_m = (10, ν), as ``pbkrtest`` where m = 2 makes λ the quotient 0/0."""
+    u, off = np.diag([1.0, 2.0])[..., None], np.array([[2.0], [6.0]])
+    excess = 10.0 / 8.0 + 3.0 / 1.0
+    for nu, expected in ((1.5, 2.0), (3.0, 2.0 * excess / (excess - 2.0))):
+        B = np.diag([0.0, np.sqrt(1.0 / nu - 1.0 / 10.0)])
+        F, df = _joint_satterthwaite(information(10.0, B), u, off)
+        np.testing.assert_allclose([F[0], df[0]], [6.5, expected], rtol=tol.SMALL)
+    one, three = np.ones((1, 1, 1)), np.array([[3.0]])
+    with np.errstate(invalid="ignore"):
+        F, df = _joint_kenward_roger(information(2.0, [[0.0]]), one, three)
+    np.testing.assert_allclose([F[0], df[0]], [9.0, 2.0], rtol=tol.SMALL)
+
+
 # lmerTest and pbkrtest.
 
 
@@ -427,6 +451,9 @@ def test_residual_and_normal():
     assert wald["statistic"] == pytest.approx(chi2 / 2)
     assert wald["p_value"] == pytest.approx(stats.chi2.sf(chi2, 2))
     assert fit.joint_test(np.eye(2), "residual")["den_df"].item() == 178
+    off = b - (250.0, 8.0)
+    off_zero = fit.joint_test(np.eye(2), "normal", rhs=[250.0, 8.0])["statistic"].item()
+    np.testing.assert_allclose(off_zero, off @ np.linalg.solve(fit.vcov, off) / 2, rtol=tol.SMALL)
 
 
 def test_tails():

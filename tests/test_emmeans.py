@@ -214,3 +214,7 @@ def test_the_studentised_range_of_scipy(means):
     exact = stats.studentized_range.sf(x, means, df)
     np.testing.assert_allclose(range_tail(x, means, df), exact, rtol=tol.RANGE, atol=1e-10)
     assert np.isnan(range_tail(1.0, means, np.nan))
+
+
+def test_no_adjusted_p_value_exceeds_one():
+    np.testing.assert_array_equal(holm(np.array([0.9, 0.8, 0.01])), [1.0, 1.0, 0.03])

@@ -14,7 +14,8 @@ from jaxhlm.design import build_design
 from jaxhlm.engine.lanes import mappable
 from jaxhlm.pipeline import Prepared
 from jaxhlm.resampling.cases import Cases
-from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied
+from jaxhlm.rows.collapse import rotate
+from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from jaxhlm.status import Status
 from jaxhlm.streams import random_key
 from problems import FORMULA, SIZES, frame, oracle
@@ -100,6 +101,8 @@ def test_criterion_of_many_columns(rng):
     prepared = Prepared(build_design(f"y ~ x + a + {' + '.join(names)} + (1 + x | unit)", data))
     cases = Cases(prepared, 3, random_key(1), prepared.design.y)
     stats, scaling, _ = cases.draw(slice(0, 3))[0]
+    squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
+    np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
     lanes, axes = mappable(stats)
     assert set(axes) == {-1}
     theta, deviance = np.array([0.8, -0.3, 0.5]), oracle(hlm.deviance)
@@ -149,6 +152,17 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
 
 
+def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are():
+    """What the closed form starts from."""
+    fit = hlm.fit(*cut_short()[:2])
+    p, groups = fit.prepared, cases_of(fit, 1).groups
+    found = reweighted(p.standard, groups, p.classes, np.ones((fit.ngroups, 1)), p.design.blocks)
+    expected = rotate(p.respond(fit.design.y[:, None]).stats, p.classes)
+    for a, b in zip(found[1], expected, strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+
+
 @pytest.mark.parametrize("problem", [cut_short, weighted], ids=lambda f: f.__name__)
 def test_multiplied_groups_equal_the_rows(problem, rng):
     """√w y = X̃ beta + v r by group, against the statistics of those rows."""
@@ -158,7 +172,11 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     r, beta = least_squares_residual(design, fit.design.y[order])
     r = r + 0.3 * rng.normal(size=len(r))
     V = rng.normal(size=(fit.ngroups, 4))
-    found = multiplied(design, group_stats(design, r, beta), V)
+    groups = group_stats(design, r, beta)
+    found = multiplied(design, groups, V)
+    whole = design.QX @ (beta * np.sqrt(design.n)) + r
+    size = np.bincount(design.groups.of_row, whole**2)
+    np.testing.assert_allclose(groups.size, size, rtol=tol.PRODUCTS)
     y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[design.groups.of_row]
     Y = np.empty_like(y)
     Y[order] = y if design.root_w is None else y / design.root_w

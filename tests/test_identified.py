@@ -11,7 +11,7 @@ import tolerances as tol
 from jaxhlm import Status, errors, reference
 from jaxhlm.covariance import theta_index
 from jaxhlm.rows.collapse import collapsed_design, find_classes
-from jaxhlm.rows.identified import identified
+from jaxhlm.rows.identified import design_only, flat_parameters, identified
 from jaxhlm.rows.standardise import Rows, standardise_design
 from problems import frame
 
@@ -97,6 +97,37 @@ def test_random_designs_against_the_definition(rng, reml):
         assert found == expected, (X, Z, group, blocks)
         count[int(found)] += 1
     assert count.min() > 100
+
+
+def single_rows(values):
+    """Groups of one row each with Z = (1, value), as statistics without fixed effects."""
+    RZ = np.zeros((len(values), 2, 2, 1))
+    RZ[:, 0, 0], RZ[:, 0, 1] = 1.0, np.reshape(values, (-1, 1))
+    return design_only(RZ)
+
+
+@pytest.mark.parametrize("copies", [1.0, 1e6])
+def test_more_of_the_same_groups_tell_no_more(rng, copies):
+    """Two values of x give two variances, and no third entry of D."""
+    for third in (False, True):
+        for x in rng.uniform(0.3, 3.0, 6):
+            stats = single_rows([0.0, x, *([2.0 * x] * third)])
+            stats = stats._replace(m=copies * stats.m)
+            assert identified(stats, ((0, 1),), False)[0] == third
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-5, 1e5])
+def test_the_entries_that_cannot_be_told_are_those_of_the_user(unit):
+    """In any units, and where the columns are combinations of his: here (1, f) of (1 − f, f)."""
+    stats, blocks = single_rows([0.0, 1.0]), ((0, 1),)
+    S = np.array([[0.0, 1.0], [1.0, -2.0]])
+    turned = [np.array([[1.0, c], [0.0, 1.0]]) for c in (1.0, 3.0)]
+    for C in (np.diag([1.0, unit]), *turned):
+        moved = np.abs(C @ S @ C.T) > 0.0
+        expected = [at for at in theta_index(blocks) if moved[at]]
+        assert flat_parameters(stats, C, blocks, False) == expected
+    # Beside a column that is next to nothing the variance of the other moves next to nothing.
+    assert flat_parameters(single_rows([0.0, 1e-7]), None, blocks, False) == [(1, 1)]
 
 
 def clinics(seed=3):

@@ -192,7 +192,7 @@ def test_what_cannot_be_fitted_without_a_group():
     row = influence.frame().loc[4]
     assert row["status"] == "RANK_DEFICIENT"
     assert row.drop("status").isna().all()
-    assert "failed: 1" in str(influence)
+    assert "; failed: 1\n" in str(influence)
     others = influence.frame().drop(index=4)
     assert np.isfinite(others.drop(columns="status").to_numpy(float)).all()
 

@@ -11,12 +11,14 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.engine import rounds as engine
+from jaxhlm.engine import scan
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
 from jaxhlm.engine.scan import bracketed
 from jaxhlm.engine.search import unsettled
 from jaxhlm.pipeline import Prepared
 from jaxhlm.status import Status
+from jaxhlm.suffstats import Stats
 
 # Half of what is drawn here ends on the boundary.
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
@@ -140,6 +142,65 @@ def test_no_point_of_the_range_is_lower_than_the_minimum(sizes, reml):
     values = dense_values(stats, reml, 10.0 ** np.linspace(-4, 4, 60))
     assert found.converged.all()
     assert (found.value <= values.min(axis=0) + tol.CRITERION).all()
+
+
+def scanned(sizes, own=False, columns=0):
+    """A design, statistics of four hard lanes, and the same lanes first, as the scan has them."""
+    frame, names = hard_design(sizes), [f"v{j}" for j in range(columns)]
+    frame = frame.assign(
+        **dict(zip(names, np.random.default_rng(5).normal(size=(columns, len(frame))), strict=True))
+    )
+    design = hlm.design(f"~ {' + '.join(['x', 'z', *names])} + (1 | g)", frame)
+    stats = Prepared(design).respond(hard_responses(sizes)[:, :4]).stats
+    lanes = stats if not own else Stats(*(np.broadcast_to(x, (*x.shape[:-1], 4)) for x in stats))
+    return design, stats, scan._lanes(lanes, slice(None))
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("columns", [0, 16])
+def test_the_scan_is_the_criterion(reml, own, columns):
+    """But for a constant, whether lanes share a design, with few columns and with many."""
+    _, stats, lanes = scanned("45 groups", own, columns)
+    tau = np.geomspace(1e-3, 1e3, 7)
+    r2 = lanes.RZ[:, :, 0, 0] ** 2
+    found = scan._criterion(lanes, r2, np.tile(tau, (len(r2), 1)), reml)
+    expected = dense_values(stats, reml, np.sqrt(tau)).T
+    np.testing.assert_allclose(
+        found - found[:, :1], expected - expected[:, :1], rtol=tol.CRITERION, atol=tol.CRITERION
+    )
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_scan_has_a_point_beside_every_pole(sizes):
+    """From before 1/max μ to after 1/min μ, μ the eigenvalues of K'ZZ'K that are not zero."""
+    design, _, lanes = scanned(sizes)
+    (grid,) = scan._grid(lanes, lanes.RZ[:, :, 0, 0] ** 2)
+    np.testing.assert_allclose(np.diff(grid), scan.SPACING, rtol=tol.SMALL)
+    # Standardised, a column of Z has mean square 1: here it is the intercept.
+    Z = (design.group[:, None] == np.unique(design.group)) * 1.0
+    basis = np.linalg.qr(design.X)[0]
+    mu = np.linalg.svd(Z - basis @ (basis.T @ Z))[1] ** 2
+    mu = mu[mu > 1e-8]
+    assert grid[0] <= np.log(scan.MARGIN / mu.max()) <= grid[0] + 2.0
+    assert grid[-1] >= -np.log(scan.MARGIN * mu.min()) > grid[-1] - 7.0
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_scan_brackets_the_lowest(sizes, reml):
+    """Beside the lowest point of a line four times as fine; zero where that is lowest."""
+    _, stats, lanes = scanned(sizes)
+    line = scan.bracketed(stats, reml)
+    (grid,) = scan._grid(lanes, lanes.RZ[:, :, 0, 0] ** 2)
+    tau = np.exp(np.linspace(grid[0], grid[-1], 4 * len(grid)))
+    values = dense_values(stats, reml, np.sqrt([0.0, *tau]))
+    lowest = values.argmin(axis=0)
+    np.testing.assert_array_equal(line.at_zero[0], lowest == 0)
+    inner = lowest > 0
+    away = 2.0 * np.log(line.theta[0, inner]) - np.log(tau[lowest[inner] - 1])
+    assert np.abs(away).max() < 0.25
+    np.testing.assert_allclose(line.theta[0, ~inner], np.exp(grid[0] / 2.0), rtol=tol.SMALL)
 
 
 def test_the_scan_starts_beside_the_lowest_of_two_minima():

@@ -8,6 +8,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
+from jaxhlm.inference.criteria import aicc, correlation
 from jaxhlm.results.tables import correlation_table
 from problems import frame, sleepstudy
 
@@ -294,3 +295,22 @@ def test_an_aliased_unit_keeps_what_it_determines():
     again = hlm.lm_list(formula, more)
     assert (again.df_residual, again.sigma) == (12, pytest.approx(lines.sigma))
     np.testing.assert_allclose(again.coef, [*expected, [1000.0, np.nan, np.nan]], rtol=1e-6)
+
+
+def test_wald_limits():
+    fit = sleepstudy()
+    half = stats.norm.ppf(0.95) * fit.se
+    limits = fit.confint("wald", 0.9)
+    np.testing.assert_allclose(limits["5 %"], fit.fixef - half, rtol=tol.CANONICAL)
+    np.testing.assert_allclose(limits["95 %"], fit.fixef + half, rtol=tol.CANONICAL)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_correlation_that_is_one_but_for_rounding_is_one(sign):
+    cov = np.array([[2.0, 0.0], [0.0, 8.0]]) + sign * (4.0 + 1e-12) * (1.0 - np.eye(2))
+    np.testing.assert_array_equal(correlation(cov)[0, 1], sign)
+
+
+def test_the_least_rows_that_aicc_is_defined_for():
+    assert aicc(np.array(0.0), 2, 4) == 4.0 + 2.0 * 2.0 * 3.0
+    assert np.isnan(aicc(np.array(0.0), 2, 3))

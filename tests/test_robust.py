@@ -122,6 +122,20 @@ def test_what_one_unit_determines(kind, formula, zero, small):
     np.testing.assert_allclose(many["std_error"][: len(df)], table["std_error"], rtol=tol.ROBUST)
 
 
+@pytest.mark.parametrize("formula", [ONE_UNIT[1][0], ONE_UNIT[2][0]])
+def test_what_is_zero_is_measured_by_the_random_effects(formula):
+    """A thousand times the error: the rounding of what one unit determines grows with them."""
+    d = problem("")[0]
+    d["first"] = (d["unit"] == 0) * 1.0
+    d["y"] += 1e3 * np.random.default_rng(9).normal(size=len(SIZES))[d["unit"]]
+    fit = hlm.fit(formula, d)
+    vcov, df = dense_robust(fit, "CR2")
+    with pytest.warns(errors.DegenerateWarning):
+        table = fit.tidy_robust("CR2")
+    np.testing.assert_allclose(table["std_error"], np.sqrt(np.diag(vcov)), rtol=tol.ROBUST_REST)
+    np.testing.assert_allclose(table["df"], df, rtol=tol.EXTREME)
+
+
 def test_a_wild_bootstrap_of_what_one_unit_determines(tmp_path):
     """Its residuals there are zero, and so would be the standard error."""
     d = problem("")[0]

@@ -43,9 +43,12 @@ def test_they_hold_every_cross_product(rng, weighted):
     assert stats.n == len(y)
 
 
-def test_a_group_of_lower_rank_has_rows_of_zeros(rng):
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_group_of_lower_rank_has_rows_of_zeros(rng, scale):
+    y, X, Z, *rest = problem(rng)
     with jax.enable_x64(True):
-        stats = jax.tree.map(np.asarray, stats_of(*problem(rng)))
+        stats = jax.tree.map(np.asarray, stats_of(y, X, scale * Z, *rest))
+    assert (stats.RZ[0, 1, 1] > 0.0).all()
     for group in (1, 3):
         assert (stats.RZ[group, 1] == 0.0).all()
         assert (stats.TX[group, 1] == 0.0).all()

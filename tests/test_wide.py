@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
 import tolerances as tol
+from dense import dense as dense_matrices
 from jaxhlm import reference
 from jaxhlm.covariance import theta_index
 from jaxhlm.design import build_design
@@ -53,6 +54,7 @@ def levels(p, q=1, G=30, m=12):
 def test_equals_the_entrywise_dialect(rng, monkeypatch, q, p, blocks, reml, shared, held):
     """In one piece, and with lanes and columns in blocks that are far too small."""
     stats = lanes_of(3, q, p, shared)
+    stats = stats._replace(logw=stats.logw + 0.7)
     theta = np.stack([random_lambda(rng, blocks)[0] for _ in range(3)], axis=1)
     sigma2 = np.array([0.5, 1.0, 2.0]) if held else None
     expected = _unrolled(theta, stats, reml, blocks, None, sigma2)
@@ -184,6 +186,10 @@ def test_equals_the_reference(p, q):
     )
     np.testing.assert_allclose(fit.criterion, dense_value, atol=tol.CRITERION)
     assert fit.gradient_norm < 1e-3
+    m = dense_matrices(fit)
+    beta = m.vcov @ m.X.T @ np.linalg.solve(m.V, m.y)
+    np.testing.assert_allclose(fit.fixef, beta, rtol=tol.DENSE, atol=tol.DENSE)
+    np.testing.assert_allclose(fit.vcov, m.vcov, rtol=tol.DENSE, atol=tol.DENSE)
 
 
 def test_the_criterion_of_a_design_whose_determinant_underflows():
