@@ -22,6 +22,7 @@ __all__ = [
     "DegenerateWarning",
     "DifferentRowsError",
     "FileError",
+    "FileWarning",
     "ForkedProcessError",
     "FormulaError",
     "GroupingError",
@@ -186,6 +187,10 @@ class JaxhlmWarning(UserWarning):
 
 class RowsDroppedWarning(JaxhlmWarning):
     """Rows with missing values were left out."""
+
+
+class FileWarning(JaxhlmWarning):
+    """A file was read and looks damaged, or was damaged and is made anew."""
 
 
 class NumbersAsTextWarning(JaxhlmWarning):

@@ -20,6 +20,7 @@ LAYERS = (
     ("formula",),
     ("notation", "processes"),
     ("arguments", "language.linear"),
+    ("csvtable",),
     ("suffstats", "engine.trust", "streams", "files", "factors"),
     (
         "inference.criteria",
@@ -38,6 +39,7 @@ LAYERS = (
         "studies.performance",
         "figures.canvas",
         "studies.lock",
+        "studies.manifest",
         "results.labels",
         "results.choosing",
     ),

@@ -1,7 +1,6 @@
 """Studies: killed and gone on with, shared out, refused, stopped; and their TOML and commands."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -27,6 +26,7 @@ from jaxhlm.errors import (
 )
 from jaxhlm.studies import lock
 from jaxhlm.studies.lock import locked
+from jaxhlm.studies.manifest import read_manifest, write_manifest
 from jaxhlm.studies.studyfile import line_of, read_study_file
 from tolerances import BATCH_DF, ESTIMATE
 
@@ -296,16 +296,16 @@ def test_another_truth_or_method_is_refused(finished):
 
 
 def test_another_version_or_layout_is_refused(finished, tmp_path):
-    manifest = json.loads((finished / "manifest.json").read_text())
-    assert manifest["schema"] == 1
+    manifest = read_manifest(finished / "manifest.json")
+    assert manifest["schema"] == 2
     assert set(manifest["versions"]) == {"jaxhlm", "jax", "jaxlib", "numpy", "scipy"}
     for change, message in (
         ({"versions": {**manifest["versions"], "numpy": "1.0"}}, "'numpy': '1.0'"),
-        ({"schema": 99}, "layout 99"),
+        ({"schema": 99}, "manifest.json:2: schema: the layout 99"),
     ):
-        copy = tmp_path / message[:5]
+        copy = tmp_path / next(iter(change))
         shutil.copytree(finished, copy)
-        (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+        write_manifest(copy / "manifest.json", {**manifest, **change})
         with pytest.raises(StudyFolderError, match=message):
             run(out=copy, resume=True)
 

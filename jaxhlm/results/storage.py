@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from os import PathLike
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from jaxhlm.results.labels import from_columns, to_columns
 __all__ = ["Stored", "check_saving", "load", "save"]
 
 MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.labels", b"jaxhlm.extra"
-DIGEST_KEY = b"jaxhlm.digest"
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
@@ -72,7 +70,7 @@ def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
     frame = pd.DataFrame(columns)
     texts = (m.to_json(), labels, extra)
     own = {key: text.encode() for key, text in zip(OWN_KEYS, texts, strict=True)}
-    write_parquet(path, frame, {**own, DIGEST_KEY: _digest(frame, own)})
+    write_parquet(path, frame, own)
 
 
 def load(path: str | PathLike[str]) -> Stored:
@@ -81,12 +79,9 @@ def load(path: str | PathLike[str]) -> Stored:
     Raises:
         FileError: the file is not there, is damaged, or was not written by ``save``.
     """
-    frame, metadata = read_parquet(path)
-    if not {*OWN_KEYS, DIGEST_KEY} <= {*metadata}:
+    frame, own = read_parquet(path)
+    if not {*OWN_KEYS} <= {*own}:
         raise FileError(f"{path} was not written by to_parquet of this version of jaxhlm")
-    own = {key: metadata[key] for key in OWN_KEYS}
-    if _digest(frame, own) != metadata[DIGEST_KEY]:
-        raise FileError(f"{path} is damaged: its contents are not what was written; write it again")
     m = Model.from_json(own[MODEL_KEY].decode())
     theta = [f"theta:{j}:{name}" for j, name in enumerate(m.theta_names)]
     estimates = Estimates(
@@ -105,21 +100,6 @@ def load(path: str | PathLike[str]) -> Stored:
     }
     index = from_columns(frame, own[LABELS_KEY].decode())
     return Stored(m, estimates, index, nobs, ngroups, own[EXTRA_KEY].decode(), tests)
-
-
-def _digest(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> bytes:
-    """A checksum of numbers, labels and text, whatever the bytes of the file."""
-    found = blake2b(digest_size=16)
-    for text in own.values():
-        found.update(text)
-    for name, column in frame.items():
-        found.update(str(name).encode())
-        values = column.to_numpy()
-        if values.dtype.kind in "biuf":
-            found.update(np.ascontiguousarray(values).tobytes())
-        else:
-            found.update("\0".join(map(str, column.tolist())).encode())
-    return found.hexdigest().encode()
 
 
 def _by_term(frame: pd.DataFrame, kind: str, m: Model) -> Floats:

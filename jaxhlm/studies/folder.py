@@ -1,7 +1,9 @@
 """A study on disk: a manifest that says what it is, and one Parquet file per finished chunk.
 
 Files appear under their names only when they are whole (written elsewhere, then renamed), so what
-is there is finished, whenever the run was killed. Only one process writes to it at a time.
+is there is finished, whenever the run was killed. Only one process writes to it at a time. The
+manifest has a checksum of every entry, and every chunk says which study and which data sets it
+holds, so what was damaged, or put there from elsewhere, is found and never read.
 """
 
 from __future__ import annotations
@@ -9,20 +11,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxhlm.errors import FileError, StudyFolderError
-from jaxhlm.files import read_parquet, write_parquet, write_text
+from jaxhlm.errors import FileError, FileWarning, StudyFolderError, warn_user
+from jaxhlm.files import checksum, file_path, read_parquet, set_aside, write_parquet
 from jaxhlm.studies.lock import LOCK, locked
+from jaxhlm.studies.manifest import check_same, read_manifest, write_manifest
 
-__all__ = ["SCHEMA", "Chunk", "Folder", "open_folder", "read_folder"]
+__all__ = ["Chunk", "Folder", "open_folder", "read_folder"]
 
-SCHEMA = 1
 MANIFEST, ESTIMATES = "manifest.json", "estimates"
+# Beside a chunk: what it is.
+CHUNK_KEY = b"jaxhlm.chunk"
 
 
 class Chunk(NamedTuple):
@@ -48,22 +52,60 @@ class Folder:
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path, self.manifest = path, manifest
+        self._study = checksum(json.dumps(manifest).encode())
 
     def __contains__(self, chunk: Chunk) -> bool:
         """Whether a chunk is finished."""
-        return (self.path / ESTIMATES / chunk.file).exists()
+        return self._file(chunk).exists()
 
     def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
         """Write a finished chunk."""
-        write_parquet(self.path / ESTIMATES / chunk.file, frame)
+        write_parquet(self._file(chunk), frame, {CHUNK_KEY: self._says(chunk)})
 
     def __getitem__(self, chunk: Chunk) -> pd.DataFrame:
-        """Read a finished chunk."""
-        path = self.path / ESTIMATES / chunk.file
+        """Read a finished chunk.
+
+        Raises:
+            StudyFolderError: its file is damaged, or holds something else.
+        """
         try:
-            return read_parquet(path)[0]
+            return self._read(chunk)
         except FileError as error:
-            raise StudyFolderError(f"{error}; remove this file and resume the study") from error
+            raise StudyFolderError(f"{error}; resume the study to make it anew") from error
+
+    def set_damaged_aside(self) -> None:
+        """Rename what holds another thing than its name says, and say so: it is made anew."""
+        for chunk in self.chunks():
+            try:
+                self._read(chunk)
+            except FileError as error:
+                aside = set_aside(self._file(chunk))
+                warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
+
+    def chunks(self) -> list[Chunk]:
+        """Those that are finished, in order."""
+        return [one for one in (Chunk(*it[:3]) for it in self.manifest["chunks"]) if one in self]
+
+    def owns_a_file(self) -> bool:
+        """Whether a file there says that it is one of this study's chunks."""
+        for chunk in self.chunks():
+            with suppress(FileError):
+                self._read(chunk)
+                return True
+        return False
+
+    def _file(self, chunk: Chunk) -> Path:
+        return self.path / ESTIMATES / chunk.file
+
+    def _read(self, chunk: Chunk) -> pd.DataFrame:
+        path = self._file(chunk)
+        frame, metadata = read_parquet(path)
+        if metadata.get(CHUNK_KEY) != self._says(chunk):
+            raise FileError(f"{path} holds no chunk, or another one than its name says")
+        return frame
+
+    def _says(self, chunk: Chunk) -> bytes:
+        return json.dumps({"study": self._study, "chunk": chunk}).encode()
 
 
 @contextmanager
@@ -81,17 +123,20 @@ def open_folder(
         StudyFolderError: the folder holds something else, another study, or this one and
             ``resume`` is False, or another process works on it. Nothing in it is touched.
     """
-    path = Path(path)
+    path = file_path(path)
     if path.exists() and not path.is_dir():
         raise StudyFolderError(f"{path} is a file; give a folder")
-    if path.exists() and not _is_this(path, manifest):
+    # As it is read again: tuples as lists.
+    manifest = json.loads(json.dumps(manifest))
+    folder = Folder(path, manifest)
+    if path.exists() and not _is_this(path, manifest) and not (resume and folder.owns_a_file()):
         _check_empty(path)
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     with locked(path):
         # Another run may have made, or finished, the study before the lock was had.
         if not _is_this(path, manifest):
-            (path / ESTIMATES).mkdir(exist_ok=True)
-            write_text(path / MANIFEST, json.dumps(manifest, indent=1))
+            _make(path / ESTIMATES)
+            write_manifest(path / MANIFEST, manifest)
         elif not resume:
             done = len(list((path / ESTIMATES).glob("*.parquet")))
             raise StudyFolderError(
@@ -100,29 +145,30 @@ def open_folder(
             )
         for left in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
             left.unlink(missing_ok=True)
-        yield Folder(path, manifest)
+        folder.set_damaged_aside()
+        yield folder
 
 
 def read_folder(path: str | os.PathLike[str]) -> Folder:
     """The folder of a study, as it is.
 
     Raises:
-        StudyFolderError: it holds no study that this version can read.
+        StudyFolderError: it holds no study that this version can read, or its manifest is damaged
+            or was edited; the message has the line and the key.
     """
     if not isinstance(path, str | os.PathLike):
         raise StudyFolderError(f"out={path!r} must be the name of a folder")
-    path = Path(path)
+    path = file_path(path)
+    if not (path / MANIFEST).is_file():
+        raise StudyFolderError(f"{path} holds no study: there is no {path / MANIFEST}")
+    return Folder(path, read_manifest(path / MANIFEST))
+
+
+def _make(path: Path) -> None:
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        schema = manifest["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyFolderError(f"{path} holds no study: cannot read its {MANIFEST}") from error
-    if schema != SCHEMA:
-        raise StudyFolderError(
-            f"{path} has the layout {schema!r} of another version of jaxhlm; this one reads "
-            f"layout {SCHEMA}"
-        )
-    return Folder(path, manifest)
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyFolderError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def _is_this(path: Path, manifest: Mapping[str, Any]) -> bool:
@@ -133,35 +179,13 @@ def _is_this(path: Path, manifest: Mapping[str, Any]) -> bool:
     """
     if not (path / MANIFEST).exists():
         return False
-    _check_same(path, read_folder(path).manifest, manifest)
+    check_same(path, read_folder(path).manifest, manifest)
     return True
 
 
 def _check_empty(path: Path) -> None:
     if any(not _unfinished(entry) for entry in path.iterdir()):
         raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
-
-
-def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse to mix runs that would not give the same numbers."""
-    new = json.loads(json.dumps(new))
-    different = [key for key in new if old.get(key) != new[key]]
-    if not different:
-        return
-    details = []
-    for key in different:
-        if key == "versions":
-            changed = {k: v for k, v in new[key].items() if old.get(key, {}).get(k) != v}
-            was = {k: old.get(key, {}).get(k) for k in changed}
-            details.append(f"versions (was {was}, now {changed})")
-        elif isinstance(new[key], list | dict):
-            details.append(key)
-        else:
-            details.append(f"{key} (was {old.get(key)!r}, now {new[key]!r})")
-    raise StudyFolderError(
-        f"{path} holds another study; it differs in " + ", ".join(details) + ". Nothing was "
-        "changed: give another folder, or the arguments that this one was made with"
-    )
 
 
 def _unfinished(entry: Path) -> bool:

@@ -32,7 +32,8 @@ from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.progress import study_progress
 from jaxhlm.status import Status
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
-from jaxhlm.studies.folder import SCHEMA, Chunk, Folder, open_folder, read_folder
+from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
+from jaxhlm.studies.manifest import SCHEMA
 from jaxhlm.studies.measured import Measure, measures
 from jaxhlm.studies.methods import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import stopping
@@ -177,7 +178,8 @@ def study(
         n: data sets of each condition.
         seed: a whole number; a fresh one by default, kept in the manifest.
         out: folder for the results, one Parquet file per chunk and a manifest; in memory if None.
-        resume: go on with what ``out`` holds of this very study.
+        resume: go on with what ``out`` holds of this very study; a chunk whose file is damaged, or
+            is another one's, is made anew, which a warning says.
         executor: any ``concurrent.futures.Executor`` to work on chunks; processes need mechanisms
             that can be pickled, and a start method other than "fork". By default one chunk after
             the other, each on all cores.
@@ -259,7 +261,8 @@ def read_study(out: str | os.PathLike[str]) -> Study:
         out: the folder.
 
     Raises:
-        StudyFolderError: it holds no study.
+        StudyFolderError: it holds no study, or its manifest is damaged or was edited. A damaged
+            chunk is refused once its estimates are asked for, and made anew by ``resume``.
 
     Example:
         >>> import tempfile, jaxhlm as hlm
@@ -274,9 +277,8 @@ def read_study(out: str | os.PathLike[str]) -> Study:
     m = folder.manifest
     records = m["conditions"]
     table = pd.DataFrame(records, pd.RangeIndex(len(records), name="condition"))
-    chunks = [Chunk(*one[:3]) for one in m["chunks"]]
     names = tuple(method["name"] for method in m["methods"])
-    return Study(table, names, tuple(c for c in chunks if c in folder), folder)
+    return Study(table, names, tuple(folder.chunks()), folder)
 
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
