@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "check_flag",
     "check_frame",
     "check_function",
+    "check_length",
     "check_mapping",
     "finite_array",
     "fraction",
@@ -39,6 +40,8 @@ __all__ = [
 # Squares of larger numbers, and sums of those, overflow.
 LARGEST = 1e100
 GIGABYTE = 1e9
+# A value of a list, and what is made of it.
+VALUE_BYTES = 100.0
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -143,11 +146,24 @@ def listed_values(name: str, value: Any) -> list[Any]:
     """The values of a list, an array or a range; text is none.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is none, or too long for this machine's memory.
     """
     if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
         raise OptionError(f"{name}={value!r} must be a list of values")
+    check_length(name, value)
     return list(value)
+
+
+def check_length(name: str, value: Any) -> None:
+    """Raise ``OptionError`` where a list of that many values cannot be held in memory.
+
+    >>> check_length("values", range(3))
+    """
+    if isinstance(value, range):
+        # Its own length may be more than Python counts.
+        affordable(name, max(0, -((value.start - value.stop) // value.step)), VALUE_BYTES)
+    elif isinstance(value, Sized):
+        affordable(name, len(value), VALUE_BYTES)
 
 
 def finite_array(name: str, values: Any) -> Floats:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.engine.small import entries
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
@@ -137,6 +137,7 @@ def suffstats(
     """
     _check_rows(y, X, Z, group, num_groups, weights)
     q = Z.shape[1]
+    affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
     M = jnp.concatenate([Z, X, y[:, None]], axis=1)
     logw = jnp.zeros((), M.dtype)
     if weights is not None:

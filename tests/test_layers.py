@@ -39,6 +39,7 @@ LAYERS = (
         "studies.performance",
         "figures.canvas",
         "studies.lock",
+        "studies.tomltext",
         "studies.manifest",
         "results.labels",
         "results.choosing",

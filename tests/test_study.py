@@ -27,7 +27,8 @@ from jaxhlm.errors import (
 from jaxhlm.studies import lock
 from jaxhlm.studies.lock import locked
 from jaxhlm.studies.manifest import read_manifest, write_manifest
-from jaxhlm.studies.studyfile import line_of, read_study_file
+from jaxhlm.studies.studyfile import read_study_file
+from jaxhlm.studies.tomltext import line_of
 from tolerances import BATCH_DF, ESTIMATE
 
 DATA = hlm.load_dataset("article").query("unit <= 8 and x < 0.5").reset_index(drop=True)

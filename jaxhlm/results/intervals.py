@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import whole_number
+from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
@@ -144,6 +144,7 @@ class Intervals(Compared):
         if whole_number("points", points, least=3) % 2 == 0:
             raise OptionError(f"points={points!r} must be an odd number from 3 on")
         wanted = choose(parameters(self.model), parm)
+        affordable("points", points, 16.0 * len(wanted))
         curves = profile_curves(self.standard, self.model.blocks, wanted, level, points)
         value, zeta = curves.reshape(-1, 2).T
         term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)

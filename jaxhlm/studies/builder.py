@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import affordable, check_mapping, finite_array, whole_number
+from jaxhlm.arguments import affordable, check_length, check_mapping, finite_array, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.notation import Ints
 from jaxhlm.studies.distributions import sampler
@@ -65,6 +65,8 @@ class UnitDesign:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
+        for name, values in {**self.within, **self.between, **self.factors, **self.crossed}.items():
+            check_length(name, values)
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_mapping, listed_values
+from jaxhlm.arguments import affordable, check_length, check_mapping, listed_values
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.methods import COLUMNS
 
 __all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
 
+# A condition, its mechanism and its row.
+CONDITION_BYTES = 1000.0
 Value: TypeAlias = bool | int | float | str
 Grid: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pd.DataFrame | None
 MechanismOf: TypeAlias = Callable[..., Any] | Mapping[str, Any] | Any
@@ -70,6 +73,8 @@ def _listed(grid: Grid) -> list[dict[str, Any]]:
         for name, values in grid.items():
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):
                 raise OptionError(f"factor {name!r} needs a list of values, not {values!r}")
+            check_length(name, values)
+        affordable("conditions", math.prod(map(len, grid.values())), CONDITION_BYTES)
         return [dict(zip(grid, one, strict=True)) for one in product(*grid.values()) if one]
     return [dict(check_mapping("conditions", one)) for one in listed_values("conditions", grid)]
 

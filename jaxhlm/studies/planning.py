@@ -9,12 +9,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_frame, check_mapping, fraction, number
+from jaxhlm.arguments import (
+    affordable,
+    check_frame,
+    check_mapping,
+    fraction,
+    number,
+    whole_number,
+)
 from jaxhlm.errors import MissingColumnError, OptionError
+from jaxhlm.inference.criteria import check_level
 from jaxhlm.notation import Bools, Floats, check_option
-from jaxhlm.studies.measured import MEASURES
+from jaxhlm.studies.measured import MEASURES, Measure
 
-__all__ = ["nsim", "stopping"]
+__all__ = ["check_plan", "nsim", "stopping"]
 
 Planned = Literal["coverage", "power", "bias"]
 
@@ -26,6 +34,8 @@ DENOMINATOR = {
     "power_all": "n",
     "type_i": "n_test",
 }
+# What the plan of a study keeps of one chunk, and a chunk of one data set.
+CHUNK_BYTES = DATA_SET_BYTES = 1000.0
 NEEDS_EFFECT = ("relative_bias", "type_s", "type_m")
 
 
@@ -111,6 +121,32 @@ def stopping(frame: pd.DataFrame, targets: Mapping[str, float]) -> bool:
         bool((_reached(frame, name, target) | ~_defined(frame, name)).all())
         for name, target in targets.items()
     )
+
+
+def check_plan(
+    n: int = 1,
+    seed: int | None = None,
+    chunk: int = 1000,
+    stop: Mapping[str, float] | None = None,
+    level: float = 0.95,
+) -> None:
+    """Refuse sizes and options of a study that cannot be; arguments as for ``jaxhlm.study``.
+
+    Raises:
+        OptionError: one of them cannot be; the message begins with its name.
+    """
+    together = min(whole_number("n", n), whole_number("chunk", chunk))
+    affordable("chunk", together, DATA_SET_BYTES)
+    affordable("n", n, CHUNK_BYTES / together)
+    if seed is not None:
+        whole_number("seed", seed, least=0)
+    for name, target in ({} if stop is None else check_mapping("stop", stop)).items():
+        check_option("stop", name, Measure)
+        if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:
+            raise OptionError(
+                f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
+            )
+    check_level(level)
 
 
 def _reached(frame: pd.DataFrame, name: str, target: float) -> Bools:

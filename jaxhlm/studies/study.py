@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_flag, check_mapping, number, whole_number
+from jaxhlm.arguments import affordable, check_flag
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -26,8 +26,6 @@ from jaxhlm.errors import (
     failures_counted,
     muted,
 )
-from jaxhlm.inference.criteria import check_level
-from jaxhlm.notation import check_option
 from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.progress import study_progress
 from jaxhlm.status import Status
@@ -36,15 +34,15 @@ from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
 from jaxhlm.studies.manifest import SCHEMA
 from jaxhlm.studies.measured import Measure, measures
 from jaxhlm.studies.methods import Method, check_methods, method_estimates
-from jaxhlm.studies.planning import stopping
+from jaxhlm.studies.planning import check_plan, stopping
 
 __all__ = ["Study", "read_study", "study"]
 
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Chunks that an executor is given ahead of those that it has finished.
 AHEAD = 64
-# What the plan of a study keeps of one chunk.
-CHUNK_BYTES = 1000.0
+# Of a row of estimates in memory.
+ROW_BYTES = 100.0
 KEY = ("condition", "method", "term")
 # Those whose version may change a number.
 LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
@@ -209,12 +207,13 @@ def study(
         (3200, [200, 200, 200, 200])
     """
     methods = check_methods(methods)
-    _check_options(n, seed, chunk, stop)
-    check_level(level)
+    check_plan(n, seed, chunk, stop, level)
     check_flag("resume", resume)
     if out is not None and not isinstance(out, str | os.PathLike):
         raise OptionError(f"out={out!r} must be the name of a folder")
     table, mechanisms = read_conditions(conditions, mechanism)
+    if out is None:
+        affordable("n", n, ROW_BYTES * len(table) * len(methods))
     if seed is None:
         seed = _known_seed(out) if resume else None
     number = int(np.random.SeedSequence(seed).generate_state(1)[0]) if seed is None else int(seed)
@@ -379,18 +378,6 @@ def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
     if out is None or not os.path.exists(os.path.join(out, "manifest.json")):
         return None
     return int(read_folder(out).manifest["seed"])
-
-
-def _check_options(n: int, seed: int | None, chunk: int, stop: Mapping[str, float] | None) -> None:
-    affordable("n", whole_number("n", n), CHUNK_BYTES / whole_number("chunk", chunk))
-    if seed is not None:
-        whole_number("seed", seed, least=0)
-    for name, target in ({} if stop is None else check_mapping("stop", stop)).items():
-        check_option("stop", name, Measure)
-        if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:
-            raise OptionError(
-                f"stop={dict(stop or {})!r}: {name!r} cannot stop a study at {target!r}"
-            )
 
 
 def _label(table: pd.DataFrame, condition: int) -> str:

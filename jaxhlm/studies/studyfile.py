@@ -36,7 +36,6 @@ level and stop are described too.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -54,6 +53,17 @@ from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
 from jaxhlm.studies.mechanisms import assembled, mechanism
 from jaxhlm.studies.methods import Method
+from jaxhlm.studies.planning import check_plan
+from jaxhlm.studies.tomltext import (
+    NUMBER,
+    TEXT,
+    WHOLE,
+    YES_NO,
+    TomlText,
+    Types,
+    Where,
+    read_toml,
+)
 from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
 from jaxhlm.studies.violation import Violation
 from jaxhlm.truth import Truth
@@ -63,21 +73,6 @@ __all__ = ["DESCRIPTION", "StudyFile", "read_study_file"]
 # What the command's help shows, so that nobody has to look into this file.
 DESCRIPTION = __doc__ or ""
 
-Where = tuple[str | int, ...]
-Types = tuple[type, ...]
-NUMBER, WHOLE, TEXT, YES_NO = (int, float), (int,), (str,), (bool,)
-NAMES: dict[Types, str] = {
-    NUMBER: "a number",
-    WHOLE: "a whole number",
-    TEXT: "a text",
-    YES_NO: "true or false",
-    (dict,): "a table",
-    (list,): "a list",
-    (int, list, dict): "a whole number, a list or { low = …, high = … }",
-    (str, dict): "a name, or a table with its kind",
-    (list, dict): "a list or a table",
-    (*NUMBER, list): "a number or a list",
-}
 TOP: dict[str, Types] = {
     "formula": TEXT, "n": WHOLE, "seed": WHOLE, "chunk": WHOLE, "level": NUMBER, "stop": (dict,),
     "design": (dict,), "truth": (dict,), "violations": (list,), "conditions": (dict,),
@@ -105,6 +100,13 @@ DRAWN = {"normal": _normal, "uniform": _uniform}
 TRUTH: dict[str, Types] = {
     "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
 }  # fmt: skip
+# Where the arguments stand that messages begin with.
+PLACES: dict[str, Where] = {
+    **{name: ("design", name) for name in BUILT},
+    **{name: ("truth", name) for name in TRUTH},
+    "n": ("design", "units"),
+    "cov": ("truth", "corr"),
+}
 METHOD: dict[str, Types] = {f.name: TEXT for f in fields(Method)} | dict.fromkeys(
     ["reml", "variances"], YES_NO
 )
@@ -121,11 +123,6 @@ VIOLATIONS = {
     for name, kind in _KINDS.items()
     if issubclass(kind, Violation) and "function" not in {f.name for f in fields(kind)}
 }
-
-_WORD = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""
-_DOTTED = rf"{_WORD}(?:\s*\.\s*{_WORD})*"
-_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
 
 
 class StudyFile(NamedTuple):
@@ -153,38 +150,6 @@ class Varied:
         return made
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The text that errors point into."""
-
-    path: Path
-    text: str
-
-    def fail(self, where: Where, message: str) -> NoReturn:
-        name = ".".join(map(str, where))
-        line = line_of(self.text, where)
-        raise StudyFileError(f"{self.path}:{line}: {name}: {message}" if name else
-                             f"{self.path}: {message}")  # fmt: skip
-
-    def check(self, table: Mapping[str, Any], allowed: Mapping[str, Any], where: Where) -> None:
-        """Names and types of a table's keys."""
-        for key, value in table.items():
-            if key not in allowed:
-                self.fail((*where, key), "unknown key; allowed here: " + ", ".join(allowed))
-            self.typed(value, allowed[key], (*where, key))
-
-    def typed(self, value: Any, types: Types, where: Where) -> None:
-        """Refuse another type; True is no number."""
-        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
-        if wrong:
-            self.fail(where, f"{value!r} must be {NAMES[types]}")
-
-    def required(self, table: Mapping[str, Any], names: Sequence[str], where: Where) -> None:
-        for name in names:
-            if name not in table:
-                self.fail(where, f"{name!r} is missing; needed here: " + ", ".join(names))
-
-
 def read_study_file(path: Path) -> StudyFile:
     """Read and check a study's TOML file.
 
@@ -192,11 +157,7 @@ def read_study_file(path: Path) -> StudyFile:
         StudyFileError: it is not TOML, or a key is unknown, missing, or has a value that cannot be.
         OSError: the file cannot be opened.
     """
-    try:
-        source = _Source(path, path.read_text(encoding="utf-8"))
-        data = tomllib.loads(source.text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyFileError(f"{path}: not TOML: {error}") from error
+    source, data = read_toml(path)
     source.check(data, TOP, ())
     source.required(data, ("formula", "design", "truth"), ())
     for name, target in data.get("stop", {}).items():
@@ -205,10 +166,18 @@ def read_study_file(path: Path) -> StudyFile:
     conditions = _conditions(source, data.get("conditions"), base)
     methods = [_method(source, one, i) for i, one in enumerate(data.get("methods", []))] or None
     options = {name: data[name] for name in OPTIONS if name in data}
+    _check_options(source, options)
     return StudyFile(conditions, base if conditions is None else Varied(base), methods, options)
 
 
-def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
+def _check_options(source: TomlText, options: Mapping[str, Any]) -> None:
+    try:
+        check_plan(**options)
+    except JaxhlmError as error:
+        source.fail((_first_word(error),), str(error))
+
+
+def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Any:
     truth, design = data["truth"], _design(source, data["design"])
     violations = [_violation(source, one, i) for i, one in enumerate(data.get("violations", []))]
     source.check(truth, TRUTH, ("truth",))
@@ -220,12 +189,11 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
     try:
         made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
     except (JaxhlmError, ValueError) as error:
-        name = str(error).partition("=")[0].partition(" ")[0]
-        source.fail(("truth", "corr" if name == "cov" else name), str(error))
+        _blame(source, ("truth",), error)
     try:
         base = mechanism(data["formula"], design, made)
     except (OptionError, UnknownTermError) as error:
-        source.fail(("truth",), str(error))
+        _blame(source, ("truth",), error)
     except (JaxhlmError, ValueError) as error:
         source.fail(("formula",), str(error))
     for along in SIZES if isinstance(design, pd.DataFrame) else ():
@@ -240,7 +208,7 @@ def _mechanism(source: _Source, data: Mapping[str, Any]) -> Any:
         source.fail(("violations",), str(error))
 
 
-def _design(source: _Source, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:
+def _design(source: TomlText, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:
     """The frame that is named, or a builder."""
     where: Where = ("design",)
     files = [name for name in ("data", "dataset") if name in table]
@@ -276,10 +244,19 @@ def _design(source: _Source, table: Mapping[str, Any]) -> pd.DataFrame | UnitDes
     try:
         return units(table["units"], **options)
     except JaxhlmError as error:
-        source.fail(where, str(error))
+        _blame(source, where, error)
 
 
-def _violation(source: _Source, table: Any, number: int) -> Any:
+def _blame(source: TomlText, where: Where, error: Exception) -> NoReturn:
+    """Point to the argument that a message begins with, or else to the table."""
+    source.fail(PLACES.get(_first_word(error), where), str(error))
+
+
+def _first_word(error: Exception) -> str:
+    return re.split(r"\W", str(error), maxsplit=1)[0]
+
+
+def _violation(source: TomlText, table: Any, number: int) -> Any:
     """A violation, with the distribution in it."""
     where: Where = ("violations", number)
     source.typed(table, (dict,), where)
@@ -293,10 +270,11 @@ def _violation(source: _Source, table: Any, number: int) -> Any:
 
 
 def _record(
-    source: _Source, table: Mapping[str, Any], kinds: Mapping[str, Any], where: Where
+    source: TomlText, table: Mapping[str, Any], kinds: Mapping[str, Any], where: Where
 ) -> Any:
     """A record of the class that ``kind`` names, from the other keys."""
     source.required(table, ("kind",), where)
+    source.typed(table["kind"], TEXT, (*where, "kind"))
     kind, arguments = table["kind"], {k: v for k, v in table.items() if k != "kind"}
     if kind not in kinds:
         source.fail((*where, "kind"), f"{kind!r} is not known; use one of {', '.join(kinds)}")
@@ -312,7 +290,7 @@ def _record(
 
 
 def _conditions(
-    source: _Source, table: Mapping[str, Any] | None, base: Any
+    source: TomlText, table: Mapping[str, Any] | None, base: Any
 ) -> Mapping[str, Any] | None:
     """Factors, each of whose values the mechanism has been tried with."""
     if table is None:
@@ -348,7 +326,7 @@ def _conditions(
     return table
 
 
-def _method(source: _Source, table: Any, number: int) -> Method:
+def _method(source: TomlText, table: Any, number: int) -> Method:
     where = ("methods", number)
     source.typed(table, (dict,), where)
     source.check(table, METHOD, where)
@@ -358,31 +336,3 @@ def _method(source: _Source, table: Any, number: int) -> Method:
     except JaxhlmError as error:
         named = [key for key in table if str(error).startswith(f"{key}=")]
         source.fail((*where, *named[:1]), str(error))
-
-
-def line_of(text: str, where: Where) -> int:
-    """The line of a key in a TOML text, or of the innermost table or key around it that is found.
-
-    >>> line_of('n = 1\\n[[methods]]\\nname = "a"\\n[[methods]]\\ndf = "b"', ("methods", 1, "df"))
-    5
-    """
-    best, depth, table = 1, 0, Where()
-    seen: dict[Where, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.fullmatch(line):
-            table = _parts(header[2])
-            if header[1] == "[[":
-                seen[table] = seen.get(table, -1) + 1
-                table = (*table, seen[table])
-            found = table
-        elif key := _KEY.match(line):
-            found = (*table, *_parts(key[1]))
-        else:
-            continue
-        if len(found) > depth and where[: len(found)] == found:
-            best, depth = number, len(found)
-    return best
-
-
-def _parts(dotted: str) -> Where:
-    return tuple(part.strip("\"'") for part in re.findall(_WORD, dotted))
