@@ -11,14 +11,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-__all__ = ["cache_directory", "kept_compilation"]
+__all__ = ["cache_directory", "forget_cache", "kept_compilation"]
 
 # JAX keeps what took a second to compile; half of our compilations take less.
 WORTH_KEEPING_SECONDS = 0.1
+# Directories in which something could not be read or written; JAX would warn every time.
+_broken: set[Path] = set()
 
 
 def cache_directory() -> Path | None:
@@ -48,19 +51,32 @@ def cache_directory() -> Path | None:
 def kept_compilation() -> Iterator[None]:
     """Compile within from and to the user's cache directory."""
     directory = cache_directory()
-    if directory is None or jax.config.values["jax_compilation_cache_dir"]:
+    if directory in (None, *_broken) or jax.config.values["jax_compilation_cache_dir"]:
         yield
         return
-    least = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
-    _point(directory, WORTH_KEEPING_SECONDS)
+    before = {name: jax.config.values[name] for name in _OURS}
+    _set({**_OURS, "jax_compilation_cache_dir": str(directory)})
     try:
         yield
     finally:
-        _point(None, least)
+        _set({**before, "jax_compilation_cache_dir": None})
 
 
-def _point(directory: Path | None, least_seconds: float) -> None:
-    """Direct JAX's cache to a directory; it looks at its settings once, so it is reset."""
-    jax.config.update("jax_compilation_cache_dir", directory and str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", least_seconds)
+def forget_cache() -> None:
+    """Keep no more compiled code in this process: the directory is damaged, or full."""
+    if directory := cache_directory():
+        _broken.add(directory)
+
+
+# An error can be caught, JAX's warning could only be muted for all of the process.
+_OURS = {
+    "jax_persistent_cache_min_compile_time_secs": WORTH_KEEPING_SECONDS,
+    "jax_raise_persistent_cache_errors": True,
+}
+
+
+def _set(values: dict[str, Any]) -> None:
+    """Direct JAX's cache; it looks at its settings once, so it is reset."""
+    for name, value in values.items():
+        jax.config.update(name, value)
     compilation_cache.reset_cache()

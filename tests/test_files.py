@@ -1,6 +1,9 @@
 """Files appear whole or not at all, say what is wrong with them, and keep the labels of fits."""
 
 import datetime as dt
+import os
+import subprocess
+import sys
 import uuid
 from dataclasses import replace
 from decimal import Decimal
@@ -200,3 +203,35 @@ def test_a_damaged_chunk_of_a_study_is_refused(tmp_path):
     path.write_bytes(whole[:3000] + bytes([whole[3000] ^ 1]) + whole[3001:])
     with pytest.raises(errors.FileError, match="cannot read"):
         files.read_parquet(path)
+
+
+CACHED = """
+import sys, warnings
+warnings.simplefilter("error")
+import numpy as np, jaxhlm as hlm
+data = hlm.load_dataset("article")
+design = hlm.design("~ x * a + (1 + x | unit)", data)
+truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], sigma=0.75)
+print(repr(float(hlm.simulate(design, truth, 100, seed=1).fit(progress=False).fixef.sum().sum())))
+"""
+
+
+def test_a_damaged_cache_of_compiled_code_is_compiled_anew_without_a_word(tmp_path):
+    """Neither emptied files, nor cut ones, nor a folder that nothing can be written to."""
+    folder = tmp_path / "cache"
+
+    def run(where):
+        environment = {**os.environ, "JAXHLM_CACHE": str(where)}
+        command = [sys.executable, "-c", CACHED]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    expected = run(folder)
+    kept = [path for path in folder.iterdir() if path.stat().st_size > 1000]
+    assert kept
+    for path, size in zip(kept, [0, 500] * len(kept), strict=False):
+        path.write_bytes(path.read_bytes()[:size])
+    assert run(folder) == expected
+    (tmp_path / "file").write_text("in the place of the folder")
+    assert run(tmp_path / "file") == expected

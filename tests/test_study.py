@@ -559,7 +559,7 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
         ("sd = [0.2, 0.5]", "sd = [0.2, 'x']", ":12: truth.sd.1: 'x' must be a number"),
         ("sd = [0.2, 0.5]", "", ":10: truth: 'sd' is missing; needed here: beta, sd, sigma"),
         ("corr = 0.9", "corr = 1.9", ":13: truth.corr: cov is not positive semi-definite"),
-        ("a = -0.15,", "z = 1,", ":10: truth: beta and the model differ in a, z"),
+        ("a = -0.15,", "z = 1,", ":11: truth.beta: beta and the model differ in a, z"),
         ("units = [6, 8]", "people = [6, 8]", ":17: conditions.people: .*what can: \"units\""),
         ("units = [6, 8]", "units = []", ":17: conditions.units: no values"),
         ("[0, 0.3]", "[0, 'b']", r":18: conditions.beta\[x:a\]: 'b' must be a number"),

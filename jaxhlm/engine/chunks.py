@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from jaxhlm.cache import kept_compilation
+from jaxhlm.cache import forget_cache, kept_compilation
 from jaxhlm.notation import Ints
 from jaxhlm.processes import use_jax
 
@@ -148,12 +148,23 @@ class CompiledByOne:
         use_jax()
         if program := self._known(key):
             return program(*arguments)
-        with self._compiling, kept_compilation():
-            # JAX keeps what it has compiled as long as the function, here one of this key alone.
-            program = self._known(key) or jax.jit(partial(self._function), **self._options)
-            result = program(*arguments)
+        with self._compiling:
+            program = self._known(key) or self._program()
+            try:
+                with kept_compilation():
+                    result = program(*arguments)
+            except Exception:
+                # What is kept on disk may be damaged, or the disk full; what else is wrong is so
+                # without it too.
+                program = self._program()
+                result = program(*arguments)
+                forget_cache()
             self._keep(key, program)
         return result
+
+    def _program(self) -> Callable[..., Any]:
+        # JAX keeps what it has compiled as long as the function, here one of a key alone.
+        return jax.jit(partial(self._function), **self._options)
 
     def _known(self, key: Any) -> Callable[..., Any] | None:
         with self._ordering:
@@ -223,7 +234,7 @@ class _OneBlasThread:
     def __enter__(self) -> None:
         with self._lock:
             if self._within == 0:
-                scipy = "scipy.linalg" in sys.modules
+                scipy = "scipy.special" in sys.modules or "scipy.linalg" in sys.modules
                 if scipy not in self._libraries:
                     self._libraries[scipy] = ThreadpoolController()
                 self._limits = self._libraries[scipy].limit(limits=1, user_api="blas")
