@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -82,10 +83,11 @@ def parameter_values(model: Model, estimates: Estimates) -> Floats:
 
 
 def random_names(model: Model) -> tuple[str, ...]:
-    """Names of the standard deviations, then of the correlations within each random term."""
+    """Names of the standard deviations, then of the correlations, term after term as in lme4."""
     z = model.znames
-    pairs = [f"cor__{z[a]}.{z[b]}" for a, b in _pairs(model)]
-    return (*(f"sd__{name}" for name in z), *pairs)
+    return tuple(
+        f"sd__{z[a]}" if a == b else f"cor__{z[a]}.{z[b]}" for a, b in _random_entries(model)
+    )
 
 
 def random_values(model: Model, cov: Floats) -> Floats:
@@ -93,11 +95,13 @@ def random_values(model: Model, cov: Floats) -> Floats:
 
     A correlation beside a zero variance is NaN.
     """
-    corr = correlation(cov)
-    pairs = [corr[:, a, b] for a, b in _pairs(model)]
-    return np.column_stack([standard_errors(cov), *pairs])
+    sd, corr = standard_errors(cov), correlation(cov)
+    columns = [sd[:, a] if a == b else corr[:, a, b] for a, b in _random_entries(model)]
+    return np.stack(columns, axis=1)
 
 
-def _pairs(model: Model) -> list[tuple[int, int]]:
-    """Columns of Z that have a correlation."""
-    return [(a, b) for block in model.blocks for i, a in enumerate(block) for b in block[i + 1 :]]
+def _random_entries(model: Model) -> list[tuple[int, int]]:
+    """Columns of Z with a variance (twice the same) or a correlation."""
+    return [
+        at for block in model.blocks for at in [*((a, a) for a in block), *combinations(block, 2)]
+    ]
