@@ -51,7 +51,8 @@ def fit(
         formula: lme4's notation with one grouping factor, such as ``y ~ x * a + (1 + x | unit)``,
             ``(1 | g)``, ``(0 + x | g)``, ``(1 + x || g)``. What else it may hold (interactions,
             ``C()``, ``poly()``, ``np.log()``, …) is a table in ``jaxhlm.formula``; nothing in it is
-            run as code, unless you say so (``unsafe_formula``). A name that is no word stands in backticks: `` `dose [mg]` ``.
+            run as code, unless you say so (``unsafe_formula``). A name that is no word stands in
+            backticks: `` `dose [mg]` ``.
         data: one row per measurement. Rows with a missing value in a variable that is used are
             dropped, with a ``RowsDroppedWarning`` that counts them.
         reml: restricted maximum likelihood; False for maximum likelihood.

@@ -62,9 +62,10 @@ def fit_many(
             response with missing values (NaN) is fitted on its own complete rows.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
             units and covariates. Factor levels are taken from all of ``data``. A data set
-            without a row of one of them lacks that coefficient, which is NaN (without a row of the
-            first level, which the others are measured against, it is ``RANK_DEFICIENT``). Means,
-            scales and knots of terms such as ``center(x)`` every data set learns by itself.
+            without a row of one of them lacks that coefficient, which is NaN; without a row of the
+            first level, which the others are measured against, it is ``RANK_DEFICIENT``; without
+            one of a factor left of a bar, ``NOT_IDENTIFIED``. Means, scales and knots of terms such
+            as ``center(x)`` every data set learns by itself.
         reml, weights, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
 

@@ -59,9 +59,10 @@ STATUS_MESSAGES: dict[Status, str] = {
         "or fewer terms"
     ),
     Status.NOT_IDENTIFIED: (
-        "the random part is not identified by these rows: there is one group only, the random "
-        "effects reach every row, other variances give the same covariance of y, or (REML) the "
-        "fixed effects take up every contrast between groups that carries a variance; use more "
-        "groups or rows, or a simpler model; fit this data set by itself to see which variance"
+        "the random part is not identified by these rows: there is one group only, no row has some "
+        "level of a factor left of a bar, the random effects reach every row, other variances give "
+        "the same covariance of y, or (REML) the fixed effects take up every contrast between "
+        "groups that carries a variance; use more groups or rows, or a simpler model; fit this "
+        "data set by itself to see which variance"
     ),
 }

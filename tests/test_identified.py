@@ -391,3 +391,21 @@ def test_tiny_data_sets_of_all_kinds_in_one_batch(rng):
         elif Status(status).ok:
             alone = hlm.fit(formula, part)
             np.testing.assert_allclose(alone.criterion, criterion, atol=tol.CRITERION)
+
+
+def test_a_data_set_without_a_level_of_a_factor_left_of_a_bar():
+    """Of the other levels ``fit`` would make another model: 1 and three that add up to it."""
+    rng = np.random.default_rng(0)
+    d = pd.DataFrame({"rep": np.repeat(np.arange(4), 96), "g": np.tile(np.arange(96) // 8, 4)})
+    d["f"], d["x"] = np.array(list("abcd"))[rng.integers(0, 4, len(d))], rng.normal(size=len(d))
+    d.loc[(d["rep"] == 1) & (d["f"] == "c"), "f"] = "b"
+    d.loc[(d["rep"] == 2) & (d["f"] == "a"), "f"] = "b"
+    d["y"] = rng.normal(size=(48, 4))[d["rep"] * 12 + d["g"], d["f"].map("abcd".index)]
+    d["y"] += rng.normal(size=len(d))
+    Y = d.query("rep == 0")[["y"]].assign(z=lambda t: t["y"].where(d["f"] != "a"))
+    for formula in ("y ~ x + (1 + f || g)", "y ~ x + (0 + f | g)"):
+        with pytest.warns(errors.ConvergenceWarning, match="2 of 4 fits failed .2 not_identified"):
+            fits = hlm.fit_many(formula, d, by="rep", progress=False)
+        assert (fits.status[[1, 2]] == Status.NOT_IDENTIFIED).all() and fits.ok[[0, 3]].all()
+        with pytest.warns(errors.ConvergenceWarning, match="1 of 2 fits failed .1 not_identified"):
+            hlm.fit_many(formula, d[d["rep"] == 0], Y, progress=False)

@@ -123,7 +123,9 @@ class BatchCoefficients(BatchUnits):
         """Estimated marginal means of every fit; arguments and errors as for ``Fit.emmeans``.
 
         The cells are the same in all fits. A number that is not in ``at`` stands at its mean over
-        the rows of each fit, so that every row equals what the fit alone would give.
+        the rows of each fit, so that every row equals what the fit alone would give; but for data
+        sets without a row of some level, which is a cell here, and counts in means over the levels
+        of its factor (NaN) and in families of tests.
 
         Returns:
             The columns of ``Fit.emmeans`` after ``fit``; one row per fit and cell, or pair of
@@ -189,6 +191,7 @@ class BatchCoefficients(BatchUnits):
         if not (source.design.dropped_columns or self.estimates.absent.any()):
             return frame
         known = np.isfinite(L).all(axis=2).ravel()[at_cell]
+        known &= np.repeat(self.estimates.ok, rows)
         return frame.assign(estimable=known & ~about.ravel())
 
     def _table(

@@ -12,7 +12,9 @@ from jaxhlm.rows.groupwise import Groupwise, group_design, respond_by_group
 from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.products import standard_from_products
 from jaxhlm.rows.response import Standard, respond
-from jaxhlm.rows.standardise import Rows, standardise_design
+from jaxhlm.rows.segments import Segments, orthonormalise
+from jaxhlm.rows.standardise import RANK_TOL, Rows, standardise_design
+from jaxhlm.status import Status
 from jaxhlm.suffstats import GROUP_FIELDS
 
 __all__ = ["Replicates", "standard_lanes"]
@@ -26,11 +28,13 @@ class Replicates:
         y: (n,) response.
         rows: the design rows; ``rows.lane`` numbers the data sets.
         row: (n,) number of every row in the source.
+        reach: rank of Z in data sets that have every level of its factors; None where it has none.
     """
 
     y: Floats
     rows: Rows
     row: Ints
+    reach: int | None = None
 
     @property
     def B(self) -> int:
@@ -46,7 +50,22 @@ class Replicates:
     @property
     def standard(self) -> Standard:
         """Standardised lanes of all of them."""
-        return standard_lanes(self.rows, self.y)
+        return self._with_all_levels(standard_lanes(self.rows, self.y))
+
+    def _with_all_levels(self, standard: Standard) -> Standard:
+        """Lanes that lack a level of a factor of Z are not identified: its columns mean less there.
+
+        Without the first level the others add up to the intercept, and independent terms would be
+        another model than the one that ``fit`` makes of the levels that are left.
+        """
+        if self.reach is None:
+            return standard
+        R = orthonormalise(self.rows.Z, Segments(self.rows.lane), RANK_TOL)[1]
+        lower = (np.diagonal(R, axis1=1, axis2=2) != 0.0).sum(axis=1) < self.reach
+        lower &= standard.status == Status.CONVERGED
+        yy = np.where(lower, np.nan, standard.stats.yy)
+        status = np.where(lower, Status.NOT_IDENTIFIED, standard.status)
+        return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
 
     @property
     def by_group(self) -> Groupwise:
@@ -69,7 +88,7 @@ class Replicates:
             part: slice | Ints = slice(int(start), int(stop))
         else:
             part = np.flatnonzero(np.isin(self.rows.lane, lanes))
-        return Replicates(self.y[part], take(self.rows, part), self.row[part])
+        return Replicates(self.y[part], take(self.rows, part), self.row[part], self.reach)
 
 
 def take(rows: Rows, part: slice | Ints | Bools) -> Rows:

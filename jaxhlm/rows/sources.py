@@ -15,6 +15,7 @@ from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
+from jaxhlm.rows.checks import independent_columns
 from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
@@ -221,7 +222,8 @@ class ResponseMatrix:
         y = self.Y[row, lanes[lane]]
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
-        return Replicates(y, Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row)
+        rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
+        return Replicates(y, rows, row, _reach(d))
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,8 @@ class ReplicateRows:
         weights = None if design.weights is None else design.weights[order]
         segment = lane[order] * design.G + design.group[order]
         rows = Rows(design.X[order], design.Z[order], segment, lane[order], weights, design.blocks)
-        return ReplicateRows(design, order, Replicates(y[order], rows, order))
+        replicates = Replicates(y[order], rows, order, _reach(design))
+        return ReplicateRows(design, order, replicates)
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -303,6 +306,12 @@ class ReplicateRows:
         cuts = np.searchsorted(self.replicates.rows.lane, [lanes, lanes + 1])
         rows = [np.sort(self.order[start:stop]) for start, stop in cuts.T]
         return np.concatenate(rows), np.repeat(np.arange(len(lanes)), np.diff(cuts, axis=0)[0])
+
+
+def _reach(design: Design) -> int | None:
+    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_design``)."""
+    factors = len(design.blocks) > 1 and any(part.coding for part in design._random)
+    return len(independent_columns(design.Z)[0]) if factors else None
 
 
 def take_rows(design: Design, rows: Ints) -> Design:
