@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import platform
 import signal
@@ -33,6 +34,9 @@ __all__ = ["main"]
 
 # What a shell reports of a program that Ctrl-C has ended.
 INTERRUPTED = 130
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+# Seconds that a command has to end in before it is interrupted again.
+AGAIN_AFTER = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,19 +62,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does; a program's business, so not the library's."""
+    """Let SIGTERM do what Ctrl-C does, and either end the command.
+
+    That is a program's business, so not the library's. Python drops what a signal raises while it
+    is in a destructor or a callback; the command would go on, and end as if nothing had been.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    pending: list[threading.Timer] = []
+
     def interrupt(*_: object) -> None:
+        pending.append(threading.Timer(AGAIN_AFTER, _thread.interrupt_main))
+        pending[-1].daemon = True
+        pending[-1].start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for timer in pending:
+            timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -157,6 +157,25 @@ def test_a_part_that_is_of_no_use_is_not_taken_for_the_whole(name, interrupted_a
             assert done[0] <= position
 
 
+def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path):
+    """As in a destructor, where Python prints what is raised and goes on."""
+
+    def deaf(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            time.sleep(20)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("jaxhlm.cli.fit", deaf)
+    monkeypatch.setattr("jaxhlm.cli.AGAIN_AFTER", 0.2)
+    article().to_csv(tmp_path / "a.csv", index=False)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
+    assert capsys.readouterr().err == "jaxhlm: interrupted\n"
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 def test_commands_say_so_and_exit_with_130(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("jaxhlm.cli.fit", _interrupt)
     article().to_csv(tmp_path / "a.csv", index=False)
