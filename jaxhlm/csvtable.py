@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -121,9 +122,9 @@ def _check_rows(path: Path, text: str) -> None:
     _, names = next(rows, (0, []))
     if not names:
         raise FileError(f"cannot read {path}: it is empty; the first row holds the columns' names")
-    for i, name in enumerate(names):
-        if name and name in names[:i]:
-            raise FileError(f"{path}:1: column {name!r} stands twice; rename one")
+    twice = [name for name, count in Counter(filter(None, names)).items() if count > 1]
+    if twice:
+        raise FileError(f"{path}:1: column {twice[0]!r} stands twice; rename one")
     for line, row in rows:
         if len(row) != len(names):
             raise FileError(
