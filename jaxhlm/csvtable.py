@@ -21,6 +21,7 @@ from pandas.api import types
 
 from jaxhlm.arguments import affordable
 from jaxhlm.errors import FileError, FileWarning, warn_user
+from jaxhlm.utf8 import decoded
 
 __all__ = ["read_csv"]
 
@@ -33,8 +34,8 @@ UTF16 = (b"\xff\xfe", b"\xfe\xff")
 def read_csv(path: Path) -> pd.DataFrame:
     """A data frame from a .csv or .csv.gz file: UTF-8, commas, names in the first row.
 
-    A warning says where one cell of a column of numbers holds
-    something else, and where the last row has no end.
+    A warning says where one cell of a column of numbers holds something else, and where the last
+    row has no end.
 
     Args:
         path: the file.
@@ -91,14 +92,7 @@ def _pieces(file: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
 def _text(path: Path, raw: bytes) -> str:
     if raw.startswith(UTF16):
         raise FileError(f"{path}:1: this is UTF-16; save it as CSV UTF-8")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        byte = raw[error.start]
-        raise FileError(
-            f"{path}:{line}: byte {byte:#04x} is not UTF-8; save it as CSV UTF-8"
-        ) from None
+    text = decoded(path, raw, FileError, "save it as CSV UTF-8")
     if (at := text.find("\0")) >= 0:
         line = text.count("\n", 0, at) + 1
         raise FileError(f"{path}:{line}: a NUL byte; the file is damaged or no text")

@@ -13,7 +13,7 @@ Profiling β and σ² out leaves a function of θ alone, on the scale of −2 lo
 (Bates et al. 2015, eq. 34 for ML and eq. 41 for REML):
 
     ML:    d(θ) = Σ log|Ω_i|            + ν [1 + log(2π pwrss/ν)],    ν = n
-    REML:  d(θ) = Σ log|Ω_i| + log|A|   + ν [1 + log(2π pwrss/ν)],    ν = n − p
+    REML:  d(θ) = Σ log|Ω_i| + log|A|   + ν [1 + log(2π pwrss/ν)],    ν = n − rank X
 
 Equals ``lme4::REMLcrit(fit)`` and ``deviance(fit, REML = FALSE)``. Prior weights w scale the rows
 by √w and subtract Σ log w.

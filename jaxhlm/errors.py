@@ -10,9 +10,11 @@ True
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+
+from jaxhlm.scopes import within
 
 __all__ = [
     "ComparisonError",
@@ -226,14 +228,9 @@ _MUTED: ContextVar[tuple[type[JaxhlmWarning], ...]] = ContextVar("muted", defaul
 _SAY: ContextVar[Callable[[str], None] | None] = ContextVar("say", default=None)
 
 
-@contextmanager
-def muted(*categories: type[JaxhlmWarning]) -> Iterator[None]:
+def muted(*categories: type[JaxhlmWarning]) -> AbstractContextManager[None]:
     """Leave out our own warnings of these classes, in this thread and context only."""
-    token = _MUTED.set((*_MUTED.get(), *categories))
-    try:
-        yield
-    finally:
-        _MUTED.reset(token)
+    return within(_MUTED, (*_MUTED.get(), *categories))
 
 
 def failures_counted() -> AbstractContextManager[None]:
@@ -241,8 +238,7 @@ def failures_counted() -> AbstractContextManager[None]:
     return muted(ConvergenceWarning, RankDeficientWarning)
 
 
-@contextmanager
-def said_by(say: Callable[[str], None]) -> Iterator[None]:
+def said_by(say: Callable[[str], None]) -> AbstractContextManager[None]:
     """Give our own warnings to ``say``, each text once, in this thread and context only."""
     heard: set[str] = set()
 
@@ -251,11 +247,7 @@ def said_by(say: Callable[[str], None]) -> Iterator[None]:
             heard.add(message)
             say(message)
 
-    token = _SAY.set(once)
-    try:
-        yield
-    finally:
-        _SAY.reset(token)
+    return within(_SAY, once)
 
 
 _OURS = ("jaxhlm", "numpy", "contextlib")

@@ -17,8 +17,9 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution
 from jaxhlm.engine.small import entries, matmul, solve_lower
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.rows.response import Scaling, Standard, masked
+from jaxhlm.rows.response import Scaling, Standard, at_absent
 from jaxhlm.status import Status
+from jaxhlm.suffstats import expanded
 
 __all__ = [
     "Estimates",
@@ -70,14 +71,14 @@ class Estimates:
         return Estimates(*(values[lanes] for values in self._columns()))
 
     @property
-    def ok(self) -> Bools:
+    def known(self) -> Bools:
         """(B,) whether there are estimates."""
         return np.isfinite(self.sigma)
 
     @property
     def absent(self) -> Bools:
         """(B, p) fixed effects whose columns the data sets of these fits do not have."""
-        return np.isnan(self.beta) & self.ok[:, None]
+        return np.isnan(self.beta) & self.known[:, None]
 
     @property
     def filled(self) -> Estimates:
@@ -85,8 +86,7 @@ class Estimates:
         absent = self.absent
         if not absent.any():
             return self
-        both = absent[:, :, None] | absent[:, None, :]
-        beta, vcov = np.where(absent, 0.0, self.beta), np.where(both, 0.0, self.vcov)
+        beta, vcov = (at_absent(x, absent, 0.0) for x in (self.beta, self.vcov))
         return replace(self, beta=beta, vcov=vcov)
 
     def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
@@ -143,7 +143,7 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
     Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
     if scaling.absent.any():
         absent = np.broadcast_to(scaling.absent, beta.shape).T
-        beta, vcov = masked(beta.T, absent).T, masked(vcov, absent)
+        beta, vcov = at_absent(beta.T, absent).T, at_absent(vcov, absent)
     return Estimates(
         beta=_masked(beta.T, ok),
         vcov=_masked(vcov, ok),
@@ -166,7 +166,7 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
         C: (q, q, b) how the columns are standardised now.
         blocks: columns of Z in each random term.
     """
-    ok = np.isfinite(estimates.sigma)
+    ok = estimates.known
     C = np.broadcast_to(np.moveaxis(C, -1, 0), (len(ok), *C.shape[:2]))
     inverse = np.linalg.inv(np.where(ok[:, None, None], C, np.eye(C.shape[-1])))
     D = inverse @ (estimates.cov / estimates.sigma[:, None, None] ** 2) @ inverse.mT
@@ -268,9 +268,9 @@ def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> 
     T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
     # A fit that failed has θ = 0 here, which factorises, and NaN in all else.
     root = lambda_of(np.nan_to_num(estimates.theta_standard.T), blocks)
-    RL = np.einsum("gabl,lbc->lgac", _lanes_of(stats.RZ, root), root)
+    RL = np.einsum("gabl,lbc->lgac", expanded(stats.RZ, len(root)), root)
     beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
-    r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", _lanes_of(stats.TX, root), beta)
+    r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", expanded(stats.TX, len(root)), beta)
     W = np.eye(RL.shape[-1]) + RL.swapaxes(-1, -2) @ RL
     spherical = np.linalg.solve(W, np.einsum("lgac,gal->lgc", RL, r)[..., None])[..., 0]
     Lambda = C @ root
@@ -282,7 +282,3 @@ def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> 
         b=np.einsum("lqc,lgc->lgq", Lambda, spherical),
         cov=variance * (half.swapaxes(-1, -2) @ half),
     )
-
-
-def _lanes_of(x: Any, like: Any) -> Any:
-    return np.broadcast_to(x, (*x.shape[:-1], len(like)))

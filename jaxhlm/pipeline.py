@@ -6,8 +6,8 @@ rows of their own (``fit_replicates``), padded to a common number of groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -38,6 +38,7 @@ from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.replicates import Replicates
 from jaxhlm.rows.response import Standard, Turn, respond, respond_turned
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
+from jaxhlm.scopes import within
 from jaxhlm.status import Status
 
 __all__ = [
@@ -250,14 +251,9 @@ def gather(
     return whole if done == B else whole[:done]
 
 
-@contextmanager
-def whole_or_nothing() -> Iterator[None]:
+def whole_or_nothing() -> AbstractContextManager[None]:
     """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
-    token = _WHOLE.set(True)
-    try:
-        yield
-    finally:
-        _WHOLE.reset(token)
+    return within(_WHOLE, True)
 
 
 def part_wanted() -> bool:

@@ -13,8 +13,8 @@ contributes exactly nothing, so padding is exact.
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,16 @@ from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.engine.small import entries
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 
-__all__ = ["GROUP_FIELDS", "RESPONSE_FIELDS", "Stats", "lane_axes", "suffstats", "take_lanes"]
-
-
-N = TypeVar("N", bound="Any")
+__all__ = [
+    "GROUP_FIELDS",
+    "RESPONSE_FIELDS",
+    "Stats",
+    "expanded",
+    "lane_axes",
+    "suffstats",
+    "take_lanes",
+    "taken",
+]
 
 
 class Stats(NamedTuple):
@@ -65,11 +71,11 @@ class Stats(NamedTuple):
 
     def take(self, lanes: Any) -> Stats:
         """Some lanes, which may repeat; what all share stays."""
-        return take_lanes(self, lanes, RESPONSE_FIELDS)
+        return Stats(*take_lanes(self, lanes, RESPONSE_FIELDS))
 
     def expand(self) -> Stats:
         """Every field with an entry for each lane."""
-        return Stats(*(np.broadcast_to(x, (*x.shape[:-1], self.lanes)) for x in self))
+        return Stats(*(expanded(x, self.lanes) for x in self))
 
 
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
@@ -86,19 +92,26 @@ def lane_axes(shared_design: bool) -> Stats:
     )
 
 
-def take_lanes(record: N, lanes: Any, own: Container[str]) -> N:
-    """Some lanes of a record whose fields have them on the last axis.
+def taken(x: Any, lanes: Any) -> Any:
+    """Some lanes of (…, b); what all share, (…, 1), stays."""
+    return x[..., lanes] if x.shape[-1] > 1 else x
+
+
+def expanded(x: Any, B: int) -> Any:
+    """(…, b) with an entry for each of B lanes."""
+    return np.broadcast_to(x, (*x.shape[:-1], B))
+
+
+def take_lanes(record: Any, lanes: Any, own: Container[str]) -> Iterator[Any]:
+    """Fields of a record for some of its lanes.
 
     Args:
-        record: the record.
-        lanes: which, as an index of that axis.
-        own: fields that have an entry for every lane; of others a last axis of 1 is shared, and
-            stays.
+        record: a named tuple of arrays (…, b).
+        lanes: which, as an index of the last axis; they may repeat.
+        own: names of the fields that have an entry for every lane, were there only one.
     """
-    fields = zip(record._fields, record, strict=True)
-    return type(record)(
-        *(x[..., lanes] if name in own or x.shape[-1] > 1 else x for name, x in fields)
-    )
+    for name, x in zip(record._fields, record, strict=True):
+        yield x[..., lanes] if name in own else taken(x, lanes)
 
 
 def suffstats(

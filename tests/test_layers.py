@@ -11,8 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "studies", "figures")
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
+    ("scopes",),
     ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
-    ("language.words",),
+    ("language.words", "utf8"),
     ("language.functions", "language.nodes"),
     ("language.opaque",),
     ("language.expression",),

@@ -80,7 +80,7 @@ def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Hende
         blocks: columns of Z in each random term.
     """
     stats, scaling = standard.stats, standard.scaling
-    failed = ~np.isfinite(estimates.sigma)
+    failed = ~estimates.known
     Lambda = lambda_of(np.where(failed, 0.0, estimates.theta_standard.T), blocks)[:, None]
     RZ, TX, XX = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.XX))
     RL = RZ @ Lambda

@@ -18,7 +18,7 @@ from jaxhlm.inference.dropped import householder, isolating
 from jaxhlm.inference.held import Coefficients, Correlations, Held, Scales
 from jaxhlm.notation import Floats
 from jaxhlm.rows.response import Standard
-from jaxhlm.suffstats import Stats
+from jaxhlm.suffstats import Stats, expanded
 
 __all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]
 
@@ -162,12 +162,8 @@ def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:
 
 def _turned(stats: Stats, Q: Floats) -> Stats:
     """Statistics of every lane with Z̃ Q in the place of Z̃."""
-    return stats._replace(RZ=np.einsum("gabl,lbc->gacl", _spread(stats.RZ, Q), Q)).expand()
-
-
-def _spread(x: Floats, lanes: Floats) -> Floats:
-    return np.broadcast_to(x, (*x.shape[:-1], len(lanes)))
+    return stats._replace(RZ=np.einsum("gabl,lbc->gacl", expanded(stats.RZ, len(Q)), Q)).expand()
 
 
 def _lanes_first(x: Floats, B: int) -> Floats:
-    return np.moveaxis(np.broadcast_to(x, (*x.shape[:-1], B)), -1, 0)
+    return np.moveaxis(expanded(x, B), -1, 0)

@@ -26,9 +26,9 @@ from jaxhlm.rows.collapse import Class, Classes
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.identified import group_ranks, identified
 from jaxhlm.rows.response import Standard
-from jaxhlm.rows.standardise import place_of
+from jaxhlm.rows.standardise import absent_squares
 from jaxhlm.status import Status
-from jaxhlm.suffstats import Stats
+from jaxhlm.suffstats import Stats, taken
 
 __all__ = ["MOST_LANES", "leave_one_out", "left_out_numbers"]
 
@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
 
     def of_fit(self, values: Any) -> Any:
         """(…, B) to (…, N); what all fits share, (…, 1), stays."""
-        return values[..., self.fit] if values.shape[-1] > 1 else values
+        return taken(values, self.fit)
 
     def of_both(self, values: Floats) -> Floats:
         """(G, …, b) to (…, N)."""
@@ -144,7 +144,7 @@ class _Pooled(NamedTuple):
             group_ranks(stats.RZ).astype(float),
         )
         pooled = _Pooled(*map(_sums_without, each))
-        absent = place_of(groups.standard.scaling.absent, stats.n)
+        absent = absent_squares(groups.standard.scaling.absent, stats.n)
         return pooled._replace(XX=pooled.XX + absent, X_all=pooled.X_all + absent)
 
 

@@ -41,7 +41,7 @@ from jaxhlm.engine.chunks import lane_chunks
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.standardise import place_of
+from jaxhlm.rows.standardise import absent_squares
 
 __all__ = ["Robust", "RobustKind", "robust_covariance"]
 
@@ -90,13 +90,13 @@ def robust_covariance(
 
 def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -> Robust:
     stats, scaling = groups.standard.stats, groups.standard.scaling
-    ok = np.isfinite(e.sigma)
+    ok = e.known
     T = _usable(_first(scaling.T), ok)
     Lambda = lambda_of(np.where(ok[:, None], e.theta_standard, 0.0).T, blocks)
     beta = np.linalg.solve(T, np.where(ok[:, None], e.beta, 0.0)[..., None])[..., 0]
     step = (beta - scaling.beta_ols.T) / scaling.s[:, None]
     X, error, L = _whitened(groups, Lambda, step)
-    A = _sum_of_products(X, X) + _first(place_of(scaling.absent, stats.n))
+    A = _sum_of_products(X, X) + _first(absent_squares(scaling.absent, stats.n))
     M = np.linalg.inv(_usable(A, ok))
     E = _adjusted(X, L, M) if kind == "CR2" else X
     score = (E.swapaxes(-1, -2) @ error[..., None])[..., 0]

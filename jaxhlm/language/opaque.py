@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.nodes import Expression, Opaque
 from jaxhlm.language.words import excerpt
+from jaxhlm.scopes import within
 
 __all__ = ["allowed", "allowing", "python_value", "read_python"]
 
@@ -26,14 +27,9 @@ _ALLOWED: ContextVar[bool] = ContextVar("unsafe_formula", default=False)
 _KNOWN = {"np": np, "pd": pd, "I": lambda value: value}
 
 
-@contextmanager
-def allowing(unsafe_formula: bool) -> Iterator[None]:
+def allowing(unsafe_formula: bool) -> AbstractContextManager[None]:
     """Let formulas that are read within run as Python code, if ``unsafe_formula``."""
-    token = _ALLOWED.set(unsafe_formula)
-    try:
-        yield
-    finally:
-        _ALLOWED.reset(token)
+    return within(_ALLOWED, unsafe_formula)
 
 
 def allowed() -> bool:
@@ -80,10 +76,9 @@ def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) ->
     Raises:
         FormulaError: it raises an error, gives something else, or depends on the rows as a whole.
     """
-    rows = len(next(iter(columns.values())))
-    values = _run(node, columns, rows)
-    some = np.arange(rows)[::-2]
-    if check and len(some) < rows:
+    values = _run(node, columns)
+    some = np.arange(len(values))[::-2]
+    if check and len(some) < len(values):
         again = _run(node, {k: v.iloc[some].reset_index(drop=True) for k, v in columns.items()})
         if not np.array_equal(again, values[some], equal_nan=values.dtype.kind == "f"):
             raise FormulaError(
@@ -93,8 +88,8 @@ def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) ->
     return values
 
 
-def _run(node: Opaque, columns: Mapping[str, pd.Series], rows: int | None = None) -> Any:
-    rows = len(next(iter(columns.values()))) if rows is None else rows
+def _run(node: Opaque, columns: Mapping[str, pd.Series]) -> Any:
+    rows = len(next(iter(columns.values())))
     try:
         found = eval(node.text, {**_KNOWN, **columns})
         values = np.asarray(found)

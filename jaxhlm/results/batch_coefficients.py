@@ -30,10 +30,10 @@ from jaxhlm.inference.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Floats, Ints, NotEstimable
+from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
 from jaxhlm.results.batch_effects import BatchUnits
 from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
-from jaxhlm.rows.response import Standard, masked
+from jaxhlm.rows.response import Standard, at_absent
 
 __all__ = ["BatchCoefficients"]
 
@@ -63,7 +63,7 @@ class BatchCoefficients(BatchUnits):
         """(B, p, p) Kenward and Roger's adjusted covariances of β̂; REML only."""
         check_df("kenward-roger", self.reml)
         found = self.over_lanes(lambda e, s: adjusted_vcov(e, s, self.options))[0]
-        return masked(found, self.estimates.absent)
+        return at_absent(found, self.estimates.absent)
 
     def contrast(
         self,
@@ -80,7 +80,8 @@ class BatchCoefficients(BatchUnits):
         hypothesis = self.model.hypothesis(L, rhs)
         about = self._about_absent(hypothesis.L)
         self._tell_not_estimable(about, hypothesis.labels, "contrasts")
-        columns = self._table(hypothesis.L, df, conf_level, hypothesis.rhs)
+        L_known = _without(hypothesis.L, about)
+        columns = self._table(L_known, df, conf_level, hypothesis.rhs)
         r, labels = len(hypothesis.labels), pd.Index(hypothesis.labels, name="contrast")
         rows = self._below(np.full(len(self), r), labels, np.tile(np.arange(r), len(self)))
         return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, rows)
@@ -181,7 +182,7 @@ class BatchCoefficients(BatchUnits):
         own = L[0] if len(L) == 1 else L[which.ravel()]
         about, rows = self._about_absent(own), L.shape[1]
         self._tell_not_estimable(about, labels[:rows], MEANS[pairwise], not_estimable)
-        columns = self._table(own, df, conf_level)
+        columns = self._table(_without(own, about), df, conf_level)
         at_cell = (which.reshape(-1, 1) * rows + np.arange(rows)).ravel()
         if pairwise:
             frame = differences_frame([labels[i] for i in at_cell], columns, count, names)
@@ -191,7 +192,7 @@ class BatchCoefficients(BatchUnits):
         if not (source.design.dropped_columns or self.estimates.absent.any()):
             return frame
         known = np.isfinite(L).all(axis=2).ravel()[at_cell]
-        known &= np.repeat(self.estimates.ok, rows)
+        known &= np.repeat(self.estimates.known, rows)
         return frame.assign(estimable=known & ~about.ravel())
 
     def _table(
@@ -200,8 +201,7 @@ class BatchCoefficients(BatchUnits):
         """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
         check_level(level, "conf_level")
         se, df = self._tests(L, method)[:2]
-        estimate = np.where(self._about_absent(L), np.nan, _values(L, self._filled))
-        return inference_table(estimate, se, df, rhs, level)
+        return inference_table(_values(L, self._filled), se, df, rhs, level)
 
     def _coefficients(self, method: DfMethod) -> tuple[Floats, ...]:
         """Standard errors, df and p values of the fixed effects, kept for the next call.
@@ -210,7 +210,8 @@ class BatchCoefficients(BatchUnits):
         """
         check_df(method, self.reml)
         if method not in self._known:
-            self._known[method] = self._tests(np.eye(len(self.model.xnames)), method)
+            L = np.eye(len(self.model.xnames))
+            self._known[method] = self._tests(_without(L, self._about_absent(L)), method)
         return self._known[method]
 
     @cached_property
@@ -227,12 +228,14 @@ class BatchCoefficients(BatchUnits):
                 standard, own = source.standard(self.lanes[at]), L if L.ndim == 2 else L[at]
                 return _small_sample(self._filled[at], standard, self.options, own, method)
 
-            found = self._over_chunks(one)
-        else:
-            se, df = reference_tests(self.estimates, self.nobs, L, method)
-            found = se, df, _tails(L, self._filled, se, df)
-        about = self._about_absent(L)
-        return tuple(np.where(about, np.nan, x) for x in found) if about.any() else found
+            return self._over_chunks(one)
+        se, df = reference_tests(self.estimates, self.nobs, L, method)
+        return se, df, _tails(L, self._filled, se, df)
+
+
+def _without(L: Floats, about: Bools) -> Floats:
+    """Contrasts (r, p) or (B, r, p), NaN where they are ``about`` absent columns, (B, r)."""
+    return np.where(about[:, :, None], np.nan, L) if about.any() else L
 
 
 def _small_sample(

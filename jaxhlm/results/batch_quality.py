@@ -21,7 +21,7 @@ from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch_coefficients import BatchCoefficients
 from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.rows.lanerows import LaneRows
-from jaxhlm.rows.response import masked
+from jaxhlm.rows.response import at_absent
 
 __all__ = ["BatchQuality"]
 
@@ -257,6 +257,6 @@ class BatchQuality(BatchCoefficients):
                 lambda e, g: robust_covariance(e, g, self.model.blocks, kind)
             )
         absent = self.estimates.absent
-        found = Robust(masked(vcov, absent), masked(df, absent), one_group & ~absent)
+        found = Robust(at_absent(vcov, absent), at_absent(df, absent), one_group & ~absent)
         warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
         return found

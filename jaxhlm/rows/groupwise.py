@@ -21,7 +21,7 @@ from jaxhlm.rows.collapse import Classes
 from jaxhlm.rows.response import Standard, expand, respond
 from jaxhlm.rows.segments import orthonormalise
 from jaxhlm.rows.standardise import StandardDesign, place
-from jaxhlm.suffstats import take_lanes
+from jaxhlm.suffstats import take_lanes, taken
 
 __all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
 
@@ -50,9 +50,9 @@ class Groupwise(NamedTuple):
         """Some lanes, which may repeat; what all share stays."""
         return Groupwise(
             self.standard.take(lanes),
-            self.UX if self.UX.shape[-1] == 1 else self.UX[..., lanes],
+            taken(self.UX, lanes),
             self.Uy[..., lanes],
-            take_lanes(self.rest, lanes, {"yy"}),
+            LeftOver(*take_lanes(self.rest, lanes, {"yy"})),
             self.classes,
         )
 

@@ -22,8 +22,8 @@ __all__ = [
     "Scaling",
     "Standard",
     "Turn",
+    "at_absent",
     "expand",
-    "masked",
     "respond",
     "respond_turned",
 ]
@@ -54,7 +54,7 @@ class Scaling(NamedTuple):
 
     def take(self, lanes: Any) -> Scaling:
         """Some lanes, which may repeat; what all share stays."""
-        return take_lanes(self, lanes, SCALED_FIELDS)
+        return Scaling(*take_lanes(self, lanes, SCALED_FIELDS))
 
 
 class Standard(NamedTuple):
@@ -88,10 +88,10 @@ class Products(NamedTuple):
     spread: list[Floats]  # (q, q, B) Σ t t' of the groups that were turned away from X
 
 
-def masked(values: Floats, absent: Bools) -> Floats:
-    """(B, p) or (B, p, p) with NaN where one of the fixed effects is absent, (B, p)."""
+def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
+    """(B, p) or (B, p, p) with a value in place of what is about absent effects (B, p)."""
     lost = absent if values.ndim == 2 else absent[:, :, None] | absent[:, None, :]
-    return np.where(lost, np.nan, values)
+    return np.where(lost, value, values)
 
 
 def respond(design: StandardDesign, y: Floats) -> Standard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -223,7 +224,11 @@ class ResponseMatrix:
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
-        return Replicates(y, rows, row, _reach(d))
+        return Replicates(y, rows, row, self._reach)
+
+    @cached_property
+    def _reach(self) -> int | None:
+        return _reach(self.design)
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ __all__ = [
     "RANK_TOL",
     "Rows",
     "StandardDesign",
+    "absent_squares",
     "design_status",
     "place",
-    "place_of",
     "standardise_design",
 ]
 
@@ -141,7 +141,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
         TX=place(TX, *position),
         Ty=None,
         m=place(np.ones(len(lane_of_group)), *position),
-        XX=np.moveaxis(lanes.gram(X_within), 0, -1) + place_of(absent.T, n),
+        XX=np.moveaxis(lanes.gram(X_within), 0, -1) + absent_squares(absent.T, n),
         Xy=None,
         yy=None,
         n=n,
@@ -157,7 +157,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
     )
 
 
-def place_of(absent: Bools, n: Floats) -> Floats:
+def absent_squares(absent: Bools, n: Floats) -> Floats:
     """What stands in X̃'X̃ for absent columns, (p, p, b): n on the diagonal."""
     return np.eye(len(absent))[..., None] * absent * n
 

@@ -20,8 +20,8 @@ from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.response import Standard, masked
-from jaxhlm.rows.standardise import place_of
+from jaxhlm.rows.response import Standard, at_absent
+from jaxhlm.rows.standardise import absent_squares
 from jaxhlm.status import Status
 
 __all__ = ["pooled", "two_stage"]
@@ -48,7 +48,7 @@ def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
     beta = np.where(ok[:, None], (T @ scaling.beta_ols.T[..., None])[..., 0], np.nan)
     vcov = (sigma**2 / n)[:, None, None] * (T @ T.swapaxes(1, 2))
     absent = np.broadcast_to(scaling.absent.T, beta.shape)
-    return masked(beta, absent), masked(vcov, absent), sigma, status
+    return at_absent(beta, absent), at_absent(vcov, absent), sigma, status
 
 
 def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
@@ -69,7 +69,7 @@ def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
             line.
     """
     stats, scaling, status = groups.standard
-    XX = stats.XX - place_of(scaling.absent, stats.n)
+    XX = stats.XX - absent_squares(scaling.absent, stats.n)
     if np.abs(XX).max() > REACH_TOL * scaling.n.max():
         raise _out_of_reach(groups.standard, model)
     gamma, A = _lines(groups)

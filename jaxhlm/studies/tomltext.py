@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxhlm.errors import StudyFileError
+from jaxhlm.utf8 import decoded
 
 __all__ = [
     "NUMBER",
@@ -86,13 +87,7 @@ def read_toml(path: Path) -> tuple[TomlText, dict[str, Any]]:
             is one.
         OSError: the file cannot be opened.
     """
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
-        message = f"{path}:{line}: byte {byte:#04x} is not UTF-8; save the file as UTF-8"
-        raise StudyFileError(message) from None
+    text = decoded(path, path.read_bytes(), StudyFileError, "save the file as UTF-8")
     try:
         return TomlText(path, text), tomllib.loads(text)
     # Python refuses thousands of digits, and what is nested too deeply, by errors of its own.
