@@ -188,8 +188,8 @@ class Criterion:
             logdet += 2.0 * np.log(np.diagonal(L)[:p]).sum()
         return logdet + nu * (1.0 + np.log(2.0 * np.pi * L[p, p] ** 2 / nu))
 
-    def lowest(self, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-        """The best of ten starts of L-BFGS-B, and where it is."""
+    def lowest(self, rng: np.random.Generator) -> np.ndarray:
+        """Where the best of ten starts of L-BFGS-B ended."""
         rows, columns = self.index
         found = []
         for _ in range(STARTS):
@@ -197,14 +197,15 @@ class Criterion:
             theta = sd[rows] * np.where(rows == columns, 1.0, rng.normal(size=len(rows)))
             options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-8}
             found.append(minimize(self, theta, jac=True, method="L-BFGS-B", options=options))
-        best = min(found, key=lambda end: end.fun)
-        return float(best.fun), best.x
+        return np.asarray(min(found, key=lambda end: end.fun).x)
 
-    def excess(self, fit_theta: np.ndarray, rng: np.random.Generator) -> float:
-        """How far the criterion at θ, in the user's units, is above the lowest found."""
-        ours = fit_theta * self.scale[self.index[0]]
-        value, theirs = self.lowest(rng)
-        excess = self(ours)[0] - value
+    def scaled(self, theta: np.ndarray) -> np.ndarray:
+        """θ of the scaled columns of Z, from θ in the user's units."""
+        return theta * self.scale[self.index[0]]
+
+    def excess(self, ours: np.ndarray, theirs: np.ndarray) -> float:
+        """How far the criterion at one θ is above that at another, in exact numbers if at all."""
+        excess = self(ours)[0] - self(theirs)[0]
         if excess <= BEATEN[0]:
             return float(excess)
         return float(self.exactly(ours) - self.exactly(theirs))
@@ -255,19 +256,20 @@ def audit(n: int, share: float, seed: int, console: Console) -> tuple[pd.DataFra
             totals[name] += int(np.sum(value))
         for part, i in chosen(fits, share, rng):
             problem = Criterion(case.rows(i), case.formula, case.reml)
-            excess = problem.excess(np.asarray(fits[i].theta), rng)
+            theta = np.asarray(fits[i].theta)
+            excess = problem.excess(problem.scaled(theta), problem.lowest(rng))
             row = {"part": part, "formula": case.formula, "batch": number, "lane": i}
             compared.append({**row, "excess": excess, "criterion": fits.criterion.iloc[i]})
-            peers.append((case, i))
+            peers.append((case, i, theta))
         console.print(f"{totals['data sets']:,} {case.formula}", style="dim")
     return pd.DataFrame(compared), totals, peers
 
 
-def by_lme4(peers: list[tuple[Case, int]]) -> np.ndarray:
-    """lme4's criteria of data sets, NaN where it stopped with an error."""
+def by_lme4(peers: list[tuple[Case, int, np.ndarray]]) -> np.ndarray:
+    """(N, 2) lme4's criteria of data sets, and how far ours are above; NaN where it stopped."""
     with tempfile.TemporaryDirectory() as folder:
         tasks = []
-        for k, (case, i) in enumerate(peers):
+        for k, (case, i, _) in enumerate(peers):
             path = Path(folder) / f"{k}.csv"
             case.rows(i).to_csv(path, index=False)
             tasks.append({"path": str(path), "formula": "y " + case.formula, "reml": case.reml})
@@ -275,7 +277,13 @@ def by_lme4(peers: list[tuple[Case, int]]) -> np.ndarray:
         pd.DataFrame(tasks).to_csv(listed, index=False)
         command = ["Rscript", str(SCRIPT), str(listed)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return np.array([np.nan if v == "NA" else v for v in json.loads(done.stdout)], dtype=float)
+    ends = zip(peers, json.loads(done.stdout), strict=True)
+    return np.array([_beside(*peer, end) if end else (np.nan, np.nan) for peer, end in ends])
+
+
+def _beside(case: Case, i: int, ours: np.ndarray, theirs: list[float]) -> tuple[float, float]:
+    problem = Criterion(case.rows(i), case.formula, case.reml)
+    return theirs[0], problem.excess(problem.scaled(ours), problem.scaled(np.array(theirs[1:])))
 
 
 def beaten(by: str, part: str, excess: np.ndarray) -> list[dict[str, object]]:
@@ -304,15 +312,13 @@ def main() -> None:
     if shutil.which("Rscript"):
         step = max(1, len(peers) // options.peer)
         some = compared.iloc[::step]
-        theirs = by_lme4(peers[::step])
+        theirs, above = by_lme4(peers[::step]).T
         best = some["criterion"] - np.maximum(some["excess"], 0.0)
         for part in ("random", "worst"):
             lanes = (some["part"] == part).to_numpy()
             over = (theirs - best.to_numpy())[lanes]
             table += beaten("lme4 beaten by the best known", part, over)
-            table += beaten(
-                "lme4 below jaxhlm", part, (some["criterion"].to_numpy() - theirs)[lanes]
-            )
+            table += beaten("lme4 below jaxhlm", part, above[lanes])
     result = pd.DataFrame(table)
     console.print(result.to_string(index=False, float_format="%.6g"))
     path = machine.results_path(options.out, machine.describe(), "optima")

@@ -7,6 +7,7 @@ another at random. After five minutes, by when the caches are full, resident mem
 
 import argparse
 import csv
+import ctypes
 import gc
 import os
 import statistics
@@ -24,6 +25,27 @@ import jaxhlm as hlm
 from bench import data, machine
 
 WARM_UP, ALLOWED = 5.0, 0.05
+
+
+class MallocInfo(ctypes.Structure):
+    """The record ``mallinfo2`` of the GNU C library, in bytes."""
+
+    NAMES = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = tuple((name, ctypes.c_size_t) for name in NAMES.split())
+
+
+def allocated_mb() -> float:
+    """What is allocated, in MB; the rest of the resident size is code, and free lists of malloc.
+
+    NaN where the C library is another.
+    """
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return float("nan")
+    ask.restype = MallocInfo
+    info = ask()
+    return (info.uordblks + info.hblkhd) / 2**20
 
 
 def resident_mb() -> float:
@@ -105,9 +127,11 @@ def main() -> int:
         work = WORK[rng.integers(len(WORK))]
         work(rng)
         gc.collect()
-        rows.append({"minute": round(minute, 3), "work": work.__name__, "MB": resident_mb()})
+        sizes = {"MB": resident_mb(), "allocated_MB": allocated_mb()}
+        rows.append({"minute": round(minute, 3), "work": work.__name__, **sizes})
         if len(rows) % 50 == 0:
-            print(f"{minute:6.1f} min, {len(rows)} rounds, {rows[-1]['MB']:.0f} MB", flush=True)
+            shown = ", ".join(f"{size:.0f} {name}" for name, size in sizes.items())
+            print(f"{minute:6.1f} min, {len(rows)} rounds, {shown}", flush=True)
     path = machine.results_path(options.out, machine.describe(), "soak")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))

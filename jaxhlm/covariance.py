@@ -15,16 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.engine.small import entries, matmul, namespace
-from jaxhlm.notation import Floats
+from jaxhlm.notation import Bools, Floats
 
 __all__ = [
     "SINGULAR_SD",
     "Blocks",
     "block_of",
     "canonical",
+    "covariance_of",
     "factor",
     "lambda_matrix",
     "lambda_of",
+    "on_boundary",
     "theta_index",
     "theta_of",
 ]
@@ -127,3 +129,15 @@ def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
     for entry, (row, column) in zip(theta, theta_index(blocks), strict=True):
         Lambda[:, row, column] = entry
     return Lambda
+
+
+def covariance_of(theta: Floats, blocks: Blocks) -> Floats:
+    """D = ΛΛ' (B, q, q) from θ (k, B), in NumPy."""
+    Lambda = lambda_of(theta, blocks)
+    return Lambda @ Lambda.mT
+
+
+def on_boundary(theta: Floats, blocks: Blocks) -> Bools:
+    """(B,) whether a variance is zero or a correlation ±1, of canonical θ (k, B)."""
+    pivots = [i for i, (row, column) in enumerate(theta_index(blocks)) if row == column]
+    return np.asarray((theta[pivots] == 0.0).any(axis=0))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, theta_of
+from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, on_boundary, theta_of
 from jaxhlm.engine.lanes import MAX_UNROLLED_P
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution
@@ -224,11 +224,15 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
     A response that X and a line for every unit fit exactly drives σ to zero, and no number of
     iterations ends that.
     """
-    diagonal = np.diagonal(lambda_of(solution.theta, blocks), axis1=1, axis2=2)
     finite = np.isfinite(solution.value) & np.isfinite(solution.beta).all(axis=0)
     finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
     return np.select(
-        [status != Status.CONVERGED, ~finite, ~solution.converged, (diagonal == 0.0).any(axis=1)],
+        [
+            status != Status.CONVERGED,
+            ~finite,
+            ~solution.converged,
+            on_boundary(solution.theta, blocks),
+        ],
         [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
         default=Status.CONVERGED,
     ).astype(np.int64)

@@ -70,7 +70,7 @@ LAYERS = (
         "studies.extending",
         "studies.violation",
     ),
-    ("rows.checks", "rows.standardise"),
+    ("rows.checks", "rows.standardise", "engine.boundary"),
     (
         "rows.response",
         "engine.derivatives",

@@ -12,10 +12,12 @@ import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.engine import rounds as engine
 from jaxhlm.engine import scan
-from jaxhlm.engine.minimum import Options
+from jaxhlm.engine.boundary import leaving
+from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.engine.rounds import solve
 from jaxhlm.engine.scan import bracketed
 from jaxhlm.engine.search import unsettled
+from jaxhlm.estimates import user_criterion
 from jaxhlm.pipeline import Prepared
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats
@@ -32,6 +34,11 @@ KNOWN = {
     "4_groups": ("y ~ x + z + w + (1 + x + z || g)", 624.03623, True),
     "9_groups": ("y ~ x + z + (x + z | g)", 171.28820, False),
 }
+
+
+# Where the optimiser stops on ``minima_3_groups``: the second pivot is zero, and the entries of Λ
+# that could follow the third variance into its row are not free.
+FALSE_STOP = (41.07328869, 59.76829832, -96.18578868, 0.0, 0.0, 105.34711391)
 
 
 @cache
@@ -51,6 +58,20 @@ def test_known_data_sets_reach_the_lowest(name):
     fits = hlm.fit_many(formula, frame, np.column_stack([frame["y"], harmless]), progress=False)
     np.testing.assert_allclose(fits.criterion.iloc[0], fit.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose(fits.varcorr.cov[0], fit.varcorr.cov, rtol=tol.ESTIMATE, atol=1e-8)
+
+
+def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
+    """The criterion of 136.977 there falls to 136.880 once the zero pivot comes last."""
+    design = hlm.design("y ~ x + z + b + (1 + x + z | g)", known("3_groups"))
+    standard = Prepared(design).respond(known("3_groups")[["y"]].to_numpy())
+    start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
+    stop = lane_minimum(standard.stats, start, NEWTON, options, max_iter=1)
+    assert stop.gradient_norm < 1e-6
+    lanes, _ = leaving(stop._replace(converged=np.array([True])), standard.stats, design.blocks)
+    assert lanes.tolist() == [0]
+    fit = hlm.fit(design.formula, known("3_groups"), reml=False)
+    value = user_criterion(stop.value, standard.scaling, design.n, reml=False)
+    np.testing.assert_allclose([value.item(), fit.criterion], [136.976556, 136.880445], atol=1e-6)
 
 
 # Hard designs: few groups, many, one that dominates; and hard responses on them.

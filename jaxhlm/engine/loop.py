@@ -20,7 +20,15 @@ import numpy as np
 from jaxhlm.engine.small import largest, namespace
 from jaxhlm.engine.trust import newton_direction, rounding
 
-__all__ = ["CLOSING_SLACK", "MAX_ITER", "TOL", "Minimum", "Stepper", "minimise_lanes"]
+__all__ = [
+    "CLOSING_NOISE",
+    "CLOSING_SLACK",
+    "MAX_ITER",
+    "TOL",
+    "Minimum",
+    "Stepper",
+    "minimise_lanes",
+]
 
 TOL = 1e-10
 MAX_ITER = 100

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
+from jaxhlm.covariance import Blocks, covariance_of, factor, on_boundary, theta_index, theta_of
+from jaxhlm.engine.boundary import leaving
 from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_lanes
 from jaxhlm.engine.dense import lanes_at_once
 from jaxhlm.engine.lanes import unrollable
@@ -25,15 +26,13 @@ from jaxhlm.engine.search import (
     unsettled,
 )
 from jaxhlm.engine.small import entries
-from jaxhlm.engine.start import START_FLOOR, started
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.engine.start import started
+from jaxhlm.notation import Floats, Ints
 from jaxhlm.precision import own_rules
 from jaxhlm.suffstats import GROUP_FIELDS, Stats
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
-# The boundary check: how negative, per row, a one-sided derivative in a variance may be.
-LEAVE_TOL = 1e-6
 MAX_RESTARTS = 3
 # Evaluations after which the lanes that are not done are gathered.
 FIRST_ROUND = 6
@@ -137,7 +136,7 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
 def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
     several = hard(stats, found, options.reml, options.blocks)
-    edge = np.flatnonzero(found.converged & ~several & _on_boundary(found, options.blocks))
+    edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
     if len(edge):
         found, others = _along_boundary(found, stats, edge, options)
         several[others] = True
@@ -219,28 +218,22 @@ def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
     """Run on what is not done, and then what stopped on a boundary that is no minimum."""
     lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
     if len(lanes):
-        found = _continue(found, stats, lanes, _covariance(found.theta, options), options)
+        found = _continue(found, stats, lanes, covariance_of(found.theta, options.blocks), options)
     return _off_boundary(found, stats, options)
 
 
 def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
     """Run on what stopped on a boundary that is no minimum."""
     for _ in range(MAX_RESTARTS):
-        lanes, D = _leaving(found, stats, options)
+        lanes, D = leaving(found, stats, options.blocks)
         if not len(lanes):
             break
         found = _continue(found, stats, lanes, D, options)
     return found
 
 
-def _covariance(theta: Floats, options: Options) -> Floats:
-    """D̃ = Λ̃Λ̃' (B, q, q)."""
-    Lambda = lambda_of(theta, options.blocks)
-    return Lambda @ Lambda.swapaxes(1, 2)
-
-
 def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
-    """Run ``lanes`` on from D (B, q, q), each with its columns in the order of falling variance."""
+    """Run ``lanes`` on from D (B, q, q), each with its columns in an order of its own."""
     orders = _pivot_orders(D[lanes], options.blocks)
     for those in _sharing(orders, stats):
         order, at = orders[those], lanes[those]
@@ -262,11 +255,17 @@ def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
 
 
 def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
-    """(B, q) column orders, largest variance first within each block."""
-    orders = np.empty(D.shape[:2], dtype=int)
+    """(B, q) column orders: within each block the largest conditional variance is next."""
+    orders, lanes = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
     for block in map(np.array, blocks):
-        variances = D[:, block, block]
-        orders[:, block] = block[np.argsort(-variances, axis=1, kind="stable")]
+        rest = D[:, block[:, None], block].copy()
+        for column in block:
+            k = np.diagonal(rest, axis1=1, axis2=2).argmax(axis=1)
+            orders[:, column] = block[k]
+            pivot = rest[lanes, k]
+            scale = np.where(pivot[lanes, k] > 0.0, pivot[lanes, k], np.inf)
+            rest -= pivot[:, :, None] * (pivot / scale[:, None])[:, None]
+            rest[lanes, k, k] = -np.inf
     return orders
 
 
@@ -283,8 +282,8 @@ def _turned(M: Floats, order: Ints) -> Floats:
 
 def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     """A minimum with the columns of Z back in the user's order."""
-    D = _turned(_covariance(found.theta, options), order)
-    singular = (found.theta[_diagonal(options.blocks)] == 0.0).any(axis=0)
+    D = _turned(covariance_of(found.theta, options.blocks), order)
+    singular = on_boundary(found.theta, options.blocks)
     F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
     theta = _theta(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
     return found._replace(theta=theta, aux={**found.aux, "F": F})
@@ -294,11 +293,6 @@ def _theta(D: Floats, blocks: Blocks, tolerance: Any) -> Floats:
     """θ (k, B) of D (B, q, q); pivots below tolerance × their variance are zero."""
     floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
     return theta_of(factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np), blocks)
-
-
-def _diagonal(blocks: Blocks) -> list[int]:
-    """Positions in θ of the diagonal of Λ."""
-    return [i for i, (row, column) in enumerate(theta_index(blocks)) if row == column]
 
 
 def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
@@ -345,38 +339,6 @@ def _padded(stats: Stats, G: int) -> Stats:
 def _joined(parts: tuple[Any, ...]) -> Floats:
     """Lanes of several parts side by side."""
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
-
-
-def _leaving(found: Minimum, stats: Stats, options: Options) -> tuple[Ints, Floats]:
-    """Singular lanes whose criterion falls when a zero variance grows, and D to go on from.
-
-    At a minimum on the boundary F = ∂d/∂D is positive semi-definite within each block. If its
-    smallest eigenvalue is negative, D + t v v' along that eigenvector is better.
-    """
-    on_boundary = _on_boundary(found, options.blocks)
-    singular = np.flatnonzero(found.converged & on_boundary)
-    D = np.zeros((len(on_boundary), *found.aux["F"].shape[:2]))
-    if not len(singular):
-        return singular, D
-    F = np.moveaxis(found.aux["F"][..., singular], -1, 0)
-    D[singular] = _covariance(found.theta[:, singular], options)
-    n = np.broadcast_to(stats.n, found.value.shape)[singular]
-    G = np.broadcast_to(stats.m.sum(axis=0), found.value.shape)[singular]
-    leaving = np.zeros(len(singular), bool)
-    for block in map(list, options.blocks):
-        slope, v = np.linalg.eigh(F[:, block][:, :, block])
-        away = slope[:, 0] < -LEAVE_TOL * n
-        direction = v[:, :, 0] * np.sqrt(np.where(away, START_FLOOR * G / n, 0.0))[:, None]
-        D[np.ix_(singular, np.array(block), np.array(block))] += (
-            direction[:, :, None] * direction[:, None, :]
-        )
-        leaving |= away
-    return singular[leaving], D
-
-
-def _on_boundary(found: Minimum, blocks: Blocks) -> Bools:
-    """(B,) lanes with a variance of zero or a correlation of ±1."""
-    return np.asarray((found.theta[_diagonal(blocks)] == 0.0).any(axis=0))
 
 
 def _merge(found: Minimum, again: Minimum, lanes: Any, slack: float = CLOSING_SLACK) -> Minimum:

@@ -30,7 +30,15 @@ from itertools import combinations
 import jax
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, theta_index, theta_of
+from jaxhlm.covariance import (
+    Blocks,
+    covariance_of,
+    factor,
+    lambda_matrix,
+    lambda_of,
+    theta_index,
+    theta_of,
+)
 from jaxhlm.deviance import whiten
 from jaxhlm.engine.loop import Minimum
 from jaxhlm.engine.scan import bracketed
@@ -223,8 +231,7 @@ def dwarfed(theta: Floats, blocks: Blocks) -> Bools:
 
 def parts_of_largest(theta: Floats, blocks: Blocks) -> Floats:
     """θ (S, k, B) each variance in turn a part of the largest, by itself."""
-    Lambda = lambda_of(theta, blocks)
-    D, largest = Lambda @ Lambda.mT, _variances(theta, blocks).max(axis=1)
+    D, largest = covariance_of(theta, blocks), _variances(theta, blocks).max(axis=1)
     starts = []
     for j in range(D.shape[1]):
         for part in PARTS:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_of, theta_index, theta_of
+from jaxhlm.covariance import Blocks, covariance_of, factor, theta_index, theta_of
 from jaxhlm.engine.rounds import Solution
 from jaxhlm.engine.small import entries
 from jaxhlm.inference.dropped import householder, isolating
@@ -43,7 +43,7 @@ def hold_sds(
     B = stats.yy.shape[-1]
     n, G = np.broadcast_to(stats.n, B), np.broadcast_to(stats.m.sum(axis=0), B)
     residual = np.sqrt(best.pwrss / n)
-    D = _relative_covariance(best, blocks)
+    D = covariance_of(best.theta, blocks)
     held = []
     for j in random:
         Q, length = isolating(_lanes_first(standard.scaling.C, B), blocks, j)
@@ -75,7 +75,7 @@ def hold_correlations(
     stats, index = standard.stats, theta_index(blocks)
     B = stats.yy.shape[-1]
     C = _lanes_first(standard.scaling.C, B)
-    D = _relative_covariance(best, blocks)
+    D = covariance_of(best.theta, blocks)
     held = []
     for a, b in pairs:
         block = next(list(x) for x in blocks if a in x)
@@ -131,12 +131,6 @@ def joined(parts: Sequence[H]) -> H:
     }
     columns = zip(*(p.stats for p in parts), strict=True)
     return replace(first, stats=Stats(*(np.concatenate(x, axis=-1) for x in columns)), **arrays)
-
-
-def _relative_covariance(best: Solution, blocks: Blocks) -> Floats:
-    """D̃ (B, q, q)."""
-    Lambda = lambda_of(best.theta, blocks)
-    return Lambda @ Lambda.swapaxes(1, 2)
 
 
 def _theta(D: Floats, blocks: Blocks) -> Floats:
