@@ -27,6 +27,7 @@ __all__ = [
     "lambda_matrix",
     "lambda_of",
     "on_boundary",
+    "pivots",
     "theta_index",
     "theta_of",
 ]
@@ -139,5 +140,9 @@ def covariance_of(theta: Floats, blocks: Blocks) -> Floats:
 
 def on_boundary(theta: Floats, blocks: Blocks) -> Bools:
     """(B,) whether a variance is zero or a correlation ±1, of canonical θ (k, B)."""
-    pivots = [i for i, (row, column) in enumerate(theta_index(blocks)) if row == column]
-    return np.asarray((theta[pivots] == 0.0).any(axis=0))
+    return np.asarray((theta[pivots(blocks)] == 0.0).any(axis=0))
+
+
+def pivots(blocks: Blocks) -> list[int]:
+    """Positions in θ of the diagonal of Λ."""
+    return [i for i, (row, column) in enumerate(theta_index(blocks)) if row == column]

@@ -135,12 +135,12 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
 
 def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
-    several = hard(stats, found, options.reml, options.blocks)
+    several = hard(stats, found, options.reml, options.blocks) | ~found.converged
     edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
     if len(edge):
         found, others = _along_boundary(found, stats, edge, options)
         several[others] = True
-    lanes = np.flatnonzero(found.converged & several)
+    lanes = np.flatnonzero(np.isfinite(found.value) & several)
     large = lanes[dwarfed(found.theta[:, lanes], options.blocks)]
     if len(large):
         starts = parts_of_largest(found.theta[:, large], options.blocks)

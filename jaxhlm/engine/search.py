@@ -8,7 +8,8 @@ c_i = e_i'Ω_i⁻¹e_i/σ̂², of which each is χ² with q degrees of freedom u
 * it has few groups, or one of them carries much of a column of Z;
 * the c_i are far from χ²: their mean square (one group explains what all the others do not), or
   their sum beside the residuals' (the two estimates of σ² that a stationary point balances);
-* the residual variance is a small part of the whole, or the first search took many steps.
+* the residual variance is a small part of the whole, or the first search took many steps, or
+  more than it has.
 
 Such lanes are tried from points all over the geometry of the design. For columns whose groups have
 squared lengths r_i², a variance of 1/r_i² is where a group begins to count less: starts lie beyond
