@@ -12,7 +12,7 @@ FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "
 # The same, module by module: each imports from layers above its own line only.
 LAYERS = (
     ("scopes",),
-    ("cache", "errors", "precision", "status", "engine.small", "reference", "datasets"),
+    ("cache", "errors", "memory", "precision", "status", "engine.small", "reference", "datasets"),
     ("language.words", "utf8"),
     ("language.functions", "language.nodes"),
     ("language.opaque",),

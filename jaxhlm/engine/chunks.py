@@ -18,6 +18,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from jaxhlm.cache import forget_cache, kept_compilation
+from jaxhlm.memory import trim_heap
 from jaxhlm.notation import Ints
 from jaxhlm.processes import use_jax
 
@@ -177,6 +178,7 @@ class CompiledByOne:
             self._programs[key] = program
             while len(self._programs) > MOST_PROGRAMS:
                 self._programs.popitem(last=False)
+        trim_heap()
 
 
 def as_slice(lanes: Ints) -> slice | Ints:
