@@ -50,6 +50,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "factors": ("factors", "hypotheses", "groupstats", "estimable"),
     "engine/derivatives": ("derivatives", "profiles"),
     "engine/dense": ("wide", "derivatives"),
+    "engine/boundary": ("minima", "optimise"),
     "engine/scan": ("minima",),
     "inference/criteria": ("results", "compared"),
     "inference/degrees": ("degrees",),
@@ -296,7 +297,7 @@ def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
-    parser.add_argument("--again", type=Path, help="results: those not killed there")
+    parser.add_argument("--again", type=Path, help="results to add to: all not killed there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
@@ -307,9 +308,8 @@ def main() -> int:
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
     before = read(options.again) if options.again else []
-    if before:
-        left = {(r["module"], r["was"], r["now"]) for r in before if r["fate"] != "killed"}
-        found = [m for m in found if m.names in left]
+    done = killed(before)
+    found = [m for m in found if m.names not in done]
     if options.lines:
         found = [m for m in found if str(m.line) in options.lines.split(",")]
     if options.sample and options.sample < len(found):
@@ -321,7 +321,23 @@ def main() -> int:
     doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
     command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
     pytest.main(command, plugins=[warm.Warm(campaign.work)])
-    return report([r for r in before if r["fate"] == "killed"] + campaign.rows, options.out)
+    return report(added(before, campaign.rows), options.out)
+
+
+def killed(rows: list[dict[str, str]]) -> set[tuple[str, str, str]]:
+    """Module, line as it was and line as it is of mutants of which none came through."""
+    through = {_names(r) for r in rows if r["fate"] != "killed"}
+    return {_names(r) for r in rows} - through
+
+
+def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Rows of results and, of those before them, all that were not tried anew and still are."""
+    there = {m.names for module in TESTS for m in mutants(module)} - {_names(r) for r in rows}
+    return [r for r in before if _names(r) in there] + rows
+
+
+def _names(row: dict[str, str]) -> tuple[str, str, str]:
+    return row["module"], row["was"], row["now"]
 
 
 def report(rows: list[dict[str, str]], out: Path) -> int:
