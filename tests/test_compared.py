@@ -12,6 +12,9 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
+from jaxhlm.inference.dropped import householder
+from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
+from jaxhlm.inference.nesting import boundary_mixture, contained, null_law
 from lme4_cases import DATA, arrays_of, load_case
 from problems import frame
 
@@ -98,6 +101,18 @@ def test_rand_test_is_the_test_against_the_smaller_fit():
             assert row["mixture"] == test["mixture"] == "0.5 χ²(2) + 0.5 χ²(3)"
 
 
+def test_a_reflection_that_ends_in_a_direction(rng):
+    """H = H' = H⁻¹ with |c| H e_d = ± c, beside the last axis too."""
+    near = [[1e-9, 0.0, s] for s in (-1.0, 1.0)] + [[0.0, 0.0, s] for s in (-1.0, 1.0)]
+    c = np.concatenate([rng.normal(size=(20, 3)), near]) * 10.0 ** rng.integers(-9, 9, (24, 1))
+    H, length = householder(c)
+    assert (np.abs(H @ H - np.eye(3)) < tol.CANONICAL).all()
+    np.testing.assert_array_equal(H, H.mT)
+    np.testing.assert_allclose(np.abs(length), np.linalg.norm(c, axis=1), rtol=tol.CANONICAL)
+    error = H[:, :, -1] * length[:, None] - c
+    assert (np.abs(error) < tol.CANONICAL * np.abs(length)[:, None]).all()
+
+
 @pytest.mark.parametrize("reml", [True, False])
 def test_without_random_effects_is_least_squares(reml):
     y, X, *_ = arrays_of("sleepstudy")
@@ -124,6 +139,42 @@ def test_mixtures_are_recognised():
         by_hand = 0.5 * sum(stats.chi2.sf(chisq, d) if d else 0.0 for d in weights)
         np.testing.assert_allclose(table["Pr(mixture)"].iloc[1], by_hand, rtol=tol.SMALL)
     assert "mixture" not in fit("apart").anova(fit("line"), refit=False).table
+    assert str(null_law(fit("apart").design, fit("line").design)) == "χ²(1)"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_the_law_of_every_cut_of_a_random_term(columns):
+    """All entries of D that go are counted; one of them is a variance if one column goes."""
+    free = columns * (columns + 1) // 2
+    cuts = [[], [1], [1, 1], [2], [1, 2], [3], [1, 1, 2], [2, 2], [1, 3], [1] * columns, [columns]]
+    for sizes in (cut for cut in cuts if sum(cut) <= columns):
+        law, df = boundary_mixture(columns, sizes), free - sum(s * (s + 1) // 2 for s in sizes)
+        expected = {columns: f"χ²({df})", columns - 1: f"0.5 χ²({df - 1}) + 0.5 χ²({df})"}
+        assert (str(law) if law else None) == expected.get(sum(sizes))
+
+
+def test_laws_by_hand():
+    """P(≥ 0) = 1 whatever the components; a ratio below zero is zero, and what is lost stays so."""
+    lrt = np.array([0.0, 1e-3, 0.5, 1.0, 7.0, np.nan])
+    tails = [np.where(np.isnan(lrt), np.nan, lrt <= 0.0), *(stats.chi2.sf(lrt, d) for d in (1, 2))]
+    law = Mixture.one_variance(0) * Mixture.one_variance(0)
+    by_hand = 0.25 * tails[0] + 0.5 * tails[1] + 0.25 * tails[2]
+    np.testing.assert_allclose(law.p_value(lrt), by_hand, rtol=tol.SMALL)
+    np.testing.assert_array_equal(
+        likelihood_ratio(np.array([5.0, 1.0, 2.0, np.nan]), np.array([2.0, 3.0, 2.0, 1.0])),
+        [3.0, 0.0, 0.0, np.nan],
+    )
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1.0, 1e30])
+def test_what_is_contained_does_not_depend_on_units(rng, unit):
+    X = np.column_stack([np.ones(20), rng.normal(size=(20, 2)), np.zeros(20)])
+    units = unit ** np.array([0, 1, -1, 0])
+    inside = X @ rng.normal(size=(4, 4))
+    assert contained(inside * units, X * units).all()
+    assert contained(X * units, X * units[::-1]).all()
+    other = rng.normal(size=(20, 3))
+    assert not contained(other * units[:3], X * units).any()
 
 
 def test_compare_orders_by_aicc():

@@ -216,5 +216,12 @@ def test_the_studentised_range_of_scipy(means):
     assert np.isnan(range_tail(1.0, means, np.nan))
 
 
+def test_the_range_of_two_means_is_a_t_statistic():
+    """P(W ≥ x) = P(|T| ≥ x/√2), down to one degree of freedom."""
+    x, df = np.meshgrid([0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0], [1.0, 1.5, 3.0, 11.0, np.inf])
+    exact = 2.0 * stats.t.sf(x / np.sqrt(2.0), df)
+    np.testing.assert_allclose(range_tail(x, 2, df), exact, rtol=tol.RANGE, atol=tol.SMALL)
+
+
 def test_no_adjusted_p_value_exceeds_one():
     np.testing.assert_array_equal(holm(np.array([0.9, 0.8, 0.01])), [1.0, 1.0, 0.03])

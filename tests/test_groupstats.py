@@ -78,10 +78,21 @@ def far_from_zero():
     return "y ~ x + (1 | unit)", data, "unit", None
 
 
+def two_classes():
+    """Groups of four rows and groups of five, which have next to no effects or noise."""
+    rng, sizes = np.random.default_rng(8), np.repeat([4, 5], 12)
+    unit = np.repeat(np.arange(24), sizes)
+    loud = np.where(np.arange(24) < 12, 1.0, 1e-2)[:, None] * rng.normal(size=(24, 2))
+    x, a = np.concatenate([np.arange(k) for k in sizes]), rng.normal(size=24)[unit]
+    noise = np.where(unit < 12, 1.0, 1e-2) * rng.normal(size=len(unit))
+    y = 1.0 + 0.5 * x + 0.2 * a + loud[unit, 0] + loud[unit, 1] * x + noise
+    return FORMULA, pd.DataFrame({"y": y, "x": x, "a": a, "unit": unit}), "unit", None
+
+
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize(
     "problem",
-    [sleepstudy, cut_short, unbalanced, weighted, far_from_zero],
+    [sleepstudy, cut_short, unbalanced, weighted, far_from_zero, two_classes],
     ids=lambda f: f.__name__,
 )
 def test_cases_equal_the_resampled_rows(problem, reml):
@@ -152,9 +163,10 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
 
 
-def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are():
+@pytest.mark.parametrize("problem", [cut_short, two_classes], ids=lambda f: f.__name__)
+def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     """What the closed form starts from."""
-    fit = hlm.fit(*cut_short()[:2])
+    fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
     found = reweighted(p.standard, groups, p.classes, np.ones((fit.ngroups, 1)), p.design.blocks)
     expected = rotate(p.respond(fit.design.y[:, None]).stats, p.classes)
@@ -198,6 +210,43 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
     assert found.status.tolist() == [Status.NOT_IDENTIFIED, Status.CONVERGED, Status.CONVERGED]
     assert np.isnan(found.beta[0]).all()
     np.testing.assert_allclose(found.criterion[1:], fit.criterion, atol=tol.CRITERION)
+
+
+def counted(monkeypatch, fit, chosen):
+    """Estimates of one lane of these groups."""
+    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.asarray(chosen, float)[:, None])
+    return cases_of(fit, 1).fit(fit.options, None).estimates
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1.0, 1e20])
+def test_a_lane_of_quiet_groups_is_fitted_in_every_unit(monkeypatch, unit):
+    """Groups with 1e-7 of the noise of the rest, drawn alone, are data as others are."""
+    d = frame(np.random.default_rng(2), (5,) * 20, sd=1.0)
+    quiet = (d["unit"] < 10).to_numpy()
+    X = np.column_stack([np.ones(len(d)), d["x"]]) * ~quiet[:, None]
+    noise = np.where(quiet, 1e-7, 1.0) * d["y"]
+    d["y"] = unit * (1.0 + d["x"] + noise - X @ np.linalg.lstsq(X, noise, rcond=None)[0])
+    fit = hlm.fit("y ~ x + (1 | unit)", d)
+    found = counted(monkeypatch, fit, np.arange(20) < 10)
+    alone = hlm.fit("y ~ x + (1 | unit)", d[quiet])
+    assert found.status[0] == alone.status
+    np.testing.assert_allclose(found.beta[0], alone.fixef, rtol=tol.RESAMPLED)
+    np.testing.assert_allclose(found.sigma[0], alone.sigma, rtol=tol.RESAMPLED)
+    np.testing.assert_allclose(found.criterion[0], alone.criterion, rtol=tol.RESAMPLED)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.RankDeficientWarning")
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_a_column_that_hardly_varies_in_a_lane(monkeypatch, unit):
+    """1e4 but for two groups: dependent in the others alone where ``fit`` drops it there."""
+    d = frame(np.random.default_rng(2), (5,) * 20, sd=1.0)
+    for spread, dropped in ((1e-2, False), (1e-4, True)):
+        d["z"] = unit * (1e4 + np.where(d["unit"] < 2, 1.0, spread) * d["x"])
+        formula, rest = "y ~ z + (1 | unit)", np.arange(20) >= 2
+        found = counted(monkeypatch, hlm.fit(formula, d), rest)
+        alone = hlm.fit(formula, d[d["unit"] >= 2])
+        assert (found.status[0] == Status.RANK_DEFICIENT) == dropped
+        assert alone.fixef.index.tolist() == ["(Intercept)", "z"][: 2 - dropped]
 
 
 def test_drawn_groups_keep_their_names(monkeypatch):

@@ -99,6 +99,30 @@ def test_random_designs_against_the_definition(rng, reml):
     assert count.min() > 100
 
 
+def test_rows_with_a_column_of_their_own(rng):
+    """X and Z together reach every row, or all but a few: what is left of σ² decides.
+
+    Where one row of each group has no column of its own, K selects these rows, and the variance of
+    a random intercept and σ² are one parameter, whatever the sizes of the groups.
+    """
+    count = np.zeros(2, int)
+    for _ in range(200):
+        sizes = rng.integers(1, 5, rng.integers(3, 7))
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        own = (np.diff(group, prepend=-1) == 0) & (rng.random(len(group)) < rng.choice([0.9, 1.0]))
+        X = np.eye(len(group))[:, own]
+        X = X @ np.linalg.qr(rng.normal(size=(X.shape[1],) * 2))[0]
+        Z = rng.choice([1.0, 2.0], (len(group), 1)) ** rng.integers(0, 2)
+        weights = np.ones(len(group)) if rng.random() < 0.7 else rng.uniform(0.2, 3.0, len(group))
+        if len(group) == len(sizes):
+            continue
+        found = decided(X, Z, group, weights, ((0,),), True)
+        root_w = np.sqrt(weights)[:, None]
+        assert found == told_apart(X * root_w, Z * root_w, group, ((0,),)), (X, Z, group)
+        count[int(found)] += 1
+    assert count.min() > 40
+
+
 def single_rows(values):
     """Groups of one row each with Z = (1, value), as statistics without fixed effects."""
     RZ = np.zeros((len(values), 2, 2, 1))

@@ -197,6 +197,20 @@ def test_what_cannot_be_fitted_without_a_group():
     assert np.isfinite(others.drop(columns="status").to_numpy(float)).all()
 
 
+def test_columns_that_one_large_group_carries():
+    """As many rows as there are, a column that is zero in all others is no longer there."""
+    rng = np.random.default_rng(0)
+    unit = np.repeat(np.arange(8), 150)
+    own = (unit[:, None] == np.arange(4)) * (1.0 + rng.normal(size=(len(unit), 4)))
+    d = pd.DataFrame({"unit": unit, "x": rng.normal(size=len(unit))}).join(
+        pd.DataFrame(own, columns=list("abcd"))
+    )
+    d["y"] = rng.normal(size=8)[unit] + rng.normal(size=len(unit))
+    influence = hlm.fit("y ~ x + a + b + c + d + (1 | unit)", d).influence()
+    assert (influence.status[:4] == hlm.Status.RANK_DEFICIENT).all()
+    assert np.isin(influence.status[4:], [hlm.Status.CONVERGED, hlm.Status.SINGULAR]).all()
+
+
 def test_two_groups_cannot_spare_one():
     fit = hlm.fit("y ~ x + (1 | unit)", data().query("unit in (0, 4)"))
     assert fit.influence().counts["not_identified"] == 2
