@@ -13,10 +13,12 @@ from jaxhlm import reference
 from jaxhlm.engine import rounds as engine
 from jaxhlm.engine import scan
 from jaxhlm.engine.boundary import leaving
+from jaxhlm.engine.loop import Minimum
 from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.engine.rounds import solve
 from jaxhlm.engine.scan import bracketed
 from jaxhlm.engine.search import unsettled
+from jaxhlm.engine.start import START_FLOOR
 from jaxhlm.estimates import user_criterion
 from jaxhlm.pipeline import Prepared
 from jaxhlm.status import Status
@@ -75,6 +77,24 @@ def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     fit = hlm.fit(design.formula, known("3_groups"), reml=False)
     value = user_criterion(stop.value, standard.scaling, design.n, reml=False)
     np.testing.assert_allclose([value.item(), fit.criterion], [136.976556, 136.880445], atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "G"), [(12, 4), (3000, 150)])
+def test_what_is_left_and_where_to(n, G):
+    """By the derivative in a new variance, the Newton decrement ½ tr(F₊D), and rounding of it."""
+    across, along = np.array([[-np.sin(0.4), np.cos(0.4)], [np.cos(0.4), np.sin(0.4)]])
+    slopes = [(-0.7e-6 * n, 0.0), (-1.5e-6 * n, 0.0), (1.0, 1.4e-8), (1.0, 3e-8), (1e4, 1.6e-7),
+              (1e4, 3e-7)]  # fmt: skip
+    F = [a * np.outer(across, across) + b * np.outer(along, along) for a, b in slopes]
+    B = len(slopes)
+    theta = np.repeat([[along[0]], [along[1]], [0.0]], B, axis=1)
+    found = Minimum(theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None)
+    stats = Stats(*[None] * 10)._replace(n=np.array([1.0 * n]), m=np.ones((G, 1)))
+    lanes, D = leaving(found, stats, ((0, 1),))
+    assert lanes.tolist() == [1, 3, 5]
+    expected = np.repeat(np.outer(along, along)[None], B, axis=0)
+    expected[1] += START_FLOOR * G / n * np.outer(across, across)
+    np.testing.assert_allclose(D, expected, atol=tol.SMALL)
 
 
 # Hard designs: few groups, many, one that dominates; and hard responses on them.
