@@ -226,7 +226,7 @@ class Campaign:
             row = mutant.row(killer, explained.get(mutant.names, ""))
             self.rows.append(row)
             place = f"{i + 1}/{len(self.mutants)} {row['fate']} {mutant.module}:{mutant.line}"
-            print(f"{place} {row['now']}", flush=True)
+            print(f"{place} {row['now']} ({killer})", flush=True)
 
     def _reach(self, tests: warm.Warm) -> None:
         """What every test reaches, each file of them in a process of its own."""
@@ -268,9 +268,9 @@ class Campaign:
         own += [n for n in tests.items if n.split("::")[0] == f"jaxhlm/{mutant.module}.py"]
         place = (str(file_of(mutant.module)), mutant.line)
         touching = [n for n in own if place in self.reached[n].lines]
-        first = [n for n in known if n in touching][:3]
-        yield self._within(first + sorted((n for n in touching if n not in first), key=self._cost))
-        yield self._within([n for n in own if n not in touching])
+        for some in (touching, [n for n in own if n not in touching]):
+            first = [n for n in known if n in some][:3]
+            yield self._within(first + sorted((n for n in some if n not in first), key=self._cost))
 
     def _within(self, names: list[str]) -> list[str]:
         """The first of these tests that take no longer than was allowed, and one at least."""

@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import _lru_cache_wrapper
+from itertools import zip_longest
 
 import pytest
 
@@ -56,7 +57,7 @@ class Warm:
 
     def run(self, names: Sequence[str], before: Callable[[str], None] = lambda name: None) -> None:
         """Run tests in this process, each after a call of ``before``."""
-        for name, after in zip(names, [*names[1:], None], strict=True):
+        for name, after in zip_longest(names, names[1:]):
             before(name)
             item, following = self.items[name], self.items[after] if after else None
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
