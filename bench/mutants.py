@@ -72,7 +72,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/random_terms": ("compared",),
     "inference/refgrid": ("emmeans",),
     "inference/robust": ("robust",),
-    "inference/roots": ("profiles",),
+    "inference/roots": ("roots", "profiles"),
     "inference/tails": ("degrees", "emmeans"),
     "rows/groupstats": ("groupstats",),
     "rows/identified": ("identified",),

@@ -1,0 +1,166 @@
+"""Likelihood limits of profiles that are known in closed form."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+import tolerances as tol
+from jaxhlm.inference.held import Held
+from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
+from jaxhlm.suffstats import Stats
+
+Z = 1.96
+LOWEST = 40.0
+
+
+@dataclass(frozen=True)
+class Known(Held):
+    """d(u, θ) = LOWEST + ζ(v)² + w² + quartic w⁴ + (θ₂² − 1)², w = θ₁ − v and v = (u − û) / se.
+
+    ζ = (e^{bv} − 1)/b is a line where b is 0, and ends at −1/b on one side.
+
+    Attributes:
+        bend: (N,) b.
+        se: (N,) one standard error.
+        asked: how many lanes were asked for, call by call.
+        evaluated: the same, evaluation by evaluation.
+    """
+
+    bend: np.ndarray
+    se: np.ndarray
+    quartic: float = 1.0
+    asked: list[int] = field(default_factory=list)
+    evaluated: list[int] = field(default_factory=list)
+
+    def objective(self, lanes, u):
+        self.asked.append(len(lanes))
+        v = (u - self.estimate[lanes]) / self.se[lanes]
+
+        def objective(theta):
+            self.evaluated.append(len(lanes))
+            first, second = theta[0] - v, theta[1] ** 2 - 1.0
+            value = (
+                LOWEST + self.zeta(v, lanes) ** 2 + first**2 + self.quartic * first**4 + second**2
+            )
+            grad = np.stack([2.0 * first + 4.0 * self.quartic * first**3, 4.0 * theta[1] * second])
+            hess = np.zeros((2, 2, len(v)))
+            hess[0, 0], hess[1, 1] = (
+                2.0 + 12.0 * self.quartic * first**2,
+                12.0 * theta[1] ** 2 - 4.0,
+            )
+            return value, grad, hess, ()
+
+        return objective
+
+    def zeta(self, v, lanes=slice(None)):
+        b = np.where(self.bend[lanes] == 0.0, 1e-9, self.bend[lanes])
+        return np.expm1(b * v) / b
+
+    def limits(self):
+        """v where ζ = ∓ Z, NaN where it ends before."""
+        b = np.where(self.bend == 0.0, 1e-9, self.bend)
+        with np.errstate(invalid="ignore"):
+            return np.log1p(np.outer([-Z, Z], b)) / b
+
+    def user(self, u):
+        return u
+
+    @property
+    def diagonal(self):
+        return np.array([[False], [True]]) & np.ones(self.theta.shape, bool)
+
+
+def known(bend, wrong=1.0):
+    """Lanes of any size, whose steps are ``wrong`` standard errors."""
+    rng, N = np.random.default_rng(1), len(bend)
+    stats = Stats(*[None] * 10)._replace(n=np.full(N, 50.0), m=np.ones((5, 1)))
+    se = 10.0 ** rng.uniform(-3.0, 3.0, N)
+    theta = np.stack([np.zeros(N), np.ones(N)])
+    estimate = 5.0 * rng.normal(size=N)
+    return Known(((0,), (1,)), stats, theta, estimate, wrong * se, np.asarray(bend, float), se)
+
+
+def limits(held, at=np.nan, rise=np.nan, cap=None, lowest=LOWEST):
+    """As multiples of a standard error."""
+    both = np.ones((2, len(held.se)))
+    ends = Ends(held.estimate + held.se * at * both, rise * both, cap)
+    with np.errstate(all="ignore"):
+        found = likelihood_limits(held, ends, np.full(len(held.se), lowest), Z)
+    return (found - held.estimate) / held.se
+
+
+BENDS = np.linspace(-0.5, 0.5, 41)
+
+
+# Steps and evaluations for each limit.
+COST = {0.05: (8.1, 22.0), 1.0: (6.1, 20.0), 4.0: (10.0, 60.0)}
+
+
+@pytest.mark.parametrize("wrong", COST)
+def test_limits_of_profiles_in_closed_form(wrong):
+    """In few steps, however long the first is: the secant rule on ζ."""
+    held = known(BENDS, wrong)
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+    spent = np.array([sum(held.asked), sum(held.evaluated)])
+    assert (spent <= np.array(COST[wrong]) * 2 * len(BENDS)).all()
+
+
+def test_a_straight_profile_takes_one_step():
+    held = known(np.zeros(5))
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+    assert held.asked == [10]
+
+
+def test_no_limit_where_the_profile_never_rises_so_far():
+    """NaN on that side, beside lanes that are not harmed."""
+    held = replace(known([0.0, 0.7, -0.7, 2.0]), quartic=0.0)
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+
+
+def test_ends():
+    """They are limits where the profile has not risen by z² there, and else beyond a limit."""
+    held, at = known(BENDS), np.array([[-4.0], [9.0]])
+    np.testing.assert_allclose(limits(held, at / 9.0), at / 9.0 + np.zeros(41))
+    expected = np.clip(held.limits(), *at)
+    assert (expected == at).sum() == 4
+    rise = held.zeta(at) ** 2
+    for given in (np.nan, rise):
+        held.asked.clear()
+        np.testing.assert_allclose(limits(held, at, given), expected, rtol=1e-6)
+        assert sum(held.asked) <= 10 * 2 * len(BENDS)
+
+
+def test_a_cap_that_is_not_reached_makes_both_ends_limits():
+    held, at = known(BENDS), np.array([[-4.0], [9.0]])
+    cap = np.where(BENDS < 0.0, 0.99, 1.01) * Z**2
+    found = limits(held, at, cap=cap)
+    np.testing.assert_allclose(found[:, BENDS < 0.0], at + np.zeros(20))
+    np.testing.assert_allclose(
+        found[:, BENDS >= 0.0], np.clip(held.limits(), *at)[:, BENDS >= 0.0], rtol=1e-6
+    )
+    assert max(held.asked) == 42
+
+
+@pytest.mark.parametrize(("above", "found"), [(0.5e-4, True), (1.5e-4, False)])
+def test_a_profile_lower_than_the_fit_has_no_limits(above, found):
+    """Beyond what an optimum may be off: the limits would not be those of a likelihood."""
+    held = known([0.0], wrong=1e-3)
+    assert np.isfinite(limits(held, lowest=LOWEST + above)).all() == found
+
+
+def test_the_rise_from_starts_far_off_and_on_a_saddle():
+    """θ₂ = 0 is a saddle, and a minimiser below zero is turned."""
+    held, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
+    for start in ([0.0, 0.0], [50.0, -3.0], [-1e3, 1e-4]):
+        with np.errstate(all="ignore"):
+            rise, theta, settled = profile_rise(
+                held,
+                np.arange(41),
+                held.estimate + v * held.se,
+                np.repeat(np.array(start)[:, None], 41, axis=1),
+                np.full(41, LOWEST),
+            )
+        assert settled.all()
+        np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)
+        np.testing.assert_allclose(theta, [v, np.ones(41)], atol=1e-4)
