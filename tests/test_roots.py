@@ -1,6 +1,6 @@
 """Likelihood limits of profiles that are known in closed form."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import pytest
@@ -116,6 +116,21 @@ def test_no_limit_where_the_profile_never_rises_so_far():
     """NaN on that side, beside lanes that are not harmed."""
     held = replace(known([0.0, 0.7, -0.7, 2.0]), quartic=0.0)
     np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+
+
+class Dipping(Known):
+    """A profile that falls again before it rises to a limit, about 3.3 standard errors off."""
+
+    def zeta(self, v, lanes=slice(None)):
+        return 0.5 * v + np.sin(2.0 * v)
+
+
+def test_a_profile_that_falls_on_the_way_to_its_limit():
+    held = known(np.zeros(20), wrong=0.4)
+    held = Dipping(**{f.name: getattr(held, f.name) for f in fields(held)})
+    found = limits(held)
+    np.testing.assert_allclose(held.zeta(found), [[-Z] * 20, [Z] * 20], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(found), 3.3, atol=0.05)
 
 
 def test_ends():
