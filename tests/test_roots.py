@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tolerances as tol
+from jaxhlm.inference import roots
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
 from jaxhlm.suffstats import Stats
@@ -133,6 +134,26 @@ def test_a_profile_that_falls_on_the_way_to_its_limit():
     np.testing.assert_allclose(np.abs(found), 3.3, atol=0.05)
 
 
+class Jumping(Known):
+    """A profile that leaps over every limit 1.5 standard errors off, to another valley."""
+
+    def zeta(self, v, lanes=slice(None)):
+        return 0.3 * v + 3.0 * np.sign(v) * (np.abs(v) > 1.5)
+
+
+def test_a_profile_that_leaps_ends_there():
+    held = known(np.zeros(40))
+    held = Jumping(**{f.name: getattr(held, f.name) for f in fields(held)})
+    digits = np.abs(held.estimate / held.se) + 1.0
+    assert (np.abs(np.abs(limits(held)) - 1.5) < 1e-11 * digits).all()
+
+
+def test_a_search_that_runs_out_of_steps_finds_nothing(monkeypatch):
+    monkeypatch.setattr(roots, "MAX_STEPS", 2)
+    held = known(BENDS[BENDS != 0.0])
+    assert np.isnan(limits(held, [[-2.3], [2.3]], (Z + 0.5) ** 2)).all()
+
+
 def test_ends():
     """They are limits where the profile has not risen by z² there, and else beyond a limit."""
     held, at = known(BENDS), np.array([[-4.0], [9.0]])
@@ -178,3 +199,28 @@ def test_the_rise_from_starts_far_off_and_on_a_saddle():
         assert settled.all()
         np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)
         np.testing.assert_allclose(theta, [v, np.ones(41)], atol=1e-4)
+
+
+class Kinked(Known):
+    """d = LOWEST + ζ² + |θ₁ − v|, whose decrement is never small."""
+
+    def objective(self, lanes, u):
+        v = (u - self.estimate[lanes]) / self.se[lanes]
+
+        def objective(theta):
+            w = theta[0] - v
+            value = LOWEST + self.zeta(v, lanes) ** 2 + np.abs(w)
+            hess = np.repeat(np.eye(2)[:, :, None], len(v), axis=2)
+            return value, np.stack([np.sign(w), np.zeros_like(w)]), hess, ()
+
+        return objective
+
+
+def test_a_minimum_where_newton_stops_short_is_one_if_it_falls_no_further():
+    held, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
+    held = Kinked(**{f.name: getattr(held, f.name) for f in fields(held)})
+    u, start = held.estimate + v * held.se, np.full((2, 41), 0.77)
+    with np.errstate(all="ignore"):
+        rise, _, settled = profile_rise(held, np.arange(41), u, start, np.full(41, LOWEST))
+    assert settled.all()
+    np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=1e-5)
