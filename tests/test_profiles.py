@@ -298,6 +298,26 @@ def test_profiles_touch_the_minimum_at_the_estimate(random):
 
 
 @pytest.mark.parametrize("random", FORMS)
+def test_estimates_and_steps_in_the_units_of_the_user(random):
+    """Of β the step is the standard error, of log σ (2n)^-½, of a deviation that of G groups."""
+    fit = form(random)
+    (scales, fixed, *correlations), d = lanes_of_every_kind(fit)[1], fit.design
+    sd, q, n, G = fit.varcorr.sd.to_numpy(), fit.design.q, len(fit.design.y), fit.ngroups
+    np.testing.assert_allclose(scales.user(scales.estimate), [*sd, fit.sigma], tol.ESTIMATE)
+    np.testing.assert_allclose(fixed.user(fixed.estimate), fit.fixef, tol.ESTIMATE)
+    np.testing.assert_allclose(fixed.step * np.abs(fixed.unit), fit.se, tol.ESTIMATE)
+    spread = np.concatenate(
+        [np.diag(np.linalg.inv(d.Z[:, b].T @ d.Z[:, b])) for b in map(list, d.blocks)]
+    )
+    expected = np.sqrt((sd**2 + fit.sigma**2 * spread * G) / (2.0 * G))
+    np.testing.assert_allclose((scales.step * scales.unit)[:q], expected, tol.ESTIMATE)
+    np.testing.assert_allclose(scales.step[q], 1.0 / np.sqrt(2.0 * n), tol.ESTIMATE)
+    for held in correlations:
+        corr = [fit.varcorr.corr.iloc[a, b] for b in range(q) for a in range(b + 1, q)]
+        np.testing.assert_allclose(held.user(held.estimate), corr, tol.ESTIMATE)
+
+
+@pytest.mark.parametrize("random", FORMS)
 def test_derivatives_of_what_is_minimised(random):
     _, kinds = lanes_of_every_kind(form(random))
     rng = np.random.default_rng(0)
