@@ -11,8 +11,10 @@ from scipy import optimize, stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
+from jaxhlm.covariance import covariance_of
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
+from jaxhlm.inference import holding
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
     hold_coefficients,
@@ -295,6 +297,29 @@ def test_profiles_touch_the_minimum_at_the_estimate(random):
         assert converged.all()
         np.testing.assert_allclose(rise, 0.0, atol=tol.CRITERION)
         np.testing.assert_allclose(theta, held.theta, atol=1e-4)
+
+
+def test_profiles_of_a_singular_fit_touch_the_minimum_too():
+    """At a deviation of zero φ is that of σ alone: φ'φ = 1/σ²."""
+    fit = fitted("dyestuff2_singular")
+    best, (scales, *_) = lanes_of_every_kind(fit)
+    lanes = np.arange(2)
+    np.testing.assert_allclose(scales.user(scales.estimate), [0.0, fit.sigma], tol.ESTIMATE)
+    value = scales.objective(lanes, scales.estimate)(scales.theta)[0]
+    np.testing.assert_allclose(value, np.tile(best.value, 2), rtol=tol.DEVIANCE)
+
+
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
+def test_a_covariance_of_any_size_and_rank_is_factored(rng, size):
+    """Pivots that are rounding are zero, in whatever units."""
+    A = rng.normal(size=(20, 3, 3)) * (np.arange(3) < rng.integers(1, 4, (20, 1)))[:, None]
+    D = size * A @ A.mT
+    theta = holding._theta(D, ((0, 1, 2),))
+    np.testing.assert_allclose(
+        covariance_of(theta, ((0, 1, 2),)), D, rtol=tol.SMALL, atol=tol.ESTIMATE * size
+    )
+    rank = np.linalg.matrix_rank(A)
+    assert ((theta[[0, 3, 5]] != 0.0).sum(axis=0) == rank).all()
 
 
 @pytest.mark.parametrize("random", FORMS)
