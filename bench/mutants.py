@@ -56,7 +56,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/degrees": ("degrees",),
     "inference/dropped": ("influence", "compared"),
     "inference/explained": ("compared", "batch_units"),
-    "inference/held": ("profiles",),
+    "inference/held": ("roots", "profiles"),
     "inference/henderson": ("prediction", "influence", "batch_units"),
     "inference/holding": ("profiles",),
     "inference/hypotheses": ("hypotheses", "degrees"),
