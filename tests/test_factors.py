@@ -48,12 +48,14 @@ def test_a_root_of_a_sum(rng):
     assert (np.einsum("bjj->bj", L) >= 0.0).all()
 
 
-def test_principal_axes(rng):
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_principal_axes(rng, unit):
     """Eigenvectors, those of equal eigenvalues chosen by the space that they span alone."""
     Q = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     equal = np.array([1.0, 2.0, 2.0, 2.0])
     A = np.stack([(Q * values) @ Q.T for values in (equal, np.arange(4.0))])
-    values, axes = principal_axes(A)
+    values, axes = principal_axes(unit * A)
+    values = values / unit
     np.testing.assert_allclose(values, [equal, np.arange(4.0)], atol=tol.SMALL)
     np.testing.assert_allclose((axes * values[:, None]) @ axes.mT, A, atol=tol.SMALL)
     np.testing.assert_allclose(axes.mT @ axes, np.tile(np.eye(4), (2, 1, 1)), atol=tol.SMALL)
