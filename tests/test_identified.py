@@ -274,6 +274,19 @@ def test_a_single_level_more_identifies_a_large_design():
     assert identified(standardise_design(rows).stats, ((0,),), True)[0]
 
 
+@pytest.mark.parametrize("weight", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("spanned", [1, 3, 4])
+def test_a_group_that_outweighs_the_others(rng, weight, spanned):
+    """Its Z is of another size and in the span of X, as that of others: two groups left identify."""
+    group = np.repeat(np.arange(4), 5)
+    Z = np.where(group == 0, weight, 1.0)[:, None]
+    X = np.column_stack(
+        [*(Z[:, 0] * (group == i) for i in range(spanned)), rng.normal(size=(20, 4))]
+    )
+    found = decided(X, Z, group, np.ones(20), ((0,),), True)
+    assert found == (spanned < 4)
+
+
 # Identified models whose columns of Z are dependent, with lme4's REML criterion on sleepstudy.
 def test_dependent_columns_of_z_against_lme4():
     d = hlm.load_dataset("sleepstudy")
