@@ -277,7 +277,7 @@ def test_a_single_level_more_identifies_a_large_design():
 @pytest.mark.parametrize("weight", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("spanned", [1, 3, 4])
 def test_a_group_that_outweighs_the_others(rng, weight, spanned):
-    """Its Z is of another size and in the span of X, as others may be: one that is not identifies."""
+    """Its Z is of another size and in the span of X, as others may be, but for one."""
     group = np.repeat(np.arange(4), 5)
     Z = np.where(group == 0, weight, 1.0)[:, None]
     X = np.column_stack(
