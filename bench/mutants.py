@@ -63,7 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/influence": ("influence",),
     "inference/information": ("degrees",),
     "inference/leaveout": ("influence",),
-    "inference/leverage": ("influence", "compared"),
+    "inference/leverage": ("influence", "compared", "batch_units"),
     "inference/lmlist": ("results", "prediction"),
     "inference/mixtures": ("compared",),
     "inference/nesting": ("compared",),
