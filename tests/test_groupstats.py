@@ -175,6 +175,32 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
             np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
+def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
+    """N = Σ t t' of a class is that of the q groups that stand for it."""
+    fit = hlm.fit(*two_classes()[:2])
+    p, cases = fit.prepared, cases_of(fit, 6)
+    W = cases.counts(slice(0, 6))
+    standard, rotated = reweighted(p.standard, cases.groups, p.classes, W, p.design.blocks)
+    at = len(p.classes.rest)
+    for c, (N, _) in zip(p.classes.classes, rotated, strict=True):
+        t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
+        np.testing.assert_allclose(N, np.einsum("jal,jbl->abl", t, t), rtol=tol.PRODUCTS)
+        at += len(c.rotation) + p.design.q
+
+
+def test_groups_multiplied_by_any_size(rng):
+    """All factors times c are a residual of c times the size, and the same lane otherwise."""
+    fit = hlm.fit(*cut_short()[:2])
+    design, y = fit.prepared.standard, fit.design.y[fit.prepared.order]
+    groups, V = group_stats(design, *least_squares_residual(design, y)), rng.normal(size=(30, 3))
+    one = multiplied(design, groups, V)
+    for size in (1e-12, 1e12):
+        other = multiplied(design, groups, size * V)
+        np.testing.assert_array_equal(other.status, one.status)
+        np.testing.assert_allclose(other.scaling.s, size * one.scaling.s, rtol=tol.SMALL)
+        np.testing.assert_allclose(other.stats.Ty, one.stats.Ty, rtol=tol.SMALL, atol=tol.SMALL)
+
+
 @pytest.mark.parametrize("problem", [cut_short, weighted], ids=lambda f: f.__name__)
 def test_multiplied_groups_equal_the_rows(problem, rng):
     """√w y = X̃ beta + v r by group, against the statistics of those rows."""
