@@ -331,9 +331,16 @@ def killed(rows: list[dict[str, str]]) -> set[tuple[str, str, str]]:
 
 
 def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Rows of results and, of those before them, all that were not tried anew and still are."""
+    """Rows of results and, of those before them, all that were not tried anew and still are.
+
+    What has been explained since it survived is no survivor.
+    """
     there = {m.names for module in TESTS for m in mutants(module)} - {_names(r) for r in rows}
-    return [r for r in before if _names(r) in there] + rows
+    kept, explained = [r for r in before if _names(r) in there], explanations()
+    for row in kept:
+        if row["fate"] == "survived" and _names(row) in explained:
+            row.update(fate="explained", why=explained[_names(row)])
+    return kept + rows
 
 
 def _names(row: dict[str, str]) -> tuple[str, str, str]:
