@@ -221,8 +221,9 @@ def test_columns_that_one_large_group_carries():
     assert np.isin(influence.status[4:], [hlm.Status.CONVERGED, hlm.Status.SINGULAR]).all()
 
 
-def test_two_groups_cannot_spare_one():
-    fit = hlm.fit("y ~ x + (1 | unit)", data().query("unit in (0, 4)"))
+@pytest.mark.parametrize("fixed", ["x", "0 + x"])
+def test_two_groups_cannot_spare_one(fixed):
+    fit = hlm.fit(f"y ~ {fixed} + (1 | unit)", data().query("unit in (0, 4)"))
     assert fit.influence().counts["not_identified"] == 2
 
 
