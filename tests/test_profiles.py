@@ -299,14 +299,28 @@ def test_profiles_touch_the_minimum_at_the_estimate(random):
         np.testing.assert_allclose(theta, held.theta, atol=1e-4)
 
 
-def test_profiles_of_a_singular_fit_touch_the_minimum_too():
+def singular_slope():
+    """One variance is zero and the other is not."""
+    rng = np.random.default_rng(2)
+    unit, x = np.repeat(np.arange(12), 6), np.tile([-1.0, 1.0], 36)
+    y = 2.0 * rng.normal(size=12)[unit] + x + rng.normal(size=72)
+    slopes = pd.Series(y * x).groupby(unit).transform("mean")
+    d = pd.DataFrame({"y": y - 0.9 * (slopes - slopes.mean()) * x, "x": x, "unit": unit})
+    with pytest.warns(errors.SingularFitWarning):
+        return hlm.fit("y ~ x + (1 + x || unit)", d, reml=False)
+
+
+@pytest.mark.parametrize("fit", [lambda: fitted("dyestuff2_singular"), singular_slope])
+def test_profiles_of_a_singular_fit_touch_the_minimum_too(fit):
     """At a deviation of zero φ is that of σ alone: φ'φ = 1/σ²."""
-    fit = fitted("dyestuff2_singular")
+    fit = fit()
     best, (scales, *_) = lanes_of_every_kind(fit)
-    lanes = np.arange(2)
-    np.testing.assert_allclose(scales.user(scales.estimate), [0.0, fit.sigma], tol.ESTIMATE)
+    sd = [*fit.varcorr.sd, fit.sigma]
+    assert sd[-2] == 0.0
+    np.testing.assert_allclose(scales.user(scales.estimate), sd, tol.ESTIMATE)
+    lanes = np.arange(len(sd))
     value = scales.objective(lanes, scales.estimate)(scales.theta)[0]
-    np.testing.assert_allclose(value, np.tile(best.value, 2), rtol=tol.DEVIANCE)
+    np.testing.assert_allclose(value, np.tile(best.value, len(sd)), rtol=tol.DEVIANCE)
 
 
 @pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
