@@ -225,6 +225,8 @@ def test_columns_that_one_large_group_carries():
 def test_two_groups_cannot_spare_one(fixed):
     fit = hlm.fit(f"y ~ {fixed} + (1 | unit)", data().query("unit in (0, 4)"))
     assert fit.influence().counts["not_identified"] == 2
+    three = hlm.fit(f"y ~ {fixed} + (1 | unit)", data().query("unit in (0, 4, 7)"))
+    assert "not_identified" not in three.influence().counts
 
 
 def test_the_frame_of_changes():
