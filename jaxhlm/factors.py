@@ -19,8 +19,10 @@ __all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_r
 # The first column that is not much shorter than the longest comes next. Columns of designs are
 # often exactly as long as others, or half as long, and hardly ever this share of one another.
 PIVOT_SHARE = 0.37
-# Eigenvalues that differ by less than this, relative to the largest, are equal.
+# Eigenvalues that differ by less than this share of themselves are equal, and so are those that
+# differ by rounding of the largest.
 EQUAL_EIGENVALUES = 1e-8
+ROUNDING = 1e-14
 # A pivot below this share of its diagonal entry is rounding error.
 PIVOT_TOL = 1e-13
 
@@ -97,7 +99,10 @@ def principal_axes(A: Floats) -> tuple[Floats, Floats]:
     values, vectors = np.linalg.eigh(A)
     d = values.shape[-1]
     flat, out = vectors.reshape(-1, d, d), np.empty((values.size // max(d, 1), d, d))
-    gap = np.diff(values, axis=-1) > EQUAL_EIGENVALUES * np.abs(values).max(axis=-1, keepdims=True)
+    size = np.abs(values)
+    least = EQUAL_EIGENVALUES * np.maximum(size[..., 1:], size[..., :-1])
+    least = np.maximum(least, ROUNDING * size.max(axis=-1, keepdims=True))
+    gap = np.diff(values, axis=-1) > least
     patterns, which = np.unique(gap.reshape(len(flat), -1), axis=0, return_inverse=True)
     for number, pattern in enumerate(patterns):
         at = np.flatnonzero(which.ravel() == number)

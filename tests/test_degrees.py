@@ -522,3 +522,28 @@ def test_type_one_errors_with_few_small_groups():
     for method in methods[1:]:
         assert (abs(rates[method][["x", "a"]] - 0.05) < 3 * 0.00154).all()
     assert rates["normal"]["a"] > 0.075
+
+
+@pytest.mark.parametrize("size", [1e-90, 1e-9, 1e-5, 1e3, 1e5, 1e9, 1e90])
+@pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger", "normal"])
+def test_a_joint_test_does_not_depend_on_the_unit_of_a_row(size, method):
+    """Nor on the unit of a variable: of three rows, two are then small or large together."""
+    data = hlm.load_dataset("article").assign(b=lambda d: np.sin(d.index.to_numpy()))
+    fit = hlm.fit("y ~ x + a + b + (1 + x | unit)", data)
+    L = np.eye(4)[1:]
+    expected = fit.joint_test(L, method).iloc[0]
+    for row in range(3):
+        scaled = L * np.where(np.arange(3) == row, size, 1.0)[:, None]
+        found = fit.joint_test(scaled, method).iloc[0]
+        assert found["num_df"] == 3
+        assert found["statistic"] == pytest.approx(expected["statistic"], rel=tol.LOSSY)
+        # Satterthwaite's df are about the principal axes, which a row's unit turns.
+        assert found["den_df"] == pytest.approx(expected["den_df"], rel=0.5)
+
+
+def test_a_joint_test_of_rows_that_are_nearly_the_same():
+    fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+    near = np.array([[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1e-5, 0.0], [0.0, 1.0, 0.0, 1e-5]])
+    for method in ("satterthwaite", "normal"):
+        found, expected = (fit.joint_test(L, method)["statistic"] for L in (near, np.eye(4)[1:]))
+        assert found.item() == pytest.approx(expected.item(), rel=1e-4)

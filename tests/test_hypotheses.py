@@ -297,3 +297,12 @@ def test_dropped_columns_are_not_estimable_alone():
     both = fit.contrast({"x": 1, "twice": 1})
     np.testing.assert_allclose(both["estimate"], fit.fixef["x"], rtol=tol.SMALL)
     assert fit.contrast("x - a").shape == (1, 7)
+
+
+@pytest.mark.parametrize("size", [1e101, 1e-101, 1e300, 1e-300])
+def test_coefficients_whose_squares_are_lost_are_refused(size):
+    fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+    for L in (np.full((1, 4), size), f"{size}*x = 0", {"x": size}):
+        for test in (fit.contrast, fit.joint_test):
+            with pytest.raises(errors.ContrastError, match="too far from 1"):
+                test(L)

@@ -61,6 +61,8 @@ METHOD_NAMES = {
 WORKING_SET = 2**19
 # Denominator df that differ by less are equal: lmerTest's tolerance.
 EQUAL_DF = 1e-8
+# Standard errors of a joint test's contrasts of which the larger takes the digits of the smaller.
+FAR_APART = 1e3
 
 
 def check_df(method: str, reml: bool) -> None:
@@ -156,9 +158,22 @@ def joint_test(
         at, root = _information(part, lanes, options, method)
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
+        u, off = _comparable(u, off)
         parts.append(test(at, u, off))
     F, df = (np.concatenate(p) for p in zip(*parts, strict=True))
     return F, df
+
+
+def _comparable(u: Floats, off: Floats) -> tuple[Floats, Floats]:
+    """Contrasts (p, r, B) and (r, B) as they are, or all as long, where squares would lose some.
+
+    F is the same in any unit of a row; Satterthwaite's df are those of lmerTest if no row is kept
+    in another unit than it was given in.
+    """
+    size = np.sqrt(np.einsum("prl,prl->rl", u, u))
+    far = size.max(axis=0) > FAR_APART * size.min(axis=0)
+    size = np.where(far, size, 1.0)
+    return u / size, off / size
 
 
 def _joint_satterthwaite(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:

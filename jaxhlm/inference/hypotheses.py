@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.arguments import real_array
+from jaxhlm.arguments import LARGEST, real_array
 from jaxhlm.errors import ContrastError, NotEstimableError
 from jaxhlm.factors import orthonormal_basis
 from jaxhlm.language.linear import read_rows, require_known, written
@@ -109,12 +109,15 @@ def independent_rows(hypothesis: Hypothesis) -> tuple[Floats, Floats]:
     Raises:
         ContrastError: L is zero, or its rows contradict each other.
     """
-    L, rhs = hypothesis.L, hypothesis.rhs
+    # A row says the same in any unit, so none is small beside another.
+    size = np.abs(hypothesis.L).max(axis=1, initial=0.0)
+    size = np.where(size > 0.0, size, 1.0)
+    L, rhs = hypothesis.L / size[:, None], hypothesis.rhs / size
     basis = orthonormal_basis(L, RANK_TOL)
     if not len(basis):
         raise ContrastError("the contrast is zero in every term: give it a coefficient")
     if len(basis) == len(L):
-        return L, rhs
+        return hypothesis.L, hypothesis.rhs
     if np.abs(basis.T @ (basis @ rhs) - rhs).max() > RANK_TOL * (1.0 + np.abs(rhs).max()):
         raise ContrastError(
             "the hypothesis contradicts itself: equal combinations of terms are given different "
@@ -164,6 +167,13 @@ def _numbers(values: Any) -> Floats:
 def _finite(values: Floats) -> Floats:
     if not np.isfinite(values).all():
         raise ContrastError("a contrast holds a NaN, a masked or an infinite coefficient")
+    size = np.abs(values)
+    extreme = (size > LARGEST) | ((size > 0.0) & (size < 1.0 / LARGEST))
+    if extreme.any():
+        raise ContrastError(
+            f"a contrast holds the coefficient {values[extreme][0]:g}, too far from 1 to compute "
+            "with: multiply the contrast, or change the unit of the term's variable"
+        )
     return values
 
 
