@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import _thread
 import argparse
+import io
+import os
 import platform
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
@@ -44,9 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
     said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
-    with said, _termination_interrupts(), whole_or_nothing():
+    with said, _printable(), _termination_interrupts() as dropped, whole_or_nothing():
         try:
             arguments.run(arguments)
+            _print_all()
+            if dropped:
+                raise KeyboardInterrupt
         except KeyboardInterrupt as stop:
             print(f"jaxhlm: interrupted{''.join(map(str, stop.args))}", file=sys.stderr)
             return INTERRUPTED
@@ -56,22 +61,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
+            _forget_output()
             return 2
     return 0
 
 
+def _print_all() -> None:
+    """Write out what was printed, so that a full disk is told here and not by Python at its exit."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _forget_output() -> None:
+    """Let go of what cannot be printed: at its exit, Python would try again and tell."""
+    try:
+        _print_all()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 @contextmanager
-def _termination_interrupts() -> Iterator[None]:
+def _printable() -> Iterator[None]:
+    """Print what the output's encoding lacks, such as σ or a file's odd name, as its number."""
+    if not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.errors != "strict":
+        yield
+        return
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            sys.stdout.reconfigure(errors="strict")
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[list[threading.Timer]]:
     """Let SIGTERM do what Ctrl-C does, and either end the command.
 
     That is a program's business, so not the library's. Python drops what a signal raises while it
-    is in a destructor or a callback; the command would go on, and end as if nothing had been.
+    is in a destructor or a callback; the command would go on, and end as if nothing had been. So
+    it is interrupted again after a while; what is given has an entry for every signal until then.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
     pending: list[threading.Timer] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
 
     def interrupt(*_: object) -> None:
         pending.append(threading.Timer(AGAIN_AFTER, _thread.interrupt_main))
@@ -81,7 +117,7 @@ def _termination_interrupts() -> Iterator[None]:
 
     before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
     try:
-        yield
+        yield pending
     finally:
         for timer in pending:
             timer.cancel()

@@ -1,5 +1,9 @@
 """The command line: its output, its files, and its one-line errors."""
 
+import io
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -122,3 +126,34 @@ def test_bootstrap_prints_intervals_and_writes_replicates(csv, tmp_path, capsys)
 def test_bootstrap_with_a_bad_level(csv, capsys):
     assert main(["bootstrap", SLEEP, str(csv), "--level", "95"]) == 2
     assert "level=95.0 is not a confidence level" in capsys.readouterr().err
+
+
+def _command(*arguments, stdout, **environment):
+    """A command whose output is a file, as a shell gives it."""
+    settings = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    settings |= {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "jaxhlm", *arguments],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, env=settings,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_output_that_finds_no_room_or_no_reader_is_one_line():
+    with open("/dev/full", "w") as full:
+        ran = _command("info", stdout=full)
+    assert (ran.returncode, ran.stderr) == (2, "jaxhlm: No space left on device\n")
+    read, write = os.pipe()
+    os.close(read)
+    ran = _command("info", stdout=write)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (2, "jaxhlm: Broken pipe\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_the_output_cannot_show_is_escaped(encoding, monkeypatch, capsys):
+    bare = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", bare)
+    assert main(["article", "--replicates", "2"]) == 0
+    assert r"\u03b2 " in bare.buffer.getvalue().decode(encoding)
+    assert bare.errors == "strict"

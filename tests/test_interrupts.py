@@ -245,3 +245,15 @@ def test_threads_leave_blas_as_it_was():
     for thread in threads:
         thread.join()
     assert [one["num_threads"] for one in threadpool_info()] == before
+
+
+def test_a_command_whose_interrupt_was_dropped_is_interrupted_at_its_end(monkeypatch, capsys):
+    def deaf(*_):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            pass
+
+    monkeypatch.setattr("jaxhlm.cli._info", deaf)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "jaxhlm: interrupted\n"
