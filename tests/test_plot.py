@@ -13,8 +13,8 @@ from scipy import stats
 import jaxhlm as hlm
 from jaxhlm import plot
 from jaxhlm.cli import main
-from jaxhlm.errors import MissingColumnError, NoRowsError, OptionError, UnknownTermError
-from jaxhlm.figures.canvas import COLUMN, INK, canvas, wrap
+from jaxhlm.errors import FileError, MissingColumnError, NoRowsError, OptionError, UnknownTermError
+from jaxhlm.figures.canvas import COLUMN, INK, canvas, wrap, write
 from tolerances import DRAWN
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"
@@ -415,6 +415,22 @@ def test_the_command_writes_the_articles_figures(tmp_path, capsys, monkeypatch):
     assert files == [f"{n}.{k}" for n in ("lines", "shrinkage", "units") for k in ("pdf", "png")]
     assert (tmp_path / "new" / "units.pdf").read_bytes().startswith(b"%PDF")
     assert not plt.get_fignums()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such limit")
+def test_a_full_disk_is_our_error(tmp_path):
+    """matplotlib cannot close a file that it could not write, and raises what is no OSError."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with canvas(None) as axes, pytest.raises(FileError, match="File too large"):
+            axes.plot(range(1000))
+            write(axes.figure, tmp_path / "figure")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_matplotlib_the_error_says_what_to_install():

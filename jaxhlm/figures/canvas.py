@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -146,8 +147,10 @@ def write(figure: Any, stem: Path) -> list[Path]:
     """
     files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")}
     for kind, file in files.items():
-        save = partial(figure.savefig, format=kind, dpi=STYLE["savefig.dpi"])
-        write_whole(file, save)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=STYLE["savefig.dpi"])
+        # On a full disk matplotlib raises what is no OSError.
+        write_whole(file, partial(Path.write_bytes, data=drawn.getvalue()))
     plt.close(figure)
     return list(files.values())
 
