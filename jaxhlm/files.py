@@ -121,7 +121,13 @@ def write_parquet(
     own = dict(metadata or {})
     own[DIGEST] = _digest(frame, own)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
-    write_whole(path, lambda at: parquet.write_table(table, at, write_page_checksum=True))
+
+    def write(at: Path) -> None:
+        # pyarrow takes no name that is not UTF-8.
+        with at.open("wb") as file:
+            parquet.write_table(table, file, write_page_checksum=True)
+
+    write_whole(path, write)
 
 
 def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
@@ -135,8 +141,8 @@ def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
     """
     _, parquet = _pyarrow()
     path = file_path(path)
-    with _reading(path):
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
+    with _reading(path), path.open("rb") as opened:
+        file = parquet.ParquetFile(opened, page_checksum_verification=True)
         affordable(f"rows of {path}", file.metadata.num_rows, CELL * file.metadata.num_columns)
         table = file.read()
         frame, metadata = table.to_pandas(), dict(table.schema.metadata or {})

@@ -147,6 +147,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["old.txt"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_name_that_is_not_utf8_is_a_name(tmp_path):
+    path = tmp_path / os.fsdecode(b"fits\xff.parquet")
+    batch().to_parquet(path)
+    assert hlm.FitBatch.read_parquet(path).fixef.equals(batch().fixef)
+
+
 def test_every_writer_goes_through_one_function():
     """No module opens a file for writing by itself."""
     package = files.__file__.rsplit("/", 1)[0]
