@@ -8,11 +8,10 @@ library wants it.
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Mapping, Sized
 from decimal import Decimal
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -53,13 +52,10 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     >>> whole_number("n", np.int64(3))
     3
     """
-    try:
-        found = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        found = None
-    if found is None or found < least:
+    # An array without dimensions has an index too, and would be kept as an array.
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
-    return found
+    return int(value)
 
 
 def number(name: str, value: Any) -> float:

@@ -1,5 +1,6 @@
 """Designs from a few words: sizes, covariates, balance, drop-out, and what is drawn when."""
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -212,3 +213,9 @@ def test_impossible_designs(message):
     with pytest.raises(OptionError) as raised:
         BAD[message]()
     assert message in str(raised.value)
+
+
+def test_a_number_in_an_array_is_no_seed():
+    for seed in (np.array(3), jnp.array(3)):
+        with pytest.raises(OptionError, match="seed=.* must be a whole number"):
+            hlm.units(5, seed=seed)
