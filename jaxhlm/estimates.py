@@ -39,6 +39,8 @@ NO_ERROR = 1e-10
 class Estimates:
     """Estimates of B fits in the user's units; NaN where a fit failed.
 
+    The arrays are read-only, since tables and fits hand them on.
+
     A fixed effect whose column the data set does not have is NaN too, as are its covariances.
 
     Attributes:
@@ -65,6 +67,11 @@ class Estimates:
     status: Ints
     iterations: Ints
     gradient_norm: Floats
+
+    def __post_init__(self) -> None:
+        """Let nobody who is given one of the arrays change the fits."""
+        for values in self._columns():
+            values.flags.writeable = False
 
     def __getitem__(self, lanes: Any) -> Estimates:
         """The estimates of some lanes."""
@@ -97,9 +104,11 @@ class Estimates:
         return Estimates(**out)
 
     def room(self, B: int) -> Estimates:
-        """Estimates of B fits like these, to be written by ``put``."""
-        empty = (np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns())
-        return Estimates(*empty)
+        """Estimates of B fits like these, to be written by ``put``; slices of them are read-only."""
+        whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
+        for values in whole._columns():
+            values.flags.writeable = True
+        return whole
 
     def put(self, first: int, part: Estimates) -> int:
         """Write a part from fit number ``first`` on; returns the number of the fit after it."""

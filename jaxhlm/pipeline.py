@@ -248,7 +248,7 @@ def gather(
         if whole is None or done == 0 or not (partial and part_wanted()):
             raise
     assert whole is not None
-    return whole if done == B else whole[:done]
+    return whole[:done]
 
 
 def whole_or_nothing() -> AbstractContextManager[None]:

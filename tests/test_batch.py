@@ -292,3 +292,14 @@ def test_chunks_shrink_with_the_free_memory(monkeypatch):
     runs = list(chunks.lane_chunks(10, 200_000))
     assert [r.stop - r.start for r in runs] == [2, 2, 2, 2, 2]
     assert all(r.stop - r.start == 1 for r in chunks.lane_chunks(3, 10**9))
+
+
+def test_arrays_that_are_given_out_cannot_change_the_fits():
+    fits, fit = batch(), sleepstudy()
+    for array in (fits.vcov, fits.varcorr.cov, fits.varcorr.residual, fits[3].theta, fit.theta):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0.0
+    for table in (fits.fixef, fits.sigma, fits.theta, fit.fixef, fit.vcov):
+        before = str(fits) + str(fit)
+        table.iloc[:] = 0.0
+        assert str(fits) + str(fit) == before
