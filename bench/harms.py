@@ -82,7 +82,7 @@ def _line(change: Callable[[bytes], bytes]) -> Harm:
 
 def cut_in_a_row(whole: bytes, rng: random.Random) -> bytes:
     """The beginning; a table that ends with a whole row is a table, and nothing can tell."""
-    return truncated(whole, rng).rstrip(b"\n")[:-1]
+    return truncated(whole, rng).rstrip(b"\n")[:-1].rstrip(b"\n")
 
 
 TEXT: dict[str, Harm] = {
