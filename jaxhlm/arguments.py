@@ -53,7 +53,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     3
     """
     # An array without dimensions has an index too, and would be kept as an array.
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
     return int(value)
 

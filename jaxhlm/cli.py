@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_all() -> None:
-    """Write out what was printed, so that a full disk is told here and not by Python at its exit."""
+    """Write out what was printed: a full disk is told here, and not by Python at its exit."""
     if sys.stdout is not None:
         sys.stdout.flush()
 

@@ -104,7 +104,7 @@ class Estimates:
         return Estimates(**out)
 
     def room(self, B: int) -> Estimates:
-        """Estimates of B fits like these, to be written by ``put``; slices of them are read-only."""
+        """Estimates of B fits like these, to be written by ``put``; slices are read-only."""
         whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
         for values in whole._columns():
             values.flags.writeable = True

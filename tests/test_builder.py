@@ -217,5 +217,5 @@ def test_impossible_designs(message):
 
 def test_a_number_in_an_array_is_no_seed():
     for seed in (np.array(3), jnp.array(3)):
-        with pytest.raises(OptionError, match="seed=.* must be a whole number"):
+        with pytest.raises(OptionError, match="must be a whole number"):
             hlm.units(5, seed=seed)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -249,10 +250,8 @@ def test_threads_leave_blas_as_it_was():
 
 def test_a_command_whose_interrupt_was_dropped_is_interrupted_at_its_end(monkeypatch, capsys):
     def deaf(*_):
-        try:
+        with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        except KeyboardInterrupt:
-            pass
 
     monkeypatch.setattr("jaxhlm.cli._info", deaf)
     assert main(["info"]) == 130
