@@ -446,3 +446,17 @@ def test_a_data_set_without_a_level_of_a_factor_left_of_a_bar():
         assert (fits.status[[1, 2]] == Status.NOT_IDENTIFIED).all() and fits.ok[[0, 3]].all()
         with pytest.warns(errors.ConvergenceWarning, match="1 of 2 fits failed .1 not_identified"):
             hlm.fit_many(formula, d[d["rep"] == 0], Y, progress=False)
+
+
+@pytest.mark.parametrize("size", [1e-140, 1e-100, 1e-70, 1e70, 1e95, 1e140])
+@pytest.mark.parametrize("reml", [True, False])
+def test_few_rows_are_enough_in_any_unit(size, reml):
+    """Rows so few that the random part is looked at before the fit, with a covariate of groups."""
+    group = np.repeat(np.arange(7), [2, 2, 1, 1, 1, 2, 2])
+    z = np.array([2.8, 0.3, -0.9, 0.4, -0.7, -1.6, -0.3])[group]
+    data = pd.DataFrame({"y": np.sin(np.arange(11.0) ** 2), "z": z, "g": group})
+    one, other = (
+        hlm.fit("y ~ 1 + (1 + z | g)", data.assign(z=z * scale), reml) for scale in (1.0, size)
+    )
+    assert other.status == one.status
+    assert other.criterion == pytest.approx(one.criterion, rel=1e-9)

@@ -59,6 +59,8 @@ def check_random(Z: Floats, group: Ints, name: str, znames: Sequence[str], block
     if G * q < len(Z) and apart:
         return
     order = np.argsort(group, kind="stable")
+    # What follows takes fourth powers. No column is zero here.
+    Z = Z / np.abs(Z).max(axis=0)
     RZ = orthonormalise(Z[order], Segments(group[order]), GROUP_RANK_TOL)[1]
     reached = int(group_ranks(RZ).sum())
     if reached >= len(Z):
