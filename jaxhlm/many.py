@@ -59,7 +59,9 @@ def fit_many(
         formula: as for ``fit``. With ``responses`` its left side may be left out.
         data: the frame with the design; with ``by``, all replicates one below the other.
         responses: (n, B) array or DataFrame, one column per response, rows as in ``data``. A
-            response with missing values (NaN) is fitted on its own complete rows.
+            response with missing values (NaN) is fitted on its own complete rows. They are not
+            copied: what is computed from rows later, such as ``fits[i]``, is about what they hold
+            then.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
             units and covariates. Factor levels are taken from all of ``data``. A data set
             without a row of one of them lacks that coefficient, which is NaN; without a row of the
