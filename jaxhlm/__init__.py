@@ -39,7 +39,7 @@ from jaxhlm.deviance import loglik as loglik
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fit import fit as fit
-from jaxhlm.results.compared import compare as compare
+from jaxhlm.results.compare import compare as compare
 from jaxhlm.results.fit import Fit as Fit
 from jaxhlm.status import Status as Status
 from jaxhlm.suffstats import suffstats as suffstats

@@ -22,6 +22,7 @@ from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared, fit_responses
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.record import Fitted
 from jaxhlm.status import Status
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def fit(
     prepared = Prepared(design)
     prepared.check_identified(reml)
     estimates = fit_responses(prepared, design.y[:, None], options)
-    result = Fit(Model.of(design, reml), design, estimates, options, prepared)
+    model = Model.of(design, reml)
+    result = Fit(Fitted.alone(prepared, design.y, model, estimates, options))
     _report(result)
     return result
 

@@ -22,6 +22,7 @@ from jaxhlm.model import Model
 from jaxhlm.notation import Floats
 from jaxhlm.progress import progress_report
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.record import Fitted
 from jaxhlm.rows.columns import listed
 from jaxhlm.rows.inputs import replicate_input, response_input
 from jaxhlm.rows.sources import Source
@@ -126,9 +127,8 @@ def fit_source(
             InterruptedFitsWarning,
         )
     lanes = np.arange(done) if finished is None else finished
-    fits = FitBatch(
-        model, estimates, index[lanes], nobs[lanes], ngroups[lanes], options, lanes, source
-    )
+    sizes = nobs[lanes], ngroups[lanes]
+    fits = FitBatch(Fitted(model, estimates, index[lanes], *sizes, options, lanes, source))
     _report_failures(fits)
     _report_absent(fits)
     return fits

@@ -1,5 +1,6 @@
 """``fit_many`` and ``FitBatch``: labels, single fits, failures, files, and simulated data sets."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -84,16 +85,7 @@ def test_verify_finds_nothing_and_would_find_something():
     wrong = fits.estimates.replaced(
         np.arange(40), fits.estimates[np.roll(np.arange(40), 1).tolist()]
     )
-    broken = FitBatch(
-        fits.model,
-        wrong,
-        fits.index,
-        fits.nobs,
-        fits.ngroups,
-        fits.options,
-        fits.lanes,
-        fits.source,
-    )
+    broken = FitBatch(replace(fits.record, estimates=wrong))
     assert broken.verify(n=5).criterion > 1e-3
 
 

@@ -135,7 +135,7 @@ def test_augment(fits):
 @pytest.mark.parametrize("ranef", [True, False])
 def test_predictions(fits, ranef, interval):
     """Of the rows fitted, and of new ones with a unit that some or all have not seen."""
-    known = fits._rows().design
+    known = fits.record.rows.design
     new = rows().head(7).drop(columns="unit").reset_index(drop=True)
     new["unit"] = [*known.levels[[0, 3, 1, -1, 4, 2]], known.levels.dtype.type(99)]
     new.loc[2, "x"] = np.nan

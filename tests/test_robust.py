@@ -9,6 +9,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from dense import dense
 from jaxhlm import errors
+from jaxhlm.results.quality import one_group_terms
 from problems import frame
 from quality_cases import QUALITY, R_CASES, r_fit
 
@@ -115,7 +116,7 @@ def test_what_one_unit_determines(kind, formula, zero, small):
     expected = np.sqrt(np.diag(vcov))[kept]
     np.testing.assert_allclose(table["std_error"][kept], expected, rtol=tol.ROBUST)
     np.testing.assert_allclose(table["df"][kept], df[kept], rtol=tol.ROBUST_REST)
-    assert fit._one_group_terms == tuple(term for term in table.index if term in zero)
+    assert one_group_terms(fit.record) == tuple(term for term in table.index if term in zero)
     fits = hlm.fit_many(formula, d, d[["y", "y"]].set_axis(["u", "v"], axis=1))
     with pytest.warns(errors.DegenerateWarning, match="in 2 of 2 fits"):
         many = fits.tidy_robust(kind)

@@ -174,7 +174,7 @@ def _by_ml(fit: Fit, options: Options) -> Estimates:
     """The maximum-likelihood estimates of a fit."""
     estimates = fit.estimates
     if fit.reml:
-        estimates = fit_responses(fit.prepared, fit._response[:, None], options)
+        estimates = fit_responses(fit.prepared, fit.record.responses.Y, options)
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ComparisonError(
@@ -206,7 +206,7 @@ def _check_rows(small: Fit, large: Fit) -> None:
             f"the fits use different rows ({a.n} and {b.n}); rows with missing values are dropped "
             "model by model: drop them from the data first and fit both again"
         )
-    if not np.array_equal(small._response, large._response):
+    if not np.array_equal(small.record.responses.Y, large.record.responses.Y):
         raise ComparisonError("the fits have different responses; only models of one can be tested")
     one = np.ones(a.n)
     first, second = (one if d.weights is None else d.weights for d in (a, b))

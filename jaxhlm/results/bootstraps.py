@@ -14,7 +14,6 @@ import pandas as pd
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimates import Estimates
 from jaxhlm.inference.criteria import check_level, limit_names
-from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.many import fit_source
 from jaxhlm.model import Model
@@ -31,6 +30,7 @@ from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.quality import one_group_terms, without_each_group
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.status import Status
 from jaxhlm.streams import Seed, random_key
@@ -115,9 +115,8 @@ class Bootstrap:
         if values is None:
             if self.fit is None:
                 raise JaxhlmError("this bootstrap was read from a file without accelerations")
-            f = self.fit
-            left_out = leave_one_out(f._by_group, f.estimates, f.options)
-            values = acceleration(parameter_values(f.model, left_out))
+            _, left_out = without_each_group(self.fit.record)
+            values = acceleration(parameter_values(self.model, left_out))
         return pd.Series(values, list(self.terms), name="acceleration")
 
     def tidy(self) -> pd.DataFrame:
@@ -320,13 +319,12 @@ def bootstrap(
     if not isinstance(fit, Fit):
         raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
     key = random_key(seed)
-    source = resampler(
-        method, fit.prepared, fit._response, fit.estimates, n, key, weights, leverage
-    )
+    y = fit.record.responses.Y[:, 0]
+    source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
     index = pd.RangeIndex(n, name="replicate")
     fits = fit_source(source, index, fit.model, fit.options, progress)
     wild = (weights, leverage) if method == "wild" else None
-    alone = fit._one_group_terms if wild else ()
+    alone = one_group_terms(fit.record) if wild else ()
     return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)
 
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from jaxhlm.arguments import real_array
-from jaxhlm.errors import ConstantResponseError, ResponseShapeError
-from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod
-from jaxhlm.notation import Floats
-from jaxhlm.pipeline import fit_responses
-from jaxhlm.results.intervals import Intervals
+from jaxhlm.arguments import check_flag
+from jaxhlm.design import Design
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import OptionError
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.criteria import check_level, limit_names
+from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.hypotheses import Contrasts
+from jaxhlm.inference.influence import Influence
+from jaxhlm.inference.robust import RobustKind
+from jaxhlm.model import Model
+from jaxhlm.notation import (
+    BootstrapInterval,
+    Floats,
+    IntervalMethod,
+    NewLevels,
+    NotEstimable,
+    check_option,
+)
+from jaxhlm.pipeline import Prepared
+from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
+from jaxhlm.results.anova import AT_BOUNDARY, Anova
+from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
+from jaxhlm.results.presenters import OneFit
+from jaxhlm.results.record import Fitted
+from jaxhlm.results.refitting import refitted
 from jaxhlm.results.tables import Summary
+from jaxhlm.results.varcorr import VarCorr
+from jaxhlm.rows.response import Standard
 from jaxhlm.rows.rowwise import simulate_rows
 from jaxhlm.status import Status
 from jaxhlm.streams import Seed
@@ -22,15 +46,15 @@ from jaxhlm.streams import Seed
 if TYPE_CHECKING:
     from jaxhlm.results.verify import Verification
 
-__all__ = ["Fit"]
+__all__ = ["Fit", "records"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Intervals):
+class Fit:
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
-    Stored: ``model`` (labels), ``design`` (rows), ``estimates`` (one lane), ``options``. All else
-    is derived; random effects, fitted values and residuals when first asked for.
+    All is derived from ``record``, the arrays of one fit: random effects, fitted values and
+    residuals when first asked for.
 
     Example:
         >>> import jaxhlm as hlm
@@ -44,6 +68,843 @@ class Fit(Intervals):
          Residual             654.94   25.592
     """
 
+    record: Fitted
+
+    @property
+    def model(self) -> Model:
+        """Formula, method and labels."""
+        return self.record.model
+
+    @cached_property
+    def design(self) -> Design:
+        """The rows."""
+        return self.record.design(0)
+
+    @property
+    def estimates(self) -> Estimates:
+        """Arrays of one lane."""
+        return self.record.estimates
+
+    @property
+    def options(self) -> Options:
+        """What was optimised."""
+        return self.record.options
+
+    @property
+    def prepared(self) -> Prepared:
+        """The design, standardised when needed."""
+        return self.record.responses.prepared
+
+    @property
+    def _show(self) -> OneFit:
+        return OneFit(self.record)
+
+    @property
+    def reml(self) -> bool:
+        """Whether the fit is by REML (else maximum likelihood)."""
+        return self.record.model.reml
+
+    @property
+    def nobs(self) -> int:
+        """Number of rows used, n."""
+        return int(self.record.nobs[0])
+
+    @property
+    def ngroups(self) -> int:
+        """Number of groups, G."""
+        return int(self.record.ngroups[0])
+
+    @property
+    def status(self) -> Status:
+        """How the fit ended; ``status.message`` says it in words."""
+        return Status(int(self.record.estimates.status[0]))
+
+    @property
+    def singular(self) -> bool:
+        """Whether a variance is zero or a correlation ±1 (``lme4::isSingular``)."""
+        return self.status == Status.SINGULAR
+
+    @property
+    def iterations(self) -> int:
+        """Evaluations of criterion, gradient and Hessian."""
+        return int(self.record.estimates.iterations[0])
+
+    @property
+    def gradient_norm(self) -> float:
+        """Largest |∂ criterion/∂θ| at the estimate, on the standardised scale."""
+        return float(self.record.estimates.gradient_norm[0])
+
+    @property
+    def fixef(self) -> pd.Series:
+        """(p,) fixed effects β̂ by term."""
+        return self._show.vector(self.record.estimates.beta, "fixef")
+
+    @property
+    def vcov(self) -> pd.DataFrame:
+        """(p, p) covariance of the fixed effects, σ̂²(X'V⁻¹X)⁻¹."""
+        return self._show.matrix(self.record.estimates.vcov)
+
+    @property
+    def se(self) -> pd.Series:
+        """(p,) standard errors of the fixed effects."""
+        return self._show.vector(self.record.se, "se")
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation σ̂."""
+        return self._show.number(self.record.estimates.sigma, "sigma")
+
+    @property
+    def theta(self) -> Floats:
+        """(k,) free entries of Λ column by column, as ``lme4::getME(fit, "theta")``."""
+        return self.record.estimates.theta[0]
+
+    @property
+    def varcorr(self) -> VarCorr:
+        """Variances and correlations of the random effects."""
+        return summaries.varcorr(self.record)
+
+    @property
+    def criterion(self) -> float:
+        """−2 × the maximised log-likelihood: REML criterion, or ML deviance."""
+        return self._show.number(self.record.estimates.criterion, "criterion")
+
+    @property
+    def loglik(self) -> float:
+        """Maximised (restricted) log-likelihood."""
+        return self._show.number(self.record.loglik, "loglik")
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return self._show.number(self.record.aic, "aic")
+
+    @property
+    def aicc(self) -> float:
+        """AIC corrected for small samples (Hurvich & Tsai 1989), with n the number of rows."""
+        return self._show.number(self.record.aicc, "aicc")
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, with log n of the number of rows."""
+        return self._show.number(self.record.bic, "bic")
+
+    @cached_property
+    def standard(self) -> Standard:
+        """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
+        return self.record.rows.standard(self.record.lanes)
+
+    @property
+    def ranef(self) -> pd.DataFrame:
+        """(G, q) BLUPs b̂, one row per level of the grouping factor."""
+        runs = units.over_units(self.record, lambda f: (f.effects.b,))
+        return self._show.units(runs, self.record.model.znames)
+
+    @property
+    def ranef_cov(self) -> Floats:
+        """(G, q, q) conditional covariance of b given y at the estimates (lme4's ``condVar``)."""
+        return self._show.by_fit(units.over_units(self.record, lambda f: (f.effects.cov,)))
+
+    @property
+    def coef(self) -> pd.DataFrame:
+        """(G, …) coefficients of every unit: fixed effects plus its random effects.
+
+        A random effect without a fixed effect of that name gets a column of its own.
+        """
+        return self._show.units(*units.coef(self.record))
+
+    @property
+    def fitted(self) -> pd.Series:
+        """(n,) fitted values Xβ̂ + Zb̂ on the row labels of the data."""
+        return self._show.rows(units.over_rows(self.record, lambda f: (f.fitted,)), "fitted")
+
+    @property
+    def residuals(self) -> pd.Series:
+        """(n,) response less fitted values."""
+        return self._show.rows(units.over_rows(self.record, lambda f: (f.residual,)), "residuals")
+
+    def predict(
+        self,
+        newdata: pd.DataFrame | None = None,
+        ranef: bool = True,
+        new_levels: NewLevels = "population",
+        *,
+        se: bool = False,
+        interval: Interval | None = None,
+        level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
+    ) -> pd.Series | pd.DataFrame:
+        """Expected response on new rows, x'β̂ + z'b̂, with prediction errors if asked.
+
+        The error of a unit's expected value, uncertainty of β̂ and of b̂ together, is
+
+            Var(x'β̂ + z'b̂ − x'β − z'b) = z'Var(b | y)z + d'Var(β̂)d,   d = x − X'V⁻¹Z D z
+
+        from Henderson's (1975) mixed model equations; of a unit that was not seen, x'Var(β̂)x +
+        z'Σz. θ and σ are taken as known, so that limits are somewhat narrow with few units.
+
+        Args:
+            newdata: frame with the columns of the formula (the response is not needed, the grouping
+                column is unless ``ranef=False``); the rows that were fitted if None. Transforms and
+                factors are coded as they were fitted.
+            ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.
+            new_levels: a unit that was not in the data gets the population value Xβ̂, or, with
+                "error", raises.
+            se: give standard errors and, unless ``interval`` says otherwise, confidence limits.
+            interval: "confidence" for the unit's expected value (with ``ranef=False`` for Xβ), or
+                "prediction" for a new response, which adds σ²/w (and with ``ranef=False`` z'Σz: the
+                response of any unit). New rows have weight 1.
+            level: of the limits, which are normal: value ± z sd.
+            not_estimable: where X is rank deficient, a row whose expected value the data do not
+                determine (a cell that was never seen, other values of columns that depended on
+                each other) is NaN, with a warning, or, with "error", raises.
+
+        Returns:
+            (rows,) Series on the index of ``newdata``; NaN where a variable, or the unit, is
+            missing or the value is not estimable. With ``se`` or ``interval`` a DataFrame:
+            predicted, se, low, high.
+
+        Raises:
+            MissingColumnError: a column of the formula is not in ``newdata``.
+            NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
+                fixed factor.
+            NotEstimableError: under ``not_estimable="error"``.
+            OptionError: an unknown option, or a level outside (0, 1).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> fit.predict(data.head(2), interval="prediction").round(2)
+               predicted     se     low    high
+            0     253.66  12.25  198.05  309.28
+            1     273.33  10.54  219.08  327.58
+        """
+        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
+        runs, labels = units.predictions(
+            self.record, newdata, ranef, new_levels, interval, not_estimable
+        )
+        index = self._show.index(runs.lengths, labels, runs.number)
+        return prediction_frame(runs.values, index, se or interval is not None, level)
+
+    @property
+    def coef_se(self) -> pd.DataFrame:
+        """(G, …) standard errors of ``coef``: of β̂ + b̂ about β + b, jointly, θ known.
+
+        Var(β̂_j + b̂_ij − β_j − b_ij) from Henderson's (1975) mixed model equations: C11, C12, C22.
+        """
+        return self._show.units(*units.coef_se(self.record))
+
+    def ranef_frame(self, conf_level: float = 0.95) -> pd.DataFrame:
+        """BLUPs with conditional standard deviations and limits, as ``tidy(effects="ran_vals")``.
+
+        b̂ ± z sd(b | y, θ̂, β̂): the ``condVar`` of lme4, which leaves the uncertainty of β̂ out.
+
+        Args:
+            conf_level: of the limits.
+
+        Returns:
+            Columns group, level, term, estimate, std_error, conf_low, conf_high; G q rows.
+
+        Raises:
+            OptionError: a level outside (0, 1).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.ranef_frame().head(2).round(2)
+                 group level         term  estimate  std_error  conf_low  conf_high
+            0  Subject   308  (Intercept)      2.26      12.07    -21.40      25.92
+            1  Subject   308         Days      9.20       2.30      4.68      13.72
+        """
+        check_level(conf_level, "conf_level")
+        return self._show.long(*units.ranef_frame(self.record, conf_level))
+
+    @property
+    def reliability(self) -> Floats:
+        """(G, q, q) W_i = D(D + (Z_i'Z_i)⁻¹)⁻¹: how far a unit's own line is trusted.
+
+        coef_i = W_i ols_i + (I − W_i) population_i; see ``shrinkage``.
+        """
+        return self._show.by_fit(units.over_units(self.record, lambda f: (f.lines[2],)))
+
+    def shrinkage(self) -> pd.DataFrame:
+        """How each unit's prediction relates to its own least-squares line.
+
+            blup_i = W_i ols_i + (I − W_i) population_i,     W_i = D (D + (Z_i'Z_i)⁻¹)⁻¹
+
+        with D = Σ/σ² (Raudenbush & Bryk 2002, Hierarchical Linear Models, ch. 3). ``ols`` is the
+        unit's own line as in ``jaxhlm.lm_list`` (weighted if the fit is), ``population`` that of
+        its population values X_iβ̂, so covariates of the unit count in it, and ``blup`` is
+        population + b̂.
+
+        Returns:
+            Columns group, level, term, ols, blup, population, reliability; G q rows. Where a unit's
+            rows do not determine a line of its own, ols, blup and population are NaN, and ``coef``
+            has its prediction. ``reliability`` is the diagonal of W_i, whose whole is
+            ``fit.reliability``: with one random effect the share of the own line, between 0 and 1;
+            with several, the terms borrow from each other and an entry may leave that range.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.shrinkage().head(2).round(3)
+                 group level         term      ols     blup  population  reliability
+            0  Subject   308  (Intercept)  244.193  253.664     251.405        0.751
+            1  Subject   308         Days   21.765   19.666      10.467        0.838
+        """
+        return self._show.long(*units.shrinkage(self.record))
+
+    def ranef_qq(self) -> pd.DataFrame:
+        """Standardised random effects beside normal quantiles: a normality view.
+
+        b̂/sd(b̂), with sd the marginal one of b̂ (Lange & Ryan 1989), so that units with many and
+        with few rows compare; a straight line of slope 1 speaks for normality.
+
+        Returns:
+            Columns group, level, term, estimate, std_error, standardized, theoretical (positions as
+            in R's ``qqnorm``); G q rows. NaN where Var(b̂) is zero.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.ranef_qq()[["standardized", "theoretical"]].head(2).round(3)
+               standardized  theoretical
+            0         0.108       -0.070
+            1         1.735        1.915
+        """
+        return self._show.long(*units.ranef_qq(self.record))
+
+    def df(self, method: DfMethod = "satterthwaite") -> pd.Series:
+        """(p,) denominator degrees of freedom of every fixed effect.
+
+        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/information.py`` (Fai & Cornelius 1996; Kenward
+        & Roger 1997). Equals lmerTest's and pbkrtest's. At a singular fit Satterthwaite's df are
+        those of the model with the covariance of the rank that was found; a zero variance so drops
+        out. Kenward and Roger's formula holds there as it is.
+
+        Args:
+            method: "satterthwaite", "kenward-roger" (REML only), "residual" (n − p) or "normal".
+
+        Raises:
+            OptionError: unknown method.
+            NeedsRemlError: Kenward-Roger of a fit by maximum likelihood.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> sleep = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", sleep)
+            >>> fit.df().round(6).to_dict()
+            {'(Intercept)': 17.0, 'Days': 17.0}
+        """
+        return self._show.vector(coefficients.fixed_tests(self.record, method)[1], "df")
+
+    def p_values(self, method: DfMethod = "satterthwaite") -> pd.Series:
+        """(p,) two-sided p values of β = 0; Kenward-Roger with its adjusted standard errors.
+
+        Args:
+            method: as for ``df``.
+
+        Raises:
+            OptionError, NeedsRemlError: as for ``df``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> sleep = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", sleep)
+            >>> print(f"{fit.p_values()['Days']:.3g}")
+            3.26e-06
+        """
+        return self._show.vector(coefficients.fixed_tests(self.record, method)[2], "p_value")
+
+    @property
+    def vcov_adj(self) -> pd.DataFrame:
+        """(p, p) Kenward and Roger's adjusted covariance of β̂ (``pbkrtest::vcovAdj``); REML only.
+
+        Raises:
+            NeedsRemlError: the fit is by maximum likelihood.
+        """
+        return self._show.matrix(coefficients.adjusted_vcov(self.record))
+
+    def contrast(
+        self,
+        L: Contrasts,
+        df: DfMethod = "satterthwaite",
+        rhs: ArrayLike = 0.0,
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Estimates and t tests of linear combinations Lβ = rhs, one by one.
+
+        Args:
+            L: (p,) or (r, p) array; DataFrame with terms as columns; mapping from terms to
+                coefficients; text such as "x:a = 0" or "x - a = 0"; or a list of such.
+            df: as for the method ``df``.
+            rhs: values under the hypothesis.
+            conf_level: of the intervals.
+
+        Returns:
+            One row per contrast: estimate (of Lβ), std_error, df, statistic, p_value, conf_low,
+            conf_high.
+
+        Raises:
+            UnknownTermError, ContrastError: ``L`` cannot be read.
+            NotEstimableError: a column that was dropped from a rank-deficient X takes part.
+            OptionError, NeedsRemlError: as for ``df``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+            >>> table = fit.contrast("x - 2*a = 3")
+            >>> table[["estimate", "df"]].round(2).to_dict("index")
+            {'x - 2*a = 3': {'estimate': 3.29, 'df': 36.37}}
+        """
+        return self._show.block(*coefficients.contrasts(self.record, L, df, rhs, conf_level))
+
+    def joint_test(
+        self, L: Contrasts, df: DfMethod = "satterthwaite", rhs: ArrayLike = 0.0
+    ) -> pd.DataFrame:
+        """F test that all rows of Lβ = rhs hold (``lmerTest::contestMD``, ``pbkrtest``).
+
+        The statistic does not depend on how the hypothesis is written. Satterthwaite's denominator
+        df do, as lmerTest's: they come from uncorrelated combinations of the rows, which are other
+        ones where a row is multiplied by a number or replaced by its difference from another
+        (``b, c`` or ``b, 100*c`` or ``b - c, c``). Kenward and Roger's do not.
+
+        Args:
+            L: as for ``contrast``; rows that repeat others do not count.
+            df: method of the denominator df; with "kenward-roger" F includes the factor λ, with
+                "normal" num_df · F is Wald's χ².
+            rhs: values under the hypothesis.
+
+        Returns:
+            One row: num_df, den_df, statistic, p_value.
+
+        Raises:
+            UnknownTermError, ContrastError, NotEstimableError, OptionError, NeedsRemlError: as for
+                ``contrast``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+            >>> fit.joint_test("a = 0, x:a = 0").round(3).iloc[0].to_dict()
+            {'num_df': 2.0, 'den_df': 28.0, 'statistic': 27.262, 'p_value': 0.0}
+        """
+        return self._show.line(coefficients.joint_test(self.record, L, df, rhs))
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        at: Mapping[str, Any] | None = None,
+        df: DfMethod = "satterthwaite",
+        *,
+        pairwise: bool = False,
+        conf_level: float = 0.95,
+        not_estimable: NotEstimable = "nan",
+    ) -> pd.DataFrame:
+        """Estimated marginal means, as R's ``emmeans``.
+
+        The average of Xβ̂ over a grid in which every combination of the levels of the factors
+        occurs once and numbers are at their mean over the rows used (Searle, Speed & Milliken 1980,
+        Am. Stat. 34, 216-221). R's emmeans treats a number with two values as a factor; here it is
+        at its mean unless ``at`` says otherwise.
+
+        Args:
+            specs: one variable, or several whose combinations are the cells.
+            at: values, one or a list, for some of the variables of the fixed part.
+            df: as for the method ``df``.
+            pairwise: the differences between all pairs of cells instead, with p values as they are,
+                by Holm and by Tukey (studentised range).
+            conf_level: of the intervals (of single means or differences).
+            not_estimable: where X is rank deficient, as with an empty cell of an interaction, a
+                mean or difference that the data do not determine is NaN, with a warning, or, with
+                "error", raises. The p values of the others count it, as in R's emmeans.
+
+        Returns:
+            One row per cell: the levels, emmean, std_error, df, conf_low, conf_high. Or one row per
+            pair: contrast, estimate, std_error, df, statistic, p_value, p_holm, p_tukey, conf_low,
+            conf_high. Where X is rank deficient also ``estimable``, False where R says nonEst.
+
+        Raises:
+            UnknownTermError: ``specs`` or ``at`` names what is not in the fixed part.
+            NewLevelError: ``at`` names a level that the fit has not seen.
+            NotEstimableError: a mean is not estimable, under ``not_estimable="error"``.
+            OptionError, NeedsRemlError: as for ``df``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("math_achieve")
+            >>> fit = hlm.fit("MathAch ~ SES + Sex + Minority + (1 | School)", data)
+            >>> print(fit.emmeans("Sex")[["Sex", "emmean", "std_error"]].round(3))
+                  Sex  emmean  std_error
+            0  Female  11.404      0.191
+            1    Male  12.634      0.194
+        """
+        options = df, pairwise, conf_level, not_estimable
+        return self._show.long(coefficients.emmeans(self.record, specs, at, *options))
+
+    def vcov_robust(self, kind: RobustKind = "CR2") -> pd.DataFrame:
+        """Cluster-robust covariance of the fixed effects, groups as clusters.
+
+        M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
+        even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
+        2002). Equals ``clubSandwich::vcovCR(fit, type = kind)`` where there are no prior weights;
+        with weights, A_i of CR2 is made for the rows scaled by √w. Of a coefficient that is not
+        estimable without a certain group (one treated group) the variance is far too small: that
+        group's residuals are zero where they would count.
+
+        Args:
+            kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
+
+        Returns:
+            (p, p) DataFrame. Of a coefficient that is not estimable without a certain group a
+            ``DegenerateWarning`` says so; it is NaN where nothing but rounding is left.
+
+        Raises:
+            OptionError: unknown kind.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.vcov_robust("CR2").round(4).loc["Days"].to_dict()
+            {'(Intercept)': -1.4511, 'Days': 2.3895}
+        """
+        return self._show.matrix(quality.robust(self.record, kind).vcov)
+
+    def tidy_robust(self, kind: RobustKind = "CR2", conf_level: float = 0.95) -> pd.DataFrame:
+        """t tests of the fixed effects with cluster-robust standard errors.
+
+        df = (tr P)²/tr(P²), Satterthwaite's for the robust variance under the fitted model (Bell &
+        McCaffrey 2002). Equals ``clubSandwich::coef_test(fit, vcov = kind)`` without weights.
+
+        Args:
+            kind: as for ``vcov_robust``.
+            conf_level: of the intervals.
+
+        Returns:
+            Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; NaN as
+            for ``vcov_robust``.
+
+        Raises:
+            OptionError: unknown kind, or a level outside (0, 1).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
+            {'(Intercept)': 17.0, 'Days': 17.0}
+        """
+        return self._show.long(quality.tidy_robust(self.record, kind, conf_level))
+
+    def r2(self) -> pd.Series:
+        """Share of the variance of y that the fixed effects, and all effects, account for.
+
+        σ_f²/(σ_f² + σ_l² + σ²) and (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²) with σ_f² = var(Xβ̂) (Nakagawa &
+        Schielzeth 2013) and σ_l² the mean of z_j'Σz_j over the rows (Johnson 2014). Equals
+        ``MuMIn::r.squaredGLMM(fit)``. σ² is that of a row of weight 1.
+
+        Returns:
+            Series with "marginal" and "conditional".
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.r2().round(4).to_dict()
+            {'marginal': 0.2787, 'conditional': 0.7992}
+        """
+        labels = pd.Index(["marginal", "conditional"])
+        return self._show.vector(quality.r2(self.record), "r2", labels)
+
+    def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> float | pd.Series:
+        """Intraclass correlation σ_l²/(σ_l² + σ²), σ_l² the mean of z_j'Σz_j over the rows.
+
+        With random slopes the correlation of two rows depends on their z; this is its value at the
+        mean random-effect variance (Johnson 2014), ``performance::icc``'s "adjusted" one. With
+        ``at`` it is z'Σz/(z'Σz + σ²), that of two rows of a unit which both have this z (Goldstein,
+        Browne & Rasbash 2002, Understanding Statistics 1, 223-231).
+
+        Args:
+            at: values of the variables of the random part, or a frame with several such patterns.
+
+        Returns:
+            A number; for a frame a Series on its index.
+
+        Raises:
+            UnknownTermError: ``at`` names another variable, or not all.
+            OptionError, NewLevelError: a value is missing, or a level unknown.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> print(f"{fit.icc():.4f} {fit.icc({'Days': 0}):.4f} {fit.icc({'Days': 9}):.4f}")
+            0.7217 0.4831 0.8470
+        """
+        values = quality.icc(self.record, at)
+        if isinstance(at, pd.DataFrame):
+            return self._show.vector(values, "icc", at.index)
+        return float(values[0, 0])
+
+    def influence(self, by: Literal["group"] = "group") -> Influence:
+        """Leave every group out in turn: exact refits of all of them at once.
+
+        Each refit maximises the criterion of the data without the group, θ and σ included, from
+        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
+        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
+        Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
+        carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
+        drop the column.
+
+        Args:
+            by: what to leave out; "group": the levels of the grouping factor.
+
+        Returns:
+            An ``Influence``: ``fixef``, ``dfbetas``, ``cooks_distance``, ``sigma``, ``cov``,
+            ``theta`` without each group, ``status`` and ``counts``, and all of it as ``frame()``.
+
+        Raises:
+            OptionError: unknown ``by``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
+            ...               hlm.load_dataset("sleepstudy"))
+            >>> fit.influence().cooks_distance.nlargest(2).round(4).to_dict()
+            {'309': 0.1485, '335': 0.1295}
+        """
+        levels = self.design.levels.rename(self.model.group_name)
+        return quality.influence(self.record, by, levels)
+
+    @property
+    def residuals_marginal(self) -> pd.Series:
+        """(n,) response less Xβ̂, the population's prediction."""
+        runs = units.over_rows(self.record, lambda f: (f.residual_marginal,))
+        return self._show.rows(runs, "residuals_marginal")
+
+    @property
+    def residuals_std(self) -> pd.Series:
+        """(n,) conditional residuals over their standard deviations σ√((1 − h)/w), θ known.
+
+        NaN where h = 1: the fit passes through the response whatever it is.
+        """
+        runs = units.over_rows(self.record, lambda f: (f.residual_std,))
+        return self._show.rows(runs, "residuals_std")
+
+    @property
+    def residuals_marginal_std(self) -> pd.Series:
+        """(n,) marginal residuals over the roots of diag σ²(V − X A⁻¹ X'), θ known."""
+        runs = units.over_rows(self.record, lambda f: (f.residual_marginal_std,))
+        return self._show.rows(runs, "residuals_marginal_std")
+
+    @property
+    def hatvalues(self) -> pd.Series:
+        """(n,) leverages: the diagonal of H in Xβ̂ + Zb̂ = Hy; ``lme4``'s ``hatvalues``."""
+        return self._show.rows(units.over_rows(self.record, lambda f: (f.leverage.hat,)), "hat")
+
+    @property
+    def cooks_distance(self) -> pd.Series:
+        """(n,) (e/(1 − h))² h/(pσ²), ``lme4``'s ``cooks.distance``; by group: ``influence``."""
+        runs = units.over_rows(self.record, lambda f: (f.cooks_distance,))
+        return self._show.rows(runs, "cooksd")
+
+    def augment(self) -> pd.DataFrame:
+        """One row per observation, as ``broom.mixed::augment``.
+
+        Returns:
+            The response, the unit, .fitted, .resid, .fixed (Xβ̂), .resid_marginal (y − Xβ̂), .hat,
+            .cooksd and .std_resid, the conditional residual over its standard deviation.
+        """
+        runs, columns = quality.augmented(self.record)
+        return pd.DataFrame(columns, self._show.row_index(runs))
+
+    def refit_ml(self) -> Fit:
+        """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
+        return Fit(comparison.refit_ml(self.record))
+
+    def anova(self, *others: Fit, refit: bool = True) -> Anova:
+        """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.
+
+            χ² = −2 (ℓ_smaller − ℓ_larger)
+
+        Models are sorted by their number of parameters and each is tested against the one before.
+        Where variances are zero under the smaller model, on the boundary, the law of the statistic
+        is a mixture of χ² (Self & Liang 1987; Stram & Lee 1994), recognised from the two random
+        parts: ``Pr(mixture)`` beside ``Pr(>Chisq)``. ``inference/nesting.py`` lists what it covers:
+        one more random effect in a term, with its covariances; one more in each of several terms;
+        covariances alone; together with fixed effects. Two or more random effects more in one term
+        have no simple mixture, and the table says so.
+
+        Args:
+            others: one or more fits.
+            refit: refit by ML what was fitted by REML first, and say so. False keeps REML, for
+                models with the same fixed effects.
+
+        Returns:
+            ``Anova``: print it, or take ``.table`` with columns npar, AIC, AICc, BIC, logLik,
+            -2*log(L), Chisq, Df, Pr(>Chisq) and, at the boundary, Pr(mixture), mixture. Rows are
+            numbered in the order of the arguments, this fit being 1.
+
+        Raises:
+            DifferentRowsError: other rows, responses or weights.
+            MixedMethodsError: under ``refit=False``, REML and ML, or REML with other fixed effects.
+            NotNestedError: a model is not part of the next larger one.
+            OptionError: nothing to compare with, or equal numbers of parameters.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> line = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> flat = hlm.fit("Reaction ~ 1 + (1 + Days | Subject)", data)
+            >>> print(line.anova(flat))
+            Models:
+            2: Reaction ~ 1 + (1 + Days | Subject)
+            1: Reaction ~ Days + (1 + Days | Subject)
+              npar    AIC   AICc    BIC  logLik -2*log(L)   Chisq Df Pr(>Chisq)
+            2    5 1785.5 1785.8 1801.4 -887.74    1775.5
+            1    6 1763.9 1764.4 1783.1 -875.97    1751.9 23.5365  1  1.226e-06
+            refitted with ML (instead of REML)
+            >>> level = hlm.fit("Reaction ~ Days + (1 | Subject)", data)
+            >>> print(line.anova(level, refit=False).table["mixture"]["1"])
+            0.5 χ²(1) + 0.5 χ²(2)
+        """
+        check_flag("refit", refit)
+        if not others:
+            raise OptionError("anova needs at least one other fit of the same rows")
+        return comparison.between_models(records([self, *others]), refit)
+
+    def rand_test(self) -> Anova:
+        """Every random effect dropped in turn, in the manner of ``lmerTest::ranova``.
+
+        By the criterion of the fit, REML or ML, from the statistics of this fit. Dropping the only
+        random effect leaves the linear model, whose likelihood is known in closed form. So of
+        ``(0 + x | g)`` too, as ``ranova(fit, reduce.terms = FALSE)``; ranova by default puts
+        ``(1 | g)`` in its place, which is not nested in it, has as many parameters (0 df), and is
+        no test that x varies. The intercept of ``(1 + x | g)`` has a row of its own here, and none
+        in ranova.
+
+        Returns:
+            ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
+            conservative, and Pr(mixture) with its law ½ χ²(c) + ½ χ²(c + 1), c the covariances of
+            the random effect with others (Stram & Lee 1994).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", data)
+            >>> fit.rand_test().table[["npar", "logLik", "LRT"]].round(2)
+                           npar  logLik     LRT
+            <none>            4 -893.23    NaN
+            (1 | Subject)     3 -946.83  107.2
+        """
+        table = comparison.without_each_effect(self.record)
+        heading = f"Random effects dropped one at a time\nModel: {self.model.formula}"
+        return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
+
+    def confint(
+        self,
+        method: IntervalMethod = "wald",
+        level: float = 0.95,
+        parm: str | Sequence[str] | None = None,
+        *,
+        n: int = 1000,
+        seed: Seed = None,
+        interval: BootstrapInterval = "percentile",
+    ) -> pd.DataFrame:
+        """Confidence intervals, (P, 2); ``lme4::confint(fit, method = …, oldNames = FALSE)``.
+
+        "wald" gives β̂ ± z se for the fixed effects. "profile" gives all v with
+
+            min { d(β, θ, σ) : parameter = v } − min d ≤ z²,     z² = χ²_1(level)
+
+        for standard deviations and correlations of the random effects, σ, and fixed effects (Bates
+        et al. 2015, section 5.1), d being the ML deviance: a REML fit is refitted by ML first, as
+        in lme4. Limits are where the profile crosses z², found to 1e-7 in ζ and not read off a
+        spline. At the boundary: a standard deviation whose profile stays below z² has the lower
+        limit 0; a correlation likewise −1 or 1, and both where one of its variances may be zero.
+        NaN means that no limit was found, or that the profile fell below the fit, which then is
+        not the global optimum.
+
+        "boot" gives the same parameters limits from a parametric bootstrap, which keeps REML or ML;
+        more bootstraps are in ``jaxhlm.bootstrap``.
+
+        Args:
+            method: "wald", "profile" or "boot".
+            level: confidence level.
+            parm: names of parameters, such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma" or a
+                fixed effect's; all if None, in lme4's order.
+            n: bootstrap replicates.
+            seed: of the bootstrap: int, NumPy Generator or JAX key.
+            interval: of the bootstrap: "percentile", "basic", "normal" or "bca".
+
+        Returns:
+            Rows by parameter, columns such as "2.5 %" and "97.5 %".
+
+        Raises:
+            OptionError: unknown method, interval or parameter, or a level outside (0, 1).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> fit.confint("profile").round(2)
+                                            2.5 %  97.5 %
+            term
+            sd_(Intercept)|Subject          14.38   37.72
+            cor_Days.(Intercept)|Subject    -0.48    0.69
+            sd_Days|Subject                  3.80    8.75
+            sigma                           22.90   28.86
+            (Intercept)                    237.68  265.13
+            Days                             7.36   13.58
+        """
+        check_option("method", method, IntervalMethod)
+        check_level(level)
+        if method == "boot":
+            wanted, limits = intervals.bootstrap_limits(self.record, parm, level, n, seed, interval)
+        else:
+            of = intervals.wald_limits if method == "wald" else intervals.profile_limits
+            wanted, limits = of(self.record, parm, level)
+        index = pd.Index([p.name for p in wanted], name="term")
+        return pd.DataFrame(limits[0], index, limit_names(level))
+
+    def profile(
+        self, parm: str | Sequence[str] | None = None, level: float = 0.99, points: int = 15
+    ) -> pd.DataFrame:
+        """Profiles to plot: the signed root of the rise of the ML deviance, by parameter.
+
+            ζ(v) = sign(v − v̂) √(min { d : parameter = v } − min d)
+
+        A straight line is where the Wald interval is right (Bates et al. 2015, section 5.1). Equals
+        ``lme4::profile(fit)`` at the same values.
+
+        Args:
+            parm: names of parameters, as for ``confint``; all if None.
+            level: how far the profiles reach, on either side.
+            points: values per parameter, an odd number of which the middle one is the estimate.
+
+        Returns:
+            Long frame with columns term, value, zeta; NaN where a limit could not be found.
+
+        Raises:
+            OptionError: unknown parameter, a level outside (0, 1), or an even number of points.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
+            >>> fit.profile("Days", points=5).round(2)
+               term  value  zeta
+            0  Days   8.38 -2.58
+            1  Days   9.42 -1.30
+            2  Days  10.47  0.00
+            3  Days  11.51  1.30
+            4  Days  12.55  2.58
+        """
+        return intervals.profile_frame(self.record, parm, level, points)
+
     def simulate(self, n: int = 1, seed: Seed = None) -> pd.DataFrame:
         """New responses of the same units drawn from the fitted model, new random effects each.
 
@@ -54,7 +915,7 @@ class Fit(Intervals):
         Returns:
             (nobs, n) DataFrame on the row labels of the data.
         """
-        d, e = self.design, self.estimates
+        d, e = self.design, self.record.estimates
         Y = simulate_rows(
             d.X, d.Z, d.group, d.G, e.beta[0], e.cov[0], self.sigma, n, seed, d.weights
         )
@@ -72,31 +933,7 @@ class Fit(Intervals):
             NotNumericError: ``y`` does not hold numbers.
             ConstantResponseError: ``y`` has the same value in every row.
         """
-        values = self._aligned(y)
-        if not np.isfinite(values).all():
-            raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
-        if (values == values[0]).all():
-            raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
-        estimates = fit_responses(self.prepared, values[:, None], self.options)
-        return replace(self, design=replace(self.design, y=values), estimates=estimates)
-
-    def _aligned(self, y: pd.Series | Floats) -> Floats:
-        """(n,) responses of the rows that were used."""
-        values, kept = real_array("y", y), self.design.kept
-        index = y.index if isinstance(y, pd.Series) else None
-        if len(kept) != self.nobs == kept.sum() and values.shape == kept.shape:
-            values, index = values[kept], None if index is None else index[kept]
-        if values.shape != (self.nobs,):
-            raise ResponseShapeError(
-                f"y has shape {values.shape}, but {self.nobs} rows of {len(kept)} were fitted; "
-                "give one value for each of them, or for each row of the data"
-            )
-        if index is not None and not index.equals(self.design.index):
-            raise ResponseShapeError(
-                "y has another index than the rows that were fitted; align them, or pass "
-                "y.to_numpy() to match them by position"
-            )
-        return values
+        return Fit(refitted(self.record, y))
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per parameter, as ``broom.mixed::tidy``.
@@ -113,43 +950,11 @@ class Fit(Intervals):
         Raises:
             OptionError, NeedsRemlError: as for ``df``.
         """
-        rows = self._table(self._identity, df, conf_level)
-        rows.insert(0, "effect", "fixed")
-        rows.insert(1, "group", None)
-        rows.insert(2, "term", self._terms)
-        v = self.varcorr.frame()
-        kind = np.where(v["var2"].isna(), "sd__", "cor__")
-        other = v["var2"].map(lambda name: f".{name}", na_action="ignore").fillna("")
-        pair = v["var1"].fillna("Observation") + other
-        random = pd.DataFrame(
-            {
-                "effect": "ran_pars",
-                "group": v["grp"],
-                "term": kind + pair.to_numpy(),
-                "estimate": v["sdcor"],
-            }
-        )
-        return pd.concat([rows, random], ignore_index=True).assign(boundary=self.singular)
+        return self._show.long(coefficients.tidy(self.record, df, conf_level))
 
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics, as ``broom.mixed::glance``."""
-        return pd.DataFrame(
-            {
-                "nobs": [self.nobs],
-                "ngroups": self.ngroups,
-                "sigma": self.sigma,
-                "loglik": self.loglik,
-                "aic": self.aic,
-                "aicc": self.aicc,
-                "bic": self.bic,
-                "criterion": self.criterion,
-                "df_residual": self.nobs - self.model.n_parameters,
-                "reml": self.reml,
-                "singular": self.singular,
-                "status": self.status.name,
-                "iterations": self.iterations,
-            }
-        )
+        return self._show.line(summaries.glance(self.record))
 
     def verify(self) -> Verification:
         """Refit with the NumPy reference and report the differences; print it for one line."""
@@ -166,32 +971,7 @@ class Fit(Intervals):
         Raises:
             OptionError, NeedsRemlError: as for the method ``df``.
         """
-        d = self.design
-        root_w = 1.0 if d.weights is None else np.sqrt(d.weights)
-        table = pd.DataFrame({"Estimate": self.fixef, "Std. Error": self.se})
-        table["t value"] = self.fixef / self.se
-        if df is not None:
-            columns = self._table(self._identity, df, 0.95).set_index(self._terms)
-            table["Std. Error"], table["t value"] = columns["std_error"], columns["statistic"]
-            table.insert(2, "df", columns["df"])
-            table["Pr(>|t|)"] = columns["p_value"]
-        return Summary(
-            formula=self.model.formula,
-            reml=self.reml,
-            criterion=self.criterion,
-            aic=self.aic,
-            bic=self.bic,
-            loglik=self.loglik,
-            df_residual=self.nobs - self.model.n_parameters,
-            scaled_residuals=(self._response - self._fitted_values()) * root_w / self.sigma,
-            varcorr=self.varcorr,
-            nobs=self.nobs,
-            ngroups=self.ngroups,
-            coefficients=table,
-            vcov=self.estimates.vcov[0],
-            notes=self._notes(),
-            tests="" if df is None else METHOD_NAMES[df],
-        )
+        return summaries.summary(self.record, df)
 
     def __str__(self) -> str:
         """lmer's summary."""
@@ -199,12 +979,16 @@ class Fit(Intervals):
 
     __repr__ = __str__  # as R, and pandas, show what is asked for
 
-    def _notes(self) -> tuple[str, ...]:
-        d, notes = self.design, []
-        if d.n_dropped:
-            notes.append(f"{d.n_dropped} row(s) dropped because of missing values")
-        if d.dropped_columns:
-            notes.append("dropped as rank deficient: " + ", ".join(d.dropped_columns))
-        if self.status != Status.CONVERGED:
-            notes.append(self.status.message)
-        return tuple(notes)
+
+def records(fits: Sequence[Fit]) -> list[Fitted]:
+    """The records of single fits.
+
+    Raises:
+        OptionError: something else is among them.
+    """
+    for one in fits:
+        if not isinstance(one, Fit):
+            raise OptionError(
+                f"{type(one).__name__} is no Fit; give fits one after another, and refit= by name"
+            )
+    return [one.record for one in fits]

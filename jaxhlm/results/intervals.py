@@ -1,4 +1,4 @@
-"""Confidence intervals of one fit, and the profiles behind them.
+"""Confidence intervals of all fits, and the profiles behind them.
 
 What profiles and bootstraps need is imported when they are asked for: a fit alone starts sooner.
 """
@@ -6,152 +6,88 @@ What profiles and bootstraps need is imported when they are asked for: a fit alo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.errors import OptionError
-from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
 from jaxhlm.model import Model
-from jaxhlm.notation import BootstrapInterval, IntervalMethod, check_option
-from jaxhlm.results.compared import Compared
+from jaxhlm.notation import BootstrapInterval, Floats
+from jaxhlm.results.record import Fitted
+from jaxhlm.rows.response import Standard
 from jaxhlm.streams import Seed
 
-__all__ = ["Intervals"]
+__all__ = ["bootstrap_limits", "profile_frame", "profile_limits", "wald_limits"]
+
+Parameters = tuple[Parameter, ...]
+Names = str | Sequence[str] | None
 
 
-class Intervals(Compared):
-    """Intervals from the curvature at the estimate, and from the likelihood itself."""
-
-    def confint(
-        self,
-        method: IntervalMethod = "wald",
-        level: float = 0.95,
-        parm: str | Sequence[str] | None = None,
-        *,
-        n: int = 1000,
-        seed: Seed = None,
-        interval: BootstrapInterval = "percentile",
-    ) -> pd.DataFrame:
-        """Confidence intervals, (P, 2); ``lme4::confint(fit, method = …, oldNames = FALSE)``.
-
-        "wald" gives β̂ ± z se for the fixed effects. "profile" gives all v with
-
-            min { d(β, θ, σ) : parameter = v } − min d ≤ z²,     z² = χ²_1(level)
-
-        for standard deviations and correlations of the random effects, σ, and fixed effects (Bates
-        et al. 2015, section 5.1), d being the ML deviance: a REML fit is refitted by ML first, as
-        in lme4. Limits are where the profile crosses z², found to 1e-7 in ζ and not read off a
-        spline. At the boundary: a standard deviation whose profile stays below z² has the lower
-        limit 0; a correlation likewise −1 or 1, and both where one of its variances may be zero.
-        NaN means that no limit was found, or that the profile fell below the fit, which then is
-        not the global optimum.
-
-        "boot" gives the same parameters limits from a parametric bootstrap, which keeps REML or ML;
-        more bootstraps are in ``jaxhlm.bootstrap``.
-
-        Args:
-            method: "wald", "profile" or "boot".
-            level: confidence level.
-            parm: names of parameters, such as "sd_x|unit", "cor_x.(Intercept)|unit", "sigma" or a
-                fixed effect's; all if None, in lme4's order.
-            n: bootstrap replicates.
-            seed: of the bootstrap: int, NumPy Generator or JAX key.
-            interval: of the bootstrap: "percentile", "basic", "normal" or "bca".
-
-        Returns:
-            Rows by parameter, columns such as "2.5 %" and "97.5 %".
-
-        Raises:
-            OptionError: unknown method, interval or parameter, or a level outside (0, 1).
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> data = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
-            >>> fit.confint("profile").round(2)
-                                            2.5 %  97.5 %
-            term
-            sd_(Intercept)|Subject          14.38   37.72
-            cor_Days.(Intercept)|Subject    -0.48    0.69
-            sd_Days|Subject                  3.80    8.75
-            sigma                           22.90   28.86
-            (Intercept)                    237.68  265.13
-            Days                             7.36   13.58
-        """
-        check_option("method", method, IntervalMethod)
-        check_level(level)
-        if method == "wald":
-            fixed = [p for p in parameters(self.model) if p.kind == "fixed"]
-            wanted = choose(fixed, parm)
-            at = [p.at[0] for p in wanted]
-            low, high = wald_interval(self.estimates.beta[0][at], self.se.to_numpy()[at], level)
-            limits = np.column_stack([low, high])
-        elif method == "boot":
-            from jaxhlm.resampling.schemes import parametric_interval
-
-            wanted = choose(parameters(self.model), parm)
-            both = parametric_interval(
-                self.model, self.prepared, self._response, self.estimates, self.options,
-                n, seed, interval, level,
-            )  # fmt: skip
-            limits = np.column_stack(both)[[position(self.model, p) for p in wanted]]
-        else:
-            from jaxhlm.inference.profiles import profile_limits
-
-            wanted = choose(parameters(self.model), parm)
-            limits = profile_limits(self.standard, self.model.blocks, wanted, level)[0]
-        index = pd.Index([p.name for p in wanted], name="term")
-        return pd.DataFrame(limits, index, limit_names(level))
-
-    def profile(
-        self, parm: str | Sequence[str] | None = None, level: float = 0.99, points: int = 15
-    ) -> pd.DataFrame:
-        """Profiles to plot: the signed root of the rise of the ML deviance, by parameter.
-
-            ζ(v) = sign(v − v̂) √(min { d : parameter = v } − min d)
-
-        A straight line is where the Wald interval is right (Bates et al. 2015, section 5.1). Equals
-        ``lme4::profile(fit)`` at the same values.
-
-        Args:
-            parm: names of parameters, as for ``confint``; all if None.
-            level: how far the profiles reach, on either side.
-            points: values per parameter, an odd number of which the middle one is the estimate.
-
-        Returns:
-            Long frame with columns term, value, zeta; NaN where a limit could not be found.
-
-        Raises:
-            OptionError: unknown parameter, a level outside (0, 1), or an even number of points.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
-            >>> fit.profile("Days", points=5).round(2)
-               term  value  zeta
-            0  Days   8.38 -2.58
-            1  Days   9.42 -1.30
-            2  Days  10.47  0.00
-            3  Days  11.51  1.30
-            4  Days  12.55  2.58
-        """
-        from jaxhlm.inference.profiles import profile_curves
-
-        check_level(level)
-        if whole_number("points", points, least=3) % 2 == 0:
-            raise OptionError(f"points={points!r} must be an odd number from 3 on")
-        wanted = choose(parameters(self.model), parm)
-        affordable("points", points, 16.0 * len(wanted))
-        curves = profile_curves(self.standard, self.model.blocks, wanted, level, points)
-        value, zeta = curves.reshape(-1, 2).T
-        term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
-        return pd.DataFrame({"term": term, "value": value, "zeta": zeta})
+def wald_limits(fits: Fitted, parm: Names, level: float) -> tuple[Parameters, Floats]:
+    """Fixed effects and their limits β̂ ± z se, (B, P, 2)."""
+    wanted = choose([p for p in parameters(fits.model) if p.kind == "fixed"], parm)
+    at = [p.at[0] for p in wanted]
+    se = standard_errors(fits.estimates.vcov)[:, at]
+    return wanted, np.stack(wald_interval(fits.estimates.beta[:, at], se, level), axis=2)
 
 
-def position(model: Model, parameter: Parameter) -> int:
+def profile_limits(fits: Fitted, parm: Names, level: float) -> tuple[Parameters, Floats]:
+    """Parameters, and their limits (B, P, 2) from the profiles of the ML deviance."""
+    from jaxhlm.inference import profiles
+
+    wanted = choose(parameters(fits.model), parm)
+
+    def profile(_: Estimates, standard: Standard) -> tuple[Floats]:
+        return (profiles.profile_limits(standard, fits.model.blocks, wanted, level),)
+
+    (limits,) = fits.over_lanes(profile)
+    for k, p in enumerate(wanted):
+        if p.kind == "fixed":
+            limits[fits.estimates.absent[:, p.at[0]], k] = np.nan
+    return wanted, limits
+
+
+def bootstrap_limits(
+    fit: Fitted,
+    parm: Names,
+    level: float,
+    n: int,
+    seed: Seed,
+    interval: BootstrapInterval,
+) -> tuple[Parameters, Floats]:
+    """Parameters of one fit, and their limits (1, P, 2) from a parametric bootstrap."""
+    from jaxhlm.resampling.schemes import parametric_interval
+
+    wanted, source = choose(parameters(fit.model), parm), fit.responses
+    both = parametric_interval(
+        fit.model, source.prepared, source.Y[:, 0], fit.estimates, fit.options,
+        n, seed, interval, level,
+    )  # fmt: skip
+    return wanted, np.column_stack(both)[None, [_position(fit.model, p) for p in wanted]]
+
+
+def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.DataFrame:
+    """The profiles of one fit: term, value, zeta."""
+    from jaxhlm.inference.profiles import profile_curves
+
+    check_level(level)
+    if whole_number("points", points, least=3) % 2 == 0:
+        raise OptionError(f"points={points!r} must be an odd number from 3 on")
+    wanted = choose(parameters(fit.model), parm)
+    affordable("points", points, 16.0 * len(wanted))
+    standard = fit.rows.standard(fit.lanes)
+    curves: Any = profile_curves(standard, fit.model.blocks, wanted, level, points)
+    value, zeta = curves.reshape(-1, 2).T
+    term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
+    return pd.DataFrame({"term": term, "value": value, "zeta": zeta})
+
+
+def _position(model: Model, parameter: Parameter) -> int:
     """Where a parameter stands among ``parameter_names``."""
     x, z, at = model.xnames, model.znames, parameter.at
     names = {

@@ -61,18 +61,23 @@ def new_rows(
     return X, Z, group
 
 
-def prediction_frame(values: pd.Series, se: Floats, width: Floats, level: float) -> pd.DataFrame:
-    """Predictions with standard errors and normal limits.
+def prediction_frame(
+    found: tuple[Floats, ...], index: pd.Index, limits: bool, level: float
+) -> pd.Series | pd.DataFrame:
+    """Predictions, or these with standard errors and normal limits.
 
     Args:
-        values: (rows,) predictions.
-        se: (rows,) their standard errors.
-        width: (rows,) standard deviations behind the limits.
+        found: (rows,) predictions, their error variances, and the variances behind the limits.
+        index: (rows,) labels.
+        limits: give standard errors and limits.
         level: of the intervals.
     """
-    low, high = wald_interval(values.to_numpy(), width, level)
-    columns = {"predicted": values.to_numpy(), "se": se, "low": low, "high": high}
-    return pd.DataFrame(columns, values.index)
+    values, variance, width = found
+    if not limits:
+        return pd.Series(values, index, name="predicted")
+    low, high = wald_interval(values, np.sqrt(width), level)
+    columns = {"predicted": values, "se": np.sqrt(variance), "low": low, "high": high}
+    return pd.DataFrame(columns, index)
 
 
 def coef_columns(model: Model) -> tuple[list[str], Floats, Floats]:

@@ -1,260 +1,136 @@
-"""How well one model fits: robust covariances, variance explained."""
+"""How well all fits fit: robust covariances, variance explained, influence, diagnostics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from dataclasses import fields
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.engine.chunks import CHUNK_BYTES
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference import explained
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.explained import Components, components, icc, icc_at, patterns, r2
+from jaxhlm.inference.explained import Components
 from jaxhlm.inference.influence import Influence
-from jaxhlm.inference.leaveout import leave_one_out
-from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage, standardized
+from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
-from jaxhlm.notation import Floats, check_option
-from jaxhlm.results.coefficients import Coefficients
+from jaxhlm.notation import Floats, Ints, check_option
+from jaxhlm.results.fit_rows import FitRows
+from jaxhlm.results.presenters import Runs
+from jaxhlm.results.record import Fitted
 from jaxhlm.results.robust_tables import robust_table, warn_undetermined
-from jaxhlm.rows.moments import design_moments
+from jaxhlm.results.units import over_rows
+from jaxhlm.rows.response import at_absent
 
-__all__ = ["Quality"]
+__all__ = [
+    "augmented",
+    "icc",
+    "influence",
+    "one_group_terms",
+    "r2",
+    "robust",
+    "tidy_robust",
+    "without_each_group",
+]
+
+AUGMENTED = (".fitted", ".resid", ".fixed", ".resid_marginal", ".hat", ".cooksd", ".std_resid")
 
 
-class Quality(Coefficients):
-    """Robust inference and measures of fit."""
+def robust(fits: Fitted, kind: RobustKind) -> Robust:
+    """Cluster-robust covariances of the fixed effects; says where they are not determined."""
+    check_option("kind", kind, RobustKind)
+    found = _sandwich(fits, kind)
+    warn_undetermined(fits.estimates.beta, found, fits.model.xnames, fits.model.group_name)
+    return found
 
-    def vcov_robust(self, kind: RobustKind = "CR2") -> pd.DataFrame:
-        """Cluster-robust covariance of the fixed effects, groups as clusters.
 
-        M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
-        even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
-        2002). Equals ``clubSandwich::vcovCR(fit, type = kind)`` where there are no prior weights;
-        with weights, A_i of CR2 is made for the rows scaled by √w. Of a coefficient that is not
-        estimable without a certain group (one treated group) the variance is far too small: that
-        group's residuals are zero where they would count.
-
-        Args:
-            kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
-
-        Returns:
-            (p, p) DataFrame. Of a coefficient that is not estimable without a certain group a
-            ``DegenerateWarning`` says so; it is NaN where nothing but rounding is left.
-
-        Raises:
-            OptionError: unknown kind.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.vcov_robust("CR2").round(4).loc["Days"].to_dict()
-            {'(Intercept)': -1.4511, 'Days': 2.3895}
-        """
-        return pd.DataFrame(self._robust(kind).vcov[0], self._terms, self._terms)
-
-    def tidy_robust(self, kind: RobustKind = "CR2", conf_level: float = 0.95) -> pd.DataFrame:
-        """t tests of the fixed effects with cluster-robust standard errors.
-
-        df = (tr P)²/tr(P²), Satterthwaite's for the robust variance under the fitted model (Bell &
-        McCaffrey 2002). Equals ``clubSandwich::coef_test(fit, vcov = kind)`` without weights.
-
-        Args:
-            kind: as for ``vcov_robust``.
-            conf_level: of the intervals.
-
-        Returns:
-            Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; NaN as
-            for ``vcov_robust``.
-
-        Raises:
-            OptionError: unknown kind, or a level outside (0, 1).
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
-            {'(Intercept)': 17.0, 'Days': 17.0}
-        """
-        check_level(conf_level, "conf_level")
-        return robust_table(self.estimates.beta, self._robust(kind), self._terms, conf_level)
-
-    def r2(self) -> pd.Series:
-        """Share of the variance of y that the fixed effects, and all effects, account for.
-
-        σ_f²/(σ_f² + σ_l² + σ²) and (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²) with σ_f² = var(Xβ̂) (Nakagawa &
-        Schielzeth 2013) and σ_l² the mean of z_j'Σz_j over the rows (Johnson 2014). Equals
-        ``MuMIn::r.squaredGLMM(fit)``. σ² is that of a row of weight 1.
-
-        Returns:
-            Series with "marginal" and "conditional".
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.r2().round(4).to_dict()
-            {'marginal': 0.2787, 'conditional': 0.7992}
-        """
-        marginal, conditional = r2(self._components)
-        return pd.Series({"marginal": marginal[0], "conditional": conditional[0]}, name="r2")
-
-    def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> float | pd.Series:
-        """Intraclass correlation σ_l²/(σ_l² + σ²), σ_l² the mean of z_j'Σz_j over the rows.
-
-        With random slopes the correlation of two rows depends on their z; this is its value at the
-        mean random-effect variance (Johnson 2014), ``performance::icc``'s "adjusted" one. With
-        ``at`` it is z'Σz/(z'Σz + σ²), that of two rows of a unit which both have this z (Goldstein,
-        Browne & Rasbash 2002, Understanding Statistics 1, 223-231).
-
-        Args:
-            at: values of the variables of the random part, or a frame with several such patterns.
-
-        Returns:
-            A number; for a frame a Series on its index.
-
-        Raises:
-            UnknownTermError: ``at`` names another variable, or not all.
-            OptionError, NewLevelError: a value is missing, or a level unknown.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> data = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
-            >>> print(f"{fit.icc():.4f} {fit.icc({'Days': 0}):.4f} {fit.icc({'Days': 9}):.4f}")
-            0.7217 0.4831 0.8470
-        """
-        if at is None:
-            return float(icc(self._components)[0])
-        values = icc_at(self.estimates, patterns(self.design, at))[0]
-        return (
-            pd.Series(values, at.index, name="icc")
-            if isinstance(at, pd.DataFrame)
-            else float(values[0])
+def _sandwich(fits: Fitted, kind: RobustKind) -> Robust:
+    with np.errstate(invalid="ignore"):
+        vcov, df, one_group = fits.over_groups(
+            lambda e, g: robust_covariance(e, g, fits.model.blocks, kind)
         )
+    absent = fits.estimates.absent
+    return Robust(at_absent(vcov, absent), at_absent(df, absent), one_group & ~absent)
 
-    def influence(self, by: Literal["group"] = "group") -> Influence:
-        """Leave every group out in turn: exact refits of all of them at once.
 
-        Each refit maximises the criterion of the data without the group, θ and σ included, from
-        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
-        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
-        Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
-        carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
-        drop the column.
+def one_group_terms(fits: Fitted) -> tuple[str, ...]:
+    """Fixed effects of one fit whose sandwich is zero: only a certain group takes part."""
+    zero = np.isnan(_sandwich(fits, "CR0").df[0])
+    return tuple(fits.model.xnames[j] for j in np.flatnonzero(zero).tolist())
 
-        Args:
-            by: what to leave out; "group": the levels of the grouping factor.
 
-        Returns:
-            An ``Influence``: ``fixef``, ``dfbetas``, ``cooks_distance``, ``sigma``, ``cov``,
-            ``theta`` without each group, ``status`` and ``counts``, and all of it as ``frame()``.
+def tidy_robust(fits: Fitted, kind: RobustKind, conf_level: float) -> pd.DataFrame:
+    """t tests with robust standard errors, one row per fit and fixed effect."""
+    check_level(conf_level, "conf_level")
+    terms = pd.Index(fits.model.xnames)
+    return robust_table(fits.estimates.beta, robust(fits, kind), terms, conf_level)
 
-        Raises:
-            OptionError: unknown ``by``.
 
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.influence().cooks_distance.nlargest(2).round(4).to_dict()
-            {'309': 0.1485, '335': 0.1295}
-        """
-        check_option("by", by, Literal["group"])
-        left_out = leave_one_out(self._by_group, self.estimates, self.options)
-        levels = self.design.levels.rename(self.model.group_name)
-        return Influence(self.model, levels, self.estimates, left_out, np.zeros(len(levels), int))
+def _components(fits: Fitted) -> Components:
+    source = fits.rows
 
-    @property
-    def residuals_marginal(self) -> pd.Series:
-        """(n,) response less Xβ̂, the population's prediction."""
-        return self._row_series(self._marginal_values(), "residuals_marginal")
+    def one(at: Ints) -> tuple[Floats, ...]:
+        return explained.components(fits.filled[at], source.moments(fits.lanes[at]))
 
-    @property
-    def residuals_std(self) -> pd.Series:
-        """(n,) conditional residuals over their standard deviations σ√((1 − h)/w), θ known.
+    return Components(*fits.over_chunks(one))
 
-        NaN where h = 1: the fit passes through the response whatever it is.
-        """
-        e, hat = self._weighted(self._conditional_values()), self._leverage.hat
-        return self._row_series(standardized(e, self.sigma, 1.0 - hat), "residuals_std")
 
-    @property
-    def residuals_marginal_std(self) -> pd.Series:
-        """(n,) marginal residuals over the roots of diag σ²(V − X A⁻¹ X'), θ known."""
-        e = self._weighted(self._marginal_values())
-        values = standardized(e, self.sigma, self._leverage.marginal)
-        return self._row_series(values, "residuals_marginal_std")
+def r2(fits: Fitted) -> Floats:
+    """(B, 2) marginal and conditional R²."""
+    return np.column_stack(explained.r2(_components(fits)))
 
-    @property
-    def hatvalues(self) -> pd.Series:
-        """(n,) leverages: the diagonal of H in Xβ̂ + Zb̂ = Hy; ``lme4``'s ``hatvalues``."""
-        return self._row_series(self._leverage.hat, "hat")
 
-    @property
-    def cooks_distance(self) -> pd.Series:
-        """(n,) (e/(1 − h))² h/(pσ²), ``lme4``'s ``cooks.distance``; by group: ``influence``."""
-        e = self._weighted(self._conditional_values())
-        values = cooks_distance(e, self.sigma, self._leverage.hat, len(self._terms))
-        return self._row_series(values, "cooksd")
+def icc(fits: Fitted, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
+    """(B, m) intraclass correlations, one column for each pattern of ``at``."""
+    if at is None:
+        return explained.icc(_components(fits))[:, None]
+    design = fits.rows.design
+    if design.learned_apart and len(fits) > 1:
+        return np.concatenate([icc(fit, at) for fit in fits.singly()])
+    Z = explained.patterns(design.of_lane(fits.lanes[0]), at)
+    return explained.icc_at(fits.estimates, Z)
 
-    def augment(self) -> pd.DataFrame:
-        """One row per observation, as ``broom.mixed::augment``.
 
-        Returns:
-            The response, the unit, .fitted, .resid, .fixed (Xβ̂), .resid_marginal (y − Xβ̂), .hat,
-            .cooksd and .std_resid, the conditional residual over its standard deviation.
-        """
-        d = self.design
-        return pd.DataFrame(
-            {
-                self.model.response_name or "y": self._response,
-                self.model.group_name: d.levels[d.group],
-                ".fitted": self._fitted_values(),
-                ".resid": self._conditional_values(),
-                ".fixed": d.X @ self.estimates.beta[0],
-                ".resid_marginal": self._marginal_values(),
-                ".hat": self.hatvalues.to_numpy(),
-                ".cooksd": self.cooks_distance.to_numpy(),
-                ".std_resid": self.residuals_std.to_numpy(),
-            },
-            index=d.index,
-        )
+def influence(fits: Fitted, by: str, levels: pd.Index) -> Influence:
+    """Every group of every fit left out in turn; ``levels`` label them, fit after fit."""
+    check_option("by", by, Literal["group"])
+    lengths, without = without_each_group(fits)
+    fit = np.repeat(np.arange(len(fits)), lengths)
+    return Influence(fits.model, levels, fits.estimates, without, fit)
 
-    @cached_property
-    def _leverage(self) -> Leverage:
-        """In the order of the rows of the design."""
-        rows = self._lane_rows
-        return Leverage(*map(rows.flat_rows, leverage(self._henderson, rows)))
 
-    def _conditional_values(self) -> Floats:
-        return self._response - self._fitted_values()
+def without_each_group(fits: Fitted) -> tuple[Ints, Estimates]:
+    """Groups of every fit, and the estimates without each of them, fit after fit."""
+    source, refits = fits.rows, int(fits.ngroups.sum())
+    G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
-    def _marginal_values(self) -> Floats:
-        return self._response - self.design.X @ self.estimates.beta[0]
+    def one(at: Ints) -> tuple[Any, ...]:
+        groups = source.by_group(fits.lanes[at])
+        whole = fits.estimates_on(at, groups.standard.scaling.C)
+        without = leave_one_out(groups, whole, fits.options, refits)
+        lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
+        return lengths, *(getattr(without, f.name) for f in fields(Estimates))
 
-    def _weighted(self, values: Floats) -> Floats:
-        weights = self.design.weights
-        return values if weights is None else values * np.sqrt(weights)
+    # As many fits together as fill the lanes of a few compiled runs, on all cores.
+    lane_bytes = max(8 * left_out_numbers(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
+    lengths, *without = fits.over_runs(one, lane_bytes)
+    return lengths, Estimates(*without)
 
-    def _row_series(self, values: Floats, name: str) -> pd.Series:
-        return pd.Series(values, self.design.index, name=name)
 
-    @property
-    def _components(self) -> Components:
-        return components(self.estimates, design_moments(self.design))
+def augmented(fits: Fitted) -> tuple[Runs, dict[str, Any]]:
+    """Every row with its diagnostics: the runs, and the columns of ``broom.mixed::augment``."""
 
-    @property
-    def _one_group_terms(self) -> tuple[str, ...]:
-        """Fixed effects whose sandwich is zero: no other group than a certain one takes part."""
-        found = robust_covariance(self.estimates, self._by_group, self.model.blocks, "CR0")
-        return tuple(self.model.xnames[int(j)] for j in np.flatnonzero(np.isnan(found.df[0])))
+    def one(f: FitRows) -> tuple[Any, ...]:
+        found = f.fitted, f.residual, f.fixed, f.residual_marginal, f.leverage.hat
+        return f.response, f.level, *found, f.cooks_distance, f.residual_std
 
-    def _robust(self, kind: RobustKind) -> Robust:
-        check_option("kind", kind, RobustKind)
-        found = robust_covariance(self.estimates, self._by_group, self.model.blocks, kind)
-        warn_undetermined(self.estimates.beta, found, self.model.xnames, self.model.group_name)
-        return found
+    runs = over_rows(fits, one)
+    y, level, *values = runs.values
+    columns = {
+        fits.model.response_name or "y": y,
+        fits.model.group_name: fits.rows.design.levels[level],
+    }
+    return runs, columns | dict(zip(AUGMENTED, values, strict=True))

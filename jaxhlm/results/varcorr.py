@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.covariance import Blocks
 from jaxhlm.inference.criteria import correlation, standard_errors
+from jaxhlm.notation import Floats
 
-__all__ = ["VarCorr", "align_decimals"]
+__all__ = ["VarCorr", "VarCorrBatch", "align_decimals"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,33 @@ class VarCorr:
 
 def _corr_cell(value: float) -> str:
     return "  NaN" if np.isnan(value) else f"{value:5.2f}"
+
+
+@dataclass(frozen=True)
+class VarCorrBatch:
+    """Variances of the random effects of B fits; ``fits.varcorr``.
+
+    Attributes:
+        cov: (B, q, q) covariance matrices Σ = σ²ΛΛ'.
+        residual: (B,) residual standard deviations.
+        names: names of the q random effects.
+        index: labels of the fits.
+    """
+
+    cov: Floats
+    residual: Floats
+    names: tuple[str, ...]
+    index: pd.Index = field(repr=False)
+
+    @property
+    def sd(self) -> pd.DataFrame:
+        """(B, q) standard deviations."""
+        return pd.DataFrame(standard_errors(self.cov), self.index, list(self.names))
+
+    @property
+    def corr(self) -> Floats:
+        """(B, q, q) correlations; NaN beside a zero variance."""
+        return correlation(self.cov)
 
 
 def align_decimals(values: Iterable[float], digits: int = 4) -> list[str]:

@@ -111,6 +111,8 @@ class ResponseMatrix:
         """The design of response i, without the rows that it misses."""
         y, d = self.Y[:, i], self.prepared.design
         missing = np.isnan(y)
+        if not missing.any():
+            return replace(d, y=y)
         own = take_rows(replace(d, y=y), np.flatnonzero(~missing))
         return replace(own, n_dropped=d.n_dropped + int(missing.sum()))
 

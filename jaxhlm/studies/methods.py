@@ -247,7 +247,7 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
         status=status.astype(np.int64), criterion=nothing, gradient_norm=nothing,
         iterations=np.zeros_like(e.iterations),
     )  # fmt: skip
-    return replace(fits, estimates=estimates)
+    return FitBatch(replace(fits.record, estimates=estimates, tests={}))
 
 
 def _frame(

@@ -1,0 +1,231 @@
+"""Fits against other models of the same data: by ML, by likelihood ratios, without an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design
+from jaxhlm.errors import DifferentRowsError, MixedMethodsError
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
+from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
+from jaxhlm.inference.random_terms import dropped_criteria, term_label
+from jaxhlm.notation import Floats
+from jaxhlm.pipeline import fit_standard
+from jaxhlm.results.anova import (
+    REFITTED,
+    Anova,
+    Criterion,
+    check_different,
+    criteria_table,
+    likelihood_ratio_table,
+)
+from jaxhlm.results.record import Fitted
+from jaxhlm.rows.response import Standard
+
+__all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
+
+# y'y of the same responses through two designs agrees to this.
+SAME = 1e-9
+
+
+def refit_ml(fits: Fitted) -> Fitted:
+    """The same models fitted by maximum likelihood; themselves if they are."""
+    if not fits.model.reml:
+        return fits
+    options = replace(fits.options, reml=False)
+
+    def refit(_: Estimates, standard: Standard) -> tuple[Floats, ...]:
+        found = fit_standard(standard, options)
+        return tuple(getattr(found, f.name) for f in fields(Estimates))
+
+    arrays: Any = fits.over_lanes(refit)
+    model = replace(fits.model, reml=False)
+    return replace(fits, model=model, options=options, estimates=Estimates(*arrays), tests={})
+
+
+def without_each_effect(fits: Fitted) -> pd.DataFrame:
+    """The model and every random effect dropped in turn, fit after fit.
+
+    B (q + 1) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
+    """
+    model, criterion = fits.model, fits.estimates.criterion
+    (dropped,) = fits.over_lanes(lambda e, s: (dropped_criteria(e, s, fits.options),))
+    B, q = dropped.shape
+    sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
+    laws = [dropping_mixture(m) for m in sizes]
+    statistic = likelihood_ratio(dropped, criterion[:, None])
+    naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
+    mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
+    value, npar = np.c_[criterion, dropped], fits.n_parameters[:, None] - np.r_[0, sizes]
+    none = np.full(B, np.nan)
+    columns = {
+        "npar": npar,
+        "logLik": -0.5 * value,
+        "AIC": value + 2.0 * npar,
+        "LRT": np.c_[none, statistic],
+        "Df": np.broadcast_to(np.r_[np.nan, sizes], value.shape),
+        "Pr(>Chisq)": np.column_stack([none, *naive]),
+        "Pr(mixture)": np.column_stack([none, *mixed]),
+    }
+    terms = ["<none>", *(term_label(model, a) for a in range(q))]
+    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
+    return table.assign(mixture=np.tile(np.array(["", *map(str, laws)], dtype=object), B))
+
+
+def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
+    """Likelihood ratio tests between nested models of one data set; ``Fit.anova``."""
+    fits, refitted = _comparable(fits, refit)
+    order = np.argsort([f.model.n_parameters for f in fits], kind="stable")
+    models = [_criterion(str(i + 1), fits[i]) for i in order]
+    check_different(models)
+    laws = [null_law(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
+    return likelihood_ratio_table(models, laws, refitted)
+
+
+def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
+    """Information criteria of models of one data set, the best AICc first; ``compare``."""
+    found, refitted = _comparable(fits, refit)
+    table = criteria_table([_criterion(str(i + 1), f) for i, f in enumerate(found)])
+    table = table.sort_values("AICc", kind="stable")
+    table["ΔAICc"] = table["AICc"] - table["AICc"].iloc[0]
+    weight = np.exp(-0.5 * table["ΔAICc"])
+    table["weight"] = weight / weight.sum()
+    heading = "Models:\n" + "\n".join(f"{i + 1}: {f.model.formula}" for i, f in enumerate(found))
+    return Anova(heading, table, (REFITTED,) if refitted else ())
+
+
+def _criterion(name: str, fit: Fitted) -> Criterion:
+    m = fit.model
+    value, nobs = float(fit.estimates.criterion[0]), int(fit.nobs[0])
+    return Criterion(name, m.formula, m.n_parameters, value, nobs)
+
+
+def _comparable(fits: Sequence[Fitted], refit: bool) -> tuple[list[Fitted], bool]:
+    """Fits whose likelihoods may be compared, refitted by ML where that is asked for and needed."""
+    designs = [f.design(0) for f in fits]
+    for other in designs[1:]:
+        _check_same_rows(designs[0], other)
+    if refit and any(f.model.reml for f in fits):
+        return [refit_ml(f) for f in fits], True
+    _check_methods(fits, designs)
+    return list(fits), False
+
+
+def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
+    """Likelihood ratio tests of every fit against the same data set's fit; ``FitBatch.anova``."""
+    batches = sorted([first, second], key=lambda fits: fits.model.n_parameters)
+    designs = _same_data(first, second, batches)
+    models = [Criterion("", f.model.formula, f.model.n_parameters, 0.0, 0) for f in batches]
+    check_different(models)
+    refitted = refit and any(f.model.reml for f in batches)
+    if refitted:
+        batches = [refit_ml(f) for f in batches]
+    _check_methods(batches, designs)
+    smaller, larger = (f.estimates.criterion for f in batches)
+    statistic = likelihood_ratio(smaller, larger)
+    df = models[1].parameters - models[0].parameters
+    law = null_law(*designs)
+    columns = {
+        "statistic": statistic,
+        "df": df,
+        "p_value": Mixture.regular(df).p_value(statistic),
+        "p_mixture": np.nan if law is None else law.p_value(statistic),
+    }
+    table = pd.DataFrame(columns, index=first.index)
+    # Fits of data sets that do not have all columns of the larger model.
+    own_df = batches[1].n_parameters - batches[0].n_parameters
+    for i in np.flatnonzero((own_df != df) & first.ok & second.ok).tolist():
+        own = null_law(*(f.design(i) for f in batches)) if own_df[i] > 0 else None
+        naive = Mixture.regular(own_df[i]).p_value(statistic[i]) if own_df[i] > 0 else np.nan
+        mixed = np.nan if own is None else own.p_value(statistic[i])
+        table.iloc[i] = [statistic[i], own_df[i], naive, mixed]
+    heading = f"{models[1].formula}\nagainst {models[0].formula}, {len(first)} fits"
+    name = "no simple mixture of χ² (p_value is conservative)" if law is None else str(law)
+    notes = (f"Law under the smaller model: {name}",)
+    return Anova(heading, table, ((REFITTED,) if refitted else ()) + notes)
+
+
+def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list[Design]:
+    """Designs of one data set under both models, once it is sure that the data are the same."""
+    if not first.index.equals(second.index):
+        raise DifferentRowsError(
+            f"the batches hold {len(first)} and {len(second)} fits with other labels; compare "
+            "fits of the same data sets in the same order"
+        )
+    both = np.flatnonzero(first.ok & second.ok)
+    if not len(both):
+        raise DifferentRowsError("no data set was fitted by both models; see fits.status")
+    same = np.isclose(_sizes(first), _sizes(second), rtol=SAME, atol=0.0, equal_nan=True)
+    wrong = both[~(same & (first.nobs == second.nobs))[both]]
+    if len(wrong):
+        raise DifferentRowsError(
+            f"fit {first.index[wrong[0]]!r} has other rows or responses in the two batches; fit "
+            "both models to the same rows"
+        )
+    # The law is told by a data set that has all columns of both models, where there is one.
+    lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
+    i = int(both[np.argmin(lacking[both])])
+    designs = [f.design(i) for f in batches]
+    _check_same_rows(*designs)
+    return designs
+
+
+def _sizes(fits: Fitted) -> Floats:
+    """y'Wy of every data set."""
+
+    def size(_: Estimates, standard: Standard) -> tuple[Floats]:
+        scaling = standard.scaling
+        return (scaling.n * (scaling.s**2 + (scaling.beta_ols**2).sum(axis=0)),)
+
+    return fits.over_lanes(size)[0]
+
+
+def _check_methods(fits: Sequence[Fitted], designs: Sequence[Design]) -> None:
+    """Raise ``MixedMethodsError`` where likelihoods are not on one scale."""
+    by_reml = [f.model.reml for f in fits]
+    if len(set(by_reml)) > 1:
+        odd = designs[by_reml.index(True)].formula
+        raise MixedMethodsError(
+            f"REML and ML likelihoods cannot be compared, and {odd} was fitted by REML; leave "
+            "refit=True, or fit all models with the same reml="
+        )
+    if not by_reml[0]:
+        return
+    first = designs[0]
+    for d in designs[1:]:
+        if d.X.shape != first.X.shape or not contained(d.X, first.X).all():
+            raise MixedMethodsError(
+                f"REML likelihoods of {first.formula} and {d.formula} cannot be compared, as their "
+                "fixed effects differ; leave refit=True to compare them by ML"
+            )
+
+
+def _check_same_rows(a: Design, b: Design) -> None:
+    """Raise ``DifferentRowsError`` unless two designs have the same rows, responses and weights."""
+    advice = "fit both models to the same rows, for instance data.dropna() on all their variables"
+    names = f"{a.formula} and {b.formula}"
+    if a.n != b.n:
+        raise DifferentRowsError(f"{names} were fitted to {a.n} and {b.n} rows; {advice}")
+    if not a.index.equals(b.index):
+        at = int(np.flatnonzero(np.asarray(a.index != b.index))[0])
+        raise DifferentRowsError(
+            f"{names} were fitted to rows with other labels, first {a.index[at]!r} and "
+            f"{b.index[at]!r}; {advice}"
+        )
+    if not np.array_equal(np.asarray(a.y), np.asarray(b.y)):
+        raise DifferentRowsError(
+            f"{names} have other responses ({a.response_name!r}, {b.response_name!r}); likelihoods "
+            "of different responses cannot be compared"
+        )
+    ones = np.ones(a.n)
+    of_a, of_b = (ones if d.weights is None else d.weights for d in (a, b))
+    if not np.array_equal(of_a, of_b):
+        raise DifferentRowsError(f"{names} have other prior weights; fit both with the same")

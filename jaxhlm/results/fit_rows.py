@@ -1,0 +1,119 @@
+"""Rows and units of some fits, and what is computed of them: each quantity once, where it is asked.
+
+Arrays over units are (L, G, …), over rows (L, n), as ``LaneRows`` has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from jaxhlm.covariance import Blocks
+from jaxhlm.estimates import Estimates, RandomEffects, random_effects
+from jaxhlm.inference.henderson import Henderson, henderson, unit_lines
+from jaxhlm.inference.leverage import Leverage, cooks_distance, fitted_values, leverage
+from jaxhlm.inference.leverage import standardized as over_sd
+from jaxhlm.notation import Floats, Ints
+from jaxhlm.rows.lanerows import LaneRows
+
+__all__ = ["FitRows"]
+
+
+@dataclass(frozen=True, eq=False)
+class FitRows:
+    """Some fits with their rows.
+
+    Attributes:
+        at: positions of the fits.
+        estimates: of these fits, zeros for absent fixed effects.
+        own: the same for rows standardised as ``rows`` are.
+        rows: the rows.
+        blocks: columns of Z in each random term.
+        p: (L,) fixed effects of each.
+    """
+
+    at: Ints
+    estimates: Estimates
+    own: Estimates
+    rows: LaneRows
+    blocks: Blocks
+    p: Ints
+
+    @cached_property
+    def effects(self) -> RandomEffects:
+        """Predicted random effects."""
+        return random_effects(self.own, self.rows.standard, self.blocks)
+
+    @cached_property
+    def henderson(self) -> Henderson:
+        """Blocks of the inverse of Henderson's mixed model equations."""
+        return henderson(self.own, self.rows.standard, self.blocks)
+
+    @cached_property
+    def lines(self) -> tuple[Floats, Floats, Floats]:
+        """Own lines of the units, their population's, and W."""
+        return unit_lines(self.henderson, self.rows.standard, self.estimates.beta)
+
+    @cached_property
+    def _fitted(self) -> tuple[Floats, Floats]:
+        return fitted_values(self.estimates, self.effects.b, self.rows)
+
+    @property
+    def fixed(self) -> Floats:
+        """Xβ̂."""
+        return self._fitted[0]
+
+    @property
+    def fitted(self) -> Floats:
+        """Xβ̂ + Zb̂."""
+        return self._fitted[1]
+
+    @property
+    def residual(self) -> Floats:
+        """Response less fitted values."""
+        return self.rows.response - self.fitted
+
+    @property
+    def residual_marginal(self) -> Floats:
+        """Response less Xβ̂."""
+        return self.rows.response - self.fixed
+
+    @cached_property
+    def leverage(self) -> Leverage:
+        """Leverages, and variances of the marginal residuals."""
+        return leverage(self.henderson, self.rows)
+
+    @property
+    def sigma(self) -> Floats:
+        """σ̂ of every row's fit."""
+        return self.rows.of_lane(self.estimates.sigma)
+
+    @property
+    def residual_std(self) -> Floats:
+        """Residuals over their standard deviations."""
+        e = self.residual * self.rows.root_w
+        return over_sd(e, self.sigma, 1.0 - self.leverage.hat)
+
+    @property
+    def residual_marginal_std(self) -> Floats:
+        """Marginal residuals over their standard deviations."""
+        e = self.residual_marginal * self.rows.root_w
+        return over_sd(e, self.sigma, self.leverage.marginal)
+
+    @property
+    def cooks_distance(self) -> Floats:
+        """Cook's distances of the rows."""
+        e, p = self.residual * self.rows.root_w, self.rows.of_lane(self.p.astype(float))
+        return cooks_distance(e, self.sigma, self.leverage.hat, p)
+
+    @property
+    def response(self) -> Floats:
+        """The response, (L, n)."""
+        return np.broadcast_to(self.rows.response, self.fixed.shape)
+
+    @property
+    def level(self) -> Floats:
+        """Number of the level of every row's unit."""
+        return np.broadcast_to(self.rows.row_levels, self.fixed.shape)

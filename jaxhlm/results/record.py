@@ -1,0 +1,320 @@
+"""``Fitted``: the record of fitted data sets, one or a million, that every result is computed from.
+
+Arrays have the fits on their first axis. A fit of its own is a record of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.design import Design, lacking
+from jaxhlm.engine.chunks import in_order, lane_chunks
+from jaxhlm.engine.minimum import Options
+from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
+from jaxhlm.estimates import Estimates, restandardised
+from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
+from jaxhlm.model import Model
+from jaxhlm.notation import Bools, Floats, Ints, NotEstimable, check_option
+from jaxhlm.pipeline import Prepared
+from jaxhlm.results.fit_rows import FitRows
+from jaxhlm.rows.columns import label, listed
+from jaxhlm.rows.groupwise import Groupwise
+from jaxhlm.rows.response import Standard
+from jaxhlm.rows.sources import ResponseMatrix, Source
+from jaxhlm.status import Status
+
+__all__ = ["Fitted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """B fitted data sets.
+
+    Attributes:
+        model: formula, method and labels.
+        estimates: arrays of all estimates.
+        index: (B,) labels of the fits.
+        nobs: (B,) rows of each.
+        ngroups: (B,) groups of each.
+        options: what was optimised.
+        lanes: (B,) number of each in its source.
+        source: where the rows are; None if the fits were read from a file.
+        tests: standard errors, df and p values of the fixed effects, (B, p), by method of the df,
+            as far as they are known.
+    """
+
+    model: Model
+    estimates: Estimates = field(repr=False)
+    index: pd.Index = field(repr=False)
+    nobs: Ints = field(repr=False)
+    ngroups: Ints = field(repr=False)
+    options: Options = field(repr=False)
+    lanes: Ints = field(repr=False)
+    source: Source | None = field(repr=False)
+    tests: dict[str, tuple[Floats, ...]] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def alone(
+        prepared: Prepared, y: Floats, model: Model, estimates: Estimates, options: Options
+    ) -> Fitted:
+        """The record of one fit.
+
+        Args:
+            prepared: its design.
+            y: (n,) the response.
+            model: the labels.
+            estimates: of one lane.
+            options: what was optimised.
+        """
+        d = prepared.design
+        source = ResponseMatrix(prepared, y[:, None])
+        sizes = np.array([d.n]), np.array([d.G])
+        return Fitted(
+            model, estimates, pd.RangeIndex(1), *sizes, options, np.zeros(1, np.int64), source
+        )
+
+    def __len__(self) -> int:
+        """Number of fits, B."""
+        return len(self.index)
+
+    def take(self, which: Ints) -> Fitted:
+        """The record of some fits."""
+        return replace(
+            self,
+            estimates=self.estimates[which],
+            index=self.index[which],
+            nobs=self.nobs[which],
+            ngroups=self.ngroups[which],
+            lanes=self.lanes[which],
+            tests={m: tuple(x[which] for x in found) for m, found in self.tests.items()},
+        )
+
+    def singly(self) -> list[Fitted]:
+        """The records of one fit each."""
+        return [self.take(np.array([k])) for k in range(len(self))]
+
+    def one(self, i: int) -> Fitted:
+        """The record that ``fit`` gives of data set i: absent columns of X are left out."""
+        design, absent = self.design(i), self.estimates.absent[i]
+        assert design.y is not None
+        prepared = Prepared(design)
+        own, model = self.estimates_on(np.array([i]), prepared.standard.C), self.model
+        if absent.any():
+            beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
+            own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)
+        return Fitted.alone(prepared, design.y, model, own, self.options)
+
+    def design(self, i: int) -> Design:
+        """The design of a fit, as ``fit`` would build it."""
+        return lacking(self.rows.lane(int(self.lanes[i])), self.estimates.absent[i])
+
+    @property
+    def rows(self) -> Source:
+        """Where the rows are.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+        """
+        if self.source is None:
+            raise JaxhlmError(
+                "these fits were read from a file, which holds estimates but no data, and this "
+                'needs the data: fit again. For β df="residual" and df="normal" need no '
+                'data, and to_parquet(path, df="satterthwaite") writes small-sample degrees of '
+                "freedom as well, which tidy(), df() and p_values() then have"
+            )
+        return self.source
+
+    @property
+    def responses(self) -> ResponseMatrix:
+        """The rows of a record of one fit."""
+        assert isinstance(self.source, ResponseMatrix)
+        return self.source
+
+    @property
+    def ok(self) -> Bools:
+        """(B,) converged, on the boundary or not."""
+        return np.isin(self.estimates.status, (Status.CONVERGED, Status.SINGULAR))
+
+    @property
+    def singular(self) -> Bools:
+        """(B,) on the boundary."""
+        return np.asarray(self.estimates.status == Status.SINGULAR)
+
+    @property
+    def n_parameters(self) -> Ints:
+        """(B,) parameters of every fit."""
+        return np.asarray(self.model.n_parameters - self.estimates.absent.sum(axis=1))
+
+    @property
+    def se(self) -> Floats:
+        """(B, p) standard errors of the fixed effects."""
+        return standard_errors(self.estimates.vcov)
+
+    @property
+    def loglik(self) -> Floats:
+        """(B,) maximised (restricted) log-likelihoods."""
+        return -0.5 * self.estimates.criterion
+
+    @property
+    def aic(self) -> Floats:
+        """(B,) Akaike's criteria."""
+        return aic(self.estimates.criterion, self.n_parameters)
+
+    @property
+    def aicc(self) -> Floats:
+        """(B,) AIC corrected for small samples."""
+        return aicc(self.estimates.criterion, self.n_parameters, self.nobs)
+
+    @property
+    def bic(self) -> Floats:
+        """(B,) Schwarz's criteria."""
+        return bic(self.estimates.criterion, self.n_parameters, self.nobs)
+
+    @cached_property
+    def filled(self) -> Estimates:
+        """The estimates with zeros for absent fixed effects."""
+        return self.estimates.filled
+
+    def about_absent(self, L: Floats) -> Bools:
+        """Whether rows of L (r, p) or (B, r, p) are about columns of X that fits lack, (B, r)."""
+        absent = self.estimates.absent
+        if not absent.any():
+            return np.zeros((len(absent), L.shape[-2]), bool)
+        return ((np.nan_to_num(L) != 0.0) & absent[:, None]).any(axis=2)
+
+    def tell_not_estimable(
+        self, about: Bools, labels: Sequence[object], what: str, option: NotEstimable = "nan"
+    ) -> None:
+        """Say which rows are not estimable in which fits.
+
+        Args:
+            about: (B, r) what ``about_absent`` tells.
+            labels: r names of the rows.
+            what: what they are.
+            option: "nan" or "error".
+
+        Raises:
+            NotEstimableError: under "error", where there is such a row.
+        """
+        check_option("not_estimable", option, NotEstimable)
+        if not about.any():
+            return
+        which, fits = np.flatnonzero(about.any(axis=0)), np.flatnonzero(about.any(axis=1))
+        named = listed([labels[j] for j in which.tolist()])
+        text = (
+            f"{what} are not estimable in {len(fits)} of {len(self)} fits, first "
+            f"{label(self.index, int(fits[0]))}: {named}; these data sets lack columns of X that "
+            "they are about (fits.fixef is NaN there)"
+        )
+        if option == "error":
+            raise NotEstimableError(f'{text}; pass not_estimable="nan" for the others')
+        warn_user(f"{text}; these are NaN", NotEstimableWarning)
+
+    def over_lanes(
+        self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
+    ) -> tuple[Floats, ...]:
+        """``function`` of all fits and their statistics, chunk by chunk on all cores.
+
+        Args:
+            function: maps the estimates of some fits, and their standardised statistics, to arrays
+                with the fits on the first axis.
+
+        Returns:
+            Those arrays for all fits, in order.
+        """
+        source = self.rows
+        return self.over_chunks(
+            lambda at: function(self.filled[at], source.standard(self.lanes[at]))
+        )
+
+    def over_groups(
+        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+    ) -> tuple[Any, ...]:
+        """As ``over_lanes``, with the statistics of every group by itself.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+        """
+        source = self.rows
+
+        def one(at: Ints) -> tuple[Any, ...]:
+            groups = source.by_group(self.lanes[at])
+            return function(self.estimates_on(at, groups.standard.scaling.C), groups)
+
+        return self.over_chunks(one)
+
+    def estimates_on(self, at: Ints, C: Floats) -> Estimates:
+        """Estimates of some fits for rows that are standardised by C."""
+        found = self.filled[at]
+        if self.rows.own_scale:
+            return found
+        return restandardised(found, C, self.model.blocks)
+
+    def rows_of(self, at: Ints) -> FitRows:
+        """Some fits with their rows; of a record of one fit they are kept.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+        """
+        return self._only_rows if len(self) == 1 else self._rows_of(at)
+
+    @cached_property
+    def _only_rows(self) -> FitRows:
+        return self._rows_of(np.zeros(1, np.int64))
+
+    def _rows_of(self, at: Ints) -> FitRows:
+        rows, found = self.rows.lane_rows(self.lanes[at]), self.filled[at]
+        own = self.estimates_on(at, rows.standard.scaling.C)
+        p = (~self.estimates.absent[at]).sum(axis=1)
+        return FitRows(at, found, own, rows, self.model.blocks, p)
+
+    @np.errstate(all="ignore")
+    def over_chunks(self, one: Callable[[Ints], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Arrays, fits first, from positions of fits that the source takes together."""
+        chunks = self._chunks()
+        parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
+        back = np.argsort(np.concatenate(chunks))
+        return tuple(part[back] for part in parts)
+
+    @np.errstate(all="ignore")
+    def over_runs(self, one: Callable[[Ints], tuple[Any, ...]], lane_bytes: int) -> tuple[Any, ...]:
+        """As ``over_chunks``, of arrays in which every fit has a run of its own length.
+
+        Args:
+            one: the lengths of the runs of some fits, and arrays with these runs one after another.
+            lane_bytes: what ``one`` takes for one fit.
+        """
+        chunks = [
+            chunk[part] for chunk in self._chunks() for part in lane_chunks(len(chunk), lane_bytes)
+        ]
+        lengths, *parts = (
+            np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)
+        )
+        positions = np.concatenate(chunks)
+        if (np.diff(positions) > 0).all():
+            return (lengths, *parts)
+        back = np.argsort(positions)
+        starts, lengths = (np.cumsum(lengths) - lengths)[back], lengths[back]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        at = np.repeat(starts, lengths) + within
+        return (lengths, *(part[at] for part in parts))
+
+    def _chunks(self) -> list[Ints]:
+        """Positions of fits that the source takes together, none of them twice in one chunk.
+
+        Raises:
+            JaxhlmError: there is no fit.
+        """
+        source = self.rows
+        if not len(self):
+            raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
+        # A fit that was chosen several times comes once in each of several rounds.
+        time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
+        rounds = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
+        return [at[c] for at in rounds for c in source.chunks(self.lanes[at], self.nobs[at])]

@@ -1,0 +1,50 @@
+"""The same model fitted to another response."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.arguments import real_array
+from jaxhlm.errors import ConstantResponseError, ResponseShapeError
+from jaxhlm.notation import Floats
+from jaxhlm.pipeline import fit_responses
+from jaxhlm.results.record import Fitted
+from jaxhlm.rows.sources import ResponseMatrix
+
+__all__ = ["refitted"]
+
+
+def refitted(fit: Fitted, y: pd.Series | Floats) -> Fitted:
+    """The record of one fit to another response; as ``Fit.refit``."""
+    prepared = fit.responses.prepared
+    values = _aligned(fit, y)
+    if not np.isfinite(values).all():
+        raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
+    if (values == values[0]).all():
+        raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
+    estimates = fit_responses(prepared, values[:, None], fit.options)
+    source = ResponseMatrix(prepared, values[:, None])
+    return replace(fit, estimates=estimates, source=source, tests={})
+
+
+def _aligned(fit: Fitted, y: pd.Series | Floats) -> Floats:
+    """(n,) responses of the rows that were used."""
+    design, nobs = fit.rows.design, int(fit.nobs[0])
+    values, kept = real_array("y", y), design.kept
+    index = y.index if isinstance(y, pd.Series) else None
+    if len(kept) != nobs == kept.sum() and values.shape == kept.shape:
+        values, index = values[kept], None if index is None else index[kept]
+    if values.shape != (nobs,):
+        raise ResponseShapeError(
+            f"y has shape {values.shape}, but {nobs} rows of {len(kept)} were fitted; "
+            "give one value for each of them, or for each row of the data"
+        )
+    if index is not None and not index.equals(design.index):
+        raise ResponseShapeError(
+            "y has another index than the rows that were fitted; align them, or pass "
+            "y.to_numpy() to match them by position"
+        )
+    return values

@@ -1,0 +1,127 @@
+"""What ``print`` shows of fits, and their statistics side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod, inference_table
+from jaxhlm.inference.parameters import parameter_names, parameter_values
+from jaxhlm.results.coefficients import fixed_tests
+from jaxhlm.results.presenters import OneFit
+from jaxhlm.results.record import Fitted
+from jaxhlm.results.tables import Summary
+from jaxhlm.results.varcorr import VarCorr
+from jaxhlm.status import Status
+
+__all__ = ["batch_text", "counts", "glance", "parameter_spread", "summary", "varcorr"]
+
+
+def glance(fits: Fitted) -> dict[str, Any]:
+    """(B,) statistics of every fit, the columns of ``broom.mixed::glance``."""
+    e = fits.estimates
+    return {
+        "nobs": fits.nobs,
+        "ngroups": fits.ngroups,
+        "sigma": e.sigma,
+        "loglik": fits.loglik,
+        "aic": fits.aic,
+        "aicc": fits.aicc,
+        "bic": fits.bic,
+        "criterion": e.criterion,
+        "df_residual": fits.nobs - fits.n_parameters,
+        "reml": fits.model.reml,
+        "singular": fits.singular,
+        "status": [Status(s).name for s in e.status],
+        "iterations": e.iterations,
+    }
+
+
+def varcorr(fit: Fitted) -> VarCorr:
+    """Variances and correlations of the random effects of one fit."""
+    names, m = pd.Index(fit.model.znames), fit.model
+    cov = pd.DataFrame(fit.estimates.cov[0], names, names)
+    return VarCorr(cov, float(fit.estimates.sigma[0]), m.group_name, m.blocks)
+
+
+def summary(fit: Fitted, df: DfMethod | None) -> Summary:
+    """lmer's summary of one fit, with tests if a method of their df is given."""
+    e, show, some = fit.estimates, OneFit(fit), fit.rows_of(fit.lanes)
+    fixef = show.vector(e.beta, "fixef")
+    table = pd.DataFrame({"Estimate": fixef, "Std. Error": show.vector(fit.se, "se")})
+    table["t value"] = fixef / table["Std. Error"]
+    if df is not None:
+        se, dof, _ = fixed_tests(fit, df)
+        columns = show.block(inference_table(e.beta, se, dof, 0.0, 0.95), show.terms)
+        table["Std. Error"], table["t value"] = columns["std_error"], columns["statistic"]
+        table.insert(2, "df", columns["df"])
+        table["Pr(>|t|)"] = columns["p_value"]
+    return Summary(
+        formula=fit.model.formula,
+        reml=fit.model.reml,
+        criterion=float(e.criterion[0]),
+        aic=float(fit.aic[0]),
+        bic=float(fit.bic[0]),
+        loglik=float(fit.loglik[0]),
+        df_residual=int(fit.nobs[0] - fit.n_parameters[0]),
+        scaled_residuals=some.rows.flat_rows(some.residual * some.rows.root_w / some.sigma),
+        varcorr=varcorr(fit),
+        nobs=int(fit.nobs[0]),
+        ngroups=int(fit.ngroups[0]),
+        coefficients=table,
+        vcov=e.vcov[0],
+        notes=_notes(fit),
+        tests="" if df is None else METHOD_NAMES[df],
+    )
+
+
+def _notes(fit: Fitted) -> tuple[str, ...]:
+    d, status, notes = fit.rows.design, Status(int(fit.estimates.status[0])), []
+    if d.n_dropped:
+        notes.append(f"{d.n_dropped} row(s) dropped because of missing values")
+    if d.dropped_columns:
+        notes.append("dropped as rank deficient: " + ", ".join(d.dropped_columns))
+    if status != Status.CONVERGED:
+        notes.append(status.message)
+    return tuple(notes)
+
+
+def counts(fits: Fitted) -> pd.Series:
+    """Number of fits by status, every status listed."""
+    tally = np.bincount(fits.estimates.status, minlength=len(Status))
+    return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
+
+
+def parameter_spread(fits: Fitted) -> pd.DataFrame:
+    """Mean and spread of every parameter over the fits that converged, and the mean SE."""
+    values, se = parameter_values(fits.model, fits.estimates)[fits.ok], fits.se[fits.ok]
+    terms = list(parameter_names(fits.model))
+    table = pd.DataFrame(index=pd.Index(terms, name="term"))
+    with np.errstate(all="ignore"):
+        frame = pd.DataFrame(values, columns=terms)
+        table["mean"], table["sd"] = frame.mean(), frame.std()
+        table["min"], table["median"], table["max"] = frame.min(), frame.median(), frame.max()
+        table["mean SE"] = pd.DataFrame(se, columns=list(fits.model.xnames)).mean()
+    return table
+
+
+def batch_text(fits: Fitted) -> str:
+    """Counts, then the spread of the parameters."""
+    tally, good = counts(fits), int(fits.ok.sum())
+    method = "REML" if fits.model.reml else "maximum likelihood"
+    head = [
+        f"{len(fits):,} linear mixed model fits by {method}",
+        f"Formula: {fits.model.formula}",
+        f"Converged: {good:,}, of these singular: {tally['singular']:,}; "
+        f"failed: {len(fits) - good:,}",
+    ]
+    head += [
+        f"  {tally.iloc[s]:,} × {Status(s).message}" for s in Status if not s.ok and tally.iloc[s]
+    ]
+    if absent := int(fits.estimates.absent.any(axis=1).sum()):
+        head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
+    if not good:
+        return "\n".join(head)
+    return "\n".join([*head, "", parameter_spread(fits).to_string(float_format="%.4f", na_rep="")])

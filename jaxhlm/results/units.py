@@ -1,0 +1,228 @@
+"""Units and rows of all fits: random effects, coefficients, predictions, residuals.
+
+Tables are runs (``presenters``): lengths by fit, the number of the level or row of each entry, and
+arrays. A fit that failed has its units and rows, and NaN in them. All is computed chunk by chunk on
+all cores; what takes memory is what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import NewLevelError
+from jaxhlm.inference.criteria import standard_errors, wald_interval
+from jaxhlm.inference.henderson import (
+    between_variance,
+    coef_variance,
+    fixed_variance,
+    ranef_variance,
+    row_variance,
+    standardized_effects,
+    value_variance,
+)
+from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.results.fit_rows import FitRows
+from jaxhlm.results.prediction import Interval, coef_columns, new_rows, normal_scores, unit_frame
+from jaxhlm.results.presenters import Runs, split
+from jaxhlm.results.record import Fitted
+from jaxhlm.rows.columns import listed
+
+__all__ = [
+    "coef",
+    "coef_se",
+    "over_rows",
+    "over_units",
+    "predictions",
+    "ranef_frame",
+    "ranef_qq",
+    "shrinkage",
+]
+
+
+def over_units(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+    """``one`` of the rows of some fits, (L, G, …) arrays, of all units."""
+
+    def units(at: Ints) -> tuple[Any, ...]:
+        some = fits.rows_of(at)
+        return *some.rows.unit_numbers, *map(some.rows.flat_units, one(some))
+
+    lengths, number, *values = fits.over_runs(units, 8 * _lane_numbers(fits))
+    return Runs(lengths, number, tuple(values))
+
+
+def over_rows(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+    """``one`` of the rows of some fits, (L, n) arrays, of all rows."""
+
+    def flat(at: Ints) -> tuple[Any, ...]:
+        some = fits.rows_of(at)
+        return *some.rows.row_numbers, *map(some.rows.flat_rows, one(some))
+
+    lengths, number, *values = fits.over_runs(flat, 8 * _lane_numbers(fits))
+    return Runs(lengths, number, tuple(values))
+
+
+def _lane_numbers(fits: Fitted) -> int:
+    """About how many numbers one fit takes while its units and rows are computed."""
+    p, q = len(fits.model.xnames), len(fits.model.znames)
+    units, rows = int(fits.ngroups.max(initial=1)), int(fits.nobs.max(initial=1))
+    return units * (8 * q * q + 4 * q * p) + rows * (2 * p * p + 3 * q * q + 2 * q * p + 8)
+
+
+def coef(fits: Fitted) -> tuple[Runs, list[str]]:
+    """Coefficients of every unit, (Σ, m), and their names."""
+    names, x, z = coef_columns(fits.model)
+    return _known_coef(fits, lambda f: f.estimates.beta[:, None] @ x.T + f.effects.b @ z.T), names
+
+
+def coef_se(fits: Fitted) -> tuple[Runs, list[str]]:
+    """Standard errors of ``coef``."""
+    names, x, z = coef_columns(fits.model)
+    return _known_coef(fits, lambda f: np.sqrt(coef_variance(f.henderson, x, z))), names
+
+
+def _known_coef(fits: Fitted, values: Callable[[FitRows], Floats]) -> Runs:
+    """Values of coefficients; NaN for one that is a fixed effect only, and absent."""
+    _, x, z = coef_columns(fits.model)
+    lacking = (fits.about_absent(x) & (z == 0.0).all(axis=1))[:, None]
+    return over_units(fits, lambda f: (np.where(lacking[f.at], np.nan, values(f)),))
+
+
+def ranef_frame(fits: Fitted, conf_level: float) -> tuple[pd.DataFrame, Ints]:
+    """BLUPs, conditional standard deviations and limits, and the rows of every fit."""
+    runs = over_units(fits, lambda f: (f.effects.b, standard_errors(f.effects.cov)))
+    b, se = runs.values
+    low, high = wald_interval(b, se, conf_level)
+    columns = {"estimate": b, "std_error": se, "conf_low": low, "conf_high": high}
+    return _unit_frame(fits, runs, columns)
+
+
+def shrinkage(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
+    """Own lines, predictions, population values and reliabilities, and the rows of every fit."""
+
+    def one(f: FitRows) -> tuple[Floats, ...]:
+        own, population, W = f.lines
+        return own, population + f.effects.b, population, np.diagonal(W, axis1=-2, axis2=-1)
+
+    runs, names = over_units(fits, one), ("ols", "blup", "population", "reliability")
+    return _unit_frame(fits, runs, dict(zip(names, runs.values, strict=True)))
+
+
+def ranef_qq(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
+    """Standardised random effects beside normal quantiles, and the rows of every fit."""
+
+    def one(f: FitRows) -> tuple[Floats, ...]:
+        b = f.effects.b
+        return b, *standardized_effects(b, ranef_variance(f.henderson), f.estimates.cov)
+
+    runs, names = over_units(fits, one), ("estimate", "std_error", "standardized")
+    columns = dict(zip(names, runs.values, strict=True))
+    scores = [normal_scores(part) for part in split(runs.lengths, columns["standardized"])]
+    return _unit_frame(fits, runs, columns | {"theoretical": np.concatenate(scores)})
+
+
+def _unit_frame(fits: Fitted, runs: Runs, columns: dict[str, Floats]) -> tuple[pd.DataFrame, Ints]:
+    levels, terms = fits.rows.design.levels[runs.number], list(fits.model.znames)
+    return unit_frame(fits.model.group_name, levels, terms, **columns), runs.lengths * len(terms)
+
+
+def predictions(
+    fits: Fitted,
+    newdata: pd.DataFrame | None,
+    ranef: bool,
+    new_levels: NewLevels,
+    interval: Interval | None,
+    not_estimable: NotEstimable,
+) -> tuple[Runs, pd.Index]:
+    """Predictions, their error variances, those behind limits; and labels of the rows."""
+    added = (interval == "prediction") * 1.0
+    if newdata is None:
+        return _row_predictions(fits, ranef, added), fits.rows.design.index
+    strict = new_levels == "error"
+    return _new_predictions(fits, newdata, ranef, strict, added, not_estimable), newdata.index
+
+
+def _row_predictions(fits: Fitted, ranef: bool, added: float) -> Runs:
+    """Predictions of the rows that were fitted, their error variances, and those behind limits.
+
+    Args:
+        fits: the fits.
+        ranef: with the unit's random effects.
+        added: the share of a new response's own variance that limits count.
+    """
+
+    def one(f: FitRows) -> tuple[Floats, Floats, Floats]:
+        h, scale = f.henderson, f.sigma**2 / f.rows.root_w**2
+        if ranef:
+            variance = scale * row_variance(h, f.rows)
+            return f.fitted, variance, variance + added * scale
+        variance = scale * fixed_variance(h, f.rows)
+        return f.fixed, variance, variance + added * scale * (1.0 + between_variance(h, f.rows))
+
+    return over_rows(fits, one)
+
+
+def _new_predictions(
+    fits: Fitted,
+    newdata: pd.DataFrame,
+    ranef: bool,
+    strict: bool,
+    added: float,
+    not_estimable: NotEstimable,
+) -> Runs:
+    """As ``_row_predictions``, of new rows.
+
+    Args:
+        fits: the fits.
+        newdata: the same new rows for all of them.
+        ranef: with the unit's random effects.
+        strict: refuse units that a fit has not seen.
+        added: as for ``_row_predictions``.
+        not_estimable: "nan" or "error".
+
+    Raises:
+        NewLevelError: a unit was not seen, if ``strict``.
+    """
+    source = fits.rows
+    if source.design.learned_apart and len(fits) > 1:
+        options = (ranef, strict, added, not_estimable)
+        parts = [_new_predictions(fit, newdata, *options) for fit in fits.singly()]
+        lengths, number, values = zip(*parts, strict=True)
+        columns = map(np.concatenate, zip(*values, strict=True))
+        return Runs(np.concatenate(lengths), np.concatenate(number), tuple(columns))
+    X, Z, code = new_rows(source.design.of_lane(fits.lanes[0]), newdata, ranef, not_estimable)
+    about = fits.about_absent(X)
+    fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
+    m, (p, q) = len(X), (X.shape[1], Z.shape[1])
+
+    def one(at: Ints) -> tuple[Any, ...]:
+        f = fits.rows_of(at)
+        group = f.rows.group_numbers(len(source.design.levels))[:, code]
+        if strict and ranef and (group < 0).any():
+            raise _unseen(fits, newdata.index[(group < 0).any(axis=0)])
+        values = f.estimates.beta @ X.T
+        if ranef:
+            b = f.effects.b[np.arange(len(at))[:, None], group]
+            values = values + np.where(group < 0, 0.0, (Z * b).sum(axis=-1))
+        variance = value_variance(f.henderson, X, Z if ranef else 0.0 * Z, group)
+        more = np.broadcast_to(f.estimates.sigma[:, None] ** 2, values.shape)
+        if not ranef:
+            more = more + ((Z @ f.estimates.cov) * Z).sum(axis=-1)
+        values, variance = (np.where(about[at], np.nan, x) for x in (values, variance))
+        found = values, variance, variance + added * more
+        return np.full(len(at), m), *(part.ravel() for part in found)
+
+    lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + _lane_numbers(fits))
+    lengths, *values = fits.over_runs(one, lane_bytes)
+    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(values))
+
+
+def _unseen(fits: Fitted, rows: pd.Index) -> NewLevelError:
+    seen = "that was not in the data" if len(fits) == 1 else "that not all fits have seen"
+    return NewLevelError(
+        f"row(s) {listed(rows.unique())} of newdata have a level of {fits.model.group_name!r} "
+        f'{seen}; pass new_levels="population" for the population value, or ranef=False'
+    )
