@@ -126,8 +126,9 @@ AS_TABLE = {
     "rand_test": lambda found: found.table.rename_axis("term").reset_index(),
     "confint": lambda found: found.reset_index(),
 }
-# A comparison of two models (test_compared.py), and what says other things of one fit and of many.
-NOT_ALIKE = {"anova", "verify", "summary"}
+# A comparison of two models (test_compared.py), what says other things of one fit and of many, and
+# what all else is computed from.
+NOT_ALIKE = {"anova", "verify", "summary", "record"}
 
 
 @cache

@@ -15,22 +15,22 @@ from jaxhlm.arguments import check_flag, whole_number
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import OptionError
 from jaxhlm.estimates import Estimates
-from jaxhlm.inference.criteria import check_level, limit_names
+from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.hypotheses import Contrasts
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.inference.tails import t_tail
 from jaxhlm.model import Model
 from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import Anova
-from jaxhlm.results.choosing import by_label, by_position_or_label
+from jaxhlm.results.choosing import by_labels, by_position_or_label
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import Fitted
-from jaxhlm.results.storage import Stored, check_saving, load, save
+from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.rows.groupwise import Groupwise
@@ -50,10 +50,7 @@ class ByLabel:
 
     def __getitem__(self, label: Any) -> Any:
         """The fit of a label, or the batch of those that share it, or of a list of labels."""
-        if isinstance(label, list | np.ndarray | pd.Index | pd.Series):
-            found = [np.atleast_1d(by_label(self.fits.index, x)) for x in label]
-            return self.fits._taken(np.concatenate([np.zeros(0, int), *found]))
-        return self.fits._taken(by_label(self.fits.index, label))
+        return self.fits._taken(by_labels(self.fits.index, label))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +114,9 @@ class FitBatch:
     def source(self) -> Source | None:
         """Where the rows are; None if the fits were read from a file."""
         return self.record.source
+
+    def _of_rows(self, name: str, values: Callable[[FitRows], Floats]) -> pd.Series:
+        return self._show.rows(units.over_rows(self.record, lambda f: (values(f),)), name)
 
     @property
     def _show(self) -> ManyFits:
@@ -186,16 +186,9 @@ class FitBatch:
             [161.0, 161.0]
         """
         check_saving(path, self.index)
-        stored = self.stored
         if df is not None:
-            se, dof, _ = coefficients.fixed_tests(self.record, df)
-            stored = stored._replace(tests={df: (se, dof)})
-        save(path, stored)
-
-    @property
-    def stored(self) -> Stored:
-        """What a file holds of these fits."""
-        return Stored(self.model, self.estimates, self.index, self.nobs, self.ngroups)
+            coefficients.fixed_tests(self.record, df)
+        save(path, self.record, () if df is None else (df,))
 
     @staticmethod
     def read_parquet(path: str | PathLike[str]) -> FitBatch:
@@ -206,19 +199,7 @@ class FitBatch:
         Raises:
             FileError: the file is not there, is damaged, or was not written by ``to_parquet``.
         """
-        return FitBatch.of(load(path))
-
-    @staticmethod
-    def of(s: Stored) -> FitBatch:
-        """The fits that a file holds."""
-        options = Options(s.model.reml, s.model.blocks)
-        lanes = np.arange(len(s.index))
-        tests: dict[str, tuple[Floats, ...]] = {
-            method: (se, df, np.asarray(t_tail(s.estimates.beta / se, df)))
-            for method, (se, df) in s.tests.items()
-        }
-        sizes = s.nobs, s.ngroups
-        return FitBatch(Fitted(s.model, s.estimates, s.index, *sizes, options, lanes, None, tests))
+        return FitBatch(load(path)[0])
 
     def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
         """One row per fit and parameter; arguments, and columns after ``fit``, as ``Fit.tidy``."""
@@ -465,12 +446,12 @@ class FitBatch:
     @property
     def fitted(self) -> pd.Series:
         """Fitted values Xβ̂ + Zb̂ by fit and row label; NaN where a fit failed."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.fitted,)), "fitted")
+        return self._of_rows("fitted", lambda f: f.fitted)
 
     @property
     def residuals(self) -> pd.Series:
         """Response less fitted values by fit and row label."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.residual,)), "residuals")
+        return self._of_rows("residuals", lambda f: f.residual)
 
     def predict(
         self,
@@ -710,31 +691,27 @@ class FitBatch:
     @property
     def residuals_marginal(self) -> pd.Series:
         """Response less Xβ̂ by fit and row label; NaN where a fit failed."""
-        runs = units.over_rows(self.record, lambda f: (f.residual_marginal,))
-        return self._show.rows(runs, "residuals_marginal")
+        return self._of_rows("residuals_marginal", lambda f: f.residual_marginal)
 
     @property
     def residuals_std(self) -> pd.Series:
         """Conditional residuals over their standard deviations; as ``Fit.residuals_std``."""
-        runs = units.over_rows(self.record, lambda f: (f.residual_std,))
-        return self._show.rows(runs, "residuals_std")
+        return self._of_rows("residuals_std", lambda f: f.residual_std)
 
     @property
     def residuals_marginal_std(self) -> pd.Series:
         """Marginal residuals over their standard deviations; as ``Fit.residuals_marginal_std``."""
-        runs = units.over_rows(self.record, lambda f: (f.residual_marginal_std,))
-        return self._show.rows(runs, "residuals_marginal_std")
+        return self._of_rows("residuals_marginal_std", lambda f: f.residual_marginal_std)
 
     @property
     def hatvalues(self) -> pd.Series:
         """Leverages by fit and row label; as ``Fit.hatvalues``."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.leverage.hat,)), "hat")
+        return self._of_rows("hat", lambda f: f.leverage.hat)
 
     @property
     def cooks_distance(self) -> pd.Series:
         """Cook's distances of rows by fit and row label; by group: ``influence``."""
-        runs = units.over_rows(self.record, lambda f: (f.cooks_distance,))
-        return self._show.rows(runs, "cooksd")
+        return self._of_rows("cooksd", lambda f: f.cooks_distance)
 
     def augment(self) -> pd.DataFrame:
         """One row per fit and observation; columns as ``Fit.augment``.
@@ -821,13 +798,7 @@ class FitBatch:
             OptionError: as for ``Fit.confint``; "boot" too, which takes one fit: ``fits[0]``.
         """
         check_option("method", method, BatchInterval)
-        check_level(level)
-        of = intervals.wald_limits if method == "wald" else intervals.profile_limits
-        wanted, limits = of(self.record, parm, level)
-        names = np.array([p.name for p in wanted], dtype=object)
-        columns = dict(zip(limit_names(level), limits.reshape(-1, 2).T, strict=True))
-        frame = pd.DataFrame({"term": np.tile(names, len(self))} | columns)
-        return self._show.long(frame)
+        return self._show.long(intervals.confint(self.record, method, level, parm))
 
     def __str__(self) -> str:
         """Counts, then the summary table."""

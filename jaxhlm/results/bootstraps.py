@@ -199,7 +199,7 @@ class Bootstrap:
             },
             "accelerations": self.accelerations.tolist(),
         }
-        save(path, f.stored, json.dumps(extra))
+        save(path, f.record, extra=json.dumps(extra))
 
     @staticmethod
     def read_parquet(path: str | PathLike[str]) -> Bootstrap:
@@ -208,15 +208,15 @@ class Bootstrap:
         Raises:
             FileError: the file is not there, is damaged, or holds no bootstrap.
         """
-        stored = load(path)
-        if not stored.extra:
+        record, text = load(path)
+        if not text:
             raise FileError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
-        extra = json.loads(stored.extra)
+        extra = json.loads(text)
         original = Estimates(**{name: np.array(x) for name, x in extra["original"].items()})
         a, seed = np.array(extra["accelerations"]), _seed(extra["seed"])
         wild = extra["wild"] and tuple(extra["wild"])
         alone = tuple(extra.get("alone", ()))
-        return Bootstrap(FitBatch.of(stored), original, extra["method"], wild, seed, None, a, alone)
+        return Bootstrap(FitBatch(record), original, extra["method"], wild, seed, None, a, alone)
 
     @property
     def heading(self) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxhlm.errors import OptionError, UnknownFitError
 from jaxhlm.notation import Ints
 
-__all__ = ["by_label", "by_position_or_label"]
+__all__ = ["by_labels", "by_position_or_label"]
 
 
 def by_position_or_label(index: pd.Index, which: Any) -> int | Ints:
@@ -36,6 +36,18 @@ def by_position_or_label(index: pd.Index, which: Any) -> int | Ints:
     if isinstance(which, str | tuple | bytes) or not np.iterable(which):
         return by_label(index, which)
     return _listed(index, which)
+
+
+def by_labels(index: pd.Index, which: Any) -> int | Ints:
+    """Positions that ``fits.loc[which]`` stands for: of a label, or of a list of them.
+
+    Raises:
+        UnknownFitError: there is no such label.
+    """
+    if not isinstance(which, list | np.ndarray | pd.Index | pd.Series):
+        return by_label(index, which)
+    found = [np.atleast_1d(by_label(index, x)) for x in which]
+    return np.concatenate([np.zeros(0, int), *found])
 
 
 def by_label(index: pd.Index, label: Any) -> int | Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from jaxhlm.design import Design
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import OptionError
 from jaxhlm.estimates import Estimates
-from jaxhlm.inference.criteria import check_level, limit_names
+from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.hypotheses import Contrasts
 from jaxhlm.inference.influence import Influence
@@ -32,6 +32,7 @@ from jaxhlm.notation import (
 from jaxhlm.pipeline import Prepared
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
+from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import Fitted
@@ -94,6 +95,9 @@ class Fit:
     def prepared(self) -> Prepared:
         """The design, standardised when needed."""
         return self.record.responses.prepared
+
+    def _of_rows(self, name: str, values: Callable[[FitRows], Floats]) -> pd.Series:
+        return self._show.rows(units.over_rows(self.record, lambda f: (values(f),)), name)
 
     @property
     def _show(self) -> OneFit:
@@ -216,12 +220,12 @@ class Fit:
     @property
     def fitted(self) -> pd.Series:
         """(n,) fitted values Xβ̂ + Zb̂ on the row labels of the data."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.fitted,)), "fitted")
+        return self._of_rows("fitted", lambda f: f.fitted)
 
     @property
     def residuals(self) -> pd.Series:
         """(n,) response less fitted values."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.residual,)), "residuals")
+        return self._of_rows("residuals", lambda f: f.residual)
 
     def predict(
         self,
@@ -683,8 +687,7 @@ class Fit:
     @property
     def residuals_marginal(self) -> pd.Series:
         """(n,) response less Xβ̂, the population's prediction."""
-        runs = units.over_rows(self.record, lambda f: (f.residual_marginal,))
-        return self._show.rows(runs, "residuals_marginal")
+        return self._of_rows("residuals_marginal", lambda f: f.residual_marginal)
 
     @property
     def residuals_std(self) -> pd.Series:
@@ -692,25 +695,22 @@ class Fit:
 
         NaN where h = 1: the fit passes through the response whatever it is.
         """
-        runs = units.over_rows(self.record, lambda f: (f.residual_std,))
-        return self._show.rows(runs, "residuals_std")
+        return self._of_rows("residuals_std", lambda f: f.residual_std)
 
     @property
     def residuals_marginal_std(self) -> pd.Series:
         """(n,) marginal residuals over the roots of diag σ²(V − X A⁻¹ X'), θ known."""
-        runs = units.over_rows(self.record, lambda f: (f.residual_marginal_std,))
-        return self._show.rows(runs, "residuals_marginal_std")
+        return self._of_rows("residuals_marginal_std", lambda f: f.residual_marginal_std)
 
     @property
     def hatvalues(self) -> pd.Series:
         """(n,) leverages: the diagonal of H in Xβ̂ + Zb̂ = Hy; ``lme4``'s ``hatvalues``."""
-        return self._show.rows(units.over_rows(self.record, lambda f: (f.leverage.hat,)), "hat")
+        return self._of_rows("hat", lambda f: f.leverage.hat)
 
     @property
     def cooks_distance(self) -> pd.Series:
         """(n,) (e/(1 − h))² h/(pσ²), ``lme4``'s ``cooks.distance``; by group: ``influence``."""
-        runs = units.over_rows(self.record, lambda f: (f.cooks_distance,))
-        return self._show.rows(runs, "cooksd")
+        return self._of_rows("cooksd", lambda f: f.cooks_distance)
 
     def augment(self) -> pd.DataFrame:
         """One row per observation, as ``broom.mixed::augment``.
@@ -862,14 +862,10 @@ class Fit:
             Days                             7.36   13.58
         """
         check_option("method", method, IntervalMethod)
-        check_level(level)
         if method == "boot":
-            wanted, limits = intervals.bootstrap_limits(self.record, parm, level, n, seed, interval)
-        else:
-            of = intervals.wald_limits if method == "wald" else intervals.profile_limits
-            wanted, limits = of(self.record, parm, level)
-        index = pd.Index([p.name for p in wanted], name="term")
-        return pd.DataFrame(limits[0], index, limit_names(level))
+            options = level, parm, n, seed, interval
+            return intervals.bootstrap_confint(self.record, *options).set_index("term")
+        return intervals.confint(self.record, method, level, parm).set_index("term")
 
     def profile(
         self, parm: str | Sequence[str] | None = None, level: float = 0.99, points: int = 15

@@ -6,7 +6,7 @@ What profiles and bootstraps need is imported when they are asked for: a fit alo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from jaxhlm.arguments import affordable, whole_number
 from jaxhlm.errors import OptionError
 from jaxhlm.estimates import Estimates
-from jaxhlm.inference.criteria import check_level, standard_errors, wald_interval
+from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
 from jaxhlm.model import Model
 from jaxhlm.notation import BootstrapInterval, Floats
@@ -22,53 +22,61 @@ from jaxhlm.results.record import Fitted
 from jaxhlm.rows.response import Standard
 from jaxhlm.streams import Seed
 
-__all__ = ["bootstrap_limits", "profile_frame", "profile_limits", "wald_limits"]
+__all__ = ["bootstrap_confint", "confint", "profile_frame"]
 
 Parameters = tuple[Parameter, ...]
 Names = str | Sequence[str] | None
 
 
-def wald_limits(fits: Fitted, parm: Names, level: float) -> tuple[Parameters, Floats]:
-    """Fixed effects and their limits β̂ ± z se, (B, P, 2)."""
-    wanted = choose([p for p in parameters(fits.model) if p.kind == "fixed"], parm)
+def confint(
+    fits: Fitted, method: Literal["wald", "profile"], level: float, parm: Names
+) -> pd.DataFrame:
+    """Limits of the parameters, one row per fit and parameter: term, and the two limits."""
+    check_level(level)
+    known = parameters(fits.model)
+    if method == "profile":
+        wanted = choose(known, parm)
+        return _frame(wanted, _profile_limits(fits, wanted, level), level)
+    wanted = choose([p for p in known if p.kind == "fixed"], parm)
     at = [p.at[0] for p in wanted]
-    se = standard_errors(fits.estimates.vcov)[:, at]
-    return wanted, np.stack(wald_interval(fits.estimates.beta[:, at], se, level), axis=2)
+    limits = wald_interval(fits.estimates.beta[:, at], fits.se[:, at], level)
+    return _frame(wanted, np.stack(limits, axis=2), level)
 
 
-def profile_limits(fits: Fitted, parm: Names, level: float) -> tuple[Parameters, Floats]:
-    """Parameters, and their limits (B, P, 2) from the profiles of the ML deviance."""
-    from jaxhlm.inference import profiles
-
-    wanted = choose(parameters(fits.model), parm)
+def _profile_limits(fits: Fitted, wanted: Parameters, level: float) -> Floats:
+    """(B, P, 2) limits from the profiles of the ML deviance."""
+    from jaxhlm.inference.profiles import profile_limits
 
     def profile(_: Estimates, standard: Standard) -> tuple[Floats]:
-        return (profiles.profile_limits(standard, fits.model.blocks, wanted, level),)
+        return (profile_limits(standard, fits.model.blocks, wanted, level),)
 
     (limits,) = fits.over_lanes(profile)
     for k, p in enumerate(wanted):
         if p.kind == "fixed":
             limits[fits.estimates.absent[:, p.at[0]], k] = np.nan
-    return wanted, limits
+    return limits
 
 
-def bootstrap_limits(
-    fit: Fitted,
-    parm: Names,
-    level: float,
-    n: int,
-    seed: Seed,
-    interval: BootstrapInterval,
-) -> tuple[Parameters, Floats]:
-    """Parameters of one fit, and their limits (1, P, 2) from a parametric bootstrap."""
+def bootstrap_confint(
+    fit: Fitted, level: float, parm: Names, n: int, seed: Seed, interval: BootstrapInterval
+) -> pd.DataFrame:
+    """As ``confint``, of one fit, from a parametric bootstrap."""
     from jaxhlm.resampling.schemes import parametric_interval
 
+    check_level(level)
     wanted, source = choose(parameters(fit.model), parm), fit.responses
     both = parametric_interval(
         fit.model, source.prepared, source.Y[:, 0], fit.estimates, fit.options,
         n, seed, interval, level,
     )  # fmt: skip
-    return wanted, np.column_stack(both)[None, [_position(fit.model, p) for p in wanted]]
+    at = [_position(fit.model, p) for p in wanted]
+    return _frame(wanted, np.column_stack(both)[at], level)
+
+
+def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:
+    pairs = limits.reshape(-1, 2)
+    terms = np.array([p.name for p in wanted] * (len(pairs) // len(wanted)), dtype=object)
+    return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs.T, strict=True)))
 
 
 def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.DataFrame:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from os import PathLike
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import FileError
 from jaxhlm.estimates import Estimates
 from jaxhlm.files import check_target, read_parquet, write_parquet
+from jaxhlm.inference.tails import t_tail
 from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.notation import Floats
 from jaxhlm.results.labels import from_columns, to_columns
+from jaxhlm.results.record import Fitted
 
-__all__ = ["Stored", "check_saving", "load", "save"]
+__all__ = ["check_saving", "load", "save"]
 
 MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.labels", b"jaxhlm.extra"
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
-
-
-class Stored(NamedTuple):
-    """What a file holds: everything about a batch but its data."""
-
-    model: Model
-    estimates: Estimates
-    index: pd.Index
-    nobs: Ints
-    ngroups: Ints
-    extra: str = ""
-    tests: Mapping[str, tuple[Floats, Floats]] = MappingProxyType({})
-    """Standard errors and df (B, p) of the fixed effects, by method."""
 
 
 def check_saving(path: str | PathLike[str], index: pd.Index) -> None:
@@ -47,25 +36,33 @@ def check_saving(path: str | PathLike[str], index: pd.Index) -> None:
     to_columns(index)
 
 
-def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
-    """Write one row per fit, and any text beside them.
+def save(
+    path: str | PathLike[str], fits: Fitted, tests: Sequence[str] = (), extra: str = ""
+) -> None:
+    """Write one row per fit.
+
+    Args:
+        path: the file.
+        fits: the fits.
+        tests: methods of the df of which standard errors and df are written, which ``fits`` has.
+        extra: any text beside them.
 
     Raises:
         OptionError: a label is of a type that a file cannot hold.
         FileError: the file cannot be written; an older one of this name is still there.
     """
-    m, e = stored.model, stored.estimates
+    m, e = fits.model, fits.estimates
     p, q = len(m.xnames), len(m.znames)
-    columns, labels = to_columns(stored.index)
-    columns |= {"nobs": stored.nobs, "ngroups": stored.ngroups}
+    columns, labels = to_columns(fits.index)
+    columns |= {"nobs": fits.nobs, "ngroups": fits.ngroups}
     columns |= {name: getattr(e, name) for name in SCALARS}
     columns |= {f"beta:{name}": e.beta[:, j] for j, name in enumerate(m.xnames)}
     columns |= {f"theta:{j}:{name}": e.theta[:, j] for j, name in enumerate(m.theta_names)}
     columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
-    for method, found in stored.tests.items():
-        for kind, values in zip(("std_error", "df"), found, strict=True):
+    for method in tests:
+        for kind, values in zip(("std_error", "df"), fits.tests[method][:2], strict=True):
             columns |= {f"{kind}:{method}:{x}": values[:, j] for j, x in enumerate(m.xnames)}
     frame = pd.DataFrame(columns)
     texts = (m.to_json(), labels, extra)
@@ -73,8 +70,8 @@ def save(path: str | PathLike[str], stored: Stored, extra: str = "") -> None:
     write_parquet(path, frame, own)
 
 
-def load(path: str | PathLike[str]) -> Stored:
-    """Read what ``save`` wrote.
+def load(path: str | PathLike[str]) -> tuple[Fitted, str]:
+    """Read what ``save`` wrote: the fits, without their rows, and the text.
 
     Raises:
         FileError: the file is not there, is damaged, or was not written by ``save``.
@@ -94,12 +91,19 @@ def load(path: str | PathLike[str]) -> Stored:
     )
     nobs, ngroups = frame["nobs"].to_numpy(), frame["ngroups"].to_numpy()
     written = dict.fromkeys(name.split(":")[1] for name in frame if name.startswith("df:"))
-    tests = {
-        method: (_by_term(frame, f"std_error:{method}", m), _by_term(frame, f"df:{method}", m))
-        for method in written
-    }
+    tests = {method: _tests(frame, method, m) for method in written}
     index = from_columns(frame, own[LABELS_KEY].decode())
-    return Stored(m, estimates, index, nobs, ngroups, own[EXTRA_KEY].decode(), tests)
+    options, lanes = Options(m.reml, m.blocks), np.arange(len(index))
+    fits = Fitted(m, estimates, index, nobs, ngroups, options, lanes, None, tests)
+    return fits, own[EXTRA_KEY].decode()
+
+
+def _tests(frame: pd.DataFrame, method: str, m: Model) -> tuple[Floats, ...]:
+    """Standard errors, df and p values (B, p) of the fixed effects."""
+    beta, se, df = (
+        _by_term(frame, kind, m) for kind in ("beta", f"std_error:{method}", f"df:{method}")
+    )
+    return se, df, np.asarray(t_tail(beta / se, df))
 
 
 def _by_term(frame: pd.DataFrame, kind: str, m: Model) -> Floats:

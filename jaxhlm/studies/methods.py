@@ -19,6 +19,8 @@ from jaxhlm.inference.tails import t_tail
 from jaxhlm.language.words import quoted
 from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.coefficients import fixed_tests
+from jaxhlm.results.quality import robust
 from jaxhlm.status import Status
 from jaxhlm.studies.pooled import pooled, two_stage
 
@@ -198,18 +200,15 @@ def _apply(method: Method, fits_of: FitsOf) -> _Found:
         return _two_stage(method, fits)
     if method.estimator == "ols":
         fits = pooled_fits(fits)
-    terms = fits.model.xnames
+    record = fits.record
     if method.robust is None:
-        small = method.df_method == "kenward-roger"
-        se = standard_errors(fits.vcov_adj) if small else standard_errors(fits.vcov)
-        df = fits.df(method.df_method).to_numpy()
-        return _Found(terms, fits.estimates.beta, se, df, _status(fits))
-    table = fits.tidy_robust(method.robust)
-    shape = len(fits), len(terms)
-    se, df = (table[name].to_numpy().reshape(shape) for name in ("std_error", "df"))
-    if method.df_method != "satterthwaite":
-        df = fits.df(method.df_method).to_numpy()
-    return _Found(terms, fits.estimates.beta, se, df, _status(fits))
+        se, df, _ = fixed_tests(record, method.df_method)
+    else:
+        found = robust(record, method.robust)
+        se, df = standard_errors(found.vcov), found.df
+        if method.df_method != "satterthwaite":
+            df = fixed_tests(record, method.df_method)[1]
+    return _Found(record.model.xnames, record.estimates.beta, se, df, _status(fits))
 
 
 def _status(fits: FitBatch) -> Ints:

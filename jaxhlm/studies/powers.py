@@ -19,6 +19,7 @@ from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.streams import Seed
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
@@ -226,11 +227,10 @@ def _rejections(
     single = [i for i, one in enumerate(tests) if len(one.L) == 1]
     if single:
         L, rhs = (np.concatenate([tests[i][part] for i in single]) for part in (1, 2))
-        values = fits.contrast(L, df, rhs)["p_value"].to_numpy()
-        p[:, single] = values.reshape(len(fits), len(single))
+        p[:, single] = contrasts(fits.record, L, df, rhs, 0.95)[0]["p_value"]
     for i, one in enumerate(tests):
         if len(one.L) > 1:
-            p[:, i] = fits.joint_test(one.L, df, one.rhs)["p_value"].to_numpy()
+            p[:, i] = joint_test(fits.record, one.L, df, one.rhs)["p_value"]
     # An iteration limit leaves numbers behind, but not those of the model.
     p[~fits.ok] = np.nan
     return p < alpha, ~np.isnan(p)
