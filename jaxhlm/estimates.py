@@ -1,7 +1,4 @@
-"""Solutions on the standardised scale to estimates in the user's units, all lanes at once.
-
-Random effects and their conditional variances are computed from the rows when asked for.
-"""
+"""Solutions on the standardised scale to estimates in the user's units, all lanes at once."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_matrix, lambda_of, on_boundary, theta_of
+from jaxhlm.covariance import Blocks, factor, lambda_matrix, on_boundary, theta_of
 from jaxhlm.engine.lanes import MAX_UNROLLED_P
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution
@@ -19,14 +16,11 @@ from jaxhlm.engine.small import entries, matmul, solve_lower
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.response import Scaling, Standard, at_absent
 from jaxhlm.status import Status
-from jaxhlm.suffstats import expanded
 
 __all__ = [
     "Estimates",
-    "RandomEffects",
     "estimate",
     "estimate_bytes",
-    "random_effects",
     "restandardised",
     "user_criterion",
 ]
@@ -254,44 +248,3 @@ def _finite(*values: Floats) -> Bools:
 
 def _masked(values: Floats, ok: Any) -> Floats:
     return np.where(ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
-
-
-@dataclass(frozen=True)
-class RandomEffects:
-    """Predictions of the random effects of B fits.
-
-    Attributes:
-        b: (B, G, q) conditional modes (BLUPs) b_i = Λ W_i⁻¹ Λ' Z_i'(y_i − X_i β̂).
-        cov: (B, G, q, q) Var(b_i | y, β̂, θ̂) = σ̂² Λ W_i⁻¹ Λ'.
-    """
-
-    b: Floats
-    cov: Floats
-
-
-def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> RandomEffects:
-    """BLUPs and their conditional variances, with W_i = I + Λ'Z_i'Z_iΛ (Bates et al. 2015, eq. 58).
-
-    Args:
-        estimates: estimates of B fits.
-        standard: the standardised lanes that they were estimated from.
-        blocks: columns of Z in each random term.
-    """
-    stats, scaling = standard.stats, standard.scaling
-    T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
-    # A fit that failed has θ = 0 here, which factorises, and NaN in all else.
-    root = lambda_of(np.nan_to_num(estimates.theta_standard.T), blocks)
-    RL = np.einsum("gabl,lbc->lgac", expanded(stats.RZ, len(root)), root)
-    beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0].T - scaling.beta_ols
-    r = scaling.s * stats.Ty - np.einsum("gqjl,jl->gql", expanded(stats.TX, len(root)), beta)
-    W = np.eye(RL.shape[-1]) + RL.swapaxes(-1, -2) @ RL
-    spherical = np.linalg.solve(W, np.einsum("lgac,gal->lgc", RL, r)[..., None])[..., 0]
-    Lambda = C @ root
-    half = np.linalg.solve(
-        np.linalg.cholesky(W), np.broadcast_to(Lambda.swapaxes(1, 2)[:, None], W.shape)
-    )
-    variance = estimates.sigma[:, None, None, None] ** 2
-    return RandomEffects(
-        b=np.einsum("lqc,lgc->lgq", Lambda, spherical),
-        cov=variance * (half.swapaxes(-1, -2) @ half),
-    )

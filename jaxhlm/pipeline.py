@@ -18,7 +18,7 @@ from jaxhlm.design import Design
 from jaxhlm.engine.chunks import in_order, lane_chunks, on_one_blas_thread
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
-from jaxhlm.estimates import Estimates, RandomEffects, estimate, random_effects
+from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.checks import check_identified
 from jaxhlm.rows.collapse import (
@@ -145,10 +145,6 @@ class Prepared:
         rest = standard.stats.Ty[self.classes.rest]
         stats = collapse(standard.stats, self.classes, rest, rotated)
         return standard._replace(stats=stats), rotated
-
-    def random_effects(self, Y: Floats, estimates: Estimates) -> RandomEffects:
-        """BLUPs of responses (n, B)."""
-        return random_effects(estimates, self.respond(Y), self.design.blocks)
 
 
 @on_one_blas_thread

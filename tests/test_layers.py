@@ -45,7 +45,7 @@ LAYERS = (
         "results.labels",
         "results.choosing",
     ),
-    ("rows.evaluation",),
+    ("rows.evaluation", "engine.whitened"),
     ("rows.coding",),
     (
         "studies.folder",

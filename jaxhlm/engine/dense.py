@@ -24,7 +24,8 @@ import numpy as np
 from jaxhlm.covariance import Blocks, lambda_of, theta_index
 from jaxhlm.deviance import Profile
 from jaxhlm.engine.derivatives import Derivatives
-from jaxhlm.engine.stacked import cholesky, lapack_cholesky, solve_lower
+from jaxhlm.engine.stacked import lapack_cholesky
+from jaxhlm.engine.whitened import Whitened, lanes_first, whitened
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
 
@@ -34,14 +35,6 @@ __all__ = ["dense_derivatives", "lanes_at_once"]
 BLOCK = 2**20
 # With more lanes a call of NumPy costs nothing beside its work, and the slowest lane holds others.
 MOST_LANES = 256
-
-
-class _Whitened(NamedTuple):
-    """L_i⁻¹ times the statistics of the groups."""
-
-    U: Floats  # (B, G, q, q) L⁻¹R
-    X: Floats  # (B, G, q, p) L⁻¹T_X
-    y: Floats  # (B, G, q, 1) L⁻¹t_y
 
 
 class _Directions(NamedTuple):
@@ -71,13 +64,14 @@ def dense_derivatives(
         sigma2: (B,) σ² held fixed, or None to profile it out.
     """
     Lambda, s = lambda_of(theta, blocks), _directions(blocks)
-    white, logdet = _whitened(Lambda, stats)
-    at = _profile(white, logdet, stats, reml)
+    white = _lanes_first(whitened(np.moveaxis(Lambda, 0, -1), stats))
+    at = _profile(white, stats, reml)
     variance = at.pwrss / at.nu if sigma2 is None else sigma2
     precision = _matrices(1.0 / variance)
-    P = white.U.mT @ white.U
-    e = (white.U.mT @ (white.y - white.X @ at.beta[:, None, :, None]))[..., 0]
-    N = _solve_right(white.U.mT @ white.X, at.L_A)
+    P = white.R.mT @ white.R
+    left = white.y[..., None] - white.X @ at.beta[:, None, :, None]
+    e = (white.R.mT @ left)[..., 0]
+    N = _solve_right(white.R.mT @ white.X, at.L_A)
     score = precision[:, None] * e[..., :, None] * e[..., None, :]
     if reml:
         score += N @ N.mT
@@ -109,29 +103,25 @@ def _directions(blocks: Blocks) -> _Directions:
     return _Directions(a, b, np.where(a == b, 0.5, 1.0))
 
 
-def _whitened(Lambda: Floats, stats: Stats) -> tuple[_Whitened, Any]:
-    """L_i⁻¹[R_i T_i] and Σ m log|Ω_i|."""
-    q = Lambda.shape[-1]
-    R, X = (np.moveaxis(x, (1, 3), (0, 1)) for x in (stats.RZ, stats.TX))
-    y = np.moveaxis(stats.Ty, (1, 2), (0, 1))
-    RL = np.moveaxis(R, 0, 2) @ Lambda[:, None]
-    L = cholesky(np.moveaxis(np.eye(q) + RL @ RL.mT, (2, 3), (0, 1)))
-    U, X, y = (
-        np.ascontiguousarray(np.moveaxis(solve_lower(L[..., None], T), 0, 2))
-        for T in (R, X, y[..., None])
-    )
-    logs = np.log(np.einsum("aalg->alg", L)).sum(axis=0)
-    return _Whitened(U, X, y), 2.0 * (np.moveaxis(stats.m, -1, 0) * logs).sum(axis=1)
+def _lanes_first(white: Whitened) -> Whitened:
+    """The same as (B, G, q, …), each group in one place of the memory."""
+    return Whitened(*(np.ascontiguousarray(lanes_first(x)) for x in white))
 
 
-def _profile(white: _Whitened, logdet: Floats, stats: Stats, reml: bool) -> Profile:
+def _logdet(L: Floats, stats: Stats) -> Floats:
+    """Σ m log|Ω_i| (B,)."""
+    logs = np.log(np.einsum("lgaa->alg", L)).sum(axis=0)
+    return 2.0 * (np.moveaxis(stats.m, -1, 0) * logs).sum(axis=1)
+
+
+def _profile(white: Whitened, stats: Stats, reml: bool) -> Profile:
     """``deviance.profile``: β and σ² profiled out."""
-    X, y = _flat(white.X), _flat(white.y)
+    X, y = _flat(white.X), _flat(white.y[..., None])
     L_A = lapack_cholesky(X.mT @ X + np.moveaxis(stats.XX, -1, 0))
     z = np.linalg.solve(L_A, X.mT @ y + np.moveaxis(stats.Xy, -1, 0)[..., None])
     pwrss = (y.mT @ y)[:, 0, 0] + stats.yy - (z.mT @ z)[:, 0, 0]
     nu = np.broadcast_to(stats.n - reml * stats.rank, pwrss.shape)
-    value = logdet - stats.logw + nu * (1.0 + np.log(2.0 * np.pi * pwrss / nu))
+    value = _logdet(white.L, stats) - stats.logw + nu * (1.0 + np.log(2.0 * np.pi * pwrss / nu))
     if reml:
         value = value + 2.0 * np.log(np.einsum("laa->la", L_A)).sum(axis=1)
     return Profile(value, np.linalg.solve(L_A.mT, z)[..., 0], pwrss, L_A, nu)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.covariance import Blocks, lambda_of
+from jaxhlm.engine.whitened import lanes_first, whitened
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.lanerows import LaneRows
@@ -32,10 +33,12 @@ from jaxhlm.rows.response import Standard
 
 __all__ = [
     "Henderson",
+    "RandomEffects",
     "between_variance",
     "coef_variance",
     "fixed_variance",
     "henderson",
+    "random_effects",
     "ranef_variance",
     "row_variance",
     "standardized_effects",
@@ -45,6 +48,19 @@ __all__ = [
 
 # A unit's column of Z this close to its other columns leaves its line undetermined.
 RANK_TOL = 1e-7
+
+
+@dataclass(frozen=True)
+class RandomEffects:
+    """Predictions of the random effects of B fits.
+
+    Attributes:
+        b: (B, G, q) conditional modes (BLUPs) b_i = Λ W_i⁻¹ Λ' Z_i'(y_i − X_i β̂).
+        cov: (B, G, q, q) Var(b_i | y, β̂, θ̂) = σ̂² Λ W_i⁻¹ Λ'.
+    """
+
+    b: Floats
+    cov: Floats
 
 
 @dataclass(frozen=True)
@@ -81,14 +97,10 @@ def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Hende
     """
     stats, scaling = standard.stats, standard.scaling
     failed = ~estimates.known
-    Lambda = lambda_of(np.where(failed, 0.0, estimates.theta_standard.T), blocks)[:, None]
+    Lambda = _factors(estimates, blocks)
     RZ, TX, XX = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.XX))
-    RL = RZ @ Lambda
-    identity = np.eye(RL.shape[-1])
-    gain = Lambda @ np.linalg.inv(identity + RL.mT @ RL)
-    # gain_i = ΛW⁻¹ gives D Z'V⁻¹ = ΛW⁻¹Λ'Z'.
-    project = gain @ RL.mT
-    white = np.linalg.solve(np.linalg.cholesky(identity + RL @ RL.mT), TX)
+    gain, project = _gains(Lambda, RZ)
+    white = lanes_first(whitened(np.moveaxis(Lambda, 0, -1), stats).X)
     A = np.einsum("lgqa,lgqb->lab", white, white) + XX
     A = np.where(failed[:, None, None], np.eye(A.shape[-1]), A)
 
@@ -96,15 +108,49 @@ def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Hende
         return np.where(failed.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
 
     return Henderson(
-        K=known(gain @ Lambda.mT),
+        K=known(gain @ Lambda.mT[:, None]),
         J=known(project @ TX),
         reliability=known(project @ RZ),
         root=known(np.linalg.inv(np.linalg.cholesky(A)).mT),
         T=np.moveaxis(scaling.T, -1, 0),
         C=np.moveaxis(scaling.C, -1, 0),
-        D=known((Lambda @ Lambda.mT)[:, 0]),
+        D=known(Lambda @ Lambda.mT),
         sigma=estimates.sigma,
     )
+
+
+def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> RandomEffects:
+    """BLUPs and their conditional variances, with W_i = I + Λ'Z_i'Z_iΛ (Bates et al. 2015, eq. 58).
+
+    Args:
+        estimates: of B fits.
+        standard: their statistics, groups not collapsed.
+        blocks: columns of Z in each random term.
+    """
+    stats, scaling = standard.stats, standard.scaling
+    T, C = (np.moveaxis(x, -1, 0) for x in (scaling.T, scaling.C))
+    Lambda = _factors(estimates, blocks)
+    gain, project = _gains(Lambda, np.moveaxis(stats.RZ, -1, 0))
+    beta = np.linalg.solve(T, estimates.beta[..., None])[..., 0] - scaling.beta_ols.T
+    y, X = np.moveaxis(scaling.s * stats.Ty, -1, 0), np.moveaxis(stats.TX, -1, 0)
+    r = y[..., None] - X @ beta[:, None, :, None]
+    K = C[:, None] @ (gain @ Lambda.mT[:, None]) @ C.mT[:, None]
+    return RandomEffects(
+        b=(C[:, None] @ project @ r)[..., 0],
+        cov=estimates.sigma[:, None, None, None] ** 2 * K,
+    )
+
+
+def _factors(estimates: Estimates, blocks: Blocks) -> Floats:
+    """Λ̃ (B, q, q), zero in fits that failed: that can be factored, and all else is NaN there."""
+    return lambda_of(np.where(estimates.known[:, None], estimates.theta_standard, 0.0).T, blocks)
+
+
+def _gains(Lambda: Floats, RZ: Floats) -> tuple[Floats, Floats]:
+    """ΛW⁻¹, and ΛW⁻¹Λ'R' = D R'Ω⁻¹, which makes b̂ of what is left of T, (B, G, q, q) each."""
+    RL = RZ @ Lambda[:, None]
+    gain: Floats = Lambda[:, None] @ np.linalg.inv(np.eye(RL.shape[-1]) + RL.mT @ RL)
+    return gain, gain @ RL.mT
 
 
 def value_variance(h: Henderson, X: Floats, Z: Floats, group: Ints) -> Floats:

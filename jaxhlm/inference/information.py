@@ -66,6 +66,7 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks, theta_index
 from jaxhlm.engine.stacked import cholesky, solve_lower
+from jaxhlm.engine.whitened import whitened
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.suffstats import Stats
 
@@ -101,11 +102,7 @@ class Information(NamedTuple):
 
 def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
     """Profile β out at Λ (q, q, B), keeping what every group contributes."""
-    RZ, TX, Ty = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX, stats.Ty))
-    # A sum of products: einsum is slow where R is shared and its last axis of 1 is stretched.
-    RL = sum(RZ[:, b, None] * row[:, None] for b, row in enumerate(Lambda))
-    L = cholesky(np.einsum("abgl,cbgl->acgl", RL, RL) + np.eye(len(RL))[..., None, None])
-    U, Y, z = solve_lower(L, RZ), solve_lower(L, TX), solve_lower(L, Ty)
+    _, U, Y, z = whitened(Lambda, stats)
     L_A = cholesky(stats.XX + np.einsum("apgl,argl->prl", Y, Y))
     half = solve_lower(L_A, stats.Xy + np.einsum("apgl,agl->pl", Y, z))
     pwrss = stats.yy + np.einsum("agl,agl->l", z, z) - np.einsum("pl,pl->l", half, half)

@@ -38,6 +38,7 @@ import numpy as np
 
 from jaxhlm.covariance import Blocks, lambda_of
 from jaxhlm.engine.chunks import lane_chunks
+from jaxhlm.engine.whitened import lanes_first, whitened
 from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.groupwise import Groupwise
@@ -139,18 +140,10 @@ def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
 
 def _whitened(groups: Groupwise, Lambda: Any, step: Any) -> tuple[Any, Any, Any]:
     """X̌ (B, G, s, p), ě (B, G, s) and the Cholesky factors L of Ω (B, G, q, q)."""
-    stats = groups.standard.stats
-    RL = _first(stats.RZ) @ Lambda[:, None]
-    q = RL.shape[-1]
-    L = np.linalg.cholesky(np.eye(q) + RL @ RL.swapaxes(-1, -2))
-    TX, UX = _first(stats.TX), _first(groups.UX)
-    t = _first(stats.Ty) - (TX @ step[:, None, :, None])[..., 0]
-    u = _first(groups.Uy) - (UX @ step[:, None, :, None])[..., 0]
-    lanes = (len(Lambda), *TX.shape[1:])
-    top = np.linalg.solve(L, np.concatenate([np.broadcast_to(TX, lanes), t[..., None]], axis=-1))
-    UX = np.broadcast_to(UX, (len(Lambda), *UX.shape[1:]))
-    X = np.concatenate([top[..., :-1], UX], axis=2)
-    return X, np.concatenate([top[..., -1], u], axis=2), L
+    L, _, X, y = map(lanes_first, whitened(np.moveaxis(Lambda, 0, -1), groups.standard.stats))
+    UX = np.broadcast_to(_first(groups.UX), (len(X), *groups.UX.shape[:3]))
+    X, y = np.concatenate([X, UX], axis=2), np.concatenate([y, _first(groups.Uy)], axis=2)
+    return X, y - (X @ step[:, None, :, None])[..., 0], L
 
 
 def _adjusted(X: Any, L: Any, M: Any) -> Any:

@@ -23,6 +23,7 @@ from jaxhlm.covariance import lambda_of
 from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import ConvergenceWarning, ResamplingError
 from jaxhlm.estimates import Estimates, estimate_bytes
+from jaxhlm.inference.henderson import random_effects
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.model import Model
@@ -94,7 +95,7 @@ def resampler(
     if method == "wild":
         return Wild(prepared, n, key, y, e.beta[0], weights, leverage)
     d = prepared.design
-    b = prepared.random_effects(y[:, None], e).b[0]
+    b = random_effects(e, prepared.respond(y[:, None]), d.blocks).b[0]
     root_w = 1.0 if d.weights is None else np.sqrt(d.weights)
     residuals = (y - d.X @ e.beta[0] - (d.Z * b[d.group]).sum(axis=1)) * root_w
     Lambda, sigma = lambda_of(e.theta.T, d.blocks)[0], float(e.sigma[0])

@@ -53,7 +53,7 @@ class ByLabel:
         return self.fits._taken(by_labels(self.fits.index, label))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class FitBatch:
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
@@ -74,6 +74,11 @@ class FitBatch:
     """
 
     record: Fitted
+
+    def __init__(self, record: Fitted, index: pd.Index | None = None) -> None:
+        """Hold a record, under other labels if given (``dataclasses.replace(fits, index=…)``)."""
+        shown = record if index is None else replace(record, index=index)
+        object.__setattr__(self, "record", shown)
 
     @property
     def model(self) -> Model:
@@ -121,14 +126,6 @@ class FitBatch:
     @property
     def _show(self) -> ManyFits:
         return ManyFits(self.record)
-
-    def relabelled(self, index: pd.Index) -> FitBatch:
-        """The same fits under other labels.
-
-        Args:
-            index: (B,) labels.
-        """
-        return FitBatch(replace(self.record, index=index))
 
     def __getitem__(self, which: Any) -> Any:
         """The fit at a position or of a label, or the batch of some fits."""

@@ -11,8 +11,14 @@ from functools import cached_property
 import numpy as np
 
 from jaxhlm.covariance import Blocks
-from jaxhlm.estimates import Estimates, RandomEffects, random_effects
-from jaxhlm.inference.henderson import Henderson, henderson, unit_lines
+from jaxhlm.estimates import Estimates
+from jaxhlm.inference.henderson import (
+    Henderson,
+    RandomEffects,
+    henderson,
+    random_effects,
+    unit_lines,
+)
 from jaxhlm.inference.leverage import Leverage, cooks_distance, fitted_values, leverage
 from jaxhlm.inference.leverage import standardized as over_sd
 from jaxhlm.notation import Floats, Ints

@@ -144,7 +144,7 @@ def _plain(label: Any) -> Any:
             return {name: write(label)}
     raise OptionError(
         f"the label {label!r} is a {type(label).__name__}, which a file cannot hold; rename the "
-        "fits first: fits.relabelled(fits.index.map(str))"
+        "fits first: dataclasses.replace(fits, index=fits.index.map(str))"
     )
 
 
