@@ -9,7 +9,7 @@ which differ in one share the random numbers of the others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -199,7 +199,7 @@ class Drawn:
         else:
             long = self._complete(self.frame())
             fits = fits_apart(m.template, formula, long, m.response, reml, progress)
-        return replace(fits, index=self.index[fits.lanes])
+        return FitBatch(fits.record, self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
         """All rows, data set after data set; the first column, "replicate", is their number.
