@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
@@ -21,22 +21,12 @@ from jaxhlm.engine.rounds import solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.checks import check_identified
-from jaxhlm.rows.collapse import (
-    Classes,
-    Rotated,
-    balanced_start,
-    collapse,
-    find_classes,
-    rotate,
-    rotated_parts,
-    turned,
-    turned_TX,
-)
+from jaxhlm.rows.equal_groups import EqualGroups, balanced_start
 from jaxhlm.rows.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
 from jaxhlm.rows.identified import identified
 from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.replicates import Replicates
-from jaxhlm.rows.response import Standard, Turn, respond, respond_turned
+from jaxhlm.rows.response import Standard, respond, respond_split
 from jaxhlm.rows.standardise import Rows, StandardDesign, standardise_design
 from jaxhlm.scopes import within
 from jaxhlm.status import Status
@@ -100,9 +90,9 @@ class Prepared:
         return 8 * 8 * d.G * (d.q if self.standard.within_reach else d.q + d.p)
 
     @cached_property
-    def classes(self) -> Classes | None:
-        """Groups that collapse because they share their random-effects columns."""
-        return find_classes(self.standard.stats, self.standard.within_reach)
+    def equal(self) -> EqualGroups:
+        """Groups that count once because they share their random-effects columns."""
+        return EqualGroups.of(self.standard.stats, self.standard.within_reach)
 
     def _by_group(self, Y: Floats) -> Floats:
         """Rows of responses (n, B), group after group."""
@@ -124,27 +114,20 @@ class Prepared:
     def by_group(self, Y: Floats) -> Groupwise:
         """Standardised lanes of responses (n, B), every group by itself."""
         found = respond_by_group(self.group_design, self._by_group(Y))
-        return found._replace(classes=self.classes)
+        return found._replace(equal=self.equal)
 
-    def collapse(self, Y: Floats) -> tuple[Standard, Rotated]:
-        """Standardised lanes with equal groups collapsed, and ``rotate``'s part of them."""
-        if self.classes is None:
-            return self.respond(Y), []
-        classes, design = self.classes, self.standard
-        turn = Turn(turned_TX(design.stats, classes), partial(turned, classes=classes))
-        standard, spread = respond_turned(design, self._by_group(Y), turn)
-        rest, rotated = rotated_parts(standard.stats.Ty, classes, spread)
-        stats = collapse(standard.stats, classes, rest, rotated)
-        return standard._replace(stats=stats), rotated
+    def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
+        """Standardised lanes with equal groups joined, and N of every class of them."""
+        return self._joined(*respond_split(self.standard, self._by_group(Y), self.equal))
 
-    def collapsed(self, standard: Standard) -> tuple[Standard, Rotated]:
-        """Standardised lanes of this design with equal groups collapsed, and ``rotate``'s part."""
-        if self.classes is None:
-            return standard, []
-        rotated = rotate(standard.stats, self.classes)
-        rest = standard.stats.Ty[self.classes.rest]
-        stats = collapse(standard.stats, self.classes, rest, rotated)
-        return standard._replace(stats=stats), rotated
+    def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
+        """Standardised lanes of this design with equal groups joined, and N of every class."""
+        rows, spread = self.equal.split(standard.stats.Ty)
+        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), spread)
+
+    def _joined(self, standard: Standard, spread: list[Floats]) -> tuple[Standard, list[Floats]]:
+        stats = self.equal.join(standard.stats, standard.stats.Ty, spread)
+        return standard._replace(stats=stats), spread
 
 
 @on_one_blas_thread
@@ -161,7 +144,7 @@ def fit_responses(
     """
     chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
     return fit_lanes(
-        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.classes, options, report
+        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.equal, options, report
     )
 
 
@@ -176,27 +159,27 @@ def fit_replicates(
 
 
 def fit_lanes(
-    lanes_of: Callable[[slice], tuple[Standard, Rotated]],
+    lanes_of: Callable[[slice], tuple[Standard, list[Floats]]],
     chunks: Iterable[slice],
-    classes: Classes | None,
+    equal: EqualGroups | None,
     options: Options,
     report: Report | None = None,
 ) -> Estimates:
     """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
 
     Args:
-        lanes_of: standardised lanes of a chunk, equal groups collapsed, and ``rotate``'s part.
+        lanes_of: standardised lanes of a chunk, equal groups joined, and N of every class of them.
         chunks: runs of lanes.
-        classes: groups that collapse, or None.
+        equal: the equal groups of the design that all lanes share, if they do.
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
 
     def one(lanes: slice) -> Estimates:
-        standard, rotated = lanes_of(lanes)
+        standard, spread = lanes_of(lanes)
         start = None
-        if classes is not None:
-            start = balanced_start(standard.stats, classes, rotated, options.reml, options.blocks)
+        if equal is not None:
+            start = balanced_start(standard.stats, equal, spread, options.reml, options.blocks)
         return fit_standard(standard, options, start)
 
     runs = list(chunks)

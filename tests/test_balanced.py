@@ -12,7 +12,7 @@ from jaxhlm.covariance import theta_index
 from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.pipeline import Prepared
-from jaxhlm.rows.collapse import balanced_start, collapse, find_classes, rotate
+from jaxhlm.rows.equal_groups import EqualGroups, balanced_start
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 every_method = pytest.mark.parametrize("reml", [True, False])
@@ -75,10 +75,10 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     data = article_like(3)[-1].iloc[extra:]
     prepared = Prepared(hlm.design(FORMULA, data))
     stats = prepared.respond(rng.normal(size=(len(data), 4))).stats
-    classes = find_classes(stats, within_reach=True)
-    assert classes.balanced == (extra == 0)
-    fewer = collapse(stats, classes, stats.Ty[classes.rest], rotate(stats, classes))
-    assert len(fewer.m) == len(classes.rest) + 4 < len(stats.m)
+    equal = EqualGroups.of(stats, within_reach=True)
+    assert equal.balanced == (extra == 0)
+    fewer = equal.join(stats, *equal.split(stats.Ty))
+    assert len(fewer.m) == len(equal.rest) + 4 < len(stats.m)
     assert fewer.m.sum() == stats.m.sum()
     for blocks in [((0, 1),), ((0,), (1,))]:
         theta = rng.normal(size=(len(theta_index(blocks)), 4))
@@ -90,18 +90,18 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
 
 def test_designs_that_do_not_collapse():
     ragged = hlm.load_dataset("math_achieve").head(500)
-    assert Prepared(hlm.design("~ SES + (1 + SES | School)", ragged)).classes is None
+    assert Prepared(hlm.design("~ SES + (1 + SES | School)", ragged)).equal.classes == ()
     *_, data = article_like(3)
     data["v"] = np.random.default_rng(0).normal(size=len(data))
-    assert not Prepared(hlm.design("~ x + v + (1 + x | unit)", data)).classes.balanced
+    assert not Prepared(hlm.design("~ x + v + (1 + x | unit)", data)).equal.balanced
 
 
 def test_the_closed_form_is_for_one_full_block_only():
     *_, data = article_like(3)
     prepared = Prepared(hlm.design("~ x * a + (1 + x || unit)", data))
     stats = prepared.respond(data[["y"]].to_numpy()).stats
-    rotated = rotate(stats, prepared.classes)
-    assert balanced_start(stats, prepared.classes, rotated, True, ((0,), (1,))) is None
+    _, spread = prepared.equal.split(stats.Ty)
+    assert balanced_start(stats, prepared.equal, spread, True, ((0,), (1,))) is None
     fit = hlm.fit("y ~ x * a + (1 + x || unit)", data)
     d = fit.design
     best = reference.fit(d.y, d.X, d.Z, d.group, blocks=d.blocks)

@@ -14,7 +14,6 @@ from jaxhlm.design import build_design
 from jaxhlm.engine.lanes import mappable
 from jaxhlm.pipeline import Prepared
 from jaxhlm.resampling.cases import Cases
-from jaxhlm.rows.collapse import rotate
 from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from jaxhlm.status import Status
 from jaxhlm.streams import random_key
@@ -168,11 +167,16 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     """What the closed form starts from."""
     fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
-    found = reweighted(p.standard, groups, p.classes, np.ones((fit.ngroups, 1)), p.design.blocks)
-    expected = rotate(p.respond(fit.design.y[:, None]).stats, p.classes)
-    for a, b in zip(found[1], expected, strict=True):
-        for one, other in zip(a, b, strict=True):
-            np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+    standard, spread = reweighted(
+        p.standard, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
+    )
+    rows, expected = p.equal.split(p.respond(fit.design.y[:, None]).stats.Ty)
+    for one, other in zip(spread, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+    joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in spread])
+    carried = (joined != 0.0).any(axis=1)[:, 0]
+    found = standard.stats.Ty[carried]
+    np.testing.assert_allclose(found, joined[carried], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
 def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
@@ -180,9 +184,9 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
     fit = hlm.fit(*two_classes()[:2])
     p, cases = fit.prepared, cases_of(fit, 6)
     W = cases.counts(slice(0, 6))
-    standard, rotated = reweighted(p.standard, cases.groups, p.classes, W, p.design.blocks)
-    at = len(p.classes.rest)
-    for c, (N, _) in zip(p.classes.classes, rotated, strict=True):
+    standard, spread = reweighted(p.standard, cases.groups, p.equal, W, p.design.blocks)
+    at = len(p.equal.rest)
+    for c, N in zip(p.equal.classes, spread, strict=True):
         t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
         np.testing.assert_allclose(N, np.einsum("jal,jbl->abl", t, t), rtol=tol.PRODUCTS)
         at += len(c.rotation) + p.design.q

@@ -10,7 +10,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import Status, errors, reference
 from jaxhlm.covariance import theta_index
-from jaxhlm.rows.collapse import collapsed_design, find_classes
+from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.identified import design_only, flat_parameters, identified
 from jaxhlm.rows.standardise import Rows, standardise_design
 from problems import frame
@@ -77,8 +77,8 @@ def decided(X, Z, group, weights, blocks, reml):
     if design.status[0] != Status.CONVERGED:
         return None
     found = bool(identified(design.stats, blocks, reml)[0])
-    if classes := find_classes(design.stats, design.within_reach):
-        assert identified(collapsed_design(design.stats, classes), blocks, reml)[0] == found
+    joined = EqualGroups.of(design.stats, design.within_reach).design(design.stats)
+    assert identified(joined, blocks, reml)[0] == found
     return found
 
 

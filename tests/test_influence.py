@@ -173,7 +173,7 @@ def test_a_few_classes_and_the_rest():
     d["t"] = row + np.where(d["unit"] >= 42, 0.1 * d["unit"] * row, 0.0)
     d["y"] = d["y"] + 0.4 * d["t"] * rng.normal(size=45)[d["unit"]]
     fit = hlm.fit("y ~ t + a + x + (1 + t | unit)", d)
-    assert len(fit.prepared.classes.classes) == 2
+    assert len(fit.prepared.equal.classes) == 2
     assert_left_out(fit, d, some=[0, 17, 29, 30, 41, 42, 44])
 
 

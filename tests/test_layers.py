@@ -57,7 +57,6 @@ LAYERS = (
         "optimise",
         "rows.terms",
         "rows.grouping",
-        "rows.collapse",
         "results.varcorr",
         "inference.information",
         "inference.mixtures",
@@ -70,7 +69,7 @@ LAYERS = (
         "studies.extending",
         "studies.violation",
     ),
-    ("rows.checks", "rows.standardise", "engine.boundary"),
+    ("rows.equal_groups", "rows.checks", "rows.standardise", "engine.boundary"),
     (
         "rows.response",
         "engine.derivatives",

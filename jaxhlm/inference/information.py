@@ -55,7 +55,7 @@ fails: among 53,000 singular fits of ``bench/typeone.py`` H was not positive def
 and df went down to 0.0003 in others.) Kenward & Roger's formula uses expected information, which
 needs no stationary point: it stays as it is, as in pbkrtest, and is the better choice there.
 
-Collapsed groups (``rows/collapse.py``): m weighs what is of R alone, t_s and Σ tr(E_s P E_t m P).
+Joined groups (``rows/equal_groups.py``): m weighs what is of R alone, t_s and Σ tr(E_s P E_t m P).
 """
 
 from __future__ import annotations

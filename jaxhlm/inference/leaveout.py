@@ -22,7 +22,7 @@ from jaxhlm.engine.rounds import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import gather
-from jaxhlm.rows.collapse import Class, Classes
+from jaxhlm.rows.equal_groups import Class, EqualGroups
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.identified import group_ranks, identified
 from jaxhlm.rows.response import Standard
@@ -82,18 +82,18 @@ def leave_one_out(
     there = np.broadcast_to(stats.m > 0.0, (G, B))
     pairs = Pairs(*np.nonzero(there.T))
     pooled, start = _Pooled.of(groups), _start(estimates)
-    found = () if groups.classes is None else groups.classes.classes
-    classes = [_Grams.of(c, stats) for c in found]
+    equal = groups.equal or EqualGroups.none(G)
+    classes = [_Grams.of(c, stats) for c in equal.classes]
 
     def one(lanes: slice) -> Estimates:
         some = Pairs(*(x[lanes] for x in pairs))
-        without = _without(groups, pooled, classes, some)
+        without = _without(stats, equal.rest, pooled, classes, some)
         status = _status(groups.standard, without, pooled, some, options)
         scaling = groups.standard.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
         return estimate(solution, Standard(without, scaling, status), options)
 
-    count, refits = _representatives(groups.classes, G, q, p), refits or len(pairs.fit)
+    count, refits = _representatives(equal, q, p), refits or len(pairs.fit)
     work = max(count, OVERHEAD) * refits
     compiled = options.optimizer is not None or (work > UNCOMPILED and unrollable(stats))
     most = MOST_LANES if compiled else FEW_LANES
@@ -110,11 +110,9 @@ def left_out_numbers(G: int, q: int, p: int) -> int:
     return 4 * G * (2 * p * p + 2 * q * q + (q * (p + 1)) ** 2)
 
 
-def _representatives(classes: Classes | None, G: int, q: int, p: int) -> int:
+def _representatives(equal: EqualGroups, q: int, p: int) -> int:
     """How many groups, at most, stand for all of them in one lane."""
-    if classes is None:
-        return G
-    return len(classes.rest) + sum(min(len(c.groups), q * (p + 1)) for c in classes.classes)
+    return len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
 
 
 class _Pooled(NamedTuple):
@@ -156,10 +154,10 @@ def _sums_without(values: Floats) -> Floats:
     return before + after
 
 
-def _without(groups: Groupwise, pooled: _Pooled, classes: list[_Grams], pairs: Pairs) -> Stats:
-    """Statistics without one group, a lane for every pair."""
-    stats = groups.standard.stats
-    rest = np.arange(len(stats.m)) if groups.classes is None else groups.classes.rest
+def _without(
+    stats: Stats, rest: Ints, pooled: _Pooled, classes: list[_Grams], pairs: Pairs
+) -> Stats:
+    """Statistics without one group, a lane for every pair; ``rest`` are in no class."""
     there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
     RZ, TX, Ty = (pairs.of_fit(x[rest]) for x in (stats.RZ, stats.TX, stats.Ty))
     parts = [

@@ -13,7 +13,6 @@ import pandas as pd
 from jaxhlm.design import Design
 from jaxhlm.errors import ResamplingError
 from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, in_blocks
 from jaxhlm.rows.grouping import Grouping
 from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
@@ -42,8 +41,8 @@ class Cases(Drawn):
     @property
     def lane_bytes(self) -> int:
         """Weights of all groups, and statistics of those that the fit distinguishes."""
-        d, classes = self.prepared.design, self.prepared.classes
-        kept = d.G if classes is None else len(classes.rest) + (d.p + d.q) * len(classes.classes)
+        d, equal = self.prepared.design, self.prepared.equal
+        kept = len(equal.rest) + (d.p + d.q) * len(equal.classes)
         return 8 * (4 * d.G + 4 * kept * d.q * (d.q + d.p + 1) + 4 * d.p**2)
 
     @cached_property
@@ -70,10 +69,10 @@ class Cases(Drawn):
         counts = np.bincount(cell.ravel(), minlength=G * len(chosen))
         return counts.reshape(len(chosen), G).T.astype(float)
 
-    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Weigh the statistics of every group."""
         p = self.prepared
-        return reweighted(p.standard, self.groups, p.classes, self.counts(lanes), p.design.blocks)
+        return reweighted(p.standard, self.groups, p.equal, self.counts(lanes), p.design.blocks)
 
     def sizes(self) -> tuple[Ints, Ints]:
         """Rows and groups of every data set."""

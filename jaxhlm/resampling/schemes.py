@@ -40,7 +40,6 @@ from jaxhlm.pipeline import Prepared, whole_or_nothing
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
-from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawn import Drawn, Parametric, in_blocks
 from jaxhlm.rows.groupstats import GroupStats, group_stats, multiplied
 from jaxhlm.rows.response import Standard
@@ -173,7 +172,7 @@ class Residual(Drawn):
         """Indices, draws and responses."""
         return 8 * 4 * self.prepared.design.n
 
-    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Resample rows and reduce them."""
         return self.prepared.collapse(self.rows(lanes))
 
@@ -253,7 +252,7 @@ class Wild(Drawn):
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T
         return v
 
-    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Multiply the statistics of every group."""
         v = self.factors(lanes)
         return self.prepared.collapsed(multiplied(self.prepared.standard, self.groups, v))

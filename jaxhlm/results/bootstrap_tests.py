@@ -196,7 +196,7 @@ def _on_draws(
         )  # fmt: skip
         return fit.prepared.collapse(Y)
 
-    return fit_lanes(lanes_of, lane_chunks(n, 16 * d.n), fit.prepared.classes, options)
+    return fit_lanes(lanes_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:

@@ -5,7 +5,7 @@ Under y = Xβ + Zb + ε everything that the fit needs has an exact law, group by
     T_i = Q_i'y_i − Q_i'X_iβ ~ N(0, σ²I + R_i Σ R_i')
     X_within'ε ~ N(0, σ² X_within'X_within),    the rest of |ε|² within groups ~ σ² χ²
 
-and for m groups that share R_i (``jaxhlm.rows.collapse``) the part that carries no T^X is
+and for m groups that share R_i (``jaxhlm.rows.equal_groups``) the part that carries no T^X is
 N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The residuals of the
 least-squares fit do not depend on β, which is added at the end.
 
@@ -26,7 +26,7 @@ from jaxhlm.engine.chunks import CompiledByOne, compiled_groups, compiled_sizes
 from jaxhlm.factors import root_of_sum, semidefinite_root
 from jaxhlm.notation import Floats
 from jaxhlm.precision import own_rules
-from jaxhlm.rows.collapse import Classes, Rotated, collapsed_design
+from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.response import Scaling, Standard
 from jaxhlm.rows.standardise import StandardDesign
 from jaxhlm.suffstats import Stats
@@ -57,27 +57,27 @@ class Law:
 
     Attributes:
         design: the standardised design.
-        classes: groups that collapse, or None.
+        equal: the equal groups of the design.
         stats: collapsed statistics with empty response fields.
         beta: (p,) true fixed effects on the standardised scale.
         arrays: see ``_Arrays``.
     """
 
     design: StandardDesign
-    classes: Classes | None
+    equal: EqualGroups
     stats: Stats
     beta: Floats
     arrays: _Arrays
 
 
 def statistics_law(
-    design: StandardDesign, classes: Classes | None, beta: Floats, cov: Floats, sigma: float
+    design: StandardDesign, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
 ) -> Law:
     """Prepare the law of data sets on a design.
 
     Args:
         design: a standardised design, one lane.
-        classes: its classes of groups, or None.
+        equal: its equal groups.
         beta: (p,) fixed effects, in the user's units as all parameters here.
         cov: (q, q) covariance of the random effects.
         sigma: residual standard deviation.
@@ -86,16 +86,12 @@ def statistics_law(
     cov = C @ cov @ C.T
     RZ = stats.RZ[..., 0]
     rank = (np.abs(RZ).max(axis=2) > 0.0).sum()
-    if classes is None:
-        drawn, TX, spread_R, collapsed = RZ, stats.TX[..., 0], RZ[:0], stats
-        wishart_df = np.zeros(0)
-    else:
-        carried = [np.broadcast_to(c.RZ, (len(c.rotation), *c.RZ.shape)) for c in classes.classes]
-        drawn = np.concatenate([RZ[classes.rest], *carried])
-        TX = np.concatenate([stats.TX[classes.rest, ..., 0], *[c.TX for c in classes.classes]])
-        spread_R = np.stack([c.RZ for c in classes.classes])
-        wishart_df = np.array([float(len(c.groups) - len(c.rotation)) for c in classes.classes])
-        collapsed = collapsed_design(stats, classes)
+    classes = equal.classes
+    carried = [np.broadcast_to(c.RZ, (len(c.rotation), *c.RZ.shape)) for c in classes]
+    drawn = np.concatenate([RZ[equal.rest], *carried])
+    TX = equal.carrying(stats.TX[..., 0])
+    spread_R = np.concatenate([RZ[:0], *(c.RZ[None] for c in classes)])
+    wishart_df = np.array([float(len(c.groups) - len(c.rotation)) for c in classes])
     XX_root = semidefinite_root(stats.XX[..., 0], RANK_TOL * stats.n[0])
     kept = np.diag(XX_root) > 0.0
     more = [(0, compiled_groups(len(drawn)) - len(drawn)), (0, 0), (0, 0)]
@@ -110,11 +106,11 @@ def statistics_law(
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
     standard_beta: Floats = np.linalg.solve(design.T[..., 0], beta).astype(float)
-    return Law(design, classes, collapsed, standard_beta, arrays)
+    return Law(design, equal, equal.design(stats), standard_beta, arrays)
 
 
-def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, Rotated]:
-    """Standardised statistics of data sets, collapsed, and ``rotate``'s part of them.
+def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, list[Floats]]:
+    """Standardised statistics of data sets, equal groups joined, and N of every class of them.
 
     Args:
         law: the law.
@@ -131,12 +127,13 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
     rows, spread, Xy, yy, fitted, s = drawn
     rows = rows[: len(law.stats.m) - len(spread)]
-    rotated = _by_class(rows, spread, law.classes)
-    Ty = rows if law.classes is None else _interleaved(rows, spread, law.classes)
+    columns = spread.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
+    Ty = law.equal.interleaved(rows, list(columns))
     d, root_n = law.design, np.sqrt(law.arrays.n)
     scaling = Scaling(d.T, d.C, d.n, law.beta[:, None] + fitted / root_n, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
-    return Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status), rotated
+    standard = Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
+    return standard, [np.einsum("jal,jbl->abl", root, root) for root in columns]
 
 
 def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
@@ -184,24 +181,3 @@ def _roots(RZ: Floats, cov: Floats, sigma: float) -> Floats:
     present = np.abs(RZ).max(axis=2, initial=0.0) > 0.0
     own = sigma * np.eye(RZ.shape[1]) * present[:, :, None]
     return root_of_sum(own, RZ @ semidefinite_root(cov))
-
-
-def _by_class(rows: Floats, spread: Floats, classes: Classes | None) -> Rotated:
-    """N (q, q, B) and the rotated responses (r, q, B) of every class."""
-    if classes is None:
-        return []
-    q, at, out = rows.shape[1], len(classes.rest), []
-    for number, c in enumerate(classes.classes):
-        columns = spread[number * q : (number + 1) * q]
-        N = np.einsum("jal,jbl->abl", columns, columns)
-        out.append((N, rows[at : at + len(c.rotation)]))
-        at += len(c.rotation)
-    return out
-
-
-def _interleaved(rows: Floats, spread: Floats, classes: Classes) -> Floats:
-    """Responses in the order of the collapsed design: the rest, then class by class."""
-    q, parts = rows.shape[1], [rows[: len(classes.rest)]]
-    for number, (_, carried) in enumerate(_by_class(rows, spread, classes)):
-        parts += [carried, spread[number * q : (number + 1) * q]]
-    return np.concatenate(parts)

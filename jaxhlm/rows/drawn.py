@@ -16,7 +16,6 @@ from jaxhlm.engine.minimum import Options
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes
-from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
@@ -59,7 +58,7 @@ class Drawn(ABC):
         """What one data set takes while it is drawn."""
 
     @abstractmethod
-    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Standardised statistics of consecutive data sets, and ``rotate``'s part of them."""
 
     @abstractmethod
@@ -78,7 +77,7 @@ class Drawn(ABC):
     def fit(self, options: Options, report: Report | None) -> Batch:
         """Draw and fit."""
         chunks = lane_chunks(self.n, self.lane_bytes)
-        estimates = fit_lanes(self.draw, chunks, self.prepared.classes, options, report)
+        estimates = fit_lanes(self.draw, chunks, self.prepared.equal, options, report)
         return Batch(estimates, *self.sizes())
 
     def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
@@ -140,9 +139,9 @@ class Parametric(Drawn):
     def law(self) -> Law:
         """The law of the statistics."""
         p = self.prepared
-        return statistics_law(p.standard, p.classes, self.beta, self.cov, self.sigma)
+        return statistics_law(p.standard, p.equal, self.beta, self.cov, self.sigma)
 
-    def draw(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Draw statistics, or rows and reduce them."""
         if self.statistics:
             first, last = self.first + lanes.start, self.first + lanes.stop

@@ -93,7 +93,7 @@ class ReplicateFrame:
         B = len(self.starts) - 1
         ngroups = np.zeros(B, np.int64)
 
-        def lanes_of(lanes: slice) -> tuple[Standard, list[tuple[Floats, Floats]]]:
+        def lanes_of(lanes: slice) -> tuple[Standard, list[Floats]]:
             standard = self.standard(np.arange(lanes.start, lanes.stop))
             ngroups[lanes] = standard.stats.m.sum(axis=0)
             return standard, []

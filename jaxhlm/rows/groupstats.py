@@ -7,7 +7,7 @@ of the within parts. So two ways of resampling cost O(G) a data set:
   with m_i = w_i and √w_i T_i, exactly, since the copies share R_i and enter through w_i T_i'T_i;
 * y = Xβ + v_i r_i with one factor v_i per group (``multiplied``): T_i^y is multiplied by v_i.
 
-Groups that share R_i collapse here as well (``jaxhlm.rows.collapse``). With
+Groups that share R_i collapse here as well (``jaxhlm.rows.equal_groups``). With
 T_i^X = Σ_j a_ij T_j over the r rotated groups of the class, only
 H = Σ w_i [a_i t_i]'[a_i t_i] counts, and the columns of its Cholesky
 factor are r + q groups that stand for all: the cost of a fit is that of the design.
@@ -26,7 +26,7 @@ import numpy as np
 from jaxhlm.covariance import Blocks, block_of, factor
 from jaxhlm.engine.small import entries
 from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.rows.collapse import Classes, Rotated
+from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.identified import group_ranks
 from jaxhlm.rows.response import CONSTANT_TOL, Scaling, Standard
 from jaxhlm.rows.standardise import RANK_TOL, StandardDesign, design_status
@@ -115,14 +115,14 @@ def least_squares_residual(design: StandardDesign, y: Floats) -> tuple[Floats, F
 
 
 def reweighted(
-    design: StandardDesign, groups: GroupStats, classes: Classes | None, W: Floats, blocks: Blocks
-) -> tuple[Standard, Rotated]:
-    """Standardised lanes in which group i counts W_i times, and ``rotate``'s part of them.
+    design: StandardDesign, groups: GroupStats, equal: EqualGroups, W: Floats, blocks: Blocks
+) -> tuple[Standard, list[Floats]]:
+    """Standardised lanes in which group i counts W_i times, and N of every class of equal groups.
 
     Args:
         design: the standardised design, one lane.
         groups: statistics of its response.
-        classes: groups that collapse, or None.
+        equal: the equal groups of the design.
         W: (G, B) how often every group counts in every lane, a copy being a group of its own.
         blocks: columns of Z in each random term.
     """
@@ -140,7 +140,7 @@ def reweighted(
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)
-    stats, spread = _representatives(groups, RZ, classes, W)
+    stats, spread = _representatives(groups, RZ, equal, W)
     stats = stats._replace(
         XX=_pooled(groups.XX, W),
         Xy=_pooled(groups.Xy, W),
@@ -153,7 +153,7 @@ def reweighted(
     status = np.where(usable, status, _failed(status))
     standard = _regressed(stats, groups, T, C, delta, rss, status)
     s = standard.scaling.s / groups.s
-    return standard, [(N / s**2, standard.stats.Ty[at]) for N, at in spread]
+    return standard, [N / s**2 for N in spread]
 
 
 def multiplied(design: StandardDesign, groups: GroupStats, V: Floats) -> Standard:
@@ -200,30 +200,28 @@ def _regressed(
 
 
 def _representatives(
-    groups: GroupStats, RZ: Floats, classes: Classes | None, W: Floats
-) -> tuple[Stats, list[tuple[Floats, slice]]]:
+    groups: GroupStats, RZ: Floats, equal: EqualGroups, W: Floats
+) -> tuple[Stats, list[Floats]]:
     """The group fields of ``Stats`` for weights W, equal groups collapsed.
 
-    Also, for every class, N (q, q, B) and the place of its r rotated groups.
+    Also, for every class, N (q, q, B).
     """
-    rest = np.arange(len(W)) if classes is None else classes.rest
+    rest = equal.rest
     q, B, root = groups.Ty.shape[1], W.shape[1], np.sqrt(W[rest])
     R = [np.broadcast_to(RZ[rest][..., None], (len(rest), q, q, B))]
     TX, Ty = (
         [groups.TX[rest][..., None] * root[:, None, None]],
         [groups.Ty[rest][..., None] * root[:, None]],
     )
-    m, spread, at = [W[rest]], [], len(rest)
-    for c in () if classes is None else classes.classes:
+    m, spread = [W[rest]], []
+    for c in equal.classes:
         r = len(c.rotation)
         L = _class_root(np.concatenate([c.rotation.T, groups.Ty[c.groups]], axis=1), r, W[c.groups])
         R.append(np.broadcast_to(c.RZ[..., None], (r + q, q, q, B)))
         TX.append(np.einsum("ijl,iqp->jqpl", L[:r], c.TX))
         Ty.append(L[r:].swapaxes(0, 1))
         m.append(np.concatenate([W[c.groups].sum(axis=0)[None], np.zeros((r + q - 1, B))]))
-        N = np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:])
-        spread.append((N, slice(at, at + r)))
-        at += r + q
+        spread.append(np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:]))
     joined = [np.concatenate(x) for x in (R, TX, Ty, m)]
     return Stats(*joined, *[None] * 6), spread
 

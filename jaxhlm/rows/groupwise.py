@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhlm.notation import Floats
-from jaxhlm.rows.collapse import Classes
+from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.response import Standard, expand, respond
 from jaxhlm.rows.segments import orthonormalise
 from jaxhlm.rows.standardise import StandardDesign, place
@@ -44,7 +44,7 @@ class Groupwise(NamedTuple):
     UX: Floats  # (G, r, p, b) P_i'X_i
     Uy: Floats  # (G, r, B)    P_i'y_i
     rest: LeftOver
-    classes: Classes | None = None  # groups that share R_i in all lanes
+    equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
     def take(self, lanes: Any) -> Groupwise:
         """Some lanes, which may repeat; what all share stays."""
@@ -53,7 +53,7 @@ class Groupwise(NamedTuple):
             taken(self.UX, lanes),
             self.Uy[..., lanes],
             LeftOver(*take_lanes(self.rest, lanes, {"yy"})),
-            self.classes,
+            self.equal,
         )
 
 

@@ -7,12 +7,12 @@ in the fitted part, so that differences of cross products lose digits, residual 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.standardise import StandardDesign, place
 from jaxhlm.status import Status
 from jaxhlm.suffstats import Stats, take_lanes
@@ -21,11 +21,10 @@ __all__ = [
     "EXTREME",
     "Scaling",
     "Standard",
-    "Turn",
     "at_absent",
     "expand",
     "respond",
-    "respond_turned",
+    "respond_split",
 ]
 
 CONSTANT_TOL = 1e-13
@@ -69,23 +68,16 @@ class Standard(NamedTuple):
         return Standard(self.stats.take(lanes), self.scaling.take(lanes), self.status[lanes])
 
 
-class Turn(NamedTuple):
-    """A rotation of groups among each other, of which some carry all of T^X (see ``collapse``)."""
-
-    TX: Floats  # (R, q, p) T^X of the groups that carry it
-    of: Callable[[Floats], tuple[Floats, list[Floats]]]  # T^y to theirs, and Σ t t' of the others
-
-
 class Products(NamedTuple):
     """Cross products of responses with a design, in the units of y."""
 
     fitted: Floats  # (p, B) Q_X'y
     size: Floats  # (B,)   y'y
     rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
-    Ty: Floats  # (G, q, B) Q_Z' of its residuals, turned
+    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the groups that carry T^X
     Xy: Floats  # (p, B) X_within' of its residuals
     yy: Floats  # (B,)   residual sum of squares left by Q_Z
-    spread: list[Floats]  # (q, q, B) Σ t t' of the groups that were turned away from X
+    spread: list[Floats]  # (q, q, B) N of every class of equal groups
 
 
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
@@ -102,38 +94,37 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
         y: (n, B) responses of B lanes that share the design, or (n, 1) when every lane has rows of
             its own.
     """
-    return respond_turned(design, y, _no_turn(design))[0]
+    return respond_split(design, y, EqualGroups.none(len(design.stats.TX)))[0]
 
 
 # Lanes that overflow get a status instead of a warning.
 @np.errstate(all="ignore")
-def respond_turned(design: StandardDesign, y: Floats, turn: Turn) -> tuple[Standard, list[Floats]]:
-    """``respond`` with the groups turned: T^y of those that carry X, and Σ t t' of the others."""
+def respond_split(
+    design: StandardDesign, y: Floats, equal: EqualGroups
+) -> tuple[Standard, list[Floats]]:
+    """``respond``, T^y of the groups that carry T^X only, and N of every class of equal groups."""
     if design.root_w is not None:
         y = y * design.root_w
     products = _from_products if design.shared else _from_residuals
-    found = products(design, y, turn)
+    found = products(design, y, equal)
     finite = np.isfinite(found.size)
     if not finite.all():
         y = np.where(np.isfinite(y), y, 0.0)
-        found = products(design, y, turn)
+        found = products(design, y, equal)
     if design.shared:
-        _repair(design, y, found, turn)
+        _repair(design, y, found, equal)
     usable = finite & (found.rss > np.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
     usable &= found.size < EXTREME
     return _scaled(design, found, finite, usable)
 
 
-def _no_turn(design: StandardDesign) -> Turn:
-    return Turn(design.stats.TX[..., 0], lambda Ty: (Ty, []))
-
-
-def _from_products(design: StandardDesign, y: Floats, turn: Turn) -> Products:
+def _from_products(design: StandardDesign, y: Floats, equal: EqualGroups) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    R, q, p = turn.TX.shape
-    TX, root_n = turn.TX.reshape(R * q, p), np.sqrt(design.n)
+    TX, root_n = equal.carrying(design.stats.TX[..., 0]), np.sqrt(design.n)
+    R, q, p = TX.shape
+    TX = TX.reshape(R * q, p)
     products, reached, size = _row_products(design, y)
-    Ty, spread = turn.of(products)
+    Ty, spread = equal.split(products)
     fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + reached) / root_n
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
@@ -161,7 +152,7 @@ def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Float
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 
-def _from_residuals(design: StandardDesign, y: Floats, turn: Turn) -> Products:
+def _from_residuals(design: StandardDesign, y: Floats, equal: EqualGroups) -> Products:
     """Residual rows, projected twice, so that no digits cancel."""
     size, fitted = _lane_squares(design, y), _project(design, design.QX, y)
     y = y - expand(design, fitted)
@@ -172,18 +163,18 @@ def _from_residuals(design: StandardDesign, y: Floats, turn: Turn) -> Products:
     Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
         y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
-    Ty, spread = turn.of(Ty if design.shared else place(Ty[..., 0], *design.position))
+    Ty, spread = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
     Xy = _project(design, design.X_within, y)
     return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), spread)
 
 
-def _repair(design: StandardDesign, y: Floats, found: Products, turn: Turn) -> None:
+def _repair(design: StandardDesign, y: Floats, found: Products, equal: EqualGroups) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
     bad = ~(np.minimum(found.rss, found.yy) * CANCELLATION > found.size)
     for first in range(0, len(bad), BLOCK):
         block = slice(first, first + BLOCK)
         if bad[block].any():
-            again = _from_residuals(design, y[:, block], turn)
+            again = _from_residuals(design, y[:, block], equal)
             pairs = zip([*found[:-1], *found.spread], [*again[:-1], *again.spread], strict=True)
             for whole, part in pairs:
                 whole[..., block] = np.where(bad[block], part, whole[..., block])

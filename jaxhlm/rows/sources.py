@@ -17,7 +17,6 @@ from jaxhlm.estimates import Estimates
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
 from jaxhlm.rows.checks import independent_columns
-from jaxhlm.rows.collapse import Rotated
 from jaxhlm.rows.groupwise import Groupwise
 from jaxhlm.rows.lanerows import LaneRows
 from jaxhlm.rows.moments import RowMoments, column_means, design_moments, moments_by_lane
@@ -27,6 +26,8 @@ from jaxhlm.rows.standardise import Rows
 
 __all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
 
+# Statistics with equal groups joined, and N of every class of them.
+Joined = tuple[Standard, list[Floats]]
 # Statistics of a response that take at most this are kept for inference after the fit.
 KEPT_BYTES = 512
 
@@ -99,7 +100,9 @@ class ResponseMatrix:
 
     prepared: Prepared
     Y: Floats
-    _kept: dict[tuple[int, int], tuple[Standard, Rotated]] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[int, int], tuple[Standard, list[Floats]]] = field(
+        default_factory=dict, repr=False
+    )
     own_scale: ClassVar[bool] = True
 
     @property
@@ -121,7 +124,7 @@ class ResponseMatrix:
         d, B = self.prepared.design, self.Y.shape[1]
         nobs, ngroups = np.full(B, d.n), np.full(B, d.G)
         chunks = lane_chunks(B, self.prepared.lane_bytes)
-        estimates = fit_lanes(self._collapsed, chunks, self.prepared.classes, options, report)
+        estimates = fit_lanes(self._collapsed, chunks, self.prepared.equal, options, report)
         failed = np.flatnonzero(np.isnan(estimates.criterion))
         missing = failed[np.isnan(self.Y[:, failed]).any(axis=0)]
         for i in missing:
@@ -193,7 +196,7 @@ class ResponseMatrix:
         row, lane = self._own_positions(lanes)
         return column_means([x[row] for x in known], lane)
 
-    def _collapsed(self, lanes: slice) -> tuple[Standard, Rotated]:
+    def _collapsed(self, lanes: slice) -> Joined:
         """The statistics of a run of responses, kept if they take little memory.
 
         Inference on all fits asks for the same runs again, and a pass over the rows takes as long
@@ -207,7 +210,7 @@ class ResponseMatrix:
             return found
         return self._kept[run]
 
-    def _reduced(self, lanes: slice | Ints) -> tuple[Standard, Rotated]:
+    def _reduced(self, lanes: slice | Ints) -> Joined:
         return self.prepared.collapse(self.Y[:, lanes])
 
     def _incomplete(self, lanes: Ints) -> bool:

@@ -28,7 +28,6 @@ from jaxhlm.inference.tails import (
 )
 from jaxhlm.notation import Floats
 from jaxhlm.pipeline import Prepared
-from jaxhlm.rows.collapse import collapsed_design
 from jaxhlm.truth import Truth
 
 __all__ = ["Precision", "analytic_power", "precision"]
@@ -56,8 +55,8 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
         reml: for REML fits, or maximum likelihood.
     """
     prepared = Prepared(design)
-    standard, classes = prepared.standard, prepared.classes
-    collapsed = standard.stats if classes is None else collapsed_design(standard.stats, classes)
+    standard = prepared.standard
+    collapsed = prepared.equal.design(standard.stats)
     one = collapsed._replace(
         Ty=np.zeros((*collapsed.TX.shape[:2], 1)), Xy=np.zeros((design.p, 1)), yy=np.ones(1)
     )

@@ -12,6 +12,7 @@ designs), β̂ does not depend on Ω and the minimum is known in closed form (``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +24,7 @@ from jaxhlm.factors import orthonormal_basis
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
 
-__all__ = [
-    "Class",
-    "Classes",
-    "Rotated",
-    "balanced_start",
-    "collapse",
-    "collapsed_design",
-    "find_classes",
-    "rotate",
-    "rotated_parts",
-    "turned",
-    "turned_TX",
-]
-
-Rotated = list[tuple[Floats, Floats]]
+__all__ = ["Class", "EqualGroups", "balanced_start"]
 
 SAME_R = 1e-11
 RANK_TOL = 1e-10
@@ -61,113 +48,120 @@ class Class:
 
 
 @dataclass(frozen=True)
-class Classes:
-    """How the groups of a design collapse.
+class EqualGroups:
+    """The groups of a shared design that share R_i, and those that are left as they are.
+
+    Statistics of a response (G, q, B) are ``split`` into those of the groups that carry T^X, (R, q,
+    B): the rest, then the r rotated groups of every class; and N (q, q, B) = Σ t t' over the other
+    groups of every class. ``join`` puts them together as statistics of fewer groups.
 
     Attributes:
-        classes: those worth collapsing.
-        rest: (…,) groups left as they are.
+        classes: those worth collapsing; may be none.
+        rest: (…,) groups in none of them.
         balanced: there is one class and X is a product of Z with group-level predictors.
     """
 
     classes: tuple[Class, ...]
     rest: Ints
-    balanced: bool
+    balanced: bool = False
 
+    @staticmethod
+    def none(G: int) -> EqualGroups:
+        """G groups of which none share anything."""
+        return EqualGroups((), np.arange(G))
 
-def find_classes(stats: Stats, within_reach: bool) -> Classes | None:
-    """The classes of a shared design, or None when collapsing would not save anything.
+    @staticmethod
+    def of(stats: Stats, within_reach: bool) -> EqualGroups:
+        """The equal groups of a shared design, where collapsing them saves anything.
 
-    Args:
-        stats: statistics of the design.
-        within_reach: whether Q_Z reaches all of X.
-    """
-    RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
-    G, q, p = TX.shape
-    label = _alike((RZ / np.abs(RZ).max()).reshape(G, -1))
-    classes = []
-    for c in np.flatnonzero(np.bincount(label) > q + 1):
-        groups = np.flatnonzero(label == c)
-        rotation = orthonormal_basis(TX[groups].reshape(len(groups), q * p), RANK_TOL)
-        if len(rotation) + q < len(groups):
-            rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
-            classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
-    if not classes:
-        return None
-    collapsed = np.concatenate([c.groups for c in classes])
-    rest = np.setdiff1d(np.arange(G), collapsed)
-    full = np.linalg.matrix_rank(RZ[0]) == q
-    balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
-    balanced = bool(balanced and p == q * len(classes[0].rotation))
-    return Classes(tuple(classes), rest, balanced)
+        Args:
+            stats: statistics of the design.
+            within_reach: whether Q_Z reaches all of X.
+        """
+        RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
+        G, q, p = TX.shape
+        label = _alike((RZ / np.abs(RZ).max()).reshape(G, -1))
+        classes = []
+        for c in np.flatnonzero(np.bincount(label) > q + 1):
+            groups = np.flatnonzero(label == c)
+            rotation = orthonormal_basis(TX[groups].reshape(len(groups), q * p), RANK_TOL)
+            if len(rotation) + q < len(groups):
+                rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
+                classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
+        if not classes:
+            return EqualGroups.none(G)
+        collapsed = np.concatenate([c.groups for c in classes])
+        rest = np.setdiff1d(np.arange(G), collapsed)
+        full = np.linalg.matrix_rank(RZ[0]) == q
+        balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
+        balanced = bool(balanced and p == q * len(classes[0].rotation))
+        return EqualGroups(tuple(classes), rest, balanced)
 
+    def carrying(self, TX: Floats) -> Floats:
+        """T^X (R, q, p) of the groups that carry it, of (G, q, p)."""
+        if not self.classes:
+            return TX
+        return np.concatenate([TX[self.rest], *(c.TX for c in self.classes)])
 
-def rotate(stats: Stats, classes: Classes) -> Rotated:
-    """N (q, q, B) and the rotated responses (r, q, B) of every class."""
-    return [_rotated(stats.Ty[c.groups], c.rotation) for c in classes.classes]
+    def split(self, Ty: Floats) -> tuple[Floats, list[Floats]]:
+        """T^y (R, q, B) of the groups that carry T^X, and N (q, q, B) of the others of every class.
 
+        N is taken as a difference, to read all of T^y once.
+        """
+        if not self.classes:
+            return Ty, []
+        rows, spread = [Ty[self.rest]], []
+        for c in self.classes:
+            T = Ty[as_slice(c.groups)]
+            carried = _carried(T, c.rotation)
+            rows.append(carried)
+            spread.append(_gram(T) - _gram(carried))
+        return np.concatenate(rows), spread
 
-def turned_TX(stats: Stats, classes: Classes) -> Floats:
-    """T^X (R, q, p) of the rest, then of the groups of every class that carry it."""
-    return np.concatenate([stats.TX[classes.rest, ..., 0], *(c.TX for c in classes.classes)])
+    def join(self, stats: Stats, rows: Floats, spread: list[Floats]) -> Stats:
+        """Statistics with every class replaced by r + q groups.
 
+        Args:
+            stats: statistics of the design.
+            rows, spread: what ``split`` returns.
+        """
+        q, columns = stats.TX.shape[1], []
+        for N in spread:
+            root = factor(entries(N, 2), block_of(q), [0.0] * q, np)
+            columns.append(np.zeros((q, q, N.shape[-1])))
+            for a, j in zip(*np.tril_indices(q), strict=True):
+                columns[-1][j, a] = root[a, j]
+        return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
 
-def turned(Ty: Floats, classes: Classes) -> tuple[Floats, list[Floats]]:
-    """T^y (R, q, B) of the same groups, and N (q, q, B) of the others of every class.
+    def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
+        """T^y of the joined groups: the rest, then class by class.
 
-    N is taken as a difference, to read all of T^y once.
-    """
-    rows, spread = [Ty[classes.rest]], []
-    for c in classes.classes:
-        T = Ty[as_slice(c.groups)]
-        carried = _carried(T, c.rotation)
-        rows.append(carried)
-        spread.append(_gram(T) - _gram(carried))
-    return np.concatenate(rows), spread
+        Args:
+            rows: (R, q, B) as ``split`` returns them.
+            columns: for every class (q, q, B) the columns of a square root of N.
+        """
+        at, parts = len(self.rest), [rows[: len(self.rest)]]
+        for c, root in zip(self.classes, columns, strict=True):
+            parts += [rows[at : at + len(c.rotation)], root]
+            at += len(c.rotation)
+        return np.concatenate(parts)
 
-
-def rotated_parts(Ty: Floats, classes: Classes, spread: list[Floats]) -> tuple[Floats, Rotated]:
-    """What ``turned`` returned as the rest (…, q, B) and ``rotate``'s part."""
-    at, rotated = len(classes.rest), []
-    for c, N in zip(classes.classes, spread, strict=True):
-        rotated.append((N, Ty[at : at + len(c.rotation)]))
-        at += len(c.rotation)
-    return Ty[: len(classes.rest)], rotated
-
-
-def collapse(stats: Stats, classes: Classes, rest: Floats, rotated: Rotated) -> Stats:
-    """Statistics with every class replaced by its r + q representatives.
-
-    Args:
-        stats: statistics of the design.
-        classes: its classes.
-        rest: (…, q, B) T^y of the groups in none of them.
-        rotated: N and the rotated responses of every class.
-    """
-    q, Ty = stats.TX.shape[1], [rest]
-    for spread, carried in rotated:
-        root = factor(entries(spread, 2), block_of(q), [0.0] * q, np)
-        columns = np.zeros((q, q, spread.shape[-1]))
-        for a, j in zip(*np.tril_indices(q), strict=True):
-            columns[j, a] = root[a, j]
-        Ty += [carried, columns]
-    return collapsed_design(stats, classes)._replace(Ty=np.concatenate(Ty))
-
-
-def collapsed_design(stats: Stats, classes: Classes) -> Stats:
-    """The design half of ``collapse``: the rest, then r + q groups for every class."""
-    rest, (q, p) = classes.rest, stats.TX.shape[1:3]
-    RZ, TX, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.m[rest]]
-    for c in classes.classes:
-        count = len(c.rotation) + q
-        RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (count, q, q, 1)))
-        TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
-        m.append(np.r_[float(len(c.groups)), np.zeros(count - 1)][:, None])
-    return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
+    def design(self, stats: Stats) -> Stats:
+        """The design half of ``join``: the rest, then r + q groups for every class."""
+        if not self.classes:
+            return stats
+        rest, (q, p) = self.rest, stats.TX.shape[1:3]
+        RZ, TX, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.m[rest]]
+        for c in self.classes:
+            count = len(c.rotation) + q
+            RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (count, q, q, 1)))
+            TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
+            m.append(np.r_[float(len(c.groups)), np.zeros(count - 1)][:, None])
+        return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
 
 
 def balanced_start(
-    stats: Stats, classes: Classes, rotated: Rotated, reml: bool, blocks: Blocks
+    stats: Stats, groups: EqualGroups, spread: list[Floats], reml: bool, blocks: Blocks
 ) -> Floats | None:
     """The minimiser θ (k, B) of a balanced design in closed form, else None.
 
@@ -178,17 +172,16 @@ def balanced_start(
 
     Args:
         stats: statistics of the lanes, collapsed or not.
-        classes: of the same design.
-        rotated: their rotated responses.
+        groups: of the same design.
+        spread: N of their only class.
         reml: REML criterion instead of ML deviance.
         blocks: columns of Z in each random term.
     """
-    if not classes.balanced or len(blocks) > 1:
+    if not groups.balanced or len(blocks) > 1:
         return None
-    only = classes.classes[0]
+    only = groups.classes[0]
     G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
-    spread = rotated[0][0]
-    values, vectors = _eigen(np.moveaxis(spread, -1, 0))
+    values, vectors = _eigen(np.moveaxis(spread[0], -1, 0))
     between = float(G - r if reml else G)
     within, pooled = stats.n - G * q, np.zeros(len(values))
     sigma2 = stats.yy / within
@@ -216,14 +209,6 @@ def _alike(M: Floats) -> Ints:
         number[order] = np.r_[0, np.cumsum(np.diff(x[order]) > SAME_R)]
         label = np.unique(label * len(x) + number, return_inverse=True)[1].ravel()
     return label
-
-
-def _rotated(Ty: Floats, rotation: Floats) -> tuple[Floats, Floats]:
-    """N (q, q, B) of the responses that the rotation leaves out, and the rotated rest (r, q, B)."""
-    m, q, B = Ty.shape
-    carried = _carried(Ty, rotation)
-    left = Ty - (rotation.T @ carried.reshape(len(rotation), q * B)).reshape(m, q, B)
-    return _gram(left), carried
 
 
 def _carried(Ty: Floats, rotation: Floats) -> Floats:
