@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -63,14 +64,17 @@ class Prepared:
         return bool((np.diff(self.design.group) >= 0).all())
 
     @cached_property
+    def rows(self) -> Rows:
+        """The rows, group after group."""
+        d = self.design
+        X, Z, group = (self._by_group(x) for x in (d.X, d.Z, d.group))
+        weights = None if d.weights is None else self._by_group(d.weights)
+        return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
+
+    @cached_property
     def standard(self) -> StandardDesign:
         """The standardised design."""
-        d, order = self.design, self.order
-        weights = None if d.weights is None else d.weights[order]
-        rows = Rows(
-            d.X[order], d.Z[order], d.group[order], np.zeros(d.n, np.int64), weights, d.blocks
-        )
-        return standardise_design(rows)
+        return standardise_design(self.rows)
 
     def check_identified(self, reml: bool) -> None:
         """Refuse a random part that this design does not identify, whatever the response.
@@ -94,9 +98,9 @@ class Prepared:
         """Groups that count once because they share their random-effects columns."""
         return EqualGroups.of(self.standard.stats, self.standard.within_reach)
 
-    def _by_group(self, Y: Floats) -> Floats:
-        """Rows of responses (n, B), group after group."""
-        return Y if self.sorted else Y[self.order]
+    def _by_group(self, values: Any) -> Any:
+        """Values (n, …) in the order of the data, group after group."""
+        return values if self.sorted else values[self.order]
 
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
@@ -104,7 +108,8 @@ class Prepared:
 
     def lane_rows(self, Y: Floats) -> LaneRows:
         """The rows with responses (n, B)."""
-        return LaneRows(self.standard, self._by_group(Y), self.order, np.arange(self.design.G))
+        level, y = np.arange(self.design.G), self._by_group(Y)
+        return LaneRows(self.standard, self.rows, y, self.order, level)
 
     @cached_property
     def group_design(self) -> GroupDesign:

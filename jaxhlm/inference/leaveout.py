@@ -5,8 +5,8 @@ groups change. Sums over all groups but one are taken directly, never as a diffe
 cancel however much a group weighs.
 
 Groups that share R_i enter the criterion through the Gram matrix of their [T_X t_y] alone (see
-``equal_groups``). Such a class is represented by the columns of the Cholesky factor of the Gram matrix
-without the group, of which there are as many as its rank, however many groups there are.
+``equal_groups``). Such a class is represented by the columns of the Cholesky factor of the Gram
+matrix without the group, of which there are as many as its rank, however many groups there are.
 """
 
 from __future__ import annotations

@@ -14,11 +14,10 @@ Stat. Rev. 75, 1-24):
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.estimates import Estimates
 from jaxhlm.inference.henderson import (
     Henderson,
     between_variance,
@@ -28,7 +27,7 @@ from jaxhlm.inference.henderson import (
 from jaxhlm.notation import Bools, Floats
 from jaxhlm.rows.lanerows import LaneRows
 
-__all__ = ["Leverage", "cooks_distance", "fitted_values", "leverage", "standardized"]
+__all__ = ["Leverage", "cooks_distance", "leverage", "standardized"]
 
 # A variance this small beside that of the error is a residual that is zero by construction.
 ZERO_VARIANCE = 1e-12
@@ -50,23 +49,6 @@ def leverage(h: Henderson, rows: LaneRows) -> Leverage:
     """
     marginal = 1.0 + between_variance(h, rows) - fixed_variance(h, rows)
     return Leverage(row_variance(h, rows), marginal)
-
-
-def fitted_values(estimates: Estimates, b: Floats, rows: LaneRows) -> tuple[Floats, Floats]:
-    """Xβ̂ and Xβ̂ + Zb̂ of every row, (L, n) each, in the units of y.
-
-    Args:
-        estimates: of B fits.
-        b: (B, G, q) their random effects.
-        rows: their rows.
-    """
-    scaling = rows.standard.scaling
-    T, C = np.moveaxis(scaling.T, -1, 0), np.moveaxis(scaling.C, -1, 0)
-    beta: Any = np.linalg.solve(T, estimates.beta[..., None])[..., 0]
-    effects: Any = np.linalg.solve(C[:, None], b[..., None])[..., 0]
-    fixed = (rows.x * rows.of_lane(beta)).sum(axis=-1)
-    random = (rows.z * rows.of_group(effects)).sum(axis=-1)
-    return fixed / rows.root_w, (fixed + random) / rows.root_w
 
 
 def standardized(residuals: Floats, sigma: Floats | float, variance: Floats) -> Floats:

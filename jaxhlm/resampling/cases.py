@@ -127,8 +127,8 @@ class Cases(Drawn):
         found = self._replicates(lanes)
         chosen = [self._rows_of(int(i))[2] for i in lanes]
         level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
-        rows = standardise_design(found.rows)
-        return LaneRows(rows, found.y[:, None], found.row, level, np.arange(len(found.row)))
+        place, y = np.arange(len(found.row)), found.y[:, None]
+        return LaneRows(standardise_design(found.rows), found.rows, y, found.row, level, place)
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""

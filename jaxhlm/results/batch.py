@@ -75,10 +75,10 @@ class FitBatch:
 
     record: Fitted
 
-    def __init__(self, record: Fitted, index: pd.Index | None = None) -> None:
-        """Hold a record, under other labels if given (``dataclasses.replace(fits, index=…)``)."""
-        shown = record if index is None else replace(record, index=index)
-        object.__setattr__(self, "record", shown)
+    def __init__(self, record: Fitted, **changes: Any) -> None:
+        """Hold a record, with changed fields if given: ``dataclasses.replace(fits, index=…)``."""
+        known = {"tests": {}} if set(changes) - {"index"} else {}
+        object.__setattr__(self, "record", replace(record, **known, **changes))
 
     @property
     def model(self) -> Model:
@@ -732,7 +732,7 @@ class FitBatch:
 
     def refit_ml(self) -> FitBatch:
         """The same models fitted by maximum likelihood; themselves if they are."""
-        return FitBatch(comparison.refit_ml(self.record))
+        return FitBatch(comparison.refit_ml(self.record)) if self.reml else self
 
     def anova(self, other: FitBatch, refit: bool = True) -> Anova:
         """Likelihood ratio tests of every fit against the same data set's fit in another batch.

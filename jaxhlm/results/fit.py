@@ -724,7 +724,7 @@ class Fit:
 
     def refit_ml(self) -> Fit:
         """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
-        return Fit(comparison.refit_ml(self.record))
+        return Fit(comparison.refit_ml(self.record)) if self.reml else self
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:
         """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.

@@ -19,7 +19,7 @@ from jaxhlm.inference.henderson import (
     random_effects,
     unit_lines,
 )
-from jaxhlm.inference.leverage import Leverage, cooks_distance, fitted_values, leverage
+from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage
 from jaxhlm.inference.leverage import standardized as over_sd
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.lanerows import LaneRows
@@ -63,18 +63,14 @@ class FitRows:
         return unit_lines(self.henderson, self.rows.standard, self.estimates.beta)
 
     @cached_property
-    def _fitted(self) -> tuple[Floats, Floats]:
-        return fitted_values(self.estimates, self.effects.b, self.rows)
-
-    @property
     def fixed(self) -> Floats:
         """Xβ̂."""
-        return self._fitted[0]
+        return self.rows.fixed(self.estimates.beta)
 
-    @property
+    @cached_property
     def fitted(self) -> Floats:
         """Xβ̂ + Zb̂."""
-        return self._fitted[1]
+        return self.fixed + self.rows.random(self.effects.b)
 
     @property
     def residual(self) -> Floats:

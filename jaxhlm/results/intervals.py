@@ -70,13 +70,13 @@ def bootstrap_confint(
         n, seed, interval, level,
     )  # fmt: skip
     at = [_position(fit.model, p) for p in wanted]
-    return _frame(wanted, np.column_stack(both)[at], level)
+    return _frame(wanted, np.column_stack(both)[None, at], level)
 
 
 def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:
-    pairs = limits.reshape(-1, 2)
-    terms = np.array([p.name for p in wanted] * (len(pairs) // len(wanted)), dtype=object)
-    return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs.T, strict=True)))
+    terms = np.tile(np.array([p.name for p in wanted], dtype=object), len(limits))
+    pairs = limits.reshape(-1, 2).T
+    return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs, strict=True)))
 
 
 def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.DataFrame:

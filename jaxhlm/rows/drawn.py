@@ -59,7 +59,7 @@ class Drawn(ABC):
 
     @abstractmethod
     def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
-        """Standardised statistics of consecutive data sets, and N of every class of equal groups."""
+        """Standardised statistics of consecutive data sets, and N of each class of equal groups."""
 
     @abstractmethod
     def rows(self, lanes: slice) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.rows.response import Standard, respond
-from jaxhlm.rows.standardise import StandardDesign
+from jaxhlm.rows.standardise import Rows, StandardDesign
 
 __all__ = ["LaneRows"]
 
@@ -27,6 +27,7 @@ class LaneRows:
 
     Attributes:
         design: the standardised rows.
+        rows: the rows as they are.
         y: (n, B) responses on shared rows, or (n, 1).
         row: (n,) number of every row in the source.
         level: (S,) number, among the levels of the source, of every group.
@@ -34,6 +35,7 @@ class LaneRows:
     """
 
     design: StandardDesign
+    rows: Rows
     y: Floats
     row: Ints
     level: Ints
@@ -60,6 +62,16 @@ class LaneRows:
         RZ = self.design.stats.RZ
         R = np.moveaxis(RZ, -1, 0)[self.design.position[1], self.design.position[0]]
         return np.einsum("ja,jab->jb", self.design.QZ, R[self.design.groups.of_row])
+
+    def fixed(self, beta: Floats) -> Floats:
+        """x'β of every row (L, n), for β (B, p) in the user's units."""
+        if self.design.shared:
+            return beta @ self.rows.X.T
+        return (self.rows.X * self.of_lane(beta)).sum(axis=-1)
+
+    def random(self, b: Floats) -> Floats:
+        """z'b of every row (L, n), for b (B, G, q) in the user's units."""
+        return (self.rows.Z * self.of_group(b)).sum(axis=-1)
 
     @property
     def root_w(self) -> Floats:

@@ -79,7 +79,8 @@ class Replicates:
             group: number of the level of every row of the source.
         """
         design = standardise_design(self.rows)
-        return LaneRows(design, self.y[:, None], self.row, group[self.row[design.groups.starts]])
+        level = group[self.row[design.groups.starts]]
+        return LaneRows(design, self.rows, self.y[:, None], self.row, level)
 
     def take(self, lanes: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""

@@ -199,7 +199,7 @@ class Drawn:
         else:
             long = self._complete(self.frame())
             fits = fits_apart(m.template, formula, long, m.response, reml, progress)
-        return FitBatch(fits.record, self.index[fits.lanes])
+        return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
         """All rows, data set after data set; the first column, "replicate", is their number.
