@@ -77,7 +77,7 @@ class FitBatch:
 
     def __init__(self, record: Fitted, **changes: Any) -> None:
         """Hold a record, with changed fields if given: ``dataclasses.replace(fits, index=…)``."""
-        known = {"tests": {}} if set(changes) - {"index"} else {}
+        known: dict[str, Any] = {"tests": {}} if set(changes) - {"index"} else {}
         object.__setattr__(self, "record", replace(record, **known, **changes))
 
     @property
