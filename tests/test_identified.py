@@ -274,7 +274,7 @@ def test_a_single_level_more_identifies_a_large_design():
     assert identified(standardise_design(rows).stats, ((0,),), True)[0]
 
 
-@pytest.mark.parametrize("weight", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("weight", [1e-5, 1e-3, 1.0, 1e3, 1e5])
 @pytest.mark.parametrize("spanned", [1, 3, 4])
 def test_a_group_that_outweighs_the_others(rng, weight, spanned):
     """Its Z is of another size and in the span of X, as others may be, but for one."""

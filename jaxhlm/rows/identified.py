@@ -16,7 +16,9 @@ by the first of these, and the others by the second:
 * Z_i has full column rank in more groups than N has dimensions: identified. (A(S) would vanish on a
   space of more dimensions than the q − 1 per group on which it can.)
 * Else the Gram matrix of these matrices, tr((I − P_N) Ã_a (I − P_N) Ã_b), is singular or not, with
-  Ã the blocks whitened by I + R_i R_i' so that no group outweighs the others.
+  Ã the blocks whitened by I + R_i R_i' so that no group outweighs the others. Where a group is
+  much longer than others, a singular matrix is looked at once more with variances so large that
+  all groups count.
 
 For ML there is no K, and N is empty.
 """
@@ -50,6 +52,8 @@ ROUNDING = 1e-14
 # else spanned gives about 1/G; rounding leaves 1e-15.
 FLAT = 1e-10
 GROUP_RANK_TOL = 1e-12
+# Columns of Z this many times as long in one group as in another are uneven.
+UNEVEN = 100.0
 # An entry of D that a flat direction moves by less than this share of the most that it moves stays.
 NAMED = 1e-6
 
@@ -79,9 +83,28 @@ def identified(stats: Stats, blocks: Blocks, reml: bool, asked: Bools | None = N
         clear |= ~asked if len(asked) == len(clear) else not asked.any()
     doubtful = np.flatnonzero(~clear)
     if len(doubtful):
-        values, _ = _directions(stats, blocks, reml, doubtful)
-        clear[doubtful] = values[:, 0] > FLAT
+        clear[doubtful] = _directions(stats, blocks, reml, doubtful)[0][:, 0] > FLAT
+        evened, uneven = _evened(stats)
+        again = doubtful[~clear[doubtful] & uneven[doubtful]]
+        if len(again):
+            clear[again] = _directions(evened, blocks, reml, again)[0][:, 0] > FLAT
     return clear
+
+
+def _evened(stats: Stats) -> tuple[Stats, Bools]:
+    """Columns of Z in units in which all groups count alike, and where that is another unit, (b,).
+
+    Beside a group whose column is thousands of times as long, what the others tell about its
+    variance is lost to rounding where that is about the error's, and not where it is large.
+    """
+    squares = (stats.RZ**2).sum(axis=1)
+    largest = squares.max(axis=0)
+    there = (squares > GROUP_RANK_TOL**2 * largest) & (stats.m[:, None] > 0.0)
+    smallest = np.where(there, squares, np.inf).min(axis=0)
+    known = np.isfinite(smallest) & (smallest > 0.0)
+    unit = np.sqrt(np.where(known, smallest, 1.0))
+    uneven = (known & (largest > UNEVEN**2 * smallest)).any(axis=0)
+    return stats._replace(RZ=stats.RZ / unit), np.asarray(uneven)
 
 
 def flat_parameters(
