@@ -18,6 +18,7 @@ from jaxhlm.engine.small import entries, matmul, namespace
 from jaxhlm.notation import Bools, Floats
 
 __all__ = [
+    "ROUNDED_TO_ZERO",
     "SINGULAR_SD",
     "Blocks",
     "block_of",
@@ -37,6 +38,9 @@ Blocks = tuple[tuple[int, ...], ...]
 SINGULAR_SD = 1e-4
 """A relative standard deviation below this counts as zero: lme4's ``isSingular`` tolerance, here
 applied after the columns of Z have been scaled to mean square 1, so that it has no units."""
+
+ROUNDED_TO_ZERO = 1e-9
+"""A pivot of a singular D, relative to its variance, that is zero but for rounding."""
 
 
 @lru_cache
@@ -118,8 +122,16 @@ def canonical(theta: Any, blocks: Blocks) -> Any:
     return xp.stack([tidy[index] for index in theta_index(blocks)])
 
 
-def theta_of(Lambda: Any, blocks: Blocks) -> Floats:
-    """θ (k, B) from an unrolled Λ of NumPy arrays (B,)."""
+def theta_of(D: Floats, blocks: Blocks, tolerance: Any = 0.0) -> Floats:
+    """θ (k, B) of relative covariances D (B, q, q), in NumPy.
+
+    Args:
+        D: positive semi-definite matrices; what is outside of the blocks does not count.
+        blocks: columns of Z in each random term.
+        tolerance: (B,) or a number: pivots up to this times their variance are zero.
+    """
+    floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
+    Lambda = factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
     return np.stack([np.asarray(Lambda[index]) for index in theta_index(blocks)])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, factor, lambda_matrix, on_boundary, theta_of
+from jaxhlm.covariance import ROUNDED_TO_ZERO, Blocks, lambda_matrix, on_boundary, theta_of
 from jaxhlm.engine.lanes import MAX_UNROLLED_P
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import Solution
@@ -143,7 +143,7 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
     reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
     codes = np.where(reached & ~held, Status.NOT_FINITE, codes)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
-    Lambda = _user_factor(D, codes == Status.SINGULAR, options.blocks)
+    rounded = np.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
     if scaling.absent.any():
         absent = np.broadcast_to(scaling.absent, beta.shape).T
         beta, vcov = at_absent(beta.T, absent).T, at_absent(vcov, absent)
@@ -151,7 +151,7 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         beta=_masked(beta.T, ok),
         vcov=_masked(vcov, ok),
         sigma=_masked(sigma, ok),
-        theta=_masked(theta_of(Lambda, options.blocks).T, ok),
+        theta=_masked(theta_of(D, options.blocks, rounded).T, ok),
         theta_standard=_masked(solution.theta.T, ok),
         cov=_masked(cov, ok),
         criterion=_masked(criterion, ok),
@@ -173,8 +173,8 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
     C = np.broadcast_to(np.moveaxis(C, -1, 0), (len(ok), *C.shape[:2]))
     inverse = np.linalg.inv(np.where(ok[:, None, None], C, np.eye(C.shape[-1])))
     D = inverse @ (estimates.cov / estimates.sigma[:, None, None] ** 2) @ inverse.mT
-    theta = theta_of(_user_factor(D, estimates.status == Status.SINGULAR, blocks), blocks).T
-    return replace(estimates, theta_standard=_masked(theta, ok))
+    rounded = np.where(estimates.status == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
+    return replace(estimates, theta_standard=_masked(theta_of(D, blocks, rounded).T, ok))
 
 
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
@@ -213,12 +213,6 @@ def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     for i in np.ndindex(*D.shape):
         out[i] = D[i]
     return np.moveaxis(out, -1, 0)
-
-
-def _user_factor(D: Floats, singular: Any, blocks: Blocks) -> Any:
-    """Λ of the user's D, unrolled; in singular lanes a pivot that is zero to rounding is zero."""
-    floors = [np.where(singular, 1e-9 * D[:, j, j], 0.0) for j in range(D.shape[1])]
-    return factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
 
 
 def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints:

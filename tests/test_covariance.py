@@ -12,6 +12,7 @@ from jaxhlm.covariance import (
     SINGULAR_SD,
     block_of,
     canonical,
+    covariance_of,
     factor,
     lambda_matrix,
     lambda_of,
@@ -57,7 +58,16 @@ def test_every_form_of_lambda_is_the_same(rng, blocks):
         np.testing.assert_array_equal(dense, Lambda[lane])
         spelled = [np.broadcast_to(entry, 4)[lane] for entry in unrolled.flat]
         np.testing.assert_array_equal(np.reshape(spelled, Lambda[lane].shape), Lambda[lane])
-    np.testing.assert_array_equal(theta_of(unrolled, blocks), theta)
+    np.testing.assert_array_equal([unrolled[index] for index in theta_index(blocks)], theta)
+
+
+@every_blocks
+def test_theta_of_a_covariance_is_canonical(rng, blocks):
+    theta = rng.normal(size=(len(theta_index(blocks)), 50))
+    D = covariance_of(theta, blocks)
+    found = theta_of(D, blocks)
+    np.testing.assert_allclose(covariance_of(found, blocks), D, rtol=tol.SMALL, atol=tol.SMALL)
+    np.testing.assert_allclose(found, canonical(theta, blocks), rtol=tol.SMALL, atol=tol.SMALL)
 
 
 @every_blocks

@@ -11,10 +11,9 @@ from scipy import optimize, stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
-from jaxhlm.covariance import covariance_of
+from jaxhlm.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import solve
-from jaxhlm.inference import holding
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
     hold_coefficients,
@@ -328,7 +327,7 @@ def test_a_covariance_of_any_size_and_rank_is_factored(rng, size):
     """Pivots that are rounding are zero, in whatever units."""
     A = rng.normal(size=(20, 3, 3)) * (np.arange(3) < rng.integers(1, 4, (20, 1)))[:, None]
     D = size * A @ A.mT
-    theta = holding._theta(D, ((0, 1, 2),))
+    theta = theta_of(D, ((0, 1, 2),), ROUNDED_TO_ZERO)
     np.testing.assert_allclose(
         covariance_of(theta, ((0, 1, 2),)), D, rtol=tol.SMALL, atol=tol.ESTIMATE * size
     )

@@ -8,7 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxhlm.covariance import Blocks, covariance_of, factor, on_boundary, theta_index, theta_of
+from jaxhlm.covariance import (
+    ROUNDED_TO_ZERO,
+    Blocks,
+    covariance_of,
+    on_boundary,
+    theta_index,
+    theta_of,
+)
 from jaxhlm.engine.boundary import leaving
 from jaxhlm.engine.chunks import as_slice, compiled_groups, compiled_lanes
 from jaxhlm.engine.dense import lanes_at_once
@@ -25,7 +32,6 @@ from jaxhlm.engine.search import (
     run_of_starts,
     unsettled,
 )
-from jaxhlm.engine.small import entries
 from jaxhlm.engine.start import started
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.precision import own_rules
@@ -45,8 +51,6 @@ MOST_RUNS = 4
 LOWER = 1e-8
 # Starts that run at a time, which bounds the copies of their statistics.
 MOST_TRIES = 2560
-# A pivot of a singular D, relative to its variance, that is zero but for rounding.
-ROUNDED_TO_ZERO = 1e-9
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Opt
         order, at = orders[those], lanes[those]
         again = _minimum(
             _reordered(stats.take(as_slice(at)), order),
-            _theta(_turned(D[at], order), options.blocks, 0.0),
+            theta_of(_turned(D[at], order), options.blocks),
             options,
             options.max_iter,
         )
@@ -285,14 +289,8 @@ def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     D = _turned(covariance_of(found.theta, options.blocks), order)
     singular = on_boundary(found.theta, options.blocks)
     F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
-    theta = _theta(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
+    theta = theta_of(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
     return found._replace(theta=theta, aux={**found.aux, "F": F})
-
-
-def _theta(D: Floats, blocks: Blocks, tolerance: Any) -> Floats:
-    """θ (k, B) of D (B, q, q); pivots below tolerance × their variance are zero."""
-    floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
-    return theta_of(factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np), blocks)
 
 
 def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:

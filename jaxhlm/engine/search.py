@@ -34,7 +34,6 @@ import numpy as np
 from jaxhlm.covariance import (
     Blocks,
     covariance_of,
-    factor,
     lambda_matrix,
     lambda_of,
     theta_index,
@@ -178,9 +177,9 @@ def _geometric(stats: Stats, blocks: Blocks) -> Floats:
         variances += [unit * np.where(axis == 1.0, LARGE, SMALL) for axis in one]
     if 2 < q <= MOST_COLUMNS:
         variances += [unit * np.where(axis == 1.0, SMALL, LARGE) for axis in one]
-    starts = [_theta(v[:, :, None] * one, blocks) for v in variances]
+    starts = [theta_of(v[:, :, None] * one, blocks) for v in variances]
     if q <= MOST_COLUMNS:
-        starts += [_theta(D, blocks) for D in _turned_axes(TURNED * unit, blocks)]
+        starts += [theta_of(D, blocks) for D in _turned_axes(TURNED * unit, blocks)]
     return np.stack(starts)
 
 
@@ -219,12 +218,6 @@ def _spread(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
     return np.stack(entry, axis=1)
 
 
-def _theta(D: Floats, blocks: Blocks) -> Floats:
-    """θ (k, b) of D (b, q, q)."""
-    unrolled = entries(np.moveaxis(D, 0, -1), 2)
-    return theta_of(factor(unrolled, blocks, [0.0] * D.shape[1], np), blocks)
-
-
 def dwarfed(theta: Floats, blocks: Blocks) -> Bools:
     """(B,) lanes with a variance that dwarfs the error, θ being (k, B)."""
     return np.asarray(_variances(theta, blocks).max(axis=1) > DWARFING)
@@ -239,7 +232,7 @@ def parts_of_largest(theta: Floats, blocks: Blocks) -> Floats:
             changed = D.copy()
             changed[:, j] = changed[:, :, j] = 0.0
             changed[:, j, j] = part * largest
-            starts.append(_theta(changed, blocks))
+            starts.append(theta_of(changed, blocks))
     return np.stack(starts)
 
 

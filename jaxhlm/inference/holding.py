@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, covariance_of, factor, theta_index, theta_of
+from jaxhlm.covariance import ROUNDED_TO_ZERO, Blocks, covariance_of, theta_index, theta_of
 from jaxhlm.engine.rounds import Solution
-from jaxhlm.engine.small import entries
 from jaxhlm.inference.dropped import householder, isolating
 from jaxhlm.inference.held import Coefficients, Correlations, Held, Scales
 from jaxhlm.notation import Floats
@@ -23,9 +22,6 @@ from jaxhlm.suffstats import Stats, expanded
 __all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]
 
 H = TypeVar("H", bound=Held)
-
-# A pivot of a singular D, relative to its variance, that is zero but for rounding.
-ROUNDED_TO_ZERO = 1e-9
 
 
 def hold_sds(
@@ -49,7 +45,7 @@ def hold_sds(
         Q, length = isolating(_lanes_first(standard.scaling.C, B), blocks, j)
         last = next(block for block in blocks if j in block)
         Q = _ordered(Q, D, last)
-        theta = _theta(Q.swapaxes(1, 2) @ D @ Q, blocks)
+        theta = theta_of(Q.swapaxes(1, 2) @ D @ Q, blocks, ROUNDED_TO_ZERO)
         row = np.array([float(r == last[-1]) for r, _ in index])[:, None] + np.zeros(B)
         sd = residual * np.sqrt((row * theta**2).sum(axis=0))
         phi = np.where(row * sd > 0.0, theta / np.where(sd > 0.0, sd, 1.0), theta)
@@ -84,7 +80,7 @@ def hold_correlations(
         others = np.linalg.qr(rows.swapaxes(1, 2), mode="complete").Q[:, :, 2:].swapaxes(1, 2)
         back = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
         back[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
-        theta = _theta(back @ D @ back.swapaxes(1, 2), blocks)
+        theta = theta_of(back @ D @ back.swapaxes(1, 2), blocks, ROUNDED_TO_ZERO)
         first, second = block[:2]
         place = [index.index(at) for at in ((first, first), (second, first), (second, second))]
         s, below, corner = theta[place]
@@ -131,12 +127,6 @@ def joined(parts: Sequence[H]) -> H:
     }
     columns = zip(*(p.stats for p in parts), strict=True)
     return replace(first, stats=Stats(*(np.concatenate(x, axis=-1) for x in columns)), **arrays)
-
-
-def _theta(D: Floats, blocks: Blocks) -> Floats:
-    """θ (k, B) of D (B, q, q), pivots that are rounding zero."""
-    floors = [ROUNDED_TO_ZERO * D[:, j, j] for j in range(D.shape[1])]
-    return theta_of(factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np), blocks)
 
 
 def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:

@@ -17,16 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, block_of, factor, theta_of
+from jaxhlm.covariance import Blocks, theta_of
 from jaxhlm.engine.chunks import as_slice
-from jaxhlm.engine.small import entries
-from jaxhlm.factors import orthonormal_basis
+from jaxhlm.factors import orthonormal_basis, semidefinite_root
 from jaxhlm.notation import Floats, Ints
 from jaxhlm.suffstats import Stats
 
 __all__ = ["Class", "EqualGroups", "balanced_start"]
 
 SAME_R = 1e-11
+# A pivot of a D that is singular by construction.
+ZERO_PIVOT = 1e-12
 RANK_TOL = 1e-10
 
 
@@ -125,12 +126,7 @@ class EqualGroups:
             stats: statistics of the design.
             rows, spread: what ``split`` returns.
         """
-        q, columns = stats.TX.shape[1], []
-        for N in spread:
-            root = factor(entries(N, 2), block_of(q), [0.0] * q, np)
-            columns.append(np.zeros((q, q, N.shape[-1])))
-            for a, j in zip(*np.tril_indices(q), strict=True):
-                columns[-1][j, a] = root[a, j]
+        columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in spread]
         return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
 
     def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
@@ -192,9 +188,8 @@ def balanced_start(
         sigma2 = np.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
     ratio = np.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
     root = np.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * np.sqrt(ratio)[:, None, :])
-    D = np.einsum("ajl,bjl->abl", root, root)
-    floors = [np.where((ratio == 0.0).any(axis=1), 1e-12 * D[j, j], 0.0) for j in range(q)]
-    return theta_of(factor(entries(D, 2), blocks, floors, np), blocks)
+    D = np.einsum("ajl,bjl->lab", root, root)
+    return theta_of(D, blocks, np.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
 
 
 def _alike(M: Floats) -> Ints:

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, block_of, factor
-from jaxhlm.engine.small import entries
+from jaxhlm.covariance import Blocks
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.rows.equal_groups import EqualGroups
 from jaxhlm.rows.identified import group_ranks
@@ -232,13 +232,10 @@ def _class_root(columns: Floats, r: int, W: Floats) -> Floats:
     The first r are orthogonal in the original data; in a lane that draws too few groups some have
     a pivot that is zero but for rounding.
     """
-    d = columns.shape[1]
     H = _pooled(columns[:, :, None] * columns[:, None, :], W)
-    floors = [ROUNDING * H[j, j] if j < r else 0.0 for j in range(d)]
-    root, L = factor(entries(H, 2), block_of(d), floors, np), np.zeros_like(H)
-    for i, j in zip(*np.tril_indices(d), strict=True):
-        L[i, j] = root[i, j]
-    return L
+    floors = ROUNDING * np.einsum("jjl->jl", H)
+    floors[r:] = 0.0
+    return semidefinite_root(H, floors)
 
 
 def _pooled(values: Floats, W: Floats) -> Floats:
@@ -259,9 +256,8 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
         return np.zeros(gram.shape[-1], bool)
     back = np.linalg.inv(T)
     norms = np.einsum("ai,abl,bi->il", back, gram, back)
-    floors = [ROUNDING * gram[j, j] for j in range(k)]
-    L = factor(entries(gram, 2), block_of(k), floors, np)
-    pivots = np.stack([L[j, j] for j in range(k)])
+    L = semidefinite_root(gram, ROUNDING * np.einsum("jjl->jl", gram))
+    pivots = np.einsum("jjl->jl", L)
     left = (pivots * np.diagonal(back)[:, None]) ** 2
     dependent: Bools = ((pivots == 0.0) | (left <= RANK_TOL**2 * norms)).any(axis=0)
     return dependent
