@@ -111,11 +111,7 @@ class UnitDesign:
         """Levels of every factor, the first of which is the base of its contrasts."""
         return {name: list(x) for name, x in {**self.factors, **self.crossed}.items()}
 
-    def resized(
-        self,
-        n: int | None = None,
-        measurements: Sizes | None = None,
-    ) -> UnitDesign:
+    def resized(self, n: int | None = None, measurements: Sizes | None = None) -> UnitDesign:
         """The same design with other sizes.
 
         Numbers of measurements and probabilities of drop-out that were given unit by unit are taken
