@@ -19,6 +19,7 @@ import importlib
 import os
 import pickle
 import random
+import signal
 import sys
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -52,6 +53,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "engine/dense": ("wide", "derivatives"),
     "engine/boundary": ("minima", "optimise"),
     "engine/scan": ("minima",),
+    "engine/whitened": ("wide", "degrees", "robust"),
     "inference/criteria": ("results", "compared"),
     "inference/degrees": ("degrees",),
     "inference/dropped": ("influence", "compared"),
@@ -317,6 +319,8 @@ def main() -> int:
     campaign = Campaign(found, options.record, options.seconds)
     os.environ.update({k: os.environ.get(k, v) for k, v in KEPT.items()})
     os.chdir(ROOT)
+    # Whoever ends a campaign early keeps what it has found.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     files = dict.fromkeys(f"tests/test_{name}.py" for module in chosen for name in TESTS[module])
     doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
     command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
