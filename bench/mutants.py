@@ -311,7 +311,9 @@ def main() -> int:
     found = [m for module in chosen for m in mutants(module)]
     before = read(options.again) if options.again else []
     done = killed(before)
-    found = [m for m in found if m.names not in done]
+    explained = explanations()
+    # First what nobody knows anything about.
+    found = sorted((m for m in found if m.names not in done), key=lambda m: m.names in explained)
     if options.lines:
         found = [m for m in found if str(m.line) in options.lines.split(",")]
     if options.sample and options.sample < len(found):

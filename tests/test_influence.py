@@ -221,6 +221,22 @@ def test_columns_that_one_large_group_carries():
     assert np.isin(influence.status[4:], [hlm.Status.CONVERGED, hlm.Status.SINGULAR]).all()
 
 
+@pytest.mark.parametrize("n", [10, 1_000, 100_000])
+def test_dependent_columns_are_so_at_any_number_of_rows(rng, n):
+    """Their Gram matrix has an eigenvalue of rounding, which grows with n; 1e-5 apart they do not.
+
+    Gram matrices of that many rows are drawn as they come: Q'Q rounded at the size of n.
+    """
+    first = rng.normal(size=(200, 12, 2))
+    first *= np.sqrt(n) / np.linalg.norm(first, axis=1, keepdims=True)
+    third = first @ rng.normal(size=(200, 2, 1))
+    third *= np.sqrt(n) / np.linalg.norm(third, axis=1, keepdims=True)
+    apart = third + 1e-5 * np.sqrt(n) * rng.normal(size=third.shape)
+    for column, dependent in ((third, True), (apart, False)):
+        X = np.concatenate([first, column], axis=2)
+        assert (leaveout._deficient(X.mT @ X, np.full(200, float(n))) == dependent).all()
+
+
 @pytest.mark.parametrize("fixed", ["x", "0 + x"])
 def test_two_groups_cannot_spare_one(fixed):
     fit = hlm.fit(f"y ~ {fixed} + (1 | unit)", data().query("unit in (0, 4)"))
