@@ -243,7 +243,7 @@ def test_columns_of_gram_matrices_of_any_size(rng, scale):
     F = rng.normal(size=(50, 5, 2)) * [1.0, 1e-3]
     F = np.concatenate([F, F @ rng.normal(size=(50, 2, 1)), np.zeros((50, 5, 1))], axis=2)
     F = scale * np.concatenate([F, F[..., :1] + 1e-5 * rng.normal(size=(50, 5, 1))], axis=2)
-    L = leaveout._columns(F.mT @ F)
+    L = np.moveaxis(leaveout._columns(np.moveaxis(F.mT @ F, 0, -1)), -1, 0)
     assert (L.any(axis=1) == [True, True, False, False, True]).all()
     np.testing.assert_allclose(L @ L.mT, F.mT @ F, atol=tol.SMALL * scale**2)
     left = F[..., 4:] - F[..., :2] @ np.linalg.pinv(F[..., :2]) @ F[..., 4:]
