@@ -341,8 +341,11 @@ def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict
 
     What has been explained since it survived is no survivor.
     """
-    there = {m.names for module in TESTS for m in mutants(module)} - {_names(r) for r in rows}
-    kept, explained = [r for r in before if _names(r) in there], explanations()
+    there = {m.names for module in TESTS for m in mutants(module)}
+    explained, tried = explanations(), {_names(r) for r in rows}
+    for names in explained.keys() - there:
+        print("explains no mutant:", *names)
+    kept = [r for r in before if _names(r) in there - tried]
     for row in kept:
         if row["fate"] == "survived" and _names(row) in explained:
             row.update(fate="explained", why=explained[_names(row)])
