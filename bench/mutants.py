@@ -59,7 +59,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/dropped": ("influence", "compared"),
     "inference/explained": ("compared", "batch_units"),
     "inference/held": ("roots", "profiles"),
-    "inference/henderson": ("prediction", "influence", "batch_units"),
+    "inference/henderson": ("prediction", "influence", "batch_units", "lme4"),
     "inference/holding": ("profiles",),
     "inference/hypotheses": ("hypotheses", "degrees"),
     "inference/influence": ("influence",),
