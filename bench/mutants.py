@@ -23,7 +23,7 @@ import signal
 import sys
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -299,7 +299,7 @@ def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
-    parser.add_argument("--again", type=Path, help="results to add to: all not killed there")
+    parser.add_argument("--again", type=Path, help="results to add to: what is open there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
@@ -310,8 +310,8 @@ def main() -> int:
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
     before = read(options.again) if options.again else []
-    done = killed(before)
     explained = explanations()
+    done = settled(before, explained)
     # First what nobody knows anything about.
     found = sorted((m for m in found if m.names not in done), key=lambda m: m.names in explained)
     if options.lines:
@@ -330,10 +330,10 @@ def main() -> int:
     return report(added(before, campaign.rows), options.out)
 
 
-def killed(rows: list[dict[str, str]]) -> set[tuple[str, str, str]]:
-    """Module, line as it was and line as it is of mutants of which none came through."""
+def settled(rows: list[dict[str, str]], explained: Container[object]) -> set[tuple[str, str, str]]:
+    """Module, line as it was and as it is of mutants that were killed, or explained if they lived."""
     through = {_names(r) for r in rows if r["fate"] != "killed"}
-    return {_names(r) for r in rows} - through
+    return {n for n in map(_names, rows) if n not in through or n in explained}
 
 
 def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict[str, str]]:
