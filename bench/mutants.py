@@ -331,7 +331,7 @@ def main() -> int:
 
 
 def settled(rows: list[dict[str, str]], explained: Container[object]) -> set[tuple[str, str, str]]:
-    """Module, line as it was and as it is of mutants that were killed, or explained if they lived."""
+    """Module, line as it was and as it is of mutants that were killed or are explained."""
     through = {_names(r) for r in rows if r["fate"] != "killed"}
     return {n for n in map(_names, rows) if n not in through or n in explained}
 
