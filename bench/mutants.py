@@ -47,7 +47,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "suffstats": ("suffstats", "deviance"),
     "deviance": ("deviance", "minimise", "derivatives"),
     "covariance": ("covariance", "derivatives", "lme4", "results"),
-    "estimates": ("results", "lme4", "standardise", "wide"),
+    "estimates": ("results", "lme4", "standardise", "wide", "influence"),
     "factors": ("factors", "hypotheses", "groupstats", "estimable"),
     "engine/derivatives": ("derivatives", "profiles"),
     "engine/dense": ("wide", "derivatives"),
