@@ -19,10 +19,11 @@ import importlib
 import os
 import pickle
 import random
+import signal
 import sys
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -46,18 +47,19 @@ TESTS: dict[str, tuple[str, ...]] = {
     "suffstats": ("suffstats", "deviance"),
     "deviance": ("deviance", "minimise", "derivatives"),
     "covariance": ("covariance", "derivatives", "lme4", "results"),
-    "estimates": ("results", "lme4", "standardise", "wide"),
+    "estimates": ("results", "lme4", "standardise", "wide", "influence"),
     "factors": ("factors", "hypotheses", "groupstats", "estimable"),
     "engine/derivatives": ("derivatives", "profiles"),
     "engine/dense": ("wide", "derivatives"),
     "engine/boundary": ("minima", "optimise"),
     "engine/scan": ("minima",),
+    "engine/whitened": ("wide", "degrees", "robust"),
     "inference/criteria": ("results", "compared"),
     "inference/degrees": ("degrees",),
     "inference/dropped": ("influence", "compared"),
     "inference/explained": ("compared", "batch_units"),
     "inference/held": ("roots", "profiles"),
-    "inference/henderson": ("prediction", "influence", "batch_units"),
+    "inference/henderson": ("prediction", "influence", "batch_units", "lme4"),
     "inference/holding": ("profiles",),
     "inference/hypotheses": ("hypotheses", "degrees"),
     "inference/influence": ("influence",),
@@ -297,7 +299,7 @@ def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
-    parser.add_argument("--again", type=Path, help="results to add to: all not killed there")
+    parser.add_argument("--again", type=Path, help="results to add to: what is open there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")
     parser.add_argument("--seed", type=int, default=1)
@@ -308,8 +310,10 @@ def main() -> int:
     chosen = options.only.split(",") if options.only else list(TESTS)
     found = [m for module in chosen for m in mutants(module)]
     before = read(options.again) if options.again else []
-    done = killed(before)
-    found = [m for m in found if m.names not in done]
+    explained = explanations()
+    done = settled(before, explained)
+    # First what nobody knows anything about.
+    found = sorted((m for m in found if m.names not in done), key=lambda m: m.names in explained)
     if options.lines:
         found = [m for m in found if str(m.line) in options.lines.split(",")]
     if options.sample and options.sample < len(found):
@@ -317,6 +321,8 @@ def main() -> int:
     campaign = Campaign(found, options.record, options.seconds)
     os.environ.update({k: os.environ.get(k, v) for k, v in KEPT.items()})
     os.chdir(ROOT)
+    # Whoever ends a campaign early keeps what it has found.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     files = dict.fromkeys(f"tests/test_{name}.py" for module in chosen for name in TESTS[module])
     doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
     command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
@@ -324,10 +330,10 @@ def main() -> int:
     return report(added(before, campaign.rows), options.out)
 
 
-def killed(rows: list[dict[str, str]]) -> set[tuple[str, str, str]]:
-    """Module, line as it was and line as it is of mutants of which none came through."""
+def settled(rows: list[dict[str, str]], explained: Container[object]) -> set[tuple[str, str, str]]:
+    """Module, line as it was and as it is of mutants that were killed or are explained."""
     through = {_names(r) for r in rows if r["fate"] != "killed"}
-    return {_names(r) for r in rows} - through
+    return {n for n in map(_names, rows) if n not in through or n in explained}
 
 
 def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -335,8 +341,11 @@ def added(before: list[dict[str, str]], rows: list[dict[str, str]]) -> list[dict
 
     What has been explained since it survived is no survivor.
     """
-    there = {m.names for module in TESTS for m in mutants(module)} - {_names(r) for r in rows}
-    kept, explained = [r for r in before if _names(r) in there], explanations()
+    there = {m.names for module in TESTS for m in mutants(module)}
+    explained, tried = explanations(), {_names(r) for r in rows}
+    for names in explained.keys() - there:
+        print("explains no mutant:", *names)
+    kept = [r for r in before if _names(r) in there - tried]
     for row in kept:
         if row["fate"] == "survived" and _names(row) in explained:
             row.update(fate="explained", why=explained[_names(row)])

@@ -117,3 +117,14 @@ def test_factor_of_singular_matrices():
     np.testing.assert_allclose(found[2, 2], 1.0)
     nothing = factor(entries(np.zeros((2, 2, 1)), 2), block_of(2), [0.0, 0.0], np)
     assert all(float(np.ravel(entry)[0]) == 0.0 for entry in nothing.flat)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_a_pivot_within_the_tolerance_is_zero_in_any_unit(scale):
+    share = np.array([1e-10, 1e-6, 1e-6])
+    D = np.tile([[1.0, 0.5], [0.5, 0.25]], (3, 1, 1))
+    D[:, 1, 1] += share
+    found = theta_of(scale * D, block_of(2), np.array([1e-9, 1e-9, 0.0])) / np.sqrt(scale)
+    np.testing.assert_allclose(found[:2].T, np.tile([1.0, 0.5], (3, 1)))
+    np.testing.assert_allclose(found[2], np.sqrt([0.0, 1e-6, 1e-6]), rtol=1e-6)
+    assert found[2, 0] == 0.0

@@ -268,6 +268,24 @@ def test_independent_rows_span_the_same():
     np.testing.assert_allclose(h.L @ beta, h.rhs)
 
 
+@pytest.mark.parametrize("size", [1e-90, 1e-9, 1e9, 1e90])
+@pytest.mark.parametrize("row", range(3))
+def test_rows_are_independent_in_any_unit(row, size):
+    unit = np.where(np.arange(3) == row, size, 1.0)
+    apart, same = np.triu(np.ones((3, 3))), np.array([[1.0, 1, 0], [0, 1, 1], [1, 2, 1]])
+
+    def found(L, rhs):
+        h = Hypothesis(("", "", ""), unit[:, None] * L, unit * rhs)
+        return independent_rows(h)
+
+    np.testing.assert_array_equal(found(apart, np.arange(3.0))[0], unit[:, None] * apart)
+    L, rhs = found(same, np.array([1.0, 2, 3]))
+    assert L.shape == (2, 3)
+    np.testing.assert_allclose(same @ np.linalg.lstsq(L, rhs, rcond=None)[0], [1, 2, 3])
+    with pytest.raises(errors.ContrastError, match="contradicts"):
+        found(same, np.array([1.0, 2, 3.001]))
+
+
 def test_estimates_and_intervals():
     fit = sleepstudy()
     table = fit.contrast("(Intercept) + 5*Days = 300", conf_level=0.9).iloc[0]
@@ -306,3 +324,10 @@ def test_coefficients_whose_squares_are_lost_are_refused(size):
         for test in (fit.contrast, fit.joint_test):
             with pytest.raises(errors.ContrastError, match="too far from 1"):
                 test(L)
+
+
+@pytest.mark.parametrize("size", [0.99e100, 1.01e-100])
+def test_coefficients_whose_squares_are_kept_are_taken(size):
+    fit = article()
+    found, expected = fit.contrast({"x": size}), fit.contrast("x")
+    np.testing.assert_allclose(found["statistic"], expected["statistic"], rtol=tol.SMALL)

@@ -221,6 +221,48 @@ def test_columns_that_one_large_group_carries():
     assert np.isin(influence.status[4:], [hlm.Status.CONVERGED, hlm.Status.SINGULAR]).all()
 
 
+@pytest.mark.parametrize("n", [10, 1_000, 100_000])
+def test_dependent_columns_are_so_at_any_number_of_rows(rng, n):
+    """Their Gram matrix has an eigenvalue of rounding, which grows with n; 1e-5 apart they do not.
+
+    Gram matrices of that many rows are drawn as they come: Q'Q rounded at the size of n.
+    """
+    first = rng.normal(size=(200, 12, 2))
+    first *= np.sqrt(n) / np.linalg.norm(first, axis=1, keepdims=True)
+    third = first @ rng.normal(size=(200, 2, 1))
+    third *= np.sqrt(n) / np.linalg.norm(third, axis=1, keepdims=True)
+    apart = third + 1e-5 * np.sqrt(n) * rng.normal(size=third.shape)
+    for column, dependent in ((third, True), (apart, False)):
+        X = np.concatenate([first, column], axis=2)
+        assert (leaveout._deficient(X.mT @ X, np.full(200, float(n))) == dependent).all()
+
+
+def test_groups_of_two_fits_are_those_of_each():
+    d = data()
+    Y = np.column_stack([d["y"], d["y"] + d["w"]])
+    fits = hlm.fit_many("~ x + (1 + x | unit)", d, Y)
+    found = fits.influence().cooks_distance.to_numpy().reshape(2, -1)
+    for row, fit in zip(found, fits, strict=True):
+        np.testing.assert_allclose(row, fit.influence().cooks_distance, rtol=tol.LEFT_OUT)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_columns_of_gram_matrices_of_any_size(rng, scale):
+    """As many as the rank, whatever the unit; what is 1e-5 of its column is no rounding.
+
+    What is rounding of the other columns is.
+    """
+    F = rng.normal(size=(50, 5, 2)) * [1.0, 1e-3]
+    noise = 1e-15 * rng.normal(size=(50, 5, 1))
+    F = np.concatenate([F, F @ rng.normal(size=(50, 2, 1)), noise], axis=2)
+    F = scale * np.concatenate([F, F[..., :1] + 1e-5 * rng.normal(size=(50, 5, 1))], axis=2)
+    L = np.moveaxis(leaveout._columns(np.moveaxis(F.mT @ F, 0, -1)), -1, 0)
+    assert (L.any(axis=1) == [True, True, False, False, True]).all()
+    np.testing.assert_allclose(L @ L.mT, F.mT @ F, atol=tol.SMALL * scale**2)
+    left = F[..., 4:] - F[..., :2] @ np.linalg.pinv(F[..., :2]) @ F[..., 4:]
+    np.testing.assert_allclose(L[:, 4, 4], np.linalg.norm(left, axis=1)[:, 0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("fixed", ["x", "0 + x"])
 def test_two_groups_cannot_spare_one(fixed):
     fit = hlm.fit(f"y ~ {fixed} + (1 | unit)", data().query("unit in (0, 4)"))

@@ -14,6 +14,7 @@ from jaxhlm import reference
 from jaxhlm.covariance import lambda_of, theta_index
 from jaxhlm.engine import small
 from jaxhlm.engine.lanes import lane_derivatives
+from jaxhlm.estimates import Estimates, restandardised
 from jaxhlm.rows.response import respond
 from jaxhlm.rows.standardise import Rows, standardise_design
 from jaxhlm.status import Status
@@ -157,6 +158,23 @@ def test_standardised_and_raw_statistics_agree(rng):
     for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy"):
         a, b = getattr(lanes.stats, name)[..., 0], getattr(raw, name)
         np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_estimates_for_columns_that_are_standardised_otherwise(rng, lanes):
+    """Σ = σ²CD̃C' whatever C; a pivot that was zero is zero, and a fit that failed is NaN."""
+    theta = np.array([[1.0, 0.5, 0.7], [3.0, -2.0, 0.0], [np.nan] * 3])
+    sigma = np.array([0.5, 2.0, np.nan])
+    C = np.array([[1.0, -4.0], [0.0, 0.3]]) @ lambda_of(theta.T, ((0, 1),))
+    cov, none = sigma[:, None, None] ** 2 * C @ C.mT, np.zeros((3, 1))
+    status = np.array([Status.CONVERGED, Status.SINGULAR, Status.NOT_FINITE])
+    e = Estimates(none, none, sigma, theta, theta, cov, none, status, none, none)
+    C = np.triu(rng.normal(size=(2, 2)))[..., None] * np.arange(1.0, 1.0 + lanes)
+    found = restandardised(e, C, ((0, 1),)).theta_standard
+    root = np.moveaxis(C, -1, 0) @ lambda_of(found.T, ((0, 1),))
+    np.testing.assert_allclose(sigma[:, None, None] ** 2 * root @ root.mT, cov, rtol=tol.SMALL)
+    assert found[1, 2] == 0.0
+    assert np.isnan(found[2]).all()
 
 
 def test_what_cannot_be_fitted_gets_a_code(rng):

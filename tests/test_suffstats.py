@@ -1,5 +1,7 @@
 """Sufficient statistics in JAX: what they must add up to, and their derivatives by the data."""
 
+from importlib import import_module
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +55,16 @@ def test_a_group_of_lower_rank_has_rows_of_zeros(rng, scale):
         assert (stats.RZ[group, 1] == 0.0).all()
         assert (stats.TX[group, 1] == 0.0).all()
         assert stats.Ty[group, 1] == 0.0
+
+
+def test_what_is_asked_of_memory_is_what_the_groups_take(rng, monkeypatch):
+    y, X, Z, group, _ = problem(rng)
+    asked, module = {}, import_module("jaxhlm.suffstats")
+    monkeypatch.setattr(module, "affordable", lambda name, *size: asked.update({name: size}))
+    with jax.enable_x64(True):
+        stats = hlm.suffstats(y, X, Z, group, num_groups=len(SIZES))
+    taken = sum(np.asarray(x).nbytes for x in (stats.RZ, stats.TX, stats.Ty))
+    assert asked == {"num_groups": (len(SIZES), taken / len(SIZES))}
 
 
 def test_row_order_does_not_matter(rng):

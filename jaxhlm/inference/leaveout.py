@@ -20,6 +20,7 @@ from jaxhlm.engine.lanes import unrollable
 from jaxhlm.engine.minimum import Options
 from jaxhlm.engine.rounds import FEW_LANES, solve
 from jaxhlm.estimates import Estimates, estimate
+from jaxhlm.factors import semidefinite_root
 from jaxhlm.notation import Bools, Floats, Ints
 from jaxhlm.pipeline import gather
 from jaxhlm.rows.equal_groups import Class, EqualGroups
@@ -198,12 +199,11 @@ def _class_without(
     q, p = shape
     place, N = c.place[pairs.group], len(pairs.group)
     m = len(c.grams) - 1
-    columns = _columns(np.moveaxis(Pairs(pairs.fit, place).of_both(c.grams), -1, 0))
-    columns = columns[:, :, columns.any(axis=(0, 1))]
-    k = columns.shape[2]
+    columns = _columns(Pairs(pairs.fit, place).of_both(c.grams))
+    T = np.moveaxis(columns[:, columns.any(axis=(0, 2))], 1, 0)
+    k = len(T)
     count = np.zeros((k, N))
     count[0] = m - (place < m)
-    T = np.moveaxis(columns, (0, 2), (-1, 0))
     return (
         np.broadcast_to(c.RZ[None, :, :, None], (k, q, q, N)),
         T[:, : q * p].reshape(k, q, p, N),
@@ -213,17 +213,9 @@ def _class_without(
 
 
 def _columns(grams: Floats) -> Floats:
-    """Cholesky factors (B, k, k) of Gram matrices, a column of zeros where a pivot is zero."""
-    left, L = grams.copy(), np.zeros_like(grams)
-    diagonal = np.diagonal(grams, axis1=1, axis2=2)
-    floor = PIVOT_TOL * diagonal + NOISE * diagonal.max(axis=1, keepdims=True)
-    for j in range(grams.shape[1]):
-        pivot = left[:, j, j]
-        keep = pivot > floor[:, j]
-        root = np.sqrt(np.where(keep, pivot, 1.0))
-        L[:, j:, j] = np.where(keep[:, None], left[:, j:, j] / root[:, None], 0.0)
-        left[:, j:, j:] -= L[:, j:, j, None] * L[:, None, j:, j]
-    return L
+    """Cholesky factors (k, k, N) of Gram matrices, a column of zeros where a pivot is zero."""
+    diagonal = np.einsum("jjn->jn", grams)
+    return semidefinite_root(grams, PIVOT_TOL * diagonal + NOISE * diagonal.max(axis=0))
 
 
 def _start(estimates: Estimates) -> Floats:
