@@ -24,8 +24,8 @@ import pandas as pd
 import jaxhlm as hlm
 from bench import machine
 from bench.harms import BYTES, TEXT, TOML, Harm
+from jaxhlm.core.files import read_table
 from jaxhlm.errors import FileWarning
-from jaxhlm.files import read_table
 from jaxhlm.studies.studyfile import read_study_file
 
 FORMULA = "y ~ x + (1 + x | unit)"

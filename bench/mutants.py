@@ -44,16 +44,16 @@ KEPT = {
 
 # The tests that hold the formulas of a module.
 TESTS: dict[str, tuple[str, ...]] = {
-    "suffstats": ("suffstats", "deviance"),
-    "deviance": ("deviance", "minimise", "derivatives"),
-    "covariance": ("covariance", "derivatives", "lme4", "results"),
-    "estimates": ("results", "lme4", "standardise", "wide", "influence"),
-    "factors": ("factors", "hypotheses", "groupstats", "estimable"),
-    "engine/derivatives": ("derivatives", "profiles"),
-    "engine/dense": ("wide", "derivatives"),
-    "engine/boundary": ("minima", "optimise"),
-    "engine/scan": ("minima",),
-    "engine/whitened": ("wide", "degrees", "robust"),
+    "likelihood/suffstats": ("suffstats", "deviance"),
+    "likelihood/deviance": ("deviance", "minimise", "derivatives"),
+    "likelihood/covariance": ("covariance", "derivatives", "lme4", "results"),
+    "estimation/estimates": ("results", "lme4", "standardise", "wide", "influence"),
+    "linalg/factors": ("factors", "hypotheses", "groupstats", "estimable"),
+    "likelihood/derivatives": ("derivatives", "profiles"),
+    "likelihood/dense": ("wide", "derivatives"),
+    "optimise/boundary": ("minima", "optimise"),
+    "optimise/scan": ("minima",),
+    "likelihood/whitened": ("wide", "degrees", "robust"),
     "inference/criteria": ("results", "compared"),
     "inference/degrees": ("degrees",),
     "inference/dropped": ("influence", "compared"),
@@ -61,7 +61,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/held": ("roots", "profiles"),
     "inference/henderson": ("prediction", "influence", "batch_units", "lme4"),
     "inference/holding": ("profiles",),
-    "inference/hypotheses": ("hypotheses", "degrees"),
+    "estimation/hypotheses": ("hypotheses", "degrees"),
     "inference/influence": ("influence",),
     "inference/information": ("degrees",),
     "inference/leaveout": ("influence",),
@@ -76,8 +76,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/robust": ("robust",),
     "inference/roots": ("roots", "profiles"),
     "inference/tails": ("degrees", "emmeans"),
-    "rows/groupstats": ("groupstats",),
-    "rows/identified": ("identified",),
+    "statistics/groupstats": ("groupstats",),
+    "design/identified": ("identified",),
 }
 
 

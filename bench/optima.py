@@ -29,7 +29,7 @@ from scipy.optimize import minimize
 import jaxhlm as hlm
 from bench import machine
 from jaxhlm import reference
-from jaxhlm.covariance import lambda_of, theta_index
+from jaxhlm.likelihood.covariance import lambda_of, theta_index
 
 SCRIPT = Path(__file__).with_suffix(".R")
 TERMS = {

@@ -21,7 +21,8 @@ takes. ``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
 ``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
-``minimise`` finds the minimum. Read ``jaxhlm/deviance.py`` first, the mathematics on one screen.
+``minimise`` finds the minimum. Read ``jaxhlm/likelihood/deviance.py`` first, the mathematics on one
+screen.
 ``jaxhlm.reference`` says it all again in plain NumPy.
 
 Importing the package touches no device and changes no setting of JAX: float64 is switched on inside
@@ -31,31 +32,31 @@ Importing the package touches no device and changes no setting of JAX: float64 i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jaxhlm.covariance import lambda_matrix as lambda_matrix
+from jaxhlm.core.status import Status as Status
 from jaxhlm.datasets import load_dataset as load_dataset
-from jaxhlm.design import design as design
-from jaxhlm.deviance import deviance as deviance
-from jaxhlm.deviance import loglik as loglik
+from jaxhlm.design.design import design as design
 from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
-from jaxhlm.fit import fit as fit
+from jaxhlm.fitting.fit import fit as fit
+from jaxhlm.likelihood.covariance import lambda_matrix as lambda_matrix
+from jaxhlm.likelihood.deviance import deviance as deviance
+from jaxhlm.likelihood.deviance import loglik as loglik
+from jaxhlm.likelihood.suffstats import suffstats as suffstats
 from jaxhlm.results.compare import compare as compare
 from jaxhlm.results.fit import Fit as Fit
-from jaxhlm.status import Status as Status
-from jaxhlm.suffstats import suffstats as suffstats
 
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
     from jaxhlm import violations as violations
-    from jaxhlm.engine.minimiser import minimise as minimise
+    from jaxhlm.fitting.bootstrap_tests import BootstrapLRT as BootstrapLRT
+    from jaxhlm.fitting.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
+    from jaxhlm.fitting.bootstraps import Bootstrap as Bootstrap
+    from jaxhlm.fitting.bootstraps import bootstrap as bootstrap
+    from jaxhlm.fitting.many import fit_many as fit_many
     from jaxhlm.inference.lmlist import lm_list as lm_list
-    from jaxhlm.many import fit_many as fit_many
-    from jaxhlm.optimise import newton as newton
+    from jaxhlm.optimise.minimiser import minimise as minimise
+    from jaxhlm.optimise.newton import newton as newton
     from jaxhlm.results.batch import FitBatch as FitBatch
-    from jaxhlm.results.bootstrap_tests import BootstrapLRT as BootstrapLRT
-    from jaxhlm.results.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
-    from jaxhlm.results.bootstraps import Bootstrap as Bootstrap
-    from jaxhlm.results.bootstraps import bootstrap as bootstrap
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
     from jaxhlm.studies.curves import power_curve as power_curve
@@ -74,8 +75,8 @@ if TYPE_CHECKING:
     from jaxhlm.studies.study import Study as Study
     from jaxhlm.studies.study import read_study as read_study
     from jaxhlm.studies.study import study as study
+    from jaxhlm.studies.truth import Truth as Truth
     from jaxhlm.studies.uncertainty import TruthDistribution as TruthDistribution
-    from jaxhlm.truth import Truth as Truth
 
 __version__ = "0.1.0"
 __all__ = [
@@ -127,13 +128,13 @@ __all__ = [
 # about studies), so that is imported when asked for. No module here has the name of what it holds,
 # or Python would put the module in its place.
 _WHEN_ASKED_FOR = {
-    "many": ("fit_many",),
+    "fitting.many": ("fit_many",),
     "results.batch": ("FitBatch",),
     "studies.simulated": ("simulate",),
     "inference.lmlist": ("lm_list",),
-    "truth": ("Truth",),
-    "results.bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
-    "results.bootstraps": ("Bootstrap", "bootstrap"),
+    "studies.truth": ("Truth",),
+    "fitting.bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
+    "fitting.bootstraps": ("Bootstrap", "bootstrap"),
     "studies.builder": ("UnitDesign", "units"),
     "studies.curves": ("power_curve", "solve_power"),
     "studies.extending": ("extend",),
@@ -141,8 +142,8 @@ _WHEN_ASKED_FOR = {
     "studies.measures_table": ("MeasuresTable",),
     "studies.mechanisms": ("Drawn", "Mechanism", "mechanism"),
     "studies.methods": ("Method",),
-    "engine.minimiser": ("minimise",),
-    "optimise": ("newton",),
+    "optimise.minimiser": ("minimise",),
+    "optimise.newton": ("newton",),
     "studies.planning": ("nsim", "stopping"),
     "studies.powers": ("power",),
     "studies.study": ("Study", "read_study", "study"),

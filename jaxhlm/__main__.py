@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

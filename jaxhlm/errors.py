@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
-from jaxhlm.scopes import within
+from jaxhlm.core.scopes import within
 
 __all__ = [
     "ComparisonError",

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.notation import Floats
+from jaxhlm.core.notation import Floats
 
 
 class BalancedFit(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import jaxhlm as hlm
-from jaxhlm.covariance import theta_index
+from jaxhlm.likelihood.covariance import theta_index
 
 # Groups with one row, with as many rows as random effects, and more.
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)

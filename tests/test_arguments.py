@@ -18,7 +18,7 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm import errors
-from jaxhlm.arguments import real_array
+from jaxhlm.core.arguments import real_array
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.RowsDroppedWarning")
 FORMULA, DESIGN = "Reaction ~ Days + (1 | Subject)", "~ Days + (1 | Subject)"

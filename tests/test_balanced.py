@@ -8,11 +8,11 @@ import jaxhlm as hlm
 import tolerances as tol
 from closed_form import balanced_fit
 from jaxhlm import reference
-from jaxhlm.covariance import theta_index
-from jaxhlm.engine.lanes import lane_derivatives
 from jaxhlm.errors import SingularFitWarning
-from jaxhlm.pipeline import Prepared
-from jaxhlm.rows.equal_groups import EqualGroups, balanced_start
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 every_method = pytest.mark.parametrize("reml", [True, False])

@@ -10,10 +10,10 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.pipeline import Prepared
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.rows.equal_groups import EqualGroups
-from jaxhlm.status import Status
+from jaxhlm.statistics.equal_groups import EqualGroups
 from problems import FORMULA, frame, sleepstudy
 
 SLEEP = "~ Days + (1 + Days | Subject)"
@@ -250,8 +250,8 @@ def test_collapsed_groups_give_the_same_fit(monkeypatch):
 
 def test_an_interrupt_keeps_what_was_finished(monkeypatch):
     """Ctrl-C after the first of several chunks returns that chunk and says so."""
-    from jaxhlm import pipeline
-    from jaxhlm.engine import chunks
+    from jaxhlm.core import chunks
+    from jaxhlm.estimation import pipeline
 
     expected = batch().criterion[:20]
     monkeypatch.setattr(chunks, "MAX_LANES", 20)
@@ -277,7 +277,7 @@ def test_progress_counts_what_is_done(capsys):
 
 def test_chunks_shrink_with_the_free_memory(monkeypatch):
     """A quarter of what is free, shared by the cores; at least one lane at a time."""
-    from jaxhlm.engine import chunks
+    from jaxhlm.core import chunks
 
     monkeypatch.setattr(chunks.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
     monkeypatch.setattr(chunks.os, "cpu_count", lambda: 2)

@@ -9,7 +9,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.engine import chunks
+from jaxhlm.core import chunks
 from problems import frame, sleepstudy
 
 pytestmark = [

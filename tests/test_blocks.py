@@ -7,13 +7,13 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.engine import blocks, compiled
-from jaxhlm.engine.compiled import Sizes
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import _padded
-from jaxhlm.pipeline import Prepared
-from jaxhlm.precision import own_rules
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.precision import own_rules
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.optimise import blocks, compiled
+from jaxhlm.optimise.compiled import Sizes
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import _padded
 
 LANES = 3 * blocks.BLOCK_LANES
 OPTIONS = Options(True, ((0, 1),))

@@ -11,7 +11,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.engine import chunks
+from jaxhlm.core import chunks
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.resampling.intervals import acceleration
 from problems import FORMULA, SIZES, article, frame, sleepstudy

@@ -9,8 +9,8 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.engine import chunks
-from jaxhlm.rows.rowwise import simulate_rows
+from jaxhlm.core import chunks
+from jaxhlm.statistics.rowwise import simulate_rows
 from lme4_cases import load_case
 from problems import frame, sleepstudy
 

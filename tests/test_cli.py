@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 

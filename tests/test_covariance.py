@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tolerances as tol
-from jaxhlm.covariance import (
+from jaxhlm.likelihood.covariance import (
     SINGULAR_SD,
     block_of,
     canonical,
@@ -19,7 +19,7 @@ from jaxhlm.covariance import (
     theta_index,
     theta_of,
 )
-from jaxhlm.engine.small import entries
+from jaxhlm.linalg.small import entries
 
 BLOCKS = [((0,),), ((0, 1),), ((0,), (1,)), ((0, 1, 2),), ((0, 1), (2,)), ((0, 2), (1,))]
 every_blocks = pytest.mark.parametrize("blocks", BLOCKS, ids=str)

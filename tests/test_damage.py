@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm import errors, files
-from jaxhlm.cli import main
+from jaxhlm import errors
+from jaxhlm.cli.main import main
+from jaxhlm.core import files
 from jaxhlm.studies.planning import check_plan
 from jaxhlm.studies.studyfile import read_study_file
 

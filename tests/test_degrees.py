@@ -10,11 +10,11 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.covariance import theta_index
-from jaxhlm.engine.stacked import cholesky, solve_lower, solve_upper
 from jaxhlm.inference.degrees import _joint_kenward_roger, _joint_satterthwaite
 from jaxhlm.inference.information import Information
 from jaxhlm.inference.tails import f_tail, t_tail
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.linalg.stacked import cholesky, solve_lower, solve_upper
 from lme4_cases import CASES, DATA, load_case
 from problems import FORMULA, article, frame, sleepstudy
 

@@ -14,9 +14,9 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.covariance import theta_index
-from jaxhlm.engine.derivatives import derivatives
-from jaxhlm.engine.lanes import lane_derivatives, unrollable
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
 from problems import SIZES, oracle, random_lambda, rows, stats_of
 from test_deviance import SHAPES
 

@@ -10,7 +10,7 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm import errors
 from jaxhlm.datasets import load_dataset
-from jaxhlm.design import build_design, design_for
+from jaxhlm.design.design import build_design, design_for
 
 SIZE, GROUPS = 60, 10
 

@@ -129,7 +129,7 @@ def test_groups_without_rows_add_nothing(rng):
 
 
 def test_equal_groups_count_as_often_as_they_are(rng):
-    """Two groups with the same rows are one of m = 2, as ``rows/equal_groups.py`` has them."""
+    """Two groups with the same rows are one of m = 2, as ``statistics/equal_groups`` has them."""
     y, X, Z, group = rows(rng, SIZES)
     beta, sigma, Lambda = np.array([1.0, -0.5, 0.3, 0.2]), 1.3, np.array([[0.7, 0.0], [0.2, 0.5]])
     twice = *(np.concatenate([a, a]) for a in (y, X, Z)), np.r_[group, group + len(SIZES)]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import drawn_designs as drawn
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.engine import chunks
-from jaxhlm.rows import frames
+from jaxhlm.core import chunks
+from jaxhlm.sources import frames
 
 mild = drawn.data_sets([1.0], ["normal"])
 
@@ -155,7 +155,7 @@ def test_warnings_are_of_the_line_that_called(rng):
 TOUR = """
 import sys, numpy as np, pandas as pd, jaxhlm as hlm, tempfile, warnings
 import matplotlib; matplotlib.use("Agg")
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 from jaxhlm import plot
 from pathlib import Path
 warnings.filterwarnings("ignore", category=hlm.errors.JaxhlmWarning)

@@ -10,8 +10,8 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.design import build_design
-from jaxhlm.rows.estimable import ROW_TOL, determined, estimable
+from jaxhlm.design.design import build_design
+from jaxhlm.design.estimable import ROW_TOL, determined, estimable
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::jaxhlm.errors.RankDeficientWarning", "ignore::jaxhlm.errors.SingularFitWarning"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
+from jaxhlm.linalg.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm import errors, files
+from jaxhlm import errors
+from jaxhlm.core import files
 from jaxhlm.results import coefficients
 from jaxhlm.results.labels import from_columns, to_columns
 

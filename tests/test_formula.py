@@ -3,7 +3,7 @@
 import pytest
 
 from jaxhlm.errors import FormulaError, JaxhlmError, MissingColumnError, UnsupportedTermError
-from jaxhlm.formula import RandomTerm, parse, rhs_variables, variables
+from jaxhlm.language.formula import RandomTerm, parse, rhs_variables, variables
 
 
 def terms(*pairs):

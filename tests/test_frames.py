@@ -6,10 +6,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.engine import chunks
-from jaxhlm.rows import frames, inputs
-from jaxhlm.rows.frames import ReplicateFrame
-from jaxhlm.rows.sources import ReplicateRows
+from jaxhlm.core import chunks
+from jaxhlm.sources import frames, inputs
+from jaxhlm.sources.frames import ReplicateFrame
+from jaxhlm.sources.sources import ReplicateRows
 from problems import FORMULA, SIZES, frame
 
 

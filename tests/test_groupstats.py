@@ -9,14 +9,14 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.covariance import lambda_of
-from jaxhlm.design import build_design
-from jaxhlm.engine.lanes import mappable
-from jaxhlm.pipeline import Prepared
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import random_key
+from jaxhlm.design.design import build_design
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.likelihood.covariance import lambda_of
+from jaxhlm.likelihood.lanes import mappable
 from jaxhlm.resampling.cases import Cases
-from jaxhlm.rows.groupstats import group_stats, least_squares_residual, multiplied, reweighted
-from jaxhlm.status import Status
-from jaxhlm.streams import random_key
+from jaxhlm.statistics.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from problems import FORMULA, SIZES, frame, oracle
 
 LANES = 30  # few enough to be fitted without compiling

@@ -10,7 +10,7 @@ import pytest
 
 import jaxhlm as hlm
 from hostile import ENDLESS, EXECUTING
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 
 LIMIT = 2.0
 POWER = ["--beta", "0,1", "--sd", "1", "--sigma", "1", "--test", "x", "--n", "2"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.inference.hypotheses import Hypothesis, independent_rows, read_hypothesis
+from jaxhlm.estimation.hypotheses import Hypothesis, independent_rows, read_hypothesis
 from jaxhlm.language.linear import read_rows
 from problems import article, frame, sleepstudy
 

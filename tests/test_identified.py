@@ -9,10 +9,10 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import Status, errors, reference
-from jaxhlm.covariance import theta_index
-from jaxhlm.rows.equal_groups import EqualGroups
-from jaxhlm.rows.identified import design_only, flat_parameters, identified
-from jaxhlm.rows.standardise import Rows, standardise_design
+from jaxhlm.design.identified import design_only, flat_parameters, identified
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.statistics.equal_groups import EqualGroups
+from jaxhlm.statistics.standardise import Rows, standardise_design
 from problems import frame
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")

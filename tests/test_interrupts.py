@@ -14,12 +14,12 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
-from jaxhlm import pipeline
 from jaxhlm import violations as v
-from jaxhlm.cli import main
-from jaxhlm.engine import chunks
+from jaxhlm.cli.main import main
+from jaxhlm.core import chunks
 from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning
-from jaxhlm.rows import frames
+from jaxhlm.estimation import pipeline
+from jaxhlm.sources import frames
 from tolerances import BATCH
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
@@ -168,8 +168,8 @@ def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path
             time.sleep(20)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr("jaxhlm.cli.fit", deaf)
-    monkeypatch.setattr("jaxhlm.cli.AGAIN_AFTER", 0.2)
+    monkeypatch.setattr("jaxhlm.cli.main.fit", deaf)
+    monkeypatch.setattr("jaxhlm.cli.main.AGAIN_AFTER", 0.2)
     article().to_csv(tmp_path / "a.csv", index=False)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
@@ -178,7 +178,7 @@ def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path
 
 
 def test_commands_say_so_and_exit_with_130(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("jaxhlm.cli.fit", _interrupt)
+    monkeypatch.setattr("jaxhlm.cli.main.fit", _interrupt)
     article().to_csv(tmp_path / "a.csv", index=False)
     before = signal.getsignal(signal.SIGTERM)
     assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
@@ -253,6 +253,6 @@ def test_a_command_whose_interrupt_was_dropped_is_interrupted_at_its_end(monkeyp
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr("jaxhlm.cli._info", deaf)
+    monkeypatch.setattr("jaxhlm.cli.main._info", deaf)
     assert main(["info"]) == 130
     assert capsys.readouterr().err == "jaxhlm: interrupted\n"

@@ -10,14 +10,14 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.covariance import theta_index
-from jaxhlm.engine.derivatives import derivatives
-from jaxhlm.engine.lanes import (
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.lanes import (
     LOOP_FROM_LANES,
     lane_derivatives,
     mappable,
 )
-from jaxhlm.suffstats import RESPONSE_FIELDS, Stats
+from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats
 from problems import oracle, rows, stats_of
 
 SIZES = (9, 1, 7, 3, 12, 2)
@@ -160,7 +160,7 @@ def test_mappable_takes_the_lane_off_a_shared_design():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 @pytest.mark.parametrize(("p", "q"), [(14, 2), (5, 4)])
 def test_one_wide_model_is_fitted_without_compiling(monkeypatch, p, q):
-    monkeypatch.setattr("jaxhlm.engine.rounds._padded", None)  # the way to what is compiled
+    monkeypatch.setattr("jaxhlm.optimise.rounds._padded", None)  # the way to what is compiled
     y, X, _, group = rows(np.random.default_rng(3), [12] * 15, q=q, p=p, sd=1.0)
     d = pd.DataFrame(X[:, 1:], columns=[f"x{j}" for j in range(1, p)]).assign(y=y, unit=group)
     slopes = " + ".join(f"x{j}" for j in range(1, q))

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-import jaxhlm.formula
+import jaxhlm.language.formula
 from jaxhlm import errors
+from jaxhlm.design.terms import evaluate_new, fit_part
 from jaxhlm.language.functions import FUNCTIONS
-from jaxhlm.rows.terms import evaluate_new, fit_part
 
 N = 60
 
@@ -100,7 +100,7 @@ def test_columns_are_those_of_formulaic(frame, side):
 
 
 def test_the_table_of_the_module_lists_every_function():
-    words = set(re.findall(r"\w+", jaxhlm.formula.__doc__))
+    words = set(re.findall(r"\w+", jaxhlm.language.formula.__doc__))
     assert {name.rpartition(".")[2] for name in FUNCTIONS} <= words
 
 

@@ -7,189 +7,55 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "jaxhlm"
 
-# Lowest first: a folder imports from folders before it only; modules without one tie them together.
-FOLDERS = ("language", "engine", "rows", "inference", "resampling", "results", "studies", "figures")
-# The same, module by module: each imports from layers above its own line only.
-LAYERS = (
-    ("scopes",),
-    ("cache", "errors", "memory", "precision", "status", "engine.small", "reference", "datasets"),
-    ("language.words", "utf8"),
-    ("language.functions", "language.nodes"),
-    ("language.opaque",),
-    ("language.expression",),
-    ("language.algebra",),
-    ("formula",),
-    ("notation", "processes"),
-    ("arguments", "language.linear"),
-    ("csvtable",),
-    ("suffstats", "engine.trust", "streams", "files", "factors"),
-    (
-        "inference.criteria",
-        "inference.tails",
-        "rows.segments",
-        "covariance",
-        "engine.loop",
-        "rows.columns",
-        "rows.rowwise",
-        "rows.estimable",
-        "engine.blocks",
-        "engine.chunks",
-        "engine.stacked",
-        "studies.distributions",
-        "studies.panel",
-        "studies.performance",
-        "figures.canvas",
-        "studies.lock",
-        "studies.tomltext",
-        "studies.manifest",
-        "results.labels",
-        "results.choosing",
-    ),
-    ("rows.evaluation", "engine.whitened"),
-    ("rows.coding",),
-    (
-        "studies.folder",
-        "studies.measured",
-        "rows.identified",
-        "deviance",
-        "engine.start",
-        "engine.scan",
-        "optimise",
-        "rows.terms",
-        "rows.grouping",
-        "results.varcorr",
-        "inference.information",
-        "inference.mixtures",
-        "inference.hypotheses",
-        "studies.binomial",
-        "resampling.reflate",
-        "resampling.intervals",
-        "truth",
-        "studies.builder",
-        "studies.extending",
-        "studies.violation",
-    ),
-    ("rows.equal_groups", "rows.checks", "rows.standardise", "engine.boundary"),
-    (
-        "rows.response",
-        "engine.derivatives",
-        "engine.search",
-        "design",
-        "results.tables",
-        "studies.uncertainty",
-        "studies.missingness",
-        "studies.planning",
-        "studies.measures_table",
-        "figures.measure_plots",
-        "figures.estimate_plots",
-    ),
-    (
-        "engine.dense",
-        "model",
-        "rows.drawing",
-        "inference.lmlist",
-        "rows.moments",
-        "rows.products",
-        "inference.refgrid",
-        "rows.groupwise",
-        "rows.groupstats",
-        "results.anova",
-        "inference.nesting",
-        "violations",
-    ),
-    ("engine.lanes", "rows.lanerows", "studies.generate", "studies.layout", "studies.pooled"),
-    ("engine.minimum",),
-    ("engine.compiled", "rows.replicates"),
-    ("engine.rounds", "engine.minimiser"),
-    ("estimates",),
-    (
-        "pipeline",
-        "results.verify",
-        "inference.degrees",
-        "inference.explained",
-        "inference.influence",
-        "inference.parameters",
-        "inference.robust",
-    ),
-    (
-        "rows.sources",
-        "progress",
-        "inference.henderson",
-        "results.robust_tables",
-        "results.means_tables",
-        "results.prediction",
-        "inference.dropped",
-        "inference.held",
-        "inference.leaveout",
-        "studies.analytic",
-    ),
-    (
-        "rows.apart",
-        "rows.frames",
-        "inference.leverage",
-        "inference.random_terms",
-        "inference.holding",
-        "inference.roots",
-        "rows.drawn",
-    ),
-    ("resampling.cases",),
-    ("resampling.schemes",),
-    ("inference.profiles", "results.fit_rows"),
-    ("results.record",),
-    (
-        "results.storage",
-        "results.presenters",
-        "results.refitting",
-        "results.comparison",
-        "results.intervals",
-    ),
-    ("results.coefficients", "results.units"),
-    ("results.quality", "results.summaries"),
-    ("results.fit",),
-    ("results.compare",),
-    ("results.batch", "rows.inputs", "figures.fit_plots"),
-    ("fit", "many", "studies.methods", "plot"),
-    ("studies.fitting",),
-    (
-        "article",
-        "studies.simulated",
-        "results.bootstraps",
-        "results.bootstrap_tests",
-        "studies.conditions",
-    ),
-    ("studies.mechanisms", "studies.study"),
-    ("studies.vary",),
-    ("studies.powers",),
-    ("studies.curves", "studies.studyfile"),
-    ("studies.commands",),
-    ("cli",),
-    ("__main__",),
+# Lowest first: a folder imports from itself and from folders before it.
+FOLDERS = (
+    "core",
+    "language",
+    "linalg",
+    "likelihood",
+    "optimise",
+    "design",
+    "statistics",
+    "estimation",
+    "sources",
+    "inference",
+    "resampling",
+    "results",
+    "fitting",
+    "violations",
+    "studies",
+    "plot",
+    "cli",
 )
-LAYER = {module: i for i, layer in enumerate(LAYERS) for module in layer}
-MODULES = sorted(
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    for path in PACKAGE.rglob("*.py")
-    if path.stem != "__init__"
-)
+# Modules that users know by these names, and that every folder may import.
+PUBLIC = {"errors", "reference", "datasets"}
+
+
+def dotted(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
+MODULES = sorted(FILES)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
-    "optax": {"engine.compiled", "engine.minimiser", "optimise"},
-    "pyarrow": {"files"},
-    "rich": {"progress"},
+    "optax": {"optimise.compiled", "optimise.minimiser", "optimise.newton"},
+    "pyarrow": {"core.files"},
+    "rich": {"estimation.progress"},
     "scipy": {"inference.tails"},
     "matplotlib": {
-        "figures.canvas",
-        "figures.measure_plots",
-        "figures.estimate_plots",
-        "figures.fit_plots",
+        "plot.canvas",
+        "plot.measure_plots",
+        "plot.estimate_plots",
+        "plot.fit_plots",
     },
 }
 
 
 def imports(module):
     """Names of imported modules, type-checking imports left out."""
-    name = f"{module.replace('.', '/')}.py" if module != "datasets" else "datasets/__init__.py"
-    tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
             node.body = []
@@ -197,7 +63,7 @@ def imports(module):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             inside = [f"{node.module}.{a.name}" for a in node.names]
-            found.update(n if n.removeprefix("jaxhlm.") in LAYER else node.module for n in inside)
+            found.update(n if n.removeprefix("jaxhlm.") in FILES else node.module for n in inside)
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
     return found
@@ -208,20 +74,30 @@ def own_imports(module):
     return {n.removeprefix("jaxhlm.") for n in imports(module) if n.startswith("jaxhlm.")}
 
 
-def test_every_module_has_a_layer():
-    assert sorted(set(LAYER) - {"datasets"}) == MODULES
+def folder(module):
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("module", [*MODULES, "datasets"])
-def test_imports_go_down(module):
-    assert not {name for name in own_imports(module) if LAYER[name] >= LAYER[module]}
+def test_every_module_lies_in_a_folder():
+    assert {folder(module) for module in MODULES} == {*FOLDERS, *PUBLIC, "__main__"}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if "." in m])
+@pytest.mark.parametrize("module", [m for m in MODULES if folder(m) in FOLDERS])
 def test_folders_import_folders_below(module):
-    allowed = FOLDERS[: FOLDERS.index(module.split(".")[0]) + 1]
-    above = {n for n in own_imports(module) if "." in n and n.split(".")[0] not in allowed}
-    assert not above
+    allowed = {*FOLDERS[: FOLDERS.index(folder(module)) + 1], *PUBLIC}
+    assert not {name for name in own_imports(module) if folder(name) not in allowed}
+
+
+@pytest.mark.parametrize("module", sorted(PUBLIC))
+def test_public_modules_rest_on_the_lowest_folder(module):
+    assert {folder(name) for name in own_imports(module)} <= {*PUBLIC, "core"}
+
+
+def test_no_modules_import_each_other():
+    below, done = {m: own_imports(m) & {*FILES} - {m} for m in MODULES}, set()
+    while ready := {m for m in MODULES if m not in done and below[m] <= done}:
+        done |= ready
+    assert {*MODULES} - done == set()
 
 
 @pytest.mark.parametrize("library", ALLOWED)
@@ -244,7 +120,7 @@ FACADES = {"results.fit", "results.batch"}
 
 def lines_of(module):
     """Lines of a module; of a facade without its docstrings."""
-    text = (PACKAGE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+    text = FILES[module].read_text(encoding="utf-8")
     if module not in FACADES:
         return len(text.splitlines())
     documented = ast.Module | ast.ClassDef | ast.FunctionDef
@@ -261,7 +137,7 @@ def test_modules_are_short(module):
 @pytest.mark.parametrize("module", sorted(FACADES))
 def test_facades_only_hand_on(module):
     """No method of a facade has more than a few statements beside its docstring."""
-    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     lengths = {
         f"{cls.name}.{f.name}": len(f.body) - bool(ast.get_docstring(f))

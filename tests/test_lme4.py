@@ -9,8 +9,8 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.covariance import lambda_of
 from jaxhlm.errors import SingularFitWarning
+from jaxhlm.likelihood.covariance import lambda_of
 from lme4_cases import CASES, load_case
 
 every_case = pytest.mark.parametrize("name", CASES)

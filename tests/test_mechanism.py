@@ -9,10 +9,10 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm import violations as v
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import TRUTH as TRUTH_STREAM
+from jaxhlm.core.streams import Streams
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
-from jaxhlm.status import Status
-from jaxhlm.streams import TRUTH as TRUTH_STREAM
-from jaxhlm.streams import Streams
 from tolerances import ESTIMATE
 
 FORMULA = "y ~ x * a + (1 + x | unit)"

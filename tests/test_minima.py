@@ -10,19 +10,19 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.engine import rounds as engine
-from jaxhlm.engine import scan
-from jaxhlm.engine.boundary import leaving
-from jaxhlm.engine.loop import Minimum
-from jaxhlm.engine.minimum import NEWTON, Options, lane_minimum
-from jaxhlm.engine.rounds import solve
-from jaxhlm.engine.scan import bracketed
-from jaxhlm.engine.search import unsettled
-from jaxhlm.engine.start import START_FLOOR
-from jaxhlm.estimates import user_criterion
-from jaxhlm.pipeline import Prepared
-from jaxhlm.status import Status
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import user_criterion
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.optimise import rounds as engine
+from jaxhlm.optimise import scan
+from jaxhlm.optimise.boundary import leaving
+from jaxhlm.optimise.loop import Minimum
+from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.scan import bracketed
+from jaxhlm.optimise.search import unsettled
+from jaxhlm.optimise.start import START_FLOOR
 
 # Half of what is drawn here ends on the boundary.
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")

@@ -8,7 +8,7 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm import errors
-from jaxhlm.design import build_design
+from jaxhlm.design.design import build_design
 from jaxhlm.language.linear import read_rows
 from jaxhlm.language.words import quoted
 

@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.covariance import pivots as diagonal
-from jaxhlm.covariance import theta_index
-from jaxhlm.engine import rounds as engine
-from jaxhlm.engine import trust
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import solve
-from jaxhlm.engine.start import START_FLOOR, started
-from jaxhlm.engine.trust import newton_direction
+from jaxhlm.core.status import Status
 from jaxhlm.errors import ConvergenceWarning, OptionError
-from jaxhlm.pipeline import Prepared
-from jaxhlm.status import Status
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.likelihood.covariance import pivots as diagonal
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.optimise import rounds as engine
+from jaxhlm.optimise import trust
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.start import START_FLOOR, started
+from jaxhlm.optimise.trust import newton_direction
 from problems import rows
 
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"

@@ -12,9 +12,9 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm import plot
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 from jaxhlm.errors import FileError, MissingColumnError, NoRowsError, OptionError, UnknownTermError
-from jaxhlm.figures.canvas import COLUMN, INK, canvas, wrap, write
+from jaxhlm.plot.canvas import COLUMN, INK, canvas, wrap, write
 from tolerances import DRAWN
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"
@@ -408,7 +408,7 @@ def test_bad_input(estimates, measured, article, call, error, message):
 
 
 def test_the_command_writes_the_articles_figures(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxhlm.article.run", lambda *arguments: None)
+    monkeypatch.setattr("jaxhlm.cli.article.run", lambda *arguments: None)
     assert main(["article", "--replicates", "50", "--figures", str(tmp_path / "new")]) == 0
     assert "6 figures written to" in capsys.readouterr().out
     files = sorted(path.name for path in (tmp_path / "new").iterdir())

@@ -165,7 +165,7 @@ def test_curves_share_their_random_numbers(article):
 
 def test_more_units_take_no_new_program(article, monkeypatch):
     """Balanced designs collapse to one shape whatever their number of units."""
-    from jaxhlm.rows import drawing
+    from jaxhlm.statistics import drawing
 
     hlm.power(article, "x:a", n=600, seed=1)
     compiled = len(drawing._draw._programs)
@@ -175,8 +175,8 @@ def test_more_units_take_no_new_program(article, monkeypatch):
 
 def test_more_units_of_unequal_sizes_take_no_new_program():
     """One program for every number of groups up to the length of the arrays: 16, 64, 128 …"""
-    from jaxhlm.engine import compiled
-    from jaxhlm.rows import drawing
+    from jaxhlm.optimise import compiled
+    from jaxhlm.statistics import drawing
 
     data = hlm.load_dataset("article")
     data = data[np.random.default_rng(1).random(len(data)) < 0.6]

@@ -11,7 +11,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from dense import dense
 from jaxhlm import errors
-from jaxhlm.design import design_for
+from jaxhlm.design.design import design_for
 from problems import frame, sleepstudy
 
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxhlm import processes
+from jaxhlm.core import processes
+from jaxhlm.core.streams import random_key
 from jaxhlm.errors import ForkedProcessError, JaxhlmError
-from jaxhlm.streams import random_key
 
 SCRIPT = Path(__file__).parent / "many_processes.py"
 

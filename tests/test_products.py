@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.rows.products import standard_from_products
-from jaxhlm.rows.replicates import standard_lanes
-from jaxhlm.rows.response import respond
-from jaxhlm.rows.standardise import Rows, standardise_design
-from jaxhlm.status import Status
+from jaxhlm.core.status import Status
+from jaxhlm.statistics.products import standard_from_products
+from jaxhlm.statistics.replicates import standard_lanes
+from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.standardise import Rows, standardise_design
 from problems import SIZES, rows
 
 CASES = [

@@ -11,9 +11,6 @@ from scipy import optimize, stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
-from jaxhlm.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import solve
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
     hold_coefficients,
@@ -24,6 +21,9 @@ from jaxhlm.inference.holding import (
 )
 from jaxhlm.inference.parameters import parameters
 from jaxhlm.inference.roots import profile_rise
+from jaxhlm.likelihood.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import solve
 from lme4_cases import CASES, arrays_of, load_case
 from problems import frame, sleepstudy
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhlm.engine import chunks
-from jaxhlm.engine.chunks import CompiledByOne
+from jaxhlm.core import chunks
+from jaxhlm.core.chunks import CompiledByOne
 
 
 @pytest.fixture

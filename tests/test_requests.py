@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm import arguments
 from jaxhlm import violations as v
+from jaxhlm.core import arguments
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 ROWS = hlm.load_dataset("article").drop(columns="y")

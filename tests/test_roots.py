@@ -9,7 +9,7 @@ import tolerances as tol
 from jaxhlm.inference import roots
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
-from jaxhlm.suffstats import Stats
+from jaxhlm.likelihood.suffstats import Stats
 
 Z = 1.96
 LOWEST = 40.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxhlm.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
+from jaxhlm.linalg.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
 from kernel_numbers import CHUNKS, resumed
 from tolerances import KERNEL
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
+from jaxhlm.core.precision import own_rules
+from jaxhlm.core.streams import Streams, random_key
 from jaxhlm.errors import failures_counted
-from jaxhlm.precision import own_rules
-from jaxhlm.streams import Streams, random_key
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 SETTINGS = {

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
+from jaxhlm.core.streams import random_key
 from jaxhlm.errors import OptionError
-from jaxhlm.rows.rowwise import simulate_rows
-from jaxhlm.streams import random_key
+from jaxhlm.statistics.rowwise import simulate_rows
 from problems import rows
 
 SIZES = (3, 1, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.engine import small
+from jaxhlm.linalg import small
 
 SIZES = [1, 2, 3, 4]
 LANES = 5

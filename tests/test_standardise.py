@@ -11,13 +11,13 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.covariance import lambda_of, theta_index
-from jaxhlm.engine import small
-from jaxhlm.engine.lanes import lane_derivatives
-from jaxhlm.estimates import Estimates, restandardised
-from jaxhlm.rows.response import respond
-from jaxhlm.rows.standardise import Rows, standardise_design
-from jaxhlm.status import Status
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import Estimates, restandardised
+from jaxhlm.likelihood.covariance import lambda_of, theta_index
+from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.linalg import small
+from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.standardise import Rows, standardise_design
 from problems import SIZES, rows, stats_of
 
 BLOCKS = [((0, 1),), ((0,), (1,))]

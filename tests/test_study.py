@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm.cli import main
+from jaxhlm.cli.main import main
 from jaxhlm.errors import (
     JaxhlmError,
     OptionError,

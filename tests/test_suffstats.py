@@ -10,7 +10,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import reference
-from jaxhlm.suffstats import RESPONSE_FIELDS, Stats, lane_axes
+from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats, lane_axes
 from problems import oracle, random_lambda, rows, stats_of
 
 SIZES = (4, 1, 3, 2, 6)

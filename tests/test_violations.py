@@ -14,7 +14,7 @@ from jaxhlm.errors import (
     OptionError,
     UnknownTermError,
 )
-from jaxhlm.studies.distributions import sampler, standardised
+from jaxhlm.violations.distributions import sampler, standardised
 
 FORMULA = "y ~ x + (1 + x | unit)"
 TRUTH = hlm.Truth.of([1.0, 2.0], sd=[0.8, 0.5], corr=0.4, sigma=0.7)

@@ -14,14 +14,14 @@ import jaxhlm as hlm
 import tolerances as tol
 from dense import dense as dense_matrices
 from jaxhlm import reference
-from jaxhlm.covariance import theta_index
-from jaxhlm.design import build_design
-from jaxhlm.engine import dense
-from jaxhlm.engine.chunks import in_order
-from jaxhlm.engine.lanes import _unrolled, lane_derivatives, unrollable
-from jaxhlm.rows.checks import independent_columns
-from jaxhlm.rows.segments import Segments, orthonormalise
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.chunks import in_order
+from jaxhlm.design.checks import independent_columns
+from jaxhlm.design.design import build_design
+from jaxhlm.design.segments import Segments, orthonormalise
+from jaxhlm.likelihood import dense
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.lanes import _unrolled, lane_derivatives, unrollable
+from jaxhlm.likelihood.suffstats import Stats
 from problems import random_lambda, rows
 from test_lanes import assert_same, lanes_of
 

@@ -6,9 +6,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jaxhlm.arguments import fraction
+from jaxhlm.core.arguments import fraction
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError
-from jaxhlm.notation import Floats, Ints
 
 __all__ = [
     "aic",

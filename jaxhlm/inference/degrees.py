@@ -23,17 +23,17 @@ from typing import Literal
 
 import numpy as np
 
-from jaxhlm.covariance import lambda_of
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.stacked import cholesky, solve_lower
+from jaxhlm.core.notation import Floats, Ints, check_option
+from jaxhlm.core.status import Status
 from jaxhlm.errors import NeedsRemlError
-from jaxhlm.estimates import Estimates
-from jaxhlm.factors import principal_axes
+from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.information import Information, expected, groups_at, observed
 from jaxhlm.inference.tails import t_quantile, t_tail
-from jaxhlm.notation import Floats, Ints, check_option
-from jaxhlm.rows.response import Standard
-from jaxhlm.status import Status
+from jaxhlm.likelihood.covariance import lambda_of
+from jaxhlm.linalg.factors import principal_axes
+from jaxhlm.linalg.stacked import cholesky, solve_lower
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.statistics.response import Standard
 
 __all__ = [
     "METHOD_NAMES",

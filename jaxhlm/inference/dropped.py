@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, theta_index
-from jaxhlm.engine.lanes import lane_derivatives
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import solve
-from jaxhlm.notation import Floats
-from jaxhlm.rows.response import Standard
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.notation import Floats
+from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import solve
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["dropped_minimum", "householder", "isolating", "null_criterion", "without_column"]
 

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.estimates import Estimates
-from jaxhlm.notation import Floats
-from jaxhlm.rows.moments import RowMoments
-from jaxhlm.rows.terms import evaluate_new
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.statistics.moments import RowMoments
 
 __all__ = ["Components", "components", "icc", "icc_at", "patterns", "r2"]
 

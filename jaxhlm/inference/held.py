@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, theta_index
-from jaxhlm.engine.lanes import lane_derivatives
-from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.suffstats import Stats
 
 __all__ = ["Coefficients", "Correlations", "Held", "Scales", "rectified"]
 

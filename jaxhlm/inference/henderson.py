@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, lambda_of
-from jaxhlm.engine.whitened import lanes_first, whitened
-from jaxhlm.estimates import Estimates
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.lanerows import LaneRows
-from jaxhlm.rows.response import Standard
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.likelihood.covariance import Blocks, lambda_of
+from jaxhlm.likelihood.whitened import lanes_first, whitened
+from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.response import Standard
 
 __all__ = [
     "Henderson",

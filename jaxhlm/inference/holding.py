@@ -11,13 +11,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxhlm.covariance import ROUNDED_TO_ZERO, Blocks, covariance_of, theta_index, theta_of
-from jaxhlm.engine.rounds import Solution
+from jaxhlm.core.notation import Floats
 from jaxhlm.inference.dropped import householder, isolating
 from jaxhlm.inference.held import Coefficients, Correlations, Held, Scales
-from jaxhlm.notation import Floats
-from jaxhlm.rows.response import Standard
-from jaxhlm.suffstats import Stats, expanded
+from jaxhlm.likelihood.covariance import (
+    ROUNDED_TO_ZERO,
+    Blocks,
+    covariance_of,
+    theta_index,
+    theta_of,
+)
+from jaxhlm.likelihood.suffstats import Stats, expanded
+from jaxhlm.optimise.rounds import Solution
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]
 

@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from jaxhlm.estimates import Estimates
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import standard_errors
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.status import Status
 
 __all__ = ["Influence"]
 

@@ -4,7 +4,8 @@ Letters as in ``jaxhlm.deviance``; τ = σ². The criterion with β alone profil
 
     d(D, τ) = Σ log|Ω_i| + log|A| [REML] + ν log 2πτ + pwrss(D)/τ
 
-With P, e, G, F and the directions E_s of ``engine/derivatives.py`` (one per free entry of D), and
+With P, e, G, F and the directions E_s of ``likelihood/derivatives.py`` (one per free entry of D),
+and
 
     r_s = Σ e'E_s e        B_s = Σ G'E_s G        t_s = Σ m tr(E_s P)
 
@@ -55,7 +56,8 @@ fails: among 53,000 singular fits of ``bench/typeone.py`` H was not positive def
 and df went down to 0.0003 in others.) Kenward & Roger's formula uses expected information, which
 needs no stationary point: it stays as it is, as in pbkrtest, and is the better choice there.
 
-Joined groups (``rows/equal_groups.py``): m weighs what is of R alone, t_s and Σ tr(E_s P E_t m P).
+Joined groups (``statistics/equal_groups.py``): m weighs what is of R alone, t_s and
+Σ tr(E_s P E_t m P).
 """
 
 from __future__ import annotations
@@ -64,11 +66,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, theta_index
-from jaxhlm.engine.stacked import cholesky, solve_lower
-from jaxhlm.engine.whitened import whitened
-from jaxhlm.notation import Bools, Floats
-from jaxhlm.suffstats import Stats
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.likelihood.whitened import whitened
+from jaxhlm.linalg.stacked import cholesky, solve_lower
 
 __all__ = ["Groups", "Information", "expected", "groups_at", "observed"]
 

@@ -15,21 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.engine.chunks import CHUNK_BYTES, in_order, lane_chunks
-from jaxhlm.engine.lanes import unrollable
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import FEW_LANES, solve
-from jaxhlm.estimates import Estimates, estimate
-from jaxhlm.factors import semidefinite_root
-from jaxhlm.notation import Bools, Floats, Ints
-from jaxhlm.pipeline import gather
-from jaxhlm.rows.equal_groups import Class, EqualGroups
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.identified import group_ranks, identified
-from jaxhlm.rows.response import Standard
-from jaxhlm.rows.standardise import absent_squares
-from jaxhlm.status import Status
-from jaxhlm.suffstats import Stats, taken
+from jaxhlm.core.chunks import CHUNK_BYTES, in_order, lane_chunks
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.status import Status
+from jaxhlm.design.identified import group_ranks, identified
+from jaxhlm.estimation.estimates import Estimates, estimate
+from jaxhlm.estimation.pipeline import gather
+from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.suffstats import Stats, taken
+from jaxhlm.linalg.factors import semidefinite_root
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import FEW_LANES, solve
+from jaxhlm.statistics.equal_groups import Class, EqualGroups
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["MOST_LANES", "leave_one_out", "left_out_numbers"]
 

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.inference.henderson import (
     Henderson,
     between_variance,
     fixed_variance,
     row_variance,
 )
-from jaxhlm.notation import Bools, Floats
-from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.statistics.lanerows import LaneRows
 
 __all__ = ["Leverage", "cooks_distance", "leverage", "standardized"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import build_design
-from jaxhlm.notation import Floats
-from jaxhlm.rows.segments import Segments, orthonormalise
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import build_design
+from jaxhlm.design.segments import Segments, orthonormalise
 
 __all__ = ["LmList", "lm_list"]
 

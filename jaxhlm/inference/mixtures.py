@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.inference.tails import chi2_tail
-from jaxhlm.notation import Floats
 
 __all__ = ["Mixture", "likelihood_ratio"]
 

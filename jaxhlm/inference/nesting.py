@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.design import Design
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.design.design import Design
 from jaxhlm.errors import NotNestedError
 from jaxhlm.inference.mixtures import Mixture
-from jaxhlm.notation import Bools, Floats
 
 __all__ = ["boundary_mixture", "contained", "dropping_mixture", "null_law"]
 

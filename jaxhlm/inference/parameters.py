@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.covariance import theta_index
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import correlation, standard_errors
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats
+from jaxhlm.likelihood.covariance import theta_index
 
 __all__ = [
     "Parameter",

@@ -8,9 +8,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks
-from jaxhlm.engine.minimum import Options
-from jaxhlm.engine.rounds import Solution, solve
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.status import Status
 from jaxhlm.inference.dropped import dropped_minimum
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
@@ -22,9 +21,10 @@ from jaxhlm.inference.holding import (
 )
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.response import Standard
-from jaxhlm.status import Status
+from jaxhlm.likelihood.covariance import Blocks
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import Solution, solve
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["profile_curves", "profile_limits"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.engine.minimum import Options
-from jaxhlm.estimates import Estimates, user_criterion
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import Estimates, user_criterion
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.dropped import dropped_minimum
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats
-from jaxhlm.rows.response import Standard
-from jaxhlm.status import Status
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["dropped_criteria", "term_label"]
 

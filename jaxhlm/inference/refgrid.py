@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_mapping, real_array
-from jaxhlm.design import Design
+from jaxhlm.core.arguments import check_mapping, real_array
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
 from jaxhlm.inference.tails import range_tail, t_tail
-from jaxhlm.notation import Floats
-from jaxhlm.rows.terms import evaluate_new
 
 __all__ = [
     "averaged",

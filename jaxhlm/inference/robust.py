@@ -36,13 +36,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks, lambda_of
-from jaxhlm.engine.chunks import lane_chunks
-from jaxhlm.engine.whitened import lanes_first, whitened
-from jaxhlm.estimates import Estimates
-from jaxhlm.notation import Bools, Floats
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.standardise import absent_squares
+from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.likelihood.covariance import Blocks, lambda_of
+from jaxhlm.likelihood.whitened import lanes_first, whitened
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["Robust", "RobustKind", "robust_covariance"]
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.engine import trust
-from jaxhlm.engine.loop import Stepper, minimise_lanes
-from jaxhlm.engine.start import START_FLOOR
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.inference.held import Held, rectified
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.optimise import trust
+from jaxhlm.optimise.loop import Stepper, minimise_lanes
+from jaxhlm.optimise.start import START_FLOOR
 
 __all__ = ["Ends", "likelihood_limits", "profile_rise"]
 

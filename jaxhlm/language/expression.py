@@ -56,7 +56,7 @@ def read(source: str) -> Expression:
 
     Raises:
         FormulaError: it holds anything but columns, numbers, arithmetic, comparisons and the
-            functions of the table in ``jaxhlm.formula``.
+            functions of the table in ``jaxhlm.language.formula``.
 
     Example:
         >>> read("np.log(y+1) / `body mass`").variables

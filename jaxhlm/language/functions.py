@@ -299,8 +299,8 @@ def _advice(name: str) -> str:
     return (
         "a formula may call "
         + ", ".join(name for name in FUNCTIONS if "." not in name)
-        + " and functions of NumPy such as np.log or np.mean (jaxhlm.formula lists them); make "
-        "anything else a column of the data first"
+        + " and functions of NumPy such as np.log or np.mean (jaxhlm.language.formula lists "
+        "them); make anything else a column of the data first"
     )
 
 

@@ -20,8 +20,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ContrastError, UnknownTermError
-from jaxhlm.notation import Floats
 
 __all__ = ["Form", "read_rows", "require_known", "written"]
 

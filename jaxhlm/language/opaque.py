@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.scopes import within
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.nodes import Expression, Opaque
 from jaxhlm.language.words import excerpt
-from jaxhlm.scopes import within
 
 __all__ = ["allowed", "allowing", "python_value", "read_python"]
 

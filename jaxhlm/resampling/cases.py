@@ -10,18 +10,18 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.design.design import Design
+from jaxhlm.design.grouping import Grouping
 from jaxhlm.errors import ResamplingError
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.drawn import Drawn, in_blocks
-from jaxhlm.rows.grouping import Grouping
-from jaxhlm.rows.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.lanerows import LaneRows
-from jaxhlm.rows.moments import RowMoments, column_means, moments_by_lane
-from jaxhlm.rows.replicates import Replicates
-from jaxhlm.rows.response import Standard
-from jaxhlm.rows.standardise import Rows, standardise_design
+from jaxhlm.sources.drawn import Drawn, in_blocks
+from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.statistics.replicates import Replicates
+from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.standardise import Rows, standardise_design
 
 __all__ = ["Cases"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxhlm.core.notation import BootstrapInterval, Floats
 from jaxhlm.inference.tails import normal_cdf, normal_quantile
-from jaxhlm.notation import BootstrapInterval, Floats
 
 __all__ = ["acceleration", "bootstrap_interval"]
 

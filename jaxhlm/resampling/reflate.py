@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ResamplingError
-from jaxhlm.notation import Floats
 
 __all__ = ["reflated_effects", "reflated_residuals"]
 

@@ -18,16 +18,8 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.arguments import affordable, whole_number
-from jaxhlm.covariance import lambda_of
-from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import ConvergenceWarning, ResamplingError
-from jaxhlm.estimates import Estimates, estimate_bytes
-from jaxhlm.inference.henderson import random_effects
-from jaxhlm.inference.leaveout import leave_one_out
-from jaxhlm.inference.parameters import parameter_values
-from jaxhlm.model import Model
-from jaxhlm.notation import (
+from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.notation import (
     BootstrapInterval,
     BootstrapMethod,
     Floats,
@@ -36,15 +28,23 @@ from jaxhlm.notation import (
     WildWeights,
     check_option,
 )
-from jaxhlm.pipeline import Prepared, whole_or_nothing
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.errors import ConvergenceWarning, ResamplingError
+from jaxhlm.estimation.estimates import Estimates, estimate_bytes
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Prepared, whole_or_nothing
+from jaxhlm.inference.henderson import random_effects
+from jaxhlm.inference.leaveout import leave_one_out
+from jaxhlm.inference.parameters import parameter_values
+from jaxhlm.likelihood.covariance import lambda_of
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
-from jaxhlm.rows.drawn import Drawn, Parametric, in_blocks
-from jaxhlm.rows.groupstats import GroupStats, group_stats, multiplied
-from jaxhlm.rows.response import Standard
-from jaxhlm.status import Status
-from jaxhlm.streams import Seed, random_key
+from jaxhlm.sources.drawn import Drawn, Parametric, in_blocks
+from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["Residual", "Wild", "parametric_interval", "resampler"]
 

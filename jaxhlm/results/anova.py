@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import aic, aicc, bic
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.notation import Floats
 from jaxhlm.results.tables import table_of_cells
 
 __all__ = [

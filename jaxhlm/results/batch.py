@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.arguments import check_flag, whole_number
-from jaxhlm.engine.minimum import Options
+from jaxhlm.core.arguments import check_flag, whole_number
+from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable, check_option
 from jaxhlm.errors import OptionError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.hypotheses import Contrasts
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.inference.hypotheses import Contrasts
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.choosing import by_labels, by_position_or_label
@@ -33,9 +33,9 @@ from jaxhlm.results.record import Fitted
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.response import Standard
-from jaxhlm.rows.sources import Source
+from jaxhlm.sources.sources import Source
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["BatchInterval", "FitBatch"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError, UnknownFitError
-from jaxhlm.notation import Ints
 
 __all__ = ["by_labels", "by_position_or_label"]
 

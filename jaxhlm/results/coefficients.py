@@ -12,22 +12,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.arguments import check_flag
-from jaxhlm.design import determined_rows
-from jaxhlm.engine.minimum import Options
-from jaxhlm.estimates import Estimates
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.design.design import determined_rows
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import degrees
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import SMALL_SAMPLE, DfMethod, check_df, inference_table
-from jaxhlm.inference.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
 from jaxhlm.results.record import Fitted
-from jaxhlm.rows.response import Standard, at_absent
+from jaxhlm.statistics.response import Standard, at_absent
 
 __all__ = [
     "adjusted_vcov",

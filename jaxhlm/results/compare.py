@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxhlm.arguments import check_flag
+from jaxhlm.core.arguments import check_flag
 from jaxhlm.errors import OptionError
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.comparison import ranked

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
 from jaxhlm.inference.random_terms import dropped_criteria, term_label
-from jaxhlm.notation import Floats
-from jaxhlm.pipeline import fit_standard
 from jaxhlm.results.anova import (
     REFITTED,
     Anova,
@@ -27,7 +27,7 @@ from jaxhlm.results.anova import (
     likelihood_ratio_table,
 )
 from jaxhlm.results.record import Fitted
-from jaxhlm.rows.response import Standard
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
 

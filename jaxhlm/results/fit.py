@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.arguments import check_flag
-from jaxhlm.design import Design
-from jaxhlm.engine.minimum import Options
-from jaxhlm.errors import OptionError
-from jaxhlm.estimates import Estimates
-from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.inference.hypotheses import Contrasts
-from jaxhlm.inference.influence import Influence
-from jaxhlm.inference.robust import RobustKind
-from jaxhlm.model import Model
-from jaxhlm.notation import (
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.notation import (
     BootstrapInterval,
     Floats,
     IntervalMethod,
@@ -29,7 +19,19 @@ from jaxhlm.notation import (
     NotEstimable,
     check_option,
 )
-from jaxhlm.pipeline import Prepared
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import Seed
+from jaxhlm.design.design import Design
+from jaxhlm.errors import OptionError
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.hypotheses import Contrasts
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.influence import Influence
+from jaxhlm.inference.robust import RobustKind
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
 from jaxhlm.results.fit_rows import FitRows
@@ -39,10 +41,8 @@ from jaxhlm.results.record import Fitted
 from jaxhlm.results.refitting import refitted
 from jaxhlm.results.tables import Summary
 from jaxhlm.results.varcorr import VarCorr
-from jaxhlm.rows.response import Standard
-from jaxhlm.rows.rowwise import simulate_rows
-from jaxhlm.status import Status
-from jaxhlm.streams import Seed
+from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.rowwise import simulate_rows
 
 if TYPE_CHECKING:
     from jaxhlm.results.verify import Verification

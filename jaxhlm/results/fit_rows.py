@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.covariance import Blocks
-from jaxhlm.estimates import Estimates
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.henderson import (
     Henderson,
     RandomEffects,
@@ -21,8 +21,8 @@ from jaxhlm.inference.henderson import (
 )
 from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage
 from jaxhlm.inference.leverage import standardized as over_sd
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.lanerows import LaneRows
+from jaxhlm.likelihood.covariance import Blocks
+from jaxhlm.statistics.lanerows import LaneRows
 
 __all__ = ["FitRows"]
 

@@ -11,16 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, whole_number
+from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.notation import BootstrapInterval, Floats
+from jaxhlm.core.streams import Seed
 from jaxhlm.errors import OptionError
-from jaxhlm.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
-from jaxhlm.model import Model
-from jaxhlm.notation import BootstrapInterval, Floats
 from jaxhlm.results.record import Fitted
-from jaxhlm.rows.response import Standard
-from jaxhlm.streams import Seed
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["bootstrap_confint", "confint", "profile_frame"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ContrastError
 from jaxhlm.inference.refgrid import holm, tukey
-from jaxhlm.notation import Floats
 
 __all__ = ["MEANS", "differences_frame", "means_frame"]
 

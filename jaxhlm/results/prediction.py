@@ -7,14 +7,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_flag
-from jaxhlm.design import Design, design_for
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable, check_option
+from jaxhlm.design.columns import any_missing, select
+from jaxhlm.design.design import Design, design_for
 from jaxhlm.errors import MissingColumnError
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import check_level, wald_interval
 from jaxhlm.inference.tails import normal_quantile
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable, check_option
-from jaxhlm.rows.columns import any_missing, select
 
 __all__ = [
     "Interval",

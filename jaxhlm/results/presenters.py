@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxhlm.notation import Floats, Ints
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.results.record import Fitted
 
 __all__ = ["ManyFits", "OneFit", "Runs", "split"]

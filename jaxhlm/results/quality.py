@@ -9,21 +9,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.chunks import CHUNK_BYTES
-from jaxhlm.estimates import Estimates
+from jaxhlm.core.chunks import CHUNK_BYTES
+from jaxhlm.core.notation import Floats, Ints, check_option
+from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import explained
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.explained import Components
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
-from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.presenters import Runs
 from jaxhlm.results.record import Fitted
 from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.results.units import over_rows
-from jaxhlm.rows.response import at_absent
+from jaxhlm.statistics.response import at_absent
 
 __all__ = [
     "augmented",

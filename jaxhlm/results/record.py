@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.design import Design, lacking
-from jaxhlm.engine.chunks import in_order, lane_chunks
-from jaxhlm.engine.minimum import Options
+from jaxhlm.core.chunks import in_order, lane_chunks
+from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable, check_option
+from jaxhlm.core.status import Status
+from jaxhlm.design.columns import label, listed
+from jaxhlm.design.design import Design, lacking
 from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
-from jaxhlm.estimates import Estimates, restandardised
+from jaxhlm.estimation.estimates import Estimates, restandardised
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
-from jaxhlm.model import Model
-from jaxhlm.notation import Bools, Floats, Ints, NotEstimable, check_option
-from jaxhlm.pipeline import Prepared
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.rows.columns import label, listed
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.response import Standard
-from jaxhlm.rows.sources import ResponseMatrix, Source
-from jaxhlm.status import Status
+from jaxhlm.sources.sources import ResponseMatrix, Source
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["Fitted"]
 

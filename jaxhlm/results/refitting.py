@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import real_array
+from jaxhlm.core.arguments import real_array
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ConstantResponseError, ResponseShapeError
-from jaxhlm.notation import Floats
-from jaxhlm.pipeline import fit_responses
+from jaxhlm.estimation.pipeline import fit_responses
 from jaxhlm.results.record import Fitted
-from jaxhlm.rows.sources import ResponseMatrix
+from jaxhlm.sources.sources import ResponseMatrix
 
 __all__ = ["refitted"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import inference_table
 from jaxhlm.inference.robust import Robust
-from jaxhlm.notation import Floats
 
 __all__ = ["robust_table", "warn_undetermined"]
 

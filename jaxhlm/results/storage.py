@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.engine.minimum import Options
+from jaxhlm.core.files import check_target, read_parquet, write_parquet
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import FileError
-from jaxhlm.estimates import Estimates
-from jaxhlm.files import check_target, read_parquet, write_parquet
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.tails import t_tail
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.labels import from_columns, to_columns
 from jaxhlm.results.record import Fitted
 
 __all__ = ["check_saving", "load", "save"]
 
-MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.model", b"jaxhlm.labels", b"jaxhlm.extra"
+MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.estimation.model", b"jaxhlm.labels", b"jaxhlm.extra"
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 

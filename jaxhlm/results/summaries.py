@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.status import Status
 from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod, inference_table
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.results.coefficients import fixed_tests
@@ -14,7 +15,6 @@ from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import Fitted
 from jaxhlm.results.tables import Summary
 from jaxhlm.results.varcorr import VarCorr
-from jaxhlm.status import Status
 
 __all__ = ["batch_text", "counts", "glance", "parameter_spread", "summary", "varcorr"]
 

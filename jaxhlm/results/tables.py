@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation
-from jaxhlm.notation import Floats
 from jaxhlm.results.varcorr import VarCorr, align_decimals
 
 __all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table", "table_of_cells"]

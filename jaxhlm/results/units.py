@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.design.columns import listed
 from jaxhlm.errors import NewLevelError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
 from jaxhlm.inference.henderson import (
@@ -24,12 +26,10 @@ from jaxhlm.inference.henderson import (
     standardized_effects,
     value_variance,
 )
-from jaxhlm.notation import Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, coef_columns, new_rows, normal_scores, unit_frame
 from jaxhlm.results.presenters import Runs, split
 from jaxhlm.results.record import Fitted
-from jaxhlm.rows.columns import listed
 
 __all__ = [
     "coef",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from jaxhlm.covariance import Blocks
+from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation, standard_errors
-from jaxhlm.notation import Floats
+from jaxhlm.likelihood.covariance import Blocks
 
 __all__ = ["VarCorr", "VarCorrBatch", "align_decimals"]
 

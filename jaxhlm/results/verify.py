@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxhlm import reference
-from jaxhlm.design import Design
-from jaxhlm.estimates import Estimates
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.criteria import standard_errors
-from jaxhlm.notation import Floats
 
 __all__ = ["Verification", "verify_lanes"]
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.design import Design
-from jaxhlm.engine.stacked import solve_lower
-from jaxhlm.factors import principal_axes, semidefinite_root
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.information import Information, expected, groups_at
 from jaxhlm.inference.tails import (
@@ -26,9 +26,9 @@ from jaxhlm.inference.tails import (
     normal_cdf,
     t_quantile,
 )
-from jaxhlm.notation import Floats
-from jaxhlm.pipeline import Prepared
-from jaxhlm.truth import Truth
+from jaxhlm.linalg.factors import principal_axes, semidefinite_root
+from jaxhlm.linalg.stacked import solve_lower
+from jaxhlm.studies.truth import Truth
 
 __all__ = ["Precision", "analytic_power", "precision"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxhlm.core.notation import Floats
 from jaxhlm.inference.tails import beta_quantile
-from jaxhlm.notation import Floats
 
 __all__ = ["exact_interval", "rate_mcse"]
 

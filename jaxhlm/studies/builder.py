@@ -12,10 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import affordable, check_length, check_mapping, finite_array, whole_number
+from jaxhlm.core.arguments import (
+    affordable,
+    check_length,
+    check_mapping,
+    finite_array,
+    whole_number,
+)
+from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
-from jaxhlm.notation import Ints
-from jaxhlm.studies.distributions import sampler
+from jaxhlm.violations.distributions import sampler
 
 __all__ = ["UnitDesign", "units"]
 

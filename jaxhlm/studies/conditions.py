@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_length, check_mapping, listed_values
+from jaxhlm.core.arguments import affordable, check_length, check_mapping, listed_values
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.methods import COLUMNS
 

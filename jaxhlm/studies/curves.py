@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import fraction, listed_values, number
+from jaxhlm.core.arguments import fraction, listed_values, number
+from jaxhlm.core.streams import Seed
 from jaxhlm.errors import OptionError, TargetError
+from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.progress import step_progress
-from jaxhlm.streams import Seed
 from jaxhlm.studies.powers import (
     Test,
     analysed,

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.arguments import affordable, whole_number
+from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.design.columns import require_column
 from jaxhlm.errors import NotNumericError, OptionError
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.columns import require_column
 
 __all__ = ["extend"]
 

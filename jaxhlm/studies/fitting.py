@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from jaxhlm.design import Design
-from jaxhlm.engine.minimum import Options
-from jaxhlm.formula import right_side
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.fitting.many import fit_source
+from jaxhlm.language.formula import right_side
 from jaxhlm.language.words import quoted
-from jaxhlm.many import fit_source
-from jaxhlm.notation import Floats
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.rows.inputs import replicate_input, response_input
+from jaxhlm.sources.inputs import replicate_input, response_input
 
 __all__ = ["fits_apart", "fits_of_one"]
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from jaxhlm.core.files import checksum, file_path, read_parquet, set_aside, write_parquet
 from jaxhlm.errors import FileError, FileWarning, StudyFolderError, warn_user
-from jaxhlm.files import checksum, file_path, read_parquet, set_aside, write_parquet
 from jaxhlm.studies.lock import LOCK, locked
 from jaxhlm.studies.manifest import check_same, read_manifest, write_manifest
 

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.streams import EFFECTS, RESIDUALS, VIOLATIONS, Streams
 from jaxhlm.errors import OptionError
-from jaxhlm.factors import semidefinite_root
-from jaxhlm.notation import Floats
-from jaxhlm.streams import EFFECTS, RESIDUALS, VIOLATIONS, Streams
-from jaxhlm.studies.distributions import Distribution, Gaussian
-from jaxhlm.studies.panel import Numbers, Panel
-from jaxhlm.truth import SEMIDEFINITE_TOL
+from jaxhlm.linalg.factors import semidefinite_root
+from jaxhlm.studies.truth import SEMIDEFINITE_TOL
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
+from jaxhlm.violations.distributions import Distribution, Gaussian
+from jaxhlm.violations.panel import Numbers, Panel
 
 __all__ = ["Parameters", "generate", "symmetric_root"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxhlm.design import Design, design_for, determined_rows
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.streams import DESIGN, Streams
+from jaxhlm.design.design import Design, design_for, determined_rows
+from jaxhlm.design.terms import evaluate_numbers
 from jaxhlm.errors import FormulaError
-from jaxhlm.notation import Floats
-from jaxhlm.rows.terms import evaluate_numbers
-from jaxhlm.streams import DESIGN, Streams
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.panel import Panel
+from jaxhlm.violations.panel import Panel
 
 __all__ = ["Layout", "check_redrawn", "one_design", "own_designs"]
 

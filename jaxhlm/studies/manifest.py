@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxhlm.core.files import checksum, write_text
 from jaxhlm.errors import StudyFolderError
-from jaxhlm.files import checksum, write_text
 
 __all__ = ["SCHEMA", "check_same", "read_manifest", "write_manifest"]
 

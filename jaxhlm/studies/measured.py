@@ -10,12 +10,12 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_frame, fraction, listed_values
+from jaxhlm.core.arguments import check_frame, fraction, listed_values
+from jaxhlm.core.notation import Bools, Floats, Ints, check_option
+from jaxhlm.core.status import Status
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
-from jaxhlm.notation import Bools, Floats, Ints, check_option
-from jaxhlm.status import Status
 from jaxhlm.studies import performance
 from jaxhlm.studies.performance import Groups, Measured
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import check_frame
+from jaxhlm.core.arguments import check_frame
 from jaxhlm.errors import MissingColumnError
 from jaxhlm.studies.measured import MEASURES
 

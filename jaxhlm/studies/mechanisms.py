@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_flag, whole_number
-from jaxhlm.design import Design, build_design
+from jaxhlm.core.arguments import affordable, check_flag, whole_number
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.streams import TRUTH, Seed, Streams, random_key
+from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
-from jaxhlm.formula import column_name, parse
+from jaxhlm.estimation.model import Model
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats
+from jaxhlm.language.formula import column_name, parse
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.streams import TRUTH, Seed, Streams, random_key
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
-from jaxhlm.studies.panel import Panel
 from jaxhlm.studies.simulated import Simulated
+from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
-from jaxhlm.truth import Truth
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
+from jaxhlm.violations.panel import Panel
 
 __all__ = ["Drawn", "Mechanism", "assembled", "mechanism"]
 

@@ -9,19 +9,19 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Floats, Ints, check_option
+from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
-from jaxhlm.formula import parse
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
 from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
+from jaxhlm.language.formula import parse
 from jaxhlm.language.words import quoted
-from jaxhlm.notation import Floats, Ints, check_option
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
-from jaxhlm.status import Status
 from jaxhlm.studies.pooled import pooled, two_stage
 
 __all__ = ["COLUMNS", "Estimator", "Method", "check_methods", "method_estimates"]

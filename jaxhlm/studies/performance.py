@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from jaxhlm.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Bools, Floats, Ints
 
 __all__ = [
     "Groups",

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import (
+from jaxhlm.core.arguments import (
     affordable,
     check_frame,
     check_mapping,
@@ -17,9 +17,9 @@ from jaxhlm.arguments import (
     number,
     whole_number,
 )
+from jaxhlm.core.notation import Bools, Floats, check_option
 from jaxhlm.errors import MissingColumnError, OptionError
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.notation import Bools, Floats, check_option
 from jaxhlm.studies.measured import MEASURES, Measure
 
 __all__ = ["check_plan", "nsim", "stopping"]

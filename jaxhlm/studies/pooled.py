@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxhlm.engine.stacked import solve_upper
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.status import Status
 from jaxhlm.errors import UnsupportedTermError
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats, Ints
-from jaxhlm.rows.groupwise import Groupwise
-from jaxhlm.rows.response import Standard, at_absent
-from jaxhlm.rows.standardise import absent_squares
-from jaxhlm.status import Status
+from jaxhlm.estimation.model import Model
+from jaxhlm.linalg.stacked import solve_upper
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.response import Standard, at_absent
+from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["pooled", "two_stage"]
 

@@ -9,23 +9,23 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_flag, fraction, listed_values, whole_number
-from jaxhlm.design import Design
+from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.streams import Seed
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
-from jaxhlm.estimates import estimate_bytes
+from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
+from jaxhlm.estimation.pipeline import whole_or_nothing
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
-from jaxhlm.inference.hypotheses import independent_rows, read_hypothesis
-from jaxhlm.notation import Bools, Floats
-from jaxhlm.pipeline import whole_or_nothing
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
-from jaxhlm.streams import Seed
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.simulated import simulate
+from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import design_of
-from jaxhlm.truth import Truth
 
 __all__ = ["Power", "Test", "power"]
 

@@ -8,21 +8,21 @@ from typing import Any
 
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_flag, whole_number
-from jaxhlm.design import Design
-from jaxhlm.engine.loop import MAX_ITER, TOL
-from jaxhlm.engine.minimum import Options
+from jaxhlm.core.arguments import affordable, check_flag, whole_number
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
-from jaxhlm.estimates import estimate_bytes
-from jaxhlm.many import fit_source
-from jaxhlm.model import Model
-from jaxhlm.notation import Floats
-from jaxhlm.pipeline import Prepared
+from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.fitting.many import fit_source
+from jaxhlm.optimise.loop import MAX_ITER, TOL
+from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.rows.drawn import Parametric
-from jaxhlm.streams import Seed, random_key
-from jaxhlm.truth import Truth
+from jaxhlm.sources.drawn import Parametric
+from jaxhlm.studies.truth import Truth
 
 __all__ = ["Simulated", "simulate"]
 

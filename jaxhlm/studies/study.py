@@ -14,7 +14,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import affordable, check_flag
+from jaxhlm.core.arguments import affordable, check_flag
+from jaxhlm.core.status import Status
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -26,9 +27,8 @@ from jaxhlm.errors import (
     failures_counted,
     muted,
 )
-from jaxhlm.pipeline import whole_or_nothing
-from jaxhlm.progress import study_progress
-from jaxhlm.status import Status
+from jaxhlm.estimation.pipeline import whole_or_nothing
+from jaxhlm.estimation.progress import study_progress
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
 from jaxhlm.studies.manifest import SCHEMA

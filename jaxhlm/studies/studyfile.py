@@ -45,10 +45,10 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm import violations as known_violations
+from jaxhlm.core.files import read_table
+from jaxhlm.core.notation import Floats
 from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, UnknownTermError
-from jaxhlm.files import read_table
-from jaxhlm.notation import Floats
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
 from jaxhlm.studies.mechanisms import assembled, mechanism
@@ -64,9 +64,9 @@ from jaxhlm.studies.tomltext import (
     Where,
     read_toml,
 )
+from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
-from jaxhlm.studies.violation import Violation
-from jaxhlm.truth import Truth
+from jaxhlm.violations.violation import Violation
 
 __all__ = ["DESCRIPTION", "StudyFile", "read_study_file"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxhlm.core.utf8 import decoded
 from jaxhlm.errors import StudyFileError
-from jaxhlm.utf8 import decoded
 
 __all__ = [
     "NUMBER",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from jaxhlm.core.notation import check_option
 from jaxhlm.errors import JaxhlmError, OptionError
-from jaxhlm.factors import semidefinite_root
-from jaxhlm.notation import check_option
-from jaxhlm.truth import Truth, replaced
+from jaxhlm.linalg.factors import semidefinite_root
+from jaxhlm.studies.truth import Truth, replaced
 
 if TYPE_CHECKING:
     from jaxhlm.results.fit import Fit

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.arguments import number, whole_number
-from jaxhlm.design import Design, build_design
+from jaxhlm.core.arguments import number, whole_number
+from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.formula import parse
+from jaxhlm.language.formula import parse
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.extending import extend
 from jaxhlm.studies.mechanisms import Mechanism, assembled
-from jaxhlm.truth import Truth
+from jaxhlm.studies.truth import Truth
 
 __all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]
 

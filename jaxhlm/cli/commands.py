@@ -1,0 +1,154 @@
+"""The commands ``jaxhlm power`` and ``jaxhlm study``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+from jaxhlm.core.files import check_target, read_table, write_csv
+from jaxhlm.errors import OptionError
+from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.studies.curves import power_curve, solve_power
+from jaxhlm.studies.measures_table import MeasuresTable
+from jaxhlm.studies.mechanisms import mechanism
+from jaxhlm.studies.powers import power
+from jaxhlm.studies.study import study
+from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
+from jaxhlm.studies.truth import Truth
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add both to the command line.
+
+    Args:
+        commands: what ``ArgumentParser.add_subparsers`` returns.
+    """
+    command = commands.add_parser("power", help="power of a test on a design, by simulation")
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help="the design, .csv, .csv.gz or .parquet")
+    command.add_argument(
+        "--beta",
+        required=True,
+        type=_beta,
+        help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms; --beta=-1,3 if the first is negative',
+    )
+    command.add_argument("--sd", required=True, type=_numbers, help="random effects: 0.2,0.5")
+    command.add_argument(
+        "--corr", type=float, default=0.0, help="of two random effects (default: %(default)s)"
+    )
+    command.add_argument("--sigma", required=True, type=float, help="residual standard deviation")
+    command.add_argument(
+        "--test", required=True, action="append", help='such as "x:a" or "a = 0, x:a = 0"; repeat'
+    )
+    command.add_argument("--n", type=int, default=10_000, help="data sets (default: %(default)s)")
+    command.add_argument(
+        "--alpha", type=float, default=0.05, help="level of the test (default: %(default)s)"
+    )
+    command.add_argument(
+        "--df",
+        choices=get_args(DfMethod),
+        default="satterthwaite",
+        help="of the test (default: %(default)s)",
+    )
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--seed", type=int, help="of the draws")
+    command.add_argument(
+        "--along",
+        help="what changes: units (default), measurements, sigma, corr, beta[TERM], sd[TERM]",
+    )
+    command.add_argument("--values", type=_numbers, help="a power curve at these: 10,20,30")
+    command.add_argument("--target", type=float, help="find the smallest value with this power")
+    command.add_argument(
+        "--bounds",
+        type=_numbers,
+        default=[4, 1000],
+        help="where --target is looked for (default: 4,1000)",
+    )
+    command.add_argument("--out", type=Path, metavar="CSV", help="also write the table")
+    command.set_defaults(run=_power)
+
+    command = commands.add_parser(
+        "study",
+        help="run a simulation study described in a TOML file",
+        epilog=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("file", type=Path, help="the study, .toml, as below")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
+    command.add_argument("--resume", action="store_true", help="go on with what DIR holds")
+    command.set_defaults(run=_study)
+
+
+def _power(a: argparse.Namespace) -> None:
+    if a.out:
+        check_target(a.out)
+    truth = Truth.of(a.beta, a.sd, a.corr, a.sigma)
+    made = mechanism(a.formula, read_table(a.file), truth)
+    options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}
+    if a.target is not None:
+        if a.values is not None:
+            raise OptionError("give either --values or --target")
+        if len(a.test) > 1 or len(a.bounds) != 2:
+            raise OptionError("--target needs one --test and two --bounds")
+        found = solve_power(
+            made, a.test[0], a.target, a.along or "units", tuple(a.bounds), **options
+        )
+        text, table = str(found), found.curve
+    elif a.values is not None:
+        table = power_curve(made, a.test, a.along or "units", a.values, **options)
+        text = table.to_string(index=False, float_format="%.4f")
+    elif a.along is not None:
+        raise OptionError("--along needs --values or --target")
+    else:
+        one = power(made, a.test, **options)
+        text, table = str(one), one.table
+    print(text)
+    if a.out:
+        write_csv(a.out, table)
+        print(f"\nTable written to {a.out}")
+
+
+def _study(a: argparse.Namespace) -> None:
+    try:
+        _run_study(a)
+    except KeyboardInterrupt:
+        if not (a.out / "manifest.json").exists():
+            raise
+        finished = f"; what is finished is in {a.out}: go on with --resume"
+        raise KeyboardInterrupt(finished) from None
+
+
+def _run_study(a: argparse.Namespace) -> None:
+    file = read_study_file(a.file)
+    result = study(
+        file.conditions, file.mechanism, file.methods,
+        out=a.out, resume=a.resume, **file.options,
+    )  # fmt: skip
+    print(result)
+    table = result.measures()
+    write_csv(a.out / "measures.csv", table)
+    print(f"\n{MeasuresTable(table)}")
+    print(
+        f"\nMeasures written to {a.out / 'measures.csv'}; all of it: jaxhlm.read_study('{a.out}')"
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give numbers with commas between") from None
+    return [int(value) if value == int(value) else value for value in values]
+
+
+def _beta(text: str) -> list[float] | dict[str, float]:
+    if "=" not in text:
+        return _numbers(text)
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        return {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give x=3,a=0 and so on") from None

@@ -1,0 +1,237 @@
+"""The command ``jaxhlm``."""
+
+from __future__ import annotations
+
+import _thread
+import argparse
+import io
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import get_args
+
+import jax
+import pandas as pd
+
+from jaxhlm.cli import article
+from jaxhlm.cli.commands import add_commands
+from jaxhlm.core.files import check_target, read_table, write_csv
+from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
+from jaxhlm.errors import JaxhlmError, said_by
+from jaxhlm.estimation.pipeline import whole_or_nothing
+from jaxhlm.fitting.bootstraps import bootstrap
+from jaxhlm.fitting.fit import fit
+from jaxhlm.fitting.many import fit_many
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.fit import Fit
+
+__all__ = ["main"]
+
+# What a shell reports of a program that Ctrl-C has ended.
+INTERRUPTED = 130
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+# Seconds that a command has to end in before it is interrupted again.
+AGAIN_AFTER = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 2 for bad input, 130 after an interrupt."""
+    arguments = _parser().parse_args(argv)
+    # A line of Python, which warnings otherwise show, is here never the user's.
+    said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
+    with said, _printable(), _termination_interrupts() as dropped, whole_or_nothing():
+        try:
+            arguments.run(arguments)
+            _print_all()
+            if dropped:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt as stop:
+            print(f"jaxhlm: interrupted{''.join(map(str, stop.args))}", file=sys.stderr)
+            return INTERRUPTED
+        except JaxhlmError as error:
+            print(f"jaxhlm: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
+            _forget_output()
+            return 2
+    return 0
+
+
+def _print_all() -> None:
+    """Write out what was printed: a full disk is told here, and not by Python at its exit."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _forget_output() -> None:
+    """Let go of what cannot be printed: at its exit, Python would try again and tell."""
+    try:
+        _print_all()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _printable() -> Iterator[None]:
+    """Print what the output's encoding lacks, such as σ or a file's odd name, as its number."""
+    if not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.errors != "strict":
+        yield
+        return
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            sys.stdout.reconfigure(errors="strict")
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[list[threading.Timer]]:
+    """Let SIGTERM do what Ctrl-C does, and either end the command.
+
+    That is a program's business, so not the library's. Python drops what a signal raises while it
+    is in a destructor or a callback; the command would go on, and end as if nothing had been. So
+    it is interrupted again after a while; what is given has an entry for every signal until then.
+    """
+    pending: list[threading.Timer] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+
+    def interrupt(*_: object) -> None:
+        pending.append(threading.Timer(AGAIN_AFTER, _thread.interrupt_main))
+        pending[-1].daemon = True
+        pending[-1].start()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
+    try:
+        yield pending
+    finally:
+        for timer in pending:
+            timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaxhlm", description="Exact hierarchical linear models, one or very many at once."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("article", help="fit the article's models and check its truth")
+    command.add_argument(
+        "--replicates",
+        type=_two_or_more,
+        default=10_000,
+        help="data sets to draw (default: %(default)s)",
+    )
+    command.add_argument(
+        "--seed", type=int, default=2345, help="seed of the draws (default: %(default)s)"
+    )
+    command.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
+    )
+    command.set_defaults(run=_article)
+
+    command = commands.add_parser("fit", help="fit a model to a CSV or Parquet file")
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help="data, .csv, .csv.gz or .parquet")
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
+    command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
+    command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
+    command.set_defaults(run=_fit)
+
+    command = commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters")
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help="data, .csv or .parquet")
+    command.add_argument(
+        "--n", type=_two_or_more, default=1000, help="replicates (default: %(default)s)"
+    )
+    command.add_argument(
+        "--method",
+        choices=get_args(BootstrapMethod),
+        default="parametric",
+        help="what is resampled (default: %(default)s)",
+    )
+    command.add_argument(
+        "--interval",
+        choices=get_args(BootstrapInterval),
+        default="percentile",
+        help="kind of interval (default: %(default)s)",
+    )
+    command.add_argument(
+        "--level", type=float, default=0.95, help="confidence level (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=int, help="seed of the draws")
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
+    command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
+    command.set_defaults(run=_bootstrap)
+
+    add_commands(commands)
+    command = commands.add_parser("info", help="versions and devices")
+    command.set_defaults(run=_info)
+    return parser
+
+
+def _two_or_more(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 2 or more")
+    return int(text)
+
+
+def _article(arguments: argparse.Namespace) -> None:
+    article.run(arguments.replicates, arguments.seed)
+    if arguments.figures:
+        files = article.write_figures(arguments.figures)
+        print(f"\n{len(files)} figures written to {arguments.figures}")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    data, reml, weights = read_table(arguments.file), not arguments.ml, arguments.weights
+    result: Fit | FitBatch
+    if arguments.by:
+        result = fit_many(arguments.formula, data, by=arguments.by, reml=reml, weights=weights)
+    else:
+        result = fit(arguments.formula, data, reml=reml, weights=weights)
+    print(result)
+    if arguments.out:
+        write_csv(arguments.out, result.tidy())
+        print(f"\nTidy table written to {arguments.out}")
+
+
+def _bootstrap(arguments: argparse.Namespace) -> None:
+    check_level(arguments.level)
+    if arguments.out:
+        check_target(arguments.out)
+    data = read_table(arguments.file)
+    result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
+    boot = bootstrap(result, arguments.n, arguments.method, arguments.seed)
+    interval = boot.confint(arguments.interval, arguments.level)
+    table = pd.concat([boot.summary()[["original", "bias", "std_error"]], interval], axis=1)
+    print(boot.heading, table.to_string(float_format="%.4f", na_rep=""), sep="\n\n")
+    if arguments.out:
+        boot.to_parquet(arguments.out)
+        print(f"\nReplicates written to {arguments.out}")
+
+
+def _info(_: argparse.Namespace) -> None:
+    for name in ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "scipy", "formulaic"):
+        print(f"{name:10} {version(name)}")
+    print(f"{'python':10} {platform.python_version()} on {platform.machine()}")
+    for device in jax.devices():
+        print(f"{'device':10} {device.device_kind} ({device.platform}:{device.id})")

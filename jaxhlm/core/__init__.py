@@ -1,0 +1,1 @@
+"""What everything rests on: settings, errors of arguments, files, streams, memory."""

@@ -1,0 +1,248 @@
+"""What a user passes, checked: a value of another type is refused, not read as something else.
+
+So is what cannot be: numbers whose squares overflow, sizes that this machine's memory cannot hold.
+Every function takes the argument's name, so that the error can say it, and returns the value as the
+library wants it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sized
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.notation import Floats
+from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
+
+__all__ = [
+    "LARGEST",
+    "affordable",
+    "check_flag",
+    "check_frame",
+    "check_function",
+    "check_length",
+    "check_mapping",
+    "finite_array",
+    "fraction",
+    "listed_values",
+    "number",
+    "real_array",
+    "whole_number",
+]
+
+# Squares of larger numbers, and sums of those, overflow.
+LARGEST = 1e100
+GIGABYTE = 1e9
+# A value of a list, and what is made of it.
+VALUE_BYTES = 100.0
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, not a float, a bool or text.
+
+    Raises:
+        OptionError: it is none, or below ``least``.
+
+    >>> whole_number("n", np.int64(3))
+    3
+    """
+    # An array without dimensions has an index too, and would be kept as an array.
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise OptionError(f"{name}={value!r} must be a whole number, {least} or more")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """A real number of at most LARGEST in size, not a bool or text.
+
+    Raises:
+        OptionError: it is none.
+
+    >>> number("slope", np.float32(0.5))
+    0.5
+    """
+    array = isinstance(value, np.ndarray | np.generic)
+    known = not array or (value.ndim == 0 and value.dtype.kind in "iuf")
+    # NumPy would round LARGEST to the precision of what it is compared with.
+    scalar = value.item() if array and known else value
+    real = known and isinstance(scalar, Real) and not isinstance(scalar, bool)
+    if not real or not abs(scalar) <= LARGEST:
+        raise OptionError(f"{name}={value!r} must be a finite number")
+    return float(scalar)
+
+
+def fraction(name: str, value: Any, example: float = 0.95) -> float:
+    """A number between 0 and 1, both excluded; percentages are refused.
+
+    Raises:
+        OptionError: it is none.
+    """
+    found = number(name, value)
+    if not 0.0 < found < 1.0:
+        percent = f"; write {found / 100:g} for {found:g} %" if 1.0 < found < 100.0 else ""
+        raise OptionError(f"{name}={value!r} must lie between 0 and 1, such as {example}{percent}")
+    return found
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is True or False: "False" and "ML" would be true."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name}={value!r} must be True or False")
+
+
+def check_frame(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value is a DataFrame."""
+    if not isinstance(value, pd.DataFrame):
+        kind = type(value)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
+        made = "; its to_pandas() makes one" if hasattr(kind, "to_pandas") else ""
+        raise OptionError(f"{name} must be a pandas DataFrame, got {module}{kind.__name__}{made}")
+
+
+def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:
+    """The value; raise ``OptionError`` unless it is a mapping."""
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{name}={value!r} must be a mapping, such as a dict")
+    return value
+
+
+def check_function(name: str, value: Any) -> None:
+    """Raise ``OptionError`` unless the value can be called."""
+    if not callable(value):
+        raise OptionError(f"{name}={value!r} must be a function of an array")
+
+
+def affordable(name: str, count: int, each: float) -> None:
+    """Raise where that many things cannot be held in this machine's memory.
+
+    Args:
+        name: the argument that says how many.
+        count: how many.
+        each: bytes of one.
+
+    Raises:
+        OptionError: the message says how many can be.
+    """
+    room = _memory()
+    if count > room / each:
+        taken = min(count, LARGEST) * each / GIGABYTE
+        raise OptionError(
+            f"{name}={count}: that would take {taken:.3g} GB, and this machine "
+            f"has {room / GIGABYTE:.3g} GB of memory; it has room for {int(room / each):,}"
+        )
+
+
+def listed_values(name: str, value: Any) -> list[Any]:
+    """The values of a list, an array or a range; text is none.
+
+    Raises:
+        OptionError: it is none, or too long for this machine's memory.
+    """
+    if isinstance(value, str | bytes | Mapping) or not np.iterable(value):
+        raise OptionError(f"{name}={value!r} must be a list of values")
+    check_length(name, value)
+    return list(value)
+
+
+def check_length(name: str, value: Any) -> None:
+    """Raise ``OptionError`` where a list of that many values cannot be held in memory.
+
+    >>> check_length("values", range(3))
+    """
+    if isinstance(value, range):
+        # Its own length may be more than Python counts.
+        affordable(name, max(0, -((value.start - value.stop) // value.step)), VALUE_BYTES)
+    elif isinstance(value, Sized):
+        affordable(name, len(value), VALUE_BYTES)
+
+
+def finite_array(name: str, values: Any) -> Floats:
+    """A float64 array of numbers of at most LARGEST in size.
+
+    Raises:
+        OptionError: anything else, missing and masked values too.
+
+    >>> finite_array("sd", [1, 2]).tolist()
+    [1.0, 2.0]
+    """
+    array = real_array(name, values, OptionError)
+    if not (np.abs(array) <= LARGEST).all():
+        raise OptionError(f"{name} has a value that is missing or infinite: {values}")
+    return array
+
+
+def real_array(
+    name: str, values: Any, error: type[JaxhlmError] = NotNumericError, kinds: str = "iuf"
+) -> Floats:
+    """A float64 array of real numbers; masked and missing entries are NaN.
+
+    Dates, text, booleans and complex numbers are refused rather than converted.
+
+    Args:
+        name: what to call it.
+        values: an array, masked or not, nested lists, a Series or a DataFrame.
+        error: what to raise.
+        kinds: of NumPy's types, those that are taken as numbers.
+    """
+    try:
+        if isinstance(values, pd.DataFrame):
+            return _of_frame(values, kinds)
+        if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+            return _of_column(pd.Series(values), kinds)
+        masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
+        return np.ma.filled(_as_floats(masked, kinds), np.nan)
+    except (TypeError, ValueError, OverflowError) as cause:
+        raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
+
+
+def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:
+    if all(isinstance(dtype, np.dtype) and dtype.kind in kinds for dtype in set(frame.dtypes)):
+        return frame.to_numpy(dtype=float)
+    columns = [_of_column(frame.iloc[:, j], kinds) for j in range(frame.shape[1])]
+    return np.column_stack(columns) if columns else np.empty(frame.shape)
+
+
+def _of_column(column: pd.Series, kinds: str) -> Floats:
+    """The floats of a column of any dtype, missing ones NaN."""
+    if isinstance(column.dtype, np.dtype):
+        return np.ma.filled(_as_floats(column.to_numpy(), kinds), np.nan)
+    if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
+        raise TypeError(f"dtype {column.dtype}")
+    return column.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _may_be_masked(values: Any) -> bool:
+    return isinstance(values, np.ma.MaskedArray | list | tuple)
+
+
+def _as_floats(values: Any, kinds: str) -> Any:
+    """The array, masked or not, in double precision."""
+    if values.dtype == object:
+        flat = [_float_of(x) for x in np.ma.getdata(values).ravel()]
+        mask = np.ma.getmask(values)
+        return np.ma.array(np.reshape(np.array(flat, dtype=float), values.shape), mask=mask)
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"dtype {values.dtype}")
+    return values.astype(float, copy=False)
+
+
+def _float_of(value: Any) -> float:
+    if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
+        return math.nan
+    if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
+        raise TypeError(f"{value!r} is a {type(value).__name__}")
+    return float(value)
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinite where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

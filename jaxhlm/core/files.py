@@ -1,0 +1,235 @@
+"""Every file that the library reads or writes: whole under its name, or not at all.
+
+A file appears under its name once it is complete: it is written beside and renamed, so a full disk
+or a killed process leaves what was there before. Parquet files carry checksums of their pages and
+one of all that they hold, which are compared when the file is read. They find accidents, not
+forgery: who changes a file on purpose can change its checksums too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import affordable
+from jaxhlm.core.csvtable import read_csv
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
+
+__all__ = [
+    "check_target",
+    "checksum",
+    "file_path",
+    "read_parquet",
+    "read_table",
+    "set_aside",
+    "write_csv",
+    "write_parquet",
+    "write_text",
+    "write_whole",
+]
+
+PathName: TypeAlias = str | os.PathLike[str]
+# What our files say beside their columns; the last of it is a checksum of all.
+OWN, DIGEST = b"jaxhlm.", b"jaxhlm.digest"
+CELL = 8.0
+
+
+def write_whole(path: PathName, write: Callable[[Path], object]) -> None:
+    """Write a file beside and rename it when it is whole.
+
+    Args:
+        path: the file; an older one of this name is replaced at the very end.
+        write: writes the file to the path that it is given.
+
+    Raises:
+        FileError: the file cannot be written; what was there before is as it was.
+    """
+    # A link stays one: what it leads to is replaced.
+    target = Path(os.path.realpath(check_target(path)))
+    number = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = target.with_name(f".{target.name}.{number}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise FileError(f"cannot write {target}: {error}; what was there is unchanged") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_target(path: PathName) -> Path:
+    """The path of a file to be written, refused before work for it begins where it cannot be.
+
+    Raises:
+        FileError: it is no path, a folder, a device, or lies in a folder that is not there.
+    """
+    target = file_path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a folder; give the name of a file")
+    # Renaming onto /dev/null would put a file in its place.
+    if target.exists() and not target.is_file():
+        raise FileError(f"{target} is a device or a pipe; give the name of a file")
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write {target}: there is no folder {target.parent}; make it first")
+    return target
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file so that its name is free, and give the new name."""
+    aside = path.with_name(f"{path.name}.damaged")
+    os.replace(path, aside)
+    return aside
+
+
+def write_text(path: PathName, text: str) -> None:
+    """Write text as UTF-8; see ``write_whole``."""
+    write_whole(path, lambda at: at.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: PathName, frame: pd.DataFrame) -> None:
+    """Write a table without its index; see ``write_whole``."""
+    write_whole(path, lambda at: frame.to_csv(at, index=False))
+
+
+def write_parquet(
+    path: PathName, frame: pd.DataFrame, metadata: Mapping[bytes, bytes] | None = None
+) -> None:
+    """Write a table without its index, with checksums, and text beside it; see ``write_whole``.
+
+    Args:
+        path: the file.
+        frame: columns that Parquet has a type for.
+        metadata: what else the file holds, under names that begin with "jaxhlm.".
+
+    Raises:
+        FileError: as for ``write_whole``.
+        JaxhlmError: pyarrow is not installed.
+    """
+    arrow, parquet = _pyarrow()
+    table = arrow.Table.from_pandas(frame, preserve_index=False)
+    own = dict(metadata or {})
+    own[DIGEST] = _digest(frame, own)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
+
+    def write(at: Path) -> None:
+        # pyarrow takes no name that is not UTF-8.
+        with at.open("wb") as file:
+            parquet.write_table(table, file, write_page_checksum=True)
+
+    write_whole(path, write)
+
+
+def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+    """A table and the text beside it, whoever wrote it.
+
+    Raises:
+        FileError: the file cannot be opened, is no Parquet file, or is damaged: of one that
+            ``write_parquet`` wrote this is always found.
+        OptionError: it holds more than this machine's memory.
+        JaxhlmError: pyarrow is not installed.
+    """
+    _, parquet = _pyarrow()
+    path = file_path(path)
+    with _reading(path), path.open("rb") as opened:
+        file = parquet.ParquetFile(opened, page_checksum_verification=True)
+        affordable(f"rows of {path}", file.metadata.num_rows, CELL * file.metadata.num_columns)
+        table = file.read()
+        frame, metadata = table.to_pandas(), dict(table.schema.metadata or {})
+        # Pages without a checksum, or names in the footer, may be damaged too.
+        damaged = _own(metadata) and _digest(frame, metadata) != metadata.get(DIGEST)
+    if damaged:
+        raise FileError(f"{path} is damaged: its contents are not what was written; write it again")
+    return frame, metadata
+
+
+def read_table(path: PathName) -> pd.DataFrame:
+    """A data frame from a .csv, .csv.gz or .parquet file.
+
+    Raises:
+        FileError: the file cannot be opened, or its contents cannot be read.
+        OptionError: another ending, or more than this machine's memory.
+    """
+    path = file_path(path)
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return read_parquet(path)[0]
+    if name.endswith((".csv", ".csv.gz")):
+        with _reading(path):
+            return read_csv(path)
+    raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
+
+
+def checksum(*parts: bytes) -> str:
+    """One short text for some bytes, told apart from all others.
+
+    >>> checksum(b"a", b"b") == checksum(b"ab")
+    False
+    """
+    found = blake2b(digest_size=16)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.hexdigest()
+
+
+def _own(metadata: Mapping[bytes, bytes]) -> list[bytes]:
+    """Names of what our own files say."""
+    return sorted(name for name in metadata if name.startswith(OWN))
+
+
+def _digest(frame: pd.DataFrame, metadata: Mapping[bytes, bytes]) -> bytes:
+    """A checksum of numbers, labels and text, whatever the bytes of the file."""
+    said = [part for name in _own(metadata) if name != DIGEST for part in (name, metadata[name])]
+    held = [part for name, x in frame.items() for part in (str(name).encode(), *_content(x))]
+    return checksum(*said, *held).encode()
+
+
+def _content(column: pd.Series) -> list[bytes]:
+    """What a column holds: its type and numbers, or which labels stand where."""
+    values = column.to_numpy()
+    if values.dtype.kind in "biuf":
+        return [values.dtype.str.encode(), np.ascontiguousarray(values).tobytes()]
+    codes, labels = pd.factorize(column)
+    return [codes.astype(np.int64).tobytes(), *(str(label).encode() for label in labels)]
+
+
+@contextmanager
+def _reading(path: PathName) -> Iterator[None]:
+    """Say of whatever goes wrong while a file is read which file it is."""
+    try:
+        yield
+    except JaxhlmError:
+        raise
+    except FileNotFoundError:
+        raise FileError(f"there is no file {path}") from None
+    # What pandas and pyarrow raise over the bytes of a damaged file has no common base.
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise FileError(f"cannot read {path}: {reason}") from error
+
+
+def file_path(path: PathName) -> Path:
+    """The path; raise ``FileError`` where it cannot be one."""
+    if not isinstance(path, str | os.PathLike) or "\0" in os.fsdecode(path):
+        raise FileError(f"path={path!r}: give the name of a file, a str or a pathlib.Path")
+    return Path(path)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise JaxhlmError('Parquet files need pyarrow: pip install "jaxhlm[parquet]"') from error
+    return pyarrow, pyarrow.parquet

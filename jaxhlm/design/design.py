@@ -1,0 +1,390 @@
+"""From a formula and a data frame to y, X, Z and the group codes; pandas stops here.
+
+Letters are those of `jaxhlm.core.notation`: n rows, p fixed effects, q random effects per group, G
+groups. Factors are coded as R does by default: strings, categoricals and booleans get treatment
+contrasts whose base is the first level (categorical order, else sorted by code point), levels that
+no kept row has are dropped, and ordered factors are treated as unordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import check_flag, check_frame
+from jaxhlm.core.chunks import on_one_blas_thread
+from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.design.checks import (
+    check_fixed,
+    check_groups,
+    check_random,
+    check_response,
+    independent_columns,
+)
+from jaxhlm.design.columns import (
+    Weights,
+    check_shapes,
+    complete_rows,
+    levels_of,
+    positive,
+    prepare,
+    read_weights,
+    select,
+)
+from jaxhlm.design.estimable import determined
+from jaxhlm.design.grouping import Grouping, first_twice, group_codes, known_codes
+from jaxhlm.design.terms import (
+    Part,
+    check_levels,
+    covariance_blocks,
+    evaluate_new,
+    fit_part,
+    response_part,
+)
+from jaxhlm.errors import FormulaError
+from jaxhlm.language.formula import column_name, parse, rhs_variables, variables
+from jaxhlm.language.opaque import allowing
+
+__all__ = ["Design", "build_design", "design_for", "determined_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What a model needs of the data; made by `build_design`.
+
+    Attributes:
+        y: (n,) response, or None where the responses come as a separate matrix.
+        X: (n, p) fixed-effects columns, of full column rank.
+        Z: (n, q) random-effects columns, those of all random terms side by side.
+        group: (n,) level of the grouping factor of each row, 0 to G-1; rows keep their order.
+        levels: (G,) labels of the levels; `"a:b"` strings for combinations of two columns.
+        xnames: p names of X as lme4 prints them.
+        znames: q names of Z, likewise.
+        blocks: columns of Z that covary, one tuple per random term; `||` makes every column a
+            block of its own, also the columns of a factor (lme4 leaves those correlated).
+        weights: (n,) prior weights, or None.
+        index: (n,) row labels of the data frame.
+        kept: (n_total,) True where a row of the data frame was kept.
+        n_dropped: number of rows dropped for missing values.
+        dropped_columns: names of the columns that X lost to rank deficiency.
+        group_name: the grouping factor's name, `"a:b"` for two columns.
+        response_name: the column left of the ``~``, or the left side as written; "" where there is
+            none.
+        formula: the formula, spacing normalised.
+    """
+
+    y: Floats | None
+    X: Floats
+    Z: Floats
+    group: Ints
+    levels: pd.Index
+    xnames: tuple[str, ...]
+    znames: tuple[str, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    weights: Floats | None
+    index: pd.Index
+    kept: Bools
+    n_dropped: int
+    dropped_columns: tuple[str, ...]
+    group_name: str
+    response_name: str
+    formula: str
+    _fixed: Part = field(repr=False)
+    _random: tuple[Part, ...] = field(repr=False)
+    _x_columns: tuple[int, ...] = field(repr=False)
+    _factors: dict[str, pd.Index | None] = field(repr=False)
+    _groups: Grouping = field(repr=False)
+    _alias: Floats = field(repr=False)
+    _covariates: dict[str, Floats | Bools] = field(repr=False)
+    _response: Part | None = field(default=None, repr=False)
+    _apart: tuple[tuple[Part, ...], ...] = field(default=(), repr=False)
+
+    @property
+    def stateful(self) -> tuple[str, ...]:
+        """Calls that learned from the rows, such as ``center(x)``, on the right and on the left."""
+        parts = (self._fixed, *self._random, *([self._response] if self._response else []))
+        return tuple(name for part in parts for name in part.stateful)
+
+    @property
+    def learned(self) -> dict[str, Any]:
+        """What every call of the right side learned, by its text, and the levels of factors."""
+        parts = (self._fixed, *self._random)
+        levels = {f"the levels of {name}": v for part in parts for name, v in part.coding.items()}
+        return levels | {text: v for part in parts for text, v in part.learned.values.items()}
+
+    @property
+    def learned_apart(self) -> bool:
+        """Whether every data set makes the columns of new rows by what it learned itself."""
+        return bool(self._apart)
+
+    def of_lane(self, lane: int) -> Design:
+        """How the columns of new rows are made for one data set; the rows stay those of all."""
+        if not self._apart:
+            return self
+        fixed, *random = self._apart[lane]
+        return replace(self, _fixed=fixed, _random=tuple(random), _apart=())
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.X.shape[0])
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return int(self.X.shape[1])
+
+    @property
+    def q(self) -> int:
+        """Number of random effects per group."""
+        return int(self.Z.shape[1])
+
+    @property
+    def G(self) -> int:
+        """Number of groups."""
+        return len(self.levels)
+
+    @property
+    def ngroups(self) -> int:
+        """Number of groups, `G`."""
+        return self.G
+
+
+def design(
+    formula: str,
+    data: pd.DataFrame,
+    weights: str | pd.Series | Floats | None = None,
+    *,
+    unsafe_formula: bool = False,
+) -> Design:
+    """The design of a model without a response, to simulate on.
+
+    Args:
+        formula: as for ``fit``; its left side may be left out and need not be a column.
+        data: one row per measurement.
+        weights: prior weights.
+        unsafe_formula: as for ``fit``: the formula is code.
+
+    Raises:
+        JaxhlmError: as for ``fit``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> d = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+        >>> d.n, d.G, d.xnames
+        (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
+    """
+    check_frame("data", data)
+    check_flag("unsafe_formula", unsafe_formula)
+    with allowing(unsafe_formula):
+        return build_design(formula, data, weights, response_rows=len(data))
+
+
+# A column that overflows is refused by name; no warning of NumPy's comes before.
+@np.errstate(all="ignore")
+@on_one_blas_thread
+def build_design(
+    formula: str,
+    data: pd.DataFrame,
+    weights: Weights = None,
+    *,
+    response_rows: int | None = None,
+    learned: Mapping[str, Any] | None = None,
+) -> Design:
+    """Evaluate a formula on a data frame and check that the model can be fitted.
+
+    Rows with a missing value in any column used are dropped, as are the columns of X that earlier
+    ones determine (relative residual norm below 1e-7); both with a warning.
+
+    Args:
+        formula: an lmer formula with one grouping factor.
+        data: (n_total, ...) data frame; its index may hold duplicates.
+        weights: name of a column, or (n_total,) positive numbers in the order of the rows; a
+            Series must have the index of `data`.
+        response_rows: rows of a response matrix that takes the place of the left side, which is
+            then ignored and may be left out (`"~ x + (1 | unit)"`).
+        learned: what calls have learned from other rows (``Design.learned``) and do not learn anew.
+
+    Returns:
+        The design of the kept rows, in the order given.
+
+    Raises:
+        FormulaError: the formula cannot be read or evaluated, or names a column twice present.
+        MissingColumnError: a column of the formula, or of the weights, is not in the data.
+        NotNumericError: the response is not numeric, or a column is neither number nor factor.
+        NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
+        NoRowsError: every row has a missing value.
+        GroupingError: there is one group only, or the labels cannot serve as levels.
+        IdentifiabilityError: no residual degrees of freedom, random effects that reach every row,
+            dependent columns in a random term, terms with the same covariance, a factor with one
+            level, or a response that X fits exactly.
+        ConstantResponseError: the response has one value only, and X fits it.
+        WeightsError: the weights are not n_total positive numbers.
+        ResponseShapeError: `response_rows` is not the number of rows of the data.
+
+    Example:
+        >>> from jaxhlm.datasets import load_dataset
+        >>> design = build_design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> design.X.shape, design.Z.shape, design.G, design.xnames
+        ((180, 2), (180, 2), 18, ('(Intercept)', 'Days'))
+    """
+    parsed = parse(formula, response_optional=response_rows is not None)
+    check_shapes(data, response_rows)
+    response = parsed.response if response_rows is None else ""
+    sides = (parsed.fixed, *(term.expr for term in parsed.random))
+    names = [v for side in sides for v in rhs_variables(side)]
+    names = [*(variables(response) if response else ()), *names]
+    raw = select(data, [*names, *parsed.group])
+    given = read_weights(weights, data)
+    kept = complete_rows(raw, given)
+    labels, raw = data.index[kept], raw[kept].reset_index(drop=True)
+    used = {v: prepare(raw[v], labels) for v in raw.columns if v in names}
+    frame = pd.DataFrame(used, index=raw.index)
+
+    left, y = response_part(response, frame, labels) if response else (None, None)
+    groups, codes, levels = group_codes(raw[list(parsed.group)])
+    (fixed, *parts), (X, *columns) = zip(
+        *(fit_part(side, frame, labels, learned) for side in sides), strict=True
+    )
+    check_levels((fixed, *parts))
+    Z = np.concatenate(columns, axis=1)
+    znames = tuple(name for part in parts for name in part.names)
+    blocks = covariance_blocks(parsed, columns)
+    check_groups(":".join(parsed.group), len(levels))
+    check_random(Z, codes, ":".join(parsed.group), znames, blocks)
+    x_columns, basis = independent_columns(X)
+    dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
+    check_fixed(X, x_columns, basis, fixed.names)
+    if y is not None:
+        check_response(y, basis, response)
+    return Design(
+        y=y,
+        X=np.ascontiguousarray(X[:, x_columns]),
+        Z=Z,
+        group=codes,
+        levels=levels,
+        xnames=distinct([fixed.names[j] for j in x_columns]),
+        znames=distinct(znames),
+        blocks=blocks,
+        weights=None if given is None else positive(given[kept], labels),
+        index=labels,
+        kept=kept,
+        n_dropped=int(len(kept) - kept.sum()),
+        dropped_columns=dropped,
+        group_name=":".join(parsed.group),
+        response_name=(column_name(response) or response) if response else "",
+        formula=parsed.formula,
+        _fixed=fixed,
+        _random=tuple(parts),
+        _x_columns=x_columns,
+        _factors={name: levels_of(frame[name]) for name in frame},
+        _groups=groups,
+        _alias=alias(X, x_columns),
+        _covariates={
+            v: frame[v].to_numpy() for v in fixed.variables if levels_of(frame[v]) is None
+        },
+        _response=left,
+    )
+
+
+@np.errstate(all="ignore")
+def design_for(
+    design: Design, newdata: pd.DataFrame, not_estimable: NotEstimable = "nan"
+) -> tuple[Floats, Floats, Ints]:
+    """Evaluate the columns of a fitted design on new data.
+
+    What the transforms learned from the fitted rows (means, knots, factor levels) is used again.
+    A row with a missing value keeps its place: it is NaN in X, in Z, or in both, according to
+    which of them reads the missing column. The response is not needed.
+
+    Args:
+        design: a design from `build_design`.
+        newdata: (m, ...) data frame; without the grouping column every group is unknown.
+        not_estimable: a row outside the row space of a rank-deficient X, whose expected value the
+            fitted rows do not determine, is NaN in X, with a warning, or, with "error", raises.
+
+    Returns:
+        X (m, p), Z (m, q) and the group codes (m,), -1 where the level is missing or unseen.
+
+    Raises:
+        MissingColumnError: a column of the right side is not in the new data.
+        NotNumericError: a column that was numeric is not.
+        NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
+        NewLevelError: a factor of the formula (not the grouping one) has an unseen level.
+        GroupingError: the grouping column holds numbers where it held strings, or vice versa.
+        NotEstimableError: a row is not estimable, under ``not_estimable="error"``.
+
+    Example:
+        >>> from jaxhlm.datasets import load_dataset
+        >>> design = build_design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+        >>> newdata = pd.DataFrame({"Days": [0, 10], "Subject": ["308", "unknown"]})
+        >>> X, Z, codes = design_for(design, newdata)
+        >>> X[1], codes
+        (array([ 1., 10.]), array([ 0, -1]))
+    """
+    check_shapes(newdata, None)
+    parts = (design._fixed, *design._random)
+    raw = select(newdata, [v for part in parts for v in part.variables])
+    X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
+    codes = known_codes(design._groups, newdata)
+    X = determined_rows(design, X, newdata.index, "row(s) of the new data", not_estimable)
+    return X, np.concatenate(columns, axis=1), codes
+
+
+def determined_rows(
+    design: Design, whole: Floats, labels: Iterable[object], what: str, option: NotEstimable
+) -> Floats:
+    """Rows (…, p) of X from rows of all its columns, NaN where their value is not estimable.
+
+    Args:
+        design: the design that was fitted.
+        whole: (…, columns) with the columns that X lost to rank deficiency.
+        labels, what, option: as for ``rows.estimable.determined``.
+    """
+    kept = list(design._x_columns)
+    dropped = np.setdiff1d(np.arange(whole.shape[-1]), kept)
+    parts = whole[..., kept], whole[..., dropped]
+    return determined(*parts, design._alias, labels, what, option)
+
+
+def alias(X: Floats, kept: Sequence[int]) -> Floats:
+    """(p, dropped) coefficients of the dropped columns of X in terms of those kept."""
+    dropped = np.setdiff1d(np.arange(X.shape[1]), kept)
+    if not len(dropped):
+        return np.zeros((len(kept), 0))
+    # Columns of one size each, or a large one would make the others look like rounding.
+    size = np.abs(X).max(axis=0)
+    size[size == 0.0] = 1.0
+    scaled = X / size
+    found = np.linalg.lstsq(scaled[:, list(kept)], scaled[:, dropped], rcond=None)[0]
+    return np.asarray(found / size[list(kept), None] * size[dropped], dtype=float)
+
+
+def lacking(design: Design, absent: Bools) -> Design:
+    """A design of few rows, in all of which some columns (p,) of X are zero, without those."""
+    if not absent.any():
+        return design
+    gone = {design._x_columns[j] for j in np.flatnonzero(absent)}
+    lost = {*range(len(design._fixed.names))}.difference(design._x_columns)
+    # Columns are listed in the order of the formula.
+    before, dropped = sorted(lost), sorted(lost | gone)
+    known = np.zeros((int((~absent).sum()), len(dropped)))
+    known[:, [dropped.index(j) for j in before]] = design._alias[~absent]
+    return replace(
+        design,
+        X=np.ascontiguousarray(design.X[:, ~absent]),
+        xnames=tuple(name for name, out in zip(design.xnames, absent, strict=True) if not out),
+        dropped_columns=tuple(design._fixed.names[j] for j in dropped),
+        _x_columns=tuple(j for j in design._x_columns if j not in gone),
+        _alias=known,
+    )
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise FormulaError(f"two columns are both named '{first_twice(names)}': rename one")
+    return tuple(names)

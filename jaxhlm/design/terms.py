@@ -1,0 +1,282 @@
+"""The sides of a formula as columns of numbers, and again for new data with what they learned."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.design.coding import Block, Coded, Scoped, coded, scoped_terms
+from jaxhlm.design.columns import any_missing, listed, prepare_new, require_finite
+from jaxhlm.design.evaluation import Columns, Factor, Learned, columns_of, evaluate
+from jaxhlm.errors import (
+    FormulaError,
+    IdentifiabilityError,
+    NotNumericError,
+    NumbersAsTextWarning,
+    warn_user,
+)
+from jaxhlm.language.algebra import read_terms
+from jaxhlm.language.expression import read
+from jaxhlm.language.formula import ParsedFormula
+from jaxhlm.language.nodes import Column, Expression, full_basis
+from jaxhlm.language.words import quoted
+
+__all__ = [
+    "Part",
+    "applied",
+    "check_levels",
+    "covariance_blocks",
+    "evaluate_new",
+    "evaluate_numbers",
+    "fit_part",
+    "relearned",
+    "response_part",
+]
+
+# Columns of one model matrix, and its numbers: what is larger is a mistake, or never done.
+MAX_COLUMNS = 20_000
+MAX_CELLS = 2**30
+# A code of a few digits may be meant as a factor; more values are more likely measurements.
+FEW_LEVELS = 5
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One side of a formula, evaluated on the rows that are fitted.
+
+    Attributes:
+        factors: its expressions.
+        levels: for every factor its levels, or None for one of numbers.
+        scoped: how the factors enter, in the order of the columns.
+        learned: what the expressions learned.
+        variables: the columns that it reads.
+        names: of the columns that it makes, as lme4 prints them.
+    """
+
+    factors: tuple[Expression, ...]
+    levels: tuple[tuple[object, ...] | None, ...]
+    scoped: tuple[Scoped, ...]
+    learned: Learned
+    variables: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def stateful(self) -> tuple[str, ...]:
+        """The calls that learned something from the rows, such as ``center(x)``."""
+        found = self.learned.values.items()
+        return tuple(
+            text for text, value in found if value != {} and text not in self.learned.known
+        )
+
+    @property
+    def learns(self) -> bool:
+        """Whether its columns depend on the rows as a whole, levels of ``C()`` included."""
+        return bool(self.stateful or self.learned.levels)
+
+    @property
+    def coding(self) -> dict[str, tuple[object, ...]]:
+        """The levels of every factor, in the order of their coding."""
+        pairs = zip(self.factors, self.levels, strict=True)
+        return {factor.text: levels for factor, levels in pairs if levels is not None}
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        """The variables that enter as factors, also numbers inside ``C()``."""
+        pairs = zip(self.factors, self.levels, strict=True)
+        coded = {v for factor, levels in pairs if levels is not None for v in factor.variables}
+        return tuple(v for v in self.variables if v in coded)
+
+
+def fit_part(
+    side: str, frame: pd.DataFrame, labels: pd.Index, known: Mapping[str, Any] | None = None
+) -> tuple[Part, Floats]:
+    """Evaluate a right side for the first time: the part returned holds what it learned.
+
+    Args:
+        side: the terms.
+        frame: (n, …) prepared columns.
+        labels: of the rows.
+        known: what calls learned elsewhere and shall not learn again, by their text.
+    """
+    terms = read_terms(side)
+    factors = tuple(dict.fromkeys(factor for term in terms for factor in term))
+    places = {factor: i for i, factor in enumerate(factors)}
+    learned, columns = Learned(known=known or {}), columns_of(frame)
+    values = _values(factors, columns, len(frame), learned, True)
+    levels = tuple(tuple(v.levels) if isinstance(v, Factor) else None for v in values)
+    spans = [
+        isinstance(v, Factor) or full_basis(f.node) for f, v in zip(factors, values, strict=True)
+    ]
+    scoped = tuple(scoped_terms([[places[f] for f in term] for term in terms], spans))
+    variables = tuple(dict.fromkeys(v for factor in factors for v in factor.variables))
+    blocks = _blocks(factors, values, scoped, len(frame))
+    names = tuple(name for term in scoped for name in _names(factors, term, blocks))
+    part = Part(factors, levels, scoped, learned, variables, names)
+    matrix = np.ascontiguousarray(_columns(part, blocks, len(frame)).T)
+    require_finite(matrix, part.names, labels)
+    return part, matrix
+
+
+Blocks = Mapping[tuple[int, bool], Block]
+
+
+def _values(
+    factors: Sequence[Expression], columns: Columns, rows: int, learned: Learned, learning: bool
+) -> list[Floats | Factor]:
+    return [evaluate(f.node, f.text, columns, rows, learned, learning) for f in factors]
+
+
+def _blocks(
+    factors: Sequence[Expression],
+    values: Sequence[Floats | Factor],
+    scoped: Sequence[Scoped],
+    rows: int,
+) -> Blocks:
+    """The columns of every factor in each of the ways in which it enters."""
+    ways = dict.fromkeys(way for term in scoped for way in term)
+    width = [len(v.levels) if isinstance(v, Factor) else v[:1].size for v in values]
+    columns = sum(math.prod(width[way.factor] for way in term) for term in scoped)
+    if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
+        raise IdentifiabilityError(
+            f"the terms make {columns:,} columns of {rows:,} rows: too many; "
+            "a number that became a factor, or a crossing of factors with many levels?"
+        )
+    return {way: coded(values[way[0]], way[1], full_basis(factors[way[0]].node)) for way in ways}
+
+
+def _names(factors: Sequence[Expression], term: Scoped, blocks: Blocks) -> list[str]:
+    """Names of the columns of a term; the first factor varies fastest, as in R."""
+    if not term:
+        return ["(Intercept)"]
+    own = [[factors[way.factor].text + label for label in blocks[way].labels] for way in term]
+    return [":".join(reversed(names)) for names in product(*reversed(own))]
+
+
+def _columns(part: Part, blocks: Blocks, rows: int) -> Floats:
+    """(columns, rows) products of the columns of factors."""
+    out = np.ones((len(part.names), rows))
+    # Lanes that overflow get a status instead of a warning.
+    with np.errstate(all="ignore"):
+        rest = iter(out)
+        for term in part.scoped:
+            for columns in product(*(blocks[way].columns for way in reversed(term))):
+                column = next(rest)
+                for factor in reversed(columns):
+                    column *= factor
+    return out
+
+
+def check_levels(parts: Sequence[Part]) -> None:
+    """Refuse a factor of one level, which would have no column; warn of numbers that are text."""
+    factors = {
+        f: levels for part in parts for f, levels in zip(part.factors, part.levels, strict=True)
+    }
+    for factor, levels in factors.items():
+        if levels is None:
+            continue
+        if isinstance(factor.node, Column) and _are_numbers(levels):
+            warn_user(
+                f"column '{factor.text}' holds text, and its {len(levels)} values are all numbers: "
+                "it enters as a factor; convert it with pandas.to_numeric for a slope, or write "
+                f"C({quoted(factor.text)}) if a factor is meant",
+                NumbersAsTextWarning,
+            )
+        if len(levels) == 1:
+            raise IdentifiabilityError(
+                f"factor '{factor.text}' has one level only, {listed(levels)}: contrasts need two "
+                "or more, so leave it out of the formula"
+            )
+
+
+def _are_numbers(levels: Sequence[object]) -> bool:
+    """Whether these are more than a few texts, each of which is a number."""
+    if len(levels) <= FEW_LEVELS:
+        return False
+    return all(isinstance(v, str) and _NUMBER.fullmatch(v.strip()) for v in levels)
+
+
+def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | None]) -> Floats:
+    """(m, columns) of a part for new data, NaN in the rows that lack one of its variables."""
+    raw = raw[list(part.variables)]
+    known = ~any_missing(raw)
+    out = np.full((len(raw), len(part.names)), np.nan)
+    if known.any():
+        labels, whole = raw.index[known], raw[known].reset_index(drop=True)
+        ready = {v: prepare_new(whole[v], labels, factors[v]) for v in whole.columns}
+        columns = columns_of(pd.DataFrame(ready, index=whole.index))
+        out[known] = applied(part, columns, len(whole)).T
+        require_finite(out[known], part.names, labels)
+    return out
+
+
+def applied(part: Part, columns: Columns, rows: int) -> Floats:
+    """(columns, rows) of a part on prepared columns, by what it has learned."""
+    values = _values(part.factors, columns, rows, part.learned, False)
+    return _columns(part, _blocks(part.factors, values, part.scoped, rows), rows)
+
+
+def relearned(part: Part, columns: Columns, rows: int) -> tuple[Part, Floats]:
+    """The part with what it would have learned from other rows, and its columns; levels stay."""
+    learned = part.learned.forgotten()
+    values = _values(part.factors, columns, rows, learned, True)
+    own = replace(part, learned=learned)
+    return own, _columns(own, _blocks(part.factors, values, part.scoped, rows), rows)
+
+
+def evaluate_numbers(part: Part, columns: Mapping[str, Floats | Bools]) -> Floats:
+    """(n, columns) of a part that reads numbers only, whatever is not finite let through.
+
+    Columns lie one after the other in memory.
+
+    Args:
+        part: a part whose variables are numbers.
+        columns: (n,) values, none missing, of at least its variables.
+    """
+    return applied(part, columns, len(next(iter(columns.values())))).T
+
+
+def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple[Part, Floats]:
+    """The left side, which must be one numeric column, and its (n,) values."""
+    expression, learned = read(response), Learned()
+    value = evaluate(expression.node, expression.text, columns_of(frame), len(frame), learned, True)
+    if isinstance(value, Factor):
+        raise NotNumericError(
+            f"the response '{response}' must be numeric, it is a factor; convert it to numbers"
+        )
+    if value.ndim != 1 and value.shape[1] != 1:
+        raise FormulaError(f"the response '{response}' gives {value.shape[1]} columns, not one")
+    values = value.reshape(len(frame))
+    part = Part(
+        (expression,),
+        (None,),
+        ((Coded(0, False),),),
+        learned,
+        expression.variables,
+        (expression.text,),
+    )
+    require_finite(values[:, None], part.names, labels)
+    return part, values
+
+
+def covariance_blocks(
+    parsed: ParsedFormula, columns: Sequence[Floats]
+) -> tuple[tuple[int, ...], ...]:
+    """The covariance blocks over the columns of Z: one per term, one per column under ``||``."""
+    blocks: list[tuple[int, ...]] = []
+    start = 0
+    for term, made in zip(parsed.random, columns, strict=True):
+        if made.shape[1] == 0:
+            raise FormulaError(f"the random term ({term.expr} | ...) has no column")
+        block = tuple(range(start, start + made.shape[1]))
+        blocks.extend([(j,) for j in block] if term.diagonal else [block])
+        start += made.shape[1]
+    return tuple(blocks)

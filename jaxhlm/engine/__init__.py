@@ -1,1 +1,0 @@
-"""From sufficient statistics to minima: derivatives, start, steps, and many lanes at once."""

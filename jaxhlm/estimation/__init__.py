@@ -1,0 +1,1 @@
+"""From minima to estimates in the user's units, and what labels them."""

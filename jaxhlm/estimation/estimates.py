@@ -1,0 +1,250 @@
+"""Solutions on the standardised scale to estimates in the user's units, all lanes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.status import Status
+from jaxhlm.likelihood.covariance import (
+    ROUNDED_TO_ZERO,
+    Blocks,
+    lambda_matrix,
+    on_boundary,
+    theta_of,
+)
+from jaxhlm.likelihood.lanes import MAX_UNROLLED_P
+from jaxhlm.linalg.small import entries, matmul, solve_lower
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import Solution
+from jaxhlm.statistics.response import Scaling, Standard, at_absent
+
+__all__ = [
+    "Estimates",
+    "estimate",
+    "estimate_bytes",
+    "restandardised",
+    "user_criterion",
+]
+
+# σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
+NO_ERROR = 1e-10
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimates of B fits in the user's units; NaN where a fit failed.
+
+    The arrays are read-only, since tables and fits hand them on.
+
+    A fixed effect whose column the data set does not have is NaN too, as are its covariances.
+
+    Attributes:
+        beta: (B, p) fixed effects.
+        vcov: (B, p, p) their covariance σ̂²A⁻¹.
+        sigma: (B,) residual standard deviation.
+        theta: (B, k) free entries of Λ, diagonal non-negative.
+        theta_standard: (B, k) free entries of Λ̃, with D = C Λ̃Λ̃' C' on the scale of the standardised
+            columns of Z; it keeps the digits that Λ loses when those columns are far from zero.
+        cov: (B, q, q) covariance of the random effects Σ = σ̂²ΛΛ'.
+        criterion: (B,) −2 × the maximised (restricted) log-likelihood.
+        status: (B,) codes of ``Status``.
+        iterations: (B,) evaluations of value, gradient and Hessian.
+        gradient_norm: (B,) largest |∂d/∂θ̃| at the estimate, θ̃ on the standardised scale.
+    """
+
+    beta: Floats
+    vcov: Floats
+    sigma: Floats
+    theta: Floats
+    theta_standard: Floats
+    cov: Floats
+    criterion: Floats
+    status: Ints
+    iterations: Ints
+    gradient_norm: Floats
+
+    def __post_init__(self) -> None:
+        """Let nobody who is given one of the arrays change the fits."""
+        for values in self._columns():
+            values.flags.writeable = False
+
+    def __getitem__(self, lanes: Any) -> Estimates:
+        """The estimates of some lanes."""
+        return Estimates(*(values[lanes] for values in self._columns()))
+
+    @property
+    def known(self) -> Bools:
+        """(B,) whether there are estimates."""
+        return np.isfinite(self.sigma)
+
+    @property
+    def absent(self) -> Bools:
+        """(B, p) fixed effects whose columns the data sets of these fits do not have."""
+        return np.isnan(self.beta) & self.known[:, None]
+
+    @property
+    def filled(self) -> Estimates:
+        """The same with zeros for absent fixed effects: as their statistics have them."""
+        absent = self.absent
+        if not absent.any():
+            return self
+        beta, vcov = (at_absent(x, absent, 0.0) for x in (self.beta, self.vcov))
+        return replace(self, beta=beta, vcov=vcov)
+
+    def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
+        """These estimates with those of ``lanes`` exchanged for ``others``."""
+        out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
+        for name, values in out.items():
+            values[lanes] = getattr(others, name)
+        return Estimates(**out)
+
+    def room(self, B: int) -> Estimates:
+        """Estimates of B fits like these, to be written by ``put``; slices are read-only."""
+        whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
+        for values in whole._columns():
+            values.flags.writeable = True
+        return whole
+
+    def put(self, first: int, part: Estimates) -> int:
+        """Write a part from fit number ``first`` on; returns the number of the fit after it."""
+        last = first + len(part.status)
+        for whole, values in zip(self._columns(), part._columns(), strict=True):
+            whole[first:last] = values
+        return last
+
+    def _columns(self) -> Iterator[Floats]:
+        return (getattr(self, f.name) for f in fields(self))
+
+
+def estimate_bytes(p: int, q: int) -> int:
+    """What the estimates of one fit take."""
+    return 8 * (2 * p + p * p + 2 * q * q + q * (q + 1) + 8)
+
+
+def estimate(solution: Solution, standard: Standard, options: Options) -> Estimates:
+    """Map the minima back: β = T(β̃_ols + s β̃), D = C D̃ C', σ̂ = s √(pwrss/ν).
+
+    Args:
+        solution: minima of B lanes.
+        standard: the lanes, with the status of those that could not be fitted.
+        options: what was optimised.
+    """
+    stats, scaling, status = standard
+    nu = np.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sigma = scaling.s * np.sqrt(solution.pwrss / nu)
+        beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
+        vcov = np.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
+        D = _relative_covariance(solution.theta, scaling.C, options.blocks)
+        criterion = user_criterion(solution.value, scaling, nu, options.reml)
+        cov = sigma[:, None, None] ** 2 * D
+    codes = _codes(solution, status, nu, options.blocks)
+    held = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
+    held &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
+    reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
+    codes = np.where(reached & ~held, Status.NOT_FINITE, codes)
+    ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
+    rounded = np.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
+    if scaling.absent.any():
+        absent = np.broadcast_to(scaling.absent, beta.shape).T
+        beta, vcov = at_absent(beta.T, absent).T, at_absent(vcov, absent)
+    return Estimates(
+        beta=_masked(beta.T, ok),
+        vcov=_masked(vcov, ok),
+        sigma=_masked(sigma, ok),
+        theta=_masked(theta_of(D, options.blocks, rounded).T, ok),
+        theta_standard=_masked(solution.theta.T, ok),
+        cov=_masked(cov, ok),
+        criterion=_masked(criterion, ok),
+        status=codes,
+        iterations=np.where(ok, solution.iterations, 0),
+        gradient_norm=_masked(solution.gradient_norm, ok),
+    )
+
+
+def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates:
+    """The same estimates with θ̃ for columns of Z that were standardised otherwise.
+
+    Args:
+        estimates: of B fits.
+        C: (q, q, b) how the columns are standardised now.
+        blocks: columns of Z in each random term.
+    """
+    ok = estimates.known
+    C = np.broadcast_to(np.moveaxis(C, -1, 0), (len(ok), *C.shape[:2]))
+    inverse = np.linalg.inv(np.where(ok[:, None, None], C, np.eye(C.shape[-1])))
+    D = inverse @ (estimates.cov / estimates.sigma[:, None, None] ** 2) @ inverse.mT
+    rounded = np.where(estimates.status == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
+    return replace(estimates, theta_standard=_masked(theta_of(D, blocks, rounded).T, ok))
+
+
+def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
+    """The criterion in the user's units, of standardised criteria (B,)."""
+    criterion = value + 2.0 * nu * np.log(scaling.s)
+    return criterion - 2.0 * np.linalg.slogdet(scaling.T.T).logabsdet if reml else criterion
+
+
+def _apply(T: Floats, v: Floats) -> Floats:
+    """T v lane by lane: (p, p, b) and (p, B) to (p, B)."""
+    return np.einsum("ijb,jb->ib", np.broadcast_to(T, (*T.shape[:2], v.shape[-1])), v)
+
+
+def _inverse_gram(L: Floats, T: Floats) -> Floats:
+    """T (L L')⁻¹ T' lane by lane, lanes last, (p, p, B); NaN where L is not finite."""
+    p = len(L)
+    out = np.empty_like(L)
+    if p <= MAX_UNROLLED_P:
+        root = solve_lower(entries(L, 2), entries(T, 2).T)
+        for i, j in zip(*np.tril_indices(p), strict=True):
+            out[i, j] = out[j, i] = root[:, i] @ root[:, j]
+        return out
+    finite = np.isfinite(L).all(axis=(0, 1))
+    T = np.moveaxis(np.broadcast_to(T, L.shape), -1, 0)[finite]
+    root = np.linalg.solve(np.moveaxis(L, -1, 0)[finite], T.swapaxes(1, 2))
+    out[:] = np.nan
+    out[:, :, finite] = np.moveaxis(root.swapaxes(1, 2) @ root, 0, -1)
+    return out
+
+
+def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
+    """D = C D̃ C' (B, q, q)."""
+    root = matmul(entries(C, 2), lambda_matrix(entries(theta, 1), blocks))
+    D = matmul(root, root.T)
+    out = np.empty((*D.shape, theta.shape[-1]))
+    for i in np.ndindex(*D.shape):
+        out[i] = D[i]
+    return np.moveaxis(out, -1, 0)
+
+
+def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints:
+    """The status of every lane, the first cause that applies.
+
+    A response that X and a line for every unit fit exactly drives σ to zero, and no number of
+    iterations ends that.
+    """
+    finite = np.isfinite(solution.value) & np.isfinite(solution.beta).all(axis=0)
+    finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
+    return np.select(
+        [
+            status != Status.CONVERGED,
+            ~finite,
+            ~solution.converged,
+            on_boundary(solution.theta, blocks),
+        ],
+        [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
+        default=Status.CONVERGED,
+    ).astype(np.int64)
+
+
+def _finite(*values: Floats) -> Bools:
+    """(B,) whether arrays, lanes last, are finite: in the user's units numbers may overflow."""
+    return np.logical_and.reduce([np.isfinite(v).reshape(-1, v.shape[-1]).all(0) for v in values])
+
+
+def _masked(values: Floats, ok: Any) -> Floats:
+    return np.where(ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)

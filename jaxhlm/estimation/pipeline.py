@@ -1,0 +1,245 @@
+"""From a design and its responses to estimates, in chunks of lanes that bound the memory.
+
+Two ways to have many lanes: responses that share one design (``fit_responses``), and data sets with
+rows of their own (``fit_replicates``), padded to a common number of groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.core.chunks import in_order, lane_chunks, on_one_blas_thread
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.scopes import within
+from jaxhlm.core.status import Status
+from jaxhlm.design.checks import check_identified
+from jaxhlm.design.design import Design
+from jaxhlm.design.identified import identified
+from jaxhlm.estimation.estimates import Estimates, estimate
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.rounds import solve
+from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
+from jaxhlm.statistics.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
+from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.replicates import Replicates
+from jaxhlm.statistics.response import Standard, respond, respond_split
+from jaxhlm.statistics.standardise import Rows, StandardDesign, standardise_design
+
+__all__ = [
+    "Prepared",
+    "fit_lanes",
+    "fit_replicates",
+    "fit_responses",
+    "fit_standard",
+    "gather",
+    "part_wanted",
+    "whole_or_nothing",
+]
+
+Report = Callable[[Estimates], None]
+_WHOLE: ContextVar[bool] = ContextVar("whole_or_nothing", default=False)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A design whose rows are sorted by group and standardised when first needed."""
+
+    design: Design
+
+    @cached_property
+    def order(self) -> Ints:
+        """(n,) row numbers, group after group."""
+        return np.argsort(self.design.group, kind="stable")
+
+    @cached_property
+    def sorted(self) -> bool:
+        """Whether the rows already come group after group."""
+        return bool((np.diff(self.design.group) >= 0).all())
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows, group after group."""
+        d = self.design
+        X, Z, group = (self._by_group(x) for x in (d.X, d.Z, d.group))
+        weights = None if d.weights is None else self._by_group(d.weights)
+        return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
+
+    @cached_property
+    def standard(self) -> StandardDesign:
+        """The standardised design."""
+        return standardise_design(self.rows)
+
+    def check_identified(self, reml: bool) -> None:
+        """Refuse a random part that this design does not identify, whatever the response.
+
+        Raises:
+            IdentifiabilityError: the message names the variances and covariances.
+        """
+        d, standard = self.design, self.standard
+        if standard.status[0] == Status.CONVERGED:
+            C = standard.C[..., 0]
+            check_identified(standard.stats, C, d.group_name, d.znames, d.blocks, reml)
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the products of one response with the design take while they are reduced."""
+        d = self.design
+        return 8 * 8 * d.G * (d.q if self.standard.within_reach else d.q + d.p)
+
+    @cached_property
+    def equal(self) -> EqualGroups:
+        """Groups that count once because they share their random-effects columns."""
+        return EqualGroups.of(self.standard.stats, self.standard.within_reach)
+
+    def _by_group(self, values: Any) -> Any:
+        """Values (n, …) in the order of the data, group after group."""
+        return values if self.sorted else values[self.order]
+
+    def respond(self, Y: Floats) -> Standard:
+        """Standardised lanes of responses (n, B) in the row order of the design."""
+        return respond(self.standard, self._by_group(Y))
+
+    def lane_rows(self, Y: Floats) -> LaneRows:
+        """The rows with responses (n, B)."""
+        level, y = np.arange(self.design.G), self._by_group(Y)
+        return LaneRows(self.standard, self.rows, y, self.order, level)
+
+    @cached_property
+    def group_design(self) -> GroupDesign:
+        """What single groups say about X beyond the span of Z."""
+        return group_design(self.standard)
+
+    def by_group(self, Y: Floats) -> Groupwise:
+        """Standardised lanes of responses (n, B), every group by itself."""
+        found = respond_by_group(self.group_design, self._by_group(Y))
+        return found._replace(equal=self.equal)
+
+    def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
+        """Standardised lanes with equal groups joined, and N of every class of them."""
+        return self._joined(*respond_split(self.standard, self._by_group(Y), self.equal))
+
+    def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
+        """Standardised lanes of this design with equal groups joined, and N of every class."""
+        rows, spread = self.equal.split(standard.stats.Ty)
+        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), spread)
+
+    def _joined(self, standard: Standard, spread: list[Floats]) -> tuple[Standard, list[Floats]]:
+        stats = self.equal.join(standard.stats, standard.stats.Ty, spread)
+        return standard._replace(stats=stats), spread
+
+
+@on_one_blas_thread
+def fit_responses(
+    prepared: Prepared, Y: Floats, options: Options, report: Report | None = None
+) -> Estimates:
+    """Fit every column of Y (n, B) on one design.
+
+    Args:
+        prepared: the design.
+        Y: (n, B) responses, rows as in the design.
+        options: what to optimise.
+        report: called with the estimates of every finished chunk.
+    """
+    chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
+    return fit_lanes(
+        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.equal, options, report
+    )
+
+
+def fit_replicates(
+    replicates: Replicates, options: Options, report: Report | None = None
+) -> Estimates:
+    """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
+    chunks = lane_chunks(replicates.B, replicates.lane_bytes)
+    return fit_lanes(
+        lambda lanes: (replicates.take(lanes).standard, []), chunks, None, options, report
+    )
+
+
+def fit_lanes(
+    lanes_of: Callable[[slice], tuple[Standard, list[Floats]]],
+    chunks: Iterable[slice],
+    equal: EqualGroups | None,
+    options: Options,
+    report: Report | None = None,
+) -> Estimates:
+    """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
+
+    Args:
+        lanes_of: standardised lanes of a chunk, equal groups joined, and N of every class of them.
+        chunks: runs of lanes.
+        equal: the equal groups of the design that all lanes share, if they do.
+        options: what to optimise.
+        report: called with the estimates of every finished chunk.
+    """
+
+    def one(lanes: slice) -> Estimates:
+        standard, spread = lanes_of(lanes)
+        start = None
+        if equal is not None:
+            start = balanced_start(standard.stats, equal, spread, options.reml, options.blocks)
+        return fit_standard(standard, options, start)
+
+    runs = list(chunks)
+    return gather(in_order(one, runs), runs[-1].stop, report, partial=True)
+
+
+def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
+    """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
+    standard = with_identified(standard, options)
+    solution = solve(standard.stats, options, start)
+    return estimate(solution, standard, options)
+
+
+def with_identified(standard: Standard, options: Options) -> Standard:
+    """The lanes, of which those whose θ is not identified have that status and no response."""
+    asked = standard.status == Status.CONVERGED
+    known = identified(standard.stats, options.blocks, options.reml, asked)
+    if known.all():
+        return standard
+    lost = asked & ~known
+    yy = np.where(lost, np.nan, standard.stats.yy)
+    status = np.where(lost, Status.NOT_IDENTIFIED, standard.status)
+    return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
+
+
+def gather(
+    parts: Iterable[Estimates], B: int, report: Report | None = None, partial: bool = False
+) -> Estimates:
+    """Estimates of B fits from consecutive parts; if ``partial``, those finished at a Ctrl-C.
+
+    They are written into arrays that are made once: parts kept among all that comes and goes while
+    others are fitted would leave the heap full of holes.
+
+    Raises:
+        KeyboardInterrupt: nothing is finished, or ``whole_or_nothing`` was asked for.
+    """
+    whole, done = None, 0
+    try:
+        for part in parts:
+            whole = part.room(B) if whole is None else whole
+            done = whole.put(done, part)
+            if report is not None:
+                report(part)
+    except KeyboardInterrupt:
+        if whole is None or done == 0 or not (partial and part_wanted()):
+            raise
+    assert whole is not None
+    return whole[:done]
+
+
+def whole_or_nothing() -> AbstractContextManager[None]:
+    """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
+    return within(_WHOLE, True)
+
+
+def part_wanted() -> bool:
+    """Whether what is finished at a Ctrl-C is to be returned."""
+    return not _WHOLE.get()

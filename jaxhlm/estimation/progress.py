@@ -1,0 +1,131 @@
+"""A progress bar for long work: fits per second, time left, singular and failed counts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.pipeline import Report
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+__all__ = ["progress_report", "step_progress", "study_progress"]
+
+
+@contextmanager
+def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
+    """Yield a function to call with every finished chunk, or None when there is nothing to show.
+
+    Args:
+        total: number of fits.
+        show: True or False; None shows a bar when standard error is a terminal.
+    """
+    if not _wanted(show):
+        yield None
+        return
+    from rich.progress import TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.fields[rate]} fits/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[singular]:,} singular, {task.fields[failed]:,} failed"),
+    )
+    with _bars("fitting", *columns) as bar:
+        task = bar.add_task("fit", total=total, rate="–", singular=0, failed=0)
+
+        def report(done: Estimates) -> None:
+            shown = bar.tasks[task]
+            failed = len(done.status) - np.isin(done.status, _GOOD).sum()
+            bar.update(
+                task,
+                advance=len(done.status),
+                singular=shown.fields["singular"] + int((done.status == Status.SINGULAR).sum()),
+                failed=shown.fields["failed"] + int(failed),
+            )
+            if shown.elapsed:
+                bar.update(task, rate=f"{shown.completed / shown.elapsed:,.0f}")
+
+        yield report
+
+
+_GOOD = (Status.CONVERGED, Status.SINGULAR)
+
+
+@contextmanager
+def step_progress(
+    total: int | None, what: str, show: bool | None
+) -> Iterator[Callable[[str], None]]:
+    """Yield a function to call with the name of every finished step.
+
+    Args:
+        total: number of steps; None where it is not known.
+        what: what the steps go along.
+        show: as for ``progress_report``.
+    """
+    if not _wanted(show):
+        yield lambda _: None
+        return
+    from rich.progress import TimeElapsedColumn
+
+    with _bars("{task.description}", TimeElapsedColumn()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda name: bar.update(task, advance=1, description=f"{what} = {name}")
+
+
+@contextmanager
+def study_progress(
+    total: int, each: int, show: bool | None
+) -> Iterator[Callable[[int, int, str], None]]:
+    """Two bars: the whole study, and the condition whose chunk was finished last.
+
+    Args:
+        total: number of data sets.
+        each: number of data sets of a condition.
+        show: as for ``progress_report``.
+
+    Yields:
+        A function of a finished chunk: its condition, its number of data sets, and a label.
+    """
+    if not _wanted(show):
+        yield lambda condition, count, label: None
+        return
+    from rich.progress import TimeRemainingColumn
+
+    done: dict[int, int] = {}
+    with _bars("{task.description}", TimeRemainingColumn()) as bar:
+        whole = bar.add_task("all data sets", total=total)
+        part = bar.add_task("", total=each)
+
+        def report(condition: int, count: int, label: str) -> None:
+            done[condition] = done.get(condition, 0) + count
+            bar.update(whole, advance=count)
+            bar.update(part, completed=done[condition], description=label)
+
+        yield report
+
+
+def _wanted(show: bool | None) -> bool:
+    if show is None:
+        return sys.stderr.isatty()
+    check_flag("progress", show)
+    return show
+
+
+@contextmanager
+def _bars(text: str, *columns: ProgressColumn) -> Iterator[Progress]:
+    """Bars that leave a terminal clean, while a log keeps their last line."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    first = (TextColumn(text), BarColumn(), MofNCompleteColumn())
+    with Progress(*first, *columns, console=console, transient=console.is_terminal) as bar:
+        yield bar

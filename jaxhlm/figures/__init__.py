@@ -1,1 +1,0 @@
-"""What ``jaxhlm.plot`` draws; matplotlib is needed here and nowhere else."""

@@ -1,0 +1,1 @@
+"""``fit``, ``fit_many`` and the bootstraps: all stages in order."""

@@ -1,0 +1,244 @@
+"""``bootstrap_lrt``: a model against a smaller one, with the null distribution by simulation.
+
+The likelihood-ratio statistic follows χ² only in large samples, and not even there when the models
+differ in their random effects, because a variance of zero lies on the boundary. Drawing from the
+smaller model and fitting both to every draw gives its distribution in the design at hand (Halekoh &
+Højsgaard 2014; ``pbkrtest::PBmodcomp``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.errors import ComparisonError, OptionError
+from jaxhlm.estimation.estimates import Estimates, estimate_bytes
+from jaxhlm.estimation.pipeline import fit_lanes, fit_responses, whole_or_nothing
+from jaxhlm.inference.tails import chi2_tail
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.results.fit import Fit
+from jaxhlm.statistics.rowwise import simulate_rows
+
+__all__ = ["BootstrapLRT", "bootstrap_lrt"]
+
+# Criteria are good to 1e-10: statistics closer than this are equal, such as two that are both zero
+# because the variance in question is.
+SAME = 1e-8
+SPAN_TOL = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class BootstrapLRT:
+    """A parametric-bootstrap likelihood-ratio test; made by ``jaxhlm.bootstrap_lrt``.
+
+    Attributes:
+        statistic: T = 2(ℓ₁ − ℓ₀), both by maximum likelihood.
+        df: parameters of the larger model less those of the smaller.
+        p_value: (1 + #{T* ≥ T}) / (n_ok + 1).
+        mc_se: its Monte-Carlo standard error √(p(1 − p)/n_ok).
+        p_chi2: P(χ²_df ≥ T), for comparison; too large when a variance is tested.
+        n, n_ok: draws, and draws to which both models could be fitted.
+        singular: singular fits among the draws, (smaller, larger).
+        statistics: (n,) T*, NaN where a fit failed.
+        formulas: (smaller, larger).
+        refitted: whether a REML fit was refitted by maximum likelihood.
+    """
+
+    statistic: float
+    df: int
+    p_value: float
+    mc_se: float
+    p_chi2: float
+    n: int
+    n_ok: int
+    singular: tuple[int, int]
+    statistics: Floats = field(repr=False)
+    formulas: tuple[str, str] = field(repr=False)
+    refitted: bool
+
+    def tidy(self) -> pd.DataFrame:
+        """One row per test: bootstrap and naive χ², as ``PBmodcomp`` prints them."""
+        return pd.DataFrame(
+            {
+                "test": ["PBtest", "LRT"],
+                "statistic": self.statistic,
+                "df": [np.nan, self.df],
+                "p_value": [self.p_value, self.p_chi2],
+                "mc_se": [self.mc_se, np.nan],
+            }
+        )
+
+    def __str__(self) -> str:
+        """The test, and how its fits ended."""
+        lines = [
+            "Parametric-bootstrap likelihood-ratio test",
+            f"Smaller: {self.formulas[0]}",
+            f"Larger:  {self.formulas[1]}",
+            f"{self.n:,} draws from the smaller model; both fitted to {self.n_ok:,}, "
+            f"failed: {self.n - self.n_ok:,}; "
+            f"singular: {self.singular[0]:,} (smaller), {self.singular[1]:,} (larger)",
+        ]
+        if self.refitted:
+            lines.append("Fits by REML were refitted by maximum likelihood")
+        lines += [
+            "",
+            f"T = {self.statistic:.4f}",
+            f"Bootstrap        p = {self.p_value:.4g}  (Monte-Carlo standard error "
+            f"{self.mc_se:.2g})",
+            f"χ², df = {self.df:<7} p = {self.p_chi2:.4g}",
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = None) -> BootstrapLRT:
+    """Test a model against a smaller one by parametric bootstrap; ``pbkrtest::PBmodcomp``.
+
+        p = (1 + #{T*_b ≥ T}) / (n_ok + 1),    T = 2(ℓ₁ − ℓ₀)
+
+    (Davison & Hinkley 1997, chapter 4.) Responses are drawn from the smaller model, fitted by
+    maximum likelihood, and both models are fitted to each of them in one batch.
+
+    Args:
+        small_fit: the model under the null hypothesis.
+        large_fit: a model that contains it, fitted to the same rows.
+        n: number of draws.
+        seed: int, NumPy Generator or JAX key.
+
+    Returns:
+        A ``BootstrapLRT``; ``print`` it for p with its Monte-Carlo error, and the counts of fits.
+
+    Raises:
+        ComparisonError: the fits differ in their rows, response or weights, or are not nested, or
+            cannot be fitted by maximum likelihood.
+        OptionError: n < 1.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("sleepstudy")
+        >>> small = hlm.fit("Reaction ~ Days + (1 | Subject)", data)
+        >>> large = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> test = hlm.bootstrap_lrt(small, large, n=500, seed=1)
+        >>> print(f"{test.statistic:.2f}  {test.p_value:.4f}")
+        42.14  0.0020
+
+    References:
+        Halekoh & Højsgaard (2014). A Kenward-Roger approximation and parametric bootstrap methods
+        for tests in linear mixed models: the R package pbkrtest. J. Stat. Softw. 59(9).
+    """
+    n = whole_number("n", n)
+    for one in (small_fit, large_fit):
+        if not isinstance(one, Fit):
+            raise OptionError(f"{type(one).__name__} is no single Fit; give one, such as fits[0]")
+    affordable("n", n, 2 * estimate_bytes(large_fit.design.p, large_fit.design.q))
+    _check_rows(small_fit, large_fit)
+    _check_nested(small_fit, large_fit)
+    fits, key = (small_fit, large_fit), random_key(seed)
+    options = [replace(f.options, reml=False) for f in fits]
+    null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
+    statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
+    with whole_or_nothing():
+        drawn = [
+            _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
+        ]
+    ok = _ok(drawn[0]) & _ok(drawn[1])
+    gap = np.maximum(drawn[0].criterion - drawn[1].criterion, 0.0)
+    statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())
+    p = (1 + int((statistics >= statistic - SAME).sum())) / (n_ok + 1)
+    df = large_fit.model.n_parameters - small_fit.model.n_parameters
+    return BootstrapLRT(
+        statistic=statistic,
+        df=df,
+        p_value=p,
+        mc_se=float(np.sqrt(p * (1.0 - p) / n_ok)) if n_ok else np.nan,
+        p_chi2=float(chi2_tail(statistic, df)),
+        n=n,
+        n_ok=n_ok,
+        singular=(_singular(drawn[0]), _singular(drawn[1])),
+        statistics=statistics,
+        formulas=(small_fit.model.formula, large_fit.model.formula),
+        refitted=small_fit.reml or large_fit.reml,
+    )
+
+
+def _by_ml(fit: Fit, options: Options) -> Estimates:
+    """The maximum-likelihood estimates of a fit."""
+    estimates = fit.estimates
+    if fit.reml:
+        estimates = fit_responses(fit.prepared, fit.record.responses.Y, options)
+    status = Status(int(estimates.status[0]))
+    if not status.ok:
+        raise ComparisonError(
+            f"{fit.model.formula} could not be fitted by maximum likelihood: {status.message}"
+        )
+    return estimates
+
+
+def _on_draws(
+    fit: Fit, options: Options, null_fit: Fit, null: Estimates, n: int, key: Any
+) -> Estimates:
+    """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
+    d = null_fit.design
+
+    def lanes_of(lanes: slice) -> Any:
+        Y = simulate_rows(
+            d.X, d.Z, d.group, d.G, null.beta[0], null.cov[0], float(null.sigma[0]),
+            lanes.stop - lanes.start, key, d.weights, lanes.start,
+        )  # fmt: skip
+        return fit.prepared.collapse(Y)
+
+    return fit_lanes(lanes_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
+
+
+def _check_rows(small: Fit, large: Fit) -> None:
+    a, b = small.design, large.design
+    if a.n != b.n or not a.index.equals(b.index):
+        raise ComparisonError(
+            f"the fits use different rows ({a.n} and {b.n}); rows with missing values are dropped "
+            "model by model: drop them from the data first and fit both again"
+        )
+    if not np.array_equal(small.record.responses.Y, large.record.responses.Y):
+        raise ComparisonError("the fits have different responses; only models of one can be tested")
+    one = np.ones(a.n)
+    first, second = (one if d.weights is None else d.weights for d in (a, b))
+    if not np.array_equal(first, second):
+        raise ComparisonError("the fits have different prior weights; give both the same")
+
+
+def _check_nested(small: Fit, large: Fit) -> None:
+    a, b = small.design, large.design
+    if small.model.n_parameters >= large.model.n_parameters:
+        raise ComparisonError(
+            f"the first model has {small.model.n_parameters} parameters, the second "
+            f"{large.model.n_parameters}: give the smaller one first"
+        )
+    if not np.array_equal(a.group, b.group):
+        raise ComparisonError(
+            f"the fits are grouped differently, by {a.group_name!r} and {b.group_name!r}"
+        )
+    for name, inner, outer in (("fixed", a.X, b.X), ("random", a.Z, b.Z)):
+        left = inner - outer @ np.linalg.lstsq(outer, inner, rcond=None)[0]
+        size = np.linalg.norm(inner, axis=0)
+        if (np.linalg.norm(left, axis=0) > SPAN_TOL * size).any():
+            raise ComparisonError(
+                f"the models are not nested: the {name} effects of the first are no combination "
+                "of those of the second"
+            )
+
+
+def _ok(estimates: Estimates) -> Bools:
+    ok: Bools = np.isin(estimates.status, (Status.CONVERGED, Status.SINGULAR))
+    return ok
+
+
+def _singular(estimates: Estimates) -> int:
+    return int((estimates.status == Status.SINGULAR).sum())

@@ -1,0 +1,160 @@
+"""The relative covariance factor Λ: its free entries θ, and the canonical form that is reported.
+
+Λ is lower triangular and block diagonal, one full lower triangular block per random term:
+``(1 + x | g)`` is one block of 2, ``(1 + x || g)`` two blocks of 1. θ lists the free entries column
+by column, block after block, as lme4 does.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.linalg.small import entries, matmul, namespace
+
+__all__ = [
+    "ROUNDED_TO_ZERO",
+    "SINGULAR_SD",
+    "Blocks",
+    "block_of",
+    "canonical",
+    "covariance_of",
+    "factor",
+    "lambda_matrix",
+    "lambda_of",
+    "on_boundary",
+    "pivots",
+    "theta_index",
+    "theta_of",
+]
+
+Blocks = tuple[tuple[int, ...], ...]
+
+SINGULAR_SD = 1e-4
+"""A relative standard deviation below this counts as zero: lme4's ``isSingular`` tolerance, here
+applied after the columns of Z have been scaled to mean square 1, so that it has no units."""
+
+ROUNDED_TO_ZERO = 1e-9
+"""A pivot of a singular D, relative to its variance, that is zero but for rounding."""
+
+
+@lru_cache
+def theta_index(blocks: Blocks) -> tuple[tuple[int, int], ...]:
+    """Row and column in Λ of every entry of θ, in order.
+
+    >>> theta_index(((0, 1),))
+    ((0, 0), (1, 0), (1, 1))
+    >>> theta_index(((0,), (1,)))
+    ((0, 0), (1, 1))
+    """
+    return tuple(
+        (row, column) for block in blocks for j, column in enumerate(block) for row in block[j:]
+    )
+
+
+def block_of(q: int) -> Blocks:
+    """The blocks of one unstructured q×q covariance."""
+    return (tuple(range(q)),)
+
+
+def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
+    """Λ (q, q) from θ (k,).
+
+    Args:
+        theta: (k,) free entries, column by column of the lower triangle.
+        blocks: columns of Z in each random term.
+
+    Example:
+        >>> import numpy as np, jaxhlm as hlm
+        >>> hlm.lambda_matrix(np.array([1.0, 0.5, 2.0]), ((0, 1),)).tolist()
+        [[1.0, 0.0], [0.5, 2.0]]
+    """
+    q = sum(map(len, blocks))
+    rows, columns = zip(*theta_index(blocks), strict=True)
+    if isinstance(theta, np.ndarray) and theta.dtype == object:
+        Lambda = np.full((q, q), 0.0, dtype=object)
+        Lambda[rows, columns] = theta
+        return Lambda
+    theta = jnp.asarray(theta)
+    return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
+
+
+def factor(D: Any, blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
+    """Block lower triangular Λ with non-negative diagonal and ΛΛ' = D, zero pivots allowed.
+
+    A pivot (a conditional variance) at or below its floor becomes exactly zero, with its column:
+    what converged towards a zero variance or a correlation of ±1 is then exactly that.
+
+    Args:
+        D: (q, q) unrolled positive semi-definite matrix, entries of any common shape.
+        blocks: columns of Z in each random term.
+        floor: q floors, one per column.
+        xp: ``numpy`` or ``jax.numpy``, whichever the entries belong to.
+    """
+    Lambda = np.full(D.shape, 0.0, dtype=object)
+    for block in blocks:
+        for j, column in enumerate(block):
+            done = list(block[:j])
+            rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
+            keep = rest[0] > floor[column]
+            root = xp.sqrt(xp.where(keep, rest[0], 1.0))
+            for row, value in zip(block[j:], rest, strict=True):
+                Lambda[row, column] = xp.where(keep, value / root, 0.0)
+    return Lambda
+
+
+def canonical(theta: Any, blocks: Blocks) -> Any:
+    """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero.
+
+    Args:
+        theta: (k, …) free entries of Λ for Z of mean square 1.
+        blocks: columns of Z in each random term.
+    """
+    Lambda = lambda_matrix(entries(theta, 1), blocks)
+    xp = namespace(theta)
+    floors = [SINGULAR_SD**2] * len(Lambda)
+    tidy = factor(matmul(Lambda, Lambda.T), blocks, floors, xp)
+    return xp.stack([tidy[index] for index in theta_index(blocks)])
+
+
+def theta_of(D: Floats, blocks: Blocks, tolerance: Any = 0.0) -> Floats:
+    """θ (k, B) of relative covariances D (B, q, q), in NumPy.
+
+    Args:
+        D: positive semi-definite matrices; what is outside of the blocks does not count.
+        blocks: columns of Z in each random term.
+        tolerance: (B,) or a number: pivots up to this times their variance are zero.
+    """
+    floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
+    Lambda = factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
+    return np.stack([np.asarray(Lambda[index]) for index in theta_index(blocks)])
+
+
+def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
+    """Λ (B, q, q) from θ (k, B), in NumPy."""
+    q = sum(map(len, blocks))
+    Lambda = np.zeros((theta.shape[-1], q, q))
+    for entry, (row, column) in zip(theta, theta_index(blocks), strict=True):
+        Lambda[:, row, column] = entry
+    return Lambda
+
+
+def covariance_of(theta: Floats, blocks: Blocks) -> Floats:
+    """D = ΛΛ' (B, q, q) from θ (k, B), in NumPy."""
+    Lambda = lambda_of(theta, blocks)
+    return Lambda @ Lambda.mT
+
+
+def on_boundary(theta: Floats, blocks: Blocks) -> Bools:
+    """(B,) whether a variance is zero or a correlation ±1, of canonical θ (k, B)."""
+    return np.asarray((theta[pivots(blocks)] == 0.0).any(axis=0))
+
+
+def pivots(blocks: Blocks) -> list[int]:
+    """Positions in θ of the diagonal of Λ."""
+    return [i for i, (row, column) in enumerate(theta_index(blocks)) if row == column]

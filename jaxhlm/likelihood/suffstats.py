@@ -1,0 +1,216 @@
+"""Sufficient statistics of one data set: after them the rows are never touched again.
+
+With the QR factorisation Z_i = Q_i R_i of every group's random-effects columns, the covariance of
+the rows of group i, V_i = I + Z_i Λ Λ' Z_i', is the identity on everything orthogonal to Q_i. So
+
+    [X_i y_i]' V_i⁻¹ [X_i y_i] = within_i + T_i' (I + R_i Λ Λ' R_i')⁻¹ T_i,    T_i = Q_i'[X_i y_i]
+
+with within_i = [X_i y_i]'(I − Q_i Q_i')[X_i y_i] free of θ. It is the identity that Bates et al.
+(2015, section 3) write with L_i L_i' = Λ'Z_i'Z_i Λ + I, but as a sum of positive terms: no digits
+cancel when the random effects dwarf the residuals. A group with no rows has R_i = 0, T_i = 0 and
+contributes exactly nothing, so padding is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
+from jaxhlm.linalg.small import entries
+
+__all__ = [
+    "GROUP_FIELDS",
+    "RESPONSE_FIELDS",
+    "Stats",
+    "expanded",
+    "lane_axes",
+    "suffstats",
+    "take_lanes",
+    "taken",
+]
+
+
+class Stats(NamedTuple):
+    """Sufficient statistics of one data set (many: a last axis of lanes on every field).
+
+    Of many lanes the fields of ``RESPONSE_FIELDS`` have one entry for each; any other may have a
+    last axis of 1, for what all lanes share.
+
+    The first five fields after ``Ty`` are pooled over groups. ``m`` counts the groups that share
+    this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding. A column of X that is left out
+    of one data set among many is zero there, with a number of its own on the diagonal of XX: its
+    coefficient is 0 and concerns no other.
+    """
+
+    RZ: Any  # (G, q, q) upper triangular R_i, rows of zeros where n_i < q
+    TX: Any  # (G, q, p) Q_i'X_i
+    Ty: Any  # (G, q)    Q_i'y_i
+    m: Any  # (G,)
+    XX: Any  # (p, p)    Σ X_i'(I − Q_i Q_i')X_i
+    Xy: Any  # (p,)      Σ X_i'(I − Q_i Q_i')y_i
+    yy: Any  # ()        Σ y_i'(I − Q_i Q_i')y_i
+    n: Any  # ()         number of rows
+    logw: Any  # ()      Σ log of the prior weights
+    rank: Any  # ()      rank of X
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are, B."""
+        return int(self.yy.shape[-1])
+
+    @property
+    def by_group(self) -> tuple[Any, Any, Any, Any]:
+        """The fields of ``GROUP_FIELDS``."""
+        return self.RZ, self.TX, self.Ty, self.m
+
+    def take(self, lanes: Any) -> Stats:
+        """Some lanes, which may repeat; what all share stays."""
+        return Stats(*take_lanes(self, lanes, RESPONSE_FIELDS))
+
+    def expand(self) -> Stats:
+        """Every field with an entry for each lane."""
+        return Stats(*(expanded(x, self.lanes) for x in self))
+
+
+GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
+RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
+
+
+def lane_axes(shared_design: bool) -> Stats:
+    """``in_axes`` for ``jax.vmap`` over lanes held on the last axis.
+
+    When the lanes share one design, only the response blocks carry lanes.
+    """
+    return Stats(
+        *(None if shared_design and f not in RESPONSE_FIELDS else -1 for f in Stats._fields)
+    )
+
+
+def taken(x: Any, lanes: Any) -> Any:
+    """Some lanes of (…, b); what all share, (…, 1), stays."""
+    return x[..., lanes] if x.shape[-1] > 1 else x
+
+
+def expanded(x: Any, B: int) -> Any:
+    """(…, b) with an entry for each of B lanes."""
+    return np.broadcast_to(x, (*x.shape[:-1], B))
+
+
+def take_lanes(record: Any, lanes: Any, own: Container[str]) -> Iterator[Any]:
+    """Fields of a record for some of its lanes.
+
+    Args:
+        record: a named tuple of arrays (…, b).
+        lanes: which, as an index of the last axis; they may repeat.
+        own: names of the fields that have an entry for every lane, were there only one.
+    """
+    for name, x in zip(record._fields, record, strict=True):
+        yield x[..., lanes] if name in own else taken(x, lanes)
+
+
+def suffstats(
+    y: Any, X: Any, Z: Any, group: Any, num_groups: int, weights: Any | None = None
+) -> Stats:
+    """Sufficient statistics from rows, in JAX: jit-able, vmap-able, differentiable in y, X and Z.
+
+    ``fit`` standardises the rows first (``statistics/standardise.py``), which keeps more digits
+    when columns are badly scaled; here the rows are taken as they are, in their own dtype.
+
+    Args:
+        y: (n,) response.
+        X: (n, p) fixed-effects matrix.
+        Z: (n, q) random-effects matrix.
+        group: (n,) integer group of every row, 0 … num_groups − 1, in any order. Labels 1 … G are
+            refused; under ``jit`` or ``vmap`` their values are not known, and rows with a label
+            outside the range are left out.
+        num_groups: number of groups G (static).
+        weights: (n,) prior weights w with Var(ε) = σ²/w, or None.
+
+    Returns:
+        The statistics, fields as listed in ``Stats``.
+
+    Raises:
+        ResponseShapeError: the shapes do not fit each other.
+        GroupingError: ``group`` holds other values than 0 … num_groups − 1.
+        NonFiniteError: an array has masked entries; leave such rows out.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxhlm as hlm
+        >>> y, x = jnp.array([1.0, 2.0, 4.0, 3.0]), jnp.array([0.0, 1.0, 2.0, 4.0])
+        >>> X = jnp.stack([jnp.ones(4), x], axis=1)
+        >>> stats = hlm.suffstats(y, X, X[:, :1], jnp.array([0, 0, 1, 1]), num_groups=2)
+        >>> stats.TX.shape, stats.Ty.shape, int(stats.n)
+        ((2, 1, 2), (2, 1), 4)
+    """
+    _check_rows(y, X, Z, group, num_groups, weights)
+    q = Z.shape[1]
+    affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
+    M = jnp.concatenate([Z, X, y[:, None]], axis=1)
+    logw = jnp.zeros((), M.dtype)
+    if weights is not None:
+        M = M * jnp.sqrt(weights)[:, None]
+        logw = jnp.sum(jnp.log(weights))
+    products = jax.ops.segment_sum(M[:, :q, None] * M[:, None, :], group, num_groups)
+    RZ, T = jax.vmap(lambda S: _reduce(S, q))(products)
+    within = M[:, q:].T @ M[:, q:] - jnp.einsum("gqa,gqb->ab", T, T)
+    return Stats(
+        RZ=RZ,
+        TX=T[:, :, :-1],
+        Ty=T[:, :, -1],
+        m=jnp.ones(num_groups, M.dtype),
+        XX=within[:-1, :-1],
+        Xy=within[:-1, -1],
+        yy=within[-1, -1],
+        n=jnp.asarray(len(y), M.dtype),
+        logw=logw,
+        rank=jnp.asarray(X.shape[1], M.dtype),
+    )
+
+
+def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: Any) -> None:
+    """Refuse what would be read as something else; what is traced has a shape only."""
+    G, given = whole_number("num_groups", num_groups), {"y": y, "X": X, "Z": Z, "group": group}
+    given |= {} if weights is None else {"weights": weights}
+    for name, values in given.items():
+        shape = (*np.shape(y)[:1], *np.shape(values)[1:])
+        if np.shape(values) != shape or len(shape) != 1 + (name in ("X", "Z")):
+            raise ResponseShapeError(
+                f"{name} has shape {np.shape(values)} beside y of shape {np.shape(y)}; give one "
+                "row for each response: y (n,), X (n, p), Z (n, q), group (n,)"
+            )
+        if np.ma.is_masked(values):
+            raise NonFiniteError(f"{name} has masked entries; leave their rows out")
+    if isinstance(group, jax.core.Tracer):
+        return
+    labels = np.asarray(group)
+    if labels.dtype.kind not in "iu":
+        raise GroupingError(f"group has dtype {labels.dtype}; give whole numbers 0 … {G - 1}")
+    if labels.size and not 0 <= labels.min() <= labels.max() < G:
+        raise GroupingError(
+            f"group has labels from {labels.min()} to {labels.max()}; with num_groups={G} they are "
+            f"0 … {G - 1}: numpy.unique(group, return_inverse=True)[1] numbers any labels so"
+        )
+
+
+def _reduce(S: Any, q: int) -> tuple[Any, Any]:
+    """R and T = R⁻ᵀ Z'[X y] of one group from S = Z'[Z X y], by a Cholesky that skips zero pivots.
+
+    The guarded division (a where inside a where) keeps derivatives finite at a skipped pivot.
+    """
+    rows = list(S)
+    diagonal = entries(S, 2)[np.arange(q), np.arange(q)]
+    tolerance = 1e3 * float(jnp.finfo(S.dtype).eps)
+    for j in range(q):
+        positive = rows[j][j] > tolerance * diagonal[j]
+        root = jnp.sqrt(jnp.where(positive, rows[j][j], 1.0))
+        rows[j] = jnp.where(positive, rows[j] / root, 0.0)
+        for i in range(j + 1, q):
+            rows[i] = rows[i] - rows[j][i] * rows[j]
+    reduced = jnp.stack(rows)
+    return jnp.triu(reduced[:, :q]), reduced[:, q:]

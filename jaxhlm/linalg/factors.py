@@ -1,0 +1,133 @@
+"""Bases and roots of matrices that are the same on every processor.
+
+Signs and order of singular vectors, and the basis of a space of eigenvectors with equal
+eigenvalues, are free: which ones LAPACK returns depends on the BLAS kernel that a processor gets.
+What random numbers are multiplied with, and what a result depends on, is taken from here instead:
+a continuous function of the matrix, whose choices do not hang on the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats
+
+__all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_root"]
+
+# The first column that is not much shorter than the longest comes next. Columns of designs are
+# often exactly as long as others, or half as long, and hardly ever this share of one another.
+PIVOT_SHARE = 0.37
+# Eigenvalues that differ by less than this share of themselves are equal, and so are those that
+# differ by rounding of the largest.
+EQUAL_EIGENVALUES = 1e-8
+ROUNDING = 1e-14
+# A pivot below this share of its diagonal entry is rounding error.
+PIVOT_TOL = 1e-13
+
+
+def orthonormal_basis(M: Floats, tol: float) -> Floats:
+    """(r, m) orthonormal rows that span the columns of M (m, c), by pivoted Gram–Schmidt.
+
+    Args:
+        M: any matrix.
+        tol: columns this short beside the longest, once the others are taken off, are zero.
+
+    >>> orthonormal_basis(np.array([[0.0, 2.0, 2.0], [3.0, 0.0, 3.0]]), 1e-10).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    left, rows = M.astype(float), np.zeros((0, len(M)))
+    norms = np.sqrt((left**2).sum(axis=0))
+    least = tol * max(norms.max(initial=0.0), np.finfo(float).tiny)
+    while len(rows) < len(M) and norms.max(initial=0.0) > least:
+        column = left[:, _first_long(norms)]
+        column = column - rows.T @ (rows @ column)
+        column /= np.sqrt((column**2).sum())
+        rows = np.concatenate([rows, column[None]])
+        left -= column[:, None] * (column @ left)
+        norms = np.sqrt((left**2).sum(axis=0))
+    return rows
+
+
+def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
+    """Lower triangular L (d, d, …) with A = LL' for a positive semi-definite A.
+
+    Args:
+        A: (d, d, …) matrices.
+        floor: pivots up to which a column is zero, one or (d, …); by default PIVOT_TOL times the
+            diagonal.
+
+    >>> semidefinite_root(np.array([[4.0, 2.0], [2.0, 1.0]])).tolist()
+    [[2.0, 0.0], [1.0, 0.0]]
+    """
+    diagonal = np.einsum("jj...->j...", A)
+    floors = np.broadcast_to(PIVOT_TOL * diagonal if floor is None else floor, diagonal.shape)
+    L = np.zeros_like(A, dtype=float)
+    for j, least in enumerate(floors):
+        column = A[j:, j] - np.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
+        keep = column[0] > np.maximum(least, 0.0)
+        L[j:, j] = np.where(keep, column / np.sqrt(np.where(keep, column[0], 1.0)), 0.0)
+    return L
+
+
+def root_of_sum(F: Floats, S: Floats) -> Floats:
+    """Lower triangular L (…, d, d) of non-negative diagonal with LL' = FF' + SS'.
+
+    The squares are never formed, so that the smaller of the two keeps its digits beside the other.
+
+    Args:
+        F: (…, d, c₁), S: (…, d, c₂) with c₁ + c₂ ≥ d.
+
+    >>> root_of_sum(np.array([[3.0]]), np.array([[4.0]])).round(12).tolist()
+    [[5.0]]
+    """
+    R = np.linalg.qr(np.concatenate([F, S], axis=-1).swapaxes(-1, -2)).R
+    sign = np.where(np.einsum("...jj->...j", R) < 0.0, -1.0, 1.0)
+    return np.asarray((sign[..., None] * R).swapaxes(-1, -2))
+
+
+def principal_axes(A: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (…, d) ascending and eigenvectors (…, d, d) of symmetric matrices.
+
+    Those of equal eigenvalues span the space that the matrix determines, and are chosen in it by
+    pivoted Gram–Schmidt on the projector onto it.
+
+    >>> principal_axes(np.eye(2))[1].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    values, vectors = np.linalg.eigh(A)
+    d = values.shape[-1]
+    flat, out = vectors.reshape(-1, d, d), np.empty((values.size // max(d, 1), d, d))
+    size = np.abs(values)
+    least = EQUAL_EIGENVALUES * np.maximum(size[..., 1:], size[..., :-1])
+    least = np.maximum(least, ROUNDING * size.max(axis=-1, keepdims=True))
+    gap = np.diff(values, axis=-1) > least
+    patterns, which = np.unique(gap.reshape(len(flat), -1), axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        at = np.flatnonzero(which.ravel() == number)
+        out[at] = np.concatenate([_axes(flat[at][..., c]) for c in _runs(pattern)], axis=-1)
+    return values, out.reshape(vectors.shape)
+
+
+def _runs(gap: Bools) -> list[slice]:
+    """Runs of eigenvalues without a gap between them."""
+    ends = [*(np.flatnonzero(gap) + 1).tolist(), len(gap) + 1]
+    return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _axes(V: Floats) -> Floats:
+    """(b, d, s) orthonormal axes of the spaces that the columns of V (b, d, s) span."""
+    left, out = V @ V.swapaxes(1, 2), np.empty_like(V)
+    lanes = np.arange(len(V))
+    for k in range(V.shape[2]):
+        size = np.einsum("bjj->bj", left)
+        chosen = left[lanes, :, _first_long(size)]
+        out[..., k] = chosen / np.sqrt((chosen**2).sum(axis=1, keepdims=True))
+        left = left - out[..., :, None, k] * out[..., None, :, k]
+    return out
+
+
+def _first_long(lengths: Floats) -> Any:
+    """The first of the last axis that is at least PIVOT_SHARE of the largest."""
+    return np.argmax(lengths >= PIVOT_SHARE * lengths.max(axis=-1, keepdims=True), axis=-1)

@@ -1,0 +1,1 @@
+"""From statistics to minima: starts, steps, rounds, further starts."""

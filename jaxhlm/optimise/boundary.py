@@ -1,0 +1,47 @@
+"""Singular fits: whether where the optimiser stopped, on the boundary, is a minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.likelihood.covariance import Blocks, covariance_of, on_boundary
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.optimise.loop import CLOSING_NOISE, Minimum
+from jaxhlm.optimise.start import START_FLOOR
+
+__all__ = ["leaving"]
+
+# How negative, per row, a one-sided derivative in a variance may be.
+LEAVE_TOL = 1e-6
+# What a step that Λ in its order has no entries for may promise.
+MOST_DECREMENT = 1e-8
+
+
+def leaving(found: Minimum, stats: Stats, blocks: Blocks) -> tuple[Ints, Floats]:
+    """Singular lanes whose criterion falls when a zero variance grows, and D to go on from.
+
+    At a minimum on the boundary F = ∂d/∂D is positive semi-definite within each block, and FD = 0.
+    If its smallest eigenvalue is negative, D + t v v' along that eigenvector is better. FD ≠ 0 is
+    possible where a pivot of zero precedes others, as Λ has no entries then for their part in that
+    row: D is gone on from as it is, with zero pivots last.
+    """
+    singular = np.flatnonzero(found.converged & on_boundary(found.theta, blocks))
+    D = np.zeros((len(found.value), *found.aux["F"].shape[:2]))
+    if not len(singular):
+        return singular, D
+    F = np.moveaxis(found.aux["F"][..., singular], -1, 0)
+    D[singular] = covariance_of(found.theta[:, singular], blocks)
+    n = np.broadcast_to(stats.n, found.value.shape)[singular]
+    G = np.broadcast_to(stats.m.sum(axis=0), found.value.shape)[singular]
+    away = np.zeros(len(singular), bool)
+    for block in map(list, blocks):
+        at = np.ix_(singular, np.array(block), np.array(block))
+        slope, v = np.linalg.eigh(F[:, block][:, :, block])
+        falling = slope[:, 0] < -LEAVE_TOL * n
+        # Half the trace of the positive part of FD: the Newton decrement in all of Λ.
+        decrement = 0.5 * (np.maximum(slope, 0.0)[:, None] * v * (D[at] @ v)).sum(axis=(1, 2))
+        away |= falling | (decrement > MOST_DECREMENT + CLOSING_NOISE * slope[:, -1])
+        direction = v[:, :, 0] * np.sqrt(np.where(falling, START_FLOOR * G / n, 0.0))[:, None]
+        D[at] += direction[:, :, None] * direction[:, None, :]
+    return singular[away], D

@@ -1,0 +1,150 @@
+"""The loop that minimises many criteria at once, whatever takes the steps.
+
+**Termination.** A lane is done when its Newton decrement ½ g'H⁻¹g, the distance to the minimum of
+the local quadratic model in units of the deviance, falls below ``tol`` with H positive
+semi-definite. One closing Newton step is then taken and brought to canonical form (signs, exact
+zeros), and everything reported is evaluated there.
+
+On JAX arrays the loop is a ``lax.while_loop``; on NumPy arrays it runs at once, without compiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.linalg.small import largest, namespace
+from jaxhlm.optimise.trust import newton_direction, rounding
+
+__all__ = [
+    "CLOSING_NOISE",
+    "CLOSING_SLACK",
+    "MAX_ITER",
+    "TOL",
+    "Minimum",
+    "Stepper",
+    "minimise_lanes",
+]
+
+TOL = 1e-10
+MAX_ITER = 100
+# A decrement this small is rounding: the closing step would not move.
+EXACT = 1e-16
+# Setting a negligible variance to exactly zero may cost this much of the criterion, and as much of
+# its size: with random effects 1e4 times the residuals its values are no more exact than that.
+CLOSING_SLACK = 1e-9
+CLOSING_NOISE = 1e-11
+
+
+class Minimum(NamedTuple):
+    """Where the loop stopped, lanes on the last axis."""
+
+    theta: Any  # (k, B)
+    value: Any  # (B,) criterion at theta
+    gradient_norm: Any  # (B,) largest |∂d/∂θ| at theta
+    aux: Any  # whatever ``derivatives`` returned beside, at theta
+    converged: Any  # (B,) bool
+    iterations: Any  # (B,) evaluations of value, gradient and Hessian
+
+
+class Stepper(NamedTuple):
+    """An optimiser over lanes: a state from θ, and the move to the next trial point."""
+
+    init: Callable[[Any], Any]
+    update: Callable[..., tuple[Any, Any]]  # (grad, state, theta, value=, hessian=)
+
+
+class _Loop(NamedTuple):
+    theta: Any  # (k, B) the next trial
+    opt_state: Any
+    best: Minimum
+    closing: Any  # (B,) the next trial is the closing step
+    active: Any  # (B,)
+    step: Any  # ()
+
+
+def minimise_lanes(
+    derivatives: Callable[[Any], tuple[Any, Any, Any, Any]],
+    theta: Any,
+    stepper: Stepper,
+    canonical: Callable[[Any], Any],
+    tol: float = TOL,
+    max_iter: Any = MAX_ITER,
+) -> Minimum:
+    """Minimise every lane's criterion from ``theta``.
+
+    A lane whose criterion is not finite at the start stops at once; a lane that is done keeps its
+    result while others go on.
+
+    Args:
+        derivatives: maps θ (k, B) to value (B,), gradient (k, B), Hessian (k, k, B) and a pytree
+            of anything else wanted at the minimum, lanes last.
+        theta: (k, B) start.
+        stepper: the optimiser.
+        canonical: maps θ (k, B) to the form that is reported.
+        tol: largest Newton decrement at which a lane is done.
+        max_iter: largest number of evaluations.
+    """
+    xp, B = namespace(theta), theta.shape[-1]
+    if xp is np:
+        derivatives = _remembering(derivatives, theta)
+
+    def body(loop: _Loop) -> _Loop:
+        value, grad, hess, aux = derivatives(loop.theta)
+        direction, decrement, psd = newton_direction(grad, hess)
+        tidy = canonical(loop.theta)
+        exact = loop.active & psd & (decrement < EXACT) & _same(tidy, loop.theta)
+        closing = CLOSING_SLACK + CLOSING_NOISE * xp.abs(value)
+        slack = rounding(value) + xp.where(loop.closing, closing, 0.0)
+        keep = loop.active & ((value <= loop.best.value + slack) | (loop.step == 0))
+        best = loop.best
+        found = (xp.where(exact, tidy, loop.theta), value, largest(grad), aux)
+        at, lowest, norm, kept_aux = jax.tree.map(
+            lambda new, old: xp.where(keep, new, old), found, tuple(best[:4])
+        )
+        converged = best.converged | loop.closing | exact
+        best = Minimum(at, lowest, norm, kept_aux, converged, best.iterations + loop.active)
+        active = loop.active & ~exact & ~loop.closing & ((loop.step > 0) | xp.isfinite(value))
+        closing = active & psd & (decrement < tol)
+        move, state = stepper.update(grad, loop.opt_state, loop.theta, value=value, hessian=hess)
+        theta = xp.where(closing, canonical(loop.theta + direction), loop.theta + move)
+        return _Loop(theta, state, best, closing, active, loop.step + 1)
+
+    def unfinished(loop: _Loop) -> Any:
+        return xp.any(loop.active) & (loop.step < max_iter)
+
+    blank = jax.tree.map(lambda s: xp.full(s.shape, np.inf, s.dtype), _shapes(derivatives, theta))
+    nobody, everybody = xp.zeros(B, bool), xp.ones(B, bool)
+    value, norm, aux = blank
+    best = Minimum(theta, value, norm, aux, nobody, xp.zeros(B, np.int32))
+    step = xp.zeros((), np.int32)
+    loop = _Loop(theta, stepper.init(theta), best, nobody, everybody, step)
+    if xp is jnp:
+        return jax.lax.while_loop(unfinished, body, loop).best
+    while unfinished(loop):
+        loop = body(loop)
+    return loop.best
+
+
+def _shapes(derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], theta: Any) -> Any:
+    """Anything with the shapes of criterion, gradient norm and aux."""
+    traced = isinstance(theta, jax.Array)
+    value, _, _, aux = jax.eval_shape(derivatives, theta) if traced else derivatives(theta)
+    return value, value, aux
+
+
+def _remembering(
+    derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], start: Any
+) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
+    """``derivatives``, evaluated once at the start, where NumPy is also asked for the shapes."""
+    first = derivatives(start)
+    return lambda theta: first if theta is start else derivatives(theta)
+
+
+def _same(a: Any, b: Any) -> Any:
+    """Whether two θ (k, B) agree so closely that the criterion does not tell them apart."""
+    return largest(a - b) <= 1e-9 * largest(b)

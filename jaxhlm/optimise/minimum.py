@@ -1,0 +1,85 @@
+"""The minima of many lanes: the loop, given the derivatives, the start and the canonical form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxhlm.core.arguments import number, whole_number
+from jaxhlm.errors import OptionError
+from jaxhlm.likelihood.covariance import Blocks, canonical
+from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.optimise import trust
+from jaxhlm.optimise.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
+
+if TYPE_CHECKING:
+    import optax
+
+__all__ = ["NEWTON", "Options", "lane_minimum"]
+
+NEWTON = Stepper(trust.init, trust.update)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to optimise and how.
+
+    Attributes:
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+        optimizer: an optax optimiser, or None for the library's Newton.
+        tol: largest Newton decrement, in deviance units, at which a fit is done.
+        max_iter: largest number of evaluations per fit.
+    """
+
+    reml: bool
+    blocks: Blocks
+    optimizer: optax.GradientTransformation | None = None
+    tol: float = TOL
+    max_iter: int = MAX_ITER
+
+    def __post_init__(self) -> None:
+        """Check what the user gave.
+
+        Raises:
+            OptionError: an option that is not of its kind.
+        """
+        if not isinstance(self.reml, bool | np.bool_):
+            raise OptionError(
+                f"reml={self.reml!r} must be True (REML) or False (maximum likelihood)"
+            )
+        if not number("tol", self.tol) > 0.0:
+            raise OptionError(f"tol={self.tol!r} must be positive, in units of the deviance")
+        whole_number("max_iter", self.max_iter)
+        if self.optimizer is not None and not hasattr(self.optimizer, "update"):
+            raise OptionError(
+                f"optimizer={self.optimizer!r} must be an optax optimiser, such as optax.lbfgs()"
+            )
+
+
+def lane_minimum(
+    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
+) -> Minimum:
+    """Minima of all lanes from ``start`` (k, B).
+
+    ``count`` is the number of the groups that are there, as in ``lane_derivatives``.
+    """
+    blocks = options.blocks
+
+    def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
+        d = lane_derivatives(theta, stats, options.reml, blocks, count)
+        at = d.profile
+        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F}
+        return at.value, d.grad, d.hess, aux
+
+    return minimise_lanes(
+        derivatives,
+        start,
+        stepper,
+        lambda theta: canonical(theta, blocks),
+        options.tol,
+        max_iter,
+    )

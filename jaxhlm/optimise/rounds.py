@@ -1,0 +1,354 @@
+"""Standardised lanes in, minima out: the rounds of optimisation, and the check of the boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.precision import own_rules
+from jaxhlm.likelihood.covariance import (
+    ROUNDED_TO_ZERO,
+    Blocks,
+    covariance_of,
+    on_boundary,
+    theta_index,
+    theta_of,
+)
+from jaxhlm.likelihood.dense import lanes_at_once
+from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
+from jaxhlm.optimise.boundary import leaving
+from jaxhlm.optimise.loop import CLOSING_SLACK, Minimum
+from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.optimise.scan import bracketed
+from jaxhlm.optimise.search import (
+    SAME,
+    boundary_starts,
+    dwarfed,
+    hard,
+    parts_of_largest,
+    run_of_starts,
+    unsettled,
+)
+from jaxhlm.optimise.start import started
+
+__all__ = ["FEW_LANES", "Solution", "solve"]
+
+MAX_RESTARTS = 3
+# Evaluations after which the lanes that are not done are gathered.
+FIRST_ROUND = 6
+FEW_LANES = 32
+# Evaluations that a further start may take.
+SECOND_ROUND = 40
+# Runs of starts for lanes that go on ending in several minima.
+MOST_RUNS = 4
+# A minimum elsewhere must be lower by this, so that rounding does not choose between equal ones.
+LOWER = 1e-8
+# Starts that run at a time, which bounds the copies of their statistics.
+MOST_TRIES = 2560
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Minima of B lanes on the standardised scale, as NumPy arrays, lanes last.
+
+    Attributes:
+        theta: (k, B).
+        value: (B,) criterion.
+        beta: (p, B), pwrss: (B,), L_A: (p, p, B) as in ``deviance.Profile``.
+        gradient_norm: (B,) largest |∂d/∂θ|.
+        converged: (B,) bool.
+        iterations: (B,) evaluations.
+    """
+
+    theta: Floats
+    value: Floats
+    beta: Floats
+    pwrss: Floats
+    L_A: Floats
+    gradient_norm: Floats
+    converged: Any
+    iterations: Any
+
+
+def solve(stats: Stats, options: Options, start: Floats | None = None, first: int = 1) -> Solution:
+    """Fit every lane of ``stats`` (standardised, lanes last).
+
+    Lanes run together for a few evaluations; those that are not done are gathered and run on, so
+    that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in the
+    order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation are
+    nearly the same D, and Newton would crawl along that valley.
+
+    What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
+    criterion with one block is convex, and σ²Ω ⪰ σ²I is linear. With one random effect the whole
+    range is scanned; with more, lanes that may have other minima are tried from further points
+    (``search``), each by its own data only. An optimiser of the user's is started once.
+
+    Args:
+        stats: standardised statistics.
+        options: what to optimise.
+        start: (k, B) minima known in closed form, to be verified, or points near them; moment
+            estimates if None.
+        first: evaluations from ``start`` before the lanes that are not done are gathered.
+    """
+    first = FIRST_ROUND if start is None else first
+    first = options.max_iter if options.optimizer else min(first, options.max_iter)
+    with own_rules():
+        if start is not None and first == 1:
+            found = _settled(_minimum(stats, start, options, first), stats, options)
+        else:
+            found = _searched(stats, start, options, first)
+    aux = found.aux
+    return Solution(
+        theta=found.theta,
+        value=found.value,
+        beta=aux["beta"],
+        pwrss=aux["pwrss"],
+        L_A=aux["L_A"],
+        gradient_norm=found.gradient_norm,
+        converged=found.converged,
+        iterations=found.iterations,
+    )
+
+
+def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> Minimum:
+    """The lowest of the minima from every start that a lane is given, by its own data only."""
+    B, alone = stats.yy.shape[-1], stats.RZ.shape[2] == 1
+    if alone:
+        starts = bracketed(stats, options.reml).theta
+        start = starts[:1]
+    elif start is None:
+        start = np.full((len(theta_index(options.blocks)), B), np.nan)
+    found = _settled(_minimum(stats, start, options, first), stats, options)
+    if options.optimizer is not None:
+        return found
+    before = found.value
+    if alone:
+        rest = starts[1:]
+        others = np.isfinite(rest)
+        found, _ = _tried(found, stats, np.nonzero(others)[1], rest[others][None], options)
+    else:
+        found = _elsewhere(found, stats, options)
+    return _off_boundary(found, stats, options) if (found.value < before).any() else found
+
+
+def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Minima with q > 1, with those of further starts where ``search`` gives any."""
+    several = hard(stats, found, options.reml, options.blocks) | ~found.converged
+    edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
+    if len(edge):
+        found, others = _along_boundary(found, stats, edge, options)
+        several[others] = True
+    lanes = np.flatnonzero(np.isfinite(found.value) & several)
+    large = lanes[dwarfed(found.theta[:, lanes], options.blocks)]
+    if len(large):
+        starts = parts_of_largest(found.theta[:, large], options.blocks)
+        found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
+    values, run = found.value[None, lanes], 0
+    while len(lanes) and run < MOST_RUNS:
+        starts = run_of_starts(
+            stats.take(as_slice(lanes)), found.theta[:, lanes], options.blocks, run
+        )
+        found, ends = _tried(found, stats, *_one_by_one(lanes, starts), options)
+        values = np.concatenate([values, ends.reshape(len(starts), -1)])
+        more = unsettled(values)
+        lanes, values, run = lanes[more], values[:, more], run + 1
+    return found
+
+
+def _one_by_one(lanes: Ints, starts: Floats) -> tuple[Ints, Floats]:
+    """Lanes and θ (k, N) of all starts (S, k, L)."""
+    return np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
+
+
+def _along_boundary(
+    found: Minimum, stats: Stats, lanes: Ints, options: Options
+) -> tuple[Minimum, Ints]:
+    """Lanes tried along the variances that are zero, and those that have another minimum there."""
+    at = jax.tree.map(lambda x: x[..., lanes], found)
+    others, before, some = [], found.value, stats.take(as_slice(lanes))
+    for these, start in boundary_starts(some, at, options.reml, options.blocks):
+        found, ends = _tried(found, stats, lanes[these], start, options)
+        others.append(lanes[these][np.abs(ends - before[lanes[these]]) > SAME])
+    return found, np.concatenate(others)
+
+
+def _tried(
+    found: Minimum, stats: Stats, lanes: Ints, theta: Floats, options: Options
+) -> tuple[Minimum, Floats]:
+    """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
+
+    A lane may come more than once.
+    """
+    ends, most = np.full(len(lanes), np.nan), min(SECOND_ROUND, options.max_iter)
+    # Where many lanes were fitted there is compiled code, which copies of a few can use.
+    least = FEW_LANES + 1 if len(found.value) > FEW_LANES and unrollable(stats) else 0
+    for i in range(0, len(lanes), MOST_TRIES):
+        part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
+        full = np.resize(part, max(least, len(part)))
+        again = _minimum(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
+        again = _first(again, len(part))
+        ends[part] = np.where(again.converged, again.value, np.nan)
+        found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
+    return found, ends
+
+
+def _first(found: Minimum, count: int) -> Minimum:
+    """The first lanes of some."""
+    return jax.tree.map(lambda x: x[..., :count], found)
+
+
+def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
+    """The lowest minimum of every lane, with all of its evaluations, and the lanes, once each.
+
+    Of starts that ended in the same one the first counts, whatever rounding says.
+    """
+    value = np.where(again.converged, again.value, np.inf)
+    lowest = np.full(count, np.inf)
+    np.minimum.at(lowest, lanes, value)
+    best = np.flatnonzero(value <= lowest[lanes] + LOWER)
+    which, first = np.unique(lanes[best], return_index=True)
+    spent = np.bincount(lanes, again.iterations)[which].astype(np.int32)
+    found = jax.tree.map(lambda x: x[..., best[first]], again)
+    return found._replace(iterations=spent), which
+
+
+def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Run on what is not done, and then what stopped on a boundary that is no minimum."""
+    lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
+    if len(lanes):
+        found = _continue(found, stats, lanes, covariance_of(found.theta, options.blocks), options)
+    return _off_boundary(found, stats, options)
+
+
+def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
+    """Run on what stopped on a boundary that is no minimum."""
+    for _ in range(MAX_RESTARTS):
+        lanes, D = leaving(found, stats, options.blocks)
+        if not len(lanes):
+            break
+        found = _continue(found, stats, lanes, D, options)
+    return found
+
+
+def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
+    """Run ``lanes`` on from D (B, q, q), each with its columns in an order of its own."""
+    orders = _pivot_orders(D[lanes], options.blocks)
+    for those in _sharing(orders, stats):
+        order, at = orders[those], lanes[those]
+        again = _minimum(
+            _reordered(stats.take(as_slice(at)), order),
+            theta_of(_turned(D[at], order), options.blocks),
+            options,
+            options.max_iter,
+        )
+        found = _merge(found, _restored(again, np.argsort(order, axis=1), options), at)
+    return found
+
+
+def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
+    """Lanes that can go on together: all of them, or those of one order if they share a design."""
+    if stats.RZ.shape[-1] != 1:
+        return [np.arange(len(orders))]
+    return [np.flatnonzero((orders == one).all(axis=1)) for one in np.unique(orders, axis=0)]
+
+
+def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
+    """(B, q) column orders: within each block the largest conditional variance is next."""
+    orders, lanes = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
+    for block in map(np.array, blocks):
+        rest = D[:, block[:, None], block].copy()
+        for column in block:
+            k = np.diagonal(rest, axis1=1, axis2=2).argmax(axis=1)
+            orders[:, column] = block[k]
+            pivot = rest[lanes, k]
+            scale = np.where(pivot[lanes, k] > 0.0, pivot[lanes, k], np.inf)
+            rest -= pivot[:, :, None] * (pivot / scale[:, None])[:, None]
+            rest[lanes, k, k] = -np.inf
+    return orders
+
+
+def _reordered(stats: Stats, order: Ints) -> Stats:
+    """Statistics with the columns of Z of every lane in an order (B, q) of its own."""
+    columns = order.T[None, None, :, : stats.RZ.shape[-1]]
+    return stats._replace(RZ=np.take_along_axis(stats.RZ, columns, axis=2))
+
+
+def _turned(M: Floats, order: Ints) -> Floats:
+    """Rows and columns of matrices (B, q, q) in orders (B, q)."""
+    return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
+
+
+def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
+    """A minimum with the columns of Z back in the user's order."""
+    D = _turned(covariance_of(found.theta, options.blocks), order)
+    singular = on_boundary(found.theta, options.blocks)
+    F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
+    theta = theta_of(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
+    return found._replace(theta=theta, aux={**found.aux, "F": F})
+
+
+def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
+    """Minima from ``start``, as NumPy arrays.
+
+    A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
+    longer; many lanes run in numbers that have been compiled before.
+    """
+    B, small = start.shape[-1], unrollable(stats)
+    if options.optimizer is None and (B <= FEW_LANES or not small):
+        with np.errstate(all="ignore"):
+            start = started(stats, start, options.blocks)
+            size = B if small else lanes_at_once(stats)
+            runs = [slice(first, first + size) for first in range(0, B, size)]
+            found = (
+                lane_minimum(stats.take(run), start[:, run], NEWTON, options, max_iter)
+                for run in runs
+            )
+            return jax.tree.map(lambda *x: _joined(x), *found)
+    # Importing optax and compiling would double the time of a small fit that needs neither.
+    from jaxhlm.optimise.compiled import Sizes, compiled_minimum
+
+    count, parts = len(stats.m), []
+    stats = _padded(stats, compiled_groups(count))
+    size = compiled_lanes(B, len(stats.m))
+    for first in range(0, B, size):
+        lanes = np.minimum(np.arange(first, first + size), B - 1)
+        sizes = Sizes(count, min(size, B - first), max_iter)
+        parts.append(compiled_minimum(stats.take(as_slice(lanes)), start[:, lanes], sizes, options))
+    return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
+
+
+def _padded(stats: Stats, G: int) -> Stats:
+    """Groups without rows added, up to G; they change nothing."""
+    more = G - len(stats.m)
+    fields = {
+        name: np.concatenate([x, np.zeros((more, *x.shape[1:]))])
+        for name, x in zip(stats._fields, stats, strict=True)
+        if name in GROUP_FIELDS
+    }
+    return stats._replace(**fields) if more else stats
+
+
+def _joined(parts: tuple[Any, ...]) -> Floats:
+    """Lanes of several parts side by side."""
+    return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
+
+
+def _merge(found: Minimum, again: Minimum, lanes: Any, slack: float = CLOSING_SLACK) -> Minimum:
+    """Take the lower of two minima in the lanes that went on; add up the evaluations."""
+    lower = again.value < found.value[lanes] + slack
+    better = lower & (again.converged | ~found.converged[lanes])
+    total = found.iterations.copy()
+    total[lanes] += again.iterations
+
+    def choose(old: Any, new: Any) -> Any:
+        out = old.copy()
+        out[..., lanes[better]] = new[..., better]
+        return out
+
+    return jax.tree.map(choose, found, again)._replace(iterations=total)

@@ -1,0 +1,58 @@
+"""Start values from moments, kept away from the saddles at zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import entries, namespace
+
+__all__ = ["START_FLOOR", "started"]
+
+# Variances start at least this many times the variance of a group's least-squares coefficient.
+START_FLOOR = 0.3
+
+
+def started(stats: Stats, start: Any, blocks: Blocks) -> Any:
+    """``start`` (k, B), with moment estimates where it is NaN."""
+    xp = namespace(start)
+    return xp.where(xp.isnan(start), _moment_start(stats, blocks), start)
+
+
+def _moment_start(stats: Stats, blocks: Blocks) -> Any:
+    """Start values θ (k, B) from moments of the least-squares residuals.
+
+    With u_i = Z_i'(y_i − X_i β̂_ols) and K_i = Z_i'Z_i, E u_i u_i' ≈ σ² K_i + K_i Σ K_i; the second
+    sum is solved entry by entry, and pivots of D = Σ/σ² are kept away from zero, where saddles are.
+    """
+    RZ, m, xp = stats.RZ, stats.m[:, None, None], namespace(stats.Ty)
+    K = xp.einsum("gcab,gcdb->gadb", RZ, RZ)
+    u = xp.sum(RZ * stats.Ty[:, :, None], axis=1)
+    spread = xp.sum(u[:, :, None] * u[:, None, :], axis=0)
+    df = stats.n - xp.sum(stats.m * xp.sum(xp.any(RZ != 0.0, axis=2), axis=1), axis=0)
+    tiny = np.finfo(stats.Ty.dtype).tiny
+    sigma2 = xp.where(df > 0.1 * stats.n, stats.yy / xp.maximum(df, 1.0), 0.5) + tiny
+    diagonal = xp.einsum("gaab->gab", K)
+    weight = xp.sum(m * diagonal[:, :, None] * diagonal[:, None, :], axis=0)
+    D = entries(((spread - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
+    floor = START_FLOOR * xp.sum(stats.m, axis=0) / stats.n
+    Lambda = _floored(D, blocks, floor)
+    return xp.stack([Lambda[index] for index in theta_index(blocks)])
+
+
+def _floored(D: Any, blocks: Blocks, floor: Any) -> Any:
+    """Cholesky factor of D with every pivot at least ``floor``."""
+    Lambda = np.full(D.shape, 0.0, dtype=object)
+    for block in blocks:
+        for j, column in enumerate(block):
+            done = list(block[:j])
+            rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
+            xp = namespace(rest[0])
+            root = xp.sqrt(xp.maximum(rest[0], floor))
+            Lambda[column, column] = root
+            for row, value in zip(block[j + 1 :], rest[1:], strict=True):
+                Lambda[row, column] = value / root
+    return Lambda

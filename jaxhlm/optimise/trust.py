@@ -1,0 +1,131 @@
+"""The trust-region Newton step, as a pure (init, update) pair.
+
+Written entrywise for one data set with any trailing axes, in JAX or in NumPy: the last axis of
+lanes rides along. ``jaxhlm.optimise.newton.newton`` hands the pair to optax.
+
+The criterion is even in every column of Λ, so θ is unconstrained: an optimum on the boundary (a
+zero variance) is a smooth stationary point at which Newton still converges quadratically, and signs
+are put right afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxhlm.linalg.small import entries, largest, namespace, unrolled
+
+__all__ = ["NewtonState", "init", "newton_direction", "rounding", "update"]
+
+# Values this close (relative) differ by rounding only, and must not shrink the trust region.
+ROUNDING = 64.0
+FIRST_RADIUS = 1.0
+MAX_RADIUS = 1e4
+
+
+class NewtonState(NamedTuple):
+    """The best point so far and the trust radius around it."""
+
+    theta: Any  # (k, …)
+    value: Any  # (…)
+    grad: Any  # (k, …)
+    hess: Any  # (k, k, …)
+    radius: Any  # (…)
+    predicted: Any  # (…) decrease promised by the step that led here
+
+
+def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
+    """−H⁻¹g by an LDL' factorisation whose pivots are made positive.
+
+    A pivot d that is not safely positive is replaced by max(|d|, δ): the direction then still
+    descends, and moves away from saddle points.
+
+    Args:
+        grad: (k, …).
+        hess: (k, k, …) symmetric.
+
+    Returns:
+        The direction (k, …), the decrement ½ g'H⁻¹g (…), and whether H was positive semi-definite
+        to rounding (…).
+    """
+    k, xp = grad.shape[0], namespace(grad)
+    H, g = (hess.copy(), grad.copy()) if xp is np else (entries(hess, 2), entries(grad, 1))
+    scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
+    floor = 1e-10 * scale
+    pivots, psd = [], True
+    for j in range(k):
+        d = H[j, j]
+        psd = (d > -1e-7 * scale) & psd
+        d = xp.maximum(xp.abs(d), floor)
+        _eliminate(H, g, j, d)
+        pivots.append(d)
+    decrement = 0.5 * sum(gj * gj / d for gj, d in zip(g, pivots, strict=True))
+    step = np.empty_like(g)
+    for j in reversed(range(k)):
+        step[j] = -(g[j] + _dot(H[j + 1 :, j], step[j + 1 :])) / pivots[j]
+    return xp.stack(list(step)), decrement, psd
+
+
+def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
+    """Take row j, of pivot d, out of the rows below it, in place; in NumPy out of all at once."""
+    if not unrolled(H):
+        factor = H[j + 1 :, j] / d
+        H[j + 1 :, j + 1 :] -= factor[:, None] * H[None, j + 1 :, j]
+        g[j + 1 :] -= factor * g[j]
+        return
+    for i in range(j + 1, len(H)):
+        factor = H[i, j] / d
+        for c in range(j + 1, i + 1):
+            H[i, c] = H[i, c] - factor * H[c, j]
+        g[i] = g[i] - factor * g[j]
+
+
+def _dot(u: Any, v: Any) -> Any:
+    """u'v over the first axis, in NumPy at once."""
+    return (
+        sum((a * b for a, b in zip(u, v, strict=True)), 0.0) if unrolled(u) else (u * v).sum(axis=0)
+    )
+
+
+def init(theta: Any) -> NewtonState:
+    """Nothing seen yet; the first trust radius is of the size of θ."""
+    xp, k = namespace(theta), theta.shape[0]
+    unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
+    radius = FIRST_RADIUS * (0.1 + largest(theta))
+    hess = xp.zeros((k, *theta.shape), theta.dtype)
+    return NewtonState(theta, unseen, xp.zeros_like(theta), hess, radius, unseen)
+
+
+def update(
+    grad: Any, state: NewtonState, theta: Any, *, value: Any, hessian: Any
+) -> tuple[Any, NewtonState]:
+    """The move to the next trial point.
+
+    A trial that raised the criterion is undone: the next one starts from the best point with a
+    quarter of the step (Nocedal & Wright 2006, algorithm 4.1).
+    """
+    xp, slack = namespace(theta), rounding(value)
+    better = value <= state.value + slack
+    good = state.value - value >= 0.75 * state.predicted - slack
+    poor = ~(state.value - value >= 0.25 * state.predicted - slack)
+    moved = xp.sqrt(sum((theta - state.theta) ** 2))
+    grown = xp.minimum(xp.maximum(state.radius, 3.0 * moved), MAX_RADIUS)
+    radius = xp.where(poor, 0.25 * moved, xp.where(good, grown, state.radius))
+    radius = xp.where(xp.isinf(state.value), state.radius, radius)
+    best_theta = xp.where(better, theta, state.theta)
+    best_grad = xp.where(better, grad, state.grad)
+    best_hess = xp.where(better, hessian, state.hess)
+    direction, _, _ = newton_direction(best_grad, best_hess)
+    length = xp.sqrt(sum(direction**2))
+    step = direction * xp.minimum(1.0, radius / xp.maximum(length, np.finfo(theta.dtype).tiny))
+    curvature = sum(s * sum(row * step) for s, row in zip(step, best_hess, strict=True))
+    predicted = -(sum(best_grad * step) + 0.5 * curvature)
+    best_value = xp.where(better, value, state.value)
+    state = NewtonState(best_theta, best_value, best_grad, best_hess, radius, predicted)
+    return best_theta + step - theta, state
+
+
+def rounding(value: Any) -> Any:
+    """Differences of the criterion below this mean nothing."""
+    return ROUNDING * np.finfo(value.dtype).eps * (1.0 + namespace(value).abs(value))

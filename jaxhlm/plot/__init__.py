@@ -1,0 +1,34 @@
+"""Figures, in ``jaxhlm.plot`` (needs matplotlib: ``pip install "jaxhlm[plot]"``).
+
+Of a simulation study's measures: ``power_curve``, ``lollipop``, ``nested_loop``; of its estimates:
+``zip_plot``, ``estimate_vs_se``, ``histogram``. Of one fit: ``article_units``, ``article_lines``,
+``shrinkage``, ``qq``, ``caterpillar``.
+
+Every function draws on ``ax`` if given, in the style in force, or on a new figure one printed
+column wide (two for several panels), in 8 point type and the colours of Okabe & Ito (2008); series
+differ in marker and line too. Save a new figure with ``axes.figure.savefig("figure.pdf")``; give
+your own figures the same look with ``with plt.rc_context(jaxhlm.plot.STYLE):``.
+"""
+
+from __future__ import annotations
+
+# First, for it says what to install where there is no matplotlib.
+from jaxhlm.plot.canvas import STYLE
+from jaxhlm.plot.estimate_plots import estimate_vs_se, histogram, zip_plot
+from jaxhlm.plot.fit_plots import article_lines, article_units, caterpillar, qq, shrinkage
+from jaxhlm.plot.measure_plots import lollipop, nested_loop, power_curve
+
+__all__ = [
+    "STYLE",
+    "article_lines",
+    "article_units",
+    "caterpillar",
+    "estimate_vs_se",
+    "histogram",
+    "lollipop",
+    "nested_loop",
+    "power_curve",
+    "qq",
+    "shrinkage",
+    "zip_plot",
+]

@@ -1,0 +1,201 @@
+"""The look of all figures: readable at the width of a printed column, and by the colour-blind."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.files import write_whole
+from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
+
+try:
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+except ModuleNotFoundError as error:
+    raise JaxhlmError('figures need matplotlib: pip install "jaxhlm[plot]"') from error
+
+__all__ = [
+    "COLUMN",
+    "GREY",
+    "INK",
+    "STYLE",
+    "canvas",
+    "has_series",
+    "legend_above",
+    "need",
+    "panels",
+    "series",
+    "split",
+    "wrap",
+    "write",
+]
+
+# Okabe & Ito (2008), Color Universal Design; yellow is left out, too light for lines on white.
+INK = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 1)))
+GREY = "#6E6E6E"
+COLUMN = 3.5  # inches: 89 mm, one column of most journals
+LETTERS = 58  # of 8 points, in one column
+HANDLE = 7  # letters that the line beside a label takes, with the space around it
+BESIDE = 1.25  # width of the axes with their tick labels, over that of the axes alone
+
+# Type 42 keeps text as text in PDF and PS.
+STYLE: dict[str, Any] = {
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.title_fontsize": 8.0,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.0,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@contextmanager
+def canvas(ax: Axes | None, height: float = 2.6, width: float = COLUMN) -> Iterator[Axes]:
+    """Axes to draw on: those given, in the user's style, or new ones in ours.
+
+    Args:
+        ax: axes, or None.
+        height, width: of a new figure, in inches.
+
+    Example:
+        >>> with canvas(None) as axes:
+        ...     _ = axes.plot([0, 1])
+        >>> axes.figure.get_size_inches().tolist()
+        [3.5, 2.6]
+    """
+    with panels(None if ax is None else [ax], 1, height, width) as (axes,):
+        yield axes
+
+
+@contextmanager
+def panels(
+    ax: Axes | Sequence[Axes] | None,
+    count: int,
+    height: float = 2.4,
+    width: float | None = None,
+    **shared: Any,
+) -> Iterator[list[Axes]]:
+    """``count`` axes side by side.
+
+    Args:
+        ax: that many axes, or None.
+        count: number of panels.
+        height, width: of a new figure; by default one printed column wide, or two.
+        shared: ``sharex`` and ``sharey`` of new axes.
+
+    Raises:
+        OptionError: another number of axes was given.
+    """
+    if ax is not None:
+        given = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(given) != count:
+            raise OptionError(f"this figure has {count} panel(s); ax holds {len(given)}")
+        yield given
+        return
+    with plt.rc_context(STYLE):
+        size = (width or COLUMN * min(count, 2), height)
+        figure = plt.figure(figsize=size, layout="constrained")
+        new = list(figure.subplots(1, count, squeeze=False, **shared)[0])
+        for axes in new:
+            # Ticks are made when the figure is drawn, with the style of that moment.
+            axes.tick_params(labelsize=STYLE["font.size"])
+        yield new
+
+
+def series(i: int) -> dict[str, Any]:
+    """Colour, marker and line of series i, told apart without colour too.
+
+    >>> series(1)["marker"]
+    's'
+    """
+    k = i % len(INK)
+    return {"color": INK[k], "marker": MARKERS[k], "linestyle": LINES[k]}
+
+
+def write(figure: Any, stem: Path) -> list[Path]:
+    """Write a figure as PDF and PNG, and close it.
+
+    Args:
+        figure: a matplotlib figure.
+        stem: path without suffix.
+
+    Returns:
+        The files.
+    """
+    files = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png")}
+    for kind, file in files.items():
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=kind, dpi=STYLE["savefig.dpi"])
+        # On a full disk matplotlib raises what is no OSError.
+        write_whole(file, partial(Path.write_bytes, data=drawn.getvalue()))
+    plt.close(figure)
+    return list(files.values())
+
+
+def legend_above(axes: Axes, **options: Any) -> Any:
+    """A legend above the data, in as many columns as there is room for.
+
+    It ends where the axes end on the right, and so has the space over the tick labels too.
+    """
+    widths = [len(label) + HANDLE for label in axes.get_legend_handles_labels()[1]]
+    room = int(LETTERS * BESIDE * axes.bbox.width / axes.figure.dpi / COLUMN)
+    columns = len(widths) if sum(widths) <= room else max(room // max(widths), 1)
+    return axes.legend(
+        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1,
+        columnspacing=1.2, handletextpad=0.5, **options,
+    )  # fmt: skip
+
+
+def wrap(label: object, width: int = 28) -> str:
+    """A tick label broken into lines.
+
+    >>> wrap("restricted maximum likelihood, Kenward-Roger", 20).split("\\n")
+    ['restricted maximum', 'likelihood, Kenward-', 'Roger']
+    """
+    return "\n".join(textwrap.wrap(str(label), width)) or str(label)
+
+
+def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise ``MissingColumnError`` unless the frame has the columns."""
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise MissingColumnError(
+            f"the frame has no column {', '.join(map(repr, missing))}; it has "
+            + ", ".join(map(str, frame.columns))
+        )
+
+
+def has_series(frame: pd.DataFrame, by: str) -> bool:
+    """Whether there is a column ``by`` with several values."""
+    return by in frame.columns and frame[by].nunique() > 1
+
+
+def split(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[Hashable, pd.DataFrame]]:
+    """Names and rows of the series in order of appearance; a nameless one if ``by`` is None."""
+    if by is None:
+        yield "", frame
+    else:
+        yield from frame.groupby(by, sort=False, observed=True)

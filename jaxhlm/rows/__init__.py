@@ -1,1 +1,0 @@
-"""From rows, given or drawn, to sufficient statistics, in NumPy: columns, groups, scales."""

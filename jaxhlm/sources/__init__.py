@@ -1,0 +1,1 @@
+"""Where the rows of many data sets come from."""

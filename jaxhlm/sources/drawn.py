@@ -1,0 +1,182 @@
+"""Data sets that are drawn from a seed, chunk by chunk, as they are fitted; nothing is kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.streams import Streams
+from jaxhlm.design.design import Design
+from jaxhlm.errors import JaxhlmError
+from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
+from jaxhlm.optimise.minimum import Options
+from jaxhlm.sources.sources import Batch
+from jaxhlm.statistics.drawing import Law, draw_statistics, statistics_law
+from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.moments import RowMoments, column_means, design_moments
+from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.rowwise import simulate_rows
+
+__all__ = ["Drawn", "Parametric", "in_blocks"]
+
+# Lanes that share one stream of random numbers, at fixed places: opening a stream takes as long as
+# drawing a few thousand numbers.
+STREAM_LANES = 16
+
+
+@dataclass(frozen=True)
+class Drawn(ABC):
+    """Data sets drawn on one design, as the source of a batch.
+
+    Attributes:
+        prepared: the design.
+        n: number of data sets.
+        key: what ``random_key`` gives for the seed that all of them come from.
+    """
+
+    prepared: Prepared
+    n: int
+    key: Any
+    own_scale: ClassVar[bool] = True
+
+    @property
+    def design(self) -> Design:
+        """The one design."""
+        return self.prepared.design
+
+    @property
+    @abstractmethod
+    def lane_bytes(self) -> int:
+        """What one data set takes while it is drawn."""
+
+    @abstractmethod
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+        """Standardised statistics of consecutive data sets, and N of each class of equal groups."""
+
+    @abstractmethod
+    def rows(self, lanes: slice) -> Floats:
+        """Responses (rows, lanes) of consecutive data sets."""
+
+    def lane(self, i: int) -> Design:
+        """Data set i, as rows."""
+        return replace(self.prepared.design, y=self.rows(slice(i, i + 1))[:, 0])
+
+    def sizes(self) -> tuple[Ints, Ints]:
+        """Rows and groups of every data set, (n,) each."""
+        d = self.prepared.design
+        return np.full(self.n, d.n), np.full(self.n, d.G)
+
+    def fit(self, options: Options, report: Report | None) -> Batch:
+        """Draw and fit."""
+        chunks = lane_chunks(self.n, self.lane_bytes)
+        estimates = fit_lanes(self.draw, chunks, self.prepared.equal, options, report)
+        return Batch(estimates, *self.sizes())
+
+    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+        """Runs of consecutive data sets, as they are drawn."""
+        del nobs
+        order = np.argsort(lanes, kind="stable")
+        breaks = np.flatnonzero(np.diff(lanes[order]) != 1) + 1
+        runs = np.split(order, breaks)
+        return [run[c] for run in runs for c in lane_chunks(len(run), self.lane_bytes)]
+
+    def standard(self, lanes: Ints) -> Standard:
+        """Standardised statistics of consecutive data sets, drawn again."""
+        return self.draw(slice(int(lanes[0]), int(lanes[-1]) + 1))[0]
+
+    def by_group(self, lanes: Ints) -> Groupwise:
+        """The same, every group by itself, of data sets that are drawn as rows."""
+        return self.prepared.by_group(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+
+    def lane_rows(self, lanes: Ints) -> LaneRows:
+        """The rows of data sets that are drawn as rows."""
+        return self.prepared.lane_rows(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+
+    def moments(self, lanes: Ints) -> RowMoments:
+        """Moments of the rows of the one design."""
+        del lanes
+        return design_moments(self.prepared.design)
+
+    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+        """Means over the rows of the one design."""
+        del lanes
+        known = [self.design._covariates[name] for name in names]
+        return column_means(known, np.zeros(self.design.n, np.int64))
+
+
+@dataclass(frozen=True)
+class Parametric(Drawn):
+    """Data sets drawn from the model itself.
+
+    Attributes:
+        beta: (p,) fixed effects.
+        cov: (q, q) covariance Σ of the random effects.
+        sigma: residual standard deviation.
+        statistics: drawn as sufficient statistics (else as rows).
+        first: number of the first data set among those of the key.
+    """
+
+    beta: Floats
+    cov: Floats
+    sigma: float
+    statistics: bool = True
+    first: int = 0
+
+    @property
+    def lane_bytes(self) -> int:
+        """What one data set takes while it is drawn."""
+        return 8 if self.statistics else 4 * 8 * self.prepared.design.n
+
+    @cached_property
+    def law(self) -> Law:
+        """The law of the statistics."""
+        p = self.prepared
+        return statistics_law(p.standard, p.equal, self.beta, self.cov, self.sigma)
+
+    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+        """Draw statistics, or rows and reduce them."""
+        if self.statistics:
+            first, last = self.first + lanes.start, self.first + lanes.stop
+            return draw_statistics(self.law, self.key, first, last)
+        return self.prepared.collapse(self.rows(lanes))
+
+    def rows(self, lanes: slice) -> Floats:
+        """Responses, unless these data sets are drawn as statistics.
+
+        Raises:
+            JaxhlmError: they have no rows.
+        """
+        if self.statistics:
+            raise JaxhlmError(
+                "these data sets are drawn as sufficient statistics and have no rows; "
+                "jaxhlm.simulate(…, statistics=False) draws data sets that have"
+            )
+        d = self.prepared.design
+        return simulate_rows(
+            d.X, d.Z, d.group, d.G, self.beta, self.cov, self.sigma,
+            lanes.stop - lanes.start, self.key, d.weights, self.first + lanes.start,
+        )  # fmt: skip
+
+
+def in_blocks(key: Any, lanes: slice, draw: Callable[[np.random.Generator, int], Any]) -> Any:
+    """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
+
+    Args:
+        key: what ``random_key`` returns.
+        lanes: consecutive lanes.
+        draw: makes an array for so many lanes from a generator; it is always called for whole
+            blocks of lanes, each with a stream of its own.
+    """
+    stream = Streams(key).generator
+    first = lanes.start // STREAM_LANES
+    blocks = range(first, -(-lanes.stop // STREAM_LANES))
+    whole = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
+    return whole[lanes.start - first * STREAM_LANES :][: lanes.stop - lanes.start]

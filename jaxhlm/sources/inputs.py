@@ -1,0 +1,171 @@
+"""What a user gives ``fit_many``: checked, and made the source of a batch.
+
+A data set that cannot be used is marked, so that it gets a status; what is wrong with the call as a
+whole raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_any_real_numeric_dtype
+
+from jaxhlm.core.arguments import check_frame, real_array
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.design.columns import (
+    Weights,
+    any_missing,
+    missing,
+    native,
+    numbers,
+    require_column,
+    select,
+)
+from jaxhlm.design.design import build_design
+from jaxhlm.design.grouping import factorized
+from jaxhlm.errors import (
+    FormulaError,
+    MissingColumnError,
+    NotNumericError,
+    OptionError,
+    ResponseShapeError,
+)
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.language.formula import parse, rhs_variables, variables
+from jaxhlm.sources.apart import learned_apart
+from jaxhlm.sources.frames import replicate_frame
+from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
+
+__all__ = ["Input", "replicate_input", "response_input"]
+
+
+class Input(NamedTuple):
+    """Data sets to fit."""
+
+    source: Source
+    index: pd.Index  # (B,) their labels
+    model: Model
+
+
+def response_input(
+    formula: str,
+    data: pd.DataFrame,
+    responses: pd.DataFrame | Floats,
+    weights: Weights,
+    reml: bool,
+    learned: Mapping[str, Any] | None = None,
+) -> Input:
+    """Many responses on one design; ``learned`` as for ``build_design``.
+
+    Raises:
+        JaxhlmError: the design, or the response matrix as a whole, is at fault.
+    """
+    Y, index = _response_matrix(responses)
+    design = build_design(formula, data, weights, response_rows=len(Y), learned=learned)
+    if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
+        raise ResponseShapeError(
+            "the index of responses differs from that of data; bring the rows into the same order "
+            "and pass responses.to_numpy(), or give both the same index"
+        )
+    if design.n_dropped:
+        Y = Y[design.kept]
+    if design.stateful and np.isnan(Y).any():
+        raise FormulaError(
+            f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
+            "them; compute it as a column of data first, or fit those responses by themselves"
+        )
+    prepared = Prepared(design)
+    prepared.check_identified(reml)
+    return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
+
+
+def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
+    """(n, B) responses, missing and masked entries NaN, and their labels."""
+    if isinstance(responses, pd.DataFrame):
+        for j, (name, dtype) in enumerate(responses.dtypes.items()):
+            if not is_any_real_numeric_dtype(dtype) and numbers(responses.iloc[:, j]) is None:
+                raise NotNumericError(f"response column {name!r} is {dtype}; convert or drop it")
+        Y, index = real_array("responses", responses), responses.columns
+        index = index if index.nlevels > 1 else index.rename("response")
+    else:
+        if isinstance(responses, pd.Series):
+            raise ResponseShapeError("responses is one Series; pass responses.to_frame()")
+        Y = real_array("responses", responses)
+        if Y.ndim != 2:
+            raise ResponseShapeError(
+                f"responses has {Y.ndim} dimension(s); give (n, B), one column per response"
+            )
+        index = pd.RangeIndex(Y.shape[1], name="response")
+    if Y.shape[1] == 0:
+        raise ResponseShapeError("responses has no columns; give one for each response")
+    return Y, index
+
+
+def replicate_input(
+    formula: str,
+    data: pd.DataFrame,
+    by: str,
+    weights: Weights,
+    reml: bool,
+    learned: Mapping[str, Any] | None = None,
+) -> Input:
+    """Data sets with rows of their own, one below the other; ``learned`` as for ``build_design``.
+
+    Raises:
+        JaxhlmError: the formula, or the frame as a whole, is at fault.
+    """
+    replicate = _replicates(data, by)
+    if found := replicate_frame(formula, data, replicate, weights, learned):
+        source, index = found
+        return Input(source, index, Model.of(source.template, reml))
+    lane, labels = factorized(replicate, "column")
+    usable, hopeless = _usable_rows(formula, data, lane)
+    design = build_design(formula, usable, weights, learned=learned)
+    if design.stateful:
+        design = learned_apart(design, usable, lane[design.kept], len(labels))
+    rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), hopeless[design.kept])
+    return Input(rows, labels.rename(by), Model.of(design, reml))
+
+
+def _replicates(data: pd.DataFrame, by: str) -> pd.Series:
+    """(n,) labels of the data sets, none missing."""
+    check_frame("data", data)
+    if not isinstance(by, Hashable):
+        raise MissingColumnError(f"by={type(by).__name__!r} is no name of a column of data")
+    try:
+        column = native(data.iloc[:, require_column(data, by)]).rename(by)
+    except MissingColumnError as error:
+        raise MissingColumnError(f"by={by!r} is not a column of data: {error}") from None
+    if missing(column).any():
+        raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
+    return column
+
+
+def _usable_rows(formula: str, data: pd.DataFrame, lane: Ints) -> tuple[pd.DataFrame, Bools]:
+    """The frame with stand-ins for what would raise, and (n,) rows where they stand.
+
+    Infinite numbers, and missing values of a data set that has no complete row: their data sets
+    get a status, and the others do not notice.
+    """
+    parsed = parse(formula)
+    sides = (parsed.fixed, *(term.expr for term in parsed.random))
+    names = [*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))]
+    used = select(data, [*names, *parsed.group])
+    infinite = np.zeros(len(data), bool)
+    for values in (numbers(used[name]) for name in names):
+        infinite |= False if values is None else np.isinf(values)
+    complete = ~any_missing(used)
+    hopeless = (np.bincount(lane, complete) == 0.0)[lane]
+    usable = np.flatnonzero(complete & ~infinite)
+    if not (infinite | hopeless).any() or not len(usable):
+        return data, infinite | hopeless
+    filled = data.copy(deep=False)
+    for name in used:
+        bad = hopeless & missing(used[name]) | infinite
+        rows = np.where(bad, usable[0], np.arange(len(data)))
+        filled.isetitem(require_column(data, name), used[name].iloc[rows].set_axis(data.index))
+    return filled, infinite | hopeless

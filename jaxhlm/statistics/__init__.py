@@ -1,0 +1,1 @@
+"""From rows to standardised sufficient statistics, of one data set or many."""

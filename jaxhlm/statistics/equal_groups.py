@@ -1,0 +1,240 @@
+"""Groups with the same Z_i'Z_i count once: an evaluation costs O(distinct groups).
+
+The criterion sees groups that share R_i only through Σ_i T_i'Ω⁻¹T_i, which a rotation across those
+groups leaves alone. Rotate so that the first r of them carry all of T^X (r is its rank over the
+groups, 2 for the article's design whatever G is); the rest enter only through the q×q matrix
+N = Σ t_i t_i' of their responses, so q groups with the columns of its Cholesky factor stand for
+them. m groups become r + q, exactly; log|Ω| is weighed by m.
+
+When there is one class and X is the product of Z with group-level predictors (balanced two-level
+designs), β̂ does not depend on Ω and the minimum is known in closed form (``balanced_start``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxhlm.core.chunks import as_slice
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.likelihood.covariance import Blocks, theta_of
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
+
+__all__ = ["Class", "EqualGroups", "balanced_start"]
+
+SAME_R = 1e-11
+# A pivot of a D that is singular by construction.
+ZERO_PIVOT = 1e-12
+RANK_TOL = 1e-10
+
+
+@dataclass(frozen=True)
+class Class:
+    """Groups that share R_i.
+
+    Attributes:
+        groups: (m,) which.
+        rotation: (r, m) orthonormal rows that span T^X over the groups.
+        RZ: (q, q) the common R.
+        TX: (r, q, p) rotated T^X.
+    """
+
+    groups: Ints
+    rotation: Floats
+    RZ: Floats
+    TX: Floats
+
+
+@dataclass(frozen=True)
+class EqualGroups:
+    """The groups of a shared design that share R_i, and those that are left as they are.
+
+    Statistics of a response (G, q, B) are ``split`` into those of the groups that carry T^X, (R, q,
+    B): the rest, then the r rotated groups of every class; and N (q, q, B) = Σ t t' over the other
+    groups of every class. ``join`` puts them together as statistics of fewer groups.
+
+    Attributes:
+        classes: those worth collapsing; may be none.
+        rest: (…,) groups in none of them.
+        balanced: there is one class and X is a product of Z with group-level predictors.
+    """
+
+    classes: tuple[Class, ...]
+    rest: Ints
+    balanced: bool = False
+
+    @staticmethod
+    def none(G: int) -> EqualGroups:
+        """G groups of which none share anything."""
+        return EqualGroups((), np.arange(G))
+
+    @staticmethod
+    def of(stats: Stats, within_reach: bool) -> EqualGroups:
+        """The equal groups of a shared design, where collapsing them saves anything.
+
+        Args:
+            stats: statistics of the design.
+            within_reach: whether Q_Z reaches all of X.
+        """
+        RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
+        G, q, p = TX.shape
+        label = _alike((RZ / np.abs(RZ).max()).reshape(G, -1))
+        classes = []
+        for c in np.flatnonzero(np.bincount(label) > q + 1):
+            groups = np.flatnonzero(label == c)
+            rotation = orthonormal_basis(TX[groups].reshape(len(groups), q * p), RANK_TOL)
+            if len(rotation) + q < len(groups):
+                rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
+                classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
+        if not classes:
+            return EqualGroups.none(G)
+        collapsed = np.concatenate([c.groups for c in classes])
+        rest = np.setdiff1d(np.arange(G), collapsed)
+        full = np.linalg.matrix_rank(RZ[0]) == q
+        balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
+        balanced = bool(balanced and p == q * len(classes[0].rotation))
+        return EqualGroups(tuple(classes), rest, balanced)
+
+    def carrying(self, TX: Floats) -> Floats:
+        """T^X (R, q, p) of the groups that carry it, of (G, q, p)."""
+        if not self.classes:
+            return TX
+        return np.concatenate([TX[self.rest], *(c.TX for c in self.classes)])
+
+    def split(self, Ty: Floats) -> tuple[Floats, list[Floats]]:
+        """T^y (R, q, B) of the groups that carry T^X, and N (q, q, B) of the others of every class.
+
+        N is taken as a difference, to read all of T^y once.
+        """
+        if not self.classes:
+            return Ty, []
+        rows, spread = [Ty[self.rest]], []
+        for c in self.classes:
+            T = Ty[as_slice(c.groups)]
+            carried = _carried(T, c.rotation)
+            rows.append(carried)
+            spread.append(_gram(T) - _gram(carried))
+        return np.concatenate(rows), spread
+
+    def join(self, stats: Stats, rows: Floats, spread: list[Floats]) -> Stats:
+        """Statistics with every class replaced by r + q groups.
+
+        Args:
+            stats: statistics of the design.
+            rows, spread: what ``split`` returns.
+        """
+        columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in spread]
+        return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
+
+    def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
+        """T^y of the joined groups: the rest, then class by class.
+
+        Args:
+            rows: (R, q, B) as ``split`` returns them.
+            columns: for every class (q, q, B) the columns of a square root of N.
+        """
+        at, parts = len(self.rest), [rows[: len(self.rest)]]
+        for c, root in zip(self.classes, columns, strict=True):
+            parts += [rows[at : at + len(c.rotation)], root]
+            at += len(c.rotation)
+        return np.concatenate(parts)
+
+    def design(self, stats: Stats) -> Stats:
+        """The design half of ``join``: the rest, then r + q groups for every class."""
+        if not self.classes:
+            return stats
+        rest, (q, p) = self.rest, stats.TX.shape[1:3]
+        RZ, TX, m = [stats.RZ[rest]], [stats.TX[rest]], [stats.m[rest]]
+        for c in self.classes:
+            count = len(c.rotation) + q
+            RZ.append(np.broadcast_to(c.RZ[None, :, :, None], (count, q, q, 1)))
+            TX.append(np.concatenate([c.TX, np.zeros((q, q, p))])[..., None])
+            m.append(np.r_[float(len(c.groups)), np.zeros(count - 1)][:, None])
+        return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
+
+
+def balanced_start(
+    stats: Stats, groups: EqualGroups, spread: list[Floats], reml: bool, blocks: Blocks
+) -> Floats | None:
+    """The minimiser θ (k, B) of a balanced design in closed form, else None.
+
+    With Ω̂ = σ̂²Ω the covariance of T_i, the criterion is ν_b log|Ω̂| + tr(Ω̂⁻¹N) + ν_w log σ² + yy/σ²
+    with ν_b = G − r (REML) or G, ν_w = n − Gq and Ω̂ − σ²I positive semi-definite. Its minimum has
+    the eigenvectors of N, with eigenvalues λ_j/ν_b where those exceed σ² and σ² where they do not,
+    and σ² pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
+
+    Args:
+        stats: statistics of the lanes, collapsed or not.
+        groups: of the same design.
+        spread: N of their only class.
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+    """
+    if not groups.balanced or len(blocks) > 1:
+        return None
+    only = groups.classes[0]
+    G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
+    values, vectors = _eigen(np.moveaxis(spread[0], -1, 0))
+    between = float(G - r if reml else G)
+    within, pooled = stats.n - G * q, np.zeros(len(values))
+    sigma2 = stats.yy / within
+    for j in range(q):
+        low = values[:, j] / between < sigma2
+        pooled = np.where(low, pooled + values[:, j], pooled)
+        count = low * (j + 1.0)
+        sigma2 = np.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
+    ratio = np.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
+    root = np.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * np.sqrt(ratio)[:, None, :])
+    D = np.einsum("ajl,bjl->lab", root, root)
+    return theta_of(D, blocks, np.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
+
+
+def _alike(M: Floats) -> Ints:
+    """(G,) numbers of the sets of rows of M that are equal to rounding, in increasing order.
+
+    Values belong together up to the next gap: digits rounded away would part some that are equal.
+    """
+    label = np.zeros(len(M), np.int64)
+    for x in M.T:
+        order = np.argsort(x, kind="stable")
+        number = np.empty(len(x), np.int64)
+        number[order] = np.r_[0, np.cumsum(np.diff(x[order]) > SAME_R)]
+        label = np.unique(label * len(x) + number, return_inverse=True)[1].ravel()
+    return label
+
+
+def _carried(Ty: Floats, rotation: Floats) -> Floats:
+    """The rotated responses (r, q, B) of groups (m, q, B)."""
+    m, q, B = Ty.shape
+    return (rotation @ Ty.reshape(m, q * B)).reshape(len(rotation), q, B)
+
+
+def _gram(T: Floats) -> Floats:
+    """Σ t t' (q, q, B) over the groups of T (m, q, B)."""
+    N = np.empty(T.shape[1:2] + T.shape[1:])
+    for a, b in zip(*np.tril_indices(len(N)), strict=True):
+        N[a, b] = N[b, a] = np.einsum("gl,gl->l", T[:, a], T[:, b])
+    return N
+
+
+def _eigen(A: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
+    finite = np.isfinite(A.sum(axis=(1, 2), keepdims=True))
+    A = np.where(finite, A, 0.0)
+    if A.shape[1] != 2:
+        return np.linalg.eigh(A)
+    mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])
+    half, off = 0.5 * (A[:, 0, 0] - A[:, 1, 1]), A[:, 1, 0]
+    radius = np.hypot(half, off)
+    angle = 0.5 * np.arctan2(off, half)
+    c, s = np.cos(angle), np.sin(angle)
+    vectors = np.empty_like(A)
+    vectors[:, 0, 1], vectors[:, 1, 1] = c, s
+    vectors[:, 0, 0], vectors[:, 1, 0] = -s, c
+    large = mean + radius
+    determinant = A[:, 0, 0] * A[:, 1, 1] - off**2
+    small = np.where(large > 0.0, determinant / np.where(large > 0.0, large, 1.0), 0.0)
+    return np.stack([np.minimum(small, large), large], axis=1), vectors

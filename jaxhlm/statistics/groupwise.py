@@ -1,0 +1,126 @@
+"""Statistics of single groups: what ``Stats`` pools over groups, kept apart.
+
+The criterion needs [X_i y_i]'(I − Q_i Q_i')[X_i y_i] only as a sum. Robust covariances and leaving
+groups out need it group by group. With P_i an orthonormal basis of (I − Q_i Q_i')X_i,
+
+    S_i = [Q_i P_i]        S_i'Z_i = [R_i; 0]        S_i'[X_i y_i] = [T_i; U_i u_i]
+
+so that any X_i'M y_i with M a function of Z_i and X_i follows from matrices of q + rank(U_i) rows.
+Where X_i lies in the span of Z_i for every group, as in many two-level designs, there is no P_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.segments import orthonormalise
+from jaxhlm.likelihood.suffstats import take_lanes, taken
+from jaxhlm.statistics.equal_groups import EqualGroups
+from jaxhlm.statistics.response import Standard, expand, respond
+from jaxhlm.statistics.standardise import StandardDesign, place
+
+__all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
+
+# A column of X whose residual on Q_Z is this small in a group lies in the span of Q_Z.
+SPAN_TOL = 1e-8
+
+
+class LeftOver(NamedTuple):
+    """The rest of each group's statistics."""
+
+    yy: Floats  # (G, B) y_i'(I − S_i S_i')y_i, standardised
+    n: Floats  # (G, b) rows
+    logw: Floats  # (G, b) Σ log of the prior weights
+
+
+class Groupwise(NamedTuple):
+    """Standardised lanes with every group by itself."""
+
+    standard: Standard  # statistics that are not collapsed
+    UX: Floats  # (G, r, p, b) P_i'X_i
+    Uy: Floats  # (G, r, B)    P_i'y_i
+    rest: LeftOver
+    equal: EqualGroups | None = None  # groups that share R_i in all lanes
+
+    def take(self, lanes: Any) -> Groupwise:
+        """Some lanes, which may repeat; what all share stays."""
+        return Groupwise(
+            self.standard.take(lanes),
+            taken(self.UX, lanes),
+            self.Uy[..., lanes],
+            LeftOver(*take_lanes(self.rest, lanes, {"yy"})),
+            self.equal,
+        )
+
+
+@dataclass(frozen=True)
+class GroupDesign:
+    """The design half.
+
+    Attributes:
+        design: the standardised design.
+        P: (n, r) columns that are orthonormal within each group, or zero, and orthogonal to Q_Z.
+        UX: (G, r, p, b) P_i'X_i.
+    """
+
+    design: StandardDesign
+    P: Floats
+    UX: Floats
+
+
+def group_design(design: StandardDesign) -> GroupDesign:
+    """P_i and U_i of every group; columns that are zero in all groups are left out."""
+    q = design.QZ.shape[1]
+    X = design.QX * design.lanes.spread(np.sqrt(design.n))[:, None]
+    Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.groups, SPAN_TOL)
+    used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
+    return GroupDesign(design, Q[:, used], place(R[:, used, q:], *design.position))
+
+
+def respond_by_group(grouped: GroupDesign, y: Floats) -> Groupwise:
+    """Statistics of responses, group by group; arguments as for ``response.respond``."""
+    design, standard = grouped.design, respond(grouped.design, y)
+    rows = _residual_rows(design, standard, y)
+    u = _sums(design, grouped.P, rows)
+    rest = _left_over(grouped, rows)
+    s = standard.scaling.s
+    return Groupwise(standard, grouped.UX, u / s, rest._replace(yy=rest.yy / s**2))
+
+
+def _left_over(grouped: GroupDesign, rows: Floats) -> LeftOver:
+    """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
+    design, groups = grouped.design, grouped.design.groups
+    with np.errstate(over="ignore", invalid="ignore"):
+        for column in (*design.QZ.T, *grouped.P.T):
+            rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
+        yy = groups.sum(rows**2)
+    root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
+    logw = groups.sum(2.0 * np.log(root_w))
+    if not design.shared:
+        yy = place(yy[:, 0], *design.position)
+    n = groups.lengths.astype(float)
+    return LeftOver(yy, place(n, *design.position), place(logw, *design.position))
+
+
+def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Floats:
+    """Residuals of the least-squares fit on X, in the units of y, weighted rows."""
+    y = y if design.root_w is None else y * design.root_w
+    fitted = standard.scaling.beta_ols * np.sqrt(design.n)
+    # A response that overflows has a status; its sums may be anything.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return y - expand(design, fitted)
+
+
+def _sums(design: StandardDesign, P: Floats, rows: Floats) -> Floats:
+    """P_i' rows by group, (G, r, B)."""
+    groups = design.groups
+    if not design.shared:
+        return place(groups.sum(P * rows), *design.position)
+    out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))
+    for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
+        np.matmul(P[start : start + length].T, rows[start : start + length], out=out[g])
+    return out

@@ -1,0 +1,50 @@
+"""Moments of the rows of X and Z: what the variance explained and the ICC need of a design."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.design.design import Design
+from jaxhlm.design.segments import Segments
+from jaxhlm.statistics.standardise import Rows
+
+__all__ = ["RowMoments", "column_means", "design_moments", "moments_by_lane"]
+
+
+class RowMoments(NamedTuple):
+    """Moments of the rows; b is 1 when all lanes share a design."""
+
+    X_cov: Floats  # (b, p, p) sample covariance of the rows of X
+    ZZ: Floats  # (b, q, q) mean of z_j z_j'
+
+
+def design_moments(design: Design) -> RowMoments:
+    """Moments of one design's rows."""
+    return _moments(design.X, design.Z, Segments(np.zeros(design.n, np.int64)))
+
+
+def moments_by_lane(rows: Rows) -> RowMoments:
+    """Moments of the rows of every lane."""
+    return _moments(rows.X, rows.Z, Segments(rows.lane))
+
+
+def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
+    """(b, columns) means of columns (n,) in every lane.
+
+    Args:
+        columns: values by row.
+        lane: (n,) lane of every row, non-decreasing.
+    """
+    lanes = Segments(lane)
+    sums = [lanes.sum(np.asarray(x, dtype=float)) for x in columns]
+    return np.array(sums).reshape(len(columns), len(lanes.starts)).T / lanes.lengths[:, None]
+
+
+def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:
+    n = lanes.lengths[:, None, None].astype(float)
+    X = X - lanes.spread(lanes.sum(X) / n[:, 0])
+    return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(Z) / n)

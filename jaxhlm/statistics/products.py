@@ -1,0 +1,267 @@
+"""Data sets with rows of their own, reduced by cross products, every row touched once.
+
+Gram–Schmidt over rows (``standardise_design``) takes p² passes over all of them. Cross products of
+the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p and
+q×q matrices, spelled out over all lanes and groups. With X'X = L L' and T = √n L⁻ᵀ,
+
+    X̃ = X T,    β_ols = L⁻ᵀ L⁻¹X'y,    Z̃ = Z C likewise,    Z̃_i'Z̃_i = R_i'R_i
+    T_i = R_i⁻ᵀ C'[Z_i'X_i T, Z_i'y_i − Z_i'X_i β_ols],    within = total − Σ T_i'T_i
+
+Differences of large numbers lose digits. A lane where one of them keeps less than a thousandth of
+its size, or where the rank of a group is in doubt, is reported, to be standardised from its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.status import Status
+from jaxhlm.design.segments import Segments
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import cholesky, matmul, solve_lower
+from jaxhlm.statistics.response import EXTREME, Scaling, Standard
+from jaxhlm.statistics.standardise import Rows, design_status
+
+__all__ = ["standard_from_products"]
+
+KEPT = 1e-3
+# What is left of a column of X within groups is zero if it is this small, else at least KEPT.
+NOTHING = 1e-13
+# A pivot of Z̃_i'Z̃_i this much smaller than its diagonal leaves the rank of the group in doubt.
+GROUP_PIVOT = 1e-8
+# So does one of less than this a row.
+SMALL = 1e-12
+# Rows that are multiplied at a time: their columns stay in the cache.
+BLOCK_ROWS = 30_000
+
+
+class Tables(NamedTuple):
+    """Cross products of the columns [X Z y], one array for each pair that occurs."""
+
+    groups: Any  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
+    lanes: Any  # the same of (b,) arrays
+
+
+def standard_from_products(rows: Rows, y: Floats) -> tuple[Standard, Bools]:
+    """Standardised statistics of lanes that have rows of their own, and which lost digits.
+
+    Args:
+        rows: rows sorted by lane and group.
+        y: (n,) response.
+
+    Returns:
+        The statistics, and (b,) True for lanes that must be standardised from their rows instead.
+    """
+    lanes, groups = Segments(rows.lane), Segments(rows.segment)
+    lane_of = lanes.of_row[groups.starts]
+    n = lanes.lengths.astype(float)
+    with np.errstate(all="ignore"):
+        columns, log_w = _columns(rows, y, lanes)
+        first = _take_out_first(columns, lanes)
+        tables = _tables(columns, groups, Segments(lane_of))
+        return _reduced(tables, rows, n, log_w, first, groups.lengths, lane_of)
+
+
+def _columns(rows: Rows, y: Floats, lanes: Segments) -> tuple[list[Floats], Any]:
+    """The columns of [X Z y] times √w, contiguous, and Σ log w by lane."""
+    columns = [np.ascontiguousarray(column) for column in (*rows.X.T, *rows.Z.T, y)]
+    if rows.weights is None:
+        return columns, np.zeros(len(lanes.starts))
+    root_w = np.sqrt(rows.weights)
+    return [root_w * column for column in columns], lanes.sum(np.log(rows.weights))
+
+
+def _take_out_first(columns: list[Floats], lanes: Segments) -> Floats:
+    """Subtract from y its projection on the first column of X (the mean), lane by lane."""
+    x, y = columns[0], columns[-1]
+    slope = lanes.sum(x * y) / lanes.sum(x * x)
+    columns[-1] = y - x * lanes.spread(slope)
+    return slope
+
+
+def _tables(columns: list[Floats], groups: Segments, lanes: Segments) -> Tables:
+    """Sums of products by group and by lane; a column that is there twice is multiplied once."""
+    k, n = len(columns), len(columns[0])
+    same = [next(i for i in range(j + 1) if _equal(columns[i], columns[j])) for j in range(k)]
+    pairs = sorted({(max(a, b), min(a, b)) for a in same for b in same})
+    sums = np.empty((len(pairs), len(groups.starts)))
+    cuts = np.searchsorted(groups.starts, np.arange(0, n, BLOCK_ROWS))
+    for first, last in zip(cuts, [*cuts[1:], len(groups.starts)], strict=True):
+        if first == last:
+            continue
+        start = groups.starts[first]
+        stop = groups.starts[last] if last < len(groups.starts) else n
+        product, starts = np.empty(stop - start), groups.starts[first:last] - start
+        for out, (a, b) in zip(sums, pairs, strict=True):
+            np.multiply(columns[a][start:stop], columns[b][start:stop], out=product)
+            np.add.reduceat(product, starts, out=out[first:last])
+    by_lane = np.add.reduceat(sums, lanes.starts, axis=1)
+    tables = Tables(np.empty((k, k), dtype=object), np.empty((k, k), dtype=object))
+    position = {pair: i for i, pair in enumerate(pairs)}
+    for i, j in np.ndindex(k, k):
+        a, b = same[i], same[j]
+        at = position[max(a, b), min(a, b)]
+        tables.groups[i, j], tables.lanes[i, j] = sums[at], by_lane[at]
+    return tables
+
+
+def _equal(a: Floats, b: Floats) -> bool:
+    if a.ctypes.data == b.ctypes.data:
+        return True
+    return np.array_equal(a[:64], b[:64]) and np.array_equal(a, b)
+
+
+def _reduced(
+    tables: Tables,
+    rows: Rows,
+    n: Floats,
+    log_w: Any,
+    first: Floats,
+    group_rows: Ints,
+    lane_of: Ints,
+) -> tuple[Standard, Bools]:
+    p, q = rows.X.shape[1], rows.Z.shape[1]
+    fixed, random, root_n = slice(0, p), slice(p, p + q), np.sqrt(n)
+    total = tables.lanes
+    L = cholesky(total[fixed, fixed])
+    lost = _lost(L, total[fixed, fixed])
+    fitted = solve_lower(L, total[fixed, -1])
+    size = total[-1, -1]
+    rss = size - fitted @ fitted
+    T = _scaled_inverse(L, root_n)
+    C = np.full((q, q), 0.0, dtype=object)
+    for block in rows.blocks:
+        at = np.ix_(block, block)
+        L_Z = cholesky(total[random, random][at])
+        lost |= _lost(L_Z, total[random, random][at])
+        C[at] = _scaled_inverse(L_Z, root_n)
+
+    spread_C, spread_T = _spread(C, lane_of), _spread(T, lane_of)
+    beta_ols = np.empty(p, dtype=object)
+    for j in range(p):
+        beta_ols[j] = fitted[j] / root_n
+    beta = matmul(spread_T, _spread(beta_ols, lane_of)[:, None])
+    ZX, Zy = tables.groups[random, fixed], tables.groups[random, -1:]
+    right = np.concatenate([matmul(ZX, spread_T), Zy - matmul(ZX, beta)], axis=1)
+    R, reduced, doubtful = _group_factor(
+        matmul(spread_C.T, matmul(tables.groups[random, random], spread_C)),
+        matmul(spread_C.T, right),
+        group_rows,
+    )
+    lane_starts = Segments(lane_of).starts
+    lost |= np.add.reduceat(doubtful.astype(float), lane_starts) > 0.0
+
+    def over_groups(a: int, b: int) -> Floats:
+        squares = sum(reduced[c, a] * reduced[c, b] for c in range(q))
+        return np.add.reduceat(squares, lane_starts)
+
+    XX, Xy = np.empty((p, p, len(n))), np.empty((p, len(n)))
+    for a in range(p):
+        Xy[a] = -over_groups(a, p)
+        for b in range(a + 1):
+            XX[a, b] = XX[b, a] = n * (a == b) - over_groups(a, b)
+    left = XX[np.arange(p), np.arange(p)] / n
+    nothing = left < NOTHING
+    lost |= ~(nothing | (left > KEPT)).all(axis=0)
+    XX[nothing[:, None] | nothing[None, :]] = 0.0
+    Xy[nothing] = 0.0
+    yy = rss - over_groups(p, p)
+    lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
+    # Of a constant response no more than rounding errors are left here.
+    lost |= ~(rss > NOTHING * first**2 * total[0, 0])
+
+    s = np.sqrt(rss / n)
+    G = np.bincount(lane_of)
+    number = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G)
+    place = _Placed(number, lane_of, (int(G.max()), len(n)))
+    Ty = place(reduced[:, p:])[:, :, 0] / s
+    reached = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
+    nothing_known = np.zeros(len(n), bool)
+    status = design_status(n, p, G, reached, nothing_known, nothing_known)
+    yy = np.where(status == Status.CONVERGED, yy, np.nan)
+    stats = Stats(
+        RZ=place(R), TX=place(reduced[:, :p]), Ty=Ty, m=place.ones(), XX=XX, Xy=Xy / s,
+        yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
+    )  # fmt: skip
+    beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
+    dense = _dense(T, len(n)), _dense(C, len(n)), n, _dense(beta_ols, len(n))
+    scaling = Scaling(*dense, s, absent=np.zeros((p, len(n)), bool))
+    return Standard(stats, scaling, status), lost
+
+
+def _lost(L: Any, A: Any) -> Bools:
+    """Lanes where a pivot keeps too little of its diagonal, or is not a number."""
+    kept = [L[j, j] ** 2 > KEPT * A[j, j] for j in range(len(L))]
+    return ~np.logical_and.reduce(kept)
+
+
+def _scaled_inverse(L: Any, root_n: Floats) -> Any:
+    """√n L⁻ᵀ, upper triangular."""
+    identity = np.full(L.shape, 0.0, dtype=object)
+    for j in range(len(L)):
+        identity[j, j] = root_n
+    inverse = solve_lower(L, identity)
+    inverse[np.triu_indices(len(L), 1)] = 0.0
+    return inverse.T
+
+
+def _spread(M: Any, lane_of: Ints) -> Any:
+    """Entries (b,) of lanes as entries (S,) of their groups."""
+    out = np.full(M.shape, 0.0, dtype=object)
+    for i in np.ndindex(*M.shape):
+        if not isinstance(M[i], float):
+            out[i] = M[i][lane_of]
+    return out
+
+
+def _group_factor(A: Any, right: Any, group_rows: Ints) -> tuple[Any, Any, Bools]:
+    """R with A = R'R, R⁻ᵀ right, and groups of doubtful rank.
+
+    A group of fewer rows than columns of Z has rows of zeros in both.
+    """
+    q = len(A)
+    R, reduced = np.full((q, q), 0.0, dtype=object), right.copy()
+    doubtful = np.zeros(len(group_rows), bool)
+    for j in range(q):
+        pivot = A[j, j] - sum(R[c, j] ** 2 for c in range(j))
+        there = group_rows > j
+        doubtful |= there & ~(pivot > np.maximum(GROUP_PIVOT * A[j, j], SMALL * group_rows))
+        inverse = np.where(there, 1.0 / np.sqrt(pivot), 0.0)
+        for i in range(j, q):
+            R[j, i] = (A[j, i] - sum(R[c, j] * R[c, i] for c in range(j))) * inverse
+        for i in range(right.shape[1]):
+            found = right[j, i] - sum(R[c, j] * reduced[c, i] for c in range(j))
+            reduced[j, i] = found * inverse
+        for row in (R[j, j:], reduced[j]):
+            row[:] = [np.where(there, entry, 0.0) for entry in row]
+    return R, reduced, doubtful
+
+
+class _Placed:
+    """Entries (S,) of groups into (G, …, b), zeros where a lane has fewer groups."""
+
+    def __init__(self, number: Ints, lane: Ints, shape: tuple[int, int]) -> None:
+        self._number, self._lane, self._shape = number, lane, shape
+
+    def __call__(self, M: Any) -> Floats:
+        """Every entry of an unrolled matrix."""
+        G, b = self._shape
+        out = np.zeros((G, *M.shape, b))
+        for i in np.ndindex(*M.shape):
+            if not isinstance(M[i], float):
+                out[(self._number, *i, self._lane)] = M[i]
+        return out
+
+    def ones(self) -> Floats:
+        """1 where there is a group."""
+        out = np.zeros(self._shape)
+        out[self._number, self._lane] = 1.0
+        return out
+
+
+def _dense(M: Any, b: int) -> Floats:
+    """An unrolled matrix as (…, b)."""
+    return np.stack([np.broadcast_to(e, (b,)) for e in M.flat]).reshape(*M.shape, b)

@@ -1,0 +1,137 @@
+"""Many data sets with rows of their own, brought to standardised lanes run by run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.status import Status
+from jaxhlm.design.segments import Segments, orthonormalise
+from jaxhlm.likelihood.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
+from jaxhlm.likelihood.suffstats import GROUP_FIELDS
+from jaxhlm.statistics.groupwise import Groupwise, group_design, respond_by_group
+from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.products import standard_from_products
+from jaxhlm.statistics.response import Standard, respond
+from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_design
+
+__all__ = ["Replicates", "standard_lanes"]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Rows of many data sets, sorted by data set and then by group.
+
+    Attributes:
+        y: (n,) response.
+        rows: the design rows; ``rows.lane`` numbers the data sets.
+        row: (n,) number of every row in the source.
+        reach: rank of Z in data sets that have every level of its factors; None where it has none.
+    """
+
+    y: Floats
+    rows: Rows
+    row: Ints
+    reach: int | None = None
+
+    @property
+    def B(self) -> int:
+        """Number of data sets."""
+        return int(self.rows.lane[-1]) + 1
+
+    @property
+    def lane_bytes(self) -> int:
+        """What the rows of one data set take while they are standardised."""
+        columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
+        return 8 * 4 * columns * -(-len(self.y) // self.B)
+
+    @property
+    def standard(self) -> Standard:
+        """Standardised lanes of all of them."""
+        return self._with_all_levels(standard_lanes(self.rows, self.y))
+
+    def _with_all_levels(self, standard: Standard) -> Standard:
+        """Lanes that lack a level of a factor of Z are not identified: its columns mean less there.
+
+        Without the first level the others add up to the intercept, and independent terms would be
+        another model than the one that ``fit`` makes of the levels that are left.
+        """
+        if self.reach is None:
+            return standard
+        R = orthonormalise(self.rows.Z, Segments(self.rows.lane), RANK_TOL)[1]
+        lower = (np.diagonal(R, axis1=1, axis2=2) != 0.0).sum(axis=1) < self.reach
+        lower &= standard.status == Status.CONVERGED
+        yy = np.where(lower, np.nan, standard.stats.yy)
+        status = np.where(lower, Status.NOT_IDENTIFIED, standard.status)
+        return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
+
+    @property
+    def by_group(self) -> Groupwise:
+        """The same, every group by itself."""
+        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+
+    def lane_rows(self, group: Ints) -> LaneRows:
+        """The rows of all of them.
+
+        Args:
+            group: number of the level of every row of the source.
+        """
+        design = standardise_design(self.rows)
+        level = group[self.row[design.groups.starts]]
+        return LaneRows(design, self.rows, self.y[:, None], self.row, level)
+
+    def take(self, lanes: slice | Ints) -> Replicates:
+        """Some data sets, in increasing order."""
+        if isinstance(lanes, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+            part: slice | Ints = slice(int(start), int(stop))
+        else:
+            part = np.flatnonzero(np.isin(self.rows.lane, lanes))
+        return Replicates(self.y[part], take(self.rows, part), self.row[part], self.reach)
+
+
+def take(rows: Rows, part: slice | Ints | Bools) -> Rows:
+    """Some of the rows, their lanes numbered anew."""
+    lane = rows.lane[part]
+    starts = np.r_[True, lane[1:] != lane[:-1]]
+    return replace(
+        rows,
+        X=rows.X[part],
+        Z=rows.Z[part],
+        segment=rows.segment[part],
+        lane=np.cumsum(starts) - 1,
+        weights=None if rows.weights is None else rows.weights[part],
+    )
+
+
+def standard_lanes(rows: Rows, y: Floats) -> Standard:
+    """Standardised lanes from cross products, from rows where those lose digits.
+
+    Args:
+        rows: rows sorted by lane and group.
+        y: (n,) response.
+    """
+    p = rows.X.shape[1]
+    if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
+        return respond(standardise_design(rows), y[:, None])
+    standard, lost = standard_from_products(rows, y)
+    if not lost.any():
+        return standard
+    part = lost[rows.lane]
+    return _merged(standard, respond(standardise_design(take(rows, part)), y[part, None]), lost)
+
+
+def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
+    """The lanes of ``again``, which may have fewer groups, in place of those marked."""
+    at = np.flatnonzero(lanes)
+    for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
+        for name, whole, part in zip(mine._fields, mine, other, strict=True):
+            if name in GROUP_FIELDS:
+                whole[..., at] = 0.0
+                whole[: len(part), ..., at] = part
+            else:
+                whole[..., at] = part
+    standard.status[at] = again.status
+    return standard

@@ -1,0 +1,224 @@
+"""Parameters to simulate from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxhlm.core.arguments import LARGEST, check_mapping, finite_array, number
+from jaxhlm.core.notation import Floats
+from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.inference.criteria import correlation, standard_errors
+
+if TYPE_CHECKING:
+    from jaxhlm.results.fit import Fit
+
+__all__ = ["Truth", "replaced"]
+
+SEMIDEFINITE_TOL = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """True values of the parameters of a model.
+
+    Attributes:
+        beta: (p,) fixed effects, a sequence in the order of the columns, or a mapping by term.
+        cov: (q, q) covariance Σ of the random effects.
+        sigma: residual standard deviation.
+        learned: of a truth that comes from a fit, what its terms learned there, such as the mean
+            that ``center(x)`` subtracts; a mechanism on another frame uses it, so that the fixed
+            effects mean there what they mean in the fit.
+
+    Raises:
+        OptionError: a value is not finite, Σ is not symmetric positive semi-definite, or σ is
+            negative.
+
+    Example:
+        >>> truth = Truth.of(beta={"(Intercept)": 1, "x": 3}, sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+        >>> truth.cov.round(3).tolist()
+        [[0.04, 0.09], [0.09, 0.25]]
+        >>> print(truth)
+        fixed effects (Intercept) = 1, x = 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75
+    """
+
+    beta: Sequence[float] | Mapping[str, float] | Floats
+    cov: Floats
+    sigma: float
+    learned: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that such a distribution exists."""
+        cov = np.atleast_2d(finite_array("cov", self.cov))
+        object.__setattr__(self, "cov", cov)
+        values = list(self.beta.values()) if isinstance(self.beta, Mapping) else self.beta
+        if finite_array("beta", values).ndim != 1:
+            raise OptionError(f"beta must be one sequence of numbers, not {self.beta!r}")
+        object.__setattr__(self, "sigma", number("sigma", self.sigma))
+        if not cov.size:
+            raise OptionError("cov, and sd, need a number for every random effect")
+        if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
+            raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
+        smallest = np.linalg.eigvalsh(cov)[0]
+        if smallest < -SEMIDEFINITE_TOL * max(np.abs(cov).max(), 1e-300):
+            raise OptionError(
+                f"cov is not positive semi-definite (smallest eigenvalue {smallest:.3g}): "
+                "no random effects have these variances and correlations; bring the correlations "
+                "closer to zero"
+            )
+        if not self.sigma >= 0.0:
+            raise OptionError(f"sigma={self.sigma!r} must not be negative")
+
+    def __str__(self) -> str:
+        """The parameters in one line."""
+        named = self.beta.items() if isinstance(self.beta, Mapping) else ()
+        beta = [f"{t} = {_short(v)}" for t, v in named] or map(_short, self.beta)
+        text = f"fixed effects {', '.join(beta)}; random effects sd "
+        text += ", ".join(map(_short, standard_errors(self.cov)))
+        below = correlation(self.cov)[np.tril_indices(len(self.cov), -1)]
+        if np.any(below != 0.0):
+            text += f", corr {', '.join(map(_short, below))}"
+        return f"{text}; residual sd {_short(self.sigma)}"
+
+    @staticmethod
+    def of(
+        beta: Sequence[float] | Mapping[str, float],
+        sd: Sequence[float],
+        corr: float | Floats = 0.0,
+        sigma: float = 1.0,
+    ) -> Truth:
+        """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
+        scale = np.atleast_1d(finite_array("sd", sd))
+        matrix = finite_array("corr", corr)
+        if not (scale >= 0.0).all():
+            raise OptionError(f"sd={sd!r}: standard deviations are finite and not negative")
+        if scale.ndim != 1 or ((scale > 0.0) & (scale < 1.0 / LARGEST)).any():
+            raise OptionError(f"sd={sd!r}: give one number for each random effect, 0 or no tinier")
+        if matrix.ndim == 0:
+            matrix = np.full((len(scale), len(scale)), float(matrix))
+            np.fill_diagonal(matrix, 1.0)
+        if matrix.shape != (len(scale), len(scale)) or not np.allclose(np.diag(matrix), 1.0):
+            raise OptionError(
+                f"corr must be one correlation, or a {len(scale)} × {len(scale)} matrix with a "
+                f"diagonal of ones, for the {len(scale)} random effect(s) of sd"
+            )
+        return Truth(beta, np.outer(scale, scale) * matrix, sigma)
+
+    @staticmethod
+    def from_fit(
+        fit: Fit,
+        beta: Mapping[str, float] | None = None,
+        sd: Sequence[float] | Mapping[str, float] | None = None,
+        corr: float | Floats | None = None,
+        sigma: float | None = None,
+    ) -> Truth:
+        """The estimates of a fit, some of them replaced by values of your choice.
+
+        Power at an estimate from the same data ("observed power") says nothing that its p value
+        does not; put the smallest effect of interest in its place.
+
+        Args:
+            fit: a fit, all of whose terms the truth gets.
+            beta: fixed effects to replace, by term.
+            sd: standard deviations of the random effects to replace, all in order or some by term;
+                the correlations stay. Beside an estimated variance of zero they are taken as zero.
+            corr: correlation (q = 2) or (q, q) correlation matrix to put in their place.
+            sigma: residual standard deviation.
+
+        Raises:
+            UnknownTermError: the fit has no such term.
+            OptionError: as for ``Truth``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> truth = hlm.Truth.from_fit(fit, beta={"Days": 5.0})
+            >>> {term: round(value, 1) for term, value in truth.beta.items()}
+            {'(Intercept)': 251.4, 'Days': 5.0}
+        """
+        if getattr(getattr(fit, "fixef", None), "ndim", 0) != 1:
+            raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
+        chosen = replaced("beta", dict(fit.fixef), beta)
+        cov = fit.varcorr.cov.to_numpy()
+        residual = float(fit.sigma) if sigma is None else number("sigma", sigma)
+        learned = fit.design.learned
+        if sd is None and corr is None:
+            return Truth(chosen, cov, residual, learned)
+        scale = standard_errors(cov)
+        kept = correlation(cov) if corr is None else finite_array("corr", corr)
+        if corr is None:
+            kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
+        if isinstance(sd, Mapping):
+            sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
+        new = scale if sd is None else finite_array("sd", sd)
+        if new.shape != scale.shape:
+            raise OptionError(
+                f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
+                + ", ".join(fit.varcorr.cov.index)
+            )
+        return replace(Truth.of(chosen, new.tolist(), kept, residual), learned=learned)
+
+    def check_learned(self, learned: Mapping[str, Any]) -> None:
+        """Refuse a design whose terms learned other numbers than those of the fit.
+
+        Raises:
+            OptionError: a term of both means another thing in each.
+        """
+        for text, value in learned.items():
+            known = (self.learned or {}).get(text, value)
+            if not _alike(known, value):
+                raise OptionError(
+                    f"the truth comes from a fit in which {text} was learned from other rows, so "
+                    "coefficients mean something else on this design; jaxhlm.mechanism(formula, "
+                    "frame, truth) takes means and scales from the fit, and needs its levels"
+                )
+
+    def fixed(self, terms: Sequence[str]) -> Floats:
+        """(p,) fixed effects in the order of ``terms``.
+
+        Raises:
+            OptionError: a term is missing or unknown, or their number is wrong.
+        """
+        if isinstance(self.beta, Mapping):
+            if set(self.beta) != set(terms):
+                odd = sorted(set(self.beta) ^ set(terms))
+                raise OptionError(
+                    f"beta and the model differ in {', '.join(odd)}; the model has "
+                    + ", ".join(terms)
+                )
+            return np.array([self.beta[t] for t in terms], dtype=float)
+        beta = finite_array("beta", self.beta)
+        if beta.shape != (len(terms),):
+            raise OptionError(
+                f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
+            )
+        return beta
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    return bool(np.array_equal(a, b))
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def replaced(
+    name: str, values: dict[str, float], chosen: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Values by term with those chosen in their place."""
+    chosen = {} if chosen is None else check_mapping(name, chosen)
+    unknown = [term for term in chosen if term not in values]
+    if unknown:
+        raise UnknownTermError(
+            f"{name} names {unknown[0]!r}, which the fit has not; its terms are "
+            + ", ".join(values)
+        )
+    checked = {term: number(f"{name}[{term!r}]", value) for term, value in chosen.items()}
+    return {term: float(value) for term, value in {**values, **checked}.items()}

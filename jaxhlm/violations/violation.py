@@ -1,0 +1,39 @@
+"""What a violation may act on."""
+
+from __future__ import annotations
+
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.violations.panel import Numbers, Panel
+
+__all__ = ["Violation"]
+
+
+class Violation:
+    """A mechanism calls these in turn; a violation overrides what it violates."""
+
+    def remaining(self, panel: Panel, cov: Floats) -> Floats:
+        """(B, q, q) covariance of the random effects that is left to draw, given Σ."""
+        del panel
+        return cov
+
+    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
+        """(U, q) random effects; ``cov`` (B, q, q) is the truth's Σ."""
+        del panel, cov, numbers
+        return b
+
+    def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
+        """(N,) residuals in units of σ."""
+        del panel, numbers
+        return e
+
+    def mean(self, panel: Panel) -> Floats | float:
+        """(N,) what is added to the mean."""
+        del panel
+        return 0.0
+
+    def missing(
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers
+    ) -> Bools | None:
+        """(N,) responses that are missing, or None."""
+        del panel, b, cov, y, numbers
+        return None
