@@ -9,8 +9,9 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import Status, errors, reference
-from jaxhlm.design.identified import design_only, flat_parameters, identified
+from jaxhlm.design.identified import _evened, design_only, flat_parameters, identified
 from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.standardise import Rows, standardise_design
 from problems import frame
@@ -460,3 +461,19 @@ def test_few_rows_are_enough_in_any_unit(size, reml):
     )
     assert other.status == one.status
     assert other.criterion == pytest.approx(one.criterion, rel=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_units_in_which_all_groups_count_alike(unit):
+    """The shortest column is 1, if it is there; a hundred times as long is another unit."""
+    lengths = np.array([
+        [3.0, 3.0, 3.0, 3e-6],
+        [297.0, 303.0, 3.0, 300.0],
+        [1e-10, 0.0, 0.0, 1e-10],  # rounding
+        [0.01, 0.01, 0.01, 1e-9],  # a class without a group
+    ])  # fmt: skip
+    RZ = np.array([[1.0, 0.6], [0.0, 0.8]])[None, ..., None] * unit * lengths[:, None, None]
+    m = np.array([1.0, 2.0, 1.0, 0.0])[:, None] + np.zeros(4)
+    evened, uneven = _evened(Stats(*[None] * 10)._replace(RZ=RZ, m=m))
+    assert uneven.tolist() == [False, True, False, True]
+    np.testing.assert_allclose(evened.RZ, RZ / (unit * lengths[0]))

@@ -230,6 +230,17 @@ def test_the_scan_has_a_point_beside_every_pole(sizes):
     assert grid[-1] >= -np.log(scan.MARGIN * mu.min()) > grid[-1] - 7.0
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_the_grid_of_the_scan_has_the_unit_of_the_groups(unit):
+    """τr² is what counts; a group whose r² is rounding beside the largest has no pole."""
+    _, _, lanes = scanned("dominated")
+    r2 = lanes.RZ[:, :, 0, 0] ** 2
+    zero = np.concatenate([r2[:, :-1], 1e-12 * r2.max(axis=1, keepdims=True)], axis=1)
+    expected = scan._grid(lanes, r2) - np.log(unit)
+    for given in (r2, zero):
+        np.testing.assert_allclose(scan._grid(lanes, unit * given), expected, rtol=tol.SMALL)
+
+
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_scan_brackets_the_lowest(sizes, reml):

@@ -220,6 +220,24 @@ def test_replicates_with_rows_of_their_own():
     assert np.isnan(fits.vcov_robust()[2]).all()
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.RankDeficientWarning")
+@pytest.mark.parametrize("kind", ["CR0", "CR1", "CR2"])
+def test_a_data_set_without_a_level_of_a_factor(kind):
+    """Its covariances are those of its own fit, which has no such coefficient."""
+    d = problem("")[0].reset_index(drop=True)
+    d["f"] = np.resize(["p", "q", "r"], len(d))
+    without = d[d["f"] != "r"]
+    long = pd.concat([d.assign(lane=0), without.assign(lane=1)])
+    fits = hlm.fit_many("y ~ x + f + (1 + x | unit)", long, by="lane")
+    own = hlm.fit("y ~ x + f + (1 + x | unit)", without)
+    found = fits.vcov_robust(kind)[1]
+    np.testing.assert_allclose(found[:3, :3], own.vcov_robust(kind), rtol=tol.UNITS)
+    assert np.isnan(found[3]).all()
+    df = fits.tidy_robust(kind)["df"].to_numpy()[4:]
+    np.testing.assert_allclose(df[:3], own.tidy_robust(kind)["df"], rtol=tol.UNITS)
+    assert np.isnan(df[3])
+
+
 def test_data_sets_that_are_simulated():
     design = hlm.design("~ x + (1 + x | unit)", problem("")[0])
     truth = hlm.Truth.of([1, 2], sd=[0.5, 0.5], corr=0.0, sigma=1.0)
