@@ -59,7 +59,7 @@ def test_a_group_of_lower_rank_has_rows_of_zeros(rng, scale):
 
 def test_what_is_asked_of_memory_is_what_the_groups_take(rng, monkeypatch):
     y, X, Z, group, _ = problem(rng)
-    asked, module = {}, import_module("jaxhlm.suffstats")
+    asked, module = {}, import_module(hlm.suffstats.__module__)
     monkeypatch.setattr(module, "affordable", lambda name, *size: asked.update({name: size}))
     with jax.enable_x64(True):
         stats = hlm.suffstats(y, X, Z, group, num_groups=len(SIZES))
