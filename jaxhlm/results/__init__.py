@@ -1,1 +1,1 @@
-"""What the user holds: ``Fit``, ``FitBatch`` and ``Bootstrap``, accessor by accessor."""
+"""Functions of one record of fitted data sets, and what users hold: ``Fit`` and ``FitBatch``."""
