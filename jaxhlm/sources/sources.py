@@ -197,7 +197,7 @@ class ResponseMatrix:
         return column_means([x[row] for x in known], lane)
 
     def _collapsed(self, lanes: slice) -> Joined:
-        """The statistics of a run of responses, kept if they take little memory.
+        """The statistics of a run of responses, kept if it is the only one or they are small.
 
         Inference on all fits asks for the same runs again, and a pass over the rows takes as long
         as all the rest of it.
@@ -205,7 +205,8 @@ class ResponseMatrix:
         run = (lanes.start, lanes.stop)
         if run not in self._kept:
             found = self._reduced(lanes)
-            if sum(x.nbytes for x in found[0].stats) <= KEPT_BYTES * (run[1] - run[0]):
+            size = sum(x.nbytes for x in found[0].stats)
+            if self.Y.shape[1] == 1 or size <= KEPT_BYTES * (run[1] - run[0]):
                 self._kept[run] = found
             return found
         return self._kept[run]
