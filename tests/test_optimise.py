@@ -165,10 +165,10 @@ def from_saddle(monkeypatch, stats, theta, options):
     """``solve``, led to believe that its first round converged at θ."""
     minimum, calls = engine._minimum, []
 
-    def first_then_true(stats, start, options, max_iter):
+    def first_then_true(stats, start, options, max_iter, *among):
         calls.append(max_iter)
         if len(calls) > 1:
-            return minimum(stats, start, options, max_iter)
+            return minimum(stats, start, options, max_iter, *among)
         at = minimum(stats, theta, options, 1)
         return at._replace(converged=np.array([True]))
 

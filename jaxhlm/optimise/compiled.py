@@ -15,6 +15,7 @@ from jaxhlm.optimise.blocks import in_blocks
 from jaxhlm.optimise.loop import MAX_ITER, Minimum
 from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
 from jaxhlm.optimise.newton import stepper
+from jaxhlm.optimise.scores import traced_score_sums
 from jaxhlm.optimise.start import started
 
 __all__ = ["Sizes", "compiled_minimum", "traced_minimum"]
@@ -59,9 +60,22 @@ def _blocked_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -
     """``traced_minimum`` in blocks of lanes."""
 
     def minimum(stats: Stats, start: Any) -> Minimum:
-        return lane_minimum(stats, start, NEWTON, options, sizes.max_iter, sizes.groups)
+        found = lane_minimum(stats, start, NEWTON, options, sizes.max_iter, sizes.groups)
+        return _with_scores(found, stats, sizes, options)
 
     return in_blocks(minimum, stats, started(stats, start, options.blocks), sizes.lanes)
+
+
+def _with_scores(found: Minimum, stats: Stats, sizes: Sizes, options: Options) -> Minimum:
+    """A minimum with the scores of its groups, which a known one is not asked for."""
+    beta, pwrss = found.aux["beta"], found.aux["pwrss"]
+
+    def scores() -> Any:
+        at = found.theta, beta, pwrss, options.reml, options.blocks
+        return traced_score_sums(stats, *at, sizes.groups)
+
+    sums = jax.lax.cond(sizes.max_iter > 1, scores, lambda: found.aux["scores"])
+    return found._replace(aux={**found.aux, "scores": sums})
 
 
 _in_blocks = CompiledByOne(_blocked_minimum, static_argnames="options")

@@ -12,6 +12,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.likelihood.covariance import Blocks, canonical
 from jaxhlm.likelihood.lanes import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import namespace
 from jaxhlm.optimise import trust
 from jaxhlm.optimise.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
 
@@ -72,7 +73,8 @@ def lane_minimum(
     def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
-        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F}
+        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)
+        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "scores": unknown}
         return at.value, d.grad, d.hess, aux
 
     return minimise_lanes(

@@ -186,21 +186,13 @@ def _tried(
     A lane may come more than once.
     """
     ends, most = np.full(len(lanes), np.nan), min(SECOND_ROUND, options.max_iter)
-    # Where many lanes were fitted there is compiled code, which copies of a few can use.
-    least = FEW_LANES + 1 if len(found.value) > FEW_LANES and unrollable(stats) else 0
+    B = len(found.value)
     for i in range(0, len(lanes), MOST_TRIES):
-        part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
-        full = np.resize(part, max(least, len(part)))
-        again = _minimum(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
-        again = _first(again, len(part))
+        part = slice(i, i + MOST_TRIES)
+        again = _minimum(stats.take(as_slice(lanes[part])), theta[:, part], options, most, B)
         ends[part] = np.where(again.converged, again.value, np.nan)
-        found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
+        found = _merge(found, *_lowest(again, lanes[part], B), -LOWER)
     return found, ends
-
-
-def _first(found: Minimum, count: int) -> Minimum:
-    """The first lanes of some."""
-    return jax.tree.map(lambda x: x[..., :count], found)
 
 
 def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
@@ -246,6 +238,7 @@ def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Opt
             theta_of(_turned(D[at], order), options.blocks),
             options,
             options.max_iter,
+            len(D),
         )
         found = _merge(found, _restored(again, np.argsort(order, axis=1), options), at)
     return found
@@ -293,14 +286,16 @@ def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     return found._replace(theta=theta, aux={**found.aux, "F": F})
 
 
-def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
-    """Minima from ``start``, as NumPy arrays.
+def _minimum(
+    stats: Stats, start: Floats, options: Options, max_iter: int, among: int = 0
+) -> Minimum:
+    """Minima of lanes from ``start``, as NumPy arrays; ``among`` lanes have been fitted before.
 
     A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
-    longer; many lanes run in numbers that have been compiled before.
+    longer; many lanes, and few of the many for which it was, run in compiled code.
     """
     B, small = start.shape[-1], unrollable(stats)
-    if options.optimizer is None and (B <= FEW_LANES or not small):
+    if options.optimizer is None and not (small and _compiled(B, among, len(stats.m))):
         with np.errstate(all="ignore"):
             start = started(stats, start, options.blocks)
             size = B if small else lanes_at_once(stats)
@@ -321,6 +316,13 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
         sizes = Sizes(count, min(size, B - first), max_iter)
         parts.append(compiled_minimum(stats.take(as_slice(lanes)), start[:, lanes], sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
+
+
+def _compiled(B: int, among: int, G: int) -> bool:
+    """Whether B lanes, of ``among``, are worth compiling for, or have been compiled for."""
+    G = compiled_groups(G)
+    same = compiled_lanes(B, G) == compiled_lanes(among, G)
+    return B > FEW_LANES or (among > FEW_LANES and same)
 
 
 def _padded(stats: Stats, G: int) -> Stats:

@@ -31,6 +31,7 @@ from itertools import combinations
 import jax
 import numpy as np
 
+from jaxhlm.core.chunks import as_slice
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.likelihood.covariance import (
     Blocks,
@@ -45,6 +46,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
 from jaxhlm.optimise.loop import Minimum
 from jaxhlm.optimise.scan import bracketed
+from jaxhlm.optimise.scores import degrees, residuals, score_sums
 
 __all__ = [
     "SAME",
@@ -75,8 +77,6 @@ TILT = 2.0
 # A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
 DWARFING = 1e4
 PARTS = (1e-2, 1e-4)
-# Groups times lanes of a block, whose entries fit the cache.
-BLOCK_NUMBERS = 2**14
 # Starts of one run of the fixed sequence, and what tells two minima apart.
 SPREAD = 16
 SAME = 1e-6
@@ -103,10 +103,9 @@ def _dominated(stats: Stats) -> Bools:
 
 def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes whose scores of the groups are not as the model has them."""
-    df = _degrees(stats)
-    between = df.sum(axis=0)
+    between = degrees(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
-    total, squares = _score_sums(stats, found, reml, blocks)
+    total, squares = _scores(stats, found, reml, blocks)
     nu = stats.n - reml * stats.rank
     out = squares > HEAVY * between
     for ratio, count, least, errors in (
@@ -117,40 +116,15 @@ def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bool
     return np.asarray(out)
 
 
-def _degrees(stats: Stats) -> Floats:
-    """Degrees of freedom (C, b) of the classes of equal groups, of which the first counts all."""
-    rank = (stats.RZ != 0.0).any(axis=2).sum(axis=1)
-    return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
-
-
-def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tuple[Floats, Floats]:
-    """Σ c and Σ df c²/(df (df + 2)) (B,) over the classes of equal groups, c their scores.
-
-    Representatives of a class follow its first one.
-    """
-    B = len(found.value)
-    size = max(1, BLOCK_NUMBERS // len(stats.m))
-    sums = np.empty((2, B))
-    for i in range(0, B, size):
-        lanes = slice(i, i + size)
-        some = stats.take(lanes)
-        beta, pwrss = found.aux["beta"][:, lanes], found.aux["pwrss"][lanes]
-        sigma2 = pwrss / (some.n - reml * some.rank)
-        residual = some.Ty - _times(some.TX, beta)
-        Lambda = lambda_matrix(entries(found.theta[:, lanes], 1), blocks)
-        _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(residual, 1, 1))
-        first = np.flatnonzero((some.m > 0.0).any(axis=1))
-        score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
-        df = _degrees(some)
-        sums[:, lanes] = score.sum(axis=0), (score**2 / (df + 2.0)).sum(axis=0)
-    return sums[0], sums[1]
-
-
-def _times(TX: Floats, beta: Floats) -> Floats:
-    """T_X β (G, q, B)."""
-    if TX.shape[-1] < beta.shape[-1]:
-        return (TX[..., 0].reshape(-1, len(beta)) @ beta).reshape(*TX.shape[:2], -1)
-    return np.einsum("gapl,pl->gal", TX, beta)
+def _scores(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Floats:
+    """``score_sums`` (2, B): those that came with the minima, and the others."""
+    sums = found.aux["scores"]
+    rest = np.flatnonzero(np.isnan(sums[0]))
+    if len(rest):
+        sums, some, at = sums.copy(), stats.take(as_slice(rest)), found.aux
+        beta, pwrss = at["beta"][:, rest], at["pwrss"][rest]
+        sums[:, rest] = score_sums(some, found.theta[:, rest], beta, pwrss, reml, blocks)
+    return sums
 
 
 def run_of_starts(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
@@ -302,7 +276,7 @@ def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) ->
     """
     G, B = len(stats.TX), len(at.value)
     Lambda = lambda_matrix(entries(at.theta, 1), blocks)
-    RZ, e = entries(stats.RZ, 2, 1), entries(stats.Ty - _times(stats.TX, at.aux["beta"]), 1, 1)
+    RZ, e = entries(stats.RZ, 2, 1), entries(residuals(stats, at.aux["beta"]), 1, 1)
     _, u, white = whiten(Lambda, RZ, RZ[:, column], e)
     r = np.sqrt(sum(x * x for x in u))
     h = sum(x * y for x, y in zip(u, white, strict=True)) / np.where(r > 0.0, r, 1.0)

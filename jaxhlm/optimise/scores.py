@@ -1,0 +1,90 @@
+"""Scores of the groups at a minimum, which tell whether one D can be typical of all of them.
+
+    c_i = e_i'Ω_i⁻¹e_i/σ̂² = |L_i⁻¹(t_y − T_X β̂)|²/σ̂²
+
+is χ² with rank R_i degrees of freedom under the model. Equal groups count as one class, of which
+the representatives follow the first; its score is their sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.core.notation import Floats
+from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
+from jaxhlm.likelihood.deviance import whiten
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import entries
+
+__all__ = ["degrees", "residuals", "score_sums", "traced_score_sums"]
+
+# Groups times lanes of a block, whose entries fit the cache.
+BLOCK_NUMBERS = 2**14
+
+
+def degrees(stats: Stats) -> Floats:
+    """Degrees of freedom (C, b) of the classes of equal groups, of which the first counts all."""
+    rank = (stats.RZ != 0.0).any(axis=2).sum(axis=1)
+    return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
+
+
+def score_sums(
+    stats: Stats, theta: Floats, beta: Floats, pwrss: Floats, reml: bool, blocks: Blocks
+) -> Floats:
+    """Σ c and Σ c²/(df + 2) over the classes of equal groups, (2, B), c their scores.
+
+    Args:
+        stats: statistics of the lanes.
+        theta: (k, B), beta: (p, B), pwrss: (B,) where the lanes ended.
+        reml: REML criterion instead of ML deviance.
+        blocks: columns of Z in each random term.
+    """
+    B = theta.shape[-1]
+    size = max(1, BLOCK_NUMBERS // len(stats.m))
+    sums = np.empty((2, B))
+    for i in range(0, B, size):
+        lanes = slice(i, i + size)
+        some = stats.take(lanes)
+        sigma2 = pwrss[lanes] / (some.n - reml * some.rank)
+        left = residuals(some, beta[:, lanes])
+        Lambda = lambda_matrix(entries(theta[:, lanes], 1), blocks)
+        _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(left, 1, 1))
+        first = np.flatnonzero((some.m > 0.0).any(axis=1))
+        score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
+        sums[:, lanes] = score.sum(axis=0), (score**2 / (degrees(some) + 2.0)).sum(axis=0)
+    return sums
+
+
+def traced_score_sums(
+    stats: Stats, theta: Any, beta: Any, pwrss: Any, reml: bool, blocks: Blocks, count: Any
+) -> Any:
+    """``score_sums`` in JAX, of the first ``count`` groups: one after the other, as they come."""
+    Lambda, beta = lambda_matrix(entries(theta, 1), blocks), entries(beta, 1)
+    sigma2 = pwrss / (stats.n - reml * stats.rank)
+
+    def add(i: Any, sums: tuple[Any, ...]) -> tuple[Any, ...]:
+        before, df, total, squares = sums
+        RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
+        _, white = whiten(Lambda, entries(RZ, 2), entries(Ty, 1) - entries(TX, 2) @ beta)
+        first = (m > 0.0).any()
+        before = jnp.where(first, 0.0, before)
+        df = jnp.where(first, m * (RZ != 0.0).any(axis=1).sum(axis=0), df)
+        score = (white @ white) / sigma2
+        now = before + score
+        return now, df, total + score, squares + (now * now - before * before) / (df + 2.0)
+
+    none = jnp.zeros_like(pwrss)
+    _, _, total, squares = jax.lax.fori_loop(0, count, add, (none,) * 4)
+    return jnp.stack([total, squares])
+
+
+def residuals(stats: Stats, beta: Floats) -> Floats:
+    """t_y − T_X β (G, q, B)."""
+    TX = stats.TX
+    if TX.shape[-1] < beta.shape[-1]:
+        return stats.Ty - (TX[..., 0].reshape(-1, len(beta)) @ beta).reshape(*TX.shape[:2], -1)
+    return stats.Ty - np.einsum("gapl,pl->gal", TX, beta)
