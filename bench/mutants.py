@@ -206,6 +206,12 @@ def file_of(module: str) -> Path:
     return ROOT / "jaxhlm" / f"{module}.py"
 
 
+def tests_of(module: str) -> list[str]:
+    """The files of tests that hold the formulas of a module, as pytest names them."""
+    named = {path.stem: path for path in (ROOT / "tests").glob("*/test_*.py")}
+    return [named[f"test_{name}"].relative_to(ROOT).as_posix() for name in TESTS[module]]
+
+
 @dataclass
 class Campaign:
     """Mutants and the tests that they meet."""
@@ -265,7 +271,7 @@ class Campaign:
 
     def _tests(self, tests: warm.Warm, mutant: Mutant, known: list[str]) -> Iterator[list[str]]:
         """Its module's tests that reach the mutant's line, then the others."""
-        files = [f"tests/test_{name}.py" for name in TESTS[mutant.module]]
+        files = tests_of(mutant.module)
         own = [n for file in files for n in tests.items if n.split("::")[0] == file]
         own += [n for n in tests.items if n.split("::")[0] == f"jaxhlm/{mutant.module}.py"]
         place = (str(file_of(mutant.module)), mutant.line)
@@ -323,7 +329,7 @@ def main() -> int:
     os.chdir(ROOT)
     # Whoever ends a campaign early keeps what it has found.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    files = dict.fromkeys(f"tests/test_{name}.py" for module in chosen for name in TESTS[module])
+    files = dict.fromkeys(file for module in chosen for file in tests_of(module))
     doctests = [str(file_of(module).relative_to(ROOT)) for module in chosen]
     command = ["-q", "-p", "no:cacheprovider", *doctests, *files]
     pytest.main(command, plugins=[warm.Warm(campaign.work)])

@@ -7,14 +7,13 @@ come from the library's formula code, so a test that compares with lme4 checks o
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-DATA = Path(__file__).parent / "data"
+from places import DATA
 
 Floats = NDArray[np.float64]
 Columns = Callable[[pd.DataFrame], list[Any]]

@@ -4,7 +4,8 @@ import json
 from functools import cache
 
 import jaxhlm as hlm
-from lme4_cases import DATA, load_case
+from lme4_cases import load_case
+from places import DATA
 
 R_CASES = {
     "sleepstudy": "sleepstudy",

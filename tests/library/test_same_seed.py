@@ -4,16 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxhlm.linalg.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
 from kernel_numbers import CHUNKS, resumed
+from places import TESTS
 from tolerances import KERNEL
 
-SCRIPT = Path(__file__).parent / "kernel_numbers.py"
+SCRIPT = TESTS / "kernel_numbers.py"
 # Kernel, threads, and how many chunks of the study are finished when the process ends.
 RUNS = (("Haswell", 2, 1), ("Sandybridge", 1, 2), ("SkylakeX", 2, CHUNKS))
 

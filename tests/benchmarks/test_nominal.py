@@ -1,11 +1,10 @@
 """Nominal behaviour of a study's numbers on two small designs, judged as ``bench.nominal`` does."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from places import ROOT
+
 N = 4000
 BALANCED, UNBALANCED = "10 x 5, intercepts", "3 arms of 4 unequal"
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from test_lanes import assert_same, lanes_of
 from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
@@ -23,7 +24,6 @@ from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lanes import _unrolled, lane_derivatives, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from problems import random_lambda, rows
-from test_lanes import assert_same, lanes_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_deviance import SHAPES
 
 import jaxhlm as hlm
 import tolerances as tol
@@ -18,7 +19,6 @@ from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
 from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
 from problems import SIZES, oracle, random_lambda, rows, stats_of
-from test_deviance import SHAPES
 
 every_shape = pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
 every_method = pytest.mark.parametrize("reml", [True, False])

@@ -15,7 +15,8 @@ from jaxhlm.inference.information import Information
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.linalg.stacked import cholesky, solve_lower, solve_upper
-from lme4_cases import CASES, DATA, load_case
+from lme4_cases import CASES, load_case
+from places import DATA
 from problems import FORMULA, article, frame, sleepstudy
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 1, 6)

@@ -8,7 +8,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from lme4_cases import DATA
+from places import DATA
 from problems import FORMULA, SIZES, frame
 
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -12,8 +11,9 @@ import pytest
 from jaxhlm.core import processes
 from jaxhlm.core.streams import random_key
 from jaxhlm.errors import ForkedProcessError, JaxhlmError
+from places import TESTS
 
-SCRIPT = Path(__file__).parent / "many_processes.py"
+SCRIPT = TESTS / "many_processes.py"
 
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this system")

@@ -1,11 +1,12 @@
 """The architecture: imports go one way, heavy libraries stay where they are, modules are short."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "jaxhlm"
+from places import ROOT, TESTS
+
+PACKAGE = ROOT / "jaxhlm"
 
 # Lowest first: a folder imports from itself and from folders before it.
 FOLDERS = (
@@ -91,6 +92,14 @@ def test_folders_import_folders_below(module):
 @pytest.mark.parametrize("module", sorted(PUBLIC))
 def test_public_modules_rest_on_the_lowest_folder(module):
     assert {folder(name) for name in own_imports(module)} <= {*PUBLIC, "core"}
+
+
+def test_tests_lie_in_folders_of_the_same_names():
+    """``library`` has what concerns all of them, ``benchmarks`` what bench/ runs."""
+    files = set(TESTS.rglob("test_*.py"))
+    assert {path.parent.name for path in files} <= {*FOLDERS, *PUBLIC, "library", "benchmarks"}
+    assert {path.parent.parent for path in files} == {TESTS}
+    assert len({path.name for path in files}) == len(files)
 
 
 def test_no_modules_import_each_other():

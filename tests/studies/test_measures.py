@@ -1,7 +1,6 @@
 """Performance measures: hand formulas, a meta-simulation of their MCSE, failures, bad input."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,9 @@ import jaxhlm as hlm
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.studies.measured import MEASURES
 from jaxhlm.studies.performance import Groups, root_mean_square
+from places import DATA
 from tolerances import HAND, META_MCSE, PACKAGES
 
-DATA = Path(__file__).parent / "data"
 KEYS = ["condition", "method", "term"]
 
 

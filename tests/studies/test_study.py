@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import signal
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -102,8 +103,7 @@ def test_processes_work_on_chunks(undisturbed, tmp_path):
 @pytest.fixture
 def forkserver(monkeypatch):
     """Processes that need not import JAX again, so that many can be killed."""
-    here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", f"{here.parent}{os.pathsep}{here}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context

@@ -2,7 +2,6 @@
 
 import os
 import random
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,8 @@ from jaxhlm.cli.main import main
 from jaxhlm.core import files
 from jaxhlm.studies.planning import check_plan
 from jaxhlm.studies.studyfile import read_study_file
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 BIG = 10**12
 WHOLE = "unit,x,y\n1,0.5,1.25\n1,1.5,2.5\n2,0.5,3.5\n2,1.5,4.75\n"
 

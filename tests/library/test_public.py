@@ -4,13 +4,11 @@ import inspect
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import jaxhlm as hlm
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 
 def run(code):

@@ -12,7 +12,8 @@ import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.inference.refgrid import holm, tukey
 from jaxhlm.inference.tails import range_tail
-from lme4_cases import DATA, load_case
+from lme4_cases import load_case
+from places import DATA
 from problems import frame
 
 METHODS = ("satterthwaite", "kenward-roger")

@@ -1,7 +1,6 @@
 """The lowest of several minima: with one variance all of its range, with more from many starts."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,11 +22,11 @@ from jaxhlm.optimise.rounds import solve
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import unsettled
 from jaxhlm.optimise.start import START_FLOOR
+from places import DATA
 
 # Half of what is drawn here ends on the boundary.
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 
-DATA = Path(__file__).parent / "data"
 
 # Formula, REML, the lowest known criterion (all of lme4's optimisers; of ``8_groups``, where the
 # first descent crawls beyond its 100 steps, 30 starts of L-BFGS-B), and whether it is singular.

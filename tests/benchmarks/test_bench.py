@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 
 def test_quick_run(tmp_path):
