@@ -1,4 +1,4 @@
-"""Nominal behaviour of a study's numbers on two small designs, judged as ``bench.nominal`` does."""
+"""Nominal behaviour of a study's numbers on two small designs, by ``bench.validation.nominal``."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def judged():
     """One row per design, method, term and measure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)
-        from bench.nominal import nominal
-        from bench.nominal_cases import METHODS, cases
+        from bench.validation.nominal import nominal
+        from bench.validation.nominal_cases import METHODS, cases
     chosen = [case for case in cases() if case.name in (BALANCED, UNBALANCED)]
     return nominal(chosen, METHODS, N, seed=1).set_index(["design", "method", "term", "measure"])
 
@@ -43,7 +43,7 @@ def test_small_samples_are_judged_as_the_literature_says(judged):
 
 def test_what_is_wrong_is_called_off(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
-    from bench.nominal import judged
+    from bench.validation.nominal import judged
 
     for value, claim, verdict in (
         (0.958, "exact", "OFF"),

@@ -509,7 +509,7 @@ def test_type_one_errors_with_few_small_groups():
     """10 groups of 5: exact t tests for a random intercept, where z rejects too often.
 
     20,000 data sets, so a rate of 5 % has a Monte-Carlo error of 0.15 points; with 100,000
-    (``python -m bench.typeone``) it is 5.03 ± 0.07 for both methods and both terms.
+    (``bench.validation.type_one_error``) it is 5.03 ± 0.07 for both methods and both terms.
     """
     rng = np.random.default_rng(11)
     g = np.repeat(np.arange(10), 5)

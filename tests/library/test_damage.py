@@ -21,9 +21,9 @@ WHOLE = "unit,x,y\n1,0.5,1.25\n1,1.5,2.5\n2,0.5,3.5\n2,1.5,4.75\n"
 
 @pytest.fixture
 def damage(monkeypatch):
-    """``bench.damage``: the campaign, of which this is the short version."""
+    """``bench.validation.damage``: the campaign, of which this is the short version."""
     monkeypatch.syspath_prepend(ROOT)
-    from bench import damage
+    from bench.validation import damage
 
     return damage
 

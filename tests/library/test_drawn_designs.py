@@ -1,6 +1,6 @@
 """What holds of any design: numbers where a fit converged, equivariance, a lane as the fit alone.
 
-``python -m bench.frames`` tries thousands of them.
+``python -m bench.validation.frames`` tries thousands of them.
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """A frame is read as the plain frame of its values, whatever its dtypes, or is refused by us.
 
-``python -m bench.frames`` tries thousands of them.
+``python -m bench.validation.frames`` tries thousands of them.
 """
 
 from functools import partial

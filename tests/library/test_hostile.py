@@ -107,7 +107,7 @@ I( C( np. np.log( np.mean( poly( bs( df=4 scale( (1|unit) Q('x') contr.sum lambd
 
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.RankDeficientWarning")
 def test_random_formulas_raise_our_errors_or_none(data):
-    """A fuzzer of words; ``python -m bench.formulas`` is one of grammar, and long."""
+    """A fuzzer of words; ``python -m bench.validation.formulas`` is one of grammar, and long."""
     rng = random.Random(11)
     accepted = 0
     for _ in range(3_000):

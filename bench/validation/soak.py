@@ -1,4 +1,4 @@
-"""Half an hour of mixed work, memory watched: ``python -m bench.soak --minutes 30``.
+"""Half an hour of mixed work, memory watched: ``python -m bench.validation.soak --minutes 30``.
 
 Fits, batches of many shapes, replicates, bootstraps, power, studies on disk and tables follow one
 another at random. After five minutes, by when the caches are full, resident memory must stay within
@@ -116,7 +116,7 @@ WORK: tuple[Callable[[np.random.Generator], None], ...] = (
 
 def main() -> int:
     """Work until the time is over; the exit status is 1 if memory grew."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")

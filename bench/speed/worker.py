@@ -1,12 +1,15 @@
-"""One workload in a process of its own: ``python -m bench.worker NAME SCALE PEERS`` prints JSON."""
+"""One workload in a process of its own.
+
+``python -m bench.speed.worker NAME SCALE PEERS`` prints JSON.
+"""
 
 import json
 import sys
 import warnings
 
-from bench import peers
-from bench.timing import Clock
-from bench.workloads import WORKLOADS
+from bench.speed import peers
+from bench.speed.timing import Clock
+from bench.speed.workloads import WORKLOADS
 
 if __name__ == "__main__":
     name, scale, beside = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "peers"

@@ -1,4 +1,4 @@
-"""Mutants of the formulas: ``python -m bench.mutants --sample 100``.
+"""Mutants of the formulas: ``python -m bench.validation.mutants --sample 100``.
 
 One formula is changed at a time, and some test must fail. The changes: a sign or a factor (+ ↔ −,
 × ↔ ÷, a constant doubled, a unary minus left out), and what goes wrong when a formula is written
@@ -9,7 +9,7 @@ Those are explained in ``mutants_explained.csv``; the exit status is 1 if anothe
 Tests are recorded first: how long each takes and which lines it reaches. A mutant then meets those
 that reach its line, the quickest first, after those that have killed its neighbours. What passes
 them meets all tests of its module's files, since a test that uses what an earlier one has compiled
-or fitted reaches a line unrecorded. ``bench/warm.py`` says how that is made cheap.
+or fitted reaches a line unrecorded. ``bench/validation/warm.py`` says how that is made cheap.
 """
 
 import argparse
@@ -30,9 +30,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine, warm
+from bench import machine
+from bench.validation import warm
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXPLAINED = Path(__file__).with_name("mutants_explained.csv")
 OPERATORS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*")}
 COLUMNS = ("module", "line", "was", "now", "fate", "why")
@@ -303,7 +304,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
-    parser = argparse.ArgumentParser(prog="python -m bench.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.mutants", description=__doc__)
     parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
     parser.add_argument("--again", type=Path, help="results to add to: what is open there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")

@@ -1,10 +1,10 @@
-"""Nominal behaviour on ten designs: ``python -m bench.nominal``.
+"""Nominal behaviour on ten designs: ``python -m bench.validation.nominal``.
 
 Bias of 0, standard errors that are as large as the estimates' spread, coverage of 95 %, type-I
 error of 5 %: by ``hlm.study`` as a user would run it, every number beside what theory says
-(``bench/nominal_cases.py``) and its distance from that in Monte-Carlo standard errors. OFF is what
-lies more than 3 beyond what theory allows. Then the article's comparison of its models 1 and 2; and
-some of the same data sets by lmerTest and pbkrtest in R, if they are there.
+(``nominal_cases.py``) and its distance from that in Monte-Carlo standard errors. OFF is what lies
+more than 3 beyond what theory allows. Then the article's comparison of its models 1 and 2; and some
+of the same data sets by lmerTest and pbkrtest in R, if they are there.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from rich.table import Table
 import jaxhlm as hlm
 from bench import machine
 from bench.data import ARTICLE, TRUTH
-from bench.nominal_cases import METHODS, TWO_STAGE, Case, Claim, cases, theory
+from bench.validation.nominal_cases import METHODS, TWO_STAGE, Case, Claim, cases, theory
 
 SCRIPT = Path(__file__).with_suffix(".R")
 MEASURES = ("bias", "relative_error", "coverage", "type_i")
@@ -254,7 +254,7 @@ def shown(frame: pd.DataFrame, title: str) -> Table:
 
 def main() -> int:
     """Print the tables, write the first; the exit status is 1 if a number is OFF."""
-    parser = argparse.ArgumentParser(prog="python -m bench.nominal", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.nominal", description=__doc__)
     parser.add_argument("-n", type=int, default=100_000, help="data sets per design")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peer", type=int, default=40, help="data sets per design for R")

@@ -1,4 +1,4 @@
-"""Frames of any dtypes and designs of any kind: ``python -m bench.frames --examples 2000``.
+"""Frames of any dtypes, any designs: ``python -m bench.validation.frames --examples 2000``.
 
 A frame must be read as the plain frame of its values or be refused; what converged must be finite;
 a lane must be the fit alone. The strategies and checks are those of ``tests/dressed.py`` and
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bench import machine
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parents[2] / "tests"))
 import drawn_designs
 import dressed
 
@@ -85,7 +85,7 @@ def outcomes(name: str, examples: int, start: int) -> Counter[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.frames", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.frames", description=__doc__)
     parser.add_argument("--examples", type=int, default=2000, help="of each property")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="properties, separated by commas")

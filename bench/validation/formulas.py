@@ -1,4 +1,4 @@
-"""A grammar fuzzer of formulas: ``python -m bench.formulas --minutes 10 --seed 1``.
+"""A grammar fuzzer of formulas: ``python -m bench.validation.formulas --minutes 10 --seed 1``.
 
 Every formula must be fitted or refused by an error of ours, within two seconds of CPU time, and the
 columns of some rows, made anew by themselves, must be those that the fit has for these rows.
@@ -70,7 +70,8 @@ def tried(formula: str, data: pd.DataFrame) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    name = "python -m bench.validation.formulas"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

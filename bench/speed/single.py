@@ -1,9 +1,9 @@
 """What one fit costs, and ten and a thousand, from 2 to 500 fixed and 1 to 16 random effects.
 
-``python -m bench.single`` times fits in CPU seconds, BLAS on one thread, and lme4's ``lmer`` on the
-same data if R is there. ``step`` is the cost per fit over that of the size before, divided by the
-ratio of p³ or q⁴ where that is larger than 1: nothing may jump. No fit of this table compiles
-anything but a thousand of q ≤ 3 and p ≤ 8, which do so once.
+``python -m bench.speed.single`` times fits in CPU seconds, BLAS on one thread, and lme4's ``lmer``
+on the same data if R is there. ``step`` is the cost per fit over that of the size before, divided
+by the ratio of p³ or q⁴ where that is larger than 1: nothing may jump. No fit of this table
+compiles anything but a thousand of q ≤ 3 and p ≤ 8, which do so once.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def many(B: int, p: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the table as it grows, and write it."""
-    parser = argparse.ArgumentParser(prog="python -m bench.single", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.speed.single", description=__doc__)
     parser.add_argument("--most", type=int, default=500, help="largest p")
     parser.add_argument("--no-peers", action="store_true", help="leave lme4 out")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder of the CSV file")

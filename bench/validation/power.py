@@ -1,4 +1,4 @@
-"""Power and sample size as simr users need them: ``python -m bench.power``.
+"""Power and sample size as simr users need them: ``python -m bench.validation.power``.
 
 The article's design with 10 to 55 units, 10,000 data sets each, the interaction tested with
 Satterthwaite's degrees of freedom; and one of the sizes again by lmerTest in R, if it is there.
@@ -37,7 +37,7 @@ def by_lmertest(n: int, seed: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the curve, the time it took, and how far R's power is from ours; write the powers."""
-    parser = argparse.ArgumentParser(prog="python -m bench.power", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.power", description=__doc__)
     parser.add_argument("-n", type=int, default=10_000, help="data sets per size")
     parser.add_argument("--peer", type=int, default=500, help="data sets for R")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder of the CSV file")

@@ -1,4 +1,4 @@
-"""Damage to every file that the library reads: ``python -m bench.damage --seed 1``.
+"""Damage to every file that the library reads: ``python -m bench.validation.damage --seed 1``.
 
 Each try damages one file and reads what it belongs to. It must end in an error of ours, in the
 damaged part being made anew, in the same numbers (the damage hit nothing that is read), or, for
@@ -23,7 +23,7 @@ import pandas as pd
 
 import jaxhlm as hlm
 from bench import machine
-from bench.harms import BYTES, TEXT, TOML, Harm
+from bench.validation.harms import BYTES, TEXT, TOML, Harm
 from jaxhlm.core.files import read_table
 from jaxhlm.errors import FileWarning
 from jaxhlm.studies.studyfile import read_study_file
@@ -264,7 +264,7 @@ def campaign(folder: Path, tries: int, seed: int) -> pd.DataFrame:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.damage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.damage", description=__doc__)
     parser.add_argument("-n", type=int, default=300, help="tries of each kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder of the CSV file")

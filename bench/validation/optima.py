@@ -1,4 +1,4 @@
-"""Are the optima the lowest? ``python -m bench.optima`` holds them against other optimisers.
+"""The lowest optima? ``python -m bench.validation.optima`` holds them against other optimisers.
 
 Data sets are drawn to be hard: 3 to 60 groups, tiny, unbalanced or dominated by one of them;
 covariates and errors whose scale differs by group; random effects and errors with tails from normal
@@ -296,7 +296,7 @@ def beaten(by: str, part: str, excess: np.ndarray) -> list[dict[str, object]]:
 
 def main() -> None:
     """Draw, fit, compare, print and write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.optima", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.validation.optima", description=__doc__)
     parser.add_argument("-n", type=int, default=100_000, help="data sets")
     parser.add_argument("--compared", type=int, default=4000, help="of these with L-BFGS-B")
     parser.add_argument("--peer", type=int, default=600, help="of these with lme4")

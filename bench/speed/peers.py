@@ -14,7 +14,12 @@ from bench import data
 
 SCRIPT = Path(__file__).with_name("peers.R")
 # Workload: what lme4 does for each data set, and how many are timed in every round.
-LME4 = {"A": ("refit", 60), "B": ("simulate", 60), "D": ("refit", 8), "F": ("lmer", 40)}
+LME4 = {
+    "article": ("refit", 60),
+    "simulated": ("simulate", 60),
+    "schools": ("refit", 8),
+    "replicates": ("lmer", 40),
+}
 
 
 class Lme4:
@@ -28,10 +33,10 @@ class Lme4:
         """Start R on the data of a workload."""
         how, fits = LME4[workload]
         frame, formula = {
-            "A": (hlm.load_dataset("article"), "y " + data.ARTICLE),
-            "B": (hlm.load_dataset("article"), "y " + data.ARTICLE),
-            "D": (hlm.load_dataset("math_achieve"), data.SCHOOLS),
-            "F": (data.replicates(fits), "y " + data.ARTICLE),
+            "article": (hlm.load_dataset("article"), "y " + data.ARTICLE),
+            "simulated": (hlm.load_dataset("article"), "y " + data.ARTICLE),
+            "schools": (hlm.load_dataset("math_achieve"), data.SCHOOLS),
+            "replicates": (data.replicates(fits), "y " + data.ARTICLE),
         }[workload]
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "data.csv"
@@ -69,7 +74,7 @@ class Lme4:
 
 
 def statsmodels(fits: int = 5) -> float | None:
-    """Seconds per fit of statsmodels' MixedLM on workload A, None if it is not installed."""
+    """Seconds per fit of statsmodels' MixedLM on the article's data, None if it is not there."""
     try:
         from statsmodels.regression.mixed_linear_model import MixedLM
     except ModuleNotFoundError:
@@ -87,7 +92,7 @@ def statsmodels(fits: int = 5) -> float | None:
 
 
 def mixedlm(fits: int = 20) -> float | None:
-    """Seconds per fit of mixedlm's lmer on workload A, None if it is not installed."""
+    """Seconds per fit of mixedlm's lmer on the article's data, None if it is not installed."""
     try:
         from mixedlm import lmer
     except ModuleNotFoundError:

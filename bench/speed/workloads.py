@@ -1,4 +1,7 @@
-"""The workloads. Each runs in a process of its own and returns figures as a dictionary."""
+"""The workloads. Each runs in a process of its own and returns figures as a dictionary.
+
+Results of November 2026 call the first eight A to H, in the order in which they stand here.
+"""
 
 import statistics
 import subprocess
@@ -11,7 +14,7 @@ import optax
 
 import jaxhlm as hlm
 from bench import data
-from bench.timing import Clock
+from bench.speed.timing import Clock
 
 CHECKED = 200
 
@@ -43,32 +46,32 @@ def drawn(design: Any, truth: Any, n: int, clock: Clock) -> dict[str, float]:
     return {**figures, "fits": n}
 
 
-def A(scale: float, clock: Clock) -> dict[str, float]:
+def article(scale: float, clock: Clock) -> dict[str, float]:
     return many(data.ARTICLE, *data.article(int(100_000 * scale)), clock)
 
 
-def B(scale: float, clock: Clock) -> dict[str, float]:
+def simulated(scale: float, clock: Clock) -> dict[str, float]:
     design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
     return drawn(design, data.TRUTH, int(100_000 * scale), clock)
 
 
-def C(scale: float, clock: Clock) -> dict[str, float]:
+def bootstrap(scale: float, clock: Clock) -> dict[str, float]:
     fit = hlm.fit(data.SLEEP, hlm.load_dataset("sleepstudy"))
     return drawn(fit, None, int(10_000 * scale), clock)
 
 
-def D(scale: float, clock: Clock) -> dict[str, float]:
+def schools(scale: float, clock: Clock) -> dict[str, float]:
     frame = hlm.load_dataset("math_achieve")
     truth = hlm.fit(data.SCHOOLS, frame)
     Y = truth.simulate(int(1000 * scale), seed=1).to_numpy()
     return many(data.SCHOOLS, frame, np.ascontiguousarray(Y), clock)
 
 
-def E(scale: float, clock: Clock) -> dict[str, float]:
+def genes(scale: float, clock: Clock) -> dict[str, float]:
     return many(data.GENES, *data.genes(int(20_000 * scale)), clock)
 
 
-def F(scale: float, clock: Clock) -> dict[str, float]:
+def replicates(scale: float, clock: Clock) -> dict[str, float]:
     frame = data.replicates(int(10_000 * scale))
     formula = "y " + data.ARTICLE
     figures, fits = clock.timed(
@@ -77,7 +80,7 @@ def F(scale: float, clock: Clock) -> dict[str, float]:
     return {**figures, "fits": len(fits)}
 
 
-def G(scale: float, clock: Clock) -> dict[str, float]:
+def streamed(scale: float, clock: Clock) -> dict[str, float]:
     """Rows drawn, reduced and fitted chunk by chunk, at four sizes for the slope."""
     design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
     sizes = [int(1_000_000 * scale) // k for k in (8, 4, 2, 1)]
@@ -101,7 +104,7 @@ COLD_FIT = (
 )
 
 
-def H(scale: float, clock: Clock) -> dict[str, float]:
+def cold(scale: float, clock: Clock) -> dict[str, float]:
     """A cold process that imports, fits and prints, against one that only imports.
 
     The first of them has no compiled code from before.
@@ -119,7 +122,7 @@ def H(scale: float, clock: Clock) -> dict[str, float]:
 
 
 def inference(scale: float, clock: Clock) -> dict[str, float]:
-    """Inference on the fits of A, and for single fits; statistics are passed over again for df."""
+    """Inference on the article's fits and on single ones; df pass over the statistics again."""
     frame, Y = data.article(int(100_000 * scale))
     alone, fits = clock.timed(lambda: hlm.fit_many(data.ARTICLE, frame, Y, progress=False), checked)
     figures = {**alone, "fits": len(fits)}
@@ -143,7 +146,7 @@ def inference(scale: float, clock: Clock) -> dict[str, float]:
 def curves(scale: float, clock: Clock) -> dict[str, float]:
     """Log-log slopes of warm time against B, G, rows per group, p and q, and times to compile."""
     n, figures = int(4096 * max(scale, 0.25)), {}
-    article = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
+    balanced = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
 
     def cost(design: Any, truth: Any, lanes: int = n) -> dict[str, float]:
         return clock.timed(
@@ -157,7 +160,7 @@ def curves(scale: float, clock: Clock) -> dict[str, float]:
             figures[f"compile {name}={size}"] = c["first"] - c["seconds"]
 
     lanes = [8 * n, 16 * n, 32 * n]
-    curve("B", lanes, [cost(article, data.TRUTH, b) for b in lanes])
+    curve("B", lanes, [cost(balanced, data.TRUTH, b) for b in lanes])
     groups = [30, 60, 120, 240]
     curve("G", groups, [cost(*data.unequal_design(G=g)) for g in groups])
     sizes = [16, 64, 256]
@@ -206,4 +209,10 @@ def slope(x: Any, y: Any) -> float:
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
-WORKLOADS = {f.__name__: f for f in (A, B, C, D, E, F, G, H, inference, curves, optimisers)}
+WORKLOADS = {
+    f.__name__: f
+    for f in (
+        article, simulated, bootstrap, schools, genes, replicates, streamed, cold,
+        inference, curves, optimisers,
+    )
+}  # fmt: skip

@@ -1,9 +1,9 @@
-"""Type-I error of tests of β at 5 % with few small groups: ``python -m bench.typeone``.
+"""Type-I error of tests of β at 5 %: ``python -m bench.validation.type_one_error``.
 
-10 groups of 5 rows, x the same five points in every group, a between groups, all fixed effects
-zero. Every method's share of p < 0.05 with its Monte-Carlo standard error. With a random intercept
-Satterthwaite's and Kenward and Roger's t distributions are exact but for singular fits; with a
-random slope they approximate.
+Few small groups: 10 of 5 rows, x the same five points in every group, a between groups, all fixed
+effects zero. Every method's share of p < 0.05 with its Monte-Carlo standard error. With a random
+intercept Satterthwaite's and Kenward and Roger's t distributions are exact but for singular fits;
+with a random slope they approximate.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def rejections(n: int, formula: str, sd: tuple[float, ...], seed: int) -> pd.Dat
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.typeone", description=__doc__)
+    name = "python -m bench.validation.type_one_error"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
     parser.add_argument("-n", type=int, default=100_000, help="data sets per truth")
     n = parser.parse_args().n
     frame = pd.concat(rejections(n, formula, sd, seed=1) for formula, sd in CASES)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.peers import Lme4
+from bench.speed.peers import Lme4
 
 __all__ = ["Clock"]
 
