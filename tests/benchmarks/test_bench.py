@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pandas as pd
 
+import tolerances as tol
 from places import ROOT
 
 SHOWN = (*ROOT.glob("*/**/*.py"), ROOT / "README.md")
@@ -31,7 +32,7 @@ def test_quick_run(tmp_path):
     rows = pd.read_csv(written).query("workload == 'bootstrap'").set_index("measure")
     assert rows.loc["fits", "value"] == 100
     assert rows.loc["failed", "value"] == 0
-    assert rows.loc["excess", "value"] < 1e-6
+    assert rows.loc["excess", "value"] < tol.EXCESS
     assert "fits/s" in done.stdout
 
 
@@ -45,7 +46,7 @@ def test_wrong_answers_are_called_wrong(monkeypatch):
     assert judged("article", "failed", 1e-5).met == "WRONG"
     assert judged("genes", "seconds", 3.1).met == "no"
     assert judged("replicates", "times lme4 lmer", 300.0).met == "yes"
-    assert abs(slope([1, 10, 100], [2, 20, 200]) - 1.0) < 1e-12
+    assert abs(slope([1, 10, 100], [2, 20, 200]) - 1.0) < tol.SUMMED
 
 
 def test_every_benchmark_that_is_named_is_there(monkeypatch):

@@ -8,6 +8,7 @@ import sys
 import jax
 import pytest
 
+import tolerances as tol
 from jaxhlm.core import processes
 from jaxhlm.core.streams import random_key
 from jaxhlm.errors import ForkedProcessError, JaxhlmError
@@ -27,7 +28,7 @@ def test_processes_of_every_kind():
     found, expected = answer["found"], answer["found"]["here"]
     refused = found.pop("fork")
     assert refused.startswith("ForkedProcessError: ") and "spawn" in refused
-    assert found.pop("one, forked") == pytest.approx(answer["one"], rel=1e-12)
+    assert found.pop("one, forked") == pytest.approx(answer["one"], rel=tol.SUMMED)
     for name in ("threads", "coroutines"):
         assert found.pop(name) == pytest.approx([expected] * (4 if name == "threads" else 3))
     assert set(found) == {"here", "forked before", "forkserver", "spawn"}

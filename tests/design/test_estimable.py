@@ -74,7 +74,7 @@ def test_predictions_do_not_depend_on_the_order_of_levels(options):
         assert table.isna().all(axis=1).tolist() == LOST
         assert table.isna().any(axis=1).tolist() == LOST
         np.testing.assert_allclose(table, found[0], rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
-    np.testing.assert_allclose(found[0]["predicted"][:8], MEANS, atol=5e-4)
+    np.testing.assert_allclose(found[0]["predicted"][:8], MEANS, atol=tol.printed(3))
 
 
 def test_an_option_makes_it_an_error():
@@ -156,7 +156,7 @@ def test_a_batch_answers_alike(kind):
         table = fits.emmeans(["arm", "time"], pairwise=pairwise)
         one = alone.emmeans(["arm", "time"], pairwise=pairwise)
         first = table[: len(one)].drop(columns="fit")
-        pd.testing.assert_frame_equal(first, one, rtol=1e-6)
+        pd.testing.assert_frame_equal(first, one, rtol=tol.ESTIMATE)
         assert table["estimable"].sum() == len(fits) * one["estimable"].sum()
     with pytest.raises(errors.NotEstimableError):
         fits.predict(NEW, not_estimable="error")
@@ -168,7 +168,7 @@ def test_marginal_means_as_in_r():
     fit = fitted()
     with pytest.warns(errors.NotEstimableWarning, match=r"1 of 9 marginal means.*\(z t2\)"):
         table = fit.emmeans(["arm", "time"])
-    np.testing.assert_allclose(table["emmean"], [*MEANS, np.nan], atol=5e-4)
+    np.testing.assert_allclose(table["emmean"], [*MEANS, np.nan], atol=tol.printed(3))
     assert table["estimable"].tolist() == [True] * 8 + [False]
     assert table.loc[8, ["std_error", "df", "conf_low", "conf_high"]].isna().all()
     with pytest.warns(errors.NotEstimableWarning, match="8 of 36 differences"):
@@ -178,7 +178,7 @@ def test_marginal_means_as_in_r():
     assert pairs.loc[lost].drop(columns="estimable").isna().all(axis=None)
     for column, expected in (("p_tukey", TUKEY), ("p_holm", HOLM)):
         found = pairs.loc[list(expected), column]
-        np.testing.assert_allclose(found, list(expected.values()), rtol=1e-5)
+        np.testing.assert_allclose(found, list(expected.values()), rtol=tol.R_P)
 
 
 def test_a_difference_may_be_estimable_where_no_mean_is():
@@ -246,10 +246,10 @@ def test_it_lacks_that_coefficient_and_is_else_as_alone(some_without_a_level):
     table = table[(table["fit"] == 4) & table["estimate"].notna()]
     expected = alone.tidy("kenward-roger")
     for column in ("estimate", "std_error", "df", "p_value"):
-        np.testing.assert_allclose(table[column], expected[column], rtol=1e-6)
+        np.testing.assert_allclose(table[column], expected[column], rtol=tol.ESTIMATE)
     assert fits.glance().loc[4, "df_residual"] == alone.glance()["df_residual"].item()
     assert np.isfinite(fits.summary()["mean SE"][:6]).all()
-    assert fits.verify().beta < 1e-4
+    assert fits.verify().beta < tol.LOSSY
 
 
 def test_what_is_about_it_is_not_estimable(some_without_a_level):
@@ -285,7 +285,9 @@ def test_comparisons_count_what_each_data_set_has(some_without_a_level):
     assert table["df"].tolist()[:5] == [4, 4, 4, 4, 2]
     own = d[d["rep"] == 4]
     alone = hlm.fit("y ~ x * k + (1 | g)", own).anova(hlm.fit("y ~ x + (1 | g)", own)).table
-    np.testing.assert_allclose(table.loc[4, "p_value"], alone["Pr(>Chisq)"].iloc[1], rtol=1e-6)
+    np.testing.assert_allclose(
+        table.loc[4, "p_value"], alone["Pr(>Chisq)"].iloc[1], rtol=tol.ESTIMATE
+    )
 
 
 # The pieces.
@@ -297,7 +299,7 @@ def test_membership_of_the_row_space_from_its_definition():
     X = np.column_stack([B, B @ [1.0, -2.0, 0.5], 1e6 * B[:, 0] + 1e-3 * B[:, 1]])
     d = pd.DataFrame(X, columns=list("abcde")).assign(g=np.arange(40) % 8, y=rng.normal(size=40))
     alias = build_design("y ~ 0 + a + b + c + d + e + (1 | g)", d)._alias
-    np.testing.assert_allclose(alias.T, [[1.0, -2.0, 0.5], [1e6, 1e-3, 0.0]], atol=1e-4)
+    np.testing.assert_allclose(alias.T, [[1.0, -2.0, 0.5], [1e6, 1e-3, 0.0]], atol=tol.RELATION)
     inside = rng.normal(size=(20, 40)) @ X
     assert estimable(inside[:, :3], inside[:, 3:], alias, ROW_TOL).all()
     outside = inside + np.r_[0.0, 0.0, 0.0, 1e-3, 0.0]

@@ -212,9 +212,9 @@ def test_standardised_random_effects(formula):
     sd = np.sqrt(np.diag(m.Sigma @ m.Z.T @ P @ m.Z @ m.Sigma))
     some = (sd > 0.02 * np.sqrt(np.diag(m.Sigma))) & (np.diag(m.Sigma) > 0)
     assert some.any()
-    np.testing.assert_allclose(table["std_error"][some], sd[some], rtol=1e-6)
+    np.testing.assert_allclose(table["std_error"][some], sd[some], rtol=tol.DENSE)
     scaled = table["estimate"][some] / sd[some]
-    np.testing.assert_allclose(table["standardized"][some], scaled, rtol=1e-6)
+    np.testing.assert_allclose(table["standardized"][some], scaled, rtol=tol.DENSE)
     assert table["standardized"][np.diag(m.Sigma) == 0].isna().all()
 
 

@@ -295,7 +295,7 @@ def test_profiles_touch_the_minimum_at_the_estimate(random):
         )
         assert converged.all()
         np.testing.assert_allclose(rise, 0.0, atol=tol.CRITERION)
-        np.testing.assert_allclose(theta, held.theta, atol=1e-4)
+        np.testing.assert_allclose(theta, held.theta, atol=tol.ESTIMATE)
 
 
 def singular_slope():
@@ -396,7 +396,9 @@ def test_profile_curves_pass_through_estimate_and_limits():
         np.testing.assert_allclose(
             curve["value"].iloc[[0, -1]], limits("sleepstudy").loc[name], rtol=tol.ESTIMATE
         )
-        np.testing.assert_allclose(curve["zeta"].iloc[[0, 3, -1]], [-z, 0.0, z], atol=1e-6)
+        np.testing.assert_allclose(
+            curve["zeta"].iloc[[0, 3, -1]], [-z, 0.0, z], atol=tol.PROFILE_UNITS
+        )
         assert np.isclose(curve["value"].iloc[3], estimates, rtol=tol.ESTIMATE).any()
     with pytest.raises(errors.OptionError, match="odd"):
         fit.profile(points=4)

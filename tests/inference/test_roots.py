@@ -102,21 +102,21 @@ COST = {0.05: (8.1, 22.0), 1.0: (6.1, 20.0), 4.0: (10.0, 60.0)}
 def test_limits_of_profiles_in_closed_form(wrong):
     """In few steps, however long the first is: the secant rule on ζ."""
     held = known(BENDS, wrong)
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
     spent = np.array([sum(held.asked), sum(held.evaluated)])
     assert (spent <= np.array(COST[wrong]) * 2 * len(BENDS)).all()
 
 
 def test_a_straight_profile_takes_one_step():
     held = known(np.zeros(5))
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
     assert held.asked == [10]
 
 
 def test_no_limit_where_the_profile_never_rises_so_far():
     """NaN on that side, beside lanes that are not harmed."""
     held = replace(known([0.0, 0.7, -0.7, 2.0]), quartic=0.0)
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=1e-6)
+    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
 
 
 class Dipping(Known):
@@ -130,8 +130,8 @@ def test_a_profile_that_falls_on_the_way_to_its_limit():
     held = known(np.zeros(20), wrong=0.4)
     held = Dipping(**{f.name: getattr(held, f.name) for f in fields(held)})
     found = limits(held)
-    np.testing.assert_allclose(held.zeta(found), [[-Z] * 20, [Z] * 20], rtol=1e-6)
-    np.testing.assert_allclose(np.abs(found), 3.3, atol=0.05)
+    np.testing.assert_allclose(held.zeta(found), [[-Z] * 20, [Z] * 20], rtol=tol.PROFILE_UNITS)
+    np.testing.assert_allclose(np.abs(found), 3.3, atol=tol.printed(1))
 
 
 class Jumping(Known):
@@ -145,7 +145,7 @@ def test_a_profile_that_leaps_ends_there():
     held = known(np.zeros(40))
     held = Jumping(**{f.name: getattr(held, f.name) for f in fields(held)})
     digits = np.abs(held.estimate / held.se) + 1.0
-    assert (np.abs(np.abs(limits(held)) - 1.5) < 1e-11 * digits).all()
+    assert (np.abs(np.abs(limits(held)) - 1.5) < tol.SMALL * digits).all()
 
 
 def test_a_search_that_runs_out_of_steps_finds_nothing(monkeypatch):
@@ -163,7 +163,7 @@ def test_ends():
     rise = held.zeta(at) ** 2
     for given in (np.nan, rise):
         held.asked.clear()
-        np.testing.assert_allclose(limits(held, at, given), expected, rtol=1e-6)
+        np.testing.assert_allclose(limits(held, at, given), expected, rtol=tol.PROFILE_UNITS)
         assert sum(held.asked) <= 10 * 2 * len(BENDS)
 
 
@@ -173,7 +173,7 @@ def test_a_cap_that_is_not_reached_makes_both_ends_limits(z):
     found = limits(held, at, cap=np.where(low, 0.99, 1.01) * z**2, z=z)
     np.testing.assert_allclose(found[:, low], at + np.zeros(20))
     expected = np.clip(held.limits(z), *at)
-    np.testing.assert_allclose(found[:, ~low], expected[:, ~low], rtol=1e-6)
+    np.testing.assert_allclose(found[:, ~low], expected[:, ~low], rtol=tol.PROFILE_UNITS)
     assert max(held.asked) == 42
 
 
@@ -198,7 +198,7 @@ def test_the_rise_from_starts_far_off_and_on_a_saddle():
             )
         assert settled.all()
         np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)
-        np.testing.assert_allclose(theta, [v, np.ones(41)], atol=1e-4)
+        np.testing.assert_allclose(theta, [v, np.ones(41)], atol=tol.ESTIMATE)
 
 
 class Kinked(Known):
@@ -223,4 +223,4 @@ def test_a_minimum_where_newton_stops_short_is_one_if_it_falls_no_further():
     with np.errstate(all="ignore"):
         rise, _, settled = profile_rise(held, np.arange(41), u, start, np.full(41, LOWEST))
     assert settled.all()
-    np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=1e-5)
+    np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)

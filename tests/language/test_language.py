@@ -9,6 +9,7 @@ import pytest
 
 import jaxhlm as hlm
 import jaxhlm.language.formula
+import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.design.terms import evaluate_new, fit_part
 from jaxhlm.language.functions import FUNCTIONS
@@ -80,7 +81,7 @@ SIDES = [
 
 
 def near(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(a, b, rtol=tol.FORMULAIC, atol=tol.SUMMED)
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -130,7 +131,7 @@ def test_code_is_run_only_where_it_is_allowed(formula):
         fit.predict(d), pd.concat([fit.predict(left), fit.predict(right)])
     )
     fits = hlm.fit_many(formula, d.assign(r=0), by="r", unsafe_formula=True, progress=False)
-    np.testing.assert_allclose(fits.fixef.iloc[0], fit.fixef, rtol=1e-8)
+    np.testing.assert_allclose(fits.fixef.iloc[0], fit.fixef, rtol=tol.SAME_ROWS)
     assert np.isfinite(before.fixef).all()
 
 
@@ -138,7 +139,7 @@ def test_code_by_hand():
     d = unsafe_data()
     fit = hlm.fit("y ~ x.clip(lower=0) + (1 | g)", d, unsafe_formula=True)
     same = hlm.fit("y ~ w + (1 | g)", d.assign(w=d["x"].clip(lower=0)))
-    np.testing.assert_allclose(fit.fixef, same.fixef, rtol=1e-10)
+    np.testing.assert_allclose(fit.fixef, same.fixef, rtol=tol.SAME_ROWS)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.core.arguments import real_array
 
@@ -441,11 +442,11 @@ def test_masked_entries_are_missing():
     for responses_ in (Y, Y.astype(int).astype(float) + (Y - Y.astype(int)), Y.tolist()):
         fits = hlm.fit_many(DESIGN, d, responses_, progress=False)
         assert fits.nobs.tolist() == [140, 180]
-        np.testing.assert_allclose(fits.fixef.iloc[0], expected.fixef, rtol=1e-9)
+        np.testing.assert_allclose(fits.fixef.iloc[0], expected.fixef, rtol=tol.SAME_ROWS)
     weights = np.ma.array(np.where(gap, 1e9, 1.0), mask=gap)
     weighted = hlm.fit(FORMULA, d, weights=weights)
     assert weighted.nobs == 140
-    np.testing.assert_allclose(weighted.fixef, expected.fixef, rtol=1e-9)
+    np.testing.assert_allclose(weighted.fixef, expected.fixef, rtol=tol.SAME_ROWS)
 
 
 def test_numbers_of_other_types_are_numbers():
@@ -458,7 +459,7 @@ def test_numbers_of_other_types_are_numbers():
         d[["Reaction"]].to_numpy().astype(np.longdouble),
     ):
         found = hlm.fit_many(DESIGN, d, Y, progress=False).fixef.to_numpy()
-        np.testing.assert_allclose(found, same, rtol=1e-12)
+        np.testing.assert_allclose(found, same, rtol=tol.SUMMED)
     assert one().simulate(np.int64(2), seed=np.int64(1)).equals(one().simulate(2, seed=1))
     assert one().confint(level=np.float64(0.9)).equals(one().confint(level=0.9))
 

@@ -42,7 +42,7 @@ def test_fixed_part_and_criterion(name, method):
     order = matched(fit, expected)
     se = np.array(expected["se"])
     assert fit.criterion <= expected["criterion"] + tol.LME4_CRITERION
-    assert fit.criterion == pytest.approx(expected["criterion"], abs=1e-5)
+    assert fit.criterion == pytest.approx(expected["criterion"], abs=tol.LME4_ABOVE)
     assert np.abs((fit.fixef.to_numpy()[order] - expected["fixef"]) / se).max() < (
         tol.LME4_BETA_IN_SE
     )
@@ -62,7 +62,9 @@ def test_random_part(name, method):
     np.testing.assert_allclose(fit.sigma, expected["sigma"], rtol=tol.LME4_SE)
     assert fit.singular == expected["singular"]
     if not fit.singular:
-        np.testing.assert_allclose(fit.theta, expected["theta"], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            fit.theta, expected["theta"], rtol=tol.LME4_THETA, atol=tol.ESTIMATE
+        )
 
 
 @every_case
@@ -71,14 +73,14 @@ def test_units(name, method):
     fit, expected = fitted(name, method), load_case(name)[1][method]
     ranef = np.array(expected["ranef"])
     assert fit.ranef.index.astype(str).tolist() == list(map(str, expected["ranef_levels"]))
-    scale = max(np.abs(ranef).max(), 1e-6)
+    scale = max(np.abs(ranef).max(), tol.NOTHING)
     np.testing.assert_allclose(fit.ranef, ranef, atol=tol.LME4_RANEF * scale)
     if expected.get("ranef_condvar"):
         condvar = np.array(expected["ranef_condvar"]).reshape(fit.ranef_cov.shape)
-        scale = max(np.abs(condvar).max(), 1e-6)
+        scale = max(np.abs(condvar).max(), tol.NOTHING)
         np.testing.assert_allclose(fit.ranef_cov, condvar, atol=tol.LME4_RANEF * scale)
     head = expected["fitted_head"]
-    np.testing.assert_allclose(fit.fitted.iloc[: len(head)], head, rtol=1e-5)
+    np.testing.assert_allclose(fit.fitted.iloc[: len(head)], head, rtol=tol.LME4_FITTED)
 
 
 @every_case

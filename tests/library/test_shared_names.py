@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
+import tolerances as tol
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::jaxhlm.errors.RankDeficientWarning",
@@ -201,7 +202,7 @@ def of_one(name, found, like):
     return {name: getattr(found, name) for name in like} if isinstance(like, dict) else found
 
 
-def assert_alike(one, other, rtol=2e-6, atol=1e-7):
+def assert_alike(one, other, rtol=tol.ALIKE, atol=tol.ALIKE_ZERO):
     """Equal up to rounding, whatever holds the numbers; labels of rows and columns as well."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()

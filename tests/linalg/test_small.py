@@ -76,7 +76,9 @@ def test_cholesky_and_solves(rng, d, dialect):
 def test_products(rng, d, dialect):
     A, B = rng.normal(size=(2, LANES, d, d))
     with jax.enable_x64(True):
-        np.testing.assert_allclose(dialect(small.matmul)(A, B), A @ B, rtol=tol.SMALL, atol=1e-14)
+        np.testing.assert_allclose(
+            dialect(small.matmul)(A, B), A @ B, rtol=tol.SMALL, atol=tol.ROUNDED
+        )
         np.testing.assert_allclose(dialect(small.eye_plus)(A), np.eye(d) + A, rtol=tol.SMALL)
 
 
@@ -98,7 +100,9 @@ def test_an_indefinite_lane_is_nan_and_harms_no_other(rng, dialect):
         L = dialect(small.cholesky)(A)
     assert np.isnan(L[2]).any()
     others = [0, 1, 3, 4]
-    np.testing.assert_allclose(L[others], np.linalg.cholesky(A[others]), rtol=tol.SMALL, atol=1e-14)
+    np.testing.assert_allclose(
+        L[others], np.linalg.cholesky(A[others]), rtol=tol.SMALL, atol=tol.ROUNDED
+    )
 
 
 @every_size
@@ -120,7 +124,7 @@ def test_svec_outer_keeps_the_trace_inner_product(rng, d, dialect):
         svec = dialect(small.svec_outer)
         found = (svec(u, v) * svec(w, z)).sum(axis=1)
     expected = np.einsum("lab,lba->l", outer(u, v), outer(w, z))
-    np.testing.assert_allclose(found, expected, atol=1e-13 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=tol.REORDERED * np.abs(expected).max())
 
 
 def test_structural_zeros_cost_nothing():
@@ -167,9 +171,11 @@ def test_the_dense_dialect_takes_numpy_arrays_empty_ones_and_mixed_dtypes(rng, d
             L = small.cholesky(A)
             lower, upper = small.solve_lower(L, T), small.solve_upper(np.asarray(L), T)
             assert L.dtype == lower.dtype == upper.dtype == dtype
-            np.testing.assert_allclose(L, np.linalg.cholesky(A), rtol=1e-5, atol=1e-6)
-            np.testing.assert_allclose(L @ lower, T, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(L.T @ upper, T, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                L, np.linalg.cholesky(A), rtol=tol.SINGLE_SMALL, atol=tol.SINGLE_SMALL
+            )
+            np.testing.assert_allclose(L @ lower, T, rtol=tol.SINGLE_SMALL, atol=tol.SINGLE_SMALL)
+            np.testing.assert_allclose(L.T @ upper, T, rtol=tol.SINGLE_SMALL, atol=tol.SINGLE_SMALL)
             assert small.solve_lower(L, T.astype(np.float64)).dtype == np.float64
 
 
@@ -186,6 +192,6 @@ def test_derivatives_of_the_dense_dialect(rng):
         A = jnp.asarray(definite(rng, 3)[0])
         expected = jax.jit(jax.hessian(theirs))(A)
         slope = jax.jit(jax.grad(theirs))(A)
-        np.testing.assert_allclose(jax.jit(jax.grad(ours))(A), slope, atol=1e-10)
+        np.testing.assert_allclose(jax.jit(jax.grad(ours))(A), slope, atol=tol.SMALL)
         for outer, inner in ((jax.jacfwd, jax.grad), (jax.jacrev, jax.jacfwd)):
-            np.testing.assert_allclose(jax.jit(outer(inner(ours)))(A), expected, atol=1e-10)
+            np.testing.assert_allclose(jax.jit(outer(inner(ours)))(A), expected, atol=tol.SMALL)

@@ -11,11 +11,11 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm import plot
 from jaxhlm.cli.main import main
 from jaxhlm.errors import FileError, MissingColumnError, NoRowsError, OptionError, UnknownTermError
 from jaxhlm.plot.canvas import COLUMN, INK, canvas, wrap, write
-from tolerances import DRAWN
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
@@ -104,7 +104,7 @@ def test_power_curve_has_a_line_and_an_exact_band_per_method(measured):
     exact = stats.binomtest(round(first["power"] * 200), 200).proportion_ci(method="exact")
     band = axes.collections[0].get_paths()[0].vertices
     heights = np.unique(band[band[:, 0] == 10, 1])
-    assert heights == pytest.approx([exact.low, exact.high], abs=DRAWN)
+    assert heights == pytest.approx([exact.low, exact.high], abs=tol.DRAWN)
     assert axes.get_ylim() == (0, 1.02)
 
 
@@ -163,7 +163,7 @@ def test_lollipop_begins_at_the_nominal_value(measured):
     ends = np.array([bar[:, 0] for bar in bars])
     expected = np.stack([reml.coverage - z * reml.coverage_mcse,
                          reml.coverage + z * reml.coverage_mcse], axis=1)  # fmt: skip
-    assert ends == pytest.approx(expected, abs=DRAWN)
+    assert ends == pytest.approx(expected, abs=tol.DRAWN)
     assert plot.lollipop(measured, "bias").get_lines()[0].get_xdata()[0] == 0.0
 
 
@@ -292,7 +292,7 @@ def test_article_units_reads_interactions_in_either_order():
     assert "a:x" in fit.fixef.index
     line = plot.article_units(fit)[1].get_lines()[1]
     assert np.ptp(line.get_ydata()) == pytest.approx(
-        fit.fixef["a:x"] * np.ptp(line.get_xdata()), rel=1e-9
+        fit.fixef["a:x"] * np.ptp(line.get_xdata()), rel=tol.DRAWN
     )
 
 

@@ -166,7 +166,7 @@ def test_wild_variance_is_the_sandwich():
     bread = np.linalg.inv(d.X.T @ d.X)
     se = np.sqrt(np.diag(bread @ scores.T @ scores @ bread))
     np.testing.assert_allclose(
-        found.summary()["std_error"].iloc[:2], se, rtol=4 / np.sqrt(2 * MANY)
+        found.summary()["std_error"].iloc[:2], se, rtol=tol.MONTE_CARLO / np.sqrt(2 * MANY)
     )
 
 
@@ -260,14 +260,14 @@ def test_bca_takes_its_acceleration_from_the_groups():
     left_out = [hlm.fit(fit.model.formula, data[data["Subject"] != s]) for s in fit.design.levels]
     values = np.vstack([parameter_values(f.model, f.estimates) for f in left_out])
     a = acceleration(values)
-    np.testing.assert_allclose(boot().accelerations, a, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(boot().accelerations, a, rtol=tol.LEFT_OUT, atol=tol.CRITERION)
     j = boot().terms.index("sd__Days")
     replicates = boot().replicates["sd__Days"].to_numpy()
     w = stats.norm.ppf(np.mean(replicates < fit.varcorr.sd["Days"]))
     z = w + stats.norm.ppf([0.025, 0.975])
     share = stats.norm.cdf(w + z / (1 - a[j] * z))
     np.testing.assert_allclose(
-        boot().confint("bca").loc["sd__Days"], np.quantile(replicates, share), rtol=1e-6
+        boot().confint("bca").loc["sd__Days"], np.quantile(replicates, share), rtol=tol.LEFT_OUT
     )
 
 
@@ -339,7 +339,7 @@ def test_a_singular_fit_is_resampled_on_its_boundary():
         fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
     found = hlm.bootstrap(fit, FEW, "residual", seed=1)
     b = found.fits.source.effects
-    np.testing.assert_allclose(b.T @ b / 18, fit.varcorr.cov, atol=1e-12)
+    np.testing.assert_allclose(b.T @ b / 18, fit.varcorr.cov, atol=tol.MOMENTS)
     assert found.fits.ok.all()
 
 

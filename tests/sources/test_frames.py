@@ -44,7 +44,7 @@ def test_equals_all_rows_at_once(rng, monkeypatch, formula, weighted):
     np.testing.assert_array_equal(fits.ngroups, expected.ngroups)
     np.testing.assert_array_equal(fits.status, expected.status)
     np.testing.assert_allclose(fits.criterion, expected.criterion, atol=tol.CRITERION)
-    np.testing.assert_allclose(fits.fixef, expected.fixef, rtol=tol.ESTIMATE, atol=1e-9)
+    np.testing.assert_allclose(fits.fixef, expected.fixef, rtol=tol.ESTIMATE, atol=tol.UNITS)
 
 
 def test_shuffled_rows_and_runs_of_lanes(rng, monkeypatch):

@@ -35,10 +35,10 @@ def assert_same(found, expected, lanes=slice(None)):
     """Equal statistics; the sign of a column of Q_Z is free."""
     for name, a, b in zip(found.stats._fields, found.stats, expected.stats, strict=True):
         np.testing.assert_allclose(
-            np.abs(a)[..., lanes], np.abs(b)[..., lanes], atol=100 * tol.PRODUCTS, err_msg=name
+            np.abs(a)[..., lanes], np.abs(b)[..., lanes], atol=tol.UNITS, err_msg=name
         )
     for a, b in zip(found.scaling, expected.scaling, strict=True):
-        np.testing.assert_allclose(a[..., lanes], b[..., lanes], rtol=tol.PRODUCTS, atol=1e-9)
+        np.testing.assert_allclose(a[..., lanes], b[..., lanes], rtol=tol.PRODUCTS, atol=tol.UNITS)
     np.testing.assert_array_equal(found.status[lanes], expected.status[lanes])
 
 

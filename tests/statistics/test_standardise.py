@@ -39,18 +39,20 @@ def test_columns_are_on_a_common_scale(rng, blocks, weighted):
     design, lanes = standard(y[:, None], X, Z, group, w, blocks)
     root = np.ones((len(y), 1)) if w is None else np.sqrt(w)[:, None]
     n, T, C = len(y), design.T[..., 0], design.C[..., 0]
-    np.testing.assert_allclose(design.QX.T @ design.QX, np.eye(4), atol=1e-14)
-    np.testing.assert_allclose(root * X @ T, np.sqrt(n) * design.QX, atol=1e-12)
+    np.testing.assert_allclose(design.QX.T @ design.QX, np.eye(4), atol=tol.ROUNDED)
+    np.testing.assert_allclose(root * X @ T, np.sqrt(n) * design.QX, atol=tol.SUMMED)
     gram = (root * Z @ C).T @ (root * Z @ C) / n
     for block in blocks:
-        np.testing.assert_allclose(gram[np.ix_(block, block)], np.eye(len(block)), atol=1e-13)
+        np.testing.assert_allclose(
+            gram[np.ix_(block, block)], np.eye(len(block)), atol=tol.REORDERED
+        )
     if len(blocks) > 1:
         assert C[0, 1] == C[1, 0] == 0.0
     stats = lanes.stats
     size = stats.yy[0] + (stats.Ty**2).sum()
-    np.testing.assert_allclose(size, n, rtol=1e-13)
+    np.testing.assert_allclose(size, n, rtol=tol.REORDERED)
     orthogonal = stats.Xy[:, 0] + np.einsum("gqpl,gql->p", stats.TX, stats.Ty)
-    np.testing.assert_allclose(orthogonal, 0.0, atol=1e-12)
+    np.testing.assert_allclose(orthogonal, 0.0, atol=tol.SUMMED)
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)
@@ -80,7 +82,7 @@ def test_random_effects_of_any_size(rng, ratio):
     found = at.value[0] + 2 * (len(y) - 3) * np.log(lanes.scaling.s[0])
     found -= 2 * np.linalg.slogdet(lanes.scaling.T[..., 0])[1]
     root = C @ lambda_of(theta, ((0, 1),))[0]
-    np.testing.assert_allclose(found, long_criterion(root, y, X, Z, group), atol=1e-7)
+    np.testing.assert_allclose(found, long_criterion(root, y, X, Z, group), atol=tol.LONG)
 
 
 def long_criterion(Lambda, y, X, Z, group):
@@ -157,7 +159,7 @@ def test_standardised_and_raw_statistics_agree(rng):
         raw = jax.tree.map(np.asarray, stats_of(jnp.array(residual / s), X @ T, Z @ C, group))
     for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy"):
         a, b = getattr(lanes.stats, name)[..., 0], getattr(raw, name)
-        np.testing.assert_allclose(a, b, atol=1e-11)
+        np.testing.assert_allclose(a, b, atol=tol.PRODUCTS)
 
 
 @pytest.mark.parametrize("lanes", [1, 3])

@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
 from jaxhlm.studies import curves, powers
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
-from tolerances import DENSE
 
 FORMULA = "y ~ x * a + (1 + x | unit)"
 TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
@@ -35,7 +35,7 @@ def dense_vcov(design, truth):
 @pytest.mark.parametrize("level", [0.9, 0.99])
 def test_the_interval_is_that_of_clopper_and_pearson(hits, level):
     expected = stats.binomtest(hits, 100).proportion_ci(level, "exact")
-    np.testing.assert_allclose(exact_interval(hits, 100, level), expected, atol=1e-12)
+    np.testing.assert_allclose(exact_interval(hits, 100, level), expected, atol=tol.SUMMED)
 
 
 def test_rates_of_nothing_are_nan():
@@ -51,7 +51,7 @@ def test_precision_is_the_dense_one(n_units):
     data = pd.DataFrame({"unit": unit, "x": rng.normal(size=len(unit)), "a": unit % 3 + 0.5})
     design, L = hlm.design(FORMULA, data), np.array([[0, 1, -2, 0], [0, 0, 0, 1.0]])
     found = precision(design, TRUTH, L)
-    np.testing.assert_allclose(found.cov, L @ dense_vcov(design, TRUTH) @ L.T, rtol=DENSE)
+    np.testing.assert_allclose(found.cov, L @ dense_vcov(design, TRUTH) @ L.T, rtol=tol.DENSE)
     np.testing.assert_allclose(found.value, [3.3, 0.3])
 
 
@@ -62,7 +62,7 @@ def test_power_and_type_one_error_in_a_balanced_design(article):
     se = np.sqrt(dense_vcov(article.template, TRUTH)[3, 3])
     critical = stats.t.ppf(0.975, 28)
     exact = stats.nct.sf(critical, 28, 0.3 / se) + stats.nct.cdf(-critical, 28, 0.3 / se)
-    np.testing.assert_allclose(table["analytic"], [exact, 0.05, 0.05], rtol=1e-6)
+    np.testing.assert_allclose(table["analytic"], [exact, 0.05, 0.05], rtol=tol.ANALYTIC)
     assert (np.abs(table["power"] - table["analytic"]) < 3 * table["mcse"]).all()
     assert found.interval[0] < found.power < found.interval[1]
     assert table["failed"].tolist() == [0, 0, 0]
@@ -75,7 +75,9 @@ def test_a_z_test_rejects_too_often_and_the_formula_knows():
     null = hlm.Truth.of([1, 3, -0.15, 0.0], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
     m = hlm.mechanism(FORMULA, data, null)
     z = hlm.power(m, "x:a", n=4000, df="normal", seed=1)
-    np.testing.assert_allclose(z.analytic, 2 * stats.t.sf(stats.norm.ppf(0.975), 6), rtol=1e-6)
+    np.testing.assert_allclose(
+        z.analytic, 2 * stats.t.sf(stats.norm.ppf(0.975), 6), rtol=tol.ANALYTIC
+    )
     assert abs(z.power - z.analytic) < 3 * z.mcse
     assert z.power > 0.09
 

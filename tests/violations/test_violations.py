@@ -6,6 +6,7 @@ import pytest
 from scipy import special, stats
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm import violations as v
 from jaxhlm.errors import (
     MissingColumnError,
@@ -111,7 +112,7 @@ def test_autocorrelation_in_the_order_of_rows():
         np.testing.assert_array_equal(e[rows[0]], expected)
         for row in rows[1:]:
             expected = 0.6 * expected + 0.8 * u[row]
-            np.testing.assert_allclose(e[row], expected, rtol=1e-12)
+            np.testing.assert_allclose(e[row], expected, rtol=tol.SUMMED)
 
 
 def test_autocorrelations():
@@ -127,7 +128,7 @@ def test_heteroscedastic_by_a_column():
     e = drawn([v.Heteroscedastic("x", np.exp)], B=2, truth=NOISE).responses
     s = np.exp(DATA["x"].to_numpy())
     expected = innovations(2) * (s / np.sqrt((s**2).mean()))[:, None]
-    np.testing.assert_allclose(e, expected, rtol=1e-12)
+    np.testing.assert_allclose(e, expected, rtol=tol.SUMMED)
 
 
 def test_unequal_variances_by_unit():
@@ -146,7 +147,7 @@ def test_unequal_variances_by_unit():
 
 def test_nonlinear_mean():
     more = drawn([v.Nonlinear("x", lambda x: x**2)], 2).responses - innovations(2, TRUTH)
-    np.testing.assert_allclose(more, np.repeat(DATA[["x"]].to_numpy() ** 2, 2, 1), atol=1e-12)
+    np.testing.assert_allclose(more, np.repeat(DATA[["x"]].to_numpy() ** 2, 2, 1), atol=tol.SUMMED)
 
 
 def test_an_omitted_covariate_adds_to_the_covariance():
@@ -154,7 +155,7 @@ def test_an_omitted_covariate_adds_to_the_covariance():
     omitted = v.OmittedCovariate({"(Intercept)": 0.5, "x": -1.0}, v.TwoClasses())
     many = drawn([omitted], 3000)
     w = (many.effects - drawn([], 3000).effects) / gamma
-    np.testing.assert_allclose(w[:, 0], w[:, 1], atol=1e-12)
+    np.testing.assert_allclose(w[:, 0], w[:, 1], atol=tol.SUMMED)
     b = many.effects
     products = np.einsum("ua,ub->uab", b, b)
     error = 5 * products.std(axis=0) / np.sqrt(len(b))
@@ -195,7 +196,7 @@ def test_missing_at_random_given_a_column():
     expected = special.expit(alpha + score)
     error = np.sqrt(expected * (1 - expected) / 2000)
     assert (np.abs(mask.mean(axis=1) - expected) < 5 * error).all()
-    assert abs(expected.mean() - 0.25) < 1e-9
+    assert abs(expected.mean() - 0.25) < tol.RATE
 
 
 @pytest.mark.parametrize("slope", [-30.0, 0.0, 1.5, 1000.0])
@@ -235,7 +236,7 @@ def test_violations_combine():
         last[unit] = e[row]
     s = np.exp(DATA["x"].to_numpy())
     expected = e * s / np.sqrt((s**2).mean()) + np.sin(DATA["x"])
-    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(y, expected, rtol=tol.SUMMED, atol=tol.REORDERED)
     # Missing responses come last, and two kinds of them are independent.
     mask = missing([wave, v.MissingCompletely(0.3), v.MissingCompletely(0.5)])
     assert abs(mask.mean() - (1 - 0.7 * 0.5)) < 5 * np.sqrt(0.23 / mask.size)
