@@ -48,6 +48,7 @@ from jaxhlm.optimise.scan import bracketed
 
 __all__ = [
     "SAME",
+    "along",
     "boundary_starts",
     "dwarfed",
     "hard",
