@@ -155,6 +155,7 @@ REMAINDER = 1e-3
 SHIFTED_COV = 1e-5
 # Balanced designs in closed form against the reference's iterations. Achieved 7e-15.
 CLOSED = 1e-9
+CLOSED_COV = 1e-8  # relative to the largest entry
 # The criterion in 80-bit numbers against the standardised one, at θ of 1e5. Achieved 4e-10.
 LONG = 1e-7
 # Lines by least squares against NumPy's, relative. Achieved 1e-15.

@@ -12,9 +12,8 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SLEEP
 from jaxhlm.cli.main import main
-
-SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from jaxhlm.core.streams import random_key
 from jaxhlm.errors import ForkedProcessError, JaxhlmError
 from places import TESTS
 
-SCRIPT = TESTS / "many_processes.py"
+SCRIPT = TESTS / "core" / "many_processes.py"
 
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this system")

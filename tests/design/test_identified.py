@@ -9,13 +9,14 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import frame
 from jaxhlm import Status, errors, reference
 from jaxhlm.design.identified import _evened, design_only, flat_parameters, identified
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.standardise import Rows, standardise_design
-from problems import frame, oracle
+from oracles import oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 BLOCKS = {

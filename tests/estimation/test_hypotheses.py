@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import article, frame, sleepstudy
 from jaxhlm import errors
 from jaxhlm.estimation.hypotheses import Hypothesis, independent_rows, read_hypothesis
 from jaxhlm.language.linear import read_rows
-from problems import article, frame, sleepstudy
 
 TERMS = ("(Intercept)", "x", "a", "x:a", "C(week)[T.2]", "I(x ** 2)")
 NONE = np.zeros((len(TERMS), 0))

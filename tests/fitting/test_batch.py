@@ -9,12 +9,12 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, TRUTH, frame, sleepstudy
 from jaxhlm import errors
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.statistics.equal_groups import EqualGroups
-from problems import FORMULA, frame, sleepstudy
 
 SLEEP = "~ Days + (1 + Days | Subject)"
 
@@ -196,9 +196,6 @@ def test_a_fit_that_misses_a_group_predicts_for_the_others():
 
 def article_design():
     return hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
-
-
-TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
 
 
 @pytest.mark.parametrize("statistics", [True, False])

@@ -11,13 +11,12 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import arrays_of, frame, load_case
 from jaxhlm import errors
 from jaxhlm.inference.dropped import householder
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import boundary_mixture, contained, null_law
-from lme4_cases import arrays_of, load_case
 from places import DATA
-from problems import frame
 
 R = json.loads((DATA / "comparisons.json").read_text())
 SLEEP = {

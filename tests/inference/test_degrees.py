@@ -9,15 +9,14 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import CASES, FORMULA, article, frame, growth, load_case, sleepstudy
 from jaxhlm import errors
 from jaxhlm.inference.degrees import _joint_kenward_roger, _joint_satterthwaite
 from jaxhlm.inference.information import Information
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.linalg.stacked import cholesky, solve_lower, solve_upper
-from lme4_cases import CASES, load_case
 from places import DATA
-from problems import FORMULA, article, frame, sleepstudy
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 1, 6)
 METHODS = ("satterthwaite", "kenward-roger")
@@ -333,12 +332,6 @@ def test_pbkrtest(name):
 
 def contrasts_in_r():
     return json.loads((DATA / "contrasts.json").read_text())
-
-
-def growth():
-    data = load_case("orthodont")[0]
-    data = data.assign(kind=np.resize(["p", "q", "r"], len(data)))
-    return hlm.fit("distance ~ age * Sex + kind + (1 + age | Subject)", data)
 
 
 @pytest.mark.parametrize("which", ["L", "K", "M", "N"])

@@ -9,20 +9,13 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import frame, growth
 from jaxhlm import errors
 from jaxhlm.inference.refgrid import holm, tukey
 from jaxhlm.inference.tails import range_tail
-from lme4_cases import load_case
 from places import DATA
-from problems import frame
 
 METHODS = ("satterthwaite", "kenward-roger")
-
-
-def growth():
-    data = load_case("orthodont")[0]
-    data = data.assign(kind=np.resize(["p", "q", "r"], len(data)))
-    return hlm.fit("distance ~ age * Sex + kind + (1 + age | Subject)", data)
 
 
 def in_r(method):

@@ -8,12 +8,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from dense import dense
+from cases import QUALITY, R_CASES, frame, load_case, r_fit, sleepstudy
 from jaxhlm import errors
 from jaxhlm.inference import leaveout
-from lme4_cases import load_case
-from problems import frame, sleepstudy
-from quality_cases import QUALITY, R_CASES, r_fit
+from oracles import dense
 
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)
 FORMULAS = (

@@ -9,10 +9,10 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from dense import dense
+from cases import frame, sleepstudy
 from jaxhlm import errors
 from jaxhlm.design.design import design_for
-from problems import frame, sleepstudy
+from oracles import dense
 
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)
 FORMULAS = (

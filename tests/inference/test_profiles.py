@@ -10,6 +10,7 @@ from scipy import optimize, stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import CASES, arrays_of, frame, load_case, sleepstudy
 from jaxhlm import errors, reference
 from jaxhlm.inference.held import Held
 from jaxhlm.inference.holding import (
@@ -24,8 +25,6 @@ from jaxhlm.inference.roots import profile_rise
 from jaxhlm.likelihood.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
 from jaxhlm.optimise.minimum import Options
 from jaxhlm.optimise.rounds import solve
-from lme4_cases import CASES, arrays_of, load_case
-from problems import frame, sleepstudy
 
 CUT = stats.chi2.ppf(0.95, 1)
 PROFILED = tuple(name for name in CASES if load_case(name)[1]["ML"].get("profile_ci"))

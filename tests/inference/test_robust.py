@@ -7,11 +7,10 @@ from scipy import linalg, stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from dense import dense
+from cases import QUALITY, R_CASES, frame, r_fit
 from jaxhlm import errors
 from jaxhlm.results.quality import one_group_terms
-from problems import frame
-from quality_cases import QUALITY, R_CASES, r_fit
+from oracles import dense
 
 KINDS = ("CR0", "CR1", "CR2")
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)

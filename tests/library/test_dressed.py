@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import dressed
 import jaxhlm as hlm
-from problems import FORMULA, SIZES, frame
+from cases import FORMULA, SIZES, frame
 
 forms = st.sampled_from(dressed.FORMULAS)
 

@@ -9,25 +9,19 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm import errors, plot, violations
-from places import ROOT
+from places import PACKAGE, ROOT, module_of
 
-PACKAGE = ROOT / "jaxhlm"
 # Public modules that ``import *`` leaves alone: figures need matplotlib, which is optional.
 MODULES = {"plot", "violations", "errors", "reference", "datasets"}
 TEXTS = [ROOT / "README.md", *PACKAGE.rglob("*.py")]
 RE_EXPORTING = {"", "plot", "violations"}
 
 
-def dotted(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 def tree_of(name):
     return ast.parse(FILES[name].read_text(encoding="utf-8"))
 
 
-FILES = {dotted(path): path for path in PACKAGE.rglob("*.py")}
+FILES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
 OFFERING = sorted(name for name in FILES if "__all__ = " in FILES[name].read_text(encoding="utf-8"))
 
 

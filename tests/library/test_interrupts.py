@@ -14,6 +14,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
+from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
 from jaxhlm.cli.main import main
 from jaxhlm.core import chunks
@@ -22,8 +23,6 @@ from jaxhlm.estimation import pipeline
 from jaxhlm.sources import frames
 from tolerances import BATCH
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
-TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
 N, CHUNK = 12, 4
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, frame, rows
 from jaxhlm import reference
-from problems import FORMULA, frame, rows
 
 SIZES = (6, 1, 5, 3, 8, 2, 7, 4, 5, 6)
 seeds = st.integers(0, 50)

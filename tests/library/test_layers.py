@@ -4,9 +4,7 @@ import ast
 
 import pytest
 
-from places import ROOT, TESTS
-
-PACKAGE = ROOT / "jaxhlm"
+from places import PACKAGE, TESTS, module_of
 
 # Lowest first: a folder imports from itself and from folders before it.
 FOLDERS = (
@@ -32,12 +30,7 @@ FOLDERS = (
 PUBLIC = {"errors", "reference", "datasets"}
 
 
-def dotted(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-FILES = {dotted(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
+FILES = {module_of(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
 MODULES = sorted(FILES)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {

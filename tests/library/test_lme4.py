@@ -8,10 +8,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import CASES, load_case
 from jaxhlm import reference
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.likelihood.covariance import lambda_of
-from lme4_cases import CASES, load_case
 
 every_case = pytest.mark.parametrize("name", CASES)
 every_method = pytest.mark.parametrize("method", ["REML", "ML"])

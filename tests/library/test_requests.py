@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
+from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
 from jaxhlm.core import arguments
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
 ROWS = hlm.load_dataset("article").drop(columns="y")
-TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
 BAD = (
     np.inf, -np.inf, np.nan, 0, -1, 1e308, 1e15, 1e-300, 2**70, 10**400, 0.5, np.float32(0.5), True,
     1j, None, "abc", "0.5", b"1", [], [1.0, 2.0], [np.nan], np.array([0.1, 0.2]), {}, object(),

@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from kernel_numbers import CHUNKS, resumed
 
 import tolerances as tol
 from jaxhlm.linalg.factors import orthonormal_basis, principal_axes, root_of_sum, semidefinite_root
-from kernel_numbers import CHUNKS, resumed
 from places import TESTS
 
-SCRIPT = TESTS / "kernel_numbers.py"
+SCRIPT = TESTS / "library" / "kernel_numbers.py"
 # Kernel, threads, and how many chunks of the study are finished when the process ends.
 RUNS = (("Haswell", 2, 1), ("Sandybridge", 1, 2), ("SkylakeX", 2, CHUNKS))
 

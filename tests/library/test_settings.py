@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
+from cases import FORMULA
 from jaxhlm.core.precision import own_rules
 from jaxhlm.core.streams import Streams, random_key
 from jaxhlm.errors import failures_counted
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
 SETTINGS = {
     "jax_enable_x64": True,
     "jax_threefry_partitionable": False,

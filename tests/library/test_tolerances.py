@@ -38,7 +38,7 @@ def written(node):
 
 def called(node):
     """The name of what is called."""
-    return getattr(node.func, "attr", getattr(node.func, "id", None))
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def given(tree):
@@ -46,7 +46,7 @@ def given(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             yield from (k.value for k in node.keywords if k.arg in ARGUMENTS)
-            yield from node.args[2:] if called(node) == "assert_allclose" else []
+            yield from node.args[2:] if called(node).startswith("assert_") else []
         if isinstance(node, ast.arguments):
             defaults = [*node.defaults, *filter(None, node.kw_defaults)]
             named = [*node.args[len(node.args) - len(node.defaults) :], *node.kwonlyargs]

@@ -14,11 +14,12 @@ from test_deviance import SHAPES
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SIZES, random_lambda, rows
 from jaxhlm import reference
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
 from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
-from problems import SIZES, oracle, random_lambda, rows, stats_of
+from oracles import oracle, stats_of
 
 every_shape = pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
 every_method = pytest.mark.parametrize("reml", [True, False])

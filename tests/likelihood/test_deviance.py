@@ -7,9 +7,9 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SIZES, arrays_of, random_lambda, rows
 from jaxhlm import reference
-from lme4_cases import arrays_of
-from problems import SIZES, oracle, random_lambda, rows, stats_of
+from oracles import oracle, stats_of
 
 SHAPES = [
     pytest.param(1, 2, ((0,),), id="intercept"),

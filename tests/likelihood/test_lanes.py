@@ -10,6 +10,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import rows
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
 from jaxhlm.likelihood.lanes import (
@@ -18,7 +19,7 @@ from jaxhlm.likelihood.lanes import (
     mappable,
 )
 from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats
-from problems import oracle, rows, stats_of
+from oracles import oracle, stats_of
 
 SIZES = (9, 1, 7, 3, 12, 2)
 CASES = [

@@ -9,9 +9,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import random_lambda, rows
 from jaxhlm import reference
 from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats, lane_axes
-from problems import oracle, random_lambda, rows, stats_of
+from oracles import oracle, stats_of
 
 SIZES = (4, 1, 3, 2, 6)
 # Group 3 has the same row twice: its Z has rank 1.

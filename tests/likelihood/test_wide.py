@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 import jaxhlm as hlm
 import tolerances as tol
-from dense import dense as dense_matrices
+from cases import random_lambda, rows
 from jaxhlm import reference
 from jaxhlm.core.chunks import in_order
 from jaxhlm.design.checks import independent_columns
@@ -23,7 +23,7 @@ from jaxhlm.likelihood import dense
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lanes import _unrolled, lane_derivatives, unrollable
 from jaxhlm.likelihood.suffstats import Stats
-from problems import random_lambda, rows
+from oracles import dense as dense_matrices
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 

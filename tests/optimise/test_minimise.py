@@ -8,8 +8,9 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SIZES, rows
 from jaxhlm import reference
-from problems import SIZES, oracle, rows, stats_of
+from oracles import oracle, stats_of
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SLEEP, rows
 from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.errors import ConvergenceWarning, OptionError
@@ -25,9 +26,7 @@ from jaxhlm.optimise.minimum import Options
 from jaxhlm.optimise.rounds import solve
 from jaxhlm.optimise.start import START_FLOOR, started
 from jaxhlm.optimise.trust import newton_direction
-from problems import rows
 
-SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 # A tolerance that a user may ask for.
 LOOSE = 1e-2
 

@@ -12,13 +12,13 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SLEEP
 from jaxhlm import plot
 from jaxhlm.cli.main import main
 from jaxhlm.errors import FileError, MissingColumnError, NoRowsError, OptionError, UnknownTermError
 from jaxhlm.plot.canvas import COLUMN, INK, canvas, wrap, write
 
 ARTICLE = "y ~ x * a + (1 + x | unit)"
-SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 
 
 @pytest.fixture(autouse=True)

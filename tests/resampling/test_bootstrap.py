@@ -10,11 +10,11 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, SIZES, article, frame, sleepstudy
 from jaxhlm import errors
 from jaxhlm.core import chunks
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.resampling.intervals import acceleration
-from problems import FORMULA, SIZES, article, frame, sleepstudy
 
 METHODS = ("parametric", "residual", "cases", "wild")
 ROWS = METHODS[1:]  # those whose replicates can be looked at as rows

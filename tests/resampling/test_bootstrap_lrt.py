@@ -8,11 +8,10 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import frame, load_case, sleepstudy
 from jaxhlm import errors
 from jaxhlm.core import chunks
 from jaxhlm.statistics.rowwise import simulate_rows
-from lme4_cases import load_case
-from problems import frame, sleepstudy
 
 FEW = 30
 FULL = "Reaction ~ Days + (1 + Days | Subject)"

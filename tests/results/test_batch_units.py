@@ -8,9 +8,9 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import frame, sleepstudy
 from jaxhlm import errors
 from jaxhlm.core import chunks
-from problems import frame, sleepstudy
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning"),

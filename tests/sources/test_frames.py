@@ -6,11 +6,11 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, SIZES, frame
 from jaxhlm.core import chunks
 from jaxhlm.sources import frames, inputs
 from jaxhlm.sources.frames import ReplicateFrame
 from jaxhlm.sources.sources import ReplicateRows
-from problems import FORMULA, SIZES, frame
 
 
 def long_frame(rng, B=12):

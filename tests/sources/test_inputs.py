@@ -7,11 +7,9 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, SIZES, SLEEP, frame
 from jaxhlm import errors
 from places import DATA
-from problems import FORMULA, SIZES, frame
-
-SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 
 
 def sleep():

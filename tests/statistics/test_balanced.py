@@ -6,26 +6,22 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from closed_form import balanced_fit
+from cases import FORMULA, article_like
 from jaxhlm import reference
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lanes import lane_derivatives
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
+from oracles import balanced_fit
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
 every_method = pytest.mark.parametrize("reml", [True, False])
 
 
-def article_like(seed, between=1.0, G=30, m=8):
+def article_frame(seed, between=1.0):
     """Y (G, m), Z (m, 2), A (G, 2) and the same as a frame, of the article's design."""
-    rng = np.random.default_rng(seed)
-    Z = np.column_stack([np.ones(m), np.linspace(-4, 4, m)])
-    A = np.column_stack([np.ones(G), rng.normal(size=G)])
-    Gamma = np.array([[1.0, -0.15], [3.0, 0.3]])
-    b = between * rng.normal(size=(G, 2)) @ np.array([[0.25, 0.6], [0.0, 0.2]])
-    Y = (A @ Gamma.T + b) @ Z.T + 0.75 * rng.normal(size=(G, m))
+    Y, Z, A = article_like(seed, between)
+    G, m = Y.shape
     unit = np.repeat(np.arange(G), m)
     data = pd.DataFrame({"y": Y.ravel(), "x": np.tile(Z[:, 1], G), "a": A[unit, 1], "unit": unit})
     return Y, Z, A, data
@@ -37,7 +33,7 @@ def article_like(seed, between=1.0, G=30, m=8):
 )
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 def test_equals_the_closed_form(seed, between, rank, reml):
-    Y, Z, A, data = article_like(seed, between)
+    Y, Z, A, data = article_frame(seed, between)
     closed, fit = balanced_fit(Y, Z, A, reml), hlm.fit(FORMULA, data, reml)
     assert np.linalg.matrix_rank(closed.cov, tol=1e-10) == rank
     assert fit.singular == (rank < 2)
@@ -52,8 +48,8 @@ def test_equals_the_closed_form(seed, between, rank, reml):
 
 @every_method
 def test_many_responses_on_a_balanced_design(reml):
-    _, Z, A, data = article_like(0)
-    parts = [article_like(seed, between)[0] for seed in range(20) for between in (0.0, 0.2, 1.0)]
+    _, Z, A, data = article_frame(0)
+    parts = [article_frame(seed, between)[0] for seed in range(20) for between in (0.0, 0.2, 1.0)]
     # Units differ between the parts in a only, which the response takes from A of its own seed.
     responses = np.stack([part.ravel() for part in parts], axis=1)
     fits = hlm.fit_many(FORMULA, data, responses, reml=reml)
@@ -72,7 +68,7 @@ def test_many_responses_on_a_balanced_design(reml):
 @pytest.mark.parametrize("extra", [0, 3])
 def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     """At any θ, with all groups alike or with some that are not."""
-    data = article_like(3)[-1].iloc[extra:]
+    data = article_frame(3)[-1].iloc[extra:]
     prepared = Prepared(hlm.design(FORMULA, data))
     stats = prepared.respond(rng.normal(size=(len(data), 4))).stats
     equal = EqualGroups.of(stats, within_reach=True)
@@ -91,13 +87,13 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
 def test_designs_that_do_not_collapse():
     ragged = hlm.load_dataset("math_achieve").head(500)
     assert Prepared(hlm.design("~ SES + (1 + SES | School)", ragged)).equal.classes == ()
-    *_, data = article_like(3)
+    *_, data = article_frame(3)
     data["v"] = np.random.default_rng(0).normal(size=len(data))
     assert not Prepared(hlm.design("~ x + v + (1 + x | unit)", data)).equal.balanced
 
 
 def test_the_closed_form_is_for_one_full_block_only():
-    *_, data = article_like(3)
+    *_, data = article_frame(3)
     prepared = Prepared(hlm.design("~ x * a + (1 + x || unit)", data))
     stats = prepared.respond(data[["y"]].to_numpy()).stats
     _, spread = prepared.equal.split(stats.Ty)

@@ -8,6 +8,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, SIZES, frame
 from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import random_key
@@ -17,7 +18,7 @@ from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.likelihood.lanes import mappable
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.statistics.groupstats import group_stats, least_squares_residual, multiplied, reweighted
-from problems import FORMULA, SIZES, frame, oracle
+from oracles import oracle
 
 LANES = 30  # few enough to be fitted without compiling
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import tolerances as tol
+from cases import SIZES, rows
 from jaxhlm.core.status import Status
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.replicates import standard_lanes
 from jaxhlm.statistics.response import respond
 from jaxhlm.statistics.standardise import Rows, standardise_design
-from problems import SIZES, rows
 
 CASES = [
     pytest.param(1, 1, ((0,),), id="intercept"),

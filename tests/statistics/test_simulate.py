@@ -6,10 +6,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import rows
 from jaxhlm.core.streams import random_key
 from jaxhlm.errors import OptionError
 from jaxhlm.statistics.rowwise import simulate_rows
-from problems import rows
 
 SIZES = (3, 1, 4)
 BETA, SIGMA = np.array([1.0, -2.0]), 0.7

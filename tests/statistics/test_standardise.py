@@ -10,6 +10,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import SIZES, rows
 from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, restandardised
@@ -18,7 +19,7 @@ from jaxhlm.likelihood.lanes import lane_derivatives
 from jaxhlm.linalg import small
 from jaxhlm.statistics.response import respond
 from jaxhlm.statistics.standardise import Rows, standardise_design
-from problems import SIZES, rows, stats_of
+from oracles import stats_of
 
 BLOCKS = [((0, 1),), ((0,), (1,))]
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
+from cases import FORMULA
 from jaxhlm import violations as v
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import TRUTH as TRUTH_STREAM
@@ -15,7 +16,6 @@ from jaxhlm.core.streams import Streams
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from tolerances import ESTIMATE
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
 TRUTH = hlm.Truth.of(
     {"(Intercept)": 1, "x": 3, "a": -0.15, "x:a": 0.3}, sd=[0.2, 0.5], corr=0.9, sigma=0.75
 )

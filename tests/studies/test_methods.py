@@ -6,11 +6,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, TRUTH
 from jaxhlm.errors import ConvergenceWarning, JaxhlmError, OptionError, UnsupportedTermError
 from jaxhlm.studies.methods import check_methods, method_estimates
 
-FORMULA = "y ~ x * a + (1 + x | unit)"
-TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
 SIZES = (5, 3, 8, 4, 6, 2, 7, 1, 5, 6)
 B = 8
 

@@ -7,13 +7,11 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import FORMULA, TRUTH
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
 from jaxhlm.studies import curves, powers
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
-
-FORMULA = "y ~ x * a + (1 + x | unit)"
-TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""The lme4 reference cases in `tests/data`: data, results, and model matrices built by hand.
+"""The data sets of the tests with their designs: bundled, of lme4's results, drawn at random.
 
-`load_case` gives what lme4 reports, `arrays_of` the arrays of the same model. The matrices do not
-come from the library's formula code, so a test that compares with lme4 checks one thing at a time.
+`load_case` gives what lme4 reports of a case in `tests/data`, `arrays_of` the arrays of the same
+model. The matrices do not come from the library's formula code, so a test that compares with lme4
+checks one thing at a time.
 """
 
 import json
@@ -13,7 +14,72 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+import jaxhlm as hlm
+from jaxhlm.likelihood.covariance import theta_index
 from places import DATA
+
+# The article's model and truth, and the model of sleepstudy.
+FORMULA = "y ~ x * a + (1 + x | unit)"
+TRUTH = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
+
+# Groups with one row, with as many rows as random effects, and more.
+SIZES = (9, 1, 7, 3, 12, 2, 8, 5)
+
+# Fits of the bundled data.
+
+
+@cache
+def sleepstudy(reml=True):
+    return hlm.fit(SLEEP, hlm.load_dataset("sleepstudy"), reml=reml)
+
+
+@cache
+def article():
+    return hlm.fit("y ~ x + a + x * a + (1 + x | unit)", hlm.load_dataset("article"))
+
+
+# Data drawn at random.
+
+
+def rows(rng, sizes, q=2, p=4, sd=0.5, sigma=1.0):
+    """y, X, Z, group of a random-slope model with the given group sizes; X begins with Z."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    n = len(group)
+    Z = np.column_stack([np.ones(n), *rng.normal(size=(q - 1, n))])
+    X = np.column_stack([Z, *rng.normal(size=(max(p - q, 0), n))])[:, :p]
+    b = sd * rng.normal(size=(len(sizes), q))
+    y = X @ rng.normal(size=p) + (Z * b[group]).sum(axis=1) + sigma * rng.normal(size=n)
+    return y, X, Z, group
+
+
+def frame(rng, sizes, **options):
+    """The same as a frame with columns y, x, a, unit; a varies between units."""
+    y, X, _, group = rows(rng, sizes, q=2, p=2, **options)
+    a = rng.normal(size=len(sizes))[group]
+    return pd.DataFrame({"y": y + 0.3 * a, "x": X[:, 1], "a": a, "unit": group})
+
+
+def random_lambda(rng, blocks):
+    """θ drawn at random, and its Λ."""
+    theta = rng.normal(size=len(theta_index(blocks)))
+    Lambda = np.zeros((sum(map(len, blocks)),) * 2)
+    for value, index in zip(theta, theta_index(blocks), strict=True):
+        Lambda[index] = value
+    return theta, Lambda
+
+
+def article_like(seed, between=1.0, G=30, m=8):
+    """Y (G, m), Z (m, 2), A (G, 2) of the article's design, its random effects scaled."""
+    rng = np.random.default_rng(seed)
+    Z = np.column_stack([np.ones(m), np.linspace(-4, 4, m)])
+    A = np.column_stack([np.ones(G), rng.normal(size=G)])
+    Gamma = np.array([[1.0, -0.15], [3.0, 0.3]])
+    b = between * rng.normal(size=(G, 2)) @ np.array([[0.25, 0.6], [0.0, 0.2]])
+    return (A @ Gamma.T + b) @ Z.T + 0.75 * rng.normal(size=(G, m)), Z, A
+
+
+# Data and results of lme4.
 
 Floats = NDArray[np.float64]
 Columns = Callable[[pd.DataFrame], list[Any]]
@@ -140,3 +206,29 @@ def arrays_of(name: str) -> Arrays:
         data[design.group].astype(str).map(code).to_numpy(np.intp),
         design.blocks,
     )
+
+
+@cache
+def growth():
+    """Orthodont with a factor that is not there, for marginal means and F tests by R."""
+    data = load_case("orthodont")[0]
+    data = data.assign(kind=np.resize(["p", "q", "r"], len(data)))
+    return hlm.fit("distance ~ age * Sex + kind + (1 + age | Subject)", data)
+
+
+# What lme4 and clubSandwich say of six fits (`tests/data/quality.R`), and the same fits here.
+R_CASES = {
+    "sleepstudy": "sleepstudy",
+    "sleepstudy_ml": "sleepstudy",
+    "sleepstudy_intercept": "sleepstudy",
+    "unbalanced_dropout": "unbalanced_dropout",
+    "orthodont_intercept": "orthodont",
+    "math_achieve_student": "math_achieve",
+}
+QUALITY = json.loads((DATA / "quality.json").read_text())
+
+
+@cache
+def r_fit(case):
+    record = QUALITY[case]
+    return hlm.fit(record["formula"], load_case(R_CASES[case])[0], reml=record["reml"])

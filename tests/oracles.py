@@ -1,10 +1,32 @@
-"""The fit of a balanced design in closed form: an oracle that shares nothing with iterations."""
+"""What fits and statistics must be, by routes of their own: closed forms, dense matrices, AD."""
 
+from functools import partial
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+import jaxhlm as hlm
 from jaxhlm.core.notation import Floats
+
+_suffstats = jax.jit(hlm.suffstats, static_argnames="num_groups")
+
+# XLA's optimisation of an oracle that runs once takes longer than the oracle.
+oracle = partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    },
+)
+
+
+def stats_of(y, X, Z, group, weights=None, G=None):
+    """Statistics of rows, from one compilation per shape."""
+    G = int(np.max(group)) + 1 if G is None else G
+    return _suffstats(y, X, Z, jnp.asarray(group), num_groups=G, weights=weights)
 
 
 class BalancedFit(NamedTuple):
@@ -68,3 +90,27 @@ def balanced_fit(Y: Floats, Z: Floats, A: Floats, reml: bool = True) -> Balanced
     value += reml * (2 * r * np.linalg.slogdet(R)[1] + q * np.linalg.slogdet(A.T @ A)[1])
     beta = np.linalg.solve(R, Gamma_R.T).T.ravel()
     return BalancedFit(beta, float(np.sqrt(sigma2)), half @ half.T, float(value))
+
+
+class Dense(NamedTuple):
+    """y (n,), X (n, p), Z̃ (n, Gq), V = σ²W⁻¹ + Z̃ΣZ̃' (n, n), the covariance of b and of β̂."""
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    V: np.ndarray
+    Sigma: np.ndarray  # (Gq, Gq)
+    vcov: np.ndarray  # (p, p)
+
+
+def dense(fit):
+    """The matrices of a fit at its estimates; columns of Z̃ are group after group."""
+    d, q = fit.design, len(fit.model.znames)
+    Z = np.zeros((d.n, d.G * q))
+    for j, g in enumerate(d.group):
+        Z[j, g * q : (g + 1) * q] = d.Z[j]
+    Sigma = np.kron(np.eye(d.G), fit.varcorr.cov.to_numpy())
+    w = np.ones(d.n) if d.weights is None else d.weights
+    V = Z @ Sigma @ Z.T + fit.sigma**2 * np.diag(1.0 / w)
+    vcov = np.linalg.inv(d.X.T @ np.linalg.solve(V, d.X))
+    return Dense(d.y, d.X, Z, V, Sigma, vcov)
