@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m bench`` from the root of the repository."""
+"""Benchmarks, from the root of the repository: ``python -m bench`` for speed; bench/validation."""

@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine, peers
+from bench import machine
+from bench.speed import peers
 
 EXCESS = 1e-6
 
@@ -32,14 +33,14 @@ class Result:
 
 # What must be reached: by workload and measure, a lower or an upper bound.
 TARGETS = {
-    "A": {"times lme4 refit": (">=", 5000.0)},
-    "B": {"times lme4 simulate + refit": (">=", 2000.0)},
-    "C": {"seconds": ("<=", 0.25)},
-    "D": {"times lme4 refit": (">=", 300.0)},
-    "E": {"seconds": ("<=", 3.0), "peak MB": ("<=", 1000.0)},
-    "F": {"times lme4 lmer": (">=", 300.0)},
-    "G": {"peak MB": ("<=", 1500.0)},
-    "H": {"ratio": ("<=", 1.3), "ratio, no code kept": ("<=", 2.5)},
+    "article": {"times lme4 refit": (">=", 5000.0)},
+    "simulated": {"times lme4 simulate + refit": (">=", 2000.0)},
+    "bootstrap": {"seconds": ("<=", 0.25)},
+    "schools": {"times lme4 refit": (">=", 300.0)},
+    "genes": {"seconds": ("<=", 3.0), "peak MB": ("<=", 1000.0)},
+    "replicates": {"times lme4 lmer": (">=", 300.0)},
+    "streamed": {"peak MB": ("<=", 1500.0)},
+    "cold": {"ratio": ("<=", 1.3), "ratio, no code kept": ("<=", 2.5)},
     "inference": {
         "satterthwaite share": (">=", 0.5),
         "kenward-roger share": (">=", 0.1),
@@ -52,7 +53,7 @@ TARGETS = {
 def main() -> int:
     """Run what was asked for; the exit status is 1 if a fit was wrong or did not converge."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", help="workloads, such as A,C,curves")
+    parser.add_argument("--only", help="workloads, such as article,bootstrap,curves")
     parser.add_argument("--quick", action="store_true", help="a hundredth of the data sets")
     parser.add_argument("--no-peers", action="store_true", help="leave lme4 and statsmodels out")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
@@ -65,9 +66,9 @@ def main() -> int:
     for workload in chosen:
         console.print(f"running {workload} …", style="dim")
         results += run(workload, 0.01 if options.quick else 1.0, bool(versions))
-    if not options.no_peers and "A" in chosen:
+    if not options.no_peers and "article" in chosen:
         found = {"statsmodels": peers.statsmodels(), "mixedlm": peers.mixedlm()}
-        results += [Result("A", f"{name} fits/s", 1.0 / s) for name, s in found.items() if s]
+        results += [Result("article", f"{name} fits/s", 1.0 / s) for name, s in found.items() if s]
     console.print(table(results))
     path = write(results, options.out, facts)
     console.print(f"written to {path}")
@@ -78,7 +79,7 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
     """Figures of one workload and of its peer, whose rounds alternate."""
     with tempfile.TemporaryDirectory() as cache:
         answer = worker(workload, scale, cache, with_lme4)
-        again = worker(workload, scale, cache) if workload == "A" else None
+        again = worker(workload, scale, cache) if workload == "article" else None
     figures = answer["figures"]
     if workload == "optimisers":
         return [Result(name, m, v) for name, row in figures.items() for m, v in row.items()]
@@ -101,7 +102,7 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
 def worker(workload: str, scale: float, cache: str, with_lme4: bool = False) -> dict[str, Any]:
     """Figures of one workload from a process of its own, compiled code kept in a folder."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.worker", workload, str(scale), "peers" * with_lme4],
+        [sys.executable, "-m", "bench.speed.worker", workload, str(scale), "peers" * with_lme4],
         env={**os.environ, "JAXHLM_CACHE": cache},
         stdout=subprocess.PIPE,
         text=True,

@@ -4,12 +4,35 @@ lme4 stops within about 1e-6 of its optimum in the criterion, and θ, on which a
 then good to 1e-4 at worst on a flat problem; the library and the NumPy reference agree much closer.
 """
 
+
+def printed(decimals):
+    """Half a unit of the last of so many decimals: what is left open by a printed number."""
+    return 0.5 * 10.0**-decimals
+
+
+# Rounding alone, of numbers of size 1.
+LAST_BITS = 1e-15  # one operation or two
+ROUNDED = 1e-14  # a product or a factor of tiny matrices: 1e-15
+REORDERED = 1e-13  # the same algebra in another order: 1e-14
+SUMMED = 1e-12  # sums over rows or lanes, in another order: 3e-13
+# What is left where nearly all of a number cancels, relative. Achieved 4e-8.
+CANCELLED = 1e-6
+# Scale below which what a tolerance is relative to counts as this.
+NOTHING = 1e-6
+
 # Against lme4's published values. Achieved: in the comments, worst over all files.
 LME4_CRITERION = 1e-6  # 6e-11, or lower than lme4
 LME4_BETA_IN_SE = 1e-5  # 4e-7
 LME4_SE = 1e-5  # 2e-7, relative
-LME4_COV = 1e-4  # 9e-7, relative to the largest variance
-LME4_RANEF = 1e-4  # 1e-6, relative to the largest
+LME4_SIGMA = 1e-6  # 5e-8, relative
+LME4_COV = 1e-5  # 9e-7, relative to the largest variance
+LME4_RANEF = 1e-5  # 1e-6, relative to the largest, conditional variances too
+LME4_FITTED = 1e-5  # 1e-7, relative
+LME4_THETA = 1e-4  # 7e-5, relative, of the smallest variance on a flat problem
+# How far lme4's own criterion may lie above the lowest.
+LME4_ABOVE = 1e-5
+# A likelihood ratio: two of its criteria.
+LME4_RATIO = 2 * LME4_CRITERION
 LME4_IC = 1e-5  # 1e-10, AIC and BIC
 # Statistics and p-values of anova and ranova; p-values of 1e-25 magnify the statistic's error.
 LME4_TEST = 1e-6  # relative
@@ -94,3 +117,61 @@ DRAWN = 1e-9
 PACKAGES = 1e-10
 # Under another BLAS kernel or number of threads, relative to the largest. Achieved 4e-14.
 KERNEL = 1e-9
+
+# Estimates of the same rows given in two forms, relative: the steps to the optimum are the
+# same. Achieved 1e-14.
+SAME_ROWS = 1e-10
+# The criterion of one optimum in two units, relative.
+SAME_CRITERION = 1e-9
+# A likelihood ratio: two criteria. Achieved 4e-12.
+RATIO = 2 * CRITERION
+# One fit and its lane, every name that both have: relative, and for what is zero.
+ALIKE = 2e-6
+ALIKE_ZERO = 1e-7
+# A covariance that is zero or nearly, found twice. Achieved 2e-11.
+ZERO_VARIANCE = 1e-8
+# Their df where a row's unit turns the axes that they are about: roughly the same only.
+PRINCIPAL_AXES = 0.5
+# p values and quantiles of t, F and normal distributions against SciPy's, relative. Achieved 2e-13.
+TAIL = 1e-10
+# Power by formula against SciPy's noncentral t, relative. Achieved 3e-7.
+ANALYTIC = 1e-6
+# The lowest criterion known, by all of lme4's optimisers. Achieved 1e-6.
+LOWEST = 1e-5
+# θ where the scan stops: the grid is a few percent wide. Achieved 0.02.
+SCAN = 0.05
+# The largest slope of the standardised criterion at an optimum; of hard little data sets; of the
+# loglikelihood and of ``minimise`` by θ as it is.
+GRADIENT = 1e-6
+LITTLE_GRADIENT = 1e-4
+SCORE = 1e-5
+# Tiny matrices in single precision. Achieved 4e-7.
+SINGLE_SMALL = 1e-6
+# Coefficients of size 1e6 of one column by others. Achieved 6e-10.
+RELATION = 1e-7
+# What others leave of a column that is 1e-5 off them, relative. Achieved 5e-4.
+REMAINDER = 1e-3
+# Σ of the reference where x lies around 1e5 and y is 1e4 times smaller: eight digits apart.
+SHIFTED_COV = 1e-5
+# Balanced designs in closed form against the reference's iterations. Achieved 7e-15.
+CLOSED = 1e-9
+CLOSED_COV = 1e-8  # relative to the largest entry
+# The criterion in 80-bit numbers against the standardised one, at θ of 1e5. Achieved 4e-10.
+LONG = 1e-7
+# Lines by least squares against NumPy's, relative. Achieved 1e-15.
+LEAST_SQUARES = 1e-10
+# R's lm and emmeans, printed to seven digits, relative.
+R_LM = 1e-6  # 2e-7
+R_P = 1e-5  # 2e-7
+# Columns against formulaic's own, relative. Achieved 0.
+FORMULAIC = 1e-9
+# A rate that a search by bisection or fixed point has to meet.
+RATE = 1e-9
+# MCSE of a measure that compares a method with itself: the root of a rounding. Achieved 4e-7.
+ROOT_OF_ROUNDING = 1e-6
+# A delete-one jackknife of 2,000 estimates against the normal formula, relative.
+JACKKNIFE = 0.1
+# Monte-Carlo standard errors that a mean may lie off.
+MONTE_CARLO = 4.0
+# What the benchmark lets a criterion lie above the reference's.
+EXCESS = 1e-6

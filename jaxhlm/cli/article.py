@@ -33,6 +33,8 @@ from jaxhlm.studies.truth import Truth
 __all__ = [
     "FORMULAS",
     "TRUTH",
+    "comparison",
+    "ml_deviance",
     "recovery",
     "run",
     "simulate_article",

@@ -27,6 +27,7 @@ __all__ = [
     "MAX_LANES",
     "CompiledByOne",
     "as_slice",
+    "chunk_bytes",
     "compiled_groups",
     "compiled_lanes",
     "compiled_sizes",

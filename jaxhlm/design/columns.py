@@ -31,6 +31,7 @@ __all__ = [
     "any_missing",
     "check_shapes",
     "complete_rows",
+    "label",
     "levels_of",
     "listed",
     "missing",

@@ -49,7 +49,16 @@ from jaxhlm.errors import FormulaError
 from jaxhlm.language.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.language.opaque import allowing
 
-__all__ = ["Design", "build_design", "design_for", "determined_rows"]
+__all__ = [
+    "Design",
+    "alias",
+    "build_design",
+    "design",
+    "design_for",
+    "determined_rows",
+    "distinct",
+    "lacking",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -385,6 +394,7 @@ def lacking(design: Design, absent: Bools) -> Design:
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, none of which may be there twice."""
     if len(set(names)) < len(names):
         raise FormulaError(f"two columns are both named '{first_twice(names)}': rename one")
     return tuple(names)

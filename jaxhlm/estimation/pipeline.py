@@ -41,6 +41,7 @@ __all__ = [
     "gather",
     "part_wanted",
     "whole_or_nothing",
+    "with_identified",
 ]
 
 Report = Callable[[Estimates], None]

@@ -52,9 +52,10 @@ the Hessian along it, over the tangent directions E (with E zero on the null spa
 the second term for the bending of the surface. A variance of zero so drops out of the model; with
 all variances zero df = ν, as in least squares. lmerTest's numerical derivatives in θ come to the
 same, except that they depend on the order of the random effects. (Keeping all entries of D instead
-fails: among 53,000 singular fits of ``bench/typeone.py`` H was not positive definite in a third,
-and df went down to 0.0003 in others.) Kenward & Roger's formula uses expected information, which
-needs no stationary point: it stays as it is, as in pbkrtest, and is the better choice there.
+fails: among 53,000 singular fits of ``bench.validation.type_one_error`` H was not positive
+definite in a third, and df went down to 0.0003 in others.) Kenward & Roger's formula uses expected
+information, which needs no stationary point: it stays as it is, as in pbkrtest, and is the better
+choice there.
 
 Joined groups (``statistics/equal_groups.py``): m weighs what is of R alone, t_s and
 Σ tr(E_s P E_t m P).

@@ -31,7 +31,7 @@ from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["MOST_LANES", "leave_one_out", "left_out_numbers"]
+__all__ = ["MOST_LANES", "Pairs", "leave_one_out", "left_out_numbers"]
 
 # Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.

@@ -46,7 +46,7 @@ from jaxhlm.linalg.small import (
     unrolled,
 )
 
-__all__ = ["Profile", "beside", "deviance", "loglik", "profile", "sum_groups"]
+__all__ = ["Profile", "beside", "deviance", "loglik", "profile", "sum_groups", "whiten"]
 
 SumGroups = Callable[..., Any]
 

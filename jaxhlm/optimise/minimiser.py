@@ -66,13 +66,12 @@ def minimise(
         >>> import jax, jax.numpy as jnp, jaxhlm as hlm
         >>> y = jnp.array([1.0, 2.0, 4.0, 3.0, 6.0, 7.0])
         >>> one, group = jnp.ones((6, 1)), jnp.array([0, 0, 1, 1, 2, 2])
-        >>> found = hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3))
-        >>> print(f"{found.sigma:.4f} {found.theta[0]:.3f}")
-        0.7071 3.488
         >>> def sigma(y):
-        ...     return hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3)).sigma
-        >>> jax.grad(sigma)(y).shape
-        (6,)
+        ...     found = hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3))
+        ...     return found.sigma, found
+        >>> (_, found), slopes = jax.value_and_grad(sigma, has_aux=True)(y)
+        >>> print(f"{found.sigma:.4f} {found.theta[0]:.3f}", slopes.shape)
+        0.7071 3.488 (6,)
     """
     blocks = blocks or block_of(stats.RZ.shape[-1])
     if tol is None:

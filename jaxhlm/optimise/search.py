@@ -50,6 +50,7 @@ from jaxhlm.optimise.scores import degrees, residuals, score_sums
 
 __all__ = [
     "SAME",
+    "along",
     "boundary_starts",
     "dwarfed",
     "hard",

@@ -37,7 +37,7 @@ from jaxhlm.sources.sources import Source
 from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["BatchInterval", "FitBatch"]
+__all__ = ["BatchInterval", "ByLabel", "FitBatch"]
 
 BatchInterval = Literal["wald", "profile"]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError, UnknownFitError
 
-__all__ = ["by_labels", "by_position_or_label"]
+__all__ = ["by_label", "by_labels", "by_position_or_label"]
 
 
 def by_position_or_label(index: pd.Index, which: Any) -> int | Ints:

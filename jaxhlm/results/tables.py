@@ -12,7 +12,15 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation
 from jaxhlm.results.varcorr import VarCorr, align_decimals
 
-__all__ = ["Summary", "abbreviate", "coefficient_table", "correlation_table", "table_of_cells"]
+__all__ = [
+    "Summary",
+    "abbreviate",
+    "coefficient_table",
+    "correlation_table",
+    "p_value",
+    "stars",
+    "table_of_cells",
+]
 
 P_COLUMN = "Pr(>|t|)"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))

@@ -24,7 +24,7 @@ from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
 
-__all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source"]
+__all__ = ["Batch", "ReplicateRows", "ResponseMatrix", "Source", "take_rows"]
 
 # Statistics with equal groups joined, and N of every class of them.
 Joined = tuple[Standard, list[Floats]]

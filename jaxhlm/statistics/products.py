@@ -25,7 +25,7 @@ from jaxhlm.linalg.small import cholesky, matmul, solve_lower
 from jaxhlm.statistics.response import EXTREME, Scaling, Standard
 from jaxhlm.statistics.standardise import Rows, design_status
 
-__all__ = ["standard_from_products"]
+__all__ = ["Tables", "standard_from_products"]
 
 KEPT = 1e-3
 # What is left of a column of X within groups is zero if it is this small, else at least KEPT.

@@ -17,7 +17,7 @@ from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.response import Standard, respond
 from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_design
 
-__all__ = ["Replicates", "standard_lanes"]
+__all__ = ["Replicates", "standard_lanes", "take"]
 
 
 @dataclass(frozen=True)

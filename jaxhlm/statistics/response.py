@@ -19,6 +19,7 @@ from jaxhlm.statistics.standardise import StandardDesign, place
 
 __all__ = [
     "EXTREME",
+    "Products",
     "Scaling",
     "Standard",
     "at_absent",

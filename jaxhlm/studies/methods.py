@@ -24,7 +24,15 @@ from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
 from jaxhlm.studies.pooled import pooled, two_stage
 
-__all__ = ["COLUMNS", "Estimator", "Method", "check_methods", "method_estimates"]
+__all__ = [
+    "COLUMNS",
+    "Estimator",
+    "Method",
+    "check_methods",
+    "method_estimates",
+    "pooled_fits",
+    "true_values",
+]
 
 Estimator = Literal["lmm", "ols", "two_stage"]
 # The degrees of freedom that each estimator has, its own first.

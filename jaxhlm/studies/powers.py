@@ -27,7 +27,17 @@ from jaxhlm.studies.simulated import simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import design_of
 
-__all__ = ["Power", "Test", "power"]
+__all__ = [
+    "Power",
+    "ReadTest",
+    "Test",
+    "analysed",
+    "check_options",
+    "formula_power",
+    "power",
+    "read_tests",
+    "seed_number",
+]
 
 # Rows of data sets that are held at a time.
 MOST_NUMBERS = 2**24

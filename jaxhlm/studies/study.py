@@ -36,7 +36,7 @@ from jaxhlm.studies.measured import Measure, measures
 from jaxhlm.studies.methods import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
-__all__ = ["Study", "read_study", "study"]
+__all__ = ["Job", "Study", "read_study", "run_chunk", "study"]
 
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Chunks that an executor is given ahead of those that it has finished.

@@ -68,7 +68,7 @@ from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
 from jaxhlm.violations.violation import Violation
 
-__all__ = ["DESCRIPTION", "StudyFile", "read_study_file"]
+__all__ = ["DESCRIPTION", "StudyFile", "Varied", "read_study_file"]
 
 # What the command's help shows, so that nobody has to look into this file.
 DESCRIPTION = __doc__ or ""

@@ -18,7 +18,16 @@ from jaxhlm.studies.extending import extend
 from jaxhlm.studies.mechanisms import Mechanism, assembled
 from jaxhlm.studies.truth import Truth
 
-__all__ = ["ALONG", "check_along", "design_of", "is_size", "resized", "varied"]
+__all__ = [
+    "ALONG",
+    "changed_truth",
+    "check_along",
+    "design_of",
+    "is_size",
+    "rebuilt",
+    "resized",
+    "varied",
+]
 
 ALONG = '"units", "measurements", "sigma", "corr", "beta[TERM]", "sd[TERM]"'
 SIZES = ("units", "measurements")

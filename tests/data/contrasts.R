@@ -1,4 +1,4 @@
-# F tests of several contrasts and marginal means, for tests/test_degrees.py and test_emmeans.py.
+# F tests of several contrasts and marginal means, for test_degrees.py and test_emmeans.py in tests/inference.
 # Run in this folder: Rscript contrasts.R. Written with R 4.2, lme4 1.1-31, lmerTest 3.1-3,
 # pbkrtest 0.5-2, emmeans 1.8.4.
 suppressMessages({library(lmerTest); library(pbkrtest); library(emmeans); library(jsonlite)})

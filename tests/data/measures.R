@@ -1,4 +1,4 @@
-# Performance measures of measures.csv by rsimsum and simhelpers, for tests/test_measures.py.
+# Performance measures of measures.csv by rsimsum and simhelpers, for tests/studies/test_measures.py.
 # Run in this folder: Rscript measures.R RSIMSUM SIMHELPERS, the two being the R folders of their
 # sources. Written with R 4.2, rsimsum 0.13.1.9000 (6041ba7) and simhelpers 0.3.1.9999 (3b1e25c),
 # which are sourced because their current versions do not install under R 4.2.

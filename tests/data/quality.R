@@ -9,7 +9,7 @@ tight <- lmerControl(
   optimizer = "bobyqa", optCtrl = list(rhoend = 1e-11), calc.derivs = FALSE,
   check.conv.singular = "ignore"
 )
-# As lme4_cases.py: groups are strings, so that their order is that of the other files.
+# As tests/cases.py: groups are strings, so that their order is that of the other files.
 read <- function(name) read.csv(file.path("tests/data", paste0(name, ".csv")))
 sandwich <- function(fit, kind) {
   test <- coef_test(fit, vcov = kind, test = "Satterthwaite")

@@ -1,0 +1,1 @@
+"""How right: nominal behaviour, power, type-I error, optima, hostile input, mutants, soak."""

@@ -1,0 +1,58 @@
+"""The benchmark runs end to end on a hundredth of the data, and its judgements can fail."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pandas as pd
+
+import tolerances as tol
+from places import ROOT
+
+SHOWN = (*ROOT.glob("*/**/*.py"), ROOT / "README.md")
+
+
+def test_quick_run(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--only",
+        "bootstrap",
+        "--quick",
+        "--no-peers",
+        "--out",
+    ]
+    done = subprocess.run(
+        [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.glob("*.csv")
+    rows = pd.read_csv(written).query("workload == 'bootstrap'").set_index("measure")
+    assert rows.loc["fits", "value"] == 100
+    assert rows.loc["failed", "value"] == 0
+    assert rows.loc["excess", "value"] < tol.EXCESS
+    assert "fits/s" in done.stdout
+
+
+def test_wrong_answers_are_called_wrong(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from bench.__main__ import judged
+    from bench.speed.workloads import slope
+
+    assert judged("article", "excess", 1e-5).met == "WRONG"
+    assert judged("article", "excess", float("nan")).met == "WRONG"
+    assert judged("article", "failed", 1e-5).met == "WRONG"
+    assert judged("genes", "seconds", 3.1).met == "no"
+    assert judged("replicates", "times lme4 lmer", 300.0).met == "yes"
+    assert abs(slope([1, 10, 100], [2, 20, 200]) - 1.0) < tol.SUMMED
+
+
+def test_every_benchmark_that_is_named_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    texts = [path.read_text(encoding="utf-8") for path in SHOWN]
+    named = {name for text in texts for name in re.findall(r"\bbench(?:\.[a-z]\w*)+", text)}
+    assert len(named) > 15
+    for name in named:
+        assert find_spec(name), name

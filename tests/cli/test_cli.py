@@ -1,0 +1,159 @@
+"""The command line: its output, its files, and its one-line errors."""
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import SLEEP
+from jaxhlm.cli.main import main
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "sleep.csv"
+    hlm.load_dataset("sleepstudy").to_csv(path, index=False)
+    return path
+
+
+def test_fit_prints_the_table_and_writes_it(csv, tmp_path, capsys):
+    out = tmp_path / "tidy.csv"
+    assert main(["fit", SLEEP, str(csv), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "REML criterion at convergence: 1743.6" in printed
+    tidy = pd.read_csv(out)
+    assert tidy.loc[0, "estimate"] == pytest.approx(251.4051, abs=tol.printed(4))
+
+
+def test_fit_by_maximum_likelihood(csv, capsys):
+    assert main(["fit", SLEEP, str(csv), "--ml"]) == 0
+    assert "1763.9" in capsys.readouterr().out
+
+
+def test_fit_by_replicate(tmp_path, capsys):
+    data = hlm.load_dataset("sleepstudy")
+    path = tmp_path / "two.csv"
+    pd.concat([data.assign(half=h) for h in "ab"]).to_csv(path, index=False)
+    assert main(["fit", SLEEP, str(path), "--by", "half"]) == 0
+    assert capsys.readouterr().out.startswith("2 linear mixed model fits by REML")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Reaction ~ days + (1 | Subject)", "sleep.csv"], "no column 'days'"),
+        ([SLEEP, "absent.csv"], "absent.csv"),
+        ([SLEEP, "sleep.xls"], "ends in .csv, .csv.gz or .parquet"),
+        ([SLEEP, "empty.csv"], "cannot read empty.csv: it is empty"),
+        ([SLEEP, "broken.parquet"], "cannot read broken.parquet: "),
+    ],
+)
+def test_bad_input_is_one_line(csv, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(csv.parent)
+    for name in ("empty.csv", "broken.parquet"):
+        (csv.parent / name).touch()
+    assert main(["fit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxhlm: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_compressed_files_and_capitals(tmp_path, capsys):
+    for name in ("sleep.CSV", "sleep.csv.gz"):
+        hlm.load_dataset("sleepstudy").to_csv(tmp_path / name, index=False)
+        assert main(["fit", SLEEP, str(tmp_path / name)]) == 0
+        assert "1743.6" in capsys.readouterr().out
+
+
+def test_warnings_are_one_line(csv, capsys):
+    gaps = hlm.load_dataset("sleepstudy")
+    gaps.loc[3, "Days"] = np.nan
+    gaps.to_csv(csv, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", SLEEP, str(csv)]) == 0
+    error = capsys.readouterr().err
+    assert error == "jaxhlm: dropped 1 of 180 rows with missing values (Days: 1)\n"
+
+
+@pytest.mark.parametrize("number", ["1", "-3", "ten"])
+def test_replicates_are_a_number(number, capsys):
+    with pytest.raises(SystemExit):
+        main(["article", "--replicates", number])
+    assert f"'{number}': give a whole number" in capsys.readouterr().err
+
+
+def test_info_names_versions_and_devices(capsys):
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert f"jaxhlm     {hlm.__version__}" in printed
+    assert "device" in printed
+
+
+def test_article(capsys):
+    """Every number that the article printed is found again, and the truth is recovered."""
+    assert main(["article", "--replicates", "400"]) == 0
+    printed = capsys.readouterr().out
+    for number in ("0.9776", "3.0670", "-0.1108", "0.3577", "0.0315", "0.2842", "0.5641"):
+        assert number in printed
+    assert printed.count("yes\n") == 14
+    assert " NO\n" not in printed
+    assert "400" in printed
+    assert "checked against the NumPy reference" in printed.splitlines()[-1]
+
+
+def test_bootstrap_prints_intervals_and_writes_replicates(csv, tmp_path, capsys):
+    out = tmp_path / "boot.parquet"
+    arguments = ["--n", "30", "--method", "cases", "--seed", "3", "--level", "0.9"]
+    assert main(["bootstrap", SLEEP, str(csv), *arguments, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Cases bootstrap, 30 replicates, seed 3")
+    fit = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy"))
+    interval = hlm.bootstrap(fit, 30, "cases", seed=3).confint(level=0.9)
+    for value in interval.loc["Days"]:
+        assert f"{value:.4f}" in printed
+    assert len(hlm.Bootstrap.read_parquet(out)) == 30
+
+
+def test_bootstrap_with_a_bad_level(csv, capsys):
+    assert main(["bootstrap", SLEEP, str(csv), "--level", "95"]) == 2
+    assert "level=95.0 is not a confidence level" in capsys.readouterr().err
+
+
+def _command(*arguments, stdout, **environment):
+    """A command whose output is a file, as a shell gives it."""
+    settings = {name: x for name, x in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    settings |= {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
+    return subprocess.run(
+        [sys.executable, "-m", "jaxhlm", *arguments],
+        stdout=stdout, stderr=subprocess.PIPE, text=True, env=settings,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_output_that_finds_no_room_or_no_reader_is_one_line():
+    with open("/dev/full", "w") as full:
+        ran = _command("info", stdout=full)
+    assert (ran.returncode, ran.stderr) == (2, "jaxhlm: No space left on device\n")
+    read, write = os.pipe()
+    os.close(read)
+    ran = _command("info", stdout=write)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (2, "jaxhlm: Broken pipe\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_what_the_output_cannot_show_is_escaped(encoding, monkeypatch, capsys):
+    bare = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", bare)
+    assert main(["article", "--replicates", "2"]) == 0
+    assert r"\u03b2 " in bare.buffer.getvalue().decode(encoding)
+    assert bare.errors == "strict"

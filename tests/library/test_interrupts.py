@@ -1,0 +1,259 @@
+"""Ctrl-C: what is finished comes back and says that it is a part, or the interrupt is raised."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import jaxhlm as hlm
+from cases import FORMULA, TRUTH
+from jaxhlm import violations as v
+from jaxhlm.cli.main import main
+from jaxhlm.core import chunks
+from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning
+from jaxhlm.estimation import pipeline
+from jaxhlm.sources import frames
+from tolerances import BATCH
+
+N, CHUNK = 12, 4
+
+
+def article():
+    return hlm.load_dataset("article")
+
+
+def rows():
+    """Complete responses, incomplete ones among them."""
+    design = hlm.design("~ x * a + (1 + x | unit)", article())
+    Y = hlm.simulate(design, TRUTH, N, seed=1, statistics=False).rows().copy()
+    Y[3, [1, 5, 9, 10, 11]] = np.nan
+    return Y
+
+
+def mechanism(*wrong):
+    return hlm.mechanism(FORMULA, article().drop(columns="y"), TRUTH, list(wrong))
+
+
+def redrawn():
+    units = hlm.units(n=30, within={"x": range(3)}, between={"a": np.arange(30.0)}, redraw=True)
+    return hlm.mechanism(FORMULA, units, TRUTH, [v.MissingCompletely(0.1)])
+
+
+def by_replicate():
+    frame = hlm.mechanism(FORMULA, article().drop(columns="y"), TRUTH).draw(0, N, 1).frame()
+    return hlm.fit_many(FORMULA, frame, by="replicate", progress=False)
+
+
+PARTIAL = {
+    "fit_many": lambda: hlm.fit_many(FORMULA, article(), responses=rows(), progress=False),
+    "fit_many by": by_replicate,
+    "simulate": lambda: hlm.simulate(
+        hlm.design("~ x * a + (1 + x | unit)", article()), TRUTH, N, seed=1
+    ).fit(progress=False),
+    "bootstrap": lambda: (
+        hlm.bootstrap(hlm.fit(FORMULA, article()), N, "cases", seed=1, progress=False).fits
+    ),
+    "drawn": lambda: mechanism(v.MissingAtRandom("x", 0.1)).draw(0, N, 1).fit(),
+    "redrawn": lambda: redrawn().draw(0, N, 1).fit(),
+}
+WHOLE = {
+    "bootstrap_lrt": lambda: hlm.bootstrap_lrt(
+        hlm.fit("y ~ x + a + (1 + x | unit)", article(), reml=False),
+        hlm.fit(FORMULA, article(), reml=False),
+        N,
+        seed=1,
+    ),
+    "confint": lambda: hlm.fit(FORMULA, article()).confint("boot", n=N, seed=1),
+    "power": lambda: hlm.power(mechanism(), "x:a", n=N, seed=1, progress=False),
+    "solve_power": lambda: hlm.solve_power(mechanism(), "x:a", 0.5, bounds=(10, 40), n=N, seed=1),
+    "power_curve": lambda: hlm.power_curve(
+        mechanism(), "x:a", "units", [30, 60], n=N, seed=1, progress=False
+    ),
+    "study": lambda: hlm.study(
+        None, {"a": mechanism(v.MissingAtRandom("x", 0.1))}, n=N, seed=1, progress=False
+    ),
+}
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch):
+    """Make Ctrl-C come after so many chunks, of all runs over chunks together."""
+    monkeypatch.setattr(chunks, "MAX_LANES", CHUNK)
+    monkeypatch.setattr(frames, "LANES", CHUNK)
+    real = chunks.in_order
+
+    def after(count):
+        done = [0]
+
+        def in_order(one, runs):
+            for part in real(one, runs):
+                if done[0] == count:
+                    raise KeyboardInterrupt
+                done[0] += 1
+                yield part
+
+        monkeypatch.setattr(pipeline, "in_order", in_order)
+        return done
+
+    return after
+
+
+@pytest.fixture(scope="module")
+def complete():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return {name: go() for name, go in PARTIAL.items()}
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", PARTIAL)
+def test_what_is_finished_comes_back(name, interrupted_after, complete):
+    counts = []
+    for position in range(2 * N):
+        done = interrupted_after(position)
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                fits = PARTIAL[name]()
+        except KeyboardInterrupt:
+            counts.append(0)
+            continue
+        partial = [w for w in said if w.category is InterruptedFitsWarning]
+        assert bool(partial) == (len(fits) < N)
+        _same(fits, complete[name])
+        counts.append(len(fits))
+        if done[0] < position:
+            break
+    assert counts == sorted(counts)
+    assert counts[0] == 0 and counts[-1] == N and len(set(counts)) > 2
+
+
+def _same(fits, complete):
+    """The fits that came back are those of their labels."""
+    where = complete.index.get_indexer(fits.index)
+    np.testing.assert_allclose(fits.fixef, complete.fixef.iloc[where], rtol=BATCH)
+    np.testing.assert_array_equal(fits.nobs, complete.nobs[where])
+    assert len(fits.tidy()) == 8 * len(fits)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_part_that_is_of_no_use_is_not_taken_for_the_whole(name, interrupted_after):
+    for position in range(4):
+        done = interrupted_after(position)
+        try:
+            WHOLE[name]()
+        except KeyboardInterrupt:
+            assert done[0] == position
+        else:
+            assert done[0] <= position
+
+
+def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path):
+    """As in a destructor, where Python prints what is raised and goes on."""
+
+    def deaf(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            # Python handles a signal between two calls: many short ones.
+            for _ in range(2000):
+                time.sleep(0.01)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr("jaxhlm.cli.main.fit", deaf)
+    monkeypatch.setattr("jaxhlm.cli.main.AGAIN_AFTER", 0.2)
+    article().to_csv(tmp_path / "a.csv", index=False)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
+    assert capsys.readouterr().err == "jaxhlm: interrupted\n"
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_commands_say_so_and_exit_with_130(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("jaxhlm.cli.main.fit", _interrupt)
+    article().to_csv(tmp_path / "a.csv", index=False)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
+    assert capsys.readouterr().err == "jaxhlm: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+STUDY = """
+formula = "y ~ x * a + (1 + x | unit)"
+n = 100000
+seed = 1
+chunk = 50
+
+[design]
+data = "article.csv"
+
+[truth]
+beta = [1, 3, -0.15, 0.3]
+sd = [0.2, 0.5]
+corr = 0.9
+sigma = 0.75
+
+[[methods]]
+name = "t"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_study_that_can_be_gone_on_with(which, tmp_path):
+    article().drop(columns="y").to_csv(tmp_path / "article.csv", index=False)
+    (tmp_path / "study.toml").write_text(STUDY)
+    command = [sys.executable, "-m", "jaxhlm", "study", "study.toml", "--out", "done"]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    try:
+        deadline = time.time() + 120
+        while len(list(tmp_path.glob("done/estimates/*.parquet"))) < 2:
+            assert running.poll() is None, running.communicate()[1]
+            assert time.time() < deadline
+            time.sleep(0.1)
+        running.send_signal(which)
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert said.endswith("jaxhlm: interrupted; what is finished is in done: go on with --resume\n")
+
+
+def test_threads_leave_blas_as_it_was():
+    before = [one["num_threads"] for one in threadpool_info()]
+    data, Y = article(), rows()
+    threads = [
+        threading.Thread(target=lambda: hlm.fit_many(FORMULA, data, responses=Y, progress=False))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one["num_threads"] for one in threadpool_info()] == before
+
+
+def test_a_command_whose_interrupt_was_dropped_is_interrupted_at_its_end(monkeypatch, capsys):
+    def deaf(*_):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("jaxhlm.cli.main._info", deaf)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "jaxhlm: interrupted\n"

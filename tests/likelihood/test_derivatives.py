@@ -1,0 +1,140 @@
+"""Gradient, Hessian and ∂d/∂D in closed form against automatic differentiation, in both dialects.
+
+Automatic differentiation goes through ``hlm.deviance``, which test_deviance compares with the
+definition.
+"""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_deviance import SHAPES
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import SIZES, random_lambda, rows
+from jaxhlm import reference
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
+from oracles import oracle, stats_of
+
+every_shape = pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
+every_method = pytest.mark.parametrize("reml", [True, False])
+
+
+@cache
+def problem(q, p, blocks):
+    rng = np.random.default_rng(q * 100 + len(blocks))
+    y, X, Z, group = rows(rng, SIZES, q, p)
+    theta, _ = random_lambda(rng, blocks)
+    with jax.enable_x64(True):
+        stats = stats_of(y, X, Z, group, rng.uniform(0.5, 2.0, len(y)))
+        return theta, stats
+
+
+@cache
+def automatic(q, p, blocks, reml):
+    theta, stats = problem(q, p, blocks)
+
+    def both(t):
+        return jax.grad(hlm.deviance)(t, stats, reml, blocks), jax.hessian(hlm.deviance)(
+            t, stats, reml, blocks
+        )
+
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, oracle(both)(jnp.array(theta)))
+
+
+def assert_close(found, expected):
+    grad, hess = expected
+    np.testing.assert_allclose(found.grad, grad, atol=tol.DERIVATIVE * np.abs(grad).max())
+    np.testing.assert_allclose(found.hess, hess, atol=tol.DERIVATIVE * np.abs(hess).max())
+
+
+@every_shape
+@every_method
+def test_dense_dialect(q, p, blocks, reml):
+    theta, stats = problem(q, p, blocks)
+    with jax.enable_x64(True):
+        found = oracle(lambda t: derivatives(t, stats, reml, blocks))(jnp.array(theta))
+    assert_close(found, automatic(q, p, blocks, reml))
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+    other = lane_derivatives(theta[:, None], lane, reml, blocks).pwrss_grad[:, 0]
+    np.testing.assert_allclose(found.pwrss_grad, other, rtol=tol.DERIVATIVE)
+
+
+@pytest.mark.parametrize(("q", "p", "blocks"), [s for s in SHAPES if s.id != "general path"])
+@every_method
+def test_unrolled_dialect(q, p, blocks, reml):
+    """In NumPy; test_lanes compares its compiled form with this."""
+    theta, stats = problem(q, p, blocks)
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+    assert unrollable(lane)
+    found = lane_derivatives(theta[:, None], lane, reml, blocks)
+    assert isinstance(found.hess, np.ndarray)
+    assert_close(jax.tree.map(lambda x: x[..., 0], found), automatic(q, p, blocks, reml))
+
+
+@every_method
+def test_at_zero(reml):
+    """Λ = 0 is a stationary point with Hessian 2F: what the check of the boundary relies on."""
+    blocks = ((0, 1),)
+    _, stats = problem(2, 4, blocks)
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+    found = jax.tree.map(
+        lambda x: x[..., 0], lane_derivatives(np.zeros((3, 1)), lane, reml, blocks)
+    )
+    np.testing.assert_array_equal(found.grad, 0.0)
+    F = found.F
+    expected = 2.0 * np.array([[F[0, 0], F[0, 1], 0.0], [F[0, 1], F[1, 1], 0.0], [0, 0, F[1, 1]]])
+    np.testing.assert_allclose(found.hess, expected, rtol=tol.SMALL)
+
+
+@every_method
+@pytest.mark.parametrize("q", [1, 2, 3])
+def test_slope_in_the_covariance(rng, q, reml):
+    """F = ∂d/∂D against differences of the dense criterion along every symmetric direction."""
+    y, X, Z, group = rows(rng, SIZES, q, 3)
+    _, Lambda = random_lambda(rng, (tuple(range(q)),))
+    D, step = Lambda @ Lambda.T + 0.1 * np.eye(q), 1e-5
+    root, index = np.linalg.cholesky(D), theta_index((tuple(range(q)),))
+    with jax.enable_x64(True):
+        lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats_of(y, X, Z, group))
+    theta = np.array([[root[i]] for i in index])
+    F = lane_derivatives(theta, lane, reml, (tuple(range(q)),)).F[..., 0]
+    np.testing.assert_array_equal(F, F.T)
+    for a, b in index:
+        E = np.zeros((q, q))
+        E[a, b] = E[b, a] = 1.0
+        ends = [
+            reference.criterion(np.linalg.cholesky(D + s * step * E), y, X, Z, group, reml)
+            for s in (1, -1)
+        ]
+        slope = (ends[0] - ends[1]) / (2 * step)
+        np.testing.assert_allclose((F * E).sum(), slope, atol=tol.DIFFERENCES * np.abs(F).max())
+
+
+@every_shape
+@every_method
+def test_sigma_held(q, p, blocks, reml):
+    """At σ² = pwrss/ν holding σ changes no slope, and the Hessian by ν ∇pwrss ∇pwrss'/pwrss²."""
+    theta, stats = problem(q, p, blocks)
+    lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
+
+    def at(t, sigma2=None):
+        return lane_derivatives(t[:, None], lane, reml, blocks, sigma2=sigma2)
+
+    free = at(theta)
+    pwrss, nu = free.profile.pwrss, free.profile.nu
+    held, slope = at(theta, pwrss / nu), free.pwrss_grad[:, 0]
+    np.testing.assert_allclose(held.grad, free.grad, rtol=tol.SMALL)
+    bend = nu * slope[:, None] * slope / pwrss**2
+    np.testing.assert_allclose(held.hess[..., 0], free.hess[..., 0] + bend, rtol=tol.DERIVATIVE)
+    for i, h in enumerate(1e-5 * np.eye(len(theta))):
+        difference = at(theta + h).profile.pwrss - at(theta - h).profile.pwrss
+        np.testing.assert_allclose(
+            difference / 2e-5, slope[i], atol=tol.DIFFERENCES * np.abs(slope).max()
+        )

@@ -1,0 +1,134 @@
+"""Sufficient statistics in JAX: what they must add up to, and their derivatives by the data."""
+
+from importlib import import_module
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import random_lambda, rows
+from jaxhlm import reference
+from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats, lane_axes
+from oracles import oracle, stats_of
+
+SIZES = (4, 1, 3, 2, 6)
+# Group 3 has the same row twice: its Z has rank 1.
+DEFICIENT = slice(8, 10)
+
+
+def problem(rng, weighted=False):
+    y, X, Z, group = rows(rng, SIZES, 2, 3)
+    X[DEFICIENT, :2] = Z[DEFICIENT] = Z[8]
+    return y, X, Z, group, rng.uniform(0.5, 2.0, len(y)) if weighted else None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_they_hold_every_cross_product(rng, weighted):
+    y, X, Z, group, weights = problem(rng, weighted)
+    with jax.enable_x64(True):
+        stats = jax.tree.map(np.asarray, stats_of(y, X, Z, group, weights))
+    w = np.ones(len(y)) if weights is None else weights
+    M = np.column_stack([X, y]) * np.sqrt(w)[:, None]
+    T = np.concatenate([stats.TX, stats.Ty[..., None]], axis=2)
+    for i in range(len(SIZES)):
+        at, R = group == i, stats.RZ[i]
+        Zi = Z[at] * np.sqrt(w[at])[:, None]
+        assert np.array_equal(R, np.triu(R))
+        np.testing.assert_allclose(R.T @ R, Zi.T @ Zi, atol=tol.SMALL)
+        np.testing.assert_allclose(R.T @ T[i], Zi.T @ M[at], atol=tol.SMALL)
+    within = np.block([[stats.XX, stats.Xy[:, None]], [stats.Xy[None], stats.yy]])
+    np.testing.assert_allclose(within + np.einsum("gqa,gqb->ab", T, T), M.T @ M, atol=tol.SMALL)
+    assert np.linalg.eigvalsh(within)[0] > -tol.SMALL
+    np.testing.assert_allclose(stats.logw, np.log(w).sum(), atol=tol.ROUNDED)
+    assert stats.n == len(y)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_group_of_lower_rank_has_rows_of_zeros(rng, scale):
+    y, X, Z, *rest = problem(rng)
+    with jax.enable_x64(True):
+        stats = jax.tree.map(np.asarray, stats_of(y, X, scale * Z, *rest))
+    assert (stats.RZ[0, 1, 1] > 0.0).all()
+    for group in (1, 3):
+        assert (stats.RZ[group, 1] == 0.0).all()
+        assert (stats.TX[group, 1] == 0.0).all()
+        assert stats.Ty[group, 1] == 0.0
+
+
+def test_what_is_asked_of_memory_is_what_the_groups_take(rng, monkeypatch):
+    y, X, Z, group, _ = problem(rng)
+    asked, module = {}, import_module(hlm.suffstats.__module__)
+    monkeypatch.setattr(module, "affordable", lambda name, *size: asked.update({name: size}))
+    with jax.enable_x64(True):
+        stats = hlm.suffstats(y, X, Z, group, num_groups=len(SIZES))
+    taken = sum(np.asarray(x).nbytes for x in (stats.RZ, stats.TX, stats.Ty))
+    assert asked == {"num_groups": (len(SIZES), taken / len(SIZES))}
+
+
+def test_row_order_does_not_matter(rng):
+    data = problem(rng, weighted=True)
+    order = rng.permutation(len(data[0]))
+    with jax.enable_x64(True):
+        plain, mixed = stats_of(*data), stats_of(*(part[order] for part in data))
+    for a, b in zip(plain, mixed, strict=True):
+        np.testing.assert_allclose(a, b, atol=tol.REORDERED)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+def test_derivatives_by_the_data_are_those_of_the_definition(rng, reml):
+    """By y, X, Z and the weights, against differences of the dense criterion.
+
+    Along Z a group of lower rank is a kink of the factorisation though not of the criterion, so
+    that rows of such groups are looked at for finiteness only.
+    """
+    y, X, Z, group, weights = problem(rng, weighted=True)
+    theta, Lambda = random_lambda(rng, ((0, 1),))
+
+    def criterion(y, X, Z, weights):
+        stats = hlm.suffstats(y, X, Z, jnp.asarray(group), len(SIZES), weights)
+        return hlm.deviance(jnp.asarray(theta), stats, reml)
+
+    data = [y, X, Z, weights]
+    with jax.enable_x64(True):
+        found = oracle(jax.grad(criterion, argnums=(0, 1, 2, 3)))(*data)
+    for which, gradient in enumerate(found):
+        assert np.isfinite(gradient).all()
+        expected = differences(Lambda, data, which, group, reml)
+        full = np.isin(group, (0, 2, 4)) if which == 2 else slice(None)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(gradient[full], expected[full], atol=tol.DIFFERENCES * scale)
+
+
+def differences(Lambda, data, which, group, reml, step=1e-5):
+    """Central differences of the dense criterion by every entry of data[which]."""
+    slopes = np.empty_like(data[which])
+    for index in np.ndindex(*slopes.shape):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = [part.copy() for part in data]
+            moved[which][index] += sign * step
+            y, X, Z, weights = moved
+            ends.append(reference.criterion(Lambda, y, X, Z, group, reml, weights))
+        slopes[index] = (ends[0] - ends[1]) / (2.0 * step)
+    return slopes
+
+
+def test_lane_axes_name_the_response_fields():
+    assert set(Stats._fields) > RESPONSE_FIELDS
+    shared, own = lane_axes(True), lane_axes(False)
+    assert set(own) == {-1}
+    assert {f for f in Stats._fields if getattr(shared, f) == -1} == RESPONSE_FIELDS
+
+
+def test_mapped_over_data_sets(rng):
+    y, X, Z, group, _ = problem(rng)
+    Y = np.stack([y, y[::-1], rng.normal(size=len(y))])
+    with jax.enable_x64(True):
+        together = jax.jit(jax.vmap(lambda y: hlm.suffstats(y, X, Z, group, len(SIZES))))(Y)
+        for i, response in enumerate(Y):
+            alone = stats_of(response, X, Z, group)
+            for a, b in zip(together, alone, strict=True):
+                np.testing.assert_allclose(a[i], b, atol=tol.REORDERED)

@@ -1,0 +1,103 @@
+"""The fit as a JAX function: compiled, mapped, differentiated, and in single precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import SIZES, rows
+from jaxhlm import reference
+from oracles import oracle, stats_of
+
+
+@pytest.fixture(scope="module")
+def data():
+    y, X, Z, group = rows(np.random.default_rng(5), SIZES, 2, 3, sd=1.0)
+    best = reference.fit(y, X, Z, group)
+    assert np.diag(best.Lambda).min() > 0.3  # off the boundary, where derivatives exist
+    return y, X, Z, group, best
+
+
+def minimised(data, **options):
+    """In float64, as NumPy arrays."""
+    y, X, Z, group, _ = data
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, hlm.minimise(stats_of(y, X, Z, group), **options))
+
+
+@pytest.mark.parametrize(
+    ("reml", "term", "blocks"), [(True, "|", None), (False, "||", ((0,), (1,)))]
+)
+def test_equals_the_reference_and_fit(data, reml, term, blocks):
+    y, X, Z, group, _ = data
+    best = reference.fit(y, X, Z, group, reml, blocks=blocks)
+    frame = pd.DataFrame({"y": y, "x": X[:, 1], "v": X[:, 2], "unit": group})
+    fit = hlm.fit(f"y ~ x + v + (1 + x {term} unit)", frame, reml)
+    found = minimised(data, reml=reml, blocks=blocks)
+    assert found.converged
+    assert found.gradient_norm < tol.SCORE
+    for value in (best.criterion, fit.criterion):
+        np.testing.assert_allclose(found.value, value, atol=tol.CRITERION)
+    for theta in (best.theta, fit.theta):
+        np.testing.assert_allclose(found.theta, theta, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(found.beta, best.beta, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(found.sigma, best.sigma, rtol=tol.ESTIMATE)
+
+
+def test_compiled_mapped_and_differentiated(data):
+    """A mix of all estimates by y, X and Z, against differences of the reference's fits."""
+    y, X, Z, group, _ = data
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=8)
+    Y = np.stack([y, y + 0.1 * rng.normal(size=len(y))])
+
+    def mixed(y, X, Z):
+        f = hlm.minimise(hlm.suffstats(y, X, Z, group, len(SIZES)))
+        return mix @ jnp.concatenate([f.theta, f.beta, f.sigma[None], f.value[None]])
+
+    def expected(y, X, Z):
+        f = reference.fit(y, X, Z, group)
+        return mix @ np.concatenate([f.theta, f.beta, [f.sigma, f.criterion]])
+
+    with jax.enable_x64(True):
+        run = oracle(jax.vmap(jax.value_and_grad(mixed, (0, 1, 2)), in_axes=(0, None, None)))
+        values, gradients = jax.tree.map(np.asarray, run(Y, X, Z))
+    for lane in range(2):
+        np.testing.assert_allclose(values[lane], expected(Y[lane], X, Z), rtol=tol.ESTIMATE)
+    for which, index in enumerate([(5,), (7, 2), (11, 1)]):
+        ends, step = {}, 1e-3
+        for s in (2, 1, -1, -2):
+            moved = [Y[1].copy(), X.copy(), Z.copy()]
+            moved[which][index] += s * step
+            ends[s] = expected(*moved)
+        slope = (8 * (ends[1] - ends[-1]) - (ends[2] - ends[-2])) / (12 * step)
+        gradient = gradients[which][1]
+        assert np.isfinite(gradient).all()
+        scale = np.abs(gradient).max()
+        np.testing.assert_allclose(gradient[index], slope, atol=tol.IMPLICIT * scale)
+
+
+def test_singular_fits():
+    """On the boundary: an exact zero, a converged flag, and the reference's criterion."""
+    singular = rows(np.random.default_rng(5), SIZES, 2, 3, sd=0.0)
+    best = reference.fit(*singular)
+    assert np.linalg.eigvalsh(best.cov)[0] < tol.SMALL
+    found = minimised((*singular, best))
+    assert found.converged
+    assert found.theta[2] == 0.0
+    np.testing.assert_allclose(found.value, best.criterion, atol=tol.CRITERION)
+
+
+def test_single_precision(data):
+    y, X, Z, group, best = data
+    narrow = [a.astype(np.float32) for a in (y, X, Z)]
+    found = hlm.minimise(stats_of(*narrow, group))
+    assert found.converged
+    assert {x.dtype for x in (found.theta, found.beta, found.sigma)} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(found.value, best.criterion, rtol=tol.SINGLE)
+    np.testing.assert_allclose(found.theta, best.theta, rtol=tol.SINGLE_ESTIMATE)
+    np.testing.assert_allclose(found.sigma, best.sigma, rtol=tol.SINGLE_ESTIMATE)
+    np.testing.assert_allclose((found.beta - best.beta) / best.se, 0.0, atol=tol.SINGLE_ESTIMATE)

@@ -1,0 +1,86 @@
+"""Lanes with rows of their own, reduced by cross products, against Gram–Schmidt over their rows."""
+
+import numpy as np
+import pytest
+
+import tolerances as tol
+from cases import SIZES, rows
+from jaxhlm.core.status import Status
+from jaxhlm.statistics.products import standard_from_products
+from jaxhlm.statistics.replicates import standard_lanes
+from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.standardise import Rows, standardise_design
+
+CASES = [
+    pytest.param(1, 1, ((0,),), id="intercept"),
+    pytest.param(2, 4, ((0, 1),), id="slope"),
+    pytest.param(2, 3, ((0,), (1,)), id="diagonal"),
+    pytest.param(3, 5, ((0, 2), (1,)), id="two terms"),
+]
+# Lanes of different sizes; the last has fewer groups than the others.
+LANES = (SIZES, SIZES[::-1], (4, 9, 6, 8))
+
+
+def lanes(rng, q, p, blocks, weighted=False):
+    """Rows of three lanes, and y."""
+    parts = [rows(rng, sizes, q, p) for sizes in LANES]
+    y, X, Z = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    segment = np.concatenate([10 * i + part[3] for i, part in enumerate(parts)])
+    lane = np.concatenate([np.full(len(part[0]), i) for i, part in enumerate(parts)])
+    weights = rng.uniform(0.5, 2.0, len(y)) if weighted else None
+    return Rows(X, Z, segment, lane, weights, blocks), y
+
+
+def assert_same(found, expected, lanes=slice(None)):
+    """Equal statistics; the sign of a column of Q_Z is free."""
+    for name, a, b in zip(found.stats._fields, found.stats, expected.stats, strict=True):
+        np.testing.assert_allclose(
+            np.abs(a)[..., lanes], np.abs(b)[..., lanes], atol=tol.UNITS, err_msg=name
+        )
+    for a, b in zip(found.scaling, expected.scaling, strict=True):
+        np.testing.assert_allclose(a[..., lanes], b[..., lanes], rtol=tol.PRODUCTS, atol=tol.UNITS)
+    np.testing.assert_array_equal(found.status[lanes], expected.status[lanes])
+
+
+@pytest.mark.parametrize(("q", "p", "blocks"), CASES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_equals_gram_schmidt(rng, q, p, blocks, weighted):
+    data, y = lanes(rng, q, p, blocks, weighted)
+    found, lost = standard_from_products(data, y)
+    # A group whose x are close together leaves its rank in doubt, and goes the other way.
+    assert not lost.all()
+    assert_same(found, respond(standardise_design(data), y[:, None]), ~lost)
+
+
+def test_lanes_that_lose_digits_go_the_other_way(rng):
+    """A large mean of x, a group with equal x, a constant response, a missing value."""
+    data, y = lanes(rng, 2, 3, ((0, 1),))
+    expected_lost = []
+    for lane, spoil in enumerate(["offset", "equal x", "constant y"]):
+        part, X, Z, values = data.lane == lane, data.X.copy(), data.Z.copy(), y.copy()
+        if spoil == "offset":
+            X[part, 1] += 1e5
+            Z[part, 1] += 1e5
+        elif spoil == "equal x":
+            Z[part & (data.segment == data.segment[part][0]), 1] = 0.7
+        else:
+            values[part] = 3.0
+        spoilt = Rows(X, Z, data.segment, data.lane, None, data.blocks)
+        with np.errstate(all="raise"):
+            lost = standard_from_products(spoilt, values)[1]
+        expected_lost.append(bool(lost[lane]))
+        whole = respond(standardise_design(spoilt), values[:, None])
+        assert_same(standard_lanes(spoilt, values), whole, whole.status == Status.CONVERGED)
+        assert (standard_lanes(spoilt, values).status == whole.status).all()
+    assert all(expected_lost)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_a_bad_lane_leaves_its_neighbours_alone(rng, bad):
+    data, y = lanes(rng, 2, 3, ((0, 1),))
+    clean, spoilt = standard_lanes(data, y), y.copy()
+    spoilt[np.flatnonzero(data.lane == 1)[3]] = bad
+    found = standard_lanes(data, spoilt)
+    for a, b in zip([*found.stats, *found.scaling], [*clean.stats, *clean.scaling], strict=True):
+        np.testing.assert_array_equal(a[..., [0, 2]], b[..., [0, 2]])
+    assert found.status[0] == found.status[2] == Status.CONVERGED

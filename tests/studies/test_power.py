@@ -1,0 +1,315 @@
+"""Power against closed forms, exact intervals against SciPy, and searches that find the size."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import FORMULA, TRUTH
+from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
+from jaxhlm.studies import curves, powers
+from jaxhlm.studies.analytic import analytic_power, precision
+from jaxhlm.studies.binomial import exact_interval, rate_mcse
+
+
+@pytest.fixture(scope="module")
+def article():
+    return hlm.mechanism(FORMULA, hlm.load_dataset("article"), TRUTH)
+
+
+def dense_vcov(design, truth):
+    A = 0.0
+    for g in range(design.G):
+        at = design.group == g
+        Z, X = design.Z[at], design.X[at]
+        V = Z @ truth.cov @ Z.T + truth.sigma**2 * np.eye(at.sum())
+        A = A + X.T @ np.linalg.solve(V, X)
+    return np.linalg.inv(A)
+
+
+@pytest.mark.parametrize("hits", [0, 1, 17, 99, 100])
+@pytest.mark.parametrize("level", [0.9, 0.99])
+def test_the_interval_is_that_of_clopper_and_pearson(hits, level):
+    expected = stats.binomtest(hits, 100).proportion_ci(level, "exact")
+    np.testing.assert_allclose(exact_interval(hits, 100, level), expected, atol=tol.SUMMED)
+
+
+def test_rates_of_nothing_are_nan():
+    assert np.isnan(exact_interval(0, 0)).all()
+    assert np.isnan(rate_mcse(0, 0))
+
+
+@pytest.mark.parametrize("n_units", [7, 30])
+def test_precision_is_the_dense_one(n_units):
+    """Unbalanced, so that nothing collapses."""
+    rng = np.random.default_rng(3)
+    unit = np.repeat(np.arange(n_units), rng.integers(3, 9, size=n_units))
+    data = pd.DataFrame({"unit": unit, "x": rng.normal(size=len(unit)), "a": unit % 3 + 0.5})
+    design, L = hlm.design(FORMULA, data), np.array([[0, 1, -2, 0], [0, 0, 0, 1.0]])
+    found = precision(design, TRUTH, L)
+    np.testing.assert_allclose(found.cov, L @ dense_vcov(design, TRUTH) @ L.T, rtol=tol.DENSE)
+    np.testing.assert_allclose(found.value, [3.3, 0.3])
+
+
+def test_power_and_type_one_error_in_a_balanced_design(article):
+    """β̂ does not depend on the variances there: t is exactly noncentral, and t under H₀."""
+    found = hlm.power(article, ["x:a", "x = 3", "a = -0.15, x:a = 0.3"], n=4000, seed=1)
+    table = found.table
+    se = np.sqrt(dense_vcov(article.template, TRUTH)[3, 3])
+    critical = stats.t.ppf(0.975, 28)
+    exact = stats.nct.sf(critical, 28, 0.3 / se) + stats.nct.cdf(-critical, 28, 0.3 / se)
+    np.testing.assert_allclose(table["analytic"], [exact, 0.05, 0.05], rtol=tol.ANALYTIC)
+    assert (np.abs(table["power"] - table["analytic"]) < 3 * table["mcse"]).all()
+    assert found.interval[0] < found.power < found.interval[1]
+    assert table["failed"].tolist() == [0, 0, 0]
+    assert "4,000 tests" in str(found)
+
+
+def test_a_z_test_rejects_too_often_and_the_formula_knows():
+    """Eight units: the z test of x:a has 6 df that it ignores."""
+    data = hlm.extend(hlm.load_dataset("article"), along="unit", n=8)
+    null = hlm.Truth.of([1, 3, -0.15, 0.0], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    m = hlm.mechanism(FORMULA, data, null)
+    z = hlm.power(m, "x:a", n=4000, df="normal", seed=1)
+    np.testing.assert_allclose(
+        z.analytic, 2 * stats.t.sf(stats.norm.ppf(0.975), 6), rtol=tol.ANALYTIC
+    )
+    assert abs(z.power - z.analytic) < 3 * z.mcse
+    assert z.power > 0.09
+
+
+def test_analytic_power_where_it_is_an_approximation():
+    """Random intercepts and an x that varies between and within units: within two points."""
+    rng = np.random.default_rng(2)
+    unit = np.repeat(np.arange(60), 5)
+    data = pd.DataFrame({"unit": unit, "x": rng.normal(size=len(unit))})
+    truth = hlm.Truth.of([0, 0.15], sd=[0.6], sigma=1.0)
+    found = hlm.power(hlm.mechanism("y ~ x + (1 | unit)", data, truth), "x", n=4000, seed=3)
+    assert abs(found.power - found.analytic) < 0.02 + 3 * found.mcse
+    assert 0.3 < found.power < 0.95
+
+
+def test_analytic_power_of_large_effects_is_one(article):
+    found = precision(article.template, TRUTH, np.array([[0.0, 1, 0, 0]]))
+    assert analytic_power(found._replace(value=np.array([30.0])), np.zeros(1)) == 1.0
+    many = found._replace(df=np.array([np.inf]))
+    assert analytic_power(many, found.value) == pytest.approx(0.05)
+
+
+def test_a_pair_of_design_and_truth_is_a_mechanism(article):
+    pair = hlm.power((article.template, TRUTH), "x:a", n=500, seed=1)
+    same = hlm.power(article, "x:a", n=500, seed=1)
+    pd.testing.assert_frame_equal(pair.table, same.table)
+
+
+def test_failures_count_as_no_rejection():
+    """Two data sets in three are constant: these fail, and the rest decides ``power``."""
+
+    class Half:
+        def __init__(self, drawn):
+            self.drawn = drawn
+
+        def fit(self, *_, **__):
+            Y = self.drawn.responses.copy()
+            Y[:, ::3] = np.nan
+            return hlm.fit_many(FORMULA, self.drawn.mechanism.design, Y)
+
+    class Failing:
+        def __init__(self, mechanism):
+            self.mechanism = mechanism
+
+        def __getattr__(self, name):
+            return getattr(self.mechanism, name)
+
+        def draw(self, *args, **_):
+            return Half(self.mechanism.draw(*args, rows=True))
+
+    m = hlm.mechanism(FORMULA, hlm.load_dataset("article"), TRUTH)
+    row = hlm.power(Failing(m), "x:a", n=30, seed=1).table.iloc[0]
+    assert (row["failed"], row["n"]) == (10, 30)
+    assert row["power"] == row["rejected"] / 20
+    assert row["power_all"] == row["rejected"] / 30
+
+
+def test_violations_and_other_formulas_have_no_formula(article):
+    heavy = hlm.mechanism(FORMULA, article.design, TRUTH,
+                          hlm.violations.ResidualsFrom(hlm.violations.StudentT(4)))  # fmt: skip
+    assert np.isnan(hlm.power(heavy, "x:a", n=20, seed=1).analytic)
+    other = hlm.power(article, "x", n=20, seed=1, formula="y ~ x + (1 + x | unit)")
+    assert np.isnan(other.analytic)
+
+
+def test_rows_are_drawn_in_parts(article, monkeypatch):
+    """Data sets that must be drawn as rows are the same whatever fits the memory."""
+    formula = "y ~ x + (1 + x | unit)"
+    whole = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
+    monkeypatch.setattr(powers, "MOST_NUMBERS", 900 * 23)
+    parts = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
+    pd.testing.assert_frame_equal(whole.table, parts.table)
+    assert 0 < whole.power < 1
+
+
+def test_curves_share_their_random_numbers(article):
+    """The same data sets but for the effect: power grows with it without exception."""
+    values = [0.0, 0.1, 0.2, 0.3, 0.4]
+    curve = hlm.power_curve(article, "x:a", along="beta[x:a]", values=values, n=512, seed=2)
+    assert (np.diff(curve["power"]) > 0).all()
+    assert curve["beta[x:a]"].tolist() == values
+    noise = hlm.power_curve(article, ["x:a", "x"], along="sd[x]", values=[0.4, 0.6], n=60, seed=2)
+    assert len(noise) == 4
+    analytic = noise[noise["test"] == "x:a"]["analytic"].tolist()
+    assert analytic[0] > analytic[1]
+
+
+def test_more_units_take_no_new_program(article, monkeypatch):
+    """Balanced designs collapse to one shape whatever their number of units."""
+    from jaxhlm.statistics import drawing
+
+    hlm.power(article, "x:a", n=600, seed=1)
+    compiled = len(drawing._draw._programs)
+    hlm.power_curve(article, "x:a", along="units", values=[11, 17, 23], n=600, seed=1)
+    assert len(drawing._draw._programs) == compiled
+
+
+def test_more_units_of_unequal_sizes_take_no_new_program():
+    """One program for every number of groups up to the length of the arrays: 16, 64, 128 …"""
+    from jaxhlm.optimise import compiled
+    from jaxhlm.statistics import drawing
+
+    data = hlm.load_dataset("article")
+    data = data[np.random.default_rng(1).random(len(data)) < 0.6]
+    truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
+
+    def programs():
+        return [len(f._programs) for f in (drawing._draw, compiled._in_blocks)]
+
+    before = programs()
+    hlm.power_curve(m, "x:a", along="units", values=[18, 22, 25, 28, 35, 40], n=400, seed=1)
+    draws, minima = np.subtract(programs(), before)
+    assert draws <= 1
+    assert minima <= 1
+
+
+def fake_power(monkeypatch, true_power):
+    """Replace the simulation by a binomial draw of a known power."""
+    calls = []
+
+    def power(mechanism, test, n, *_, **__):
+        value, rng = mechanism, np.random.default_rng(len(calls))
+        hits = rng.binomial(n, true_power(value))
+        calls.append((value, n))
+        low, high = exact_interval(hits, n, 0.99)
+        row = {"power": hits / n, "conf_low": low, "conf_high": high, "n": n}
+
+        class Found:
+            table = pd.DataFrame([row])
+
+        return Found()
+
+    monkeypatch.setattr(curves, "power", power)
+    monkeypatch.setattr(curves, "_changed", lambda mechanism, along, value: value)
+    monkeypatch.setattr(curves, "analysed", lambda *_: (None, None))
+    monkeypatch.setattr(curves, "read_tests", lambda *_: [None])
+    return calls
+
+
+@pytest.mark.parametrize("guess", [4, 20, 41, 42, 43, 300, 1000, np.nan])
+@pytest.mark.parametrize("answer", [4, 42, 1000])
+def test_the_smallest_size_is_found_from_any_start(monkeypatch, guess, answer):
+    """Whatever the formula says, and at either end of the bounds."""
+
+    def true_power(units):
+        return 0.9 if units >= answer else 0.7
+
+    def formula(value, *_):
+        return np.nan if np.isnan(guess) else float(value >= guess)
+
+    calls = fake_power(monkeypatch, true_power)
+    monkeypatch.setattr(curves, "formula_power", formula)
+    found = hlm.solve_power(None, "x", 0.8, along="units", bounds=(4, 1000), n=400, seed=1)
+    assert (found.value, found.resolved) == (answer, True)
+    assert len({value for value, _ in calls}) < 25
+    assert found.curve["units"].is_monotonic_increasing
+
+
+def test_more_data_sets_are_drawn_near_the_target(monkeypatch):
+    calls = fake_power(monkeypatch, lambda units: min(0.8 + 0.001 * (units - 50), 1.0))
+    monkeypatch.setattr(curves, "formula_power", lambda value, *_: float(value >= 50))
+    found = hlm.solve_power(None, "x", 0.8, along="units", bounds=(4, 1000), n=400, seed=1)
+    assert max(n for _, n in calls) == 16 * 400
+    assert abs(found.value - 50) <= 20
+    assert not found.resolved
+    assert "simulation error" in str(found)
+
+
+def test_an_effect_is_solved_for_on_either_side_of_zero(article):
+    up = hlm.solve_power(article, "x:a", 0.8, along="beta[x:a]", bounds=(0, 1), n=100, seed=1)
+    down = hlm.solve_power(article, "x:a", 0.8, along="beta[x:a]", bounds=(-1, 0), n=100, seed=1)
+    for found in (up.value, -down.value):
+        assert 0.25 < found < 0.37
+    assert up.curve["beta[x:a]"].is_monotonic_increasing
+
+
+def test_a_target_out_of_reach_says_so(article):
+    with pytest.raises(TargetError, match=r"at units=12 is 0\.\d+"):
+        hlm.solve_power(article, "x:a", 0.9, bounds=(8, 12), n=200, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"test": "x:b"}, UnknownTermError, r"'\(Intercept\)', 'x', 'a', 'x:a'"),
+        ({"test": []}, OptionError, "nothing to test; the terms are"),
+        ({"test": "0*x"}, JaxhlmError, "zero in every term"),
+        ({"n": 0}, OptionError, "n=0"),
+        ({"alpha": 5}, OptionError, "alpha=5"),
+        ({"df": "bartlett"}, OptionError, "'satterthwaite'"),
+        ({"reml": False, "df": "kenward-roger"}, JaxhlmError, "REML"),
+    ],
+)
+def test_bad_questions(article, arguments, error, message):
+    with pytest.raises(error, match=message):
+        hlm.power(article, **{"test": "x:a", "n": 10, "seed": 1, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("along", "values", "message"),
+    [
+        ("persons", [3], '"units", "measurements"'),
+        ("beta[z]", [0.1], "no such fixed effect; there are '\\(Intercept\\)', 'x'"),
+        ("sd[a]", [0.1], "no such random effect"),
+        ("sd[x]", [-0.1], "must not be negative"),
+        ("corr", [1.5], "not positive semi-definite"),
+        ("units", [10.5], "whole number"),
+        ("units", [], "empty"),
+    ],
+)
+def test_bad_curves(article, along, values, message):
+    with pytest.raises(JaxhlmError, match=message):
+        hlm.power_curve(article, "x:a", along, values, n=10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"along": "sigma"}, "does not grow"),
+        ({"along": "beta[x]", "bounds": (-1, 1)}, "one side of zero"),
+        ({"bounds": (9, 3)}, "low < high"),
+        ({"bounds": (2.5, 3)}, "whole numbers"),
+        ({"target": 80}, "between 0 and 1"),
+        ({"test": ["x", "a"]}, "one test"),
+    ],
+)
+def test_bad_searches(article, options, message):
+    with pytest.raises(OptionError, match=message):
+        hlm.solve_power(article, **{"test": "x:a", "n": 10, **options})
+
+
+def test_sizes_need_a_frame(article):
+    with pytest.raises(OptionError, match="needs a Mechanism"):
+        hlm.power_curve((article.template, TRUTH), "x:a", "units", [10], n=10)
+    with pytest.raises(OptionError, match="give a Mechanism"):
+        hlm.power((TRUTH, article.template), "x:a", n=10)

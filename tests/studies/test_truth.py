@@ -1,0 +1,115 @@
+"""Truths from fits, and distributions over truths."""
+
+import numpy as np
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm.errors import OptionError, UnknownTermError
+
+FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return hlm.fit(FORMULA, hlm.load_dataset("sleepstudy"))
+
+
+def test_a_truth_is_the_fit(fit):
+    truth = hlm.Truth.from_fit(fit)
+    assert truth.beta == dict(fit.fixef)
+    np.testing.assert_array_equal(truth.cov, fit.varcorr.cov)
+    assert truth.sigma == fit.sigma
+
+
+def test_chosen_values_replace_those_of_the_fit(fit):
+    truth = hlm.Truth.from_fit(fit, beta={"Days": 5}, sigma=3)
+    assert truth.beta == {"(Intercept)": fit.fixef["(Intercept)"], "Days": 5.0}
+    assert truth.sigma == 3.0
+    correlation = fit.varcorr.corr.iloc[0, 1]
+    sd = fit.varcorr.sd["(Intercept)"]
+    for given in ({"Days": 10.0}, [sd, 10.0]):
+        cov = hlm.Truth.from_fit(fit, sd=given).cov
+        np.testing.assert_allclose(cov, [[sd**2, correlation * sd * 10], [cov[1, 0], 100]])
+    new = hlm.Truth.from_fit(fit, corr=-0.5).cov
+    np.testing.assert_allclose(new[0, 1], -0.5 * np.sqrt(new[0, 0] * new[1, 1]))
+    np.testing.assert_allclose(np.diag(new), np.diag(fit.varcorr.cov))
+
+
+def test_beside_a_variance_of_zero_the_correlation_is_zero():
+    data = hlm.load_dataset("sleepstudy")
+    data["noise"] = np.random.default_rng(0).normal(size=180)
+    with pytest.warns(hlm.JaxhlmWarning):
+        singular = hlm.fit("noise ~ Days + (1 + Days || Subject)", data)
+    assert singular.singular
+    truth = hlm.Truth.from_fit(singular, sd=[0.5, 0.2])
+    np.testing.assert_allclose(truth.cov, np.diag([0.25, 0.04]), atol=tol.LAST_BITS)
+
+
+def test_what_the_fit_has_not(fit):
+    with pytest.raises(UnknownTermError, match=r"beta names 'days', .* \(Intercept\), Days"):
+        hlm.Truth.from_fit(fit, beta={"days": 1})
+    with pytest.raises(UnknownTermError, match="sd names 'x'"):
+        hlm.Truth.from_fit(fit, sd={"x": 1})
+    with pytest.raises(OptionError, match=r"sd has 3 value\(s\), the fit 2"):
+        hlm.Truth.from_fit(fit, sd=[1, 2, 3])
+    with pytest.raises(OptionError, match="not positive semi-definite"):
+        hlm.Truth.from_fit(fit, corr=1.5)
+    with pytest.raises(UnknownTermError):
+        hlm.TruthDistribution.from_fit(fit, beta={"days": 1})
+    with pytest.raises(OptionError, match="variances='free'"):
+        hlm.TruthDistribution.from_fit(fit, variances="free")
+    with pytest.raises(OptionError, match=r"must return a jaxhlm\.Truth"):
+        hlm.TruthDistribution(lambda rng: 3).draw(np.random.default_rng(0))
+
+
+def test_fixed_effects_are_drawn_from_their_sampling_distribution(fit):
+    """Mean β̂ and covariance Var(β̂), within five Monte-Carlo standard errors."""
+    n, rng = 4000, np.random.default_rng(1)
+    uncertain = hlm.TruthDistribution.from_fit(fit)
+    truths = [uncertain.draw(rng) for _ in range(n)]
+    beta = np.array([list(t.beta.values()) for t in truths])
+    assert (np.abs(beta.mean(axis=0) - fit.fixef) < 5 * fit.se / np.sqrt(n)).all()
+    V = fit.vcov.to_numpy()
+    error = np.sqrt((V**2 + np.outer(np.diag(V), np.diag(V))) / n)
+    assert (np.abs(np.cov(beta.T) - V) < 5 * error).all()
+    assert {t.sigma for t in truths} == {fit.sigma}
+
+
+def test_variances_are_drawn_by_the_parametric_bootstrap(fit):
+    uncertain = hlm.TruthDistribution.from_fit(fit, beta={"Days": 3}, variances="drawn")
+    truths = [uncertain.draw(np.random.default_rng(i)) for i in range(20)]
+    assert {t.beta["Days"] for t in truths} == {3}
+    sigma = np.array([t.sigma for t in truths])
+    assert len(set(sigma)) == 20
+    # The standard error of σ̂ is about σ/√(2ν) with ν = 144.
+    assert abs(sigma.mean() / fit.sigma - 1) < 5 / np.sqrt(2 * 144 * 20)
+    again = uncertain.draw(np.random.default_rng(0))
+    assert again.sigma == truths[0].sigma and again.beta == truths[0].beta
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta": [1, np.nan]}, "beta has a value that is missing or infinite"),
+        ({"beta": {"x": np.inf, "a": 1}}, "beta has a value"),
+        ({"sd": [1, -1]}, r"sd=\[1, -1\]: .* not negative"),
+        ({"sd": [1, np.inf]}, "sd has a value"),
+        ({"corr": 1.5}, "not positive semi-definite"),
+        ({"corr": np.eye(3)}, "a 2 × 2 matrix"),
+        ({"corr": np.full((2, 2), 0.5)}, "diagonal of ones"),
+        ({"sigma": np.nan}, "sigma=nan must be a finite number"),
+        ({"sigma": -1.0}, "sigma=-1.0 must not be negative"),
+    ],
+)
+def test_numbers_that_no_model_has(change, message):
+    """A negative sd would else become a positive variance."""
+    whole = {"beta": [1, 2], "sd": [1, 2], "corr": 0.1, "sigma": 1.0}
+    with pytest.raises(OptionError, match=message):
+        hlm.Truth.of(**{**whole, **change})
+
+
+def test_a_truth_is_printed_in_a_line():
+    text = "fixed effects 1, 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75"
+    assert str(hlm.Truth.of([1, 3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)) == text
+    assert "sd 2; residual" in str(hlm.Truth.of({"x": 1}, sd=[2.0], sigma=1.0))
