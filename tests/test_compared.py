@@ -12,9 +12,9 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
-from jaxhlm.inference.dropped import householder
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import boundary_mixture, contained, null_law
+from jaxhlm.inference.reduced_models import householder
 from lme4_cases import DATA, arrays_of, load_case
 from problems import frame
 

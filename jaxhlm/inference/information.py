@@ -187,8 +187,8 @@ def _along_boundary(H: Floats, F: Floats, Lambda: Floats, blocks: Blocks) -> tup
         square, rows = np.ix_(block, block), list(block)
         values, vectors = np.linalg.eigh(np.moveaxis(D[square], -1, 0))
         V[square], value[rows] = np.moveaxis(vectors, 0, -1), values.T
-        dropped = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
-        null[rows] = np.arange(len(block))[:, None] < dropped
+        n_zero = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
+        null[rows] = np.arange(len(block))[:, None] < n_zero
     gone = np.stack([null[i] & null[j] for i, j in index])
     M = np.where(gone, 0.0, np.stack([_entry(V, a, b, index) for a, b in index]))
     F = np.einsum("abl,acl->bcl", V, np.einsum("acl,cdl->adl", F, V)) * (null[:, None] & null)

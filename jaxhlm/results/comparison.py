@@ -17,7 +17,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
-from jaxhlm.inference.random_terms import dropped_criteria, term_label
+from jaxhlm.inference.random_terms import reduced_criteria, term_label
 from jaxhlm.results.anova import (
     REFITTED,
     Anova,
@@ -51,19 +51,19 @@ def refit_ml(fits: Fitted) -> Fitted:
 
 
 def without_each_effect(fits: Fitted) -> pd.DataFrame:
-    """The model and every random effect dropped in turn, fit after fit.
+    """The model and the reduced models without each random effect, fit after fit.
 
     B (q + 1) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
     """
     model, criterion = fits.model, fits.estimates.criterion
-    (dropped,) = fits.over_lanes(lambda e, s: (dropped_criteria(e, s, fits.options),))
-    B, q = dropped.shape
+    (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
+    B, q = reduced.shape
     sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
     laws = [dropping_mixture(m) for m in sizes]
-    statistic = likelihood_ratio(dropped, criterion[:, None])
+    statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
     mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
-    value, npar = np.c_[criterion, dropped], fits.n_parameters[:, None] - np.r_[0, sizes]
+    value, npar = np.c_[criterion, reduced], fits.n_parameters[:, None] - np.r_[0, sizes]
     none = np.full(B, np.nan)
     columns = {
         "npar": npar,

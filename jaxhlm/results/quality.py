@@ -12,12 +12,12 @@ import pandas as pd
 from jaxhlm.core.chunks import CHUNK_BYTES
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.inference import explained
+from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.explained import Components
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
+from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.presenters import Runs
 from jaxhlm.results.record import Fitted
@@ -73,25 +73,25 @@ def _components(fits: Fitted) -> Components:
     source = fits.rows
 
     def one(at: Ints) -> tuple[Floats, ...]:
-        return explained.components(fits.filled[at], source.moments(fits.lanes[at]))
+        return variance_explained.components(fits.filled[at], source.moments(fits.lanes[at]))
 
     return Components(*fits.over_chunks(one))
 
 
 def r2(fits: Fitted) -> Floats:
     """(B, 2) marginal and conditional R²."""
-    return np.column_stack(explained.r2(_components(fits)))
+    return np.column_stack(variance_explained.r2(_components(fits)))
 
 
 def icc(fits: Fitted, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
     """(B, m) intraclass correlations, one column for each pattern of ``at``."""
     if at is None:
-        return explained.icc(_components(fits))[:, None]
+        return variance_explained.icc(_components(fits))[:, None]
     design = fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return np.concatenate([icc(fit, at) for fit in fits.singly()])
-    Z = explained.patterns(design.of_lane(fits.lanes[0]), at)
-    return explained.icc_at(fits.estimates, Z)
+    Z = variance_explained.patterns(design.of_lane(fits.lanes[0]), at)
+    return variance_explained.icc_at(fits.estimates, Z)
 
 
 def influence(fits: Fitted, by: str, levels: pd.Index) -> Influence:
