@@ -210,7 +210,7 @@ def test_draws_do_not_depend_on_how_many(statistics):
     assert (other.criterion != few.criterion).all()
 
 
-def test_statistics_and_rows_have_one_law():
+def test_statistics_and_rows_have_one_distribution():
     """Means and standard deviations of all estimates within five Monte-Carlo standard errors."""
     n = 4000
     drawn = [

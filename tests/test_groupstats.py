@@ -167,16 +167,16 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     """What the closed form starts from."""
     fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
-    standard, spread = reweighted(
+    standard, grams = reweighted(
         p.standard, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
     )
     rows, expected = p.equal.split(p.respond(fit.design.y[:, None]).stats.Ty)
-    for one, other in zip(spread, expected, strict=True):
+    for one, other in zip(grams, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
-    joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in spread])
-    carried = (joined != 0.0).any(axis=1)[:, 0]
-    found = standard.stats.Ty[carried]
-    np.testing.assert_allclose(found, joined[carried], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+    joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in grams])
+    rotated = (joined != 0.0).any(axis=1)[:, 0]
+    found = standard.stats.Ty[rotated]
+    np.testing.assert_allclose(found, joined[rotated], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
 def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
@@ -184,9 +184,9 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
     fit = hlm.fit(*two_classes()[:2])
     p, cases = fit.prepared, cases_of(fit, 6)
     W = cases.counts(slice(0, 6))
-    standard, spread = reweighted(p.standard, cases.groups, p.equal, W, p.design.blocks)
+    standard, grams = reweighted(p.standard, cases.groups, p.equal, W, p.design.blocks)
     at = len(p.equal.rest)
-    for c, N in zip(p.equal.classes, spread, strict=True):
+    for c, N in zip(p.equal.classes, grams, strict=True):
         t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
         np.testing.assert_allclose(N, np.einsum("jal,jbl->abl", t, t), rtol=tol.PRODUCTS)
         at += len(c.rotation) + p.design.q
@@ -270,13 +270,13 @@ def test_a_lane_of_quiet_groups_is_fitted_in_every_unit(monkeypatch, unit):
 def test_a_column_that_hardly_varies_in_a_lane(monkeypatch, unit):
     """1e4 but for two groups: dependent in the others alone where ``fit`` drops it there."""
     d = frame(np.random.default_rng(2), (5,) * 20, sd=1.0)
-    for spread, dropped in ((1e-2, False), (1e-4, True)):
-        d["z"] = unit * (1e4 + np.where(d["unit"] < 2, 1.0, spread) * d["x"])
+    for sd, deficient in ((1e-2, False), (1e-4, True)):
+        d["z"] = unit * (1e4 + np.where(d["unit"] < 2, 1.0, sd) * d["x"])
         formula, rest = "y ~ z + (1 | unit)", np.arange(20) >= 2
         found = counted(monkeypatch, hlm.fit(formula, d), rest)
         alone = hlm.fit(formula, d[d["unit"] >= 2])
-        assert (found.status[0] == Status.RANK_DEFICIENT) == dropped
-        assert alone.fixef.index.tolist() == ["(Intercept)", "z"][: 2 - dropped]
+        assert (found.status[0] == Status.RANK_DEFICIENT) == deficient
+        assert alone.fixef.index.tolist() == ["(Intercept)", "z"][: 2 - deficient]
 
 
 def test_drawn_groups_keep_their_names(monkeypatch):

@@ -86,7 +86,7 @@ def test_a_part_of_simulated_data_sets(statistics):
         np.testing.assert_array_equal(part.rows(1, 3), whole.rows(4, 6))
 
 
-def test_the_right_law():
+def test_the_right_distribution():
     """y = Xβ + Zb + ε by hand, from the effects that are shown."""
     drawn = hlm.mechanism(FORMULA, REDRAWN, UNCERTAIN).draw(0, 3, seed=2)
     frame, b = drawn.frame(), drawn.effects.reshape(3, 8, 2)
@@ -204,7 +204,7 @@ def test_mechanisms_can_be_sent_to_other_processes():
     pd.testing.assert_frame_equal(copy.draw(0, 3).frame(), mechanism.draw(0, 3).frame())
 
 
-def test_rows_and_statistics_have_one_law():
+def test_rows_and_statistics_have_one_distribution():
     """Means and spreads of the estimates agree within five standard errors of the difference."""
     B = 400
     mechanism = hlm.mechanism(FORMULA, ARTICLE, TRUTH)

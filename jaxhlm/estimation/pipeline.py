@@ -127,12 +127,12 @@ class Prepared:
 
     def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
         """Standardised lanes of this design with equal groups joined, and N of every class."""
-        rows, spread = self.equal.split(standard.stats.Ty)
-        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), spread)
+        rows, grams = self.equal.split(standard.stats.Ty)
+        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), grams)
 
-    def _joined(self, standard: Standard, spread: list[Floats]) -> tuple[Standard, list[Floats]]:
-        stats = self.equal.join(standard.stats, standard.stats.Ty, spread)
-        return standard._replace(stats=stats), spread
+    def _joined(self, standard: Standard, grams: list[Floats]) -> tuple[Standard, list[Floats]]:
+        stats = self.equal.join(standard.stats, standard.stats.Ty, grams)
+        return standard._replace(stats=stats), grams
 
 
 @on_one_blas_thread
@@ -181,10 +181,10 @@ def fit_lanes(
     """
 
     def one(lanes: slice) -> Estimates:
-        standard, spread = lanes_of(lanes)
+        standard, grams = lanes_of(lanes)
         start = None
         if equal is not None:
-            start = balanced_start(standard.stats, equal, spread, options.reml, options.blocks)
+            start = balanced_start(standard.stats, equal, grams, options.reml, options.blocks)
         return fit_standard(standard, options, start)
 
     runs = list(chunks)

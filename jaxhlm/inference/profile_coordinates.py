@@ -84,16 +84,16 @@ def correlation_profiles(
         rows = C[np.ix_(range(B), [b, a], block)]
         rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
         others = np.linalg.qr(rows.swapaxes(1, 2), mode="complete").Q[:, :, 2:].swapaxes(1, 2)
-        back = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
-        back[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
-        theta = theta_of(back @ D @ back.swapaxes(1, 2), blocks, ROUNDED_TO_ZERO)
+        basis = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
+        basis[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
+        theta = theta_of(basis @ D @ basis.swapaxes(1, 2), blocks, ROUNDED_TO_ZERO)
         first, second = block[:2]
         place = [index.index(at) for at in ((first, first), (second, first), (second, second))]
         s, below, corner = theta[place]
         sds = np.stack([s, np.hypot(below, corner)])
         theta[place[:2]], theta[place[2]] = np.log(np.maximum(sds, np.finfo(float).tiny)), 0.0
         u, places = np.arctan2(below, corner), np.repeat(np.array(place)[:, None], B, axis=1)
-        changed = _change_basis(stats, np.asarray(np.linalg.inv(back), dtype=float))
+        changed = _change_basis(stats, np.asarray(np.linalg.inv(basis), dtype=float))
         profiles.append(Correlations(blocks, changed, theta, u, np.full(B, 0.1), places))
     return profiles
 

@@ -198,7 +198,7 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
 def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
     """Standardised random effects against normal quantiles, one panel for every random effect.
 
-    See ``Fit.ranef_qq``; under a normal law the points follow the line of slope 1.
+    See ``Fit.ranef_qq``; under a normal distribution the points follow the line of slope 1.
 
     Args:
         fit: a fit.

@@ -16,7 +16,7 @@ from jaxhlm.errors import DifferentRowsError, MixedMethodsError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
+from jaxhlm.inference.nesting import contained, dropping_mixture, null_distribution
 from jaxhlm.inference.random_terms import reduced_criteria, term_label
 from jaxhlm.results.anova import (
     REFITTED,
@@ -59,10 +59,10 @@ def without_each_effect(fits: Fitted) -> pd.DataFrame:
     (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
     B, q = reduced.shape
     sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
-    laws = [dropping_mixture(m) for m in sizes]
+    mixtures = [dropping_mixture(m) for m in sizes]
     statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
-    mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
+    mixed = [mixture.p_value(s) for mixture, s in zip(mixtures, statistic.T, strict=True)]
     value, npar = np.c_[criterion, reduced], fits.n_parameters[:, None] - np.r_[0, sizes]
     none = np.full(B, np.nan)
     columns = {
@@ -77,7 +77,7 @@ def without_each_effect(fits: Fitted) -> pd.DataFrame:
     terms = ["<none>", *(term_label(model, a) for a in range(q))]
     table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
-    return table.assign(mixture=np.tile(np.array(["", *map(str, laws)], dtype=object), B))
+    return table.assign(mixture=np.tile(np.array(["", *map(str, mixtures)], dtype=object), B))
 
 
 def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
@@ -86,8 +86,8 @@ def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
     order = np.argsort([f.model.n_parameters for f in fits], kind="stable")
     models = [_criterion(str(i + 1), fits[i]) for i in order]
     check_different(models)
-    laws = [null_law(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
-    return likelihood_ratio_table(models, laws, refitted)
+    mixtures = [null_distribution(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
+    return likelihood_ratio_table(models, mixtures, refitted)
 
 
 def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
@@ -132,23 +132,23 @@ def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
     smaller, larger = (f.estimates.criterion for f in batches)
     statistic = likelihood_ratio(smaller, larger)
     df = models[1].parameters - models[0].parameters
-    law = null_law(*designs)
+    mixture = null_distribution(*designs)
     columns = {
         "statistic": statistic,
         "df": df,
         "p_value": Mixture.regular(df).p_value(statistic),
-        "p_mixture": np.nan if law is None else law.p_value(statistic),
+        "p_mixture": np.nan if mixture is None else mixture.p_value(statistic),
     }
     table = pd.DataFrame(columns, index=first.index)
     # Fits of data sets that do not have all columns of the larger model.
     own_df = batches[1].n_parameters - batches[0].n_parameters
     for i in np.flatnonzero((own_df != df) & first.ok & second.ok).tolist():
-        own = null_law(*(f.design(i) for f in batches)) if own_df[i] > 0 else None
+        own = null_distribution(*(f.design(i) for f in batches)) if own_df[i] > 0 else None
         naive = Mixture.regular(own_df[i]).p_value(statistic[i]) if own_df[i] > 0 else np.nan
         mixed = np.nan if own is None else own.p_value(statistic[i])
         table.iloc[i] = [statistic[i], own_df[i], naive, mixed]
     heading = f"{models[1].formula}\nagainst {models[0].formula}, {len(first)} fits"
-    name = "no simple mixture of χ² (p_value is conservative)" if law is None else str(law)
+    name = "no simple mixture of χ² (p_value is conservative)" if mixture is None else str(mixture)
     notes = (f"Law under the smaller model: {name}",)
     return Anova(heading, table, ((REFITTED,) if refitted else ()) + notes)
 
@@ -170,7 +170,7 @@ def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list
             f"fit {first.index[wrong[0]]!r} has other rows or responses in the two batches; fit "
             "both models to the same rows"
         )
-    # The law is told by a data set that has all columns of both models, where there is one.
+    # The distribution is decided by a data set with all columns of both models, where there is one.
     lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
     i = int(both[np.argmin(lacking[both])])
     designs = [f.design(i) for f in batches]

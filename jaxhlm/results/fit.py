@@ -732,12 +732,12 @@ class Fit:
             χ² = −2 (ℓ_smaller − ℓ_larger)
 
         Models are sorted by their number of parameters and each is tested against the one before.
-        Where variances are zero under the smaller model, on the boundary, the law of the statistic
-        is a mixture of χ² (Self & Liang 1987; Stram & Lee 1994), recognised from the two random
-        parts: ``Pr(mixture)`` beside ``Pr(>Chisq)``. ``inference/nesting.py`` lists what it covers:
-        one more random effect in a term, with its covariances; one more in each of several terms;
-        covariances alone; together with fixed effects. Two or more random effects more in one term
-        have no simple mixture, and the table says so.
+        Where variances are zero under the smaller model, on the boundary, the distribution of the
+        statistic is a mixture of χ² (Self & Liang 1987; Stram & Lee 1994), recognised from the two
+        random parts: ``Pr(mixture)`` beside ``Pr(>Chisq)``. ``inference/nesting.py`` lists what it
+        covers: one more random effect in a term, with its covariances; one more in each of several
+        terms; covariances alone; together with fixed effects. Two or more random effects more in
+        one term have no simple mixture, and the table says so.
 
         Args:
             others: one or more fits.
@@ -789,8 +789,8 @@ class Fit:
 
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
-            conservative, and Pr(mixture) with its law ½ χ²(c) + ½ χ²(c + 1), c the covariances of
-            the random effect with others (Stram & Lee 1994).
+            conservative, and Pr(mixture) with its distribution ½ χ²(c) + ½ χ²(c + 1), c the
+            covariances of the random effect with others (Stram & Lee 1994).
 
         Example:
             >>> import jaxhlm as hlm

@@ -18,7 +18,7 @@ from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.optimise.minimum import Options
 from jaxhlm.sources.sources import Batch
-from jaxhlm.statistics.drawing import Law, draw_statistics, statistics_law
+from jaxhlm.statistics.drawing import SamplingDistribution, draw_statistics, sampling_distribution
 from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.lanerows import LaneRows
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments
@@ -136,16 +136,16 @@ class Parametric(Drawn):
         return 8 if self.statistics else 4 * 8 * self.prepared.design.n
 
     @cached_property
-    def law(self) -> Law:
-        """The law of the statistics."""
+    def distribution(self) -> SamplingDistribution:
+        """The distribution of the statistics."""
         p = self.prepared
-        return statistics_law(p.standard, p.equal, self.beta, self.cov, self.sigma)
+        return sampling_distribution(p.standard, p.equal, self.beta, self.cov, self.sigma)
 
     def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
         """Draw statistics, or rows and reduce them."""
         if self.statistics:
             first, last = self.first + lanes.start, self.first + lanes.stop
-            return draw_statistics(self.law, self.key, first, last)
+            return draw_statistics(self.distribution, self.key, first, last)
         return self.prepared.collapse(self.rows(lanes))
 
     def rows(self, lanes: slice) -> Floats:
@@ -172,11 +172,11 @@ def in_blocks(key: Any, lanes: slice, draw: Callable[[np.random.Generator, int],
     Args:
         key: what ``random_key`` returns.
         lanes: consecutive lanes.
-        draw: makes an array for so many lanes from a generator; it is always called for whole
+        draw: makes an array for so many lanes from a generator; it is always called for full
             blocks of lanes, each with a stream of its own.
     """
     stream = Streams(key).generator
     first = lanes.start // STREAM_LANES
     blocks = range(first, -(-lanes.stop // STREAM_LANES))
-    whole = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
-    return whole[lanes.start - first * STREAM_LANES :][: lanes.stop - lanes.start]
+    drawn = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
+    return drawn[lanes.start - first * STREAM_LANES :][: lanes.stop - lanes.start]

@@ -140,7 +140,7 @@ def reweighted(
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)
-    stats, spread = _representatives(groups, RZ, equal, W)
+    stats, grams = _representatives(groups, RZ, equal, W)
     stats = stats._replace(
         XX=_pooled(groups.XX, W),
         Xy=_pooled(groups.Xy, W),
@@ -153,7 +153,7 @@ def reweighted(
     status = np.where(usable, status, _failed(status))
     standard = _regressed(stats, groups, T, C, delta, rss, status)
     s = standard.scaling.s / groups.s
-    return standard, [N / s**2 for N in spread]
+    return standard, [N / s**2 for N in grams]
 
 
 def multiplied(design: StandardDesign, groups: GroupStats, V: Floats) -> Standard:
@@ -213,7 +213,7 @@ def _representatives(
         [groups.TX[rest][..., None] * root[:, None, None]],
         [groups.Ty[rest][..., None] * root[:, None]],
     )
-    m, spread = [W[rest]], []
+    m, grams = [W[rest]], []
     for c in equal.classes:
         r = len(c.rotation)
         L = _class_root(np.concatenate([c.rotation.T, groups.Ty[c.groups]], axis=1), r, W[c.groups])
@@ -221,9 +221,9 @@ def _representatives(
         TX.append(np.einsum("ijl,iqp->jqpl", L[:r], c.TX))
         Ty.append(L[r:].swapaxes(0, 1))
         m.append(np.concatenate([W[c.groups].sum(axis=0)[None], np.zeros((r + q - 1, B))]))
-        spread.append(np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:]))
+        grams.append(np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:]))
     joined = [np.concatenate(x) for x in (R, TX, Ty, m)]
-    return Stats(*joined, *[None] * 6), spread
+    return Stats(*joined, *[None] * 6), grams
 
 
 def _class_root(columns: Floats, r: int, W: Floats) -> Floats:

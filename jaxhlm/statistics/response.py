@@ -57,7 +57,7 @@ class Scaling(NamedTuple):
 
 
 class Standard(NamedTuple):
-    """Standardised lanes: their statistics, the way back, and lanes that cannot be fitted."""
+    """Standardised lanes: statistics, the inverse scaling, and lanes that cannot be fitted."""
 
     stats: Stats
     scaling: Scaling
@@ -74,10 +74,10 @@ class Products(NamedTuple):
     fitted: Floats  # (p, B) Q_X'y
     size: Floats  # (B,)   y'y
     rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
-    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the groups that carry T^X
+    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the rotated groups
     Xy: Floats  # (p, B) X_within' of its residuals
-    yy: Floats  # (B,)   residual sum of squares left by Q_Z
-    spread: list[Floats]  # (q, q, B) N of every class of equal groups
+    yy: Floats  # (B,)   residual sum of squares of its residuals on Q_Z
+    grams: list[Floats]  # (q, q, B) N of every class of equal groups
 
 
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
@@ -102,7 +102,7 @@ def respond(design: StandardDesign, y: Floats) -> Standard:
 def respond_split(
     design: StandardDesign, y: Floats, equal: EqualGroups
 ) -> tuple[Standard, list[Floats]]:
-    """``respond``, T^y of the groups that carry T^X only, and N of every class of equal groups."""
+    """``respond``, T^y of rotated groups, and N of every class of equal groups."""
     if design.root_w is not None:
         y = y * design.root_w
     products = _from_products if design.shared else _from_residuals
@@ -120,17 +120,17 @@ def respond_split(
 
 def _from_products(design: StandardDesign, y: Floats, equal: EqualGroups) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    TX, root_n = equal.carrying(design.stats.TX[..., 0]), np.sqrt(design.n)
+    TX, root_n = equal.rotated(design.stats.TX[..., 0]), np.sqrt(design.n)
     R, q, p = TX.shape
     TX = TX.reshape(R * q, p)
     products, reached, size = _row_products(design, y)
-    Ty, spread = equal.split(products)
+    Ty, grams = equal.split(products)
     fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + reached) / root_n
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
-    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in spread)
-    return Products(fitted, size, rss, Ty, Xy, yy, spread)
+    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in grams)
+    return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
 
 def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
@@ -163,9 +163,9 @@ def _from_residuals(design: StandardDesign, y: Floats, equal: EqualGroups) -> Pr
     Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
         y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
-    Ty, spread = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
+    Ty, grams = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
     Xy = _project(design, design.X_within, y)
-    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), spread)
+    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), grams)
 
 
 def _repair(design: StandardDesign, y: Floats, found: Products, equal: EqualGroups) -> None:
@@ -175,9 +175,9 @@ def _repair(design: StandardDesign, y: Floats, found: Products, equal: EqualGrou
         block = slice(first, first + BLOCK)
         if bad[block].any():
             again = _from_residuals(design, y[:, block], equal)
-            pairs = zip([*found[:-1], *found.spread], [*again[:-1], *again.spread], strict=True)
-            for whole, part in pairs:
-                whole[..., block] = np.where(bad[block], part, whole[..., block])
+            pairs = zip([*found[:-1], *found.grams], [*again[:-1], *again.grams], strict=True)
+            for before, after in pairs:
+                before[..., block] = np.where(bad[block], after, before[..., block])
 
 
 def _scaled(
@@ -191,7 +191,7 @@ def _scaled(
     beta_ols = found.fitted / np.sqrt(design.n)
     scaling = Scaling(design.T, design.C, design.n, beta_ols, s, design.absent)
     standard = Standard(stats, scaling, status)
-    return standard, [N / s**2 for N in found.spread]
+    return standard, [N / s**2 for N in found.grams]
 
 
 def _lane_squares(design: StandardDesign, y: Floats) -> Floats:

@@ -106,8 +106,8 @@ class Mechanism:
             first, last: data set i is the same in ``draw(0, 10)`` and in ``draw(4, 10)``.
             seed: int or JAX key; a NumPy Generator advances, so it gives other data each time.
             rows: False draws sufficient statistics wherever that is possible (``gaussian``), at a
-                fraction of the cost and with the same law, though other numbers; such data sets
-                can only be fitted, and only by the generating formula.
+                fraction of the cost and with the same distribution, though other numbers; such
+                data sets can only be fitted, and only by the generating formula.
 
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
