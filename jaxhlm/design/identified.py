@@ -146,8 +146,8 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     """
     R, T, XX, m = (_some(x, lanes) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
     L: Any = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
-    turned, shares = _beyond(T, XX)
-    inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
+    axes, shares = _beyond(T, XX)
+    inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ axes[:, None])
     N = _rows(T * inside[:, None, None])
     N = N @ _inverse_root(N.mT @ N)
     white: Any = np.linalg.solve(L, R)
@@ -164,7 +164,7 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
         gram = _gram(forms, N, m)
         H = _rows(T * more[:, None, None])
         _add_low_rank(gram, forms, H - N @ (N.mT @ H))
-        # What is left of σ² may be nothing but rounding, then of either sign.
+        # The residual of σ² on the others may be nothing but rounding, then of either sign.
         squared = gram[:, -1, -1]
         own = np.sqrt(np.where(full & (squared > ROUNDING), squared, 1.0))[:, None]
         gram[~full, -1, -1] = 1.0
@@ -197,11 +197,11 @@ def _full(stats: Stats, lanes: Ints, inside: Bools) -> Bools:
 def _gram(A: Floats, N: Floats, m: Floats) -> Floats:
     """tr((I − NN') A (I − NN') B) (l, k, k) of block diagonal A (l, k, G, q, q)."""
     lanes, k, G, q, _ = A.shape
-    left = _product(A, N)
-    inside = (N.mT[:, None] @ left).reshape(lanes, k, N.shape[2] ** 2)
-    left = left.reshape(lanes, k, left.shape[2] * left.shape[3])
-    whole = (A * m[:, None, :, None, None]).reshape(lanes, k, G * q * q)
-    out: Floats = whole @ A.reshape(whole.shape).mT - 2.0 * left @ left.mT + inside @ inside.mT
+    AN = _product(A, N)
+    NtAN = (N.mT[:, None] @ AN).reshape(lanes, k, N.shape[2] ** 2)
+    AN = AN.reshape(lanes, k, AN.shape[2] * AN.shape[3])
+    weighted = (A * m[:, None, :, None, None]).reshape(lanes, k, G * q * q)
+    out: Floats = weighted @ A.reshape(weighted.shape).mT - 2.0 * AN @ AN.mT + NtAN @ NtAN.mT
     return out
 
 
@@ -226,9 +226,9 @@ def _add_low_rank(gram: Floats, A: Floats, H: Floats) -> None:
     I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for directions x_j of X, of length 1, of which a share s_j
     is out of reach of Z.
     """
-    carried = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
-    gram[:, -1] += carried
-    gram[:, :, -1] += carried
+    traces = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
+    gram[:, -1] += traces
+    gram[:, :, -1] += traces
     gram[:, -1, -1] += ((H.mT @ H) ** 2).sum(axis=(1, 2))
 
 

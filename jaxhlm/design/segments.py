@@ -59,7 +59,7 @@ class Segments:
         """The rows of every run."""
         return map(slice, self.starts, self.starts + self.lengths)
 
-    def spread(self, values: Floats) -> Floats:
+    def broadcast(self, values: Floats) -> Floats:
         """(S, …) to (n, …)."""
         return values if len(self.starts) == 1 else values[self.of_row]
 
@@ -111,12 +111,12 @@ def _gram_schmidt(A: Floats, segments: Segments, tol: float, floor: float) -> tu
     for j in range(k):
         for _ in range(2):
             projection = segments.sum(Q[:, :j] * Q[:, j : j + 1])
-            Q[:, j] -= (Q[:, :j] * segments.spread(projection)).sum(axis=1)
+            Q[:, j] -= (Q[:, :j] * segments.broadcast(projection)).sum(axis=1)
             R[:, :j, j] += projection
         norm = np.sqrt(segments.sum(Q[:, j] ** 2))
         keep = norm > lowest[:, j]
         R[:, j, j] = np.where(keep, norm, 0.0)
-        Q[:, j] *= segments.spread(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
+        Q[:, j] *= segments.broadcast(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
     return Q, R
 
 

@@ -226,9 +226,9 @@ def _check_nested(small: Fit, large: Fit) -> None:
             f"the fits are grouped differently, by {a.group_name!r} and {b.group_name!r}"
         )
     for name, inner, outer in (("fixed", a.X, b.X), ("random", a.Z, b.Z)):
-        left = inner - outer @ np.linalg.lstsq(outer, inner, rcond=None)[0]
+        residual = inner - outer @ np.linalg.lstsq(outer, inner, rcond=None)[0]
         size = np.linalg.norm(inner, axis=0)
-        if (np.linalg.norm(left, axis=0) > SPAN_TOL * size).any():
+        if (np.linalg.norm(residual, axis=0) > SPAN_TOL * size).any():
             raise ComparisonError(
                 f"the models are not nested: the {name} effects of the first are no combination "
                 "of those of the second"

@@ -125,8 +125,8 @@ def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) ->
     for part, lanes, _ in _blocks(estimates, standard):
         at, root = _information(part, lanes, options, "kenward-roger")
         inner = np.einsum("pql,qrl->prl", at.correction, root)
-        whole = np.einsum("pil,pjl->lij", root, root + inner)
-        parts.append(part.sigma[:, None, None] ** 2 * whole)
+        adjusted = np.einsum("pil,pjl->lij", root, root + inner)
+        parts.append(part.sigma[:, None, None] ** 2 * adjusted)
     return (np.concatenate(parts),)
 
 
@@ -208,8 +208,8 @@ def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Float
     rho = ratio**2 * (1.0 + c1 * B) / (1.0 - c3 * B) / r
     df = 4.0 + (r + 2) / (r * rho - 1.0)
     scale = np.where(np.abs(df - 2.0) < 1e-2, 1.0, df * (1.0 - A2 / r) / (df - 2.0))
-    spread = np.einsum("pil,pjl->ijl", u, u + np.einsum("pql,qrl->prl", at.correction, u))
-    z = solve_lower(cholesky(spread), off)
+    cov = np.einsum("pil,pjl->ijl", u, u + np.einsum("pql,qrl->prl", at.correction, u))
+    z = solve_lower(cholesky(cov), off)
     return scale * (z**2).sum(axis=0) / r, df
 
 
@@ -217,8 +217,8 @@ def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Float
 @np.errstate(all="ignore")
 def wald_f(estimates: Estimates, L: Floats, rhs: Floats) -> Floats:
     """(Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs)/r of B fits, (B,)."""
-    spread = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)
-    z = solve_lower(cholesky(spread), (estimates.beta @ L.T - rhs).T)
+    cov = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)
+    z = solve_lower(cholesky(cov), (estimates.beta @ L.T - rhs).T)
     return (z**2).sum(axis=0) / len(L)
 
 

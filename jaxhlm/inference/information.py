@@ -139,7 +139,7 @@ def observed(
     score = ee + np.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
     r = _entries(ee.sum(axis=2), index)
     h = np.stack([_cross(at, a, b) for a, b in index])
-    B = _spread(at.G, index)
+    B = _quadratic_forms(at.G, index)
     H = _traces(at.P, 2.0 * score - at.P_all, index)
     H -= 2.0 * precision * np.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
     if reml:
@@ -158,7 +158,7 @@ def expected(at: Groups, blocks: Blocks) -> Information:
     """Kenward & Roger's: expected information, and the correction of Var(β̂)."""
     index = theta_index(blocks)
     GG = np.einsum("pagl,pbgl->abgl", at.G, at.G)
-    B = _spread(at.G, index)
+    B = _quadratic_forms(at.G, index)
     v = _entries((at.P_all - GG).sum(axis=2), index)
     S = _traces(at.P, at.P_all - 2.0 * GG, index) + np.einsum("sprl,tprl->stl", B, B)
     root = cholesky(S - v[:, None] * v / at.nu)
@@ -227,7 +227,7 @@ def _traces(P: Floats, Q: Floats, index: Index) -> Floats:
     return np.einsum("tx,sxl->stl", E, np.tensordot(E, products, 1))
 
 
-def _spread(G: Floats, index: Index) -> Floats:
+def _quadratic_forms(G: Floats, index: Index) -> Floats:
     """B_s = Σ G'E_s G over groups, (k, p, p, B)."""
     B = []
     for a, b in index:

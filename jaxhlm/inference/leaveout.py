@@ -31,7 +31,7 @@ from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["MOST_LANES", "leave_one_out", "left_out_numbers"]
+__all__ = ["MOST_LANES", "leave_one_out", "numbers_per_fit"]
 
 # Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
@@ -106,7 +106,7 @@ def leave_one_out(
     return gather(parts, len(pairs.fit))
 
 
-def left_out_numbers(G: int, q: int, p: int) -> int:
+def numbers_per_fit(G: int, q: int, p: int) -> int:
     """About how many numbers one fit takes while its groups are left out."""
     return 4 * G * (2 * p * p + 2 * q * q + (q * (p + 1)) ** 2)
 

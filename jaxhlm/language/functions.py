@@ -82,8 +82,8 @@ def _scale(
     if not state:
         state["center"] = float(x.mean()) if center is True else float(center)
         squares = ((x - state["center"]) ** 2).sum()
-        spread = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
-        state["scale"] = float(spread) if scale is not False else 1.0
+        sd = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
+        state["scale"] = float(sd) if scale is not False else 1.0
     return (x - state["center"]) / state["scale"]
 
 

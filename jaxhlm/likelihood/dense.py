@@ -69,8 +69,8 @@ def dense_derivatives(
     variance = at.pwrss / at.nu if sigma2 is None else sigma2
     precision = _matrices(1.0 / variance)
     P = white.R.mT @ white.R
-    left = white.y[..., None] - white.X @ at.beta[:, None, :, None]
-    e = (white.R.mT @ left)[..., 0]
+    residual = white.y[..., None] - white.X @ at.beta[:, None, :, None]
+    e = (white.R.mT @ residual)[..., 0]
     N = _solve_right(white.R.mT @ white.X, at.L_A)
     score = precision[:, None] * e[..., :, None] * e[..., None, :]
     if reml:

@@ -82,9 +82,9 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
         Y = beside(YX, yy)
         return 2.0 * m * log_diagonal(L), pack(Y.T @ Y)
 
-    logdet, spread = over_groups(term, stats)
+    logdet, gram = over_groups(term, stats)
     p = stats.XX.shape[0]
-    S = unpack(spread, p + 1)
+    S = unpack(gram, p + 1)
     A, b, c = S[:p, :p] + stats.XX, S[:p, p] + stats.Xy, S[p, p] + stats.yy
     L_A = cholesky(A)
     z = solve_lower(L_A, b)
@@ -122,9 +122,9 @@ def deviance(theta: Any, stats: Stats, reml: bool = True, blocks: Blocks | None 
     """
     q = stats.RZ.shape[-1]
     found = profile(lambda_matrix(theta, blocks or block_of(q)), stats, reml)
-    # What a column of X has left beside those before it: rounding alone where X is deficient.
-    left, whole = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
-    determined = (left > 10 * len(left) * jnp.finfo(left.dtype).eps * whole).all()
+    # The residual of a column of X on those before it: rounding alone where X is deficient.
+    residual, total = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
+    determined = (residual > 10 * len(residual) * jnp.finfo(residual.dtype).eps * total).all()
     return jnp.where(determined, found.value, jnp.nan)
 
 

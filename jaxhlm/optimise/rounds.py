@@ -81,7 +81,7 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
 
     Lanes run together for a few evaluations; those that are not done are gathered and run on, so
     that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in the
-    order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation are
+    order of decreasing variance: with a small leading diagonal, Λ and Λ times a rotation are
     nearly the same D, and Newton would crawl along that valley.
 
     What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
@@ -243,7 +243,7 @@ def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Opt
         order, at = orders[those], lanes[those]
         again = _minimum(
             _reordered(stats.take(as_slice(at)), order),
-            theta_of(_turned(D[at], order), options.blocks),
+            theta_of(_permuted(D[at], order), options.blocks),
             options,
             options.max_iter,
         )
@@ -279,16 +279,16 @@ def _reordered(stats: Stats, order: Ints) -> Stats:
     return stats._replace(RZ=np.take_along_axis(stats.RZ, columns, axis=2))
 
 
-def _turned(M: Floats, order: Ints) -> Floats:
+def _permuted(M: Floats, order: Ints) -> Floats:
     """Rows and columns of matrices (B, q, q) in orders (B, q)."""
     return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
 
 
 def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     """A minimum with the columns of Z back in the user's order."""
-    D = _turned(covariance_of(found.theta, options.blocks), order)
+    D = _permuted(covariance_of(found.theta, options.blocks), order)
     singular = on_boundary(found.theta, options.blocks)
-    F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
+    F = np.moveaxis(_permuted(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
     theta = theta_of(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
     return found._replace(theta=theta, aux={**found.aux, "F": F})
 

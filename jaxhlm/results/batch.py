@@ -219,8 +219,8 @@ class FitBatch:
         return verify_lanes(((fit.design, fit.estimates) for fit in fits), self.reml)
 
     def summary(self) -> pd.DataFrame:
-        """Mean and spread of every parameter over the fits that converged, and the mean SE."""
-        return summaries.parameter_spread(self.record)
+        """Mean, sd, range and median of each parameter over converged fits, and the mean SE."""
+        return summaries.parameter_summary(self.record)
 
     def __len__(self) -> int:
         """Number of fits, B."""

@@ -15,7 +15,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.influence import Influence
-from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
+from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
@@ -115,7 +115,7 @@ def without_each_group(fits: Fitted) -> tuple[Ints, Estimates]:
         return lengths, *(getattr(without, f.name) for f in fields(Estimates))
 
     # As many fits together as fill the lanes of a few compiled runs, on all cores.
-    lane_bytes = max(8 * left_out_numbers(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
+    lane_bytes = max(8 * numbers_per_fit(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
     lengths, *without = fits.over_runs(one, lane_bytes)
     return lengths, Estimates(*without)
 

@@ -16,7 +16,7 @@ from jaxhlm.results.record import Fitted
 from jaxhlm.results.tables import Summary
 from jaxhlm.results.varcorr import VarCorr
 
-__all__ = ["batch_text", "counts", "glance", "parameter_spread", "summary", "varcorr"]
+__all__ = ["batch_text", "counts", "glance", "parameter_summary", "summary", "varcorr"]
 
 
 def glance(fits: Fitted) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def counts(fits: Fitted) -> pd.Series:
     return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
 
 
-def parameter_spread(fits: Fitted) -> pd.DataFrame:
-    """Mean and spread of every parameter over the fits that converged, and the mean SE."""
+def parameter_summary(fits: Fitted) -> pd.DataFrame:
+    """Mean, sd, range and median of each parameter over converged fits, and the mean SE."""
     values, se = parameter_values(fits.model, fits.estimates)[fits.ok], fits.se[fits.ok]
     terms = list(parameter_names(fits.model))
     table = pd.DataFrame(index=pd.Index(terms, name="term"))
@@ -108,7 +108,7 @@ def parameter_spread(fits: Fitted) -> pd.DataFrame:
 
 
 def batch_text(fits: Fitted) -> str:
-    """Counts, then the spread of the parameters."""
+    """Counts, then the summary of the parameters."""
     tally, good = counts(fits), int(fits.ok.sum())
     method = "REML" if fits.model.reml else "maximum likelihood"
     head = [
@@ -124,4 +124,4 @@ def batch_text(fits: Fitted) -> str:
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
     if not good:
         return "\n".join(head)
-    return "\n".join([*head, "", parameter_spread(fits).to_string(float_format="%.4f", na_rep="")])
+    return "\n".join([*head, "", parameter_summary(fits).to_string(float_format="%.4f", na_rep="")])

@@ -133,12 +133,13 @@ class ResponseMatrix:
         own = missing[nobs[missing] > 0]
         if not len(own):
             return Batch(estimates, nobs, ngroups)
-        whole = len(estimates.status) == B
-        estimates, left = self._with_own(estimates, own, options) if whole else (estimates, own)
-        finished = np.setdiff1d(np.arange(len(estimates.status)), left)
+        unfinished = own
+        if len(estimates.status) == B:
+            estimates, unfinished = self._with_own(estimates, own, options)
+        finished = np.setdiff1d(np.arange(len(estimates.status)), unfinished)
         if not len(finished):
             raise KeyboardInterrupt
-        return Batch(estimates[finished] if len(left) else estimates, nobs, ngroups, finished)
+        return Batch(estimates[finished] if len(unfinished) else estimates, nobs, ngroups, finished)
 
     def _with_own(
         self, estimates: Estimates, own: Ints, options: Options
@@ -253,17 +254,17 @@ class ReplicateRows:
     own_scale: ClassVar[bool] = True
 
     @staticmethod
-    def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
+    def of(design: Design, lane: Ints, unusable: Bools) -> ReplicateRows:
         """Sort the rows of a design.
 
         Args:
             design: all rows, with the response.
             lane: (n,) the data set that each row belongs to.
-            hopeless: (n,) rows whose values stand for some that cannot be used.
+            unusable: (n,) rows whose values stand for some that cannot be used.
         """
         if design.y is None:
             raise ResponseShapeError("data sets with rows of their own need a response column")
-        y = np.where(hopeless, np.nan, design.y)
+        y = np.where(unusable, np.nan, design.y)
         design = replace(design, y=y)
         order = np.lexsort((design.group, lane))
         weights = None if design.weights is None else design.weights[order]

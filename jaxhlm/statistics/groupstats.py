@@ -1,4 +1,4 @@
-"""Sufficient statistics group by group: resampling whole groups without touching the rows.
+"""Sufficient statistics group by group: resampling groups without touching the rows.
 
 Everything that a fit needs is a sum over groups, log|Ω_i| with weight m_i and products of T_i and
 of the within parts. So two ways of resampling cost O(G) a data set:
@@ -79,7 +79,7 @@ def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
     s = float(np.sqrt(np.mean(r**2))) or 1.0
     r = r / s
     Ty = np.stack([groups.sum(column * r) for column in QZ.T], axis=1)
-    r = r - (QZ * groups.spread(Ty)).sum(axis=1)
+    r = r - (QZ * groups.broadcast(Ty)).sum(axis=1)
     n = groups.lengths.astype(float)
     logw = (
         np.zeros(len(n)) if design.root_w is None else groups.sum(2 * np.log(design.root_w[:, 0]))
@@ -254,12 +254,12 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
     k = len(gram)
     if k == 0:
         return np.zeros(gram.shape[-1], bool)
-    back = np.linalg.inv(T)
-    norms = np.einsum("ai,abl,bi->il", back, gram, back)
+    inverse = np.linalg.inv(T)
+    norms = np.einsum("ai,abl,bi->il", inverse, gram, inverse)
     L = semidefinite_root(gram, ROUNDING * np.einsum("jjl->jl", gram))
     pivots = np.einsum("jjl->jl", L)
-    left = (pivots * np.diagonal(back)[:, None]) ** 2
-    dependent: Bools = ((pivots == 0.0) | (left <= RANK_TOL**2 * norms)).any(axis=0)
+    residual = (pivots * np.diagonal(inverse)[:, None]) ** 2
+    dependent: Bools = ((pivots == 0.0) | (residual <= RANK_TOL**2 * norms)).any(axis=0)
     return dependent
 
 

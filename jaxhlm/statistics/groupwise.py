@@ -23,14 +23,14 @@ from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Standard, expand, respond
 from jaxhlm.statistics.standardise import StandardDesign, place
 
-__all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
+__all__ = ["GroupDesign", "GroupResiduals", "Groupwise", "group_design", "respond_by_group"]
 
 # A column of X whose residual on Q_Z is this small in a group lies in the span of Q_Z.
 SPAN_TOL = 1e-8
 
 
-class LeftOver(NamedTuple):
-    """The rest of each group's statistics."""
+class GroupResiduals(NamedTuple):
+    """Residual sum of squares, rows and weights of each group."""
 
     yy: Floats  # (G, B) y_i'(I − S_i S_i')y_i, standardised
     n: Floats  # (G, b) rows
@@ -43,7 +43,7 @@ class Groupwise(NamedTuple):
     standard: Standard  # statistics that are not collapsed
     UX: Floats  # (G, r, p, b) P_i'X_i
     Uy: Floats  # (G, r, B)    P_i'y_i
-    rest: LeftOver
+    rest: GroupResiduals
     equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
     def take(self, lanes: Any) -> Groupwise:
@@ -52,7 +52,7 @@ class Groupwise(NamedTuple):
             self.standard.take(lanes),
             taken(self.UX, lanes),
             self.Uy[..., lanes],
-            LeftOver(*take_lanes(self.rest, lanes, {"yy"})),
+            GroupResiduals(*take_lanes(self.rest, lanes, {"yy"})),
             self.equal,
         )
 
@@ -75,7 +75,7 @@ class GroupDesign:
 def group_design(design: StandardDesign) -> GroupDesign:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
     q = design.QZ.shape[1]
-    X = design.QX * design.lanes.spread(np.sqrt(design.n))[:, None]
+    X = design.QX * design.lanes.broadcast(np.sqrt(design.n))[:, None]
     Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.groups, SPAN_TOL)
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
     return GroupDesign(design, Q[:, used], place(R[:, used, q:], *design.position))
@@ -86,24 +86,24 @@ def respond_by_group(grouped: GroupDesign, y: Floats) -> Groupwise:
     design, standard = grouped.design, respond(grouped.design, y)
     rows = _residual_rows(design, standard, y)
     u = _sums(design, grouped.P, rows)
-    rest = _left_over(grouped, rows)
+    rest = _group_residuals(grouped, rows)
     s = standard.scaling.s
     return Groupwise(standard, grouped.UX, u / s, rest._replace(yy=rest.yy / s**2))
 
 
-def _left_over(grouped: GroupDesign, rows: Floats) -> LeftOver:
-    """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
+def _group_residuals(grouped: GroupDesign, rows: Floats) -> GroupResiduals:
+    """Residuals on Q_i and P_i of rows (n, B) or (n, 1), in the units of y."""
     design, groups = grouped.design, grouped.design.groups
     with np.errstate(over="ignore", invalid="ignore"):
         for column in (*design.QZ.T, *grouped.P.T):
-            rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
+            rows = rows - column[:, None] * groups.broadcast(groups.sum(column[:, None] * rows))
         yy = groups.sum(rows**2)
     root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
     logw = groups.sum(2.0 * np.log(root_w))
     if not design.shared:
         yy = place(yy[:, 0], *design.position)
     n = groups.lengths.astype(float)
-    return LeftOver(yy, place(n, *design.position), place(logw, *design.position))
+    return GroupResiduals(yy, place(n, *design.position), place(logw, *design.position))
 
 
 def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Floats:

@@ -54,7 +54,7 @@ class LaneRows:
     @property
     def x(self) -> Floats:
         """(n, p) standardised rows of X times √w."""
-        return self.design.QX * self.design.lanes.spread(np.sqrt(self.design.n))[:, None]
+        return self.design.QX * self.design.lanes.broadcast(np.sqrt(self.design.n))[:, None]
 
     @property
     def z(self) -> Floats:

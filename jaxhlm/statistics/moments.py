@@ -46,5 +46,5 @@ def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
 
 def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:
     n = lanes.lengths[:, None, None].astype(float)
-    X = X - lanes.spread(lanes.sum(X) / n[:, 0])
+    X = X - lanes.broadcast(lanes.sum(X) / n[:, 0])
     return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(Z) / n)

@@ -28,7 +28,7 @@ from jaxhlm.statistics.standardise import Rows, design_status
 __all__ = ["standard_from_products"]
 
 KEPT = 1e-3
-# What is left of a column of X within groups is zero if it is this small, else at least KEPT.
+# The mean square of a column of X within groups is zero if it is this small, else at least KEPT.
 NOTHING = 1e-13
 # A pivot of Z̃_i'Z̃_i this much smaller than its diagonal leaves the rank of the group in doubt.
 GROUP_PIVOT = 1e-8
@@ -78,7 +78,7 @@ def _take_out_first(columns: list[Floats], lanes: Segments) -> Floats:
     """Subtract from y its projection on the first column of X (the mean), lane by lane."""
     x, y = columns[0], columns[-1]
     slope = lanes.sum(x * y) / lanes.sum(x * x)
-    columns[-1] = y - x * lanes.spread(slope)
+    columns[-1] = y - x * lanes.broadcast(slope)
     return slope
 
 
@@ -139,16 +139,16 @@ def _reduced(
         lost |= _lost(L_Z, total[random, random][at])
         C[at] = _scaled_inverse(L_Z, root_n)
 
-    spread_C, spread_T = _spread(C, lane_of), _spread(T, lane_of)
+    group_C, group_T = _broadcast(C, lane_of), _broadcast(T, lane_of)
     beta_ols = np.empty(p, dtype=object)
     for j in range(p):
         beta_ols[j] = fitted[j] / root_n
-    beta = matmul(spread_T, _spread(beta_ols, lane_of)[:, None])
+    beta = matmul(group_T, _broadcast(beta_ols, lane_of)[:, None])
     ZX, Zy = tables.groups[random, fixed], tables.groups[random, -1:]
-    right = np.concatenate([matmul(ZX, spread_T), Zy - matmul(ZX, beta)], axis=1)
+    right = np.concatenate([matmul(ZX, group_T), Zy - matmul(ZX, beta)], axis=1)
     R, reduced, doubtful = _group_factor(
-        matmul(spread_C.T, matmul(tables.groups[random, random], spread_C)),
-        matmul(spread_C.T, right),
+        matmul(group_C.T, matmul(tables.groups[random, random], group_C)),
+        matmul(group_C.T, right),
         group_rows,
     )
     lane_starts = Segments(lane_of).starts
@@ -163,14 +163,14 @@ def _reduced(
         Xy[a] = -over_groups(a, p)
         for b in range(a + 1):
             XX[a, b] = XX[b, a] = n * (a == b) - over_groups(a, b)
-    left = XX[np.arange(p), np.arange(p)] / n
-    nothing = left < NOTHING
-    lost |= ~(nothing | (left > KEPT)).all(axis=0)
+    residual = XX[np.arange(p), np.arange(p)] / n
+    nothing = residual < NOTHING
+    lost |= ~(nothing | (residual > KEPT)).all(axis=0)
     XX[nothing[:, None] | nothing[None, :]] = 0.0
     Xy[nothing] = 0.0
     yy = rss - over_groups(p, p)
     lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
-    # Of a constant response no more than rounding errors are left here.
+    # The residuals of a constant response are nothing but rounding errors.
     lost |= ~(rss > NOTHING * first**2 * total[0, 0])
 
     s = np.sqrt(rss / n)
@@ -208,7 +208,7 @@ def _scaled_inverse(L: Any, root_n: Floats) -> Any:
     return inverse.T
 
 
-def _spread(M: Any, lane_of: Ints) -> Any:
+def _broadcast(M: Any, lane_of: Ints) -> Any:
     """Entries (b,) of lanes as entries (S,) of their groups."""
     out = np.full(M.shape, 0.0, dtype=object)
     for i in np.ndindex(*M.shape):

@@ -162,7 +162,7 @@ def _from_residuals(design: StandardDesign, y: Floats, equal: EqualGroups) -> Pr
     q = design.QZ.shape[1]
     Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
-        y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
+        y -= design.QZ[:, [a]] * design.groups.broadcast(Ty[:, a])
     Ty, grams = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
     Xy = _project(design, design.X_within, y)
     return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), grams)
@@ -210,4 +210,4 @@ def expand(design: StandardDesign, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
     if design.shared:
         return design.QX @ coefficients
-    return (design.QX * design.lanes.spread(coefficients.T)).sum(axis=1, keepdims=True)
+    return (design.QX * design.lanes.broadcast(coefficients.T)).sum(axis=1, keepdims=True)

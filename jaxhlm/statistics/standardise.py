@@ -130,9 +130,9 @@ def standardise_design(rows: Rows) -> StandardDesign:
     QX, RX = orthonormalise(X, lanes, RANK_TOL)
     Z, C = _scale_random(Z, rows.blocks, lanes, root_n)
     QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL, NOTHING)
-    X = QX * lanes.spread(root_n)[:, None]
+    X = QX * lanes.broadcast(root_n)[:, None]
     TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
-    X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
+    X_within = X - sum(QZ[:, [a]] * groups.broadcast(TX[:, a]) for a in range(Z.shape[1]))
     lane_of_group = lanes.of_row[groups.starts]
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
@@ -170,7 +170,7 @@ def _scale_random(
     C = np.zeros((Z.shape[1], Z.shape[1], len(root_n)))
     for block in blocks:
         Q, R = orthonormalise(Z[:, block], lanes, RANK_TOL)
-        scaled[:, block] = Q * lanes.spread(root_n)[:, None]
+        scaled[:, block] = Q * lanes.broadcast(root_n)[:, None]
         inverse = _scaled_inverse(R, root_n)
         C[np.ix_(block, block)] = np.moveaxis(inverse, 0, -1)
     return scaled, C

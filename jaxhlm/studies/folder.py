@@ -143,8 +143,8 @@ def open_folder(
                 f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
                 "finished; go on with resume=True (--resume), or give another folder"
             )
-        for left in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
-            left.unlink(missing_ok=True)
+        for unfinished in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
+            unfinished.unlink(missing_ok=True)
         folder.set_damaged_aside()
         yield folder
 

@@ -225,7 +225,7 @@ class _Sample:
 
     @cached_property
     def center(self) -> Floats:
-        """The truth, or 0 throughout a group where one is unknown: spreads do not need it."""
+        """The truth, or 0 throughout a group where one is unknown: variances do not need it."""
         known = ~np.isnan(self.groups.sum(self.truth))
         return np.where(known[self.groups.code], self.truth, 0.0)
 

@@ -255,8 +255,8 @@ class Drawn:
         if not missing.any():
             return long
         panel = self._drawn[0]
-        hopeless = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
-        return long[~missing | hopeless]
+        all_missing = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
+        return long[~missing | all_missing]
 
     @cached_property
     def _parameters(self) -> Parameters:

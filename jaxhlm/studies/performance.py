@@ -108,8 +108,8 @@ def rate(groups: Groups, hit: Bools | Floats, n: Floats | None = None) -> Measur
 def empirical_se(groups: Groups, error: Floats) -> Measured:
     """EmpSE = sd(θ̂ − θ) and EmpSE/√(2(n − 1)), that of normally distributed estimates.
 
-    With one truth per group this is sd(θ̂); with a truth drawn for every replicate the spread of the
-    truths does not count.
+    With one truth per group this is sd(θ̂); with a truth drawn for every replicate the variance of
+    the truths does not count.
     """
     n = groups.n
     value = np.sqrt(groups.var(error))
@@ -130,9 +130,9 @@ def relative_error(groups: Groups, error: Floats, se: Floats) -> Measured:
 
     The two terms are the squared relative MCSEs of ModSE and EmpSE, taken as independent.
     """
-    (model, model_mcse), (spread, _) = model_se(groups, se), empirical_se(groups, error)
+    (model, model_mcse), (empirical, _) = model_se(groups, se), empirical_se(groups, error)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = model / spread
+        ratio = model / empirical
         relative = np.sqrt((model_mcse / model) ** 2 + 1.0 / (2.0 * (groups.n - 1.0)))
         return 100.0 * (ratio - 1.0), 100.0 * ratio * relative
 
@@ -151,8 +151,8 @@ def root_mean_square(groups: Groups, error: Floats) -> Measured:
     total = groups.sum(square)
     with np.errstate(invalid="ignore", divide="ignore"):
         without = np.maximum(total[groups.code] - square, 0.0) / (n[groups.code] - 1.0)
-        spread = groups.var(np.sqrt(without))
-        return np.sqrt(total / n), np.sqrt(spread / n) * (n - 1.0)
+        variance = groups.var(np.sqrt(without))
+        return np.sqrt(total / n), np.sqrt(variance / n) * (n - 1.0)
 
 
 def coverage(groups: Groups, value: Floats, low: Floats, high: Floats) -> Measured:

@@ -85,7 +85,7 @@ BUILT: dict[str, Types] = {
     "seed": WHOLE,
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
-# Covariates that are drawn, by name; uniform has the same mean and spread.
+# Covariates that are drawn, by name; uniform has the same mean and variance.
 
 
 def _normal(rng: np.random.Generator, size: int) -> Floats:
