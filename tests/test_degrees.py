@@ -270,8 +270,8 @@ def test_boundary_df_do_not_depend_on_the_order_of_random_effects():
     fit = singular_fit("(1 + x + w | unit)", 2)
     data = pd.DataFrame(fit.design._covariates).assign(y=fit.design.y, unit=fit.design.group)
     data["w"] = fit.design.Z[:, 2]
-    turned = hlm.fit("y ~ x + a + (0 + w + x + I(x**0) | unit)", data)
-    np.testing.assert_allclose(turned.df(), fit.df(), rtol=1e-5)
+    reordered = hlm.fit("y ~ x + a + (0 + w + x + I(x**0) | unit)", data)
+    np.testing.assert_allclose(reordered.df(), fit.df(), rtol=1e-5)
 
 
 def information(nu, B):
@@ -537,7 +537,7 @@ def test_a_joint_test_does_not_depend_on_the_unit_of_a_row(size, method):
         found = fit.joint_test(scaled, method).iloc[0]
         assert found["num_df"] == 3
         assert found["statistic"] == pytest.approx(expected["statistic"], rel=tol.LOSSY)
-        # Satterthwaite's df are about the principal axes, which a row's unit turns.
+        # Satterthwaite's df are about the principal axes, which a row's unit rotates.
         assert found["den_df"] == pytest.approx(expected["den_df"], rel=0.5)
 
 

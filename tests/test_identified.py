@@ -146,8 +146,8 @@ def test_the_entries_that_cannot_be_told_are_those_of_the_user(unit):
     """In any units, and where the columns are combinations of his: here (1, f) of (1 − f, f)."""
     stats, blocks = single_rows([0.0, 1.0]), ((0, 1),)
     S = np.array([[0.0, 1.0], [1.0, -2.0]])
-    turned = [np.array([[1.0, c], [0.0, 1.0]]) for c in (1.0, 3.0)]
-    for C in (np.diag([1.0, unit]), *turned):
+    sheared = [np.array([[1.0, c], [0.0, 1.0]]) for c in (1.0, 3.0)]
+    for C in (np.diag([1.0, unit]), *sheared):
         moved = np.abs(C @ S @ C.T) > 0.0
         expected = [at for at in theta_index(blocks) if moved[at]]
         assert flat_parameters(stats, C, blocks, False) == expected

@@ -347,10 +347,10 @@ def test_estimates_and_steps_in_the_units_of_the_user(random):
     np.testing.assert_allclose(scales.user(scales.estimate), [*sd, fit.sigma], tol.ESTIMATE)
     np.testing.assert_allclose(fixed.user(fixed.estimate), fit.fixef, tol.ESTIMATE)
     np.testing.assert_allclose(fixed.step * np.abs(fixed.unit), fit.se, tol.ESTIMATE)
-    spread = np.concatenate(
+    inverse = np.concatenate(
         [np.diag(np.linalg.inv(d.Z[:, b].T @ d.Z[:, b])) for b in map(list, d.blocks)]
     )
-    expected = np.sqrt((sd**2 + fit.sigma**2 * spread * G) / (2.0 * G))
+    expected = np.sqrt((sd**2 + fit.sigma**2 * inverse * G) / (2.0 * G))
     np.testing.assert_allclose((scales.step * scales.unit)[:q], expected, tol.ESTIMATE)
     np.testing.assert_allclose(scales.step[q], 1.0 / np.sqrt(2.0 * n), tol.ESTIMATE)
     for profile in correlations:

@@ -185,9 +185,9 @@ def test_a_row_of_integer_weight_stands_for_that_many_equal_rows():
     parameters = np.array([1.0, 2.0, -1.0]), np.array([[0.7, 0.2], [0.2, 0.4]]), 0.8
     weighted = reference.marginal_loglik(y, X, Z, group, *parameters, times.astype(float))
     unweighted = reference.marginal_loglik(*repeated, *parameters)
-    # Equal rows have no spread about their mean; what remains is the density of that spread at 0.
-    spread = (times.sum() - len(y)) * np.log(2 * np.pi * 0.8**2) + np.log(times).sum()
-    assert_allclose(unweighted, weighted - spread / 2, rtol=1e-12)
+    # Equal rows have no variance about their mean; what remains is its density at 0.
+    within = (times.sum() - len(y)) * np.log(2 * np.pi * 0.8**2) + np.log(times).sum()
+    assert_allclose(unweighted, weighted - within / 2, rtol=1e-12)
 
 
 @pytest.mark.parametrize("reml", [True, False])

@@ -123,5 +123,5 @@ def test_fits_simulate_from_their_estimates():
     error = (fits.fixef - fit.fixef).mean() / (fit.se / np.sqrt(400))
     assert error.abs().max() < 5
     assert abs(fits.sigma.mean() / fit.sigma - 1) < 0.02
-    spread = fits.fixef.std() / fit.se
-    assert ((spread - 1).abs() < 5 / np.sqrt(2 * 400)).all()
+    ratio = fits.fixef.std() / fit.se
+    assert ((ratio - 1).abs() < 5 / np.sqrt(2 * 400)).all()

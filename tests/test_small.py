@@ -12,7 +12,7 @@ SIZES = [1, 2, 3, 4]
 LANES = 5
 
 
-def spread(M):
+def as_entries(M):
     """Lanes (B, i, j) or (B, i) as an unrolled matrix or vector of NumPy entries (B,)."""
     return small.entries(np.moveaxis(M, 0, -1), M.ndim - 1)
 
@@ -30,7 +30,7 @@ def in_dense(f):
 
 def in_numpy(f):
     """``f`` of unrolled matrices of NumPy entries."""
-    return lambda *lanes: collected(f(*map(spread, lanes)))
+    return lambda *lanes: collected(f(*map(as_entries, lanes)))
 
 
 def in_jax(f):
@@ -87,7 +87,7 @@ def test_log_diagonal(rng, d):
     with jax.enable_x64(True):
         dense = jax.vmap(small.log_diagonal)(jnp.asarray(L))
     np.testing.assert_allclose(dense, expected, atol=tol.SMALL)
-    np.testing.assert_allclose(small.log_diagonal(spread(L)), expected, atol=tol.SMALL)
+    np.testing.assert_allclose(small.log_diagonal(as_entries(L)), expected, atol=tol.SMALL)
 
 
 @every_dialect

@@ -19,7 +19,7 @@ pwrss       ()               penalised weighted residual sum of squares at the o
 ==========  ===============  ===================================================================
 
 Sizes: B lanes (data sets, responses), G groups, n rows, p fixed effects, q random effects per
-group, k = len(theta). Arrays that hold many lanes carry them on the LAST axis inside the engine
+group, k = len(theta). Arrays of many lanes have them on the LAST axis inside the engine
 (XLA vectorises over it) and on the first axis in everything a user sees.
 """
 

@@ -161,7 +161,7 @@ def check_fixed(X: Floats, kept: Sequence[int], basis: Floats, names: Sequence[s
 
 
 def _share(column: Floats, basis: Floats) -> float:
-    """How much of a column's size is left beside a basis."""
+    """The residual of a column on a basis, as a share of its size."""
     scaled = column / (np.abs(column).max() or 1.0)
     rest = scaled
     for _ in range(2):

@@ -84,8 +84,8 @@ def orthonormalise(
         return _gram_schmidt(A, segments, tol, floor)
     parts = []
     for rows in segments.slices:
-        part, whole = A[rows], Segments(np.zeros(rows.stop - rows.start, np.int64))
-        parts.append(householder(part, tol, floor) or _gram_schmidt(part, whole, tol, floor))
+        part, one = A[rows], Segments(np.zeros(rows.stop - rows.start, np.int64))
+        parts.append(householder(part, tol, floor) or _gram_schmidt(part, one, tol, floor))
     Q, R = zip(*parts, strict=True)
     return np.concatenate(Q), np.concatenate(R)
 

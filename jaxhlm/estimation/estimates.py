@@ -105,16 +105,16 @@ class Estimates:
 
     def room(self, B: int) -> Estimates:
         """Estimates of B fits like these, to be written by ``put``; slices are read-only."""
-        whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
-        for values in whole._columns():
+        out = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
+        for values in out._columns():
             values.flags.writeable = True
-        return whole
+        return out
 
     def put(self, first: int, part: Estimates) -> int:
         """Write a part from fit number ``first`` on; returns the number of the fit after it."""
         last = first + len(part.status)
-        for whole, values in zip(self._columns(), part._columns(), strict=True):
-            whole[first:last] = values
+        for out, values in zip(self._columns(), part._columns(), strict=True):
+            out[first:last] = values
         return last
 
     def _columns(self) -> Iterator[Floats]:
@@ -144,10 +144,10 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         criterion = user_criterion(solution.value, scaling, nu, options.reml)
         cov = sigma[:, None, None] ** 2 * D
     codes = _codes(solution, status, nu, options.blocks)
-    held = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
-    held &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
+    valid = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
+    valid &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
     reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
-    codes = np.where(reached & ~held, Status.NOT_FINITE, codes)
+    codes = np.where(reached & ~valid, Status.NOT_FINITE, codes)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     rounded = np.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
     if scaling.absent.any():

@@ -34,17 +34,17 @@ from jaxhlm.statistics.standardise import Rows, StandardDesign, standardise_desi
 
 __all__ = [
     "Prepared",
+    "all_or_nothing",
     "fit_lanes",
     "fit_replicates",
     "fit_responses",
     "fit_standard",
     "gather",
     "part_wanted",
-    "whole_or_nothing",
 ]
 
 Report = Callable[[Estimates], None]
-_WHOLE: ContextVar[bool] = ContextVar("whole_or_nothing", default=False)
+_ALL_OR_NOTHING: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
 
 
 @dataclass(frozen=True)
@@ -219,27 +219,27 @@ def gather(
     others are fitted would leave the heap full of holes.
 
     Raises:
-        KeyboardInterrupt: nothing is finished, or ``whole_or_nothing`` was asked for.
+        KeyboardInterrupt: nothing is finished, or ``all_or_nothing`` was asked for.
     """
-    whole, done = None, 0
+    gathered, done = None, 0
     try:
         for part in parts:
-            whole = part.room(B) if whole is None else whole
-            done = whole.put(done, part)
+            gathered = part.room(B) if gathered is None else gathered
+            done = gathered.put(done, part)
             if report is not None:
                 report(part)
     except KeyboardInterrupt:
-        if whole is None or done == 0 or not (partial and part_wanted()):
+        if gathered is None or done == 0 or not (partial and part_wanted()):
             raise
-    assert whole is not None
-    return whole[:done]
+    assert gathered is not None
+    return gathered[:done]
 
 
-def whole_or_nothing() -> AbstractContextManager[None]:
+def all_or_nothing() -> AbstractContextManager[None]:
     """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
-    return within(_WHOLE, True)
+    return within(_ALL_OR_NOTHING, True)
 
 
 def part_wanted() -> bool:
     """Whether what is finished at a Ctrl-C is to be returned."""
-    return not _WHOLE.get()
+    return not _ALL_OR_NOTHING.get()

@@ -21,7 +21,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.pipeline import fit_lanes, fit_responses, whole_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes, fit_responses
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.fit import Fit
@@ -146,7 +146,7 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     options = [replace(f.options, reml=False) for f in fits]
     null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
     statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
-    with whole_or_nothing():
+    with all_or_nothing():
         drawn = [
             _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
         ]

@@ -147,7 +147,7 @@ def _factors(estimates: Estimates, blocks: Blocks) -> Floats:
 
 
 def _gains(Lambda: Floats, RZ: Floats) -> tuple[Floats, Floats]:
-    """ΛW⁻¹, and ΛW⁻¹Λ'R' = D R'Ω⁻¹, which makes b̂ of what is left of T, (B, G, q, q) each."""
+    """ΛW⁻¹, and ΛW⁻¹Λ'R' = D R'Ω⁻¹, which makes b̂ of the residual of T, (B, G, q, q) each."""
     RL = RZ @ Lambda[:, None]
     gain: Floats = Lambda[:, None] @ np.linalg.inv(np.eye(RL.shape[-1]) + RL.mT @ RL)
     return gain, gain @ RL.mT

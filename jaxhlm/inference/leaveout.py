@@ -1,8 +1,8 @@
 """Every group left out in turn: exact refits of all of them as one batch of lanes.
 
-A lane is the data without one group, on the standardised scale of the whole, so that only sums over
-groups change. Sums over all groups but one are taken directly, never as a difference, so no digits
-cancel however much a group weighs.
+A lane is the data without one group, on the standardised scale of the full data, so that only sums
+over groups change. Sums over all groups but one are taken directly, never as a difference, so no
+digits cancel however much a group weighs.
 
 Groups that share R_i enter the criterion through the Gram matrix of their [T_X t_y] alone (see
 ``equal_groups``). Such a class is represented by the columns of the Cholesky factor of the Gram
@@ -33,15 +33,15 @@ from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["MOST_LANES", "leave_one_out", "numbers_per_fit"]
 
-# Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
+# Lanes of one chunk, as many as a program is compiled for (``COMPILED_LANES``). Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
 MOST_LANES = 640
 UNCOMPILED = 300_000
 # An uncompiled evaluation takes at least the time of this many groups.
 OVERHEAD = 100
-# Without one group the minimum is near: a few Newton steps from the whole's.
+# Without one group the minimum is near: a few Newton steps from that with it.
 NEAR = 8
-# A direction of X or Z that the other groups carry with less than this share is theirs no longer.
+# A direction of X or Z is lost without a group if less than this share of its sum of squares stays.
 RANK_TOL = 1e-13
 PIVOT_TOL = 1e-13
 NOISE = 1e-28
@@ -219,22 +219,22 @@ def _columns(grams: Floats) -> Floats:
 
 
 def _start(estimates: Estimates) -> Floats:
-    """θ̃ (k, B) of the whole; NaN, for moment estimates, on the boundary, where saddles are."""
+    """θ̃ (k, B) of the full data; NaN, for moment estimates, on the boundary, where saddles are."""
     inside = estimates.status == Status.CONVERGED
     return np.where(inside, estimates.theta_standard.T, np.nan)
 
 
 def _status(
-    whole: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
+    full: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
 ) -> Ints:
-    """Why a lane cannot be fitted, as for data of its own; where the whole cannot, no part can."""
+    """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n
-    G, reached = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
+    G, reached = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
     X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
     unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
-    known = whole.status[pairs.fit]
+    known = full.status[pairs.fit]
     conditions = [known != Status.CONVERGED, n <= without.rank, _deficient(X, n), unidentified]
     codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     status = np.select(conditions, codes, default=int(Status.CONVERGED))

@@ -61,7 +61,7 @@ def dense_derivatives(
         stats: lanes on the last axis; design fields with a last axis of 1 when shared.
         reml: REML criterion instead of ML deviance.
         blocks: columns of Z in each random term.
-        sigma2: (B,) σ² held fixed, or None to profile it out.
+        sigma2: (B,) fixed σ², or None to profile it out.
     """
     Lambda, s = lambda_of(theta, blocks), _directions(blocks)
     white = _lanes_first(whitened(np.moveaxis(Lambda, 0, -1), stats))

@@ -1,6 +1,6 @@
 """The one place where the mathematics of one data set is mapped over many.
 
-``lane_derivatives`` evaluates ``derivatives`` for B lanes held on the last axis of every array:
+``lane_derivatives`` evaluates ``derivatives`` for B lanes on the last axis of every array:
 
 * q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
@@ -59,7 +59,7 @@ def lane_derivatives(
         blocks: columns of Z in each random term.
         count: () number of the groups that are there, which come first and may be traced; the
             arrays then have ``chunks.compiled_groups`` of them. All by default.
-        sigma2: (B,) σ² held fixed, in NumPy, or None to profile it out.
+        sigma2: (B,) fixed σ², in NumPy, or None to profile it out.
 
     Returns:
         ``Derivatives`` with B as the last axis of every field.

@@ -1,4 +1,4 @@
-"""Bases and roots of matrices that are the same on every processor.
+"""Orthonormal bases and square roots of matrices that are the same on every processor.
 
 Signs and order of singular vectors, and the basis of a space of eigenvectors with equal
 eigenvalues, are free: which ones LAPACK returns depends on the BLAS kernel that a processor gets.

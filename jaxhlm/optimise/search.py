@@ -279,10 +279,10 @@ def boundary_starts(
         some = stats.take(lanes)
         at = jax.tree.map(lambda x, lanes=lanes: x[..., lanes], found)
         line = bracketed(along(some, at, reml, column, blocks), reml=False) if len(lanes) else ()
-        for root, at_zero in zip(*line, strict=True):
-            other = np.isfinite(root) & ~at_zero
+        for tau, at_zero in zip(*line, strict=True):
+            other = np.isfinite(tau) & ~at_zero
             start = at.theta[:, other].copy()
-            start[i] = root[other]
+            start[i] = tau[other]
             yield lanes[other], start
 
 
@@ -291,7 +291,7 @@ def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) ->
 
     With Ω = I + RDR', r² = e_j'R'Ω⁻¹R e_j and e = t_y − T_X β̂, one more variance takes from e'Ω⁻¹e
     the part h² τr²/(1 + τr²) with h = e_j'R'Ω⁻¹e/r, and adds log(1 + τr²). What β̂ and, for REML,
-    log|A| would change on the way is left to the descent.
+    log|A| would change on the way is found by the descent.
 
     Args:
         stats: statistics of the lanes.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.files import write_whole
+from jaxhlm.core.files import write_atomically
 from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
 
 try:
@@ -150,7 +150,7 @@ def write(figure: Any, stem: Path) -> list[Path]:
         drawn = io.BytesIO()
         figure.savefig(drawn, format=kind, dpi=STYLE["savefig.dpi"])
         # On a full disk matplotlib raises what is no OSError.
-        write_whole(file, partial(Path.write_bytes, data=drawn.getvalue()))
+        write_atomically(file, partial(Path.write_bytes, data=drawn.getvalue()))
     plt.close(figure)
     return list(files.values())
 

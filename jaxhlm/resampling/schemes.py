@@ -33,7 +33,7 @@ from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ConvergenceWarning, ResamplingError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Prepared, whole_or_nothing
+from jaxhlm.estimation.pipeline import Prepared, all_or_nothing
 from jaxhlm.inference.henderson import random_effects
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
@@ -136,7 +136,7 @@ def parametric_interval(
     """
     check_option("interval", kind, BootstrapInterval)
     source = resampler("parametric", prepared, y, estimates, n, seed)
-    with whole_or_nothing():
+    with all_or_nothing():
         found = source.fit(options, None).estimates
     failed = ~np.isin(found.status, (Status.CONVERGED, Status.SINGULAR))
     if failed.any():

@@ -174,9 +174,9 @@ def tidy(fits: Fitted, df: DfMethod, conf_level: float) -> pd.DataFrame:
     }
     long["estimate"] = values.ravel()
     for name, of_fixed in columns.items():
-        whole = np.full((B, m), np.nan)
-        whole[:, :p] = of_fixed
-        long[name] = whole.ravel()
+        padded = np.full((B, m), np.nan)
+        padded[:, :p] = of_fixed
+        long[name] = padded.ravel()
     return pd.DataFrame(long | {"boundary": np.repeat(fits.singular, m)})
 
 

@@ -661,7 +661,7 @@ class Fit:
         the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
         ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
         Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
-        carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
+        determines leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
         drop the column.
 
         Args:

@@ -109,8 +109,8 @@ def without_each_group(fits: Fitted) -> tuple[Ints, Estimates]:
 
     def one(at: Ints) -> tuple[Any, ...]:
         groups = source.by_group(fits.lanes[at])
-        whole = fits.estimates_on(at, groups.standard.scaling.C)
-        without = leave_one_out(groups, whole, fits.options, refits)
+        full = fits.estimates_on(at, groups.standard.scaling.C)
+        without = leave_one_out(groups, full, fits.options, refits)
         lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
         return lengths, *(getattr(without, f.name) for f in fields(Estimates))
 

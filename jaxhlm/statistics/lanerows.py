@@ -75,7 +75,7 @@ class LaneRows:
 
     @property
     def root_w(self) -> Floats:
-        """(n,) roots of the prior weights."""
+        """(n,) square roots of the prior weights."""
         root_w = self.design.root_w
         return np.ones(len(self.row)) if root_w is None else root_w[:, 0]
 

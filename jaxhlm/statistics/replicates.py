@@ -127,11 +127,11 @@ def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
     """The lanes of ``again``, which may have fewer groups, in place of those marked."""
     at = np.flatnonzero(lanes)
     for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
-        for name, whole, part in zip(mine._fields, mine, other, strict=True):
+        for name, values, others in zip(mine._fields, mine, other, strict=True):
             if name in GROUP_FIELDS:
-                whole[..., at] = 0.0
-                whole[: len(part), ..., at] = part
+                values[..., at] = 0.0
+                values[: len(others), ..., at] = others
             else:
-                whole[..., at] = part
+                values[..., at] = others
     standard.status[at] = again.status
     return standard

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
-# Columns of Z, of mean square 1, that are this small in a group are what scaling left of zeros.
+# Columns of Z, of mean square 1, that are this small in a group are zero, but for rounding.
 NOTHING = 1e-10
 WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 

@@ -188,8 +188,8 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
     values = x.to_numpy(dtype=float)
     period = _ranges(values, unit, len(sizes)) + _step(values, continuing)
     continued = values[rows] + rounds * period[of]
-    whole = types.is_integer_dtype(x)
-    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if whole else continued})
+    integral = types.is_integer_dtype(x)
+    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if integral else continued})
 
 
 def _ranges(values: Floats, unit: Ints, G: int) -> Floats:

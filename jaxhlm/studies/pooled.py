@@ -1,6 +1,6 @@
 """Least squares on the same statistics: all rows pooled, and unit by unit in two stages.
 
-**Pooled.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
+**Pooled.** Standardised X has X̃'X̃ = nI, and the response is stored as the residual of its
 least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) = σ̂²TT'/n are already there.
 
 **Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974). Stage 1
