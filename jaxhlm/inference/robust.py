@@ -54,7 +54,7 @@ EIGEN_TOL = 1e-10
 # group brings in along that direction no rounding.
 ALONE = 1e-8
 # A sandwich expected to be this share of the model's variance is rounding: its df, quotients of
-# residual sums of squares, have lost ten of sixteen digits.
+# its squares, have lost ten of sixteen digits.
 ROUNDED = 1e-3
 
 

@@ -346,9 +346,9 @@ class Fit:
         Returns:
             Columns group, level, term, ols, blup, population, reliability; G q rows. Where a unit's
             rows do not determine a line of its own, ols, blup and population are NaN, and ``coef``
-            has its prediction. ``reliability`` is the diagonal of W_i, whose whole is
-            ``fit.reliability``: with one random effect the share of the own line, between 0 and 1;
-            with several, the terms borrow from each other and an entry may leave that range.
+            has its prediction. ``reliability`` is the diagonal of W_i (all of
+            it: ``fit.reliability``): with one random effect the share of the own line, between 0
+            and 1; with several, the terms borrow from each other and an entry may leave that range.
 
         Example:
             >>> import jaxhlm as hlm
