@@ -14,7 +14,7 @@ import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import boundary_mixture, contained, null_distribution
-from jaxhlm.inference.reduced_models import householder
+from jaxhlm.inference.reduced_models import householder_reflection
 from lme4_cases import DATA, arrays_of, load_case
 from problems import frame
 
@@ -105,7 +105,7 @@ def test_a_reflection_that_ends_in_a_direction(rng):
     """H = H' = H⁻¹ with |c| H e_d = ± c, beside the last axis too."""
     near = [[1e-9, 0.0, s] for s in (-1.0, 1.0)] + [[0.0, 0.0, s] for s in (-1.0, 1.0)]
     c = np.concatenate([rng.normal(size=(20, 3)), near]) * 10.0 ** rng.integers(-9, 9, (24, 1))
-    H, length = householder(c)
+    H, length = householder_reflection(c)
     assert (np.abs(H @ H - np.eye(3)) < tol.CANONICAL).all()
     np.testing.assert_array_equal(H, H.mT)
     np.testing.assert_allclose(np.abs(length), np.linalg.norm(c, axis=1), rtol=tol.CANONICAL)

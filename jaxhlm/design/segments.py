@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 
-__all__ = ["WIDE", "Segments", "householder", "orthonormalise"]
+__all__ = ["WIDE", "Segments", "householder_qr", "orthonormalise"]
 
 # Columns, and multiplications for each run, from which on LAPACK takes every run by itself.
 WIDE = 8
@@ -85,12 +85,12 @@ def orthonormalise(
     parts = []
     for rows in segments.slices:
         part, one = A[rows], Segments(np.zeros(rows.stop - rows.start, np.int64))
-        parts.append(householder(part, tol, floor) or _gram_schmidt(part, one, tol, floor))
+        parts.append(householder_qr(part, tol, floor) or _gram_schmidt(part, one, tol, floor))
     Q, R = zip(*parts, strict=True)
     return np.concatenate(Q), np.concatenate(R)
 
 
-def householder(A: Floats, tol: float, floor: float = 0.0) -> tuple[Floats, Floats] | None:
+def householder_qr(A: Floats, tol: float, floor: float = 0.0) -> tuple[Floats, Floats] | None:
     """``orthonormalise`` of one segment by LAPACK; None where a column is dependent."""
     if len(A) < A.shape[1]:
         return None

@@ -22,6 +22,7 @@ from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes, fit_responses
+from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.optimise.minimum import Options
 from jaxhlm.results.fit import Fit
@@ -32,7 +33,6 @@ __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 # Criteria are good to 1e-10: statistics closer than this are equal, such as two that are both zero
 # because the variance in question is.
 SAME = 1e-8
-SPAN_TOL = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,9 +226,7 @@ def _check_nested(small: Fit, large: Fit) -> None:
             f"the fits are grouped differently, by {a.group_name!r} and {b.group_name!r}"
         )
     for name, inner, outer in (("fixed", a.X, b.X), ("random", a.Z, b.Z)):
-        residual = inner - outer @ np.linalg.lstsq(outer, inner, rcond=None)[0]
-        size = np.linalg.norm(inner, axis=0)
-        if (np.linalg.norm(residual, axis=0) > SPAN_TOL * size).any():
+        if not contained(inner, outer).all():
             raise ComparisonError(
                 f"the models are not nested: the {name} effects of the first are no combination "
                 "of those of the second"

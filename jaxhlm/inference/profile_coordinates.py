@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.profile_deviance import Coefficients, Correlations, ProfileDeviance, Scales
-from jaxhlm.inference.reduced_models import householder, isolating_basis
+from jaxhlm.inference.reduced_models import householder_reflection, isolating_basis
 from jaxhlm.likelihood.covariance import (
     ROUNDED_TO_ZERO,
     Blocks,
@@ -108,7 +108,7 @@ def coefficient_profiles(
     residual = np.sqrt(best.pwrss / np.broadcast_to(stats.n, B))
     profiles = []
     for j in fixed:
-        H, length = householder(T[:, j])
+        H, length = householder_reflection(T[:, j])
         TX = np.einsum("gqil,lij->gqjl", stats.TX, H)
         XX = np.einsum("lia,ijl,ljb->abl", H, stats.XX, H)
         Xy = np.einsum("lia,il->al", H, stats.Xy)

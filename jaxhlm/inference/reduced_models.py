@@ -20,7 +20,7 @@ from jaxhlm.optimise.rounds import solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = [
-    "householder",
+    "householder_reflection",
     "isolating_basis",
     "null_criterion",
     "reduced_minimum",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def householder(c: Floats) -> tuple[Floats, Floats]:
+def householder_reflection(c: Floats) -> tuple[Floats, Floats]:
     """A reflection H (B, d, d) with H e_d = u, and the multiple |c|± (B,) with c = ± |c| u.
 
     Args:
@@ -51,7 +51,7 @@ def isolating_basis(C: Floats, blocks: Blocks, j: int) -> tuple[Floats, Floats]:
         j: the random effect.
     """
     block = next(list(b) for b in blocks if j in b)
-    H, length = householder(C[:, j, block])
+    H, length = householder_reflection(C[:, j, block])
     Q = np.broadcast_to(np.eye(C.shape[1]), C.shape).copy()
     Q[np.ix_(range(len(C)), block, block)] = H
     return Q, np.abs(length)
