@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
     from jaxhlm.studies.extend import extend as extend
-    from jaxhlm.studies.measured import measures as measures
+    from jaxhlm.studies.measures import measures as measures
     from jaxhlm.studies.measures_table import MeasuresTable as MeasuresTable
     from jaxhlm.studies.mechanism import Drawn as Drawn
     from jaxhlm.studies.mechanism import Mechanism as Mechanism
@@ -138,7 +138,7 @@ _WHEN_ASKED_FOR = {
     "studies.builder": ("UnitDesign", "units"),
     "studies.power_curve": ("power_curve", "solve_power"),
     "studies.extend": ("extend",),
-    "studies.measured": ("measures",),
+    "studies.measures": ("measures",),
     "studies.measures_table": ("MeasuresTable",),
     "studies.mechanism": ("Drawn", "Mechanism", "mechanism"),
     "studies.method": ("Method",),

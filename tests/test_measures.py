@@ -10,8 +10,8 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
-from jaxhlm.studies.measured import MEASURES
-from jaxhlm.studies.performance import Groups, root_mean_square
+from jaxhlm.studies.measure_estimators import Groups, root_mean_square
+from jaxhlm.studies.measures import MEASURES
 from tolerances import HAND, META_MCSE, PACKAGES
 
 DATA = Path(__file__).parent / "data"

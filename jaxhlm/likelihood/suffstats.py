@@ -42,8 +42,8 @@ class Stats(NamedTuple):
     Of many lanes the fields of ``RESPONSE_FIELDS`` have one entry for each; any other may have a
     last axis of 1, for what all lanes share.
 
-    The first five fields after ``Ty`` are pooled over groups. ``m`` counts the groups that share
-    this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding. A column of X that is left out
+    ``m`` counts the groups that share this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for
+    padding. The fields from ``XX`` to ``logw`` are sums over groups. A column of X that is left out
     of one data set among many is zero there, with a number of its own on the diagonal of XX: its
     coefficient is 0 and concerns no other.
     """

@@ -1,6 +1,6 @@
 """Least squares on the same statistics: all rows pooled, and unit by unit in two stages.
 
-**Pooled.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
+**Pooled OLS.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
 least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) = σ̂²TT'/n are already there.
 
 **Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974). Stage 1
@@ -24,7 +24,7 @@ from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.response import Standard, at_absent
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["pooled", "two_stage"]
+__all__ = ["pooled_ols", "two_stage"]
 
 # A column of X this far (relative) from the span of Z is not reached by the units' lines.
 REACH_TOL = 1e-10
@@ -32,7 +32,7 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 
 
-def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
+def pooled_ols(standard: Standard) -> tuple[Any, Any, Any, Any]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:
