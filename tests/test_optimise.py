@@ -20,11 +20,11 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import pivots as diagonal
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.optimise import rounds as engine
-from jaxhlm.optimise import trust
+from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.minimum import Options
 from jaxhlm.optimise.rounds import solve
 from jaxhlm.optimise.start import START_FLOOR, started
-from jaxhlm.optimise.trust import newton_direction
+from jaxhlm.optimise.trust_region import newton_direction
 from problems import rows
 
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
@@ -87,14 +87,15 @@ def test_newton_is_an_optax_transformation(rng):
 
 
 def test_trust_region_is_bounded_and_grows():
-    state = trust.init(np.array([[0.0]]))
+    state = trust_region.init(np.array([[0.0]]))
     flat = np.array([[[1e-8]]])
-    move, state = trust.update(
+    move, state = trust_region.update(
         np.array([[1.0]]), state, np.zeros((1, 1)), value=np.ones(1), hessian=flat
     )
-    np.testing.assert_allclose(np.abs(move), trust.FIRST_RADIUS * 0.1)
+    rule = trust_region.RADIUS
+    np.testing.assert_allclose(np.abs(move), rule.first_factor * rule.first_offset)
     value = np.array([1.0 - 0.1])
-    _, after = trust.update(np.array([[1.0]]), state, move, value=value, hessian=flat)
+    _, after = trust_region.update(np.array([[1.0]]), state, move, value=value, hessian=flat)
     assert after.radius > 2.0 * state.radius
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.inference.held import Held, rectified
-from jaxhlm.optimise import trust
+from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.loop import Stepper, minimise_lanes
 from jaxhlm.optimise.start import START_FLOOR
 
 __all__ = ["Ends", "likelihood_limits", "profile_rise"]
 
-NEWTON = Stepper(trust.init, trust.update)
+NEWTON = Stepper(trust_region.init, trust_region.update)
 # The limits are found when ζ is this close to z, which is far closer than digits are reported.
 ZETA_TOL = 1e-7
 NARROW = 1e-12

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.linalg.small import largest, namespace
-from jaxhlm.optimise.trust import newton_direction, rounding
+from jaxhlm.optimise.trust_region import newton_direction, rounding
 
 __all__ = [
     "CLOSING_NOISE",
@@ -30,6 +30,7 @@ __all__ = [
     "minimise_lanes",
 ]
 
+# Newton decrement, in units of the deviance, at which a lane is done, and evaluations until then.
 TOL = 1e-10
 MAX_ITER = 100
 # A decrement this small is rounding: the closing step would not move.
@@ -38,6 +39,8 @@ EXACT = 1e-16
 # its size: with random effects 1e4 times the residuals its values are no more exact than that.
 CLOSING_SLACK = 1e-9
 CLOSING_NOISE = 1e-11
+# Entries of θ this close, relative to the largest: the criterion does not tell them apart.
+SAME_THETA = 1e-9
 
 
 class Minimum(NamedTuple):
@@ -146,5 +149,5 @@ def _remembering(
 
 
 def _same(a: Any, b: Any) -> Any:
-    """Whether two θ (k, B) agree so closely that the criterion does not tell them apart."""
-    return largest(a - b) <= 1e-9 * largest(b)
+    """(B,) whether two θ (k, B) are one point."""
+    return largest(a - b) <= SAME_THETA * largest(b)

@@ -12,7 +12,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.likelihood.covariance import Blocks, canonical
 from jaxhlm.likelihood.lanes import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise import trust
+from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEWTON", "Options", "lane_minimum"]
 
-NEWTON = Stepper(trust.init, trust.update)
+NEWTON = Stepper(trust_region.init, trust_region.update)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxhlm.optimise import trust
+from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.loop import Stepper
 
 __all__ = ["newton", "stepper"]
@@ -33,9 +33,9 @@ def newton() -> optax.GradientTransformationExtraArgs:
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any, hessian: Any, **_: Any
     ) -> tuple[Any, Any]:
-        return trust.update(updates, state, params, value=value, hessian=hessian)
+        return trust_region.update(updates, state, params, value=value, hessian=hessian)
 
-    return optax.GradientTransformationExtraArgs(trust.init, update)
+    return optax.GradientTransformationExtraArgs(trust_region.init, update)
 
 
 def stepper(

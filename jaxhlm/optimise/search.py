@@ -70,6 +70,8 @@ WITHIN, WITHIN_SE = 0.15, 1.0
 # Variances of the starts, in units of the middle of their range.
 LARGE, VERY_LARGE, SMALL, TURNED = 100.0, 1000.0, 0.1, 30.0
 BEYOND = 10.0
+# r² of a group this small, relative to the largest, is zero but for rounding.
+ZERO_LENGTH = 1e-12
 CORRELATION = 0.9
 TILT = 2.0
 # A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
@@ -186,7 +188,7 @@ def _geometric(stats: Stats, blocks: Blocks) -> Floats:
 def _range(stats: Stats) -> tuple[Floats, Floats]:
     """The least and the largest variance (q, b) of the starts."""
     r2 = (stats.RZ**2).sum(axis=1)
-    there = r2 > 1e-12 * r2.max(axis=0)
+    there = r2 > ZERO_LENGTH * r2.max(axis=0)
     tiny = np.finfo(float).tiny
     low = SMALL * stats.m.sum(axis=0) / np.maximum((stats.m[:, None] * r2).sum(axis=0), tiny)
     return low, BEYOND / np.where(there, r2, np.inf).min(axis=0)
