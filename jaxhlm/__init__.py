@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from jaxhlm.fitting.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
     from jaxhlm.fitting.many import fit_many as fit_many
     from jaxhlm.inference.lmlist import lm_list as lm_list
-    from jaxhlm.optimise.minimiser import minimise as minimise
+    from jaxhlm.optimise.minimise import minimise as minimise
     from jaxhlm.optimise.newton import newton as newton
     from jaxhlm.results.batch import FitBatch as FitBatch
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
@@ -142,7 +142,7 @@ _WHEN_ASKED_FOR = {
     "studies.measures_table": ("MeasuresTable",),
     "studies.mechanism": ("Drawn", "Mechanism", "mechanism"),
     "studies.method": ("Method",),
-    "optimise.minimiser": ("minimise",),
+    "optimise.minimise": ("minimise",),
     "optimise.newton": ("newton",),
     "studies.planning": ("nsim", "stopping"),
     "studies.power": ("power",),

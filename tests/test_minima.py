@@ -14,14 +14,15 @@ from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import user_criterion
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise import rounds as engine
 from jaxhlm.optimise import scan
+from jaxhlm.optimise import solve as solve_module
 from jaxhlm.optimise.boundary import leaving
-from jaxhlm.optimise.loop import Minimum
-from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import NEWTON, OptimizeResult
+from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import unsettled
+from jaxhlm.optimise.solve import solve
 from jaxhlm.optimise.start import START_FLOOR
 
 # Half of what is drawn here ends on the boundary.
@@ -70,7 +71,7 @@ def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     design = hlm.design("y ~ x + z + b + (1 + x + z | g)", known("3_groups"))
     standard = Prepared(design).respond(known("3_groups")[["y"]].to_numpy())
     start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
-    stop = lane_minimum(standard.stats, start, NEWTON, options, max_iter=1)
+    stop = minimise_criterion(standard.stats, start, NEWTON, options, max_iter=1)
     assert stop.gradient_norm < 1e-6
     lanes, _ = leaving(stop._replace(converged=np.array([True])), standard.stats, design.blocks)
     assert lanes.tolist() == [0]
@@ -88,7 +89,9 @@ def test_what_is_left_and_where_to(n, G):
     F = [a * np.outer(across, across) + b * np.outer(along, along) for a, b in slopes]
     B = len(slopes)
     theta = np.repeat([[along[0]], [along[1]], [0.0]], B, axis=1)
-    found = Minimum(theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None)
+    found = OptimizeResult(
+        theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None
+    )
     stats = Stats(*[None] * 10)._replace(n=np.array([1.0 * n]), m=np.ones((G, 1)))
     lanes, D = leaving(found, stats, ((0, 1),))
     assert lanes.tolist() == [1, 3, 5]
@@ -171,9 +174,9 @@ def dense_values(stats, reml, theta):
     """The criterion at every θ (S,) of every lane, (S, B)."""
     options = Options(reml, ((0,),))
     B = stats.yy.shape[-1]
-    with engine.own_rules():
+    with solve_module.own_rules():
         return np.array(
-            [engine._minimum(stats, np.full((1, B), t), options, 1).value for t in theta]
+            [solve_module._minimise(stats, np.full((1, B), t), options, 1).value for t in theta]
         )
 
 

@@ -19,10 +19,10 @@ from jaxhlm.errors import ConvergenceWarning, OptionError
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import pivots as diagonal
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.optimise import rounds as engine
+from jaxhlm.optimise import solve as solve_module
 from jaxhlm.optimise import trust_region
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.optimise.start import START_FLOOR, started
 from jaxhlm.optimise.trust_region import newton_direction
 from problems import rows
@@ -163,17 +163,17 @@ def test_starts_are_never_near_a_zero_variance(rng, blocks, sd):
 
 
 def from_saddle(monkeypatch, stats, theta, options):
-    """``solve``, led to believe that its first round converged at θ."""
-    minimum, calls = engine._minimum, []
+    """``solve``, led to believe that its first evaluations converged at θ."""
+    minimise, calls = solve_module._minimise, []
 
     def first_then_true(stats, start, options, max_iter):
         calls.append(max_iter)
         if len(calls) > 1:
-            return minimum(stats, start, options, max_iter)
-        at = minimum(stats, theta, options, 1)
+            return minimise(stats, start, options, max_iter)
+        at = minimise(stats, theta, options, 1)
         return at._replace(converged=np.array([True]))
 
-    monkeypatch.setattr(engine, "_minimum", first_then_true)
+    monkeypatch.setattr(solve_module, "_minimise", first_then_true)
     return solve(stats, options)
 
 

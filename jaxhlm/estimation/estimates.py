@@ -19,8 +19,8 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.lanes import MAX_UNROLLED_P
 from jaxhlm.linalg.small import entries, matmul, solve_lower
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import Solution
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Scaling, Standard, at_absent
 
 __all__ = [

@@ -23,8 +23,8 @@ from jaxhlm.design.checks import check_identified
 from jaxhlm.design.design import Design
 from jaxhlm.design.identified import identified
 from jaxhlm.estimation.estimates import Estimates, estimate
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
 from jaxhlm.statistics.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
 from jaxhlm.statistics.lanerows import LaneRows

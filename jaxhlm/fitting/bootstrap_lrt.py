@@ -23,7 +23,7 @@ from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import fit_lanes, fit_responses, whole_or_nothing
 from jaxhlm.inference.tails import chi2_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
 from jaxhlm.statistics.rowwise import simulate_rows
 

@@ -21,7 +21,7 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared, fit_responses
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.record import Fitted
 

@@ -22,7 +22,7 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import Fitted
 from jaxhlm.sources.inputs import replicate_input, response_input

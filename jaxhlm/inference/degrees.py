@@ -32,7 +32,7 @@ from jaxhlm.inference.tails import t_quantile, t_tail
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.linalg.factors import principal_axes
 from jaxhlm.linalg.stacked import cholesky, solve_lower
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standard
 
 __all__ = [

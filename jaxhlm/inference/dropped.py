@@ -15,8 +15,8 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, theta_index
 from jaxhlm.likelihood.lanes import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["dropped_minimum", "householder", "isolating", "null_criterion", "without_column"]

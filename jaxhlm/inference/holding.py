@@ -22,7 +22,7 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.suffstats import Stats, expanded
-from jaxhlm.optimise.rounds import Solution
+from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]

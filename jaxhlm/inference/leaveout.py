@@ -24,8 +24,8 @@ from jaxhlm.estimation.pipeline import gather
 from jaxhlm.likelihood.lanes import unrollable
 from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import FEW_LANES, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import FEW_LANES, solve
 from jaxhlm.statistics.equal_groups import Class, EqualGroups
 from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.response import Standard

@@ -22,8 +22,8 @@ from jaxhlm.inference.holding import (
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
 from jaxhlm.likelihood.covariance import Blocks
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import Solution, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import Solution, solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["profile_curves", "profile_limits"]

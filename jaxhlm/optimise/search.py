@@ -43,7 +43,7 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
-from jaxhlm.optimise.loop import Minimum
+from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 
 __all__ = [
@@ -86,7 +86,7 @@ SAME = 1e-6
 MOST_COLUMNS = 3
 
 
-def hard(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
     G = stats.m.sum(axis=0)
     with np.errstate(all="ignore"):
@@ -103,7 +103,7 @@ def _dominated(stats: Stats) -> Bools:
     return np.asarray((r2.max(axis=0) > DOMINANT * whole).any(axis=0))
 
 
-def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def _untypical(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes whose scores of the groups are not as the model has them."""
     df = _degrees(stats)
     between = df.sum(axis=0)
@@ -125,7 +125,9 @@ def _degrees(stats: Stats) -> Floats:
     return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
 
 
-def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tuple[Floats, Floats]:
+def _score_sums(
+    stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks
+) -> tuple[Floats, Floats]:
     """Σ c and Σ df c²/(df (df + 2)) (B,) over the classes of equal groups, c their scores.
 
     Representatives of a class follow its first one.
@@ -264,7 +266,7 @@ def unsettled(values: Floats) -> Bools:
 
 
 def boundary_starts(
-    stats: Stats, found: Minimum, reml: bool, blocks: Blocks
+    stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks
 ) -> Iterator[tuple[Ints, Floats]]:
     """Lanes (L,) and θ (k, L) near further minima along each variance that is zero.
 
@@ -288,7 +290,7 @@ def boundary_starts(
             yield lanes[other], start
 
 
-def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) -> Stats:
+def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks) -> Stats:
     """Statistics with q = 1 and p = 0 whose ML criterion is d(D + τ e_j e_j') with β̂ kept.
 
     With Ω = I + RDR', r² = e_j'R'Ω⁻¹R e_j and e = t_y − T_X β̂, one more variance takes from e'Ω⁻¹e

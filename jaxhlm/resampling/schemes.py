@@ -38,7 +38,7 @@ from jaxhlm.inference.henderson import random_effects
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.likelihood.covariance import lambda_of
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals

@@ -21,7 +21,7 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.choosing import by_labels, by_position_or_label

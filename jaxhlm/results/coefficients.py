@@ -24,7 +24,7 @@ from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
 from jaxhlm.results.record import Fitted
 from jaxhlm.statistics.response import Standard, at_absent

@@ -31,7 +31,7 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
 from jaxhlm.results.fit_rows import FitRows

@@ -23,7 +23,7 @@ from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.groupwise import Groupwise
@@ -314,7 +314,7 @@ class Fitted:
         source = self.rows
         if not len(self):
             raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
-        # A fit that was chosen several times comes once in each of several rounds.
+        # A fit that was chosen several times comes once in each of several passes.
         time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
-        rounds = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
-        return [at[c] for at in rounds for c in source.chunks(self.lanes[at], self.nobs[at])]
+        passes = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
+        return [at[c] for at in passes for c in source.chunks(self.lanes[at], self.nobs[at])]

@@ -15,7 +15,7 @@ from jaxhlm.errors import FileError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.tails import t_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import from_columns, to_columns
 from jaxhlm.results.record import Fitted
 

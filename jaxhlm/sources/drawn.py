@@ -16,7 +16,7 @@ from jaxhlm.core.streams import Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
 from jaxhlm.statistics.drawing import Law, draw_statistics, statistics_law
 from jaxhlm.statistics.groupwise import Groupwise

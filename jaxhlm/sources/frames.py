@@ -24,7 +24,7 @@ from jaxhlm.design.terms import Part, evaluate_numbers
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Report, fit_lanes
 from jaxhlm.language.formula import parse, rhs_variables, variables
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
 from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.lanerows import LaneRows

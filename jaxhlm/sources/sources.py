@@ -16,7 +16,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.groupwise import Groupwise
 from jaxhlm.statistics.lanerows import LaneRows
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments, moments_by_lane

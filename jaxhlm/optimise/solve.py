@@ -1,4 +1,4 @@
-"""Standardised lanes in, minima out: the rounds of optimisation, and the check of the boundary."""
+"""Standardised lanes in, minima out: compaction, further starts, and the check of the boundary."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from jaxhlm.likelihood.dense import lanes_at_once
 from jaxhlm.likelihood.lanes import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
 from jaxhlm.optimise.boundary import leaving
-from jaxhlm.optimise.loop import CLOSING_SLACK, Minimum
-from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
+from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import (
     SAME,
@@ -40,11 +41,11 @@ from jaxhlm.optimise.start import started
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
 MAX_RESTARTS = 3
-# Evaluations after which the lanes that are not done are gathered.
-FIRST_ROUND = 6
+# Evaluations after which a batch is compacted to the lanes that are not done.
+COMPACT_AFTER = 6
 FEW_LANES = 32
 # Evaluations that a further start may take.
-SECOND_ROUND = 40
+FURTHER_START_MAX_ITER = 40
 # Runs of starts for lanes that go on ending in several minima.
 MOST_RUNS = 4
 # A minimum elsewhere must be lower by this, so that rounding does not choose between equal ones.
@@ -76,13 +77,15 @@ class Solution:
     iterations: Any
 
 
-def solve(stats: Stats, options: Options, start: Floats | None = None, first: int = 1) -> Solution:
+def solve(
+    stats: Stats, options: Options, start: Floats | None = None, compact_after: int = 1
+) -> Solution:
     """Fit every lane of ``stats`` (standardised, lanes last).
 
-    Lanes run together for a few evaluations; those that are not done are gathered and run on, so
-    that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in the
-    order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation are
-    nearly the same D, and Newton would crawl along that valley.
+    Lanes run together for a few evaluations; then the batch is compacted to those that are not
+    done, so that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in
+    the order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation
+    are nearly the same D, and Newton would crawl along that valley.
 
     What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
     criterion with one block is convex, and σ²Ω ⪰ σ²I is linear. With one random effect the whole
@@ -94,13 +97,13 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
         options: what to optimise.
         start: (k, B) minima known in closed form, to be verified, or points near them; moment
             estimates if None.
-        first: evaluations from ``start`` before the lanes that are not done are gathered.
+        compact_after: evaluations from ``start`` before the batch is compacted.
     """
-    first = FIRST_ROUND if start is None else first
+    first = COMPACT_AFTER if start is None else compact_after
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
     with own_rules():
         if start is not None and first == 1:
-            found = _settled(_minimum(stats, start, options, first), stats, options)
+            found = _settled(_minimise(stats, start, options, first), stats, options)
         else:
             found = _searched(stats, start, options, first)
     aux = found.aux
@@ -116,7 +119,7 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
     )
 
 
-def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> Minimum:
+def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:
     """The lowest of the minima from every start that a lane is given, by its own data only."""
     B, alone = stats.yy.shape[-1], stats.RZ.shape[2] == 1
     if alone:
@@ -124,7 +127,7 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
         start = starts[:1]
     elif start is None:
         start = np.full((len(theta_index(options.blocks)), B), np.nan)
-    found = _settled(_minimum(stats, start, options, first), stats, options)
+    found = _settled(_minimise(stats, start, options, first), stats, options)
     if options.optimizer is not None:
         return found
     before = found.value
@@ -137,7 +140,7 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
     return _off_boundary(found, stats, options) if (found.value < before).any() else found
 
 
-def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
     several = hard(stats, found, options.reml, options.blocks) | ~found.converged
     edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
@@ -167,8 +170,8 @@ def _one_by_one(lanes: Ints, starts: Floats) -> tuple[Ints, Floats]:
 
 
 def _along_boundary(
-    found: Minimum, stats: Stats, lanes: Ints, options: Options
-) -> tuple[Minimum, Ints]:
+    found: OptimizeResult, stats: Stats, lanes: Ints, options: Options
+) -> tuple[OptimizeResult, Ints]:
     """Lanes tried along the variances that are zero, and those that have another minimum there."""
     at = jax.tree.map(lambda x: x[..., lanes], found)
     others, before, some = [], found.value, stats.take(as_slice(lanes))
@@ -179,31 +182,31 @@ def _along_boundary(
 
 
 def _tried(
-    found: Minimum, stats: Stats, lanes: Ints, theta: Floats, options: Options
-) -> tuple[Minimum, Floats]:
+    found: OptimizeResult, stats: Stats, lanes: Ints, theta: Floats, options: Options
+) -> tuple[OptimizeResult, Floats]:
     """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
 
     A lane may come more than once.
     """
-    ends, most = np.full(len(lanes), np.nan), min(SECOND_ROUND, options.max_iter)
+    ends, most = np.full(len(lanes), np.nan), min(FURTHER_START_MAX_ITER, options.max_iter)
     # Where many lanes were fitted there is compiled code, which copies of a few can use.
     least = FEW_LANES + 1 if len(found.value) > FEW_LANES and unrollable(stats) else 0
     for i in range(0, len(lanes), MOST_TRIES):
         part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
         full = np.resize(part, max(least, len(part)))
-        again = _minimum(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
+        again = _minimise(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
         again = _first(again, len(part))
         ends[part] = np.where(again.converged, again.value, np.nan)
         found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
     return found, ends
 
 
-def _first(found: Minimum, count: int) -> Minimum:
+def _first(found: OptimizeResult, count: int) -> OptimizeResult:
     """The first lanes of some."""
     return jax.tree.map(lambda x: x[..., :count], found)
 
 
-def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
+def _lowest(again: OptimizeResult, lanes: Ints, count: int) -> tuple[OptimizeResult, Ints]:
     """The lowest minimum of every lane, with all of its evaluations, and the lanes, once each.
 
     Of starts that ended in the same one the first counts, whatever rounding says.
@@ -218,7 +221,7 @@ def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
     return found._replace(iterations=spent), which
 
 
-def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _settled(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what is not done, and then what stopped on a boundary that is no minimum."""
     lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
     if len(lanes):
@@ -226,7 +229,7 @@ def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
     return _off_boundary(found, stats, options)
 
 
-def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _off_boundary(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what stopped on a boundary that is no minimum."""
     for _ in range(MAX_RESTARTS):
         lanes, D = leaving(found, stats, options.blocks)
@@ -236,12 +239,14 @@ def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
     return found
 
 
-def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
+def _continue(
+    found: OptimizeResult, stats: Stats, lanes: Ints, D: Floats, options: Options
+) -> OptimizeResult:
     """Run ``lanes`` on from D (B, q, q), each with its columns in an order of its own."""
     orders = _pivot_orders(D[lanes], options.blocks)
     for those in _sharing(orders, stats):
         order, at = orders[those], lanes[those]
-        again = _minimum(
+        again = _minimise(
             _reordered(stats.take(as_slice(at)), order),
             theta_of(_turned(D[at], order), options.blocks),
             options,
@@ -284,7 +289,7 @@ def _turned(M: Floats, order: Ints) -> Floats:
     return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
 
 
-def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
+def _restored(found: OptimizeResult, order: Ints, options: Options) -> OptimizeResult:
     """A minimum with the columns of Z back in the user's order."""
     D = _turned(covariance_of(found.theta, options.blocks), order)
     singular = on_boundary(found.theta, options.blocks)
@@ -293,7 +298,7 @@ def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
     return found._replace(theta=theta, aux={**found.aux, "F": F})
 
 
-def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Minimum:
+def _minimise(stats: Stats, start: Floats, options: Options, max_iter: int) -> OptimizeResult:
     """Minima from ``start``, as NumPy arrays.
 
     A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
@@ -306,12 +311,12 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
             size = B if small else lanes_at_once(stats)
             runs = [slice(first, first + size) for first in range(0, B, size)]
             found = (
-                lane_minimum(stats.take(run), start[:, run], NEWTON, options, max_iter)
+                minimise_criterion(stats.take(run), start[:, run], NEWTON, options, max_iter)
                 for run in runs
             )
             return jax.tree.map(lambda *x: _joined(x), *found)
     # Importing optax and compiling would double the time of a small fit that needs neither.
-    from jaxhlm.optimise.compiled import Sizes, compiled_minimum
+    from jaxhlm.optimise.compiled import Sizes, minimise_compiled
 
     count, parts = len(stats.m), []
     stats = _padded(stats, compiled_groups(count))
@@ -319,7 +324,9 @@ def _minimum(stats: Stats, start: Floats, options: Options, max_iter: int) -> Mi
     for first in range(0, B, size):
         lanes = np.minimum(np.arange(first, first + size), B - 1)
         sizes = Sizes(count, min(size, B - first), max_iter)
-        parts.append(compiled_minimum(stats.take(as_slice(lanes)), start[:, lanes], sizes, options))
+        parts.append(
+            minimise_compiled(stats.take(as_slice(lanes)), start[:, lanes], sizes, options)
+        )
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 
@@ -339,7 +346,9 @@ def _joined(parts: tuple[Any, ...]) -> Floats:
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 
 
-def _merge(found: Minimum, again: Minimum, lanes: Any, slack: float = CLOSING_SLACK) -> Minimum:
+def _merge(
+    found: OptimizeResult, again: OptimizeResult, lanes: Any, slack: float = CLOSING_SLACK
+) -> OptimizeResult:
     """Take the lower of two minima in the lanes that went on; add up the evaluations."""
     lower = again.value < found.value[lanes] + slack
     better = lower & (again.converged | ~found.converged[lanes])
