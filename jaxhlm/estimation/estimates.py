@@ -103,14 +103,14 @@ class Estimates:
             values[lanes] = getattr(others, name)
         return Estimates(**out)
 
-    def room(self, B: int) -> Estimates:
-        """Estimates of B fits like these, to be written by ``put``; slices are read-only."""
+    def empty(self, B: int) -> Estimates:
+        """Arrays for B fits like these, to be filled by ``write``; slices are read-only."""
         whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
         for values in whole._columns():
             values.flags.writeable = True
         return whole
 
-    def put(self, first: int, part: Estimates) -> int:
+    def write(self, first: int, part: Estimates) -> int:
         """Write a part from fit number ``first`` on; returns the number of the fit after it."""
         last = first + len(part.status)
         for whole, values in zip(self._columns(), part._columns(), strict=True):

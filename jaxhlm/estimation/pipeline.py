@@ -26,8 +26,13 @@ from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
-from jaxhlm.statistics.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import (
+    GroupContributions,
+    WithinBasis,
+    respond_by_group,
+    within_basis,
+)
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard, respond, respond_split
 from jaxhlm.statistics.standardise import Rows, StandardDesign, standardise_design
@@ -106,19 +111,19 @@ class Prepared:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return respond(self.standard, self._by_group(Y))
 
-    def lane_rows(self, Y: Floats) -> LaneRows:
+    def observations(self, Y: Floats) -> Observations:
         """The rows with responses (n, B)."""
         level, y = np.arange(self.design.G), self._by_group(Y)
-        return LaneRows(self.standard, self.rows, y, self.order, level)
+        return Observations(self.standard, self.rows, y, self.order, level)
 
     @cached_property
-    def group_design(self) -> GroupDesign:
-        """What single groups say about X beyond the span of Z."""
-        return group_design(self.standard)
+    def within_basis(self) -> WithinBasis:
+        """Bases, by group, of what X has beyond the span of Z."""
+        return within_basis(self.standard)
 
-    def by_group(self, Y: Floats) -> Groupwise:
+    def by_group(self, Y: Floats) -> GroupContributions:
         """Standardised lanes of responses (n, B), every group by itself."""
-        found = respond_by_group(self.group_design, self._by_group(Y))
+        found = respond_by_group(self.within_basis, self._by_group(Y))
         return found._replace(equal=self.equal)
 
     def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
@@ -224,8 +229,8 @@ def gather(
     whole, done = None, 0
     try:
         for part in parts:
-            whole = part.room(B) if whole is None else whole
-            done = whole.put(done, part)
+            whole = part.empty(B) if whole is None else whole
+            done = whole.write(done, part)
             if report is not None:
                 report(part)
     except KeyboardInterrupt:

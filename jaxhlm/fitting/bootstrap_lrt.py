@@ -25,7 +25,7 @@ from jaxhlm.estimation.pipeline import fit_lanes, fit_responses, whole_or_nothin
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 

@@ -27,7 +27,7 @@ from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import FEW_LANES, solve
 from jaxhlm.statistics.equal_groups import Class, EqualGroups
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import absent_squares
 
@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
 
 def leave_one_out(
-    groups: Groupwise, estimates: Estimates, options: Options, refits: int | None = None
+    groups: GroupContributions, estimates: Estimates, options: Options, refits: int | None = None
 ) -> Estimates:
     """Estimates without each group in turn, in the units of the data.
 
@@ -129,7 +129,7 @@ class _Totals(NamedTuple):
     reached: Floats  # (G, b) Σ rank Z_i
 
     @staticmethod
-    def of(groups: Groupwise) -> _Totals:
+    def of(groups: GroupContributions) -> _Totals:
         stats, rest, U, u = groups.standard.stats, groups.rest, groups.UX, groups.Uy
         XX = np.einsum("grpl,grsl->gpsl", U, U)
         each = (

@@ -15,10 +15,10 @@ from jaxhlm.design.design import Design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.errors import ResamplingError
 from jaxhlm.sources.drawn import Drawn, in_blocks
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows, standardise_design
@@ -89,7 +89,7 @@ class Cases(Drawn):
             "data sets of resampled groups differ in their rows; look at one lane"
         )
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """Statistics of every drawn group by itself."""
         return self._replicates(lanes).by_group
 
@@ -122,13 +122,13 @@ class Cases(Drawn):
         levels = pd.Index(_copies(d.levels, drawn), name=d.group_name)
         return replace(d, levels=levels, _groups=_of_names(levels))
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of data sets, each drawn group with the name of its copy."""
         found = self._replicates(lanes)
         chosen = [self._rows_of(int(i))[2] for i in lanes]
         level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
         place, y = np.arange(len(found.row)), found.y[:, None]
-        return LaneRows(standardise_design(found.rows), found.rows, y, found.row, level, place)
+        return Observations(standardise_design(found.rows), found.rows, y, found.row, level, place)
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""

@@ -7,7 +7,7 @@ cases          whole groups with replacement, each drawn copy a group of its own
 wild           y*_i = X_i β̂ + v_i ṽ_i, one random factor v_i for each group
 =============  ============================================================================
 
-Cases and wild never form rows: they are sums over groups (``groupwise``).
+Cases and wild never form rows: they are sums over groups (``group_contributions``).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.sources.sources import Source
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["BatchInterval", "FitBatch"]
@@ -333,7 +333,7 @@ class FitBatch:
         return self.record.over_lanes(function)
 
     def over_groups(
-        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 

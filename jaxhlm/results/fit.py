@@ -42,7 +42,7 @@ from jaxhlm.results.refitting import refitted
 from jaxhlm.results.tables import Summary
 from jaxhlm.results.varcorr import VarCorr
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 if TYPE_CHECKING:
     from jaxhlm.results.verify import Verification

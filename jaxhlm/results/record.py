@@ -26,7 +26,7 @@ from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.sources.sources import ResponseMatrix, Source
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["Fitted"]
@@ -234,7 +234,7 @@ class Fitted:
         )
 
     def over_groups(
-        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 
@@ -269,7 +269,7 @@ class Fitted:
         return self._rows_of(np.zeros(1, np.int64))
 
     def _rows_of(self, at: Ints) -> FitRows:
-        rows, found = self.rows.lane_rows(self.lanes[at]), self.filled[at]
+        rows, found = self.rows.observations(self.lanes[at]), self.filled[at]
         own = self.estimates_on(at, rows.standard.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)

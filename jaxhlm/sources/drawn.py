@@ -19,11 +19,11 @@ from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
 from jaxhlm.statistics.drawing import Law, draw_statistics, statistics_law
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["Drawn", "Parametric", "in_blocks"]
 
@@ -92,13 +92,13 @@ class Drawn(ABC):
         """Standardised statistics of consecutive data sets, drawn again."""
         return self.draw(slice(int(lanes[0]), int(lanes[-1]) + 1))[0]
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """The same, every group by itself, of data sets that are drawn as rows."""
         return self.prepared.by_group(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of data sets that are drawn as rows."""
-        return self.prepared.lane_rows(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+        return self.prepared.observations(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of the one design."""

@@ -26,9 +26,9 @@ from jaxhlm.estimation.pipeline import Report, fit_lanes
 from jaxhlm.language.formula import parse, rhs_variables, variables
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
@@ -112,13 +112,13 @@ class ReplicateFrame:
         """Standardised statistics of data sets, in increasing order."""
         return self._rows(lanes).standard
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """The same, every group by itself."""
         return self._rows(lanes).by_group
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of data sets, in increasing order."""
-        return self._rows(lanes).lane_rows(self._group)
+        return self._rows(lanes).observations(self._group)
 
     @cached_property
     def _group(self) -> Ints:

@@ -17,9 +17,9 @@ from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
 from jaxhlm.optimise.options import Options
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
@@ -70,11 +70,11 @@ class Source(Protocol):
         """Standardised statistics of some lanes, equal groups collapsed."""
         ...
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """The same, every group by itself."""
         ...
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of some lanes; levels and rows are numbered as in ``design``."""
         ...
 
@@ -170,17 +170,17 @@ class ResponseMatrix:
         run = as_slice(lanes)
         return self._collapsed(run)[0] if isinstance(run, slice) else self._reduced(run)[0]
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """The same, every group by itself."""
         if self._incomplete(lanes):
             return self._own_rows(lanes).by_group
         return self.prepared.by_group(self.Y[:, as_slice(lanes)])
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of responses of one kind."""
         if self._incomplete(lanes):
-            return self._own_rows(lanes).lane_rows(self.design.group)
-        return self.prepared.lane_rows(self.Y[:, as_slice(lanes)])
+            return self._own_rows(lanes).observations(self.design.group)
+        return self.prepared.observations(self.Y[:, as_slice(lanes)])
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of responses of one kind."""
@@ -295,13 +295,13 @@ class ReplicateRows:
         """Standardised statistics of data sets, in increasing order."""
         return self.replicates.take(as_slice(lanes)).standard
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lanes: Ints) -> GroupContributions:
         """The same, every group by itself."""
         return self.replicates.take(as_slice(lanes)).by_group
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lanes: Ints) -> Observations:
         """The rows of data sets, in increasing order."""
-        return self.replicates.take(as_slice(lanes)).lane_rows(self.design.group)
+        return self.replicates.take(as_slice(lanes)).observations(self.design.group)
 
     def moments(self, lanes: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""

@@ -54,7 +54,7 @@ class EqualGroups:
 
     Statistics of a response (G, q, B) are ``split`` into those of the groups that carry T^X, (R, q,
     B): the rest, then the r rotated groups of every class; and N (q, q, B) = Σ t t' over the other
-    groups of every class. ``join`` puts them together as statistics of fewer groups.
+    groups of every class. ``join`` combines them into statistics of fewer groups.
 
     Attributes:
         classes: those worth collapsing; may be none.

@@ -11,8 +11,8 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
-from jaxhlm.statistics.groupwise import Groupwise, group_design, respond_by_group
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions, respond_by_group, within_basis
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.response import Standard, respond
 from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_design
@@ -68,11 +68,11 @@ class Replicates:
         return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
 
     @property
-    def by_group(self) -> Groupwise:
+    def by_group(self) -> GroupContributions:
         """The same, every group by itself."""
-        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+        return respond_by_group(within_basis(standardise_design(self.rows)), self.y[:, None])
 
-    def lane_rows(self, group: Ints) -> LaneRows:
+    def observations(self, group: Ints) -> Observations:
         """The rows of all of them.
 
         Args:
@@ -80,7 +80,7 @@ class Replicates:
         """
         design = standardise_design(self.rows)
         level = group[self.row[design.groups.starts]]
-        return LaneRows(design, self.rows, self.y[:, None], self.row, level)
+        return Observations(design, self.rows, self.y[:, None], self.row, level)
 
     def take(self, lanes: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""

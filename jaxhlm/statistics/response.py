@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CONSTANT_TOL = 1e-13
-# Sums of squares this large, or its reciprocal, leave no room for variances in floating point.
+# Sums of squares this large, or its reciprocal, leave no range for variances in floating point.
 EXTREME = 1e200
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
 CANCELLATION = 1e3

@@ -12,7 +12,7 @@ factor, is absent from that lane: X̃ has zeros in its place, X̃'X̃ a diagonal
 itself, T a row and a column of its own, so that its β̃ is 0 and all else is as if the column had
 never been there.
 
-The criterion changes by a constant that is put back (``Scaling``). Prior weights scale the rows by
+The criterion changes by a constant, known from ``Scaling``. Prior weights scale the rows by
 √w. All factorisations are Gram–Schmidt run twice, vectorised over lanes and groups as segments of
 the rows, which are sorted by lane and group.
 """

@@ -20,7 +20,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.estimation.model import Model
 from jaxhlm.linalg.stacked import solve_upper
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard, at_absent
 from jaxhlm.statistics.standardise import absent_squares
 
@@ -51,7 +51,7 @@ def pooled_ols(standard: Standard) -> tuple[Any, Any, Any, Any]:
     return at_absent(beta, absent), at_absent(vcov, absent), sigma, status
 
 
-def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
+def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats, Floats]:
     """Second-stage regressions of the coefficients of every unit's own line.
 
     Units whose line is not determined by their rows are left out.
@@ -105,7 +105,7 @@ def _out_of_reach(standard: Standard, model: Model) -> UnsupportedTermError:
     )
 
 
-def _lines(groups: Groupwise) -> tuple[Floats, Floats]:
+def _lines(groups: GroupContributions) -> tuple[Floats, Floats]:
     """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
     stats, scaling, _ = groups.standard
     RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))

@@ -1,4 +1,4 @@
-"""Rows of some lanes, standardised, and where they and their groups are found in the source.
+"""Observations (rows) of some lanes, standardised, and their numbers in the source.
 
 Lanes either share all their rows, so that the response is a matrix (n, B), or have rows of their
 own, one lane after the other. Formulas for single rows are written once, for arrays (L, n, …) with
@@ -18,12 +18,12 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.statistics.response import Standard, respond
 from jaxhlm.statistics.standardise import Rows, StandardDesign
 
-__all__ = ["LaneRows"]
+__all__ = ["Observations"]
 
 
 @dataclass(frozen=True, eq=False)
-class LaneRows:
-    """Rows of B lanes, group after group.
+class Observations:
+    """Observations of B lanes, group after group.
 
     Attributes:
         design: the standardised rows.

@@ -1,4 +1,4 @@
-"""Statistics of single groups: what ``Stats`` pools over groups, kept apart.
+"""What each group contributes to the sums over groups in ``Stats``.
 
 The criterion needs [X_i y_i]'(I − Q_i Q_i')[X_i y_i] only as a sum. Robust covariances and leaving
 groups out need it group by group. With P_i an orthonormal basis of (I − Q_i Q_i')X_i,
@@ -23,7 +23,7 @@ from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Standard, expand, respond
 from jaxhlm.statistics.standardise import StandardDesign, place
 
-__all__ = ["GroupDesign", "Groupwise", "LeftOver", "group_design", "respond_by_group"]
+__all__ = ["GroupContributions", "LeftOver", "WithinBasis", "respond_by_group", "within_basis"]
 
 # A column of X whose residual on Q_Z is this small in a group lies in the span of Q_Z.
 SPAN_TOL = 1e-8
@@ -37,8 +37,8 @@ class LeftOver(NamedTuple):
     logw: Floats  # (G, b) Σ log of the prior weights
 
 
-class Groupwise(NamedTuple):
-    """Standardised lanes with every group by itself."""
+class GroupContributions(NamedTuple):
+    """Standardised lanes, and what each group contributes to their statistics."""
 
     standard: Standard  # statistics that are not collapsed
     UX: Floats  # (G, r, p, b) P_i'X_i
@@ -46,9 +46,9 @@ class Groupwise(NamedTuple):
     rest: LeftOver
     equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
-    def take(self, lanes: Any) -> Groupwise:
+    def take(self, lanes: Any) -> GroupContributions:
         """Some lanes, which may repeat; what all share stays."""
-        return Groupwise(
+        return GroupContributions(
             self.standard.take(lanes),
             taken(self.UX, lanes),
             self.Uy[..., lanes],
@@ -58,8 +58,8 @@ class Groupwise(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GroupDesign:
-    """The design half.
+class WithinBasis:
+    """Orthonormal bases of what X has within groups beyond the span of Z.
 
     Attributes:
         design: the standardised design.
@@ -72,30 +72,30 @@ class GroupDesign:
     UX: Floats
 
 
-def group_design(design: StandardDesign) -> GroupDesign:
+def within_basis(design: StandardDesign) -> WithinBasis:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
     q = design.QZ.shape[1]
     X = design.QX * design.lanes.spread(np.sqrt(design.n))[:, None]
     Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.groups, SPAN_TOL)
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
-    return GroupDesign(design, Q[:, used], place(R[:, used, q:], *design.position))
+    return WithinBasis(design, Q[:, used], place(R[:, used, q:], *design.position))
 
 
-def respond_by_group(grouped: GroupDesign, y: Floats) -> Groupwise:
+def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
     """Statistics of responses, group by group; arguments as for ``response.respond``."""
-    design, standard = grouped.design, respond(grouped.design, y)
+    design, standard = basis.design, respond(basis.design, y)
     rows = _residual_rows(design, standard, y)
-    u = _sums(design, grouped.P, rows)
-    rest = _left_over(grouped, rows)
+    u = _sums(design, basis.P, rows)
+    rest = _left_over(basis, rows)
     s = standard.scaling.s
-    return Groupwise(standard, grouped.UX, u / s, rest._replace(yy=rest.yy / s**2))
+    return GroupContributions(standard, basis.UX, u / s, rest._replace(yy=rest.yy / s**2))
 
 
-def _left_over(grouped: GroupDesign, rows: Floats) -> LeftOver:
+def _left_over(basis: WithinBasis, rows: Floats) -> LeftOver:
     """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
-    design, groups = grouped.design, grouped.design.groups
+    design, groups = basis.design, basis.design.groups
     with np.errstate(over="ignore", invalid="ignore"):
-        for column in (*design.QZ.T, *grouped.P.T):
+        for column in (*design.QZ.T, *basis.P.T):
             rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
         yy = groups.sum(rows**2)
     root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
