@@ -49,12 +49,14 @@ def test_blocks_find_the_same_minima(problem, at_once):
 def test_lanes_past_the_last_are_left_alone(problem, at_once):
     """Of three blocks, two are there; the third is neither computed nor read."""
     stats, start = problem
-    lanes = blocks.BLOCK_LANES + 5
-    spoilt = stats._replace(yy=np.where(np.arange(LANES) < lanes, stats.yy, np.nan))
+    num_lanes = blocks.BLOCK_LANES + 5
+    spoilt = stats._replace(yy=np.where(np.arange(LANES) < num_lanes, stats.yy, np.nan))
     with own_rules():
-        found = compiled.minimise_compiled(spoilt, start, Sizes(18, lanes, 100), OPTIONS)
+        found = compiled.minimise_compiled(spoilt, start, Sizes(18, num_lanes, 100), OPTIONS)
     np.testing.assert_array_equal(found.iterations[2 * blocks.BLOCK_LANES :], 0)
-    np.testing.assert_allclose(found.value[:lanes], at_once.value[:lanes], atol=tol.CRITERION)
+    np.testing.assert_allclose(
+        found.value[:num_lanes], at_once.value[:num_lanes], atol=tol.CRITERION
+    )
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")

@@ -14,7 +14,7 @@ from jaxhlm.core.streams import random_key
 from jaxhlm.design.design import build_design
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import lambda_of
-from jaxhlm.likelihood.lanes import mappable
+from jaxhlm.likelihood.lane_derivatives import mappable
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.statistics.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from problems import FORMULA, SIZES, frame, oracle
@@ -156,7 +156,7 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     """Weights of one."""
     formula, data, _, _ = unbalanced()
     fit = hlm.fit(formula, data)
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.ones((fit.ngroups, 1)))
+    monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: np.ones((fit.ngroups, 1)))
     found = cases_of(fit, 1).fit(fit.options, None).estimates
     np.testing.assert_allclose(found.criterion, fit.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
@@ -217,9 +217,11 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     groups = group_stats(design, r, beta)
     found = multiplied(design, groups, V)
     whole = design.QX @ (beta * np.sqrt(design.n)) + r
-    size = np.bincount(design.groups.of_row, whole**2)
+    size = np.bincount(design.group_segments.of_row, whole**2)
     np.testing.assert_allclose(groups.size, size, rtol=tol.PRODUCTS)
-    y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[design.groups.of_row]
+    y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[
+        design.group_segments.of_row
+    ]
     Y = np.empty_like(y)
     Y[order] = y if design.root_w is None else y / design.root_w
     expected = fit.prepared.respond(Y)
@@ -235,7 +237,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
     fit = hlm.fit(*sleepstudy()[:2])
     W = np.ones((18, 3))
     W[1:, 0] = 0.0
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: W[:, lanes])
+    monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: W[:, lane_slice])
     found = cases_of(fit, 3).fit(fit.options, None).estimates
     assert found.status.tolist() == [Status.NOT_IDENTIFIED, Status.CONVERGED, Status.CONVERGED]
     assert np.isnan(found.beta[0]).all()
@@ -244,7 +246,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
 
 def counted(monkeypatch, fit, chosen):
     """Estimates of one lane of these groups."""
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.asarray(chosen, float)[:, None])
+    monkeypatch.setattr(Cases, "counts", lambda self, _: np.asarray(chosen, float)[:, None])
     return cases_of(fit, 1).fit(fit.options, None).estimates
 
 
@@ -281,7 +283,7 @@ def test_a_column_that_hardly_varies_in_a_lane(monkeypatch, unit):
 
 def test_drawn_groups_keep_their_names(monkeypatch):
     fit = hlm.fit(*sleepstudy()[:2])
-    monkeypatch.setattr(Cases, "choices", lambda self, lanes: np.array([[2, 0, 2] + [1] * 15]))
+    monkeypatch.setattr(Cases, "choices", lambda self, lane_slice: np.array([[2, 0, 2] + [1] * 15]))
     d = cases_of(fit, 1).lane(0)
     names = [str(fit.design.levels[g]) for g in (2, 0, 1)]
     assert d.levels[:5].tolist() == [names[0], names[1], f"{names[0]}#2", names[2], f"{names[2]}#2"]

@@ -12,7 +12,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
-from jaxhlm.likelihood.lanes import (
+from jaxhlm.likelihood.lane_derivatives import (
     LOOP_FROM_LANES,
     lane_derivatives,
     mappable,

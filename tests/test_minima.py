@@ -200,7 +200,7 @@ def scanned(sizes, own=False, columns=0):
     design = hlm.design(f"~ {' + '.join(['x', 'z', *names])} + (1 | g)", frame)
     stats = Prepared(design).respond(hard_responses(sizes)[:, :4]).stats
     lanes = stats if not own else Stats(*(np.broadcast_to(x, (*x.shape[:-1], 4)) for x in stats))
-    return design, stats, scan._lanes(lanes, slice(None))
+    return design, stats, scan._lanes_first(lanes, slice(None))
 
 
 @pytest.mark.parametrize("reml", [True, False])

@@ -14,7 +14,7 @@ from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.likelihood.covariance import lambda_of, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.linalg import small
 from jaxhlm.statistics.response import respond
 from jaxhlm.statistics.standardise import Rows, standardise_design
@@ -204,5 +204,5 @@ def test_what_cannot_be_fitted_gets_a_code(rng):
 def test_segments_cover_the_rows(rng):
     y, X, Z, group = rows(rng, SIZES)
     design, _ = standard(y[:, None], X, Z, group)
-    ends = [*design.groups.starts, len(y)]
+    ends = [*design.group_segments.starts, len(y)]
     assert [b - a for a, b in pairwise(ends)] == list(SIZES)

@@ -17,7 +17,7 @@ from jaxhlm.likelihood.covariance import (
     on_boundary,
     theta_of,
 )
-from jaxhlm.likelihood.lanes import MAX_UNROLLED_P
+from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P
 from jaxhlm.linalg.small import entries, matmul, solve_lower
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
@@ -73,9 +73,9 @@ class Estimates:
         for values in self._columns():
             values.flags.writeable = False
 
-    def __getitem__(self, lanes: Any) -> Estimates:
+    def __getitem__(self, index: Any) -> Estimates:
         """The estimates of some lanes."""
-        return Estimates(*(values[lanes] for values in self._columns()))
+        return Estimates(*(values[index] for values in self._columns()))
 
     @property
     def known(self) -> Bools:
@@ -96,11 +96,11 @@ class Estimates:
         beta, vcov = (at_absent(x, absent, 0.0) for x in (self.beta, self.vcov))
         return replace(self, beta=beta, vcov=vcov)
 
-    def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
-        """These estimates with those of ``lanes`` exchanged for ``others``."""
+    def replaced(self, index: Ints, others: Estimates) -> Estimates:
+        """These estimates with those of ``index`` exchanged for ``others``."""
         out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
         for name, values in out.items():
-            values[lanes] = getattr(others, name)
+            values[index] = getattr(others, name)
         return Estimates(**out)
 
     def empty(self, B: int) -> Estimates:

@@ -154,7 +154,7 @@ def fit_responses(
     """
     chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
     return fit_lanes(
-        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.equal, options, report
+        lambda run: prepared.collapse(Y[:, run]), chunks, prepared.equal, options, report
     )
 
 
@@ -163,13 +163,11 @@ def fit_replicates(
 ) -> Estimates:
     """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
     chunks = lane_chunks(replicates.B, replicates.lane_bytes)
-    return fit_lanes(
-        lambda lanes: (replicates.take(lanes).standard, []), chunks, None, options, report
-    )
+    return fit_lanes(lambda run: (replicates.take(run).standard, []), chunks, None, options, report)
 
 
 def fit_lanes(
-    lanes_of: Callable[[slice], tuple[Standard, list[Floats]]],
+    standard_of: Callable[[slice], tuple[Standard, list[Floats]]],
     chunks: Iterable[slice],
     equal: EqualGroups | None,
     options: Options,
@@ -178,15 +176,15 @@ def fit_lanes(
     """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
 
     Args:
-        lanes_of: standardised lanes of a chunk, equal groups joined, and N of every class of them.
+        standard_of: standardised lanes of a chunk, equal groups joined, and N of every class.
         chunks: runs of lanes.
         equal: the equal groups of the design that all lanes share, if they do.
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
 
-    def one(lanes: slice) -> Estimates:
-        standard, spread = lanes_of(lanes)
+    def one(lane_slice: slice) -> Estimates:
+        standard, spread = standard_of(lane_slice)
         start = None
         if equal is not None:
             start = balanced_start(standard.stats, equal, spread, options.reml, options.blocks)

@@ -126,9 +126,10 @@ def fit_source(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lanes = np.arange(done) if finished is None else finished
-    sizes = nobs[lanes], ngroups[lanes]
-    fits = FitBatch(Fitted(model, estimates, index[lanes], *sizes, options, lanes, source))
+    lane_index = np.arange(done) if finished is None else finished
+    sizes = nobs[lane_index], ngroups[lane_index]
+    labels = index[lane_index]
+    fits = FitBatch(Fitted(model, estimates, labels, *sizes, options, lane_index, source))
     _report_failures(fits)
     _report_absent(fits)
     return fits

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import solve

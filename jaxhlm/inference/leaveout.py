@@ -21,7 +21,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.identified import group_ranks, identified
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.estimation.pipeline import gather
-from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.optimise.options import Options
@@ -86,8 +86,8 @@ def leave_one_out(
     equal = groups.equal or EqualGroups.none(G)
     classes = [_Grams.of(c, stats) for c in equal.classes]
 
-    def one(lanes: slice) -> Estimates:
-        some = Pairs(*(x[lanes] for x in pairs))
+    def one(lane_slice: slice) -> Estimates:
+        some = Pairs(*(x[lane_slice] for x in pairs))
         without = _without(stats, equal.rest, totals, classes, some)
         status = _status(groups.standard, without, totals, some, options)
         scaling = groups.standard.scaling.take(some.fit)

@@ -186,8 +186,8 @@ def _terms(X: Any, E: Any, M: Any, MT: Any) -> tuple[Any, Any, Any, Any]:
 
 def _sum_of_products(A: Floats, B: Floats) -> Floats:
     """Σ_i A_i'B_i of every lane."""
-    lanes, G, s = A.shape[:3]
-    A, B = A.reshape(lanes, G * s, -1), B.reshape(lanes, G * s, -1)
+    num_lanes, G, s = A.shape[:3]
+    A, B = A.reshape(num_lanes, G * s, -1), B.reshape(num_lanes, G * s, -1)
     return A.swapaxes(-1, -2) @ B
 
 

@@ -9,7 +9,7 @@ import jax
 
 from jaxhlm.core.chunks import CompiledByOne
 from jaxhlm.likelihood.deviance import deviance
-from jaxhlm.likelihood.lanes import mappable, unrollable
+from jaxhlm.likelihood.lane_derivatives import mappable, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.blocks import in_blocks
 from jaxhlm.optimise.criterion import minimise_criterion
@@ -24,8 +24,8 @@ __all__ = ["Sizes", "minimise_compiled", "minimise_traced"]
 class Sizes(NamedTuple):
     """What is traced, so that calls for one fit, and fits of other sizes, share one compilation."""
 
-    groups: Any  # () how many of the groups are there
-    lanes: Any  # () how many of the lanes are
+    num_groups: Any  # () how many of the groups are there
+    num_lanes: Any  # () how many of the lanes are
     max_iter: Any  # () largest number of evaluations
 
 
@@ -46,23 +46,23 @@ def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) 
 
 def minimise_traced(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
     """Minimise all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
 
     def value(theta: Any, one: Stats) -> Any:
         return deviance(theta, one, options.reml, options.blocks)
 
-    steps = stepper(options.optimizer, value, lanes, axes)
+    steps = stepper(options.optimizer, value, mapped, axes)
     start = started(stats, start, options.blocks)
-    return minimise_criterion(stats, start, steps, options, sizes.max_iter, sizes.groups)
+    return minimise_criterion(stats, start, steps, options, sizes.max_iter, sizes.num_groups)
 
 
 def _minimise_in_blocks(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
     """``minimise_traced`` in blocks of lanes."""
 
     def minimise(stats: Stats, start: Any) -> OptimizeResult:
-        return minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.groups)
+        return minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.num_groups)
 
-    return in_blocks(minimise, stats, started(stats, start, options.blocks), sizes.lanes)
+    return in_blocks(minimise, stats, started(stats, start, options.blocks), sizes.num_lanes)
 
 
 _in_blocks = CompiledByOne(_minimise_in_blocks, static_argnames="options")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxhlm.likelihood.covariance import canonical
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.loop import OptimizeResult, Stepper, minimise_lanes
 from jaxhlm.optimise.options import Options

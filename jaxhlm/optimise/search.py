@@ -136,17 +136,17 @@ def _score_sums(
     size = max(1, BLOCK_NUMBERS // len(stats.m))
     sums = np.empty((2, B))
     for i in range(0, B, size):
-        lanes = slice(i, i + size)
-        some = stats.take(lanes)
-        beta, pwrss = found.aux["beta"][:, lanes], found.aux["pwrss"][lanes]
+        lane_slice = slice(i, i + size)
+        some = stats.take(lane_slice)
+        beta, pwrss = found.aux["beta"][:, lane_slice], found.aux["pwrss"][lane_slice]
         sigma2 = pwrss / (some.n - reml * some.rank)
         residual = some.Ty - _times(some.TX, beta)
-        Lambda = lambda_matrix(entries(found.theta[:, lanes], 1), blocks)
+        Lambda = lambda_matrix(entries(found.theta[:, lane_slice], 1), blocks)
         _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(residual, 1, 1))
         first = np.flatnonzero((some.m > 0.0).any(axis=1))
         score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
         df = _degrees(some)
-        sums[:, lanes] = score.sum(axis=0), (score**2 / (df + 2.0)).sum(axis=0)
+        sums[:, lane_slice] = score.sum(axis=0), (score**2 / (df + 2.0)).sum(axis=0)
     return sums[0], sums[1]
 
 
@@ -279,15 +279,17 @@ def boundary_starts(
     for i, (row, column) in enumerate(theta_index(blocks)):
         if row != column:
             continue
-        lanes = np.flatnonzero(found.theta[i] == 0.0)
-        some = stats.take(lanes)
-        at = jax.tree.map(lambda x, lanes=lanes: x[..., lanes], found)
-        line = bracketed(along(some, at, reml, column, blocks), reml=False) if len(lanes) else ()
-        for root, at_zero in zip(*line, strict=True):
+        lane_index = np.flatnonzero(found.theta[i] == 0.0)
+        if not len(lane_index):
+            continue
+        some = stats.take(lane_index)
+        at = jax.tree.map(lambda x, index=lane_index: x[..., index], found)
+        brackets = bracketed(along(some, at, reml, column, blocks), reml=False)
+        for root, at_zero in zip(*brackets, strict=True):
             other = np.isfinite(root) & ~at_zero
             start = at.theta[:, other].copy()
             start[i] = root[other]
-            yield lanes[other], start
+            yield lane_index[other], start
 
 
 def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks) -> Stats:

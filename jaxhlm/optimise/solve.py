@@ -20,7 +20,7 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.dense import lanes_at_once
-from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
 from jaxhlm.optimise.boundary import leaving
 from jaxhlm.optimise.criterion import minimise_criterion
@@ -147,57 +147,57 @@ def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> Optimiz
     if len(edge):
         found, others = _along_boundary(found, stats, edge, options)
         several[others] = True
-    lanes = np.flatnonzero(np.isfinite(found.value) & several)
-    large = lanes[dwarfed(found.theta[:, lanes], options.blocks)]
+    lane_index = np.flatnonzero(np.isfinite(found.value) & several)
+    large = lane_index[dwarfed(found.theta[:, lane_index], options.blocks)]
     if len(large):
         starts = parts_of_largest(found.theta[:, large], options.blocks)
         found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
-    values, run = found.value[None, lanes], 0
-    while len(lanes) and run < MOST_RUNS:
+    values, run = found.value[None, lane_index], 0
+    while len(lane_index) and run < MOST_RUNS:
         starts = run_of_starts(
-            stats.take(as_slice(lanes)), found.theta[:, lanes], options.blocks, run
+            stats.take(as_slice(lane_index)), found.theta[:, lane_index], options.blocks, run
         )
-        found, ends = _tried(found, stats, *_one_by_one(lanes, starts), options)
+        found, ends = _tried(found, stats, *_one_by_one(lane_index, starts), options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
         more = unsettled(values)
-        lanes, values, run = lanes[more], values[:, more], run + 1
+        lane_index, values, run = lane_index[more], values[:, more], run + 1
     return found
 
 
-def _one_by_one(lanes: Ints, starts: Floats) -> tuple[Ints, Floats]:
+def _one_by_one(lane_index: Ints, starts: Floats) -> tuple[Ints, Floats]:
     """Lanes and θ (k, N) of all starts (S, k, L)."""
-    return np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
+    return np.tile(lane_index, len(starts)), np.concatenate(list(starts), axis=1)
 
 
 def _along_boundary(
-    found: OptimizeResult, stats: Stats, lanes: Ints, options: Options
+    found: OptimizeResult, stats: Stats, lane_index: Ints, options: Options
 ) -> tuple[OptimizeResult, Ints]:
     """Lanes tried along the variances that are zero, and those that have another minimum there."""
-    at = jax.tree.map(lambda x: x[..., lanes], found)
-    others, before, some = [], found.value, stats.take(as_slice(lanes))
+    at = jax.tree.map(lambda x: x[..., lane_index], found)
+    others, before, some = [], found.value, stats.take(as_slice(lane_index))
     for these, start in boundary_starts(some, at, options.reml, options.blocks):
-        found, ends = _tried(found, stats, lanes[these], start, options)
-        others.append(lanes[these][np.abs(ends - before[lanes[these]]) > SAME])
+        found, ends = _tried(found, stats, lane_index[these], start, options)
+        others.append(lane_index[these][np.abs(ends - before[lane_index[these]]) > SAME])
     return found, np.concatenate(others)
 
 
 def _tried(
-    found: OptimizeResult, stats: Stats, lanes: Ints, theta: Floats, options: Options
+    found: OptimizeResult, stats: Stats, lane_index: Ints, theta: Floats, options: Options
 ) -> tuple[OptimizeResult, Floats]:
     """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
 
     A lane may come more than once.
     """
-    ends, most = np.full(len(lanes), np.nan), min(FURTHER_START_MAX_ITER, options.max_iter)
+    ends, most = np.full(len(lane_index), np.nan), min(FURTHER_START_MAX_ITER, options.max_iter)
     # Where many lanes were fitted there is compiled code, which copies of a few can use.
     least = FEW_LANES + 1 if len(found.value) > FEW_LANES and unrollable(stats) else 0
-    for i in range(0, len(lanes), MOST_TRIES):
-        part = np.arange(i, min(i + MOST_TRIES, len(lanes)))
+    for i in range(0, len(lane_index), MOST_TRIES):
+        part = np.arange(i, min(i + MOST_TRIES, len(lane_index)))
         full = np.resize(part, max(least, len(part)))
-        again = _minimise(stats.take(as_slice(lanes[full])), theta[:, full], options, most)
+        again = _minimise(stats.take(as_slice(lane_index[full])), theta[:, full], options, most)
         again = _first(again, len(part))
         ends[part] = np.where(again.converged, again.value, np.nan)
-        found = _merge(found, *_lowest(again, lanes[part], len(found.value)), -LOWER)
+        found = _merge(found, *_lowest(again, lane_index[part], len(found.value)), -LOWER)
     return found, ends
 
 
@@ -206,46 +206,47 @@ def _first(found: OptimizeResult, count: int) -> OptimizeResult:
     return jax.tree.map(lambda x: x[..., :count], found)
 
 
-def _lowest(again: OptimizeResult, lanes: Ints, count: int) -> tuple[OptimizeResult, Ints]:
+def _lowest(again: OptimizeResult, lane_index: Ints, count: int) -> tuple[OptimizeResult, Ints]:
     """The lowest minimum of every lane, with all of its evaluations, and the lanes, once each.
 
     Of starts that ended in the same one the first counts, whatever rounding says.
     """
     value = np.where(again.converged, again.value, np.inf)
     lowest = np.full(count, np.inf)
-    np.minimum.at(lowest, lanes, value)
-    best = np.flatnonzero(value <= lowest[lanes] + LOWER)
-    which, first = np.unique(lanes[best], return_index=True)
-    spent = np.bincount(lanes, again.iterations)[which].astype(np.int32)
+    np.minimum.at(lowest, lane_index, value)
+    best = np.flatnonzero(value <= lowest[lane_index] + LOWER)
+    which, first = np.unique(lane_index[best], return_index=True)
+    spent = np.bincount(lane_index, again.iterations)[which].astype(np.int32)
     found = jax.tree.map(lambda x: x[..., best[first]], again)
     return found._replace(iterations=spent), which
 
 
 def _settled(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what is not done, and then what stopped on a boundary that is no minimum."""
-    lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
-    if len(lanes):
-        found = _continue(found, stats, lanes, covariance_of(found.theta, options.blocks), options)
+    lane_index = np.flatnonzero(~found.converged & np.isfinite(found.value))
+    if len(lane_index):
+        D = covariance_of(found.theta, options.blocks)
+        found = _continue(found, stats, lane_index, D, options)
     return _off_boundary(found, stats, options)
 
 
 def _off_boundary(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what stopped on a boundary that is no minimum."""
     for _ in range(MAX_RESTARTS):
-        lanes, D = leaving(found, stats, options.blocks)
-        if not len(lanes):
+        lane_index, D = leaving(found, stats, options.blocks)
+        if not len(lane_index):
             break
-        found = _continue(found, stats, lanes, D, options)
+        found = _continue(found, stats, lane_index, D, options)
     return found
 
 
 def _continue(
-    found: OptimizeResult, stats: Stats, lanes: Ints, D: Floats, options: Options
+    found: OptimizeResult, stats: Stats, lane_index: Ints, D: Floats, options: Options
 ) -> OptimizeResult:
-    """Run ``lanes`` on from D (B, q, q), each with its columns in an order of its own."""
-    orders = _pivot_orders(D[lanes], options.blocks)
+    """Run ``lane_index`` on from D (B, q, q), each with its columns in an order of its own."""
+    orders = _pivot_orders(D[lane_index], options.blocks)
     for those in _sharing(orders, stats):
-        order, at = orders[those], lanes[those]
+        order, at = orders[those], lane_index[those]
         again = _minimise(
             _reordered(stats.take(as_slice(at)), order),
             theta_of(_turned(D[at], order), options.blocks),
@@ -265,16 +266,16 @@ def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
 
 def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
     """(B, q) column orders: within each block the largest conditional variance is next."""
-    orders, lanes = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
+    orders, every = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
     for block in map(np.array, blocks):
         rest = D[:, block[:, None], block].copy()
         for column in block:
             k = np.diagonal(rest, axis1=1, axis2=2).argmax(axis=1)
             orders[:, column] = block[k]
-            pivot = rest[lanes, k]
-            scale = np.where(pivot[lanes, k] > 0.0, pivot[lanes, k], np.inf)
+            pivot = rest[every, k]
+            scale = np.where(pivot[every, k] > 0.0, pivot[every, k], np.inf)
             rest -= pivot[:, :, None] * (pivot / scale[:, None])[:, None]
-            rest[lanes, k, k] = -np.inf
+            rest[every, k, k] = -np.inf
     return orders
 
 
@@ -322,11 +323,10 @@ def _minimise(stats: Stats, start: Floats, options: Options, max_iter: int) -> O
     stats = _padded(stats, compiled_groups(count))
     size = compiled_lanes(B, len(stats.m))
     for first in range(0, B, size):
-        lanes = np.minimum(np.arange(first, first + size), B - 1)
+        lane_index = np.minimum(np.arange(first, first + size), B - 1)
         sizes = Sizes(count, min(size, B - first), max_iter)
-        parts.append(
-            minimise_compiled(stats.take(as_slice(lanes)), start[:, lanes], sizes, options)
-        )
+        some = stats.take(as_slice(lane_index))
+        parts.append(minimise_compiled(some, start[:, lane_index], sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 
@@ -347,17 +347,17 @@ def _joined(parts: tuple[Any, ...]) -> Floats:
 
 
 def _merge(
-    found: OptimizeResult, again: OptimizeResult, lanes: Any, slack: float = CLOSING_SLACK
+    found: OptimizeResult, again: OptimizeResult, lane_index: Any, slack: float = CLOSING_SLACK
 ) -> OptimizeResult:
     """Take the lower of two minima in the lanes that went on; add up the evaluations."""
-    lower = again.value < found.value[lanes] + slack
-    better = lower & (again.converged | ~found.converged[lanes])
+    lower = again.value < found.value[lane_index] + slack
+    better = lower & (again.converged | ~found.converged[lane_index])
     total = found.iterations.copy()
-    total[lanes] += again.iterations
+    total[lane_index] += again.iterations
 
     def choose(old: Any, new: Any) -> Any:
         out = old.copy()
-        out[..., lanes[better]] = new[..., better]
+        out[..., lane_index[better]] = new[..., better]
         return out
 
     return jax.tree.map(choose, found, again)._replace(iterations=total)

@@ -172,19 +172,19 @@ class Residual(Drawn):
         """Indices, draws and responses."""
         return 8 * 4 * self.prepared.design.n
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Resample rows and reduce them."""
-        return self.prepared.collapse(self.rows(lanes))
+        return self.prepared.collapse(self.rows(lane_slice))
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + Zb* + ε*/√w, (rows, lanes)."""
         d, G = self.prepared.design, len(self.effects)
 
-        def indices(stream: np.random.Generator, lanes: int) -> Ints:
-            units = stream.integers(0, G, (lanes, G))
-            return np.concatenate([units, stream.integers(0, d.n, (lanes, d.n))], axis=1)
+        def indices(stream: np.random.Generator, num_lanes: int) -> Ints:
+            units = stream.integers(0, G, (num_lanes, G))
+            return np.concatenate([units, stream.integers(0, d.n, (num_lanes, d.n))], axis=1)
 
-        drawn = in_blocks(self.key, lanes, indices)
+        drawn = in_blocks(self.key, lane_slice, indices)
         Y = self.residuals[drawn[:, G:]]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)
@@ -243,24 +243,24 @@ class Wild(Drawn):
         beta: Floats = np.linalg.solve(standard.T[..., 0], self.beta).astype(float)
         return group_stats(standard, self.residuals[self.prepared.order], beta)
 
-    def factors(self, lanes: slice) -> Floats:
+    def factors(self, lane_slice: slice) -> Floats:
         """v (G, lanes)."""
         values, probabilities = _WILD[self.weights]
         bounds = np.cumsum(probabilities)[:-1]
         G = self.prepared.design.G
-        drawn = in_blocks(self.key, lanes, lambda stream, lanes: stream.random((lanes, G)))
+        drawn = in_blocks(self.key, lane_slice, lambda stream, count: stream.random((count, G)))
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T
         return v
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Multiply the statistics of every group."""
-        v = self.factors(lanes)
+        v = self.factors(lane_slice)
         return self.prepared.collapsed(multiplied(self.prepared.standard, self.groups, v))
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + v ṽ/√w, (rows, lanes)."""
         d = self.prepared.design
-        Y = self.residuals[:, None] * self.factors(lanes)[d.group]
+        Y = self.residuals[:, None] * self.factors(lane_slice)[d.group]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)[:, None]
         return Y + (d.X @ self.beta)[:, None]

@@ -113,7 +113,7 @@ class FitBatch:
     @property
     def lanes(self) -> Ints:
         """(B,) number of each fit in its source."""
-        return self.record.lanes
+        return self.record.lane_index
 
     @property
     def source(self) -> Source | None:

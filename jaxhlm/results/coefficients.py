@@ -47,7 +47,7 @@ def tests(fits: Fitted, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
         source = fits.rows
 
         def one(at: Ints) -> tuple[Floats, ...]:
-            standard, own = source.standard(fits.lanes[at]), L if L.ndim == 2 else L[at]
+            standard, own = source.standard(fits.lane_index[at]), L if L.ndim == 2 else L[at]
             return _small_sample(fits.filled[at], standard, fits.options, own, method)
 
         return fits.over_chunks(one)
@@ -119,7 +119,7 @@ def emmeans(
     names, numbers = cell_variables(specs), averaged(design, given)
     grids, which = _grids(fits, numbers)
     known = dict(zip(numbers, grids.T, strict=True))
-    cells, L = marginal_means(design.of_lane(fits.lanes[0]), names, given, known)
+    cells, L = marginal_means(design.of_lane(fits.lane_index[0]), names, given, known)
     count = L.shape[1]
     labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
     L = determined_rows(design, L, labels, MEANS[pairwise], not_estimable)
@@ -149,7 +149,7 @@ def _grids(fits: Fitted, numbers: Sequence[str]) -> tuple[Floats, Ints]:
     source = fits.rows
 
     def means(at: Ints) -> tuple[Floats]:
-        found = source.means(fits.lanes[at], numbers)
+        found = source.means(fits.lane_index[at], numbers)
         return (np.broadcast_to(found, (len(at), len(numbers))),)
 
     grids, which = np.unique(fits.over_chunks(means)[0], axis=0, return_inverse=True)

@@ -196,7 +196,7 @@ class Fit:
     @cached_property
     def standard(self) -> Standard:
         """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
-        return self.record.rows.standard(self.record.lanes)
+        return self.record.rows.standard(self.record.lane_index)
 
     @property
     def ranef(self) -> pd.DataFrame:

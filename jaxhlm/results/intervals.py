@@ -88,7 +88,7 @@ def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.Dat
         raise OptionError(f"points={points!r} must be an odd number from 3 on")
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
-    standard = fit.rows.standard(fit.lanes)
+    standard = fit.rows.standard(fit.lane_index)
     curves: Any = profile_curves(standard, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)

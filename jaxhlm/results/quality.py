@@ -73,7 +73,7 @@ def _components(fits: Fitted) -> Components:
     source = fits.rows
 
     def one(at: Ints) -> tuple[Floats, ...]:
-        return explained.components(fits.filled[at], source.moments(fits.lanes[at]))
+        return explained.components(fits.filled[at], source.moments(fits.lane_index[at]))
 
     return Components(*fits.over_chunks(one))
 
@@ -90,7 +90,7 @@ def icc(fits: Fitted, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
     design = fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return np.concatenate([icc(fit, at) for fit in fits.singly()])
-    Z = explained.patterns(design.of_lane(fits.lanes[0]), at)
+    Z = explained.patterns(design.of_lane(fits.lane_index[0]), at)
     return explained.icc_at(fits.estimates, Z)
 
 
@@ -108,7 +108,7 @@ def without_each_group(fits: Fitted) -> tuple[Ints, Estimates]:
     G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
     def one(at: Ints) -> tuple[Any, ...]:
-        groups = source.by_group(fits.lanes[at])
+        groups = source.by_group(fits.lane_index[at])
         whole = fits.estimates_on(at, groups.standard.scaling.C)
         without = leave_one_out(groups, whole, fits.options, refits)
         lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))

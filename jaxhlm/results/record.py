@@ -43,7 +43,7 @@ class Fitted:
         nobs: (B,) rows of each.
         ngroups: (B,) groups of each.
         options: what was optimised.
-        lanes: (B,) number of each in its source.
+        lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
         tests: standard errors, df and p values of the fixed effects, (B, p), by method of the df,
             as far as they are known.
@@ -55,7 +55,7 @@ class Fitted:
     nobs: Ints = field(repr=False)
     ngroups: Ints = field(repr=False)
     options: Options = field(repr=False)
-    lanes: Ints = field(repr=False)
+    lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
     tests: dict[str, tuple[Floats, ...]] = field(default_factory=dict, repr=False)
 
@@ -91,7 +91,7 @@ class Fitted:
             index=self.index[which],
             nobs=self.nobs[which],
             ngroups=self.ngroups[which],
-            lanes=self.lanes[which],
+            lane_index=self.lane_index[which],
             tests={m: tuple(x[which] for x in found) for m, found in self.tests.items()},
         )
 
@@ -112,7 +112,7 @@ class Fitted:
 
     def design(self, i: int) -> Design:
         """The design of a fit, as ``fit`` would build it."""
-        return lacking(self.rows.lane(int(self.lanes[i])), self.estimates.absent[i])
+        return lacking(self.rows.lane(int(self.lane_index[i])), self.estimates.absent[i])
 
     @property
     def rows(self) -> Source:
@@ -230,7 +230,7 @@ class Fitted:
         """
         source = self.rows
         return self.over_chunks(
-            lambda at: function(self.filled[at], source.standard(self.lanes[at]))
+            lambda at: function(self.filled[at], source.standard(self.lane_index[at]))
         )
 
     def over_groups(
@@ -244,7 +244,7 @@ class Fitted:
         source = self.rows
 
         def one(at: Ints) -> tuple[Any, ...]:
-            groups = source.by_group(self.lanes[at])
+            groups = source.by_group(self.lane_index[at])
             return function(self.estimates_on(at, groups.standard.scaling.C), groups)
 
         return self.over_chunks(one)
@@ -269,7 +269,7 @@ class Fitted:
         return self._rows_of(np.zeros(1, np.int64))
 
     def _rows_of(self, at: Ints) -> FitRows:
-        rows, found = self.rows.observations(self.lanes[at]), self.filled[at]
+        rows, found = self.rows.observations(self.lane_index[at]), self.filled[at]
         own = self.estimates_on(at, rows.standard.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)
@@ -315,6 +315,6 @@ class Fitted:
         if not len(self):
             raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
         # A fit that was chosen several times comes once in each of several passes.
-        time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
+        time = pd.Series(self.lane_index).groupby(self.lane_index).cumcount().to_numpy()
         passes = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
-        return [at[c] for at in passes for c in source.chunks(self.lanes[at], self.nobs[at])]
+        return [at[c] for at in passes for c in source.chunks(self.lane_index[at], self.nobs[at])]

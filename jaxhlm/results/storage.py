@@ -93,8 +93,8 @@ def load(path: str | PathLike[str]) -> tuple[Fitted, str]:
     written = dict.fromkeys(name.split(":")[1] for name in frame if name.startswith("df:"))
     tests = {method: _tests(frame, method, m) for method in written}
     index = from_columns(frame, own[LABELS_KEY].decode())
-    options, lanes = Options(m.reml, m.blocks), np.arange(len(index))
-    fits = Fitted(m, estimates, index, nobs, ngroups, options, lanes, None, tests)
+    options, lane_index = Options(m.reml, m.blocks), np.arange(len(index))
+    fits = Fitted(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
     return fits, own[EXTRA_KEY].decode()
 
 

@@ -48,7 +48,7 @@ def varcorr(fit: Fitted) -> VarCorr:
 
 def summary(fit: Fitted, df: DfMethod | None) -> Summary:
     """lmer's summary of one fit, with tests if a method of their df is given."""
-    e, show, some = fit.estimates, OneFit(fit), fit.rows_of(fit.lanes)
+    e, show, some = fit.estimates, OneFit(fit), fit.rows_of(fit.lane_index)
     fixef = show.vector(e.beta, "fixef")
     table = pd.DataFrame({"Estimate": fixef, "Std. Error": show.vector(fit.se, "se")})
     table["t value"] = fixef / table["Std. Error"]

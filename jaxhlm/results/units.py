@@ -193,7 +193,7 @@ def _new_predictions(
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
         return Runs(np.concatenate(lengths), np.concatenate(number), tuple(columns))
-    X, Z, code = new_rows(source.design.of_lane(fits.lanes[0]), newdata, ranef, not_estimable)
+    X, Z, code = new_rows(source.design.of_lane(fits.lane_index[0]), newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
     m, (p, q) = len(X), (X.shape[1], Z.shape[1])

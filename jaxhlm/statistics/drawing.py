@@ -122,8 +122,8 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     parts, at = [], first
     with own_rules():
         for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
-            lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
-            parts.append(_draw((shapes, size), key, lanes, law.arrays))
+            lane_index, at = np.arange(at, at + size, dtype=np.uint32), at + size
+            parts.append(_draw((shapes, size), key, lane_index, law.arrays))
     drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
     rows, spread, Xy, yy, fitted, s = drawn
     rows = rows[: len(law.stats.m) - len(spread)]
@@ -136,7 +136,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     return standard, [np.einsum("jal,jbl->abl", root, root) for root in columns]
 
 
-def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
+def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
 
     def one(lane: Any) -> tuple[Any, ...]:
@@ -157,7 +157,7 @@ def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
         Xy = a.XX_root @ left / s
         return t / s, spread.reshape(-1, q) / s, Xy, yy, fitted, s
 
-    return jax.vmap(one, out_axes=-1)(lanes)
+    return jax.vmap(one, out_axes=-1)(lane_index)
 
 
 _draw = CompiledByOne(_draws)

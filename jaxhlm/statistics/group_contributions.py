@@ -46,13 +46,13 @@ class GroupContributions(NamedTuple):
     rest: LeftOver
     equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
-    def take(self, lanes: Any) -> GroupContributions:
+    def take(self, index: Any) -> GroupContributions:
         """Some lanes, which may repeat; what all share stays."""
         return GroupContributions(
-            self.standard.take(lanes),
-            taken(self.UX, lanes),
-            self.Uy[..., lanes],
-            LeftOver(*take_lanes(self.rest, lanes, {"yy"})),
+            self.standard.take(index),
+            taken(self.UX, index),
+            self.Uy[..., index],
+            LeftOver(*take_lanes(self.rest, index, {"yy"})),
             self.equal,
         )
 
@@ -75,8 +75,8 @@ class WithinBasis:
 def within_basis(design: StandardDesign) -> WithinBasis:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
     q = design.QZ.shape[1]
-    X = design.QX * design.lanes.spread(np.sqrt(design.n))[:, None]
-    Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.groups, SPAN_TOL)
+    X = design.QX * design.lane_segments.spread(np.sqrt(design.n))[:, None]
+    Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.group_segments, SPAN_TOL)
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
     return WithinBasis(design, Q[:, used], place(R[:, used, q:], *design.position))
 
@@ -93,7 +93,7 @@ def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
 
 def _left_over(basis: WithinBasis, rows: Floats) -> LeftOver:
     """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
-    design, groups = basis.design, basis.design.groups
+    design, groups = basis.design, basis.design.group_segments
     with np.errstate(over="ignore", invalid="ignore"):
         for column in (*design.QZ.T, *basis.P.T):
             rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
@@ -117,7 +117,7 @@ def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Flo
 
 def _sums(design: StandardDesign, P: Floats, rows: Floats) -> Floats:
     """P_i' rows by group, (G, r, B)."""
-    groups = design.groups
+    groups = design.group_segments
     if not design.shared:
         return place(groups.sum(P * rows), *design.position)
     out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))

@@ -74,7 +74,7 @@ def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
         r: (n,) rows in the order of the design, multiplied by √w.
         beta: (p,) standardised coefficients that were taken out.
     """
-    groups, QZ, X = design.groups, design.QZ, design.X_within
+    groups, QZ, X = design.group_segments, design.QZ, design.X_within
     y = r + design.QX @ (beta * np.sqrt(design.n))
     s = float(np.sqrt(np.mean(r**2))) or 1.0
     r = r / s

@@ -47,21 +47,21 @@ class Observations:
         return respond(self.design, self.y)
 
     @property
-    def lanes(self) -> int:
-        """Number of lanes, B."""
+    def num_lanes(self) -> int:
+        """How many lanes there are, B."""
         return self.y.shape[1] if self.design.shared else len(self.design.n)
 
     @property
     def x(self) -> Floats:
         """(n, p) standardised rows of X times √w."""
-        return self.design.QX * self.design.lanes.spread(np.sqrt(self.design.n))[:, None]
+        return self.design.QX * self.design.lane_segments.spread(np.sqrt(self.design.n))[:, None]
 
     @property
     def z(self) -> Floats:
         """(n, q) standardised rows of Z times √w."""
         RZ = self.design.stats.RZ
         R = np.moveaxis(RZ, -1, 0)[self.design.position[1], self.design.position[0]]
-        return np.einsum("ja,jab->jb", self.design.QZ, R[self.design.groups.of_row])
+        return np.einsum("ja,jab->jb", self.design.QZ, R[self.design.group_segments.of_row])
 
     def fixed(self, beta: Floats) -> Floats:
         """x'β of every row (L, n), for β (B, p) in the user's units."""
@@ -87,28 +87,27 @@ class Observations:
     @property
     def row_levels(self) -> Ints:
         """(n,) number of the level of every row's group."""
-        return self.level[self.design.groups.of_row]
+        return self.level[self.design.group_segments.of_row]
 
     def of_lane(self, values: Floats) -> Floats:
         """(B, …) or (1, …) to (L, 1, …) or (L, n, …): what every row's lane has."""
         if self.design.shared:
             return values[:, None]
-        return np.broadcast_to(values, (self.lanes, *values.shape[1:]))[self.design.lanes.of_row][
-            None
-        ]
+        values = np.broadcast_to(values, (self.num_lanes, *values.shape[1:]))
+        return values[self.design.lane_segments.of_row][None]
 
     def of_group(self, values: Floats) -> Floats:
         """(B, G, …) to (L, n, …): what every row's group has."""
         if self.design.shared:
-            return values[:, self.design.groups.of_row]
-        number, lane = (part[self.design.groups.of_row] for part in self.design.position)
+            return values[:, self.design.group_segments.of_row]
+        number, lane = (part[self.design.group_segments.of_row] for part in self.design.position)
         return values[lane, number][None]
 
     @cached_property
     def _data_order(self) -> Ints:
         """(n,) the rows lane after lane, each in the order of the data."""
         place = self.row if self.place is None else self.place
-        return np.lexsort((place, self.design.lanes.of_row))
+        return np.lexsort((place, self.design.lane_segments.of_row))
 
     def flat_rows(self, values: Any) -> Any:
         """(L, n) to one run of values, lane after lane in the order of the data."""
@@ -119,8 +118,8 @@ class Observations:
         """Rows of every lane (B,), and the number in the source of each, as ``flat_rows``."""
         number = self.row[self._data_order]
         if self.design.shared:
-            return np.full(self.lanes, len(number)), np.tile(number, self.lanes)
-        return self.design.lanes.lengths, number
+            return np.full(self.num_lanes, len(number)), np.tile(number, self.num_lanes)
+        return self.design.lane_segments.lengths, number
 
     def flat_units(self, values: Floats) -> Floats:
         """(B, G, …) to one run over the groups that there are, lane after lane."""
@@ -133,15 +132,15 @@ class Observations:
     def unit_numbers(self) -> tuple[Ints, Ints]:
         """Groups of every lane (B,), and the number of each one's level, as ``flat_units``."""
         if self.design.shared:
-            return np.full(self.lanes, len(self.level)), np.tile(self.level, self.lanes)
-        return np.bincount(self.design.position[1], minlength=self.lanes), self.level
+            return np.full(self.num_lanes, len(self.level)), np.tile(self.level, self.num_lanes)
+        return np.bincount(self.design.position[1], minlength=self.num_lanes), self.level
 
     def group_numbers(self, levels: int) -> Ints:
         """(B, levels + 1) the group that every level of the source is in a lane, −1 for none.
 
         The last column stands for a level that the source has not, so that −1 finds it.
         """
-        out = np.full((1 if self.design.shared else self.lanes, levels + 1), -1)
+        out = np.full((1 if self.design.shared else self.num_lanes, levels + 1), -1)
         number, lane = self.design.position
         out[lane, self.level] = number
-        return np.broadcast_to(out, (self.lanes, levels + 1))
+        return np.broadcast_to(out, (self.num_lanes, levels + 1))

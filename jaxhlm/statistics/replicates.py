@@ -9,7 +9,7 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments, orthonormalise
-from jaxhlm.likelihood.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
+from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
 from jaxhlm.statistics.group_contributions import GroupContributions, respond_by_group, within_basis
 from jaxhlm.statistics.observations import Observations
@@ -79,16 +79,16 @@ class Replicates:
             group: number of the level of every row of the source.
         """
         design = standardise_design(self.rows)
-        level = group[self.row[design.groups.starts]]
+        level = group[self.row[design.group_segments.starts]]
         return Observations(design, self.rows, self.y[:, None], self.row, level)
 
-    def take(self, lanes: slice | Ints) -> Replicates:
+    def take(self, lane_index: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""
-        if isinstance(lanes, slice):
-            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+        if isinstance(lane_index, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lane_index.start, lane_index.stop])
             part: slice | Ints = slice(int(start), int(stop))
         else:
-            part = np.flatnonzero(np.isin(self.rows.lane, lanes))
+            part = np.flatnonzero(np.isin(self.rows.lane, lane_index))
         return Replicates(self.y[part], take(self.rows, part), self.row[part], self.reach)
 
 
@@ -123,9 +123,9 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
     return _merged(standard, respond(standardise_design(take(rows, part)), y[part, None]), lost)
 
 
-def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
+def _merged(standard: Standard, again: Standard, lane_mask: Bools) -> Standard:
     """The lanes of ``again``, which may have fewer groups, in place of those marked."""
-    at = np.flatnonzero(lanes)
+    at = np.flatnonzero(lane_mask)
     for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
         for name, whole, part in zip(mine._fields, mine, other, strict=True):
             if name in GROUP_FIELDS:

@@ -51,9 +51,9 @@ class Scaling(NamedTuple):
     s: Floats  # (B,) scale of y
     absent: Bools  # (p, b) columns of X that are zero in all rows of a lane
 
-    def take(self, lanes: Any) -> Scaling:
+    def take(self, index: Any) -> Scaling:
         """Some lanes, which may repeat; what all share stays."""
-        return Scaling(*take_lanes(self, lanes, SCALED_FIELDS))
+        return Scaling(*take_lanes(self, index, SCALED_FIELDS))
 
 
 class Standard(NamedTuple):
@@ -63,9 +63,9 @@ class Standard(NamedTuple):
     scaling: Scaling
     status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
 
-    def take(self, lanes: Any) -> Standard:
+    def take(self, index: Any) -> Standard:
         """Some lanes, which may repeat; what all share stays."""
-        return Standard(self.stats.take(lanes), self.scaling.take(lanes), self.status[lanes])
+        return Standard(self.stats.take(index), self.scaling.take(index), self.status[index])
 
 
 class Products(NamedTuple):
@@ -135,7 +135,7 @@ def _from_products(design: StandardDesign, y: Floats, equal: EqualGroups) -> Pro
 
 def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
-    groups, QZ, q = design.groups, design.QZ, design.QZ.shape[1]
+    groups, QZ, q = design.group_segments, design.QZ, design.QZ.shape[1]
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
         return Ty, design.X_within.T @ y, _lane_squares(design, y)
@@ -160,9 +160,9 @@ def _from_residuals(design: StandardDesign, y: Floats, equal: EqualGroups) -> Pr
     y -= expand(design, again)
     rss = _lane_squares(design, y)
     q = design.QZ.shape[1]
-    Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
+    Ty = np.stack([design.group_segments.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
-        y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
+        y -= design.QZ[:, [a]] * design.group_segments.spread(Ty[:, a])
     Ty, spread = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
     Xy = _project(design, design.X_within, y)
     return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), spread)
@@ -198,16 +198,16 @@ def _lane_squares(design: StandardDesign, y: Floats) -> Floats:
     """Sums of squares by lane, (B,)."""
     if design.shared:
         return np.einsum("ij,ij->j", y, y)
-    return design.lanes.sum(y**2).ravel()
+    return design.lane_segments.sum(y**2).ravel()
 
 
 def _project(design: StandardDesign, Q: Floats, y: Floats) -> Floats:
     """Q'y lane by lane, (p, B)."""
-    return Q.T @ y if design.shared else design.lanes.sum(Q * y).T
+    return Q.T @ y if design.shared else design.lane_segments.sum(Q * y).T
 
 
 def expand(design: StandardDesign, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
     if design.shared:
         return design.QX @ coefficients
-    return (design.QX * design.lanes.spread(coefficients.T)).sum(axis=1, keepdims=True)
+    return (design.QX * design.lane_segments.spread(coefficients.T)).sum(axis=1, keepdims=True)

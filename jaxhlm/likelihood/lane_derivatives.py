@@ -147,7 +147,7 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
 
 def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
     """The dense dialect of JAX, mapped over lanes and groups."""
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
     G = len(stats.m)
     block = G if count is None else min(G, BLOCK_GROUPS)
 
@@ -165,7 +165,7 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
 
     return jax.vmap(
         lambda t, s: derivatives(t, s, reml, blocks, over_groups), in_axes=(-1, axes), out_axes=-1
-    )(theta, lanes)
+    )(theta, mapped)
 
 
 def _groups(stats: Stats, i: Any, block: int) -> Stats:
