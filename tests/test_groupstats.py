@@ -168,7 +168,7 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
     standard, spread = reweighted(
-        p.standard, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
+        p.matrices, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
     )
     rows, expected = p.equal.split(p.respond(fit.design.y[:, None]).stats.Ty)
     for one, other in zip(spread, expected, strict=True):
@@ -184,7 +184,7 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
     fit = hlm.fit(*two_classes()[:2])
     p, cases = fit.prepared, cases_of(fit, 6)
     W = cases.counts(slice(0, 6))
-    standard, spread = reweighted(p.standard, cases.groups, p.equal, W, p.design.blocks)
+    standard, spread = reweighted(p.matrices, cases.groups, p.equal, W, p.design.blocks)
     at = len(p.equal.rest)
     for c, N in zip(p.equal.classes, spread, strict=True):
         t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
@@ -195,11 +195,14 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
 def test_groups_multiplied_by_any_size(rng):
     """All factors times c are a residual of c times the size, and the same lane otherwise."""
     fit = hlm.fit(*cut_short()[:2])
-    design, y = fit.prepared.standard, fit.design.y[fit.prepared.order]
-    groups, V = group_stats(design, *least_squares_residual(design, y)), rng.normal(size=(30, 3))
-    one = multiplied(design, groups, V)
+    matrices, y = fit.prepared.matrices, fit.design.y[fit.prepared.order]
+    groups, V = (
+        group_stats(matrices, *least_squares_residual(matrices, y)),
+        rng.normal(size=(30, 3)),
+    )
+    one = multiplied(matrices, groups, V)
     for size in (1e-12, 1e12):
-        other = multiplied(design, groups, size * V)
+        other = multiplied(matrices, groups, size * V)
         np.testing.assert_array_equal(other.status, one.status)
         np.testing.assert_allclose(other.scaling.s, size * one.scaling.s, rtol=tol.SMALL)
         np.testing.assert_allclose(other.stats.Ty, one.stats.Ty, rtol=tol.SMALL, atol=tol.SMALL)
@@ -210,20 +213,20 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     """√w y = X̃ beta + v r by group, against the statistics of those rows."""
     formula, data, _, weights = problem()
     fit = hlm.fit(formula, data, weights=weights)
-    design, order = fit.prepared.standard, fit.prepared.order
-    r, beta = least_squares_residual(design, fit.design.y[order])
+    matrices, order = fit.prepared.matrices, fit.prepared.order
+    r, beta = least_squares_residual(matrices, fit.design.y[order])
     r = r + 0.3 * rng.normal(size=len(r))
     V = rng.normal(size=(fit.ngroups, 4))
-    groups = group_stats(design, r, beta)
-    found = multiplied(design, groups, V)
-    whole = design.QX @ (beta * np.sqrt(design.n)) + r
-    size = np.bincount(design.group_segments.of_row, whole**2)
+    groups = group_stats(matrices, r, beta)
+    found = multiplied(matrices, groups, V)
+    whole = matrices.QX @ (beta * np.sqrt(matrices.n)) + r
+    size = np.bincount(matrices.group_segments.of_row, whole**2)
     np.testing.assert_allclose(groups.size, size, rtol=tol.PRODUCTS)
-    y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[
-        design.group_segments.of_row
+    y = (matrices.QX @ (beta * np.sqrt(matrices.n)))[:, None] + r[:, None] * V[
+        matrices.group_segments.of_row
     ]
     Y = np.empty_like(y)
-    Y[order] = y if design.root_w is None else y / design.root_w
+    Y[order] = y if matrices.root_w is None else y / matrices.root_w
     expected = fit.prepared.respond(Y)
     for a, b in zip(found.scaling, expected.scaling, strict=True):
         np.testing.assert_allclose(a, b, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)

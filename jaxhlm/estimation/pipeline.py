@@ -35,7 +35,7 @@ from jaxhlm.statistics.group_contributions import (
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard, respond, respond_split
-from jaxhlm.statistics.standardise import Rows, StandardDesign, standardise_design
+from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
 
 __all__ = [
     "Prepared",
@@ -77,9 +77,9 @@ class Prepared:
         return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
 
     @cached_property
-    def standard(self) -> StandardDesign:
-        """The standardised design."""
-        return standardise_design(self.rows)
+    def matrices(self) -> StandardMatrices:
+        """Its standardised model matrices."""
+        return standardise_matrices(self.rows)
 
     def check_identified(self, reml: bool) -> None:
         """Refuse a random part that this design does not identify, whatever the response.
@@ -87,21 +87,21 @@ class Prepared:
         Raises:
             IdentifiabilityError: the message names the variances and covariances.
         """
-        d, standard = self.design, self.standard
-        if standard.status[0] == Status.CONVERGED:
-            C = standard.C[..., 0]
-            check_identified(standard.stats, C, d.group_name, d.znames, d.blocks, reml)
+        d, matrices = self.design, self.matrices
+        if matrices.status[0] == Status.CONVERGED:
+            C = matrices.C[..., 0]
+            check_identified(matrices.stats, C, d.group_name, d.znames, d.blocks, reml)
 
     @property
     def lane_bytes(self) -> int:
         """What the products of one response with the design take while they are reduced."""
         d = self.design
-        return 8 * 8 * d.G * (d.q if self.standard.within_reach else d.q + d.p)
+        return 8 * 8 * d.G * (d.q if self.matrices.within_reach else d.q + d.p)
 
     @cached_property
     def equal(self) -> EqualGroups:
         """Groups that count once because they share their random-effects columns."""
-        return EqualGroups.of(self.standard.stats, self.standard.within_reach)
+        return EqualGroups.of(self.matrices.stats, self.matrices.within_reach)
 
     def _by_group(self, values: Any) -> Any:
         """Values (n, …) in the order of the data, group after group."""
@@ -109,17 +109,17 @@ class Prepared:
 
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
-        return respond(self.standard, self._by_group(Y))
+        return respond(self.matrices, self._by_group(Y))
 
     def observations(self, Y: Floats) -> Observations:
         """The rows with responses (n, B)."""
         level, y = np.arange(self.design.G), self._by_group(Y)
-        return Observations(self.standard, self.rows, y, self.order, level)
+        return Observations(self.matrices, self.rows, y, self.order, level)
 
     @cached_property
     def within_basis(self) -> WithinBasis:
         """Bases, by group, of what X has beyond the span of Z."""
-        return within_basis(self.standard)
+        return within_basis(self.matrices)
 
     def by_group(self, Y: Floats) -> GroupContributions:
         """Standardised lanes of responses (n, B), every group by itself."""
@@ -128,7 +128,7 @@ class Prepared:
 
     def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
         """Standardised lanes with equal groups joined, and N of every class of them."""
-        return self._joined(*respond_split(self.standard, self._by_group(Y), self.equal))
+        return self._joined(*respond_split(self.matrices, self._by_group(Y), self.equal))
 
     def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
         """Standardised lanes of this design with equal groups joined, and N of every class."""

@@ -21,7 +21,7 @@ from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.standardise import Rows, standardise_design
+from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 __all__ = ["Cases"]
 
@@ -48,9 +48,9 @@ class Cases(Drawn):
     @cached_property
     def groups(self) -> GroupStats:
         """Statistics of the response, group by group."""
-        standard, order = self.prepared.standard, self.prepared.order
-        r, beta = least_squares_residual(standard, self.y[order])
-        return group_stats(standard, r, beta)
+        matrices, order = self.prepared.matrices, self.prepared.order
+        r, beta = least_squares_residual(matrices, self.y[order])
+        return group_stats(matrices, r, beta)
 
     def choices(self, lane_slice: slice) -> Ints:
         """The groups of every data set, (lanes, groups)."""
@@ -73,7 +73,7 @@ class Cases(Drawn):
         """Weigh the statistics of every group."""
         p = self.prepared
         counts = self.counts(lane_slice)
-        return reweighted(p.standard, self.groups, p.equal, counts, p.design.blocks)
+        return reweighted(p.matrices, self.groups, p.equal, counts, p.design.blocks)
 
     def sizes(self) -> tuple[Ints, Ints]:
         """Rows and groups of every data set."""
@@ -129,7 +129,9 @@ class Cases(Drawn):
         chosen = [self._rows_of(int(i))[2] for i in lane_index]
         level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
         place, y = np.arange(len(found.row)), found.y[:, None]
-        return Observations(standardise_design(found.rows), found.rows, y, found.row, level, place)
+        return Observations(
+            standardise_matrices(found.rows), found.rows, y, found.row, level, place
+        )
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""

@@ -226,12 +226,12 @@ class Wild(Drawn):
         h is the diagonal of the projection on the columns of √w X (Modugno & Giannerini 2015, as
         ``lmeresampler::wild_bootstrap``).
         """
-        d, standard = self.prepared.design, self.prepared.standard
+        d, matrices = self.prepared.design, self.prepared.matrices
         r = self.y - d.X @ self.beta
         if d.weights is not None:
             r = r * np.sqrt(d.weights)
         h = np.empty(d.n)
-        h[self.prepared.order] = (standard.QX**2).sum(axis=1)
+        h[self.prepared.order] = (matrices.QX**2).sum(axis=1)
         full = h > FULL_LEVERAGE
         power = {"none": 0.0, "hc2": 0.5, "hc3": 1.0}[self.leverage]
         return np.where(full, 0.0, r / np.where(full, 1.0, 1.0 - h) ** power)
@@ -239,9 +239,9 @@ class Wild(Drawn):
     @cached_property
     def groups(self) -> GroupStats:
         """Statistics of the residuals."""
-        standard = self.prepared.standard
-        beta: Floats = np.linalg.solve(standard.T[..., 0], self.beta).astype(float)
-        return group_stats(standard, self.residuals[self.prepared.order], beta)
+        matrices = self.prepared.matrices
+        beta: Floats = np.linalg.solve(matrices.T[..., 0], self.beta).astype(float)
+        return group_stats(matrices, self.residuals[self.prepared.order], beta)
 
     def factors(self, lane_slice: slice) -> Floats:
         """v (G, lanes)."""
@@ -255,7 +255,7 @@ class Wild(Drawn):
     def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Multiply the statistics of every group."""
         v = self.factors(lane_slice)
-        return self.prepared.collapsed(multiplied(self.prepared.standard, self.groups, v))
+        return self.prepared.collapsed(multiplied(self.prepared.matrices, self.groups, v))
 
     def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + v ṽ/√w, (rows, lanes)."""

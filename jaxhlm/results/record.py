@@ -104,7 +104,7 @@ class Fitted:
         design, absent = self.design(i), self.estimates.absent[i]
         assert design.y is not None
         prepared = Prepared(design)
-        own, model = self.estimates_on(np.array([i]), prepared.standard.C), self.model
+        own, model = self.estimates_on(np.array([i]), prepared.matrices.C), self.model
         if absent.any():
             beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
             own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)

@@ -139,7 +139,7 @@ class Parametric(Drawn):
     def law(self) -> Law:
         """The law of the statistics."""
         p = self.prepared
-        return statistics_law(p.standard, p.equal, self.beta, self.cov, self.sigma)
+        return statistics_law(p.matrices, p.equal, self.beta, self.cov, self.sigma)
 
     def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Draw statistics, or rows and reduce them."""

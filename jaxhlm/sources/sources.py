@@ -320,7 +320,7 @@ class ReplicateRows:
 
 
 def _reach(design: Design) -> int | None:
-    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_design``)."""
+    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_matrices``)."""
     factors = len(design.blocks) > 1 and any(part.coding for part in design._random)
     return len(independent_columns(design.Z)[0]) if factors else None
 

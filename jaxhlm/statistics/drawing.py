@@ -29,7 +29,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
-from jaxhlm.statistics.standardise import StandardDesign
+from jaxhlm.statistics.standardise import StandardMatrices
 
 __all__ = ["Law", "draw_statistics", "statistics_law"]
 
@@ -56,14 +56,14 @@ class Law:
     """The law of the statistics of one design under one truth.
 
     Attributes:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         equal: the equal groups of the design.
         stats: collapsed statistics with empty response fields.
         beta: (p,) true fixed effects on the standardised scale.
         arrays: see ``_Arrays``.
     """
 
-    design: StandardDesign
+    matrices: StandardMatrices
     equal: EqualGroups
     stats: Stats
     beta: Floats
@@ -71,18 +71,18 @@ class Law:
 
 
 def statistics_law(
-    design: StandardDesign, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
+    matrices: StandardMatrices, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
 ) -> Law:
     """Prepare the law of data sets on a design.
 
     Args:
-        design: a standardised design, one lane.
+        matrices: standardised model matrices, one lane.
         equal: its equal groups.
         beta: (p,) fixed effects, in the user's units as all parameters here.
         cov: (q, q) covariance of the random effects.
         sigma: residual standard deviation.
     """
-    stats, C = design.stats, np.linalg.inv(design.C[..., 0])
+    stats, C = matrices.stats, np.linalg.inv(matrices.C[..., 0])
     cov = C @ cov @ C.T
     RZ = stats.RZ[..., 0]
     rank = (np.abs(RZ).max(axis=2) > 0.0).sum()
@@ -105,8 +105,8 @@ def statistics_law(
         wishart_df=wishart_df,
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
-    standard_beta: Floats = np.linalg.solve(design.T[..., 0], beta).astype(float)
-    return Law(design, equal, equal.design(stats), standard_beta, arrays)
+    standard_beta: Floats = np.linalg.solve(matrices.T[..., 0], beta).astype(float)
+    return Law(matrices, equal, equal.join_design(stats), standard_beta, arrays)
 
 
 def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, list[Floats]]:
@@ -129,7 +129,7 @@ def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard
     rows = rows[: len(law.stats.m) - len(spread)]
     columns = spread.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
     Ty = law.equal.interleaved(rows, list(columns))
-    d, root_n = law.design, np.sqrt(law.arrays.n)
+    d, root_n = law.matrices, np.sqrt(law.arrays.n)
     scaling = Scaling(d.T, d.C, d.n, law.beta[:, None] + fitted / root_n, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
     standard = Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)

@@ -127,7 +127,7 @@ class EqualGroups:
             rows, spread: what ``split`` returns.
         """
         columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in spread]
-        return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
+        return self.join_design(stats)._replace(Ty=self.interleaved(rows, columns))
 
     def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
         """T^y of the joined groups: the rest, then class by class.
@@ -142,7 +142,7 @@ class EqualGroups:
             at += len(c.rotation)
         return np.concatenate(parts)
 
-    def design(self, stats: Stats) -> Stats:
+    def join_design(self, stats: Stats) -> Stats:
         """The design half of ``join``: the rest, then r + q groups for every class."""
         if not self.classes:
             return stats

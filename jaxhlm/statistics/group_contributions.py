@@ -21,7 +21,7 @@ from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Standard, expand, respond
-from jaxhlm.statistics.standardise import StandardDesign, place
+from jaxhlm.statistics.standardise import StandardMatrices, place
 
 __all__ = ["GroupContributions", "LeftOver", "WithinBasis", "respond_by_group", "within_basis"]
 
@@ -62,30 +62,32 @@ class WithinBasis:
     """Orthonormal bases of what X has within groups beyond the span of Z.
 
     Attributes:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         P: (n, r) columns that are orthonormal within each group, or zero, and orthogonal to Q_Z.
         UX: (G, r, p, b) P_i'X_i.
     """
 
-    design: StandardDesign
+    matrices: StandardMatrices
     P: Floats
     UX: Floats
 
 
-def within_basis(design: StandardDesign) -> WithinBasis:
+def within_basis(matrices: StandardMatrices) -> WithinBasis:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
-    q = design.QZ.shape[1]
-    X = design.QX * design.lane_segments.spread(np.sqrt(design.n))[:, None]
-    Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.group_segments, SPAN_TOL)
+    q = matrices.QZ.shape[1]
+    X = matrices.QX * matrices.lane_segments.spread(np.sqrt(matrices.n))[:, None]
+    Q, R = orthonormalise(
+        np.concatenate([matrices.QZ, X], axis=1), matrices.group_segments, SPAN_TOL
+    )
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
-    return WithinBasis(design, Q[:, used], place(R[:, used, q:], *design.position))
+    return WithinBasis(matrices, Q[:, used], place(R[:, used, q:], *matrices.position))
 
 
 def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
     """Statistics of responses, group by group; arguments as for ``response.respond``."""
-    design, standard = basis.design, respond(basis.design, y)
-    rows = _residual_rows(design, standard, y)
-    u = _sums(design, basis.P, rows)
+    matrices, standard = basis.matrices, respond(basis.matrices, y)
+    rows = _residual_rows(matrices, standard, y)
+    u = _sums(matrices, basis.P, rows)
     rest = _left_over(basis, rows)
     s = standard.scaling.s
     return GroupContributions(standard, basis.UX, u / s, rest._replace(yy=rest.yy / s**2))
@@ -93,33 +95,33 @@ def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
 
 def _left_over(basis: WithinBasis, rows: Floats) -> LeftOver:
     """What Q_i and P_i do not reach of rows (n, B) or (n, 1), in the units of y."""
-    design, groups = basis.design, basis.design.group_segments
+    matrices, groups = basis.matrices, basis.matrices.group_segments
     with np.errstate(over="ignore", invalid="ignore"):
-        for column in (*design.QZ.T, *basis.P.T):
+        for column in (*matrices.QZ.T, *basis.P.T):
             rows = rows - column[:, None] * groups.spread(groups.sum(column[:, None] * rows))
         yy = groups.sum(rows**2)
-    root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
+    root_w = np.ones(len(rows)) if matrices.root_w is None else matrices.root_w[:, 0]
     logw = groups.sum(2.0 * np.log(root_w))
-    if not design.shared:
-        yy = place(yy[:, 0], *design.position)
+    if not matrices.shared:
+        yy = place(yy[:, 0], *matrices.position)
     n = groups.lengths.astype(float)
-    return LeftOver(yy, place(n, *design.position), place(logw, *design.position))
+    return LeftOver(yy, place(n, *matrices.position), place(logw, *matrices.position))
 
 
-def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Floats:
+def _residual_rows(matrices: StandardMatrices, standard: Standard, y: Floats) -> Floats:
     """Residuals of the least-squares fit on X, in the units of y, weighted rows."""
-    y = y if design.root_w is None else y * design.root_w
-    fitted = standard.scaling.beta_ols * np.sqrt(design.n)
+    y = y if matrices.root_w is None else y * matrices.root_w
+    fitted = standard.scaling.beta_ols * np.sqrt(matrices.n)
     # A response that overflows has a status; its sums may be anything.
     with np.errstate(over="ignore", invalid="ignore"):
-        return y - expand(design, fitted)
+        return y - expand(matrices, fitted)
 
 
-def _sums(design: StandardDesign, P: Floats, rows: Floats) -> Floats:
+def _sums(matrices: StandardMatrices, P: Floats, rows: Floats) -> Floats:
     """P_i' rows by group, (G, r, B)."""
-    groups = design.group_segments
-    if not design.shared:
-        return place(groups.sum(P * rows), *design.position)
+    groups = matrices.group_segments
+    if not matrices.shared:
+        return place(groups.sum(P * rows), *matrices.position)
     out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))
     for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
         np.matmul(P[start : start + length].T, rows[start : start + length], out=out[g])

@@ -1,8 +1,8 @@
 """Data sets with rows of their own, reduced by cross products, every row touched once.
 
-Gram–Schmidt over rows (``standardise_design``) takes p² passes over all of them. Cross products of
-the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p and
-q×q matrices, spelled out over all lanes and groups. With X'X = L L' and T = √n L⁻ᵀ,
+Gram–Schmidt over rows (``standardise_matrices``) takes p² passes over all of them. Cross products
+of the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p
+and q×q matrices, spelled out over all lanes and groups. With X'X = L L' and T = √n L⁻ᵀ,
 
     X̃ = X T,    β_ols = L⁻ᵀ L⁻¹X'y,    Z̃ = Z C likewise,    Z̃_i'Z̃_i = R_i'R_i
     T_i = R_i⁻ᵀ C'[Z_i'X_i T, Z_i'y_i − Z_i'X_i β_ols],    within = total − Σ T_i'T_i

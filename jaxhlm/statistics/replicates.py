@@ -15,7 +15,7 @@ from jaxhlm.statistics.group_contributions import GroupContributions, respond_by
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.response import Standard, respond
-from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_design
+from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_matrices
 
 __all__ = ["Replicates", "standard_lanes"]
 
@@ -70,7 +70,7 @@ class Replicates:
     @property
     def by_group(self) -> GroupContributions:
         """The same, every group by itself."""
-        return respond_by_group(within_basis(standardise_design(self.rows)), self.y[:, None])
+        return respond_by_group(within_basis(standardise_matrices(self.rows)), self.y[:, None])
 
     def observations(self, group: Ints) -> Observations:
         """The rows of all of them.
@@ -78,9 +78,9 @@ class Replicates:
         Args:
             group: number of the level of every row of the source.
         """
-        design = standardise_design(self.rows)
-        level = group[self.row[design.group_segments.starts]]
-        return Observations(design, self.rows, self.y[:, None], self.row, level)
+        matrices = standardise_matrices(self.rows)
+        level = group[self.row[matrices.group_segments.starts]]
+        return Observations(matrices, self.rows, self.y[:, None], self.row, level)
 
     def take(self, lane_index: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""
@@ -115,12 +115,12 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
     """
     p = rows.X.shape[1]
     if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
-        return respond(standardise_design(rows), y[:, None])
+        return respond(standardise_matrices(rows), y[:, None])
     standard, lost = standard_from_products(rows, y)
     if not lost.any():
         return standard
     part = lost[rows.lane]
-    return _merged(standard, respond(standardise_design(take(rows, part)), y[part, None]), lost)
+    return _merged(standard, respond(standardise_matrices(take(rows, part)), y[part, None]), lost)
 
 
 def _merged(standard: Standard, again: Standard, lane_mask: Bools) -> Standard:

@@ -35,11 +35,11 @@ from jaxhlm.likelihood.suffstats import Stats
 __all__ = [
     "RANK_TOL",
     "Rows",
-    "StandardDesign",
+    "StandardMatrices",
     "absent_squares",
     "design_status",
     "place",
-    "standardise_design",
+    "standardise_matrices",
 ]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
@@ -70,8 +70,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class StandardDesign:
-    """The design half, ready to meet responses.
+class StandardMatrices:
+    """Standardised model matrices, and their half of the statistics, ready to meet responses.
 
     Attributes:
         root_w: (n, 1) square roots of the weights, or None.
@@ -104,7 +104,7 @@ class StandardDesign:
 
     @property
     def shared(self) -> bool:
-        """Whether all lanes share one design."""
+        """Whether all lanes share one X and one Z."""
         return len(self.n) == 1
 
     @property
@@ -114,7 +114,7 @@ class StandardDesign:
 
 
 @on_one_blas_thread
-def standardise_design(rows: Rows) -> StandardDesign:
+def standardise_matrices(rows: Rows) -> StandardMatrices:
     """Orthogonalise and scale the columns of X and Z and reduce them to statistics."""
     lane_segments, group_segments = Segments(rows.lane), Segments(rows.segment)
     X, Z, root_w = rows.X, rows.Z, None
@@ -152,7 +152,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
     deficient = ((np.diagonal(RX, axis1=1, axis2=2) == 0.0) & ~absent).any(axis=1)
     status = design_status(n, rank, G, reached, np.isnan(C).any(axis=(0, 1)), deficient)
     T = np.moveaxis(_scaled_inverse(RX + np.eye(len(absent.T)) * absent[:, None], root_n), 0, -1)
-    return StandardDesign(
+    return StandardMatrices(
         root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status,
         lane_segments, group_segments, position,
     )  # fmt: skip
