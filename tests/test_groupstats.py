@@ -113,13 +113,13 @@ def test_criterion_of_many_columns(rng):
     stats, scaling, _ = cases.draw(slice(0, 3))[0]
     squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
     np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
     assert set(axes) == {-1}
     theta, deviance = np.array([0.8, -0.3, 0.5]), oracle(hlm.deviance)
     Lambda = lambda_of(theta[:, None], ((0, 1),))[0]
     for i in range(3):
         d = cases.lane(i)
-        one = jax.tree.map(lambda x, i=i: x[..., i], lanes)
+        one = jax.tree.map(lambda x, i=i: x[..., i], mapped)
         with jax.enable_x64(True):
             value = float(deviance(theta, jax.tree.map(jnp.asarray, one)))
         value += 2 * (d.n - d.p) * np.log(scaling.s[i])

@@ -161,8 +161,8 @@ def test_standardised_and_raw_statistics_agree(rng):
         np.testing.assert_allclose(a, b, atol=1e-11)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_estimates_for_columns_that_are_standardised_otherwise(rng, lanes):
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_estimates_for_columns_that_are_standardised_otherwise(rng, num_lanes):
     """Σ = σ²CD̃C' whatever C; a pivot that was zero is zero, and a fit that failed is NaN."""
     theta = np.array([[1.0, 0.5, 0.7], [3.0, -2.0, 0.0], [np.nan] * 3])
     sigma = np.array([0.5, 2.0, np.nan])
@@ -170,7 +170,7 @@ def test_estimates_for_columns_that_are_standardised_otherwise(rng, lanes):
     cov, none = sigma[:, None, None] ** 2 * C @ C.mT, np.zeros((3, 1))
     status = np.array([Status.CONVERGED, Status.SINGULAR, Status.NOT_FINITE])
     e = Estimates(none, none, sigma, theta, theta, cov, none, status, none, none)
-    C = np.triu(rng.normal(size=(2, 2)))[..., None] * np.arange(1.0, 1.0 + lanes)
+    C = np.triu(rng.normal(size=(2, 2)))[..., None] * np.arange(1.0, 1.0 + num_lanes)
     found = restandardised(e, C, ((0, 1),)).theta_standard
     root = np.moveaxis(C, -1, 0) @ lambda_of(found.T, ((0, 1),))
     np.testing.assert_allclose(sigma[:, None, None] ** 2 * root @ root.mT, cov, rtol=tol.SMALL)

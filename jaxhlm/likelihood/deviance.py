@@ -18,8 +18,8 @@ Profiling β and σ² out leaves a function of θ alone, on the scale of −2 lo
 Equals ``lme4::REMLcrit(fit)`` and ``deviance(fit, REML = FALSE)``. Prior weights w scale the rows
 by √w and subtract Σ log w.
 
-Everything here is written for one data set. The same lines serve a batch: ``lanes`` maps them over
-lanes, with matrices spelled out entry by entry where it is faster (``linalg/small.py``).
+Everything here is written for one data set. The same lines serve a batch: ``lane_derivatives`` maps
+them over lanes, with matrices spelled out entry by entry where it is faster (``linalg/small.py``).
 """
 
 from __future__ import annotations
