@@ -14,7 +14,7 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.errors import ResamplingError
-from jaxhlm.sources.drawn import Drawn, in_blocks
+from jaxhlm.sources.drawn import DrawnSource, draw_in_blocks
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
@@ -27,7 +27,7 @@ __all__ = ["Cases"]
 
 
 @dataclass(frozen=True)
-class Cases(Drawn):
+class Cases(DrawnSource):
     """Whole groups drawn with replacement, each drawn copy a group of its own.
 
     Attributes:
@@ -59,7 +59,7 @@ class Cases(Drawn):
         def indices(stream: np.random.Generator, num_lanes: int) -> Ints:
             return stream.integers(0, G, (num_lanes, G))
 
-        drawn: Ints = in_blocks(self.key, lane_slice, indices)
+        drawn: Ints = draw_in_blocks(self.key, lane_slice, indices)
         return drawn
 
     def counts(self, lane_slice: slice) -> Floats:

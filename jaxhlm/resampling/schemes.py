@@ -42,7 +42,7 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
-from jaxhlm.sources.drawn import Drawn, Parametric, in_blocks
+from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_in_blocks
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
 from jaxhlm.statistics.response import Standard
 
@@ -61,7 +61,7 @@ def resampler(
     seed: Seed,
     weights: WildWeights = "rademacher",
     leverage: Leverage = "hc2",
-) -> Drawn:
+) -> DrawnSource:
     """The source of ``n`` bootstrap data sets.
 
     Args:
@@ -154,7 +154,7 @@ def parametric_interval(
 
 
 @dataclass(frozen=True)
-class Residual(Drawn):
+class Residual(DrawnSource):
     """Semi-parametric bootstrap (Carpenter, Goldstein & Rasbash 2003).
 
     Attributes:
@@ -184,7 +184,7 @@ class Residual(Drawn):
             units = stream.integers(0, G, (num_lanes, G))
             return np.concatenate([units, stream.integers(0, d.n, (num_lanes, d.n))], axis=1)
 
-        drawn = in_blocks(self.key, lane_slice, indices)
+        drawn = draw_in_blocks(self.key, lane_slice, indices)
         Y = self.residuals[drawn[:, G:]]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)
@@ -196,7 +196,7 @@ class Residual(Drawn):
 
 
 @dataclass(frozen=True)
-class Wild(Drawn):
+class Wild(DrawnSource):
     """Cluster wild bootstrap (Modugno & Giannerini 2015).
 
     The marginal residuals y_i − X_i β̂ of a group keep their dependence and are multiplied by one
@@ -248,7 +248,9 @@ class Wild(Drawn):
         values, probabilities = _WILD[self.weights]
         bounds = np.cumsum(probabilities)[:-1]
         G = self.prepared.design.G
-        drawn = in_blocks(self.key, lane_slice, lambda stream, count: stream.random((count, G)))
+        drawn = draw_in_blocks(
+            self.key, lane_slice, lambda stream, count: stream.random((count, G))
+        )
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T
         return v
 

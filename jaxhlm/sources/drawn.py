@@ -25,7 +25,7 @@ from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
-__all__ = ["Drawn", "Parametric", "in_blocks"]
+__all__ = ["DrawnSource", "Parametric", "draw_in_blocks"]
 
 # Lanes that share one stream of random numbers, at fixed places: opening a stream takes as long as
 # drawing a few thousand numbers.
@@ -33,7 +33,7 @@ STREAM_LANES = 16
 
 
 @dataclass(frozen=True)
-class Drawn(ABC):
+class DrawnSource(ABC):
     """Data sets drawn on one design, as the source of a batch.
 
     Attributes:
@@ -113,7 +113,7 @@ class Drawn(ABC):
 
 
 @dataclass(frozen=True)
-class Parametric(Drawn):
+class Parametric(DrawnSource):
     """Data sets drawn from the model itself.
 
     Attributes:
@@ -166,7 +166,9 @@ class Parametric(Drawn):
         )  # fmt: skip
 
 
-def in_blocks(key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Any]) -> Any:
+def draw_in_blocks(
+    key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Any]
+) -> Any:
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
 
     Args:

@@ -17,7 +17,7 @@ from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, Opti
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
 from jaxhlm.studies import measure_estimators
-from jaxhlm.studies.measure_estimators import EstimateWithMcse, Groups
+from jaxhlm.studies.measure_estimators import EstimateWithMcse, ReplicateGroups
 
 __all__ = ["MEASURES", "OK", "Measure", "measures"]
 
@@ -138,7 +138,7 @@ def measures(
         raise NoRowsError("estimates has no rows")
     code, keys = _group_codes(estimates, by)
     _check_not_mixed(estimates, by, code)
-    sample = _Sample(estimates, Groups(code, len(keys)), level, alpha, by, reference)
+    sample = _Sample(estimates, ReplicateGroups(code, len(keys)), level, alpha, by, reference)
     columns = sample.counts()
     for name in chosen:
         columns[name], columns[f"{name}_mcse"] = _FORMULAS[name](sample)
@@ -197,7 +197,7 @@ class _Sample:
     """An estimates frame as arrays over the rows at an optimum, read as the measures need them."""
 
     frame: pd.DataFrame
-    all: Groups
+    all: ReplicateGroups
     level: float
     alpha: float
     by: tuple[str, ...]
@@ -212,7 +212,7 @@ class _Sample:
         return status.isin(OK).to_numpy() & ~np.isnan(self._numbers("estimate"))
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> ReplicateGroups:
         return self.all.keep(self.ok)
 
     @cached_property
