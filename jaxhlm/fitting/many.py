@@ -24,7 +24,7 @@ from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.inputs import replicate_input, response_input
 from jaxhlm.sources.sources import Source
 
@@ -129,7 +129,7 @@ def fit_source(
     lane_index = np.arange(done) if finished is None else finished
     sizes = nobs[lane_index], ngroups[lane_index]
     labels = index[lane_index]
-    fits = FitBatch(Fitted(model, estimates, labels, *sizes, options, lane_index, source))
+    fits = FitBatch(FitRecord(model, estimates, labels, *sizes, options, lane_index, source))
     _report_failures(fits)
     _report_absent(fits)
     return fits

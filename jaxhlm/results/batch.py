@@ -29,7 +29,7 @@ from jaxhlm.results.fit import Fit
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import ManyFits
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
@@ -73,9 +73,9 @@ class FitBatch:
         ((3, 2), [0, 0, 0])
     """
 
-    record: Fitted
+    record: FitRecord
 
-    def __init__(self, record: Fitted, **changes: Any) -> None:
+    def __init__(self, record: FitRecord, **changes: Any) -> None:
         """Hold a record, with changed fields if given: ``dataclasses.replace(fits, index=…)``."""
         known: dict[str, Any] = {"tests": {}} if set(changes) - {"index"} else {}
         object.__setattr__(self, "record", replace(record, **known, **changes))

@@ -37,7 +37,7 @@ from jaxhlm.results.anova import AT_BOUNDARY, Anova
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import OneFit
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
 from jaxhlm.results.tables import Summary
 from jaxhlm.results.varcorr import VarCorr
@@ -69,7 +69,7 @@ class Fit:
          Residual             654.94   25.592
     """
 
-    record: Fitted
+    record: FitRecord
 
     @property
     def model(self) -> Model:
@@ -976,7 +976,7 @@ class Fit:
     __repr__ = __str__  # as R, and pandas, show what is asked for
 
 
-def records(fits: Sequence[Fit]) -> list[Fitted]:
+def records(fits: Sequence[Fit]) -> list[FitRecord]:
     """The records of single fits.
 
     Raises:

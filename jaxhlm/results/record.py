@@ -1,4 +1,4 @@
-"""``Fitted``: the record of fitted data sets, one or a million, that every result is computed from.
+"""``FitRecord``: fitted data sets, one or a million, that every result is computed from.
 
 Arrays have the fits on their first axis. A fit of its own is a record of one.
 """
@@ -29,11 +29,11 @@ from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["Fitted"]
+__all__ = ["FitRecord"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FitRecord:
     """B fitted data sets.
 
     Attributes:
@@ -62,7 +62,7 @@ class Fitted:
     @staticmethod
     def alone(
         prepared: Prepared, y: Floats, model: Model, estimates: Estimates, options: Options
-    ) -> Fitted:
+    ) -> FitRecord:
         """The record of one fit.
 
         Args:
@@ -75,7 +75,7 @@ class Fitted:
         d = prepared.design
         source = ResponseMatrix(prepared, y[:, None])
         sizes = np.array([d.n]), np.array([d.G])
-        return Fitted(
+        return FitRecord(
             model, estimates, pd.RangeIndex(1), *sizes, options, np.zeros(1, np.int64), source
         )
 
@@ -83,7 +83,7 @@ class Fitted:
         """Number of fits, B."""
         return len(self.index)
 
-    def take(self, which: Ints) -> Fitted:
+    def take(self, which: Ints) -> FitRecord:
         """The record of some fits."""
         return replace(
             self,
@@ -95,11 +95,11 @@ class Fitted:
             tests={m: tuple(x[which] for x in found) for m, found in self.tests.items()},
         )
 
-    def singly(self) -> list[Fitted]:
+    def singly(self) -> list[FitRecord]:
         """The records of one fit each."""
         return [self.take(np.array([k])) for k in range(len(self))]
 
-    def one(self, i: int) -> Fitted:
+    def one(self, i: int) -> FitRecord:
         """The record that ``fit`` gives of data set i: absent columns of X are left out."""
         design, absent = self.design(i), self.estimates.absent[i]
         assert design.y is not None
@@ -108,7 +108,7 @@ class Fitted:
         if absent.any():
             beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
             own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)
-        return Fitted.alone(prepared, design.y, model, own, self.options)
+        return FitRecord.alone(prepared, design.y, model, own, self.options)
 
     def design(self, i: int) -> Design:
         """The design of a fit, as ``fit`` would build it."""
