@@ -22,14 +22,14 @@ from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.optimise.options import Options
-from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
+from jaxhlm.results import coefficients, intervals, likelihood_ratios, quality, summaries, units
 from jaxhlm.results.anova import Anova
-from jaxhlm.results.choosing import by_labels, by_position_or_label
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.selection import by_labels, by_position_or_label
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
@@ -732,7 +732,7 @@ class FitBatch:
 
     def refit_ml(self) -> FitBatch:
         """The same models fitted by maximum likelihood; themselves if they are."""
-        return FitBatch(comparison.refit_ml(self.record)) if self.reml else self
+        return FitBatch(likelihood_ratios.refit_ml(self.record)) if self.reml else self
 
     def anova(self, other: FitBatch, refit: bool = True) -> Anova:
         """Likelihood ratio tests of every fit against the same data set's fit in another batch.
@@ -768,7 +768,7 @@ class FitBatch:
             raise OptionError(
                 f"{type(other).__name__} is no FitBatch; compare batches with batches"
             )
-        return comparison.between_batches(self.record, other.record, refit)
+        return likelihood_ratios.between_batches(self.record, other.record, refit)
 
     def rand_test(self) -> pd.DataFrame:
         """Every random effect of every fit dropped in turn; see ``Fit.rand_test``.
@@ -777,7 +777,7 @@ class FitBatch:
             One row per fit and row of ``Fit.rand_test().table``: fit, term, and its columns; NaN
             where the fit failed.
         """
-        return self._show.long(comparison.without_each_effect(self.record))
+        return self._show.long(likelihood_ratios.without_each_effect(self.record))
 
     def confint(
         self,

@@ -13,7 +13,7 @@ from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import FitRecord
-from jaxhlm.results.tables import Summary
+from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
 
 __all__ = ["batch_text", "counts", "glance", "parameter_spread", "summary", "varcorr"]
