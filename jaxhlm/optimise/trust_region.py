@@ -5,7 +5,7 @@ lanes rides along. ``jaxhlm.optimise.newton.newton`` hands the pair to optax.
 
 The criterion is even in every column of Λ, so θ is unconstrained: an optimum on the boundary (a
 zero variance) is a smooth stationary point at which Newton still converges quadratically, and signs
-are put right afterwards.
+are made canonical afterwards.
 """
 
 from __future__ import annotations
