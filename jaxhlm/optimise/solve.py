@@ -40,9 +40,11 @@ from jaxhlm.optimise.start import started
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
+# Times that a lane is run on from a boundary that is no minimum.
 MAX_RESTARTS = 3
 # Evaluations after which a batch is compacted to the lanes that are not done.
 COMPACT_AFTER = 6
+# So few lanes run in NumPy, without compiling.
 FEW_LANES = 32
 # Evaluations that a further start may take.
 FURTHER_START_MAX_ITER = 40
@@ -97,7 +99,8 @@ def solve(
         options: what to optimise.
         start: (k, B) minima known in closed form, to be verified, or points near them; moment
             estimates if None.
-        compact_after: evaluations from ``start`` before the batch is compacted.
+        compact_after: evaluations from ``start`` before the batch is compacted; ``COMPACT_AFTER``
+            without a start.
     """
     first = COMPACT_AFTER if start is None else compact_after
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
