@@ -213,7 +213,7 @@ def peers(n: int, seed: int) -> Iterator[dict[str, object]]:
         above = both["criterion"] - both["criterion_here"]
         same = above.abs() < SAME
         inner = ~both["singular_here"].astype(bool)
-        for lanes, which in (("interior", inner), ("singular", ~inner)):
+        for subset, which in (("interior", inner), ("singular", ~inner)):
             part = both[which & same]
             apart = {
                 "se": (part["se"] / part["se_here"] - 1.0).abs(),
@@ -223,7 +223,7 @@ def peers(n: int, seed: int) -> Iterator[dict[str, object]]:
             decisions = (part["p"] < 0.05) != (part["p_here"] < 0.05)
             yield {
                 "design": case.name,
-                "lanes": lanes,
+                "lanes": subset,
                 "fits": part["set"].nunique(),
                 "lower here": both["set"][which & (above >= SAME)].nunique(),
                 "lower in R": both["set"][which & (above <= -SAME)].nunique(),

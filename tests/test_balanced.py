@@ -11,7 +11,7 @@ from jaxhlm import reference
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
 
 FORMULA = "y ~ x * a + (1 + x | unit)"

@@ -10,7 +10,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.core import chunks
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 from lme4_cases import load_case
 from problems import frame, sleepstudy
 

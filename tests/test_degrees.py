@@ -361,7 +361,7 @@ def test_joint_tests_of_r(which, method):
 # Many fits.
 
 
-def lanes():
+def responses_of_lanes():
     """Responses that collapse, with failed, constant and incomplete ones among them."""
     data = hlm.load_dataset("article")
     Y = article().simulate(12, seed=6).to_numpy().copy()
@@ -372,7 +372,7 @@ def lanes():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("reml", [True, False])
 def test_a_batch_is_its_fits(reml):
-    data, Y = lanes()
+    data, Y = responses_of_lanes()
     fits = hlm.fit_many(f"~ {FORMULA.split('~')[1]}", data, Y, reml=reml, progress=False)
     assert fits.singular.any()
     assert not fits.ok[5]
@@ -429,7 +429,7 @@ def test_balanced_designs_have_whole_degrees_of_freedom():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 def test_fits_that_did_not_converge_are_harmless():
     """Away from the optimum the Hessian need not be positive definite: df or NaN, no exception."""
-    data, Y = lanes()
+    data, Y = responses_of_lanes()
     fits = hlm.fit_many("~ x * a + (1 + x | unit)", data, Y[:, :4], max_iter=1, progress=False)
     df = fits.df()
     assert ((df > 0) | df.isna()).all(axis=None)

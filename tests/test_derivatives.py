@@ -16,7 +16,7 @@ import tolerances as tol
 from jaxhlm import reference
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
-from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives, unrollable
 from problems import SIZES, oracle, random_lambda, rows, stats_of
 from test_deviance import SHAPES
 

@@ -40,7 +40,7 @@ FILES = {dotted(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE
 MODULES = sorted(FILES)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
-    "optax": {"optimise.compiled", "optimise.minimiser", "optimise.newton"},
+    "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
     "pyarrow": {"core.files"},
     "rich": {"estimation.progress"},
     "scipy": {"inference.tails"},

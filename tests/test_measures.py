@@ -10,8 +10,8 @@ from scipy import stats
 
 import jaxhlm as hlm
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
-from jaxhlm.studies.measured import MEASURES
-from jaxhlm.studies.performance import Groups, root_mean_square
+from jaxhlm.studies.measure_estimators import ReplicateGroups, root_mean_square
+from jaxhlm.studies.measures import MEASURES
 from tolerances import HAND, META_MCSE, PACKAGES
 
 DATA = Path(__file__).parent / "data"
@@ -415,6 +415,6 @@ def test_the_table_prints_counts_and_mcse(rng):
 
 
 def test_rmse_of_one_replicate_has_no_mcse():
-    value, mcse = root_mean_square(Groups(np.array([0]), 1), np.array([2.0]))
+    value, mcse = root_mean_square(ReplicateGroups(np.array([0]), 1), np.array([2.0]))
     assert value[0] == 2.0
     assert np.isnan(mcse[0])

@@ -6,7 +6,7 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm.errors import ConvergenceWarning, JaxhlmError, OptionError, UnsupportedTermError
-from jaxhlm.studies.methods import check_methods, method_estimates
+from jaxhlm.studies.method import check_methods, method_estimates
 from tolerances import ESTIMATE
 
 FORMULA = "y ~ x * a + (1 + x | unit)"

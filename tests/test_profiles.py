@@ -22,8 +22,8 @@ from jaxhlm.inference.profile_coordinates import (
 )
 from jaxhlm.inference.profile_deviance import ProfileDeviance
 from jaxhlm.likelihood.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from lme4_cases import CASES, arrays_of, load_case
 from problems import frame, sleepstudy
 

@@ -116,7 +116,7 @@ def test_fit_reports_the_dense_criterion_of_its_lambda(name, method):
 
 @every_method
 @every_case
-def test_fit_reports_the_groupwise_criterion_of_its_lambda(name, method):
+def test_fit_reports_the_criterion_by_group_of_its_lambda(name, method):
     actual = fitted(name, method)
     y, X, Z, group, _ = arrays_of(name)
     by_group = reference.criterion_by_group(actual.Lambda, y, X, Z, group, method == "REML")
@@ -126,7 +126,7 @@ def test_fit_reports_the_groupwise_criterion_of_its_lambda(name, method):
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("q", [1, 2, 3])
-def test_dense_and_groupwise_criterion_agree(q, weighted, reml):
+def test_dense_criterion_and_that_by_group_agree(q, weighted, reml):
     y, X, Z, group, weights = simulated(q, q, weighted=weighted)
     Lambda = np.tril(np.random.default_rng(q).normal(size=(q, q)))
     dense = reference.criterion(Lambda, y, X, Z, group, reml, weights)

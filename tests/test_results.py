@@ -9,7 +9,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, reference
 from jaxhlm.inference.criteria import aicc, correlation
-from jaxhlm.results.tables import correlation_table
+from jaxhlm.results.summary_table import correlation_table
 from problems import frame, sleepstudy
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)

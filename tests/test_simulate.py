@@ -7,7 +7,7 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm.core.streams import random_key
 from jaxhlm.errors import OptionError
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 from problems import rows
 
 SIZES = (3, 1, 4)

@@ -25,19 +25,19 @@ def collected(M):
 
 def in_dense(f):
     """``f`` of matrices, mapped over the lanes as JAX arrays."""
-    return lambda *lanes: np.asarray(jax.vmap(f)(*map(jnp.asarray, lanes)))
+    return lambda *by_lane: np.asarray(jax.vmap(f)(*map(jnp.asarray, by_lane)))
 
 
 def in_numpy(f):
     """``f`` of unrolled matrices of NumPy entries."""
-    return lambda *lanes: collected(f(*map(as_entries, lanes)))
+    return lambda *by_lane: collected(f(*map(as_entries, by_lane)))
 
 
 def in_jax(f):
     """``f`` of unrolled matrices of JAX entries."""
 
-    def run(*lanes):
-        unrolled = [small.entries(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in lanes]
+    def run(*by_lane):
+        unrolled = [small.entries(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in by_lane]
         out = f(*unrolled)
         assert any(isinstance(entry, jax.Array) for entry in out.flat)
         return collected(out)

@@ -20,7 +20,7 @@ from jaxhlm.design.design import build_design
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood import dense
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.likelihood.lanes import _unrolled, lane_derivatives, unrollable
+from jaxhlm.likelihood.lane_derivatives import _unrolled, lane_derivatives, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from problems import random_lambda, rows
 from test_lanes import assert_same, lanes_of

@@ -27,7 +27,7 @@ from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.reference import criterion_by_group
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 from jaxhlm.studies.truth import Truth
 
 __all__ = [

@@ -25,7 +25,7 @@ from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.errors import JaxhlmError, said_by
 from jaxhlm.estimation.pipeline import all_or_nothing
-from jaxhlm.fitting.bootstraps import bootstrap
+from jaxhlm.fitting.bootstrap import bootstrap
 from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_many
 from jaxhlm.inference.criteria import check_level

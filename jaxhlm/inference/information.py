@@ -72,13 +72,13 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import whitened
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
-__all__ = ["Groups", "Information", "expected", "groups_at", "observed"]
+__all__ = ["GroupsAtLambda", "Information", "expected", "groups_at", "observed"]
 
 
 Index = tuple[tuple[int, int], ...]
 
 
-class Groups(NamedTuple):
+class GroupsAtLambda(NamedTuple):
     """The groups of B lanes at Λ, lanes last."""
 
     P: Floats  # (q, q, G, B) Z'V⁻¹Z
@@ -102,7 +102,7 @@ class Information(NamedTuple):
     correction: Any  # (p, p, B) of (KR), Φ_A = τ L_A⁻ᵀ (I + correction) L_A⁻¹; else None
 
 
-def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
+def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
     """Profile β out at Λ (q, q, B), keeping what every group contributes."""
     _, U, Y, z = whitened(Lambda, stats)
     L_A = cholesky(stats.XX + np.einsum("apgl,argl->prl", Y, Y))
@@ -110,7 +110,7 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
     pwrss = stats.yy + np.einsum("agl,agl->l", z, z) - np.einsum("pl,pl->l", half, half)
     beta = solve_lower(L_A.swapaxes(0, 1)[::-1, ::-1], half[::-1])[::-1]
     P = np.einsum("abgl,acgl->bcgl", U, U)
-    return Groups(
+    return GroupsAtLambda(
         P=P,
         P_all=stats.m * P,
         G=solve_lower(L_A, np.einsum("apgl,abgl->pbgl", Y, U)),
@@ -122,7 +122,7 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
 
 
 def observed(
-    at: Groups, Lambda: Floats, singular: Bools, reml: bool, blocks: Blocks
+    at: GroupsAtLambda, Lambda: Floats, singular: Bools, reml: bool, blocks: Blocks
 ) -> Information:
     """Satterthwaite's: the exact curvature of the criterion.
 
@@ -154,7 +154,7 @@ def observed(
     return Information(at.nu, at.L_A, B, r / at.nu, cholesky(H), tangent, None)
 
 
-def expected(at: Groups, blocks: Blocks) -> Information:
+def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
     """Kenward & Roger's: expected information, and the correction of Var(β̂)."""
     index = theta_index(blocks)
     GG = np.einsum("pagl,pbgl->abgl", at.G, at.G)
@@ -236,7 +236,7 @@ def _quadratic_forms(G: Floats, index: Index) -> Floats:
     return np.stack(B)
 
 
-def _cross(at: Groups, a: int, b: int) -> Floats:
+def _cross(at: GroupsAtLambda, a: int, b: int) -> Floats:
     """h_s = Σ G'E_s e over groups for the direction of entry (a, b), (p, B)."""
     h = np.einsum("pgl,gl->pl", at.G[:, a], at.e[b])
     return h if a == b else h + np.einsum("pgl,gl->pl", at.G[:, b], at.e[a])

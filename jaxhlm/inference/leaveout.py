@@ -21,13 +21,13 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.identified import group_ranks, identified
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.estimation.pipeline import gather
-from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import FEW_LANES, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import FEW_LANES, solve
 from jaxhlm.statistics.equal_groups import Class, EqualGroups
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import absent_squares
 
@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
 
 def leave_one_out(
-    groups: Groupwise, estimates: Estimates, options: Options, refits: int | None = None
+    groups: GroupContributions, estimates: Estimates, options: Options, refits: int | None = None
 ) -> Estimates:
     """Estimates without each group in turn, in the units of the data.
 
@@ -82,14 +82,14 @@ def leave_one_out(
     G, q, p = stats.TX.shape[:3]
     there = np.broadcast_to(stats.m > 0.0, (G, B))
     pairs = Pairs(*np.nonzero(there.T))
-    pooled, start = _Pooled.of(groups), _start(estimates)
+    totals, start = _Totals.of(groups), _start(estimates)
     equal = groups.equal or EqualGroups.none(G)
     classes = [_Grams.of(c, stats) for c in equal.classes]
 
-    def one(lanes: slice) -> Estimates:
-        some = Pairs(*(x[lanes] for x in pairs))
-        without = _without(stats, equal.rest, pooled, classes, some)
-        status = _status(groups.standard, without, pooled, some, options)
+    def one(lane_slice: slice) -> Estimates:
+        some = Pairs(*(x[lane_slice] for x in pairs))
+        without = _without(stats, equal.rest, totals, classes, some)
+        status = _status(groups.standard, without, totals, some, options)
         scaling = groups.standard.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
         return estimate(solution, Standard(without, scaling, status), options)
@@ -116,7 +116,7 @@ def _representatives(equal: EqualGroups, q: int, p: int) -> int:
     return len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
 
 
-class _Pooled(NamedTuple):
+class _Totals(NamedTuple):
     """Sums over all groups but one, (G, …, B) or (G, …, 1), for each one."""
 
     XX: Floats
@@ -129,7 +129,7 @@ class _Pooled(NamedTuple):
     reached: Floats  # (G, b) Σ rank Z_i
 
     @staticmethod
-    def of(groups: Groupwise) -> _Pooled:
+    def of(groups: GroupContributions) -> _Totals:
         stats, rest, U, u = groups.standard.stats, groups.rest, groups.UX, groups.Uy
         XX = np.einsum("grpl,grsl->gpsl", U, U)
         each = (
@@ -142,9 +142,9 @@ class _Pooled(NamedTuple):
             np.einsum("gcal,gcbl->gabl", stats.RZ, stats.RZ),
             group_ranks(stats.RZ).astype(float),
         )
-        pooled = _Pooled(*map(_sums_without, each))
+        totals = _Totals(*map(_sums_without, each))
         absent = absent_squares(groups.standard.scaling.absent, stats.n)
-        return pooled._replace(XX=pooled.XX + absent, X_all=pooled.X_all + absent)
+        return totals._replace(XX=totals.XX + absent, X_all=totals.X_all + absent)
 
 
 def _sums_without(values: Floats) -> Floats:
@@ -156,7 +156,7 @@ def _sums_without(values: Floats) -> Floats:
 
 
 def _without(
-    stats: Stats, rest: Ints, pooled: _Pooled, classes: list[_Grams], pairs: Pairs
+    stats: Stats, rest: Ints, totals: _Totals, classes: list[_Grams], pairs: Pairs
 ) -> Stats:
     """Statistics without one group, a lane for every pair; ``rest`` are in no class."""
     there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
@@ -167,7 +167,7 @@ def _without(
     ]
     RZ, TX, Ty, m = (np.concatenate(part) for part in zip(*parts, strict=True))
     XX, Xy, yy, n, logw = (
-        pairs.of_both(x) for x in (pooled.XX, pooled.Xy, pooled.yy, pooled.n, pooled.logw)
+        pairs.of_both(x) for x in (totals.XX, totals.Xy, totals.yy, totals.n, totals.logw)
     )
     return Stats(RZ, TX, Ty, m, XX, Xy, yy, n, logw, pairs.of_fit(stats.rank))
 
@@ -225,12 +225,12 @@ def _start(estimates: Estimates) -> Floats:
 
 
 def _status(
-    full: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
+    full: Standard, without: Stats, totals: _Totals, pairs: Pairs, options: Options
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n
-    G, reached = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
-    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
+    G, reached = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.reached)
+    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (totals.X_all, totals.Z_all))
     unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)

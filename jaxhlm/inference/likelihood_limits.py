@@ -14,22 +14,20 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.inference.profile_deviance import ProfileDeviance, rectified
-from jaxhlm.optimise import trust
-from jaxhlm.optimise.loop import Stepper, minimise_lanes
+from jaxhlm.optimise.loop import NEWTON, minimise_lanes
 from jaxhlm.optimise.start import START_FLOOR
 
 __all__ = ["Ends", "likelihood_limits", "profile_rise"]
 
-NEWTON = Stepper(trust.init, trust.update)
 # The limits are found when ζ is this close to z, which is far closer than digits are reported.
 ZETA_TOL = 1e-7
 NARROW = 1e-12
 MAX_STEPS = 60
 # Newton decrement at which an inner minimisation is done: 1e-8 of d_p is 2.5e-9 of ζ.
 INNER_TOL = 1e-8
-# The most evaluations of an inner minimisation, in rounds after which those not done are gathered.
-ROUNDS = (8, 25, 25, 25)
-# An inner minimisation is also done when a round has not lowered d_p by more than this: where a
+# The most evaluations of an inner minimisation, in passes; the lanes not done go on to the next.
+MAX_ITERS = (8, 25, 25, 25)
+# An inner minimisation is also done when a pass has not lowered d_p by more than this: where a
 # leading variance is nearly zero, Λ rotated gives nearly the same D, and Newton stops short in that
 # valley with a value that is right.
 SETTLED = 1e-6
@@ -69,9 +67,9 @@ def profile_rise(
     theta = _nudged(profile, lanes, start)
     value, settled = np.full(len(lanes), np.inf), np.zeros(len(lanes), bool)
     rest = np.arange(len(lanes))
-    for most in ROUNDS:
+    for max_iter in MAX_ITERS:
         objective = profile.objective(lanes[rest], u[rest])
-        found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, most)
+        found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, max_iter)
         settled[rest] = found.converged | (np.abs(value[rest] - found.value) < SETTLED)
         theta[:, rest], value[rest] = found.theta, found.value
         rest = rest[~settled[rest] & np.isfinite(found.value)]

@@ -22,7 +22,7 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.suffstats import Stats, expanded
-from jaxhlm.optimise.rounds import Solution
+from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["coefficient_profiles", "correlation_profiles", "joined", "sd_profiles", "sigma_profile"]

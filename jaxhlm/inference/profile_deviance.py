@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 
 __all__ = ["Coefficients", "Correlations", "ProfileDeviance", "Scales", "rectified"]

@@ -22,8 +22,8 @@ from jaxhlm.inference.profile_coordinates import (
 from jaxhlm.inference.profile_deviance import ProfileDeviance
 from jaxhlm.inference.reduced_models import reduced_minimum
 from jaxhlm.likelihood.covariance import Blocks
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import Solution, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import Solution, solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["profile_curves", "profile_limits"]

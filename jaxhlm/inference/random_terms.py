@@ -9,7 +9,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, user_criterion
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.reduced_models import reduced_minimum
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["reduced_criteria", "term_label"]

@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = [

@@ -119,10 +119,10 @@ def _runs(gap: Bools) -> list[slice]:
 def _axes(V: Floats) -> Floats:
     """(b, d, s) orthonormal axes of the spaces that the columns of V (b, d, s) span."""
     residual, out = V @ V.swapaxes(1, 2), np.empty_like(V)
-    lanes = np.arange(len(V))
+    lane_index = np.arange(len(V))
     for k in range(V.shape[2]):
         size = np.einsum("bjj->bj", residual)
-        chosen = residual[lanes, :, _first_long(size)]
+        chosen = residual[lane_index, :, _first_long(size)]
         out[..., k] = chosen / np.sqrt((chosen**2).sum(axis=1, keepdims=True))
         residual = residual - out[..., :, None, k] * out[..., None, :, k]
     return out

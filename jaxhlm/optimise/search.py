@@ -43,7 +43,7 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
-from jaxhlm.optimise.loop import Minimum
+from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 
 __all__ = [
@@ -70,6 +70,8 @@ WITHIN, WITHIN_SE = 0.15, 1.0
 # Variances of the starts, in units of the middle of their range.
 LARGE, VERY_LARGE, SMALL, CORRELATED = 100.0, 1000.0, 0.1, 30.0
 BEYOND = 10.0
+# r² of a group this small, relative to the largest, is zero but for rounding.
+ZERO_LENGTH = 1e-12
 CORRELATION = 0.9
 TILT = 2.0
 # A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
@@ -84,7 +86,7 @@ SAME = 1e-6
 MOST_COLUMNS = 3
 
 
-def hard(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
     G = stats.m.sum(axis=0)
     with np.errstate(all="ignore"):
@@ -101,7 +103,7 @@ def _dominated(stats: Stats) -> Bools:
     return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
 
 
-def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def _untypical(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes whose scores of the groups are not as the model has them."""
     df = _degrees(stats)
     between = df.sum(axis=0)
@@ -123,7 +125,9 @@ def _degrees(stats: Stats) -> Floats:
     return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
 
 
-def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tuple[Floats, Floats]:
+def _score_sums(
+    stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks
+) -> tuple[Floats, Floats]:
     """Σ c and Σ df c²/(df (df + 2)) (B,) over the classes of equal groups, c their scores.
 
     Representatives of a class follow its first one.
@@ -132,17 +136,17 @@ def _score_sums(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> tup
     size = max(1, BLOCK_NUMBERS // len(stats.m))
     sums = np.empty((2, B))
     for i in range(0, B, size):
-        lanes = slice(i, i + size)
-        some = stats.take(lanes)
-        beta, pwrss = found.aux["beta"][:, lanes], found.aux["pwrss"][lanes]
+        lane_slice = slice(i, i + size)
+        some = stats.take(lane_slice)
+        beta, pwrss = found.aux["beta"][:, lane_slice], found.aux["pwrss"][lane_slice]
         sigma2 = pwrss / (some.n - reml * some.rank)
         residual = some.Ty - _times(some.TX, beta)
-        Lambda = lambda_matrix(entries(found.theta[:, lanes], 1), blocks)
+        Lambda = lambda_matrix(entries(found.theta[:, lane_slice], 1), blocks)
         _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(residual, 1, 1))
         first = np.flatnonzero((some.m > 0.0).any(axis=1))
         score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
         df = _degrees(some)
-        sums[:, lanes] = score.sum(axis=0), (score**2 / (df + 2.0)).sum(axis=0)
+        sums[:, lane_slice] = score.sum(axis=0), (score**2 / (df + 2.0)).sum(axis=0)
     return sums[0], sums[1]
 
 
@@ -186,7 +190,7 @@ def _geometric(stats: Stats, blocks: Blocks) -> Floats:
 def _range(stats: Stats) -> tuple[Floats, Floats]:
     """The least and the largest variance (q, b) of the starts."""
     r2 = (stats.RZ**2).sum(axis=1)
-    there = r2 > 1e-12 * r2.max(axis=0)
+    there = r2 > ZERO_LENGTH * r2.max(axis=0)
     tiny = np.finfo(float).tiny
     low = SMALL * stats.m.sum(axis=0) / np.maximum((stats.m[:, None] * r2).sum(axis=0), tiny)
     return low, BEYOND / np.where(there, r2, np.inf).min(axis=0)
@@ -262,7 +266,7 @@ def unsettled(values: Floats) -> Bools:
 
 
 def boundary_starts(
-    stats: Stats, found: Minimum, reml: bool, blocks: Blocks
+    stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks
 ) -> Iterator[tuple[Ints, Floats]]:
     """Lanes (L,) and θ (k, L) near further minima along each variance that is zero.
 
@@ -275,18 +279,20 @@ def boundary_starts(
     for i, (row, column) in enumerate(theta_index(blocks)):
         if row != column:
             continue
-        lanes = np.flatnonzero(found.theta[i] == 0.0)
-        some = stats.take(lanes)
-        at = jax.tree.map(lambda x, lanes=lanes: x[..., lanes], found)
-        line = bracketed(along(some, at, reml, column, blocks), reml=False) if len(lanes) else ()
-        for tau, at_zero in zip(*line, strict=True):
+        lane_index = np.flatnonzero(found.theta[i] == 0.0)
+        if not len(lane_index):
+            continue
+        some = stats.take(lane_index)
+        at = jax.tree.map(lambda x, index=lane_index: x[..., index], found)
+        brackets = bracketed(along(some, at, reml, column, blocks), reml=False)
+        for tau, at_zero in zip(*brackets, strict=True):
             other = np.isfinite(tau) & ~at_zero
             start = at.theta[:, other].copy()
             start[i] = tau[other]
-            yield lanes[other], start
+            yield lane_index[other], start
 
 
-def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) -> Stats:
+def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks) -> Stats:
     """Statistics with q = 1 and p = 0 whose ML criterion is d(D + τ e_j e_j') with β̂ kept.
 
     With Ω = I + RDR', r² = e_j'R'Ω⁻¹R e_j and e = t_y − T_X β̂, one more variance takes from e'Ω⁻¹e

@@ -13,7 +13,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import aic, aicc, bic
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.results.tables import table_of_cells
+from jaxhlm.results.summary_table import table_of_cells
 
 __all__ = [
     "REFITTED",

@@ -29,7 +29,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
-from jaxhlm.statistics.standardise import StandardDesign
+from jaxhlm.statistics.standardise import StandardMatrices
 
 __all__ = ["SamplingDistribution", "draw_statistics", "sampling_distribution"]
 
@@ -56,14 +56,14 @@ class SamplingDistribution:
     """The distribution of the statistics of one design under one truth.
 
     Attributes:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         equal: the equal groups of the design.
         stats: collapsed statistics with empty response fields.
         beta: (p,) true fixed effects on the standardised scale.
         arrays: see ``_Arrays``.
     """
 
-    design: StandardDesign
+    matrices: StandardMatrices
     equal: EqualGroups
     stats: Stats
     beta: Floats
@@ -71,18 +71,18 @@ class SamplingDistribution:
 
 
 def sampling_distribution(
-    design: StandardDesign, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
+    matrices: StandardMatrices, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
 ) -> SamplingDistribution:
     """The distribution of the statistics of data sets on a design.
 
     Args:
-        design: a standardised design, one lane.
+        matrices: standardised model matrices, one lane.
         equal: its equal groups.
         beta: (p,) fixed effects, in the user's units as all parameters here.
         cov: (q, q) covariance of the random effects.
         sigma: residual standard deviation.
     """
-    stats, C = design.stats, np.linalg.inv(design.C[..., 0])
+    stats, C = matrices.stats, np.linalg.inv(matrices.C[..., 0])
     cov = C @ cov @ C.T
     RZ = stats.RZ[..., 0]
     rank = (np.abs(RZ).max(axis=2) > 0.0).sum()
@@ -105,8 +105,8 @@ def sampling_distribution(
         wishart_df=wishart_df,
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
-    standard_beta: Floats = np.linalg.solve(design.T[..., 0], beta).astype(float)
-    return SamplingDistribution(design, equal, equal.design(stats), standard_beta, arrays)
+    standard_beta: Floats = np.linalg.solve(matrices.T[..., 0], beta).astype(float)
+    return SamplingDistribution(matrices, equal, equal.join_design(stats), standard_beta, arrays)
 
 
 def draw_statistics(
@@ -124,21 +124,21 @@ def draw_statistics(
     parts, at = [], first
     with own_rules():
         for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
-            lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
-            parts.append(_draw((shapes, size), key, lanes, distribution.arrays))
+            lane_index, at = np.arange(at, at + size, dtype=np.uint32), at + size
+            parts.append(_draw((shapes, size), key, lane_index, distribution.arrays))
     drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
     rows, columns, Xy, yy, fitted, s = drawn
     rows = rows[: len(distribution.stats.m) - len(columns)]
     columns = columns.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
     Ty = distribution.equal.interleaved(rows, list(columns))
-    d, root_n = distribution.design, np.sqrt(distribution.arrays.n)
+    d, root_n = distribution.matrices, np.sqrt(distribution.arrays.n)
     scaling = Scaling(d.T, d.C, d.n, distribution.beta[:, None] + fitted / root_n, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
     standard = Standard(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
     return standard, [np.einsum("jal,jbl->abl", root, root) for root in columns]
 
 
-def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
+def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
 
     def one(lane: Any) -> tuple[Any, ...]:
@@ -159,7 +159,7 @@ def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
         Xy = a.XX_root @ residual / s
         return t / s, columns.reshape(-1, q) / s, Xy, yy, fitted, s
 
-    return jax.vmap(one, out_axes=-1)(lanes)
+    return jax.vmap(one, out_axes=-1)(lane_index)
 
 
 _draw = CompiledByOne(_draws)

@@ -54,7 +54,7 @@ class EqualGroups:
 
     Statistics of a response (G, q, B) are ``split`` into those of R rotated groups, in which T^X is
     not zero: the rest, then r of every class; and the Gram matrix N (q, q, B) = Σ t t' over the
-    other groups of every class. ``join`` puts them together as statistics of fewer groups.
+    other groups of every class. ``join`` combines them into statistics of fewer groups.
 
     Attributes:
         classes: those worth collapsing; may be none.
@@ -127,7 +127,7 @@ class EqualGroups:
             rows, grams: what ``split`` returns.
         """
         columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in grams]
-        return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
+        return self.join_design(stats)._replace(Ty=self.interleaved(rows, columns))
 
     def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
         """T^y of the joined groups: the rest, then class by class.
@@ -142,7 +142,7 @@ class EqualGroups:
             at += len(c.rotation)
         return np.concatenate(parts)
 
-    def design(self, stats: Stats) -> Stats:
+    def join_design(self, stats: Stats) -> Stats:
         """The design half of ``join``: the rest, then r + q groups for every class."""
         if not self.classes:
             return stats

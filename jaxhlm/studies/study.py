@@ -32,8 +32,8 @@ from jaxhlm.estimation.progress import study_progress
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
 from jaxhlm.studies.manifest import SCHEMA
-from jaxhlm.studies.measured import Measure, measures
-from jaxhlm.studies.methods import Method, check_methods, method_estimates
+from jaxhlm.studies.measures import Measure, measures
+from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
 __all__ = ["Study", "read_study", "study"]

@@ -29,7 +29,7 @@ from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
-from jaxhlm.studies.simulated import Simulated
+from jaxhlm.studies.simulate import Simulated
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation

@@ -99,13 +99,13 @@ def _unrolled(
 ) -> Derivatives:
     """Spelled out entry by entry."""
     B = theta.shape[-1]
-    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    stats_entries = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
     looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
 
     def over_groups(term: Callable[..., Any], s: Stats) -> Any:
         return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
 
-    out = derivatives(entries(theta, 1), pooled, reml, blocks, over_groups, sigma2)
+    out = derivatives(entries(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
     return jax.tree.map(lambda x: _joined(x, B), out)
 
 
@@ -147,7 +147,7 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
 
 def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
     """The dense dialect of JAX, mapped over lanes and groups."""
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
     G = len(stats.m)
     block = G if count is None else min(G, BLOCK_GROUPS)
 
@@ -165,7 +165,7 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
 
     return jax.vmap(
         lambda t, s: derivatives(t, s, reml, blocks, over_groups), in_axes=(-1, axes), out_axes=-1
-    )(theta, lanes)
+    )(theta, mapped)
 
 
 def _groups(stats: Stats, i: Any, block: int) -> Stats:

@@ -24,9 +24,9 @@ from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes, fit_responses
 from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
@@ -189,14 +189,14 @@ def _on_draws(
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
     d = null_fit.design
 
-    def lanes_of(lanes: slice) -> Any:
+    def standard_of(lane_slice: slice) -> Any:
         Y = simulate_rows(
             d.X, d.Z, d.group, d.G, null.beta[0], null.cov[0], float(null.sigma[0]),
-            lanes.stop - lanes.start, key, d.weights, lanes.start,
+            lane_slice.stop - lane_slice.start, key, d.weights, lane_slice.start,
         )  # fmt: skip
         return fit.prepared.collapse(Y)
 
-    return fit_lanes(lanes_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
+    return fit_lanes(standard_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:

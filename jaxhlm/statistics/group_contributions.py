@@ -1,4 +1,4 @@
-"""Statistics of single groups: what ``Stats`` pools over groups, kept apart.
+"""What each group contributes to the sums over groups in ``Stats``.
 
 The criterion needs [X_i y_i]'(I − Q_i Q_i')[X_i y_i] only as a sum. Robust covariances and leaving
 groups out need it group by group. With P_i an orthonormal basis of (I − Q_i Q_i')X_i,
@@ -21,9 +21,15 @@ from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Standard, expand, respond
-from jaxhlm.statistics.standardise import StandardDesign, place
+from jaxhlm.statistics.standardise import StandardMatrices, place
 
-__all__ = ["GroupDesign", "GroupResiduals", "Groupwise", "group_design", "respond_by_group"]
+__all__ = [
+    "GroupContributions",
+    "GroupResiduals",
+    "WithinBasis",
+    "respond_by_group",
+    "within_basis",
+]
 
 # A column of X whose residual on Q_Z is this small in a group lies in the span of Q_Z.
 SPAN_TOL = 1e-8
@@ -37,8 +43,8 @@ class GroupResiduals(NamedTuple):
     logw: Floats  # (G, b) Σ log of the prior weights
 
 
-class Groupwise(NamedTuple):
-    """Standardised lanes with every group by itself."""
+class GroupContributions(NamedTuple):
+    """Standardised lanes, and what each group contributes to their statistics."""
 
     standard: Standard  # statistics that are not collapsed
     UX: Floats  # (G, r, p, b) P_i'X_i
@@ -46,80 +52,82 @@ class Groupwise(NamedTuple):
     rest: GroupResiduals
     equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
-    def take(self, lanes: Any) -> Groupwise:
+    def take(self, index: Any) -> GroupContributions:
         """Some lanes, which may repeat; what all share stays."""
-        return Groupwise(
-            self.standard.take(lanes),
-            taken(self.UX, lanes),
-            self.Uy[..., lanes],
-            GroupResiduals(*take_lanes(self.rest, lanes, {"yy"})),
+        return GroupContributions(
+            self.standard.take(index),
+            taken(self.UX, index),
+            self.Uy[..., index],
+            GroupResiduals(*take_lanes(self.rest, index, {"yy"})),
             self.equal,
         )
 
 
 @dataclass(frozen=True)
-class GroupDesign:
-    """The design half.
+class WithinBasis:
+    """Orthonormal bases of what X has within groups beyond the span of Z.
 
     Attributes:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         P: (n, r) columns that are orthonormal within each group, or zero, and orthogonal to Q_Z.
         UX: (G, r, p, b) P_i'X_i.
     """
 
-    design: StandardDesign
+    matrices: StandardMatrices
     P: Floats
     UX: Floats
 
 
-def group_design(design: StandardDesign) -> GroupDesign:
+def within_basis(matrices: StandardMatrices) -> WithinBasis:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
-    q = design.QZ.shape[1]
-    X = design.QX * design.lanes.broadcast(np.sqrt(design.n))[:, None]
-    Q, R = orthonormalise(np.concatenate([design.QZ, X], axis=1), design.groups, SPAN_TOL)
+    q = matrices.QZ.shape[1]
+    X = matrices.QX * matrices.lane_segments.broadcast(np.sqrt(matrices.n))[:, None]
+    Q, R = orthonormalise(
+        np.concatenate([matrices.QZ, X], axis=1), matrices.group_segments, SPAN_TOL
+    )
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
-    return GroupDesign(design, Q[:, used], place(R[:, used, q:], *design.position))
+    return WithinBasis(matrices, Q[:, used], place(R[:, used, q:], *matrices.position))
 
 
-def respond_by_group(grouped: GroupDesign, y: Floats) -> Groupwise:
+def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
     """Statistics of responses, group by group; arguments as for ``response.respond``."""
-    design, standard = grouped.design, respond(grouped.design, y)
-    rows = _residual_rows(design, standard, y)
-    u = _sums(design, grouped.P, rows)
-    rest = _group_residuals(grouped, rows)
+    matrices, standard = basis.matrices, respond(basis.matrices, y)
+    rows = _residual_rows(matrices, standard, y)
+    u = _sums(matrices, basis.P, rows)
+    rest = _group_residuals(basis, rows)
     s = standard.scaling.s
-    return Groupwise(standard, grouped.UX, u / s, rest._replace(yy=rest.yy / s**2))
+    return GroupContributions(standard, basis.UX, u / s, rest._replace(yy=rest.yy / s**2))
 
 
-def _group_residuals(grouped: GroupDesign, rows: Floats) -> GroupResiduals:
+def _group_residuals(basis: WithinBasis, rows: Floats) -> GroupResiduals:
     """Residuals on Q_i and P_i of rows (n, B) or (n, 1), in the units of y."""
-    design, groups = grouped.design, grouped.design.groups
+    matrices, groups = basis.matrices, basis.matrices.group_segments
     with np.errstate(over="ignore", invalid="ignore"):
-        for column in (*design.QZ.T, *grouped.P.T):
+        for column in (*matrices.QZ.T, *basis.P.T):
             rows = rows - column[:, None] * groups.broadcast(groups.sum(column[:, None] * rows))
         yy = groups.sum(rows**2)
-    root_w = np.ones(len(rows)) if design.root_w is None else design.root_w[:, 0]
+    root_w = np.ones(len(rows)) if matrices.root_w is None else matrices.root_w[:, 0]
     logw = groups.sum(2.0 * np.log(root_w))
-    if not design.shared:
-        yy = place(yy[:, 0], *design.position)
+    if not matrices.shared:
+        yy = place(yy[:, 0], *matrices.position)
     n = groups.lengths.astype(float)
-    return GroupResiduals(yy, place(n, *design.position), place(logw, *design.position))
+    return GroupResiduals(yy, place(n, *matrices.position), place(logw, *matrices.position))
 
 
-def _residual_rows(design: StandardDesign, standard: Standard, y: Floats) -> Floats:
+def _residual_rows(matrices: StandardMatrices, standard: Standard, y: Floats) -> Floats:
     """Residuals of the least-squares fit on X, in the units of y, weighted rows."""
-    y = y if design.root_w is None else y * design.root_w
-    fitted = standard.scaling.beta_ols * np.sqrt(design.n)
+    y = y if matrices.root_w is None else y * matrices.root_w
+    fitted = standard.scaling.beta_ols * np.sqrt(matrices.n)
     # A response that overflows has a status; its sums may be anything.
     with np.errstate(over="ignore", invalid="ignore"):
-        return y - expand(design, fitted)
+        return y - expand(matrices, fitted)
 
 
-def _sums(design: StandardDesign, P: Floats, rows: Floats) -> Floats:
+def _sums(matrices: StandardMatrices, P: Floats, rows: Floats) -> Floats:
     """P_i' rows by group, (G, r, B)."""
-    groups = design.groups
-    if not design.shared:
-        return place(groups.sum(P * rows), *design.position)
+    groups = matrices.group_segments
+    if not matrices.shared:
+        return place(groups.sum(P * rows), *matrices.position)
     out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))
     for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
         np.matmul(P[start : start + length].T, rows[start : start + length], out=out[g])

@@ -23,7 +23,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
-from jaxhlm.studies.simulated import simulate
+from jaxhlm.studies.simulate import simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import design_of
 

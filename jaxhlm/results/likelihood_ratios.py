@@ -26,7 +26,7 @@ from jaxhlm.results.anova import (
     criteria_table,
     likelihood_ratio_table,
 )
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
@@ -35,7 +35,7 @@ __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_e
 SAME = 1e-9
 
 
-def refit_ml(fits: Fitted) -> Fitted:
+def refit_ml(fits: FitRecord) -> FitRecord:
     """The same models fitted by maximum likelihood; themselves if they are."""
     if not fits.model.reml:
         return fits
@@ -50,7 +50,7 @@ def refit_ml(fits: Fitted) -> Fitted:
     return replace(fits, model=model, options=options, estimates=Estimates(*arrays), tests={})
 
 
-def without_each_effect(fits: Fitted) -> pd.DataFrame:
+def without_each_effect(fits: FitRecord) -> pd.DataFrame:
     """The model and the reduced models without each random effect, fit after fit.
 
     B (q + 1) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
@@ -80,7 +80,7 @@ def without_each_effect(fits: Fitted) -> pd.DataFrame:
     return table.assign(mixture=np.tile(np.array(["", *map(str, mixtures)], dtype=object), B))
 
 
-def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
+def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Likelihood ratio tests between nested models of one data set; ``Fit.anova``."""
     fits, refitted = _comparable(fits, refit)
     order = np.argsort([f.model.n_parameters for f in fits], kind="stable")
@@ -90,7 +90,7 @@ def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
     return likelihood_ratio_table(models, mixtures, refitted)
 
 
-def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
+def ranked(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Information criteria of models of one data set, the best AICc first; ``compare``."""
     found, refitted = _comparable(fits, refit)
     table = criteria_table([_criterion(str(i + 1), f) for i, f in enumerate(found)])
@@ -102,13 +102,13 @@ def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
     return Anova(heading, table, (REFITTED,) if refitted else ())
 
 
-def _criterion(name: str, fit: Fitted) -> Criterion:
+def _criterion(name: str, fit: FitRecord) -> Criterion:
     m = fit.model
     value, nobs = float(fit.estimates.criterion[0]), int(fit.nobs[0])
     return Criterion(name, m.formula, m.n_parameters, value, nobs)
 
 
-def _comparable(fits: Sequence[Fitted], refit: bool) -> tuple[list[Fitted], bool]:
+def _comparable(fits: Sequence[FitRecord], refit: bool) -> tuple[list[FitRecord], bool]:
     """Fits whose likelihoods may be compared, refitted by ML where that is asked for and needed."""
     designs = [f.design(0) for f in fits]
     for other in designs[1:]:
@@ -119,7 +119,7 @@ def _comparable(fits: Sequence[Fitted], refit: bool) -> tuple[list[Fitted], bool
     return list(fits), False
 
 
-def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
+def between_batches(first: FitRecord, second: FitRecord, refit: bool) -> Anova:
     """Likelihood ratio tests of every fit against the same data set's fit; ``FitBatch.anova``."""
     batches = sorted([first, second], key=lambda fits: fits.model.n_parameters)
     designs = _same_data(first, second, batches)
@@ -153,7 +153,7 @@ def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
     return Anova(heading, table, ((REFITTED,) if refitted else ()) + notes)
 
 
-def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list[Design]:
+def _same_data(first: FitRecord, second: FitRecord, batches: Sequence[FitRecord]) -> list[Design]:
     """Designs of one data set under both models, once it is sure that the data are the same."""
     if not first.index.equals(second.index):
         raise DifferentRowsError(
@@ -178,7 +178,7 @@ def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list
     return designs
 
 
-def _sizes(fits: Fitted) -> Floats:
+def _sizes(fits: FitRecord) -> Floats:
     """y'Wy of every data set."""
 
     def size(_: Estimates, standard: Standard) -> tuple[Floats]:
@@ -188,7 +188,7 @@ def _sizes(fits: Fitted) -> Floats:
     return fits.over_lanes(size)[0]
 
 
-def _check_methods(fits: Sequence[Fitted], designs: Sequence[Design]) -> None:
+def _check_methods(fits: Sequence[FitRecord], designs: Sequence[Design]) -> None:
     """Raise ``MixedMethodsError`` where likelihoods are not on one scale."""
     by_reml = [f.model.reml for f in fits]
     if len(set(by_reml)) > 1:
