@@ -48,30 +48,30 @@ from jaxhlm.results.fit import Fit as Fit
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
     from jaxhlm import violations as violations
-    from jaxhlm.fitting.bootstrap_tests import BootstrapLRT as BootstrapLRT
-    from jaxhlm.fitting.bootstrap_tests import bootstrap_lrt as bootstrap_lrt
-    from jaxhlm.fitting.bootstraps import Bootstrap as Bootstrap
-    from jaxhlm.fitting.bootstraps import bootstrap as bootstrap
+    from jaxhlm.fitting.bootstrap import Bootstrap as Bootstrap
+    from jaxhlm.fitting.bootstrap import bootstrap as bootstrap
+    from jaxhlm.fitting.bootstrap_lrt import BootstrapLRT as BootstrapLRT
+    from jaxhlm.fitting.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
     from jaxhlm.fitting.many import fit_many as fit_many
     from jaxhlm.inference.lmlist import lm_list as lm_list
-    from jaxhlm.optimise.minimiser import minimise as minimise
+    from jaxhlm.optimise.minimise import minimise as minimise
     from jaxhlm.optimise.newton import newton as newton
     from jaxhlm.results.batch import FitBatch as FitBatch
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
-    from jaxhlm.studies.curves import power_curve as power_curve
-    from jaxhlm.studies.curves import solve_power as solve_power
-    from jaxhlm.studies.extending import extend as extend
-    from jaxhlm.studies.measured import measures as measures
+    from jaxhlm.studies.extend import extend as extend
+    from jaxhlm.studies.measures import measures as measures
     from jaxhlm.studies.measures_table import MeasuresTable as MeasuresTable
-    from jaxhlm.studies.mechanisms import Drawn as Drawn
-    from jaxhlm.studies.mechanisms import Mechanism as Mechanism
-    from jaxhlm.studies.mechanisms import mechanism as mechanism
-    from jaxhlm.studies.methods import Method as Method
+    from jaxhlm.studies.mechanism import Drawn as Drawn
+    from jaxhlm.studies.mechanism import Mechanism as Mechanism
+    from jaxhlm.studies.mechanism import mechanism as mechanism
+    from jaxhlm.studies.method import Method as Method
     from jaxhlm.studies.planning import nsim as nsim
     from jaxhlm.studies.planning import stopping as stopping
-    from jaxhlm.studies.powers import power as power
-    from jaxhlm.studies.simulated import simulate as simulate
+    from jaxhlm.studies.power import power as power
+    from jaxhlm.studies.power_curve import power_curve as power_curve
+    from jaxhlm.studies.power_curve import solve_power as solve_power
+    from jaxhlm.studies.simulate import simulate as simulate
     from jaxhlm.studies.study import Study as Study
     from jaxhlm.studies.study import read_study as read_study
     from jaxhlm.studies.study import study as study
@@ -125,27 +125,27 @@ __all__ = [
 ]
 
 # A small fit takes less time than importing what it does not need (optax, matplotlib, everything
-# about studies), so that is imported when asked for. No module here has the name of what it holds,
-# or Python would put the module in its place.
+# about studies), so that is imported when asked for. No module of this very folder has the name of
+# what is imported so: importing the module would set that name to it.
 _WHEN_ASKED_FOR = {
     "fitting.many": ("fit_many",),
     "results.batch": ("FitBatch",),
-    "studies.simulated": ("simulate",),
+    "studies.simulate": ("simulate",),
     "inference.lmlist": ("lm_list",),
     "studies.truth": ("Truth",),
-    "fitting.bootstrap_tests": ("BootstrapLRT", "bootstrap_lrt"),
-    "fitting.bootstraps": ("Bootstrap", "bootstrap"),
+    "fitting.bootstrap_lrt": ("BootstrapLRT", "bootstrap_lrt"),
+    "fitting.bootstrap": ("Bootstrap", "bootstrap"),
     "studies.builder": ("UnitDesign", "units"),
-    "studies.curves": ("power_curve", "solve_power"),
-    "studies.extending": ("extend",),
-    "studies.measured": ("measures",),
+    "studies.power_curve": ("power_curve", "solve_power"),
+    "studies.extend": ("extend",),
+    "studies.measures": ("measures",),
     "studies.measures_table": ("MeasuresTable",),
-    "studies.mechanisms": ("Drawn", "Mechanism", "mechanism"),
-    "studies.methods": ("Method",),
-    "optimise.minimiser": ("minimise",),
+    "studies.mechanism": ("Drawn", "Mechanism", "mechanism"),
+    "studies.method": ("Method",),
+    "optimise.minimise": ("minimise",),
     "optimise.newton": ("newton",),
     "studies.planning": ("nsim", "stopping"),
-    "studies.powers": ("power",),
+    "studies.power": ("power",),
     "studies.study": ("Study", "read_study", "study"),
     "studies.uncertainty": ("TruthDistribution",),
 }

@@ -76,10 +76,10 @@ def data_sets(draw: Any, scales: list[float] = SCALES, kinds: list[str] = EXACT)
     made = columns(draw, rng, unit, scales, kinds)
     a, f = rng.normal(size=len(sizes))[unit], np.array(list("pqr"))[rng.integers(0, 3, len(unit))]
     frame = pd.DataFrame(made | {"a": a, "f": f, "unit": unit})
-    spread = draw(st.sampled_from([None, None, 1.0] if mild else [None, None, 1.0, 3.0]))
+    log_sd = draw(st.sampled_from([None, None, 1.0] if mild else [None, None, 1.0, 3.0]))
     options: dict[str, Any] = {"reml": draw(st.booleans())}
-    if spread is not None:
-        options["weights"] = np.exp(spread * rng.normal(size=len(unit)))
+    if log_sd is not None:
+        options["weights"] = np.exp(log_sd * rng.normal(size=len(unit)))
     return Data(frame, draw(st.sampled_from(FORMULAS)), options)
 
 

@@ -311,11 +311,11 @@ def frames(draw: Any, roles: tuple[str, ...] = (*COVARIATES, *LABELS), most: int
         taken = names.get("x", "x")
         names["unit"] = draw(st.sampled_from([n for n in NAMES if n != taken]))
     index = draw(st.sampled_from(list(INDEXES)))
-    values = {role: held(v, forms.get(role)) for role, v in values.items()}
+    values = {role: representable(v, forms.get(role)) for role, v in values.items()}
     return Frame(values, forms, names, index, draw(st.booleans()))
 
 
-def held(values: Any, form: tuple[str, str] | None) -> Any:
+def representable(values: Any, form: tuple[str, str] | None) -> Any:
     """The values that a form can hold: whole numbers have no NaN, and missing is missing."""
     kind, name = form or ("number", "float64")
     if kind == "number" and name in NUMPY and "f" not in name and name != "longdouble":
@@ -408,7 +408,7 @@ def check(frame: Frame, door: str, form: str) -> str:
 def check_prediction(frame: Frame, forms: dict[str, tuple[str, str]], form: str) -> str:
     """Predictions of a frame from a fit to the same values in other forms."""
     formula = frame.formula(form)
-    values = {role: held(v, forms.get(role)) for role, v in frame.values.items()}
+    values = {role: representable(v, forms.get(role)) for role, v in frame.values.items()}
     new = replace(frame, values=values, forms=forms)
     fit, said = answer(lambda: [hlm.fit(formula, frame.dressed())])
     if fit is None:

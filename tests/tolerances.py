@@ -41,7 +41,7 @@ LME4_TEST = 1e-6  # relative
 DEVIANCE = 1e-10  # 1e-13, relative: the same algebra in another order
 DERIVATIVE = 1e-9  # 1e-13, relative to the largest entry, against automatic differentiation
 CRITERION = 1e-8  # 2e-10: a cross-product pass loses up to three digits of sixteen
-ESTIMATE = 1e-6  # 1e-9, relative: first order in θ, whose error is the root of the criterion's
+ESTIMATE = 1e-6  # 1e-9, relative: first order in θ, whose error is the criterion's square root
 
 # The same of designs drawn at random, nearly singular ones too, β in standard errors.
 LOSSY = 1e-4
@@ -55,7 +55,7 @@ DIFFERENCES = 1e-7
 SINGLE = 1e-4
 # An optimiser other than Newton ends with the same closing Newton step. Achieved 3e-13.
 OPTIMISERS = 1e-6
-# Standardised statistics: x around 1e5 with spread 3 leaves eleven of sixteen digits.
+# Standardised statistics: x around 1e5 with sd 3 leaves eleven of sixteen digits.
 UNITS = 1e-9
 # The same statistics by another route (one pass of products, residual rows, padding), size ~ 1.
 PRODUCTS = 1e-11
@@ -108,7 +108,7 @@ INTERVAL = 1e-12
 MOMENTS = 1e-12
 # Performance measures against the formula of one group. Achieved 1e-14.
 HAND = 1e-11
-# Spread of a measure over 2,000 studies against its stated MCSE: the sd has a relative Monte-Carlo
+# Sd of a measure over 2,000 studies against its stated MCSE: the sd has a relative Monte-Carlo
 # error of 1.6 %, and the formulas are first order in 1/n. Achieved 0.027.
 META_MCSE = 0.06
 # Coordinates read back from a figure.

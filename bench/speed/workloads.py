@@ -148,9 +148,9 @@ def curves(scale: float, clock: Clock) -> dict[str, float]:
     n, figures = int(4096 * max(scale, 0.25)), {}
     balanced = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
 
-    def cost(design: Any, truth: Any, lanes: int = n) -> dict[str, float]:
+    def cost(design: Any, truth: Any, n_lanes: int = n) -> dict[str, float]:
         return clock.timed(
-            lambda: hlm.simulate(design, truth, lanes, seed=1).fit(progress=False), repeats=3
+            lambda: hlm.simulate(design, truth, n_lanes, seed=1).fit(progress=False), repeats=3
         )[0]
 
     def curve(name: str, sizes: list[int], costs: list[dict[str, float]]) -> None:
@@ -159,16 +159,16 @@ def curves(scale: float, clock: Clock) -> dict[str, float]:
             figures[f"{name}={size}"] = c["seconds"]
             figures[f"compile {name}={size}"] = c["first"] - c["seconds"]
 
-    lanes = [8 * n, 16 * n, 32 * n]
-    curve("B", lanes, [cost(balanced, data.TRUTH, b) for b in lanes])
+    batches = [8 * n, 16 * n, 32 * n]
+    curve("B", batches, [cost(balanced, data.TRUTH, b) for b in batches])
     groups = [30, 60, 120, 240]
     curve("G", groups, [cost(*data.unequal_design(G=g)) for g in groups])
     sizes = [16, 64, 256]
     curve("n_i", sizes, [cost(*data.unequal_design(mean=m)) for m in sizes])
     columns = [2, 4, 8, 16, 40]
-    curve("p", columns, [cost(*data.unequal_design(p=p), lanes=512) for p in columns])
+    curve("p", columns, [cost(*data.unequal_design(p=p), n_lanes=512) for p in columns])
     effects = [1, 2, 3, 4]
-    curve("q", effects, [cost(*data.unequal_design(q=q), lanes=512) for q in effects])
+    curve("q", effects, [cost(*data.unequal_design(q=q), n_lanes=512) for q in effects])
     return figures
 
 

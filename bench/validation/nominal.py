@@ -1,6 +1,6 @@
 """Nominal behaviour on ten designs: ``python -m bench.validation.nominal``.
 
-Bias of 0, standard errors that are as large as the estimates' spread, coverage of 95 %, type-I
+Bias of 0, standard errors that are as large as the estimates' sd, coverage of 95 %, type-I
 error of 5 %: by ``hlm.study`` as a user would run it, every number beside what theory says
 (``nominal_cases.py``) and its distance from that in Monte-Carlo standard errors. OFF is what lies
 more than 3 beyond what theory allows. Then the article's comparison of its models 1 and 2; and some
@@ -142,7 +142,7 @@ def models(n: int, seed: int) -> pd.DataFrame:
     """Fixed effects of the article's model 1 and model 2 on the same data sets.
 
     The article's a is not centred, and what it does to lines is taken for part of them: model 1
-    estimates 1 − 0.15ā and 3 + 0.3ā, and the spread of a between the units for chance, so that its
+    estimates 1 − 0.15ā and 3 + 0.3ā, and the sd of a between the units for chance, so that its
     standard errors are √((Σ + γγ's² + σ²(Z'Z)⁻¹)/(Σ + σ²(Z'Z)⁻¹)) times what they should be.
     """
     article = hlm.load_dataset("article").drop(columns="y")
@@ -213,7 +213,7 @@ def peers(n: int, seed: int) -> Iterator[dict[str, object]]:
         above = both["criterion"] - both["criterion_here"]
         same = above.abs() < SAME
         inner = ~both["singular_here"].astype(bool)
-        for lanes, which in (("interior", inner), ("singular", ~inner)):
+        for subset, which in (("interior", inner), ("singular", ~inner)):
             part = both[which & same]
             apart = {
                 "se": (part["se"] / part["se_here"] - 1.0).abs(),
@@ -223,7 +223,7 @@ def peers(n: int, seed: int) -> Iterator[dict[str, object]]:
             decisions = (part["p"] < 0.05) != (part["p_here"] < 0.05)
             yield {
                 "design": case.name,
-                "lanes": lanes,
+                "lanes": subset,
                 "fits": part["set"].nunique(),
                 "lower here": both["set"][which & (above >= SAME)].nunique(),
                 "lower in R": both["set"][which & (above <= -SAME)].nunique(),

@@ -315,10 +315,10 @@ def main() -> None:
         theirs, above = by_lme4(peers[::step]).T
         best = some["criterion"] - np.maximum(some["excess"], 0.0)
         for part in ("random", "worst"):
-            lanes = (some["part"] == part).to_numpy()
-            over = (theirs - best.to_numpy())[lanes]
+            lane_mask = (some["part"] == part).to_numpy()
+            over = (theirs - best.to_numpy())[lane_mask]
             table += beaten("lme4 beaten by the best known", part, over)
-            table += beaten("lme4 below jaxhlm", part, above[lanes])
+            table += beaten("lme4 below jaxhlm", part, above[lane_mask])
     result = pd.DataFrame(table)
     console.print(result.to_string(index=False, float_format="%.6g"))
     path = machine.results_path(options.out, machine.describe(), "optima")

@@ -47,7 +47,7 @@ def rejections(n: int, formula: str, sd: tuple[float, ...], seed: int) -> pd.Dat
         seconds = time.perf_counter() - started
         for term in ("x", "a"):
             known = p[term].notna()
-            for lanes, which in (("all", known), ("interior", known & ~fits.singular)):
+            for subset, which in (("all", known), ("interior", known & ~fits.singular)):
                 share = float((p.loc[which, term] < LEVEL).mean())
                 error = float(np.sqrt(share * (1 - share) / which.sum()))
                 row = {
@@ -55,7 +55,7 @@ def rejections(n: int, formula: str, sd: tuple[float, ...], seed: int) -> pd.Dat
                     "sd": sd,
                     "method": method,
                     "term": term,
-                    "lanes": lanes,
+                    "lanes": subset,
                     "share": share,
                 }
                 unknown = len(p) - int(known.sum())

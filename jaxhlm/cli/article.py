@@ -27,7 +27,7 @@ from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.reference import criterion_by_group
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 from jaxhlm.studies.truth import Truth
 
 __all__ = [
@@ -105,10 +105,10 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     values = np.column_stack([e.beta, standard_errors(e.cov), _corr(e.cov), e.sigma])
     truth = np.array([*beta, *standard_errors(TRUTH.cov), _corr(TRUTH.cov), TRUTH.sigma])
     names = [*fits.model.xnames, "sd (Intercept)", "sd x", "corr", "sigma"]
-    mean, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
+    mean, sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
     table = pd.DataFrame({"truth": truth, "mean": mean, "bias": mean - truth}, index=names)
-    table["MCSE"] = spread / np.sqrt((~np.isnan(values)).sum(axis=0))
-    table["SD"] = spread
+    table["MCSE"] = sd / np.sqrt((~np.isnan(values)).sum(axis=0))
+    table["SD"] = sd
     p, se = e.beta.shape[1], standard_errors(e.vcov)
     low, high = wald_interval(e.beta, se, 0.95)
     covered = (low <= beta) & (beta <= high)

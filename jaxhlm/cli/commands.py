@@ -9,10 +9,10 @@ from typing import Any, get_args
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.studies.curves import power_curve, solve_power
 from jaxhlm.studies.measures_table import MeasuresTable
-from jaxhlm.studies.mechanisms import mechanism
-from jaxhlm.studies.powers import power
+from jaxhlm.studies.mechanism import mechanism
+from jaxhlm.studies.power import power
+from jaxhlm.studies.power_curve import power_curve, solve_power
 from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Truth

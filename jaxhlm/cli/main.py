@@ -24,8 +24,8 @@ from jaxhlm.cli.commands import add_commands
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.errors import JaxhlmError, said_by
-from jaxhlm.estimation.pipeline import whole_or_nothing
-from jaxhlm.fitting.bootstraps import bootstrap
+from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.fitting.bootstrap import bootstrap
 from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_many
 from jaxhlm.inference.criteria import check_level
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
     said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
-    with said, _printable(), _termination_interrupts() as dropped, whole_or_nothing():
+    with said, _printable(), _termination_interrupts() as dropped, all_or_nothing():
         try:
             arguments.run(arguments)
             _print_all()

@@ -129,12 +129,12 @@ def affordable(name: str, count: int, each: float) -> None:
     Raises:
         OptionError: the message says how many can be.
     """
-    room = _memory()
-    if count > room / each:
+    memory = _memory()
+    if count > memory / each:
         taken = min(count, LARGEST) * each / GIGABYTE
         raise OptionError(
             f"{name}={count}: that would take {taken:.3g} GB, and this machine "
-            f"has {room / GIGABYTE:.3g} GB of memory; it has room for {int(room / each):,}"
+            f"has {memory / GIGABYTE:.3g} GB of memory; it has room for {int(memory / each):,}"
         )
 
 

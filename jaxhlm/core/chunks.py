@@ -182,15 +182,15 @@ class CompiledByOne:
         trim_heap()
 
 
-def as_slice(lanes: Ints) -> slice | Ints:
+def as_slice(lane_index: Ints) -> slice | Ints:
     """Consecutive lane numbers as a slice, which indexes without a copy; others as they are.
 
     >>> as_slice(np.array([3, 4, 5]))
     slice(3, 6, None)
     """
-    if len(lanes) and (np.diff(lanes) == 1).all():
-        return slice(int(lanes[0]), int(lanes[-1]) + 1)
-    return lanes
+    if len(lane_index) and (np.diff(lane_index) == 1).all():
+        return slice(int(lane_index[0]), int(lane_index[-1]) + 1)
+    return lane_index
 
 
 def in_order(one: Callable[[C], T], chunks: Iterable[C]) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""Every file that the library reads or writes: whole under its name, or not at all.
+"""Every file that the library reads or writes: complete under its name, or not at all.
 
 A file appears under its name once it is complete: it is written beside and renamed, so a full disk
 or a killed process leaves what was there before. Parquet files carry checksums of their pages and
@@ -30,10 +30,10 @@ __all__ = [
     "read_parquet",
     "read_table",
     "set_aside",
+    "write_atomically",
     "write_csv",
     "write_parquet",
     "write_text",
-    "write_whole",
 ]
 
 PathName: TypeAlias = str | os.PathLike[str]
@@ -42,8 +42,8 @@ OWN, DIGEST = b"jaxhlm.", b"jaxhlm.digest"
 CELL = 8.0
 
 
-def write_whole(path: PathName, write: Callable[[Path], object]) -> None:
-    """Write a file beside and rename it when it is whole.
+def write_atomically(path: PathName, write: Callable[[Path], object]) -> None:
+    """Write a file atomically: beside, and renamed when it is complete.
 
     Args:
         path: the file; an older one of this name is replaced at the very end.
@@ -93,19 +93,19 @@ def set_aside(path: Path) -> Path:
 
 
 def write_text(path: PathName, text: str) -> None:
-    """Write text as UTF-8; see ``write_whole``."""
-    write_whole(path, lambda at: at.write_text(text, encoding="utf-8"))
+    """Write text as UTF-8; see ``write_atomically``."""
+    write_atomically(path, lambda at: at.write_text(text, encoding="utf-8"))
 
 
 def write_csv(path: PathName, frame: pd.DataFrame) -> None:
-    """Write a table without its index; see ``write_whole``."""
-    write_whole(path, lambda at: frame.to_csv(at, index=False))
+    """Write a table without its index; see ``write_atomically``."""
+    write_atomically(path, lambda at: frame.to_csv(at, index=False))
 
 
 def write_parquet(
     path: PathName, frame: pd.DataFrame, metadata: Mapping[bytes, bytes] | None = None
 ) -> None:
-    """Write a table without its index, with checksums, and text beside it; see ``write_whole``.
+    """Write a table without its index, with checksums and text beside it; see ``write_atomically``.
 
     Args:
         path: the file.
@@ -113,7 +113,7 @@ def write_parquet(
         metadata: what else the file holds, under names that begin with "jaxhlm.".
 
     Raises:
-        FileError: as for ``write_whole``.
+        FileError: as for ``write_atomically``.
         JaxhlmError: pyarrow is not installed.
     """
     arrow, parquet = _pyarrow()
@@ -127,7 +127,7 @@ def write_parquet(
         with at.open("wb") as file:
             parquet.write_table(table, file, write_page_checksum=True)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
@@ -191,8 +191,8 @@ def _own(metadata: Mapping[bytes, bytes]) -> list[bytes]:
 def _digest(frame: pd.DataFrame, metadata: Mapping[bytes, bytes]) -> bytes:
     """A checksum of numbers, labels and text, whatever the bytes of the file."""
     said = [part for name in _own(metadata) if name != DIGEST for part in (name, metadata[name])]
-    held = [part for name, x in frame.items() for part in (str(name).encode(), *_content(x))]
-    return checksum(*said, *held).encode()
+    content = [part for name, x in frame.items() for part in (str(name).encode(), *_content(x))]
+    return checksum(*said, *content).encode()
 
 
 def _content(column: pd.Series) -> list[bytes]:

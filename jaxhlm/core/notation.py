@@ -1,4 +1,4 @@
-"""The letters and sizes used throughout the package, and the types of its options.
+"""The letters, sizes and words used throughout the package, and the types of its options.
 
 Letters follow Bates, Mächler, Bolker & Walker (2015), J. Stat. Softw. 67(1); the article that
 this package starts from writes φ where they, and we, write β.
@@ -18,9 +18,21 @@ sigma       ()               residual standard deviation
 pwrss       ()               penalised weighted residual sum of squares at the optimum over b, β
 ==========  ===============  ===================================================================
 
-Sizes: B lanes (data sets, responses), G groups, n rows, p fixed effects, q random effects per
-group, k = len(theta). Arrays that hold many lanes carry them on the LAST axis inside the engine
-(XLA vectorises over it) and on the first axis in everything a user sees.
+Sizes: B lanes, G groups, n rows, p fixed effects, q random effects per group, k = len(theta).
+Arrays of many lanes have them on the LAST axis inside the engine (XLA vectorises over it)
+and on the first axis in everything a user sees. Where all lanes share one X and one Z, arrays of
+these have a lane axis of 1: sizes b are 1 or B.
+
+Words:
+
+* lane: one data set, or one response on a shared design, among the B that are computed at once, as
+  an element of a vector is by a lane of a SIMD processor. ``lane_index`` selects some by number,
+  ``lane_slice`` selects consecutive ones, and ``lane_segments`` are the runs of their rows.
+* design: what a formula makes of a frame, a ``Design``; its X and Z are model matrices.
+* group: rows that share their random effects; users and simulations know it as a unit.
+* truth: the parameters that data are simulated from, β, Σ and σ, a ``Truth``.
+* mechanism: how data are generated: a design, a truth and violations of the model's assumptions,
+  a ``Mechanism``; the data-generating mechanism of Morris, White & Crowther (2019).
 """
 
 from __future__ import annotations

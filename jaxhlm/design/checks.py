@@ -14,7 +14,7 @@ from jaxhlm.design.identified import (
     group_ranks,
     identified,
 )
-from jaxhlm.design.segments import WIDE, Segments, householder, orthonormalise
+from jaxhlm.design.segments import WIDE, Segments, householder_qr, orthonormalise
 from jaxhlm.errors import (
     ConstantResponseError,
     GroupingError,
@@ -161,7 +161,7 @@ def check_fixed(X: Floats, kept: Sequence[int], basis: Floats, names: Sequence[s
 
 
 def _share(column: Floats, basis: Floats) -> float:
-    """How much of a column's size is left beside a basis."""
+    """The residual of a column on a basis, as a share of its size."""
     scaled = column / (np.abs(column).max() or 1.0)
     rest = scaled
     for _ in range(2):
@@ -189,7 +189,7 @@ def independent_columns(M: Floats) -> tuple[tuple[int, ...], Floats]:
     By LAPACK where many columns all are; else Gram-Schmidt with a second pass, which makes the
     basis orthogonal to working precision.
     """
-    if M.shape[1] > WIDE and (found := householder(M / _sizes(M), RANK_TOLERANCE)):
+    if M.shape[1] > WIDE and (found := householder_qr(M / _sizes(M), RANK_TOLERANCE)):
         return tuple(range(M.shape[1])), found[0]
     basis = np.empty(M.shape, order="F")
     kept: list[int] = []

@@ -68,8 +68,8 @@ def _simplified(terms: list[Scoped]) -> list[Scoped]:
             extra = set(term) - set(other)
             if len(other) == len(term) - 1 and len(extra) == 1 and next(iter(extra)).reduced:
                 (widened,) = extra
-                whole = tuple(Coded(c.factor, c.reduced and c != widened) for c in term)
-                kept = _simplified([*(t for t in kept if t is not other), whole])
+                merged = tuple(Coded(c.factor, c.reduced and c != widened) for c in term)
+                kept = _simplified([*(t for t in kept if t is not other), merged])
                 break
         else:
             if not any(set(term) == set(t) for t in kept):

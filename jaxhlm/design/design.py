@@ -345,18 +345,18 @@ def design_for(
 
 
 def determined_rows(
-    design: Design, whole: Floats, labels: Iterable[object], what: str, option: NotEstimable
+    design: Design, full: Floats, labels: Iterable[object], what: str, option: NotEstimable
 ) -> Floats:
     """Rows (…, p) of X from rows of all its columns, NaN where their value is not estimable.
 
     Args:
         design: the design that was fitted.
-        whole: (…, columns) with the columns that X lost to rank deficiency.
-        labels, what, option: as for ``rows.estimable.determined``.
+        full: (…, columns) with the columns that X lost to rank deficiency.
+        labels, what, option: as for ``estimable.determined``.
     """
     kept = list(design._x_columns)
-    dropped = np.setdiff1d(np.arange(whole.shape[-1]), kept)
-    parts = whole[..., kept], whole[..., dropped]
+    dropped = np.setdiff1d(np.arange(full.shape[-1]), kept)
+    parts = full[..., kept], full[..., dropped]
     return determined(*parts, design._alias, labels, what, option)
 
 

@@ -30,7 +30,7 @@ def estimable(kept: Floats, dropped: Floats, alias: Floats, tol: float = CONTRAS
         kept: (…, p) coefficients of the columns of X that were kept.
         dropped: (…, d) of those that were dropped.
         alias: (p, d) what these are in terms of the others.
-        tol: share of the terms of a sum below which what is left of it counts as rounding.
+        tol: share of the terms of a sum below which its residual counts as rounding.
 
     >>> kept, dropped, alias = np.array([[1.0], [1.0]]), np.array([[2.0], [3.0]]), np.array([[2.0]])
     >>> estimable(kept, dropped, alias).tolist()

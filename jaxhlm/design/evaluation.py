@@ -200,7 +200,7 @@ class _Evaluator:
         of = [self.numbers(inner) for inner in node.of]
         options = {k: list(v) if isinstance(v, tuple) else v for k, v in node.options}
         try:
-            if function.kind == "rowwise":
+            if function.kind == "elementwise":
                 return function.of(*of, **options)
             if function.kind == "reduction":
                 return self._reduced(node.text, lambda: float(function.of(*of, **options)))

@@ -105,7 +105,7 @@ def _labels(column: pd.Series) -> pd.Series:
             f"grouping column '{column.name}' holds complex numbers: convert it to strings"
         )
     if types.is_float_dtype(column):
-        return pd.Series(_whole(column), index=column.index, name=column.name)
+        return pd.Series(_integers(column), index=column.index, name=column.name)
     decimal = types.is_any_real_numeric_dtype(column) and not types.is_integer_dtype(column)
     if decimal or (column.dtype == object and all(map(_is_number, column))):
         return column.astype(object).map(partial(_integer, column.name)).infer_objects()
@@ -121,21 +121,21 @@ def _integer(name: object, value: Any) -> int:
     with suppress(OverflowError, ValueError, ArithmeticError):
         if int(value) == value:
             return int(value)
-    raise _not_whole(name)
+    raise _not_integer(name)
 
 
-def _not_whole(name: object) -> GroupingError:
+def _not_integer(name: object) -> GroupingError:
     return GroupingError(
         f"grouping column '{name}' holds numbers that are not whole: convert it to strings, or "
         "name the column that tells the groups apart"
     )
 
 
-def _whole(column: pd.Series) -> Ints:
+def _integers(column: pd.Series) -> Ints:
     """The whole numbers that a column of floats holds without loss."""
     values = column.to_numpy(dtype=float)
     if not (np.isfinite(values) & (values == np.floor(values))).all():
-        raise _not_whole(column.name)
+        raise _not_integer(column.name)
     digits = {"float16": 11, "float32": 24}.get(str(column.dtype).lower(), 53)
     if (np.abs(values) >= 2.0**digits).any():
         raise GroupingError(

@@ -137,17 +137,19 @@ def design_only(RZ: Floats) -> Stats:
     return Stats(RZ, *fields, *[None] * 5)
 
 
-def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[Floats, Floats]:
+def _directions(
+    stats: Stats, blocks: Blocks, reml: bool, lane_index: Ints
+) -> tuple[Floats, Floats]:
     """Eigenvalues (l, k), ascending, and vectors (l, k, k) of the Gram matrix of some lanes.
 
     The vectors hold the entries of symmetric S on the scale of the columns of Z, in the order of θ.
     For REML there may be one entry more, of σ²: where X and Z together reach every row, it may
     depend on the others.
     """
-    R, T, XX, m = (_some(x, lanes) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
+    R, T, XX, m = (_some(x, lane_index) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
     L: Any = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
-    turned, shares = _beyond(T, XX)
-    inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ turned[:, None])
+    axes, shares = _beyond(T, XX)
+    inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ axes[:, None])
     N = _rows(T * inside[:, None, None])
     N = N @ _inverse_root(N.mT @ N)
     white: Any = np.linalg.solve(L, R)
@@ -158,13 +160,13 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     scale = np.stack([np.sqrt(size[:, a] * size[:, b]) for a, b in at], axis=1)
     scale = np.where(scale > 0.0, scale, 1.0)
     forms = np.stack([_direction(white, *i) for i in at], axis=1) / scale[:, :, None, None, None]
-    if reml and (full := _full(stats, lanes, inside)).any():
+    if reml and (full := _full(stats, lane_index, inside)).any():
         more = np.sqrt(1.0 / np.maximum(shares, SPANNED)) * (full[:, None] & ~inside)
         forms = np.concatenate([forms, _identity(R, L, full)[:, None]], axis=1)
         gram = _gram(forms, N, m)
         H = _rows(T * more[:, None, None])
         _add_low_rank(gram, forms, H - N @ (N.mT @ H))
-        # What is left of σ² may be nothing but rounding, then of either sign.
+        # The residual of σ² on the others may be nothing but rounding, then of either sign.
         squared = gram[:, -1, -1]
         own = np.sqrt(np.where(full & (squared > ROUNDING), squared, 1.0))[:, None]
         gram[~full, -1, -1] = 1.0
@@ -177,9 +179,9 @@ def _directions(stats: Stats, blocks: Blocks, reml: bool, lanes: Ints) -> tuple[
     return values, vectors / scale[:, :, None]
 
 
-def _some(values: Floats, lanes: Ints) -> Floats:
+def _some(values: Floats, lane_index: Ints) -> Floats:
     """(…, b) to (l, …)."""
-    return np.moveaxis(values[..., lanes], -1, 0)
+    return np.moveaxis(values[..., lane_index], -1, 0)
 
 
 def _rows(T: Floats) -> Floats:
@@ -187,29 +189,29 @@ def _rows(T: Floats) -> Floats:
     return T.reshape(len(T), T.shape[1] * T.shape[2], T.shape[3])
 
 
-def _full(stats: Stats, lanes: Ints, inside: Bools) -> Bools:
+def _full(stats: Stats, lane_index: Ints, inside: Bools) -> Bools:
     """Whether X and Z together reach every row, (l,)."""
-    reached = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lanes]
-    full: Bools = reached + (~inside).sum(axis=1) >= stats.n[lanes]
+    reached = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lane_index]
+    full: Bools = reached + (~inside).sum(axis=1) >= stats.n[lane_index]
     return full
 
 
 def _gram(A: Floats, N: Floats, m: Floats) -> Floats:
     """tr((I − NN') A (I − NN') B) (l, k, k) of block diagonal A (l, k, G, q, q)."""
-    lanes, k, G, q, _ = A.shape
-    left = _product(A, N)
-    inside = (N.mT[:, None] @ left).reshape(lanes, k, N.shape[2] ** 2)
-    left = left.reshape(lanes, k, left.shape[2] * left.shape[3])
-    whole = (A * m[:, None, :, None, None]).reshape(lanes, k, G * q * q)
-    out: Floats = whole @ A.reshape(whole.shape).mT - 2.0 * left @ left.mT + inside @ inside.mT
+    num_lanes, k, G, q, _ = A.shape
+    AN = _product(A, N)
+    NtAN = (N.mT[:, None] @ AN).reshape(num_lanes, k, N.shape[2] ** 2)
+    AN = AN.reshape(num_lanes, k, AN.shape[2] * AN.shape[3])
+    weighted = (A * m[:, None, :, None, None]).reshape(num_lanes, k, G * q * q)
+    out: Floats = weighted @ A.reshape(weighted.shape).mT - 2.0 * AN @ AN.mT + NtAN @ NtAN.mT
     return out
 
 
 def _product(A: Floats, N: Floats) -> Floats:
     """A N (l, k, Gq, r) of block diagonal A (l, k, G, q, q)."""
-    lanes, k, G, q, _ = A.shape
+    num_lanes, k, G, q, _ = A.shape
     r = N.shape[2]
-    return (A @ N.reshape(lanes, 1, G, q, r)).reshape(lanes, k, G * q, r)
+    return (A @ N.reshape(num_lanes, 1, G, q, r)).reshape(num_lanes, k, G * q, r)
 
 
 def _identity(R: Floats, L: Floats, full: Bools) -> Floats:
@@ -226,9 +228,9 @@ def _add_low_rank(gram: Floats, A: Floats, H: Floats) -> None:
     I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for directions x_j of X, of length 1, of which a share s_j
     is out of reach of Z.
     """
-    carried = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
-    gram[:, -1] += carried
-    gram[:, :, -1] += carried
+    traces = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
+    gram[:, -1] += traces
+    gram[:, :, -1] += traces
     gram[:, -1, -1] += ((H.mT @ H) ** 2).sum(axis=(1, 2))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 
-__all__ = ["WIDE", "Segments", "householder", "orthonormalise"]
+__all__ = ["WIDE", "Segments", "householder_qr", "orthonormalise"]
 
 # Columns, and multiplications for each run, from which on LAPACK takes every run by itself.
 WIDE = 8
@@ -59,7 +59,7 @@ class Segments:
         """The rows of every run."""
         return map(slice, self.starts, self.starts + self.lengths)
 
-    def spread(self, values: Floats) -> Floats:
+    def broadcast(self, values: Floats) -> Floats:
         """(S, …) to (n, …)."""
         return values if len(self.starts) == 1 else values[self.of_row]
 
@@ -84,13 +84,13 @@ def orthonormalise(
         return _gram_schmidt(A, segments, tol, floor)
     parts = []
     for rows in segments.slices:
-        part, whole = A[rows], Segments(np.zeros(rows.stop - rows.start, np.int64))
-        parts.append(householder(part, tol, floor) or _gram_schmidt(part, whole, tol, floor))
+        part, one = A[rows], Segments(np.zeros(rows.stop - rows.start, np.int64))
+        parts.append(householder_qr(part, tol, floor) or _gram_schmidt(part, one, tol, floor))
     Q, R = zip(*parts, strict=True)
     return np.concatenate(Q), np.concatenate(R)
 
 
-def householder(A: Floats, tol: float, floor: float = 0.0) -> tuple[Floats, Floats] | None:
+def householder_qr(A: Floats, tol: float, floor: float = 0.0) -> tuple[Floats, Floats] | None:
     """``orthonormalise`` of one segment by LAPACK; None where a column is dependent."""
     if len(A) < A.shape[1]:
         return None
@@ -111,12 +111,12 @@ def _gram_schmidt(A: Floats, segments: Segments, tol: float, floor: float) -> tu
     for j in range(k):
         for _ in range(2):
             projection = segments.sum(Q[:, :j] * Q[:, j : j + 1])
-            Q[:, j] -= (Q[:, :j] * segments.spread(projection)).sum(axis=1)
+            Q[:, j] -= (Q[:, :j] * segments.broadcast(projection)).sum(axis=1)
             R[:, :j, j] += projection
         norm = np.sqrt(segments.sum(Q[:, j] ** 2))
         keep = norm > lowest[:, j]
         R[:, j, j] = np.where(keep, norm, 0.0)
-        Q[:, j] *= segments.spread(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
+        Q[:, j] *= segments.broadcast(np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0))
     return Q, R
 
 

@@ -210,10 +210,10 @@ def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | No
     known = ~any_missing(raw)
     out = np.full((len(raw), len(part.names)), np.nan)
     if known.any():
-        labels, whole = raw.index[known], raw[known].reset_index(drop=True)
-        ready = {v: prepare_new(whole[v], labels, factors[v]) for v in whole.columns}
-        columns = columns_of(pd.DataFrame(ready, index=whole.index))
-        out[known] = applied(part, columns, len(whole)).T
+        labels, complete = raw.index[known], raw[known].reset_index(drop=True)
+        ready = {v: prepare_new(complete[v], labels, factors[v]) for v in complete.columns}
+        columns = columns_of(pd.DataFrame(ready, index=complete.index))
+        out[known] = applied(part, columns, len(complete)).T
         require_finite(out[known], part.names, labels)
     return out
 

@@ -17,10 +17,10 @@ from jaxhlm.likelihood.covariance import (
     on_boundary,
     theta_of,
 )
-from jaxhlm.likelihood.lanes import MAX_UNROLLED_P
+from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P
 from jaxhlm.linalg.small import entries, matmul, solve_lower
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import Solution
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Scaling, Standard, at_absent
 
 __all__ = [
@@ -73,9 +73,9 @@ class Estimates:
         for values in self._columns():
             values.flags.writeable = False
 
-    def __getitem__(self, lanes: Any) -> Estimates:
+    def __getitem__(self, index: Any) -> Estimates:
         """The estimates of some lanes."""
-        return Estimates(*(values[lanes] for values in self._columns()))
+        return Estimates(*(values[index] for values in self._columns()))
 
     @property
     def known(self) -> Bools:
@@ -96,25 +96,25 @@ class Estimates:
         beta, vcov = (at_absent(x, absent, 0.0) for x in (self.beta, self.vcov))
         return replace(self, beta=beta, vcov=vcov)
 
-    def replaced(self, lanes: Ints, others: Estimates) -> Estimates:
-        """These estimates with those of ``lanes`` exchanged for ``others``."""
+    def replaced(self, index: Ints, others: Estimates) -> Estimates:
+        """These estimates with those of ``index`` exchanged for ``others``."""
         out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
         for name, values in out.items():
-            values[lanes] = getattr(others, name)
+            values[index] = getattr(others, name)
         return Estimates(**out)
 
-    def room(self, B: int) -> Estimates:
-        """Estimates of B fits like these, to be written by ``put``; slices are read-only."""
-        whole = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
-        for values in whole._columns():
+    def empty(self, B: int) -> Estimates:
+        """Arrays for B fits like these, to be filled by ``write``; slices are read-only."""
+        out = Estimates(*(np.empty((B, *v.shape[1:]), v.dtype) for v in self._columns()))
+        for values in out._columns():
             values.flags.writeable = True
-        return whole
+        return out
 
-    def put(self, first: int, part: Estimates) -> int:
+    def write(self, first: int, part: Estimates) -> int:
         """Write a part from fit number ``first`` on; returns the number of the fit after it."""
         last = first + len(part.status)
-        for whole, values in zip(self._columns(), part._columns(), strict=True):
-            whole[first:last] = values
+        for out, values in zip(self._columns(), part._columns(), strict=True):
+            out[first:last] = values
         return last
 
     def _columns(self) -> Iterator[Floats]:
@@ -144,10 +144,10 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         criterion = user_criterion(solution.value, scaling, nu, options.reml)
         cov = sigma[:, None, None] ** 2 * D
     codes = _codes(solution, status, nu, options.blocks)
-    held = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
-    held &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
+    valid = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
+    valid &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
     reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
-    codes = np.where(reached & ~held, Status.NOT_FINITE, codes)
+    codes = np.where(reached & ~valid, Status.NOT_FINITE, codes)
     ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
     rounded = np.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
     if scaling.absent.any():

@@ -23,29 +23,34 @@ from jaxhlm.design.checks import check_identified
 from jaxhlm.design.design import Design
 from jaxhlm.design.identified import identified
 from jaxhlm.estimation.estimates import Estimates, estimate
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
-from jaxhlm.statistics.groupwise import GroupDesign, Groupwise, group_design, respond_by_group
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import (
+    GroupContributions,
+    WithinBasis,
+    respond_by_group,
+    within_basis,
+)
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard, respond, respond_split
-from jaxhlm.statistics.standardise import Rows, StandardDesign, standardise_design
+from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
 
 __all__ = [
     "Prepared",
+    "all_or_nothing",
     "fit_lanes",
     "fit_replicates",
     "fit_responses",
     "fit_standard",
     "gather",
     "part_wanted",
-    "whole_or_nothing",
     "with_identified",
 ]
 
 Report = Callable[[Estimates], None]
-_WHOLE: ContextVar[bool] = ContextVar("whole_or_nothing", default=False)
+_ALL_OR_NOTHING: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Prepared:
         return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
 
     @cached_property
-    def standard(self) -> StandardDesign:
-        """The standardised design."""
-        return standardise_design(self.rows)
+    def matrices(self) -> StandardMatrices:
+        """Its standardised model matrices."""
+        return standardise_matrices(self.rows)
 
     def check_identified(self, reml: bool) -> None:
         """Refuse a random part that this design does not identify, whatever the response.
@@ -83,21 +88,21 @@ class Prepared:
         Raises:
             IdentifiabilityError: the message names the variances and covariances.
         """
-        d, standard = self.design, self.standard
-        if standard.status[0] == Status.CONVERGED:
-            C = standard.C[..., 0]
-            check_identified(standard.stats, C, d.group_name, d.znames, d.blocks, reml)
+        d, matrices = self.design, self.matrices
+        if matrices.status[0] == Status.CONVERGED:
+            C = matrices.C[..., 0]
+            check_identified(matrices.stats, C, d.group_name, d.znames, d.blocks, reml)
 
     @property
     def lane_bytes(self) -> int:
         """What the products of one response with the design take while they are reduced."""
         d = self.design
-        return 8 * 8 * d.G * (d.q if self.standard.within_reach else d.q + d.p)
+        return 8 * 8 * d.G * (d.q if self.matrices.within_reach else d.q + d.p)
 
     @cached_property
     def equal(self) -> EqualGroups:
         """Groups that count once because they share their random-effects columns."""
-        return EqualGroups.of(self.standard.stats, self.standard.within_reach)
+        return EqualGroups.of(self.matrices.stats, self.matrices.within_reach)
 
     def _by_group(self, values: Any) -> Any:
         """Values (n, …) in the order of the data, group after group."""
@@ -105,35 +110,35 @@ class Prepared:
 
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
-        return respond(self.standard, self._by_group(Y))
+        return respond(self.matrices, self._by_group(Y))
 
-    def lane_rows(self, Y: Floats) -> LaneRows:
+    def observations(self, Y: Floats) -> Observations:
         """The rows with responses (n, B)."""
         level, y = np.arange(self.design.G), self._by_group(Y)
-        return LaneRows(self.standard, self.rows, y, self.order, level)
+        return Observations(self.matrices, self.rows, y, self.order, level)
 
     @cached_property
-    def group_design(self) -> GroupDesign:
-        """What single groups say about X beyond the span of Z."""
-        return group_design(self.standard)
+    def within_basis(self) -> WithinBasis:
+        """Bases, by group, of what X has beyond the span of Z."""
+        return within_basis(self.matrices)
 
-    def by_group(self, Y: Floats) -> Groupwise:
+    def by_group(self, Y: Floats) -> GroupContributions:
         """Standardised lanes of responses (n, B), every group by itself."""
-        found = respond_by_group(self.group_design, self._by_group(Y))
+        found = respond_by_group(self.within_basis, self._by_group(Y))
         return found._replace(equal=self.equal)
 
     def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
         """Standardised lanes with equal groups joined, and N of every class of them."""
-        return self._joined(*respond_split(self.standard, self._by_group(Y), self.equal))
+        return self._joined(*respond_split(self.matrices, self._by_group(Y), self.equal))
 
     def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
         """Standardised lanes of this design with equal groups joined, and N of every class."""
-        rows, spread = self.equal.split(standard.stats.Ty)
-        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), spread)
+        rows, grams = self.equal.split(standard.stats.Ty)
+        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), grams)
 
-    def _joined(self, standard: Standard, spread: list[Floats]) -> tuple[Standard, list[Floats]]:
-        stats = self.equal.join(standard.stats, standard.stats.Ty, spread)
-        return standard._replace(stats=stats), spread
+    def _joined(self, standard: Standard, grams: list[Floats]) -> tuple[Standard, list[Floats]]:
+        stats = self.equal.join(standard.stats, standard.stats.Ty, grams)
+        return standard._replace(stats=stats), grams
 
 
 @on_one_blas_thread
@@ -150,7 +155,7 @@ def fit_responses(
     """
     chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
     return fit_lanes(
-        lambda lanes: prepared.collapse(Y[:, lanes]), chunks, prepared.equal, options, report
+        lambda run: prepared.collapse(Y[:, run]), chunks, prepared.equal, options, report
     )
 
 
@@ -159,13 +164,11 @@ def fit_replicates(
 ) -> Estimates:
     """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
     chunks = lane_chunks(replicates.B, replicates.lane_bytes)
-    return fit_lanes(
-        lambda lanes: (replicates.take(lanes).standard, []), chunks, None, options, report
-    )
+    return fit_lanes(lambda run: (replicates.take(run).standard, []), chunks, None, options, report)
 
 
 def fit_lanes(
-    lanes_of: Callable[[slice], tuple[Standard, list[Floats]]],
+    standard_of: Callable[[slice], tuple[Standard, list[Floats]]],
     chunks: Iterable[slice],
     equal: EqualGroups | None,
     options: Options,
@@ -174,18 +177,18 @@ def fit_lanes(
     """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
 
     Args:
-        lanes_of: standardised lanes of a chunk, equal groups joined, and N of every class of them.
+        standard_of: standardised lanes of a chunk, equal groups joined, and N of every class.
         chunks: runs of lanes.
         equal: the equal groups of the design that all lanes share, if they do.
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
 
-    def one(lanes: slice) -> Estimates:
-        standard, spread = lanes_of(lanes)
+    def one(lane_slice: slice) -> Estimates:
+        standard, grams = standard_of(lane_slice)
         start = None
         if equal is not None:
-            start = balanced_start(standard.stats, equal, spread, options.reml, options.blocks)
+            start = balanced_start(standard.stats, equal, grams, options.reml, options.blocks)
         return fit_standard(standard, options, start)
 
     runs = list(chunks)
@@ -220,27 +223,27 @@ def gather(
     others are fitted would leave the heap full of holes.
 
     Raises:
-        KeyboardInterrupt: nothing is finished, or ``whole_or_nothing`` was asked for.
+        KeyboardInterrupt: nothing is finished, or ``all_or_nothing`` was asked for.
     """
-    whole, done = None, 0
+    gathered, done = None, 0
     try:
         for part in parts:
-            whole = part.room(B) if whole is None else whole
-            done = whole.put(done, part)
+            gathered = part.empty(B) if gathered is None else gathered
+            done = gathered.write(done, part)
             if report is not None:
                 report(part)
     except KeyboardInterrupt:
-        if whole is None or done == 0 or not (partial and part_wanted()):
+        if gathered is None or done == 0 or not (partial and part_wanted()):
             raise
-    assert whole is not None
-    return whole[:done]
+    assert gathered is not None
+    return gathered[:done]
 
 
-def whole_or_nothing() -> AbstractContextManager[None]:
+def all_or_nothing() -> AbstractContextManager[None]:
     """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
-    return within(_WHOLE, True)
+    return within(_ALL_OR_NOTHING, True)
 
 
 def part_wanted() -> bool:
     """Whether what is finished at a Ctrl-C is to be returned."""
-    return not _WHOLE.get()
+    return not _ALL_OR_NOTHING.get()

@@ -101,12 +101,12 @@ def study_progress(
 
     done: dict[int, int] = {}
     with _bars("{task.description}", TimeRemainingColumn()) as bar:
-        whole = bar.add_task("all data sets", total=total)
+        overall = bar.add_task("all data sets", total=total)
         part = bar.add_task("", total=each)
 
         def report(condition: int, count: int, label: str) -> None:
             done[condition] = done.get(condition, 0) + count
-            bar.update(whole, advance=count)
+            bar.update(overall, advance=count)
             bar.update(part, completed=done[condition], description=label)
 
         yield report

@@ -21,9 +21,9 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared, fit_responses
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 
 if TYPE_CHECKING:
     import optax
@@ -96,7 +96,7 @@ def fit(
     prepared.check_identified(reml)
     estimates = fit_responses(prepared, design.y[:, None], options)
     model = Model.of(design, reml)
-    result = Fit(Fitted.alone(prepared, design.y, model, estimates, options))
+    result = Fit(FitRecord.alone(prepared, design.y, model, estimates, options))
     _report(result)
     return result
 

@@ -22,9 +22,9 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.inputs import replicate_input, response_input
 from jaxhlm.sources.sources import Source
 
@@ -126,9 +126,10 @@ def fit_source(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lanes = np.arange(done) if finished is None else finished
-    sizes = nobs[lanes], ngroups[lanes]
-    fits = FitBatch(Fitted(model, estimates, index[lanes], *sizes, options, lanes, source))
+    lane_index = np.arange(done) if finished is None else finished
+    sizes = nobs[lane_index], ngroups[lane_index]
+    labels = index[lane_index]
+    fits = FitBatch(FitRecord(model, estimates, labels, *sizes, options, lane_index, source))
     _report_failures(fits)
     _report_absent(fits)
     return fits

@@ -32,8 +32,8 @@ def aicc(criterion: Floats, parameters: Ints | int, n: Ints | int) -> Floats:
 
     NaN where n ≤ df + 1. With few groups the effective n is smaller, and so is the correction here.
     """
-    left = np.asarray(n, dtype=float) - parameters - 1.0
-    penalty = 2.0 * parameters * (parameters + 1.0) / np.where(left > 0.0, left, np.nan)
+    df = np.asarray(n, dtype=float) - parameters - 1.0
+    penalty = 2.0 * parameters * (parameters + 1.0) / np.where(df > 0.0, df, np.nan)
     return aic(criterion, parameters) + penalty
 
 

@@ -32,7 +32,7 @@ from jaxhlm.inference.tails import t_quantile, t_tail
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.linalg.factors import principal_axes
 from jaxhlm.linalg.stacked import cholesky, solve_lower
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standard
 
 __all__ = [
@@ -102,8 +102,8 @@ def single_tests(
         (B, r) and (B, r); NaN where a fit failed or its Hessian is not positive definite.
     """
     parts = []
-    for part, lanes, run in _blocks(estimates, standard):
-        at, root = _information(part, lanes, options, method)
+    for part, part_standard, run in _blocks(estimates, standard):
+        at, root = _information(part, part_standard, options, method)
         if L.ndim == 2:
             u = np.einsum("pql,rq->prl", root, L)
         else:
@@ -122,11 +122,11 @@ def single_tests(
 def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) -> tuple[Floats]:
     """(B, p, p) Kenward & Roger's adjusted covariance Φ_A of β̂, equation (KR)."""
     parts = []
-    for part, lanes, _ in _blocks(estimates, standard):
-        at, root = _information(part, lanes, options, "kenward-roger")
+    for part, part_standard, _ in _blocks(estimates, standard):
+        at, root = _information(part, part_standard, options, "kenward-roger")
         inner = np.einsum("pql,qrl->prl", at.correction, root)
-        whole = np.einsum("pil,pjl->lij", root, root + inner)
-        parts.append(part.sigma[:, None, None] ** 2 * whole)
+        adjusted = np.einsum("pil,pjl->lij", root, root + inner)
+        parts.append(part.sigma[:, None, None] ** 2 * adjusted)
     return (np.concatenate(parts),)
 
 
@@ -154,8 +154,8 @@ def joint_test(
     """
     test = _joint_satterthwaite if method == "satterthwaite" else _joint_kenward_roger
     parts = []
-    for part, lanes, _ in _blocks(estimates, standard):
-        at, root = _information(part, lanes, options, method)
+    for part, part_standard, _ in _blocks(estimates, standard):
+        at, root = _information(part, part_standard, options, method)
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
         u, off = _comparable(u, off)
@@ -208,8 +208,8 @@ def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Float
     rho = ratio**2 * (1.0 + c1 * B) / (1.0 - c3 * B) / r
     df = 4.0 + (r + 2) / (r * rho - 1.0)
     scale = np.where(np.abs(df - 2.0) < 1e-2, 1.0, df * (1.0 - A2 / r) / (df - 2.0))
-    spread = np.einsum("pil,pjl->ijl", u, u + np.einsum("pql,qrl->prl", at.correction, u))
-    z = solve_lower(cholesky(spread), off)
+    cov = np.einsum("pil,pjl->ijl", u, u + np.einsum("pql,qrl->prl", at.correction, u))
+    z = solve_lower(cholesky(cov), off)
     return scale * (z**2).sum(axis=0) / r, df
 
 
@@ -217,8 +217,8 @@ def _joint_kenward_roger(at: Information, u: Floats, off: Floats) -> tuple[Float
 @np.errstate(all="ignore")
 def wald_f(estimates: Estimates, L: Floats, rhs: Floats) -> Floats:
     """(Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs)/r of B fits, (B,)."""
-    spread = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)
-    z = solve_lower(cholesky(spread), (estimates.beta @ L.T - rhs).T)
+    cov = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)
+    z = solve_lower(cholesky(cov), (estimates.beta @ L.T - rhs).T)
     return (z**2).sum(axis=0) / len(L)
 
 

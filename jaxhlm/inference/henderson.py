@@ -28,7 +28,7 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
 from jaxhlm.likelihood.whitened import lanes_first, whitened
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.response import Standard
 
 __all__ = [
@@ -147,7 +147,7 @@ def _factors(estimates: Estimates, blocks: Blocks) -> Floats:
 
 
 def _gains(Lambda: Floats, RZ: Floats) -> tuple[Floats, Floats]:
-    """ΛW⁻¹, and ΛW⁻¹Λ'R' = D R'Ω⁻¹, which makes b̂ of what is left of T, (B, G, q, q) each."""
+    """ΛW⁻¹, and ΛW⁻¹Λ'R' = D R'Ω⁻¹, which makes b̂ of the residual of T, (B, G, q, q) each."""
     RL = RZ @ Lambda[:, None]
     gain: Floats = Lambda[:, None] @ np.linalg.inv(np.eye(RL.shape[-1]) + RL.mT @ RL)
     return gain, gain @ RL.mT
@@ -170,19 +170,19 @@ def value_variance(h: Henderson, X: Floats, Z: Floats, group: Ints) -> Floats:
     return h.sigma[:, None] ** 2 * _variance(X @ h.T, Z @ h.C, K, J, h.root[:, None])
 
 
-def row_variance(h: Henderson, rows: LaneRows) -> Floats:
+def row_variance(h: Henderson, rows: Observations) -> Floats:
     """(L, n) w × the prediction error variances, over σ², of x'β̂ + z'b̂ on the rows fitted."""
     K, J = rows.of_group(h.K), rows.of_group(h.J)
     return _variance(rows.x, rows.z, K, J, rows.of_lane(h.root))
 
 
-def fixed_variance(h: Henderson, rows: LaneRows) -> Floats:
+def fixed_variance(h: Henderson, rows: Observations) -> Floats:
     """(L, n) w × the variances, over σ², of x'β̂ on the rows fitted."""
     x, root = rows.x, rows.of_lane(h.root)
     return ((x[:, None] @ root)[..., 0, :] ** 2).sum(axis=-1)
 
 
-def between_variance(h: Henderson, rows: LaneRows) -> Floats:
+def between_variance(h: Henderson, rows: Observations) -> Floats:
     """(L, n) w × the variances, over σ², of z'b on the rows fitted."""
     z, D = rows.z, rows.of_lane(h.D)
     return ((z[:, None] @ D)[..., 0, :] * z).sum(axis=-1)

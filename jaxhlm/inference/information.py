@@ -73,13 +73,13 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import whitened
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
-__all__ = ["Groups", "Information", "expected", "groups_at", "observed"]
+__all__ = ["GroupsAtLambda", "Information", "expected", "groups_at", "observed"]
 
 
 Index = tuple[tuple[int, int], ...]
 
 
-class Groups(NamedTuple):
+class GroupsAtLambda(NamedTuple):
     """The groups of B lanes at Λ, lanes last."""
 
     P: Floats  # (q, q, G, B) Z'V⁻¹Z
@@ -103,7 +103,7 @@ class Information(NamedTuple):
     correction: Any  # (p, p, B) of (KR), Φ_A = τ L_A⁻ᵀ (I + correction) L_A⁻¹; else None
 
 
-def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
+def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
     """Profile β out at Λ (q, q, B), keeping what every group contributes."""
     _, U, Y, z = whitened(Lambda, stats)
     L_A = cholesky(stats.XX + np.einsum("apgl,argl->prl", Y, Y))
@@ -111,7 +111,7 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
     pwrss = stats.yy + np.einsum("agl,agl->l", z, z) - np.einsum("pl,pl->l", half, half)
     beta = solve_lower(L_A.swapaxes(0, 1)[::-1, ::-1], half[::-1])[::-1]
     P = np.einsum("abgl,acgl->bcgl", U, U)
-    return Groups(
+    return GroupsAtLambda(
         P=P,
         P_all=stats.m * P,
         G=solve_lower(L_A, np.einsum("apgl,abgl->pbgl", Y, U)),
@@ -123,7 +123,7 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> Groups:
 
 
 def observed(
-    at: Groups, Lambda: Floats, singular: Bools, reml: bool, blocks: Blocks
+    at: GroupsAtLambda, Lambda: Floats, singular: Bools, reml: bool, blocks: Blocks
 ) -> Information:
     """Satterthwaite's: the exact curvature of the criterion.
 
@@ -140,7 +140,7 @@ def observed(
     score = ee + np.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
     r = _entries(ee.sum(axis=2), index)
     h = np.stack([_cross(at, a, b) for a, b in index])
-    B = _spread(at.G, index)
+    B = _quadratic_forms(at.G, index)
     H = _traces(at.P, 2.0 * score - at.P_all, index)
     H -= 2.0 * precision * np.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
     if reml:
@@ -155,11 +155,11 @@ def observed(
     return Information(at.nu, at.L_A, B, r / at.nu, cholesky(H), tangent, None)
 
 
-def expected(at: Groups, blocks: Blocks) -> Information:
+def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
     """Kenward & Roger's: expected information, and the correction of Var(β̂)."""
     index = theta_index(blocks)
     GG = np.einsum("pagl,pbgl->abgl", at.G, at.G)
-    B = _spread(at.G, index)
+    B = _quadratic_forms(at.G, index)
     v = _entries((at.P_all - GG).sum(axis=2), index)
     S = _traces(at.P, at.P_all - 2.0 * GG, index) + np.einsum("sprl,tprl->stl", B, B)
     root = cholesky(S - v[:, None] * v / at.nu)
@@ -188,8 +188,8 @@ def _along_boundary(H: Floats, F: Floats, Lambda: Floats, blocks: Blocks) -> tup
         square, rows = np.ix_(block, block), list(block)
         values, vectors = np.linalg.eigh(np.moveaxis(D[square], -1, 0))
         V[square], value[rows] = np.moveaxis(vectors, 0, -1), values.T
-        dropped = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
-        null[rows] = np.arange(len(block))[:, None] < dropped
+        n_zero = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
+        null[rows] = np.arange(len(block))[:, None] < n_zero
     gone = np.stack([null[i] & null[j] for i, j in index])
     M = np.where(gone, 0.0, np.stack([_entry(V, a, b, index) for a, b in index]))
     F = np.einsum("abl,acl->bcl", V, np.einsum("acl,cdl->adl", F, V)) * (null[:, None] & null)
@@ -228,7 +228,7 @@ def _traces(P: Floats, Q: Floats, index: Index) -> Floats:
     return np.einsum("tx,sxl->stl", E, np.tensordot(E, products, 1))
 
 
-def _spread(G: Floats, index: Index) -> Floats:
+def _quadratic_forms(G: Floats, index: Index) -> Floats:
     """B_s = Σ G'E_s G over groups, (k, p, p, B)."""
     B = []
     for a, b in index:
@@ -237,7 +237,7 @@ def _spread(G: Floats, index: Index) -> Floats:
     return np.stack(B)
 
 
-def _cross(at: Groups, a: int, b: int) -> Floats:
+def _cross(at: GroupsAtLambda, a: int, b: int) -> Floats:
     """h_s = Σ G'E_s e over groups for the direction of entry (a, b), (p, B)."""
     h = np.einsum("pgl,gl->pl", at.G[:, a], at.e[b])
     return h if a == b else h + np.einsum("pgl,gl->pl", at.G[:, b], at.e[a])

@@ -1,8 +1,8 @@
 """Every group left out in turn: exact refits of all of them as one batch of lanes.
 
-A lane is the data without one group, on the standardised scale of the whole, so that only sums over
-groups change. Sums over all groups but one are taken directly, never as a difference, so no digits
-cancel however much a group weighs.
+A lane is the data without one group, on the standardised scale of the full data, so that only sums
+over groups change. Sums over all groups but one are taken directly, never as a difference, so no
+digits cancel however much a group weighs.
 
 Groups that share R_i enter the criterion through the Gram matrix of their [T_X t_y] alone (see
 ``equal_groups``). Such a class is represented by the columns of the Cholesky factor of the Gram
@@ -21,27 +21,27 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.identified import group_ranks, identified
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.estimation.pipeline import gather
-from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import FEW_LANES, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import FEW_LANES, solve
 from jaxhlm.statistics.equal_groups import Class, EqualGroups
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["MOST_LANES", "Pairs", "leave_one_out", "left_out_numbers"]
+__all__ = ["MOST_LANES", "Pairs", "leave_one_out", "numbers_per_fit"]
 
-# Lanes of one chunk: the engine compiles for 512, and two chunks keep two cores busy. Where all the
+# Lanes of one chunk, as many as a program is compiled for (``COMPILED_LANES``). Where all the
 # work is fewer groups than this, chunks that run uncompiled take less time than compiling.
 MOST_LANES = 640
 UNCOMPILED = 300_000
 # An uncompiled evaluation takes at least the time of this many groups.
 OVERHEAD = 100
-# Without one group the minimum is near: a few Newton steps from the whole's.
+# Without one group the minimum is near: a few Newton steps from that with it.
 NEAR = 8
-# A direction of X or Z that the other groups carry with less than this share is theirs no longer.
+# A direction of X or Z is lost without a group if less than this share of its sum of squares stays.
 RANK_TOL = 1e-13
 PIVOT_TOL = 1e-13
 NOISE = 1e-28
@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
 
 def leave_one_out(
-    groups: Groupwise, estimates: Estimates, options: Options, refits: int | None = None
+    groups: GroupContributions, estimates: Estimates, options: Options, refits: int | None = None
 ) -> Estimates:
     """Estimates without each group in turn, in the units of the data.
 
@@ -82,14 +82,14 @@ def leave_one_out(
     G, q, p = stats.TX.shape[:3]
     there = np.broadcast_to(stats.m > 0.0, (G, B))
     pairs = Pairs(*np.nonzero(there.T))
-    pooled, start = _Pooled.of(groups), _start(estimates)
+    totals, start = _Totals.of(groups), _start(estimates)
     equal = groups.equal or EqualGroups.none(G)
     classes = [_Grams.of(c, stats) for c in equal.classes]
 
-    def one(lanes: slice) -> Estimates:
-        some = Pairs(*(x[lanes] for x in pairs))
-        without = _without(stats, equal.rest, pooled, classes, some)
-        status = _status(groups.standard, without, pooled, some, options)
+    def one(lane_slice: slice) -> Estimates:
+        some = Pairs(*(x[lane_slice] for x in pairs))
+        without = _without(stats, equal.rest, totals, classes, some)
+        status = _status(groups.standard, without, totals, some, options)
         scaling = groups.standard.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
         return estimate(solution, Standard(without, scaling, status), options)
@@ -106,7 +106,7 @@ def leave_one_out(
     return gather(parts, len(pairs.fit))
 
 
-def left_out_numbers(G: int, q: int, p: int) -> int:
+def numbers_per_fit(G: int, q: int, p: int) -> int:
     """About how many numbers one fit takes while its groups are left out."""
     return 4 * G * (2 * p * p + 2 * q * q + (q * (p + 1)) ** 2)
 
@@ -116,7 +116,7 @@ def _representatives(equal: EqualGroups, q: int, p: int) -> int:
     return len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
 
 
-class _Pooled(NamedTuple):
+class _Totals(NamedTuple):
     """Sums over all groups but one, (G, …, B) or (G, …, 1), for each one."""
 
     XX: Floats
@@ -129,7 +129,7 @@ class _Pooled(NamedTuple):
     reached: Floats  # (G, b) Σ rank Z_i
 
     @staticmethod
-    def of(groups: Groupwise) -> _Pooled:
+    def of(groups: GroupContributions) -> _Totals:
         stats, rest, U, u = groups.standard.stats, groups.rest, groups.UX, groups.Uy
         XX = np.einsum("grpl,grsl->gpsl", U, U)
         each = (
@@ -142,9 +142,9 @@ class _Pooled(NamedTuple):
             np.einsum("gcal,gcbl->gabl", stats.RZ, stats.RZ),
             group_ranks(stats.RZ).astype(float),
         )
-        pooled = _Pooled(*map(_sums_without, each))
+        totals = _Totals(*map(_sums_without, each))
         absent = absent_squares(groups.standard.scaling.absent, stats.n)
-        return pooled._replace(XX=pooled.XX + absent, X_all=pooled.X_all + absent)
+        return totals._replace(XX=totals.XX + absent, X_all=totals.X_all + absent)
 
 
 def _sums_without(values: Floats) -> Floats:
@@ -156,7 +156,7 @@ def _sums_without(values: Floats) -> Floats:
 
 
 def _without(
-    stats: Stats, rest: Ints, pooled: _Pooled, classes: list[_Grams], pairs: Pairs
+    stats: Stats, rest: Ints, totals: _Totals, classes: list[_Grams], pairs: Pairs
 ) -> Stats:
     """Statistics without one group, a lane for every pair; ``rest`` are in no class."""
     there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
@@ -167,7 +167,7 @@ def _without(
     ]
     RZ, TX, Ty, m = (np.concatenate(part) for part in zip(*parts, strict=True))
     XX, Xy, yy, n, logw = (
-        pairs.of_both(x) for x in (pooled.XX, pooled.Xy, pooled.yy, pooled.n, pooled.logw)
+        pairs.of_both(x) for x in (totals.XX, totals.Xy, totals.yy, totals.n, totals.logw)
     )
     return Stats(RZ, TX, Ty, m, XX, Xy, yy, n, logw, pairs.of_fit(stats.rank))
 
@@ -219,22 +219,22 @@ def _columns(grams: Floats) -> Floats:
 
 
 def _start(estimates: Estimates) -> Floats:
-    """θ̃ (k, B) of the whole; NaN, for moment estimates, on the boundary, where saddles are."""
+    """θ̃ (k, B) of the full data; NaN, for moment estimates, on the boundary, where saddles are."""
     inside = estimates.status == Status.CONVERGED
     return np.where(inside, estimates.theta_standard.T, np.nan)
 
 
 def _status(
-    whole: Standard, without: Stats, pooled: _Pooled, pairs: Pairs, options: Options
+    full: Standard, without: Stats, totals: _Totals, pairs: Pairs, options: Options
 ) -> Ints:
-    """Why a lane cannot be fitted, as for data of its own; where the whole cannot, no part can."""
+    """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n
-    G, reached = pairs.of_fit(whole.stats.m.sum(axis=0)) - 1.0, pairs.of_both(pooled.reached)
-    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (pooled.X_all, pooled.Z_all))
+    G, reached = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.reached)
+    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (totals.X_all, totals.Z_all))
     unidentified: Any = (G < 2) | (reached >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
-    known = whole.status[pairs.fit]
+    known = full.status[pairs.fit]
     conditions = [known != Status.CONVERGED, n <= without.rank, _deficient(X, n), unidentified]
     codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     status = np.select(conditions, codes, default=int(Status.CONVERGED))

@@ -25,7 +25,7 @@ from jaxhlm.inference.henderson import (
     fixed_variance,
     row_variance,
 )
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.observations import Observations
 
 __all__ = ["Leverage", "cooks_distance", "leverage", "standardized"]
 
@@ -40,7 +40,7 @@ class Leverage(NamedTuple):
     marginal: Floats  # diag(V − X A⁻¹ X'), over σ²/w
 
 
-def leverage(h: Henderson, rows: LaneRows) -> Leverage:
+def leverage(h: Henderson, rows: Observations) -> Leverage:
     """Diagonals of H and of the variance of marginal residuals.
 
     Args:

@@ -81,10 +81,10 @@ def lm_list(formula: str, data: pd.DataFrame) -> LmList:
     Z, y = design.Z[order], design.y[order]
     Q, R = orthonormalise(Z, groups, RANK_TOL)
     projection = groups.sum(Q * y[:, None])
-    residual = y - (Q * groups.spread(projection)).sum(axis=1)
+    residual = y - (Q * groups.broadcast(projection)).sum(axis=1)
     determined = np.diagonal(R, axis1=1, axis2=2) != 0.0
-    left = groups.lengths - determined.sum(axis=1)
-    rss, df = groups.sum(residual**2)[left > 0].sum(), int(left.sum())
+    df_of_group = groups.lengths - determined.sum(axis=1)
+    rss, df = groups.sum(residual**2)[df_of_group > 0].sum(), int(df_of_group.sum())
     sigma = float(np.sqrt(rss / df)) if df > 0 else np.nan
     # A column that depends on others leaves them as they are without it.
     inverse = np.linalg.inv(np.where(determined[:, None], R, np.eye(Z.shape[1])))

@@ -1,4 +1,4 @@
-"""Laws of likelihood ratios: χ², and mixtures of χ² where variances are tested at zero."""
+"""Distributions of likelihood ratios: χ², and mixtures of χ² where variances are tested at 0."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Mixture:
         return Mixture((0.0,) * covariances + (0.5, 0.5))
 
     def __mul__(self, other: Mixture) -> Mixture:
-        """The law of the sum of independent ones."""
+        """The distribution of the sum of independent ones."""
         return Mixture(tuple(np.convolve(self.weights, other.weights).tolist()))
 
     @property

@@ -1,17 +1,17 @@
-"""Whether one model is part of another, and the law of their likelihood ratio if it is.
+"""Whether one model is nested in another, and if so how their likelihood ratio is distributed.
 
 A random term of the smaller model must lie in one random term of the larger: its columns of Z are
-combinations of that term's. What the larger term has beyond those decides the law of the likelihood
-ratio when the smaller model holds:
+combinations of that term's. What the larger term has beyond those decides the distribution of the
+likelihood ratio when the smaller model holds:
 
 * covariances only, the same columns (``(1 + x || g)`` in ``(1 + x | g)``): χ², nothing is at the
   boundary as long as the variances are not zero;
 * one column more: its variance is zero, at the boundary, and its c covariances with the others
   vanish with it: ½ χ²(c) + ½ χ²(c + 1), and k further covariances add k to both (Self & Liang 1987;
   Stram & Lee 1994);
-* several terms with one column more each: the laws of independent sums, for one variance each the
-  binomial mixture Σ C(k, j) 2⁻ᵏ χ²(j). It holds where their information is diagonal, as for
-  columns orthogonal within groups (Self & Liang 1987), and is close elsewhere;
+* several terms with one column more each: the distributions of independent sums, for one variance
+  each the binomial mixture Σ C(k, j) 2⁻ᵏ χ²(j). It holds where their information is diagonal, as
+  for columns orthogonal within groups (Self & Liang 1987), and is close elsewhere;
 * two or more columns more in one term: the weights depend on the information (Stram & Lee
   1994), there is no simple mixture, and only the plain χ², which is conservative, is given.
 
@@ -27,13 +27,13 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import NotNestedError
 from jaxhlm.inference.mixtures import Mixture
 
-__all__ = ["boundary_mixture", "contained", "dropping_mixture", "null_law"]
+__all__ = ["boundary_mixture", "contained", "dropping_mixture", "null_distribution"]
 
 SPAN_TOL = 1e-8
 
 
-def null_law(smaller: Design, larger: Design) -> Mixture | None:
-    """The law of the likelihood ratio under the smaller model; None where it is no simple mixture.
+def null_distribution(smaller: Design, larger: Design) -> Mixture | None:
+    """The distribution of the likelihood ratio under the smaller model; None if no simple mixture.
 
     Args:
         smaller, larger: designs on the same rows.
@@ -51,20 +51,20 @@ def null_law(smaller: Design, larger: Design) -> Mixture | None:
             "with jaxhlm.compare"
         )
     fixed = larger.X.shape[1] - smaller.X.shape[1]
-    random = _random_law(smaller, larger)
+    random = _random_part(smaller, larger)
     return None if random is None else Mixture.regular(fixed) * random
 
 
-def contained(part: Floats, whole: Floats) -> Bools:
-    """(p,) whether columns of ``part`` (n, p) are combinations of those of ``whole`` (n, …)."""
-    scale = np.linalg.norm(whole, axis=0)
-    whole = whole / np.where(scale > 0.0, scale, 1.0)
+def contained(part: Floats, full: Floats) -> Bools:
+    """(p,) whether columns of ``part`` (n, p) are combinations of those of ``full`` (n, …)."""
+    scale = np.linalg.norm(full, axis=0)
+    full = full / np.where(scale > 0.0, scale, 1.0)
     size = np.linalg.norm(part, axis=0)
-    left = part - whole @ np.linalg.lstsq(whole, part, rcond=None)[0]
-    return np.asarray(np.linalg.norm(left, axis=0) <= SPAN_TOL * size)
+    residual = part - full @ np.linalg.lstsq(full, part, rcond=None)[0]
+    return np.asarray(np.linalg.norm(residual, axis=0) <= SPAN_TOL * size)
 
 
-def _random_law(smaller: Design, larger: Design) -> Mixture | None:
+def _random_part(smaller: Design, larger: Design) -> Mixture | None:
     if not _same_groups(smaller, larger):
         raise NotNestedError(
             f"the models are not nested: the units of {smaller.group_name!r} are not those of "
@@ -86,26 +86,26 @@ def _random_law(smaller: Design, larger: Design) -> Mixture | None:
                 "compare their AIC with jaxhlm.compare"
             )
         inside[homes[0]].append(len(block))
-    law: Mixture | None = Mixture.regular(0)
+    mixture: Mixture | None = Mixture.regular(0)
     for i, sizes in inside.items():
         part = boundary_mixture(len(larger.blocks[i]), sizes)
-        law = None if law is None or part is None else law * part
-    return law
+        mixture = None if mixture is None or part is None else mixture * part
+    return mixture
 
 
 def boundary_mixture(columns: int, sizes: list[int]) -> Mixture | None:
-    """The law for one random term of ``columns``, cut down to terms of ``sizes`` inside it."""
-    left = sum(sizes)
-    within = left * (left + 1) // 2 - sum(s * (s + 1) // 2 for s in sizes)
-    if left == columns:
+    """The distribution for one random term of ``columns``, cut to terms of ``sizes`` in it."""
+    kept = sum(sizes)
+    within = kept * (kept + 1) // 2 - sum(s * (s + 1) // 2 for s in sizes)
+    if kept == columns:
         return Mixture.regular(within)
-    if left == columns - 1:
-        return Mixture.one_variance(left) * Mixture.regular(within)
+    if kept == columns - 1:
+        return Mixture.one_variance(kept) * Mixture.regular(within)
     return None
 
 
 def dropping_mixture(columns: int) -> Mixture:
-    """The law of dropping one of ``columns`` random effects of a term."""
+    """The distribution for dropping one of ``columns`` random effects of a term."""
     return Mixture.one_variance(columns - 1)
 
 

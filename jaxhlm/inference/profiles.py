@@ -10,20 +10,20 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.status import Status
-from jaxhlm.inference.dropped import dropped_minimum
-from jaxhlm.inference.held import Held
-from jaxhlm.inference.holding import (
-    hold_coefficients,
-    hold_correlations,
-    hold_sds,
-    hold_sigma,
-    joined,
-)
+from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
 from jaxhlm.inference.parameters import Parameter
-from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
+from jaxhlm.inference.profile_coordinates import (
+    coefficient_profiles,
+    correlation_profiles,
+    joined,
+    sd_profiles,
+    sigma_profile,
+)
+from jaxhlm.inference.profile_deviance import ProfileDeviance
+from jaxhlm.inference.reduced_models import reduced_minimum
 from jaxhlm.likelihood.covariance import Blocks
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import Solution, solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import Solution, solve
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["profile_curves", "profile_limits"]
@@ -67,18 +67,18 @@ def profile_curves(
     out = np.full((len(wanted), points, 2), np.nan)
     z, half = _quantile(level), points // 2
     with np.errstate(all="ignore"):
-        for which, _, best, held, ends in _held_lanes(standard, blocks, wanted):
+        for which, _, best, profile, ends in _profile_lanes(standard, blocks, wanted):
             lowest = np.tile(best.value, len(which))
-            limits = likelihood_limits(held, ends, lowest, z)
+            limits = likelihood_limits(profile, ends, lowest, z)
             lanes = np.arange(len(which))
             for limit, side in zip(limits, (-1, 1), strict=True):
-                theta = held.theta
-                out[which, half] = np.stack([held.user(held.estimate), 0.0 * lowest], axis=1)
+                theta, estimate = profile.theta, profile.user(profile.estimate)
+                out[which, half] = np.stack([estimate, 0.0 * lowest], axis=1)
                 for step in range(1, half + 1):
-                    u = held.estimate + (limit - held.estimate) * step / half
-                    rise, theta, _ = profile_rise(held, lanes, u, theta, lowest)
-                    value = held.user(u)
-                    zeta = np.sign(value - held.user(held.estimate)) * np.sqrt(np.maximum(rise, 0))
+                    u = profile.estimate + (limit - profile.estimate) * step / half
+                    rise, theta, _ = profile_rise(profile, lanes, u, theta, lowest)
+                    value = profile.user(u)
+                    zeta = np.sign(value - estimate) * np.sqrt(np.maximum(rise, 0))
                     out[which, half + side * step] = np.stack([value, zeta], axis=1)
     order = np.argsort(out[:, :, 0], axis=1)
     return np.take_along_axis(out, order[:, :, None], axis=1)
@@ -86,18 +86,18 @@ def profile_curves(
 
 def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: float) -> Floats:
     out = np.full((len(standard.status), len(wanted), 2), np.nan)
-    for which, good, best, held, ends in _held_lanes(standard, blocks, wanted):
+    for which, good, best, profile, ends in _profile_lanes(standard, blocks, wanted):
         lowest = np.tile(best.value, len(which))
-        limits = np.sort(held.user(likelihood_limits(held, ends, lowest, z)), axis=0)
+        limits = np.sort(profile.user(likelihood_limits(profile, ends, lowest, z)), axis=0)
         limits = limits.reshape(2, len(which), len(good))
         out[good[:, None], which] = np.moveaxis(limits, 0, -1).swapaxes(0, 1)
     return out
 
 
-def _held_lanes(
+def _profile_lanes(
     standard: Standard, blocks: Blocks, wanted: Sequence[Parameter]
-) -> Iterator[tuple[Ints, Ints, Solution, Held, Ends]]:
-    """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their set-up."""
+) -> Iterator[tuple[Ints, Ints, Solution, ProfileDeviance, Ends]]:
+    """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their profiles."""
     options = Options(False, blocks)
     best = solve(standard.stats, options)
     good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
@@ -105,16 +105,16 @@ def _held_lanes(
         return
     standard, best = standard.take(good), _take_solution(best, good)
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
-    drop = {a: dropped_minimum(standard, options, a) - best.value for a in variances}
-    for kinds, hold in (
+    reduced = {a: reduced_minimum(standard, options, a) - best.value for a in variances}
+    for kinds, set_up in (
         (("sd", "sigma"), _scales),
         (("cor",), _correlations),
         (("fixed",), _fixed),
     ):
         which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
         if len(which):
-            held, ends = hold(standard, best, blocks, [wanted[i] for i in which], drop)
-            yield which, good, best, held, ends
+            profile, ends = set_up(standard, best, blocks, [wanted[i] for i in which], reduced)
+            yield which, good, best, profile, ends
 
 
 def _quantile(level: float) -> float:
@@ -126,19 +126,19 @@ def _scales(
     best: Solution,
     blocks: Blocks,
     wanted: Sequence[Parameter],
-    drop: dict[int, Floats],
-) -> tuple[Held, Ends]:
-    """Standard deviations end at 0, where their random effect is dropped; σ does not end."""
+    reduced: dict[int, Floats],
+) -> tuple[ProfileDeviance, Ends]:
+    """Standard deviations end at 0, the reduced model without their effect; σ does not end."""
     random = [w.at[0] for w in wanted if w.kind == "sd"]
-    held = hold_sds(standard, best, blocks, random)
+    profiles = sd_profiles(standard, best, blocks, random)
     if len(random) < len(wanted):
-        held.append(hold_sigma(standard, best, blocks))
+        profiles.append(sigma_profile(standard, best, blocks))
     B = len(best.value)
-    at, rise = np.full((2, 2, len(held), B), np.nan)
+    at, rise = np.full((2, 2, len(profiles), B), np.nan)
     at[0, : len(random)] = 0.0
     for i, a in enumerate(random):
-        rise[0, i] = drop[a]
-    return joined(held), Ends(at.reshape(2, -1), rise.reshape(2, -1))
+        rise[0, i] = reduced[a]
+    return joined(profiles), Ends(at.reshape(2, -1), rise.reshape(2, -1))
 
 
 def _correlations(
@@ -146,14 +146,14 @@ def _correlations(
     best: Solution,
     blocks: Blocks,
     wanted: Sequence[Parameter],
-    drop: dict[int, Floats],
-) -> tuple[Held, Ends]:
+    reduced: dict[int, Floats],
+) -> tuple[ProfileDeviance, Ends]:
     """Correlations end at ±1; no rise beyond that of dropping one of the two is needed."""
     pairs = [(w.at[0], w.at[1]) for w in wanted]
-    without = np.concatenate([np.minimum(drop[a], drop[b]) for a, b in pairs])
+    without = np.concatenate([np.minimum(reduced[a], reduced[b]) for a, b in pairs])
     at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
-    held = joined(hold_correlations(standard, best, blocks, pairs))
-    return held, Ends(at, np.full_like(at, np.nan), without)
+    profile = joined(correlation_profiles(standard, best, blocks, pairs))
+    return profile, Ends(at, np.full_like(at, np.nan), without)
 
 
 def _fixed(
@@ -161,12 +161,12 @@ def _fixed(
     best: Solution,
     blocks: Blocks,
     wanted: Sequence[Parameter],
-    drop: dict[int, Floats],
-) -> tuple[Held, Ends]:
+    reduced: dict[int, Floats],
+) -> tuple[ProfileDeviance, Ends]:
     """Fixed effects do not end."""
-    held = joined(hold_coefficients(standard, best, blocks, [w.at[0] for w in wanted]))
-    nowhere = np.full((2, len(held.estimate)), np.nan)
-    return held, Ends(nowhere, nowhere)
+    profile = joined(coefficient_profiles(standard, best, blocks, [w.at[0] for w in wanted]))
+    nowhere = np.full((2, len(profile.estimate)), np.nan)
+    return profile, Ends(nowhere, nowhere)
 
 
 def _take_solution(best: Solution, lanes: Ints) -> Solution:

@@ -1,4 +1,4 @@
-"""Criteria of many fits with each of their random effects dropped, in the user's units."""
+"""Criteria of many fits with each of their random effects removed, in the user's units."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, user_criterion
 from jaxhlm.estimation.model import Model
-from jaxhlm.inference.dropped import dropped_minimum
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.inference.reduced_models import reduced_minimum
+from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["dropped_criteria", "term_label"]
+__all__ = ["reduced_criteria", "term_label"]
 
 
-def dropped_criteria(estimates: Estimates, standard: Standard, options: Options) -> Floats:
+def reduced_criteria(estimates: Estimates, standard: Standard, options: Options) -> Floats:
     """−2 × maximised log-likelihood (B, q) without each of the q random effects.
 
     Args:
@@ -25,7 +25,7 @@ def dropped_criteria(estimates: Estimates, standard: Standard, options: Options)
     """
     q, stats = standard.stats.RZ.shape[2], standard.stats
     nu = np.broadcast_to(stats.n - options.reml * stats.rank, standard.status.shape)
-    minima = [dropped_minimum(standard, options, a) for a in range(q)]
+    minima = [reduced_minimum(standard, options, a) for a in range(q)]
     with np.errstate(invalid="ignore"):
         found = [user_criterion(value, standard.scaling, nu, options.reml) for value in minima]
     ok = np.isin(estimates.status, (Status.CONVERGED, Status.SINGULAR))
@@ -33,7 +33,7 @@ def dropped_criteria(estimates: Estimates, standard: Standard, options: Options)
 
 
 def term_label(model: Model, a: int) -> str:
-    """How ``lmerTest::ranova`` names the dropping of random effect a.
+    """How ``lmerTest::ranova`` names the removal of random effect a.
 
     The last column of a term takes the term with it.
     """

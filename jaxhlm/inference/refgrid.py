@@ -141,7 +141,7 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
                     + ", ".join(map(repr, levels or []))
                 )
         else:
-            # A number stands at its mean, which is put in grid by grid.
+            # A number stands at its mean, which is filled in grid by grid.
             values[name] = [np.nan] if levels is None else levels
     return values
 

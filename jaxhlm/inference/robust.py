@@ -41,7 +41,7 @@ from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
 from jaxhlm.likelihood.whitened import lanes_first, whitened
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["Robust", "RobustKind", "robust_covariance"]
@@ -54,7 +54,7 @@ EIGEN_TOL = 1e-10
 # group brings in along that direction no rounding.
 ALONE = 1e-8
 # A sandwich expected to be this share of the model's variance is rounding: its df, quotients of
-# squares of what is left, have lost ten of sixteen digits.
+# its squares, have lost ten of sixteen digits.
 ROUNDED = 1e-3
 
 
@@ -71,7 +71,7 @@ class Robust(NamedTuple):
 
 @np.errstate(all="ignore")
 def robust_covariance(
-    estimates: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind
+    estimates: Estimates, groups: GroupContributions, blocks: Blocks, kind: RobustKind
 ) -> Robust:
     """Sandwich covariances and the df of single coefficients, for B fits.
 
@@ -89,7 +89,7 @@ def robust_covariance(
     return Robust(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def _robust(e: Estimates, groups: Groupwise, blocks: Blocks, kind: RobustKind) -> Robust:
+def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: RobustKind) -> Robust:
     stats, scaling = groups.standard.stats, groups.standard.scaling
     ok = e.known
     T = _usable(_first(scaling.T), ok)
@@ -138,7 +138,7 @@ def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
     return found
 
 
-def _whitened(groups: Groupwise, Lambda: Any, step: Any) -> tuple[Any, Any, Any]:
+def _whitened(groups: GroupContributions, Lambda: Any, step: Any) -> tuple[Any, Any, Any]:
     """X̌ (B, G, s, p), ě (B, G, s) and the Cholesky factors L of Ω (B, G, q, q)."""
     L, _, X, y = map(lanes_first, whitened(np.moveaxis(Lambda, 0, -1), groups.standard.stats))
     UX = np.broadcast_to(_first(groups.UX), (len(X), *groups.UX.shape[:3]))
@@ -186,8 +186,8 @@ def _terms(X: Any, E: Any, M: Any, MT: Any) -> tuple[Any, Any, Any, Any]:
 
 def _sum_of_products(A: Floats, B: Floats) -> Floats:
     """Σ_i A_i'B_i of every lane."""
-    lanes, G, s = A.shape[:3]
-    A, B = A.reshape(lanes, G * s, -1), B.reshape(lanes, G * s, -1)
+    num_lanes, G, s = A.shape[:3]
+    A, B = A.reshape(num_lanes, G * s, -1), B.reshape(num_lanes, G * s, -1)
     return A.swapaxes(-1, -2) @ B
 
 

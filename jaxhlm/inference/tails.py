@@ -1,4 +1,4 @@
-"""Tails and quantiles of the normal, logistic, t, F, χ², beta and studentised-range laws, by SciPy.
+"""Tails and quantiles of the normal, logistic, t, F, χ², beta and studentised range, by SciPy.
 
 The functions of ``scipy.special`` are vectorised and fast; importing it, and ``scipy.stats`` all
 the more, takes as long as a small fit, which needs neither: it is done when first asked for.
@@ -110,8 +110,8 @@ def range_tail(x: Any, means: int, df: Any) -> Any:
 
         P(W ≥ w) = k ∫ φ(z) [(1 − Φ(z))^(k−1) − (Φ(z + w) − Φ(z))^(k−1)] dz,     E P(W ≥ x s)
 
-    with z the smallest of the k, and df s² ~ χ². The law of W is tabulated once, so that a value
-    costs one sum over s; SciPy's ``studentized_range``, adaptive, takes 7 ms for each.
+    with z the smallest of the k, and df s² ~ χ². The distribution of W is tabulated once, so that a
+    value costs one sum over s; SciPy's ``studentized_range``, adaptive, takes 7 ms for each.
 
     >>> float(range_tail(3.5, 3, 20.0).round(4))
     0.0559
@@ -136,11 +136,11 @@ def _range_tails(x: Any, k: int, df: Any) -> Any:
     log_s = 0.5 * (low + high) + 0.5 * (high - low) * node
     share = np.exp(half * (2.0 * log_s - np.expm1(2.0 * log_s))) * weight
     w = np.minimum(x[:, None] * np.exp(log_s), WIDEST_RANGE)
-    return (np.exp(_range_law(k)(w)) * share).sum(axis=-1) / share.sum(axis=-1)
+    return (np.exp(_range_log_sf(k)(w)) * share).sum(axis=-1) / share.sum(axis=-1)
 
 
 @cache
-def _range_law(k: int) -> Any:
+def _range_log_sf(k: int) -> Any:
     """log P(W ≥ w) of the range W of k standard normals, w from 0 to ``WIDEST_RANGE``."""
     from scipy.interpolate import CubicSpline
 

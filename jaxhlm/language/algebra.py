@@ -103,8 +103,8 @@ class _Reader:
             if operator == "*":
                 left = self._bounded({**left, **_new(right, left), **_new(crossed, left, right)})
             elif operator == "/":
-                whole = [_merged(left.values())]
-                left = self._bounded({**left, **_new(self._crossed(whole, right.values()), left)})
+                merged = [_merged(left.values())]
+                left = self._bounded({**left, **_new(self._crossed(merged, right.values()), left)})
             else:
                 left = crossed
         return left

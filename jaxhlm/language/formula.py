@@ -128,8 +128,8 @@ random=(RandomTerm(expr='x', diagonal=False),), group=('unit',))
         rhs_variables(part)
     by = ":".join(map(quoted, group))
     terms = [f"({t.expr} {'||' if t.diagonal else '|'} {by})" for t in random]
-    whole = f"{response} ~ {' + '.join([fixed, *terms])}".strip()
-    return ParsedFormula(whole, response, fixed, random, group)
+    normalised = f"{response} ~ {' + '.join([fixed, *terms])}".strip()
+    return ParsedFormula(normalised, response, fixed, random, group)
 
 
 def variables(expression: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Function:
 
     Attributes:
         name: as called.
-        kind: ``rowwise`` (a value for each row from that row alone), ``reduction`` (one number
+        kind: ``elementwise`` (a value for each row from that row alone), ``reduction`` (one number
             learned from all rows), ``transform`` (columns, with what was learned), ``factor``
             (``C``), ``quote`` (``Q``) or ``identity`` (``I``).
         of: computes it; for a transform ``of(x, state, **options)`` fills an empty state.
@@ -37,7 +37,7 @@ class Function:
     """
 
     name: str
-    kind: Literal["rowwise", "reduction", "transform", "factor", "quote", "identity"]
+    kind: Literal["elementwise", "reduction", "transform", "factor", "quote", "identity"]
     of: Callable[..., Any]
     arrays: int
     options: Mapping[str, Check]
@@ -82,8 +82,8 @@ def _scale(
     if not state:
         state["center"] = float(x.mean()) if center is True else float(center)
         squares = ((x - state["center"]) ** 2).sum()
-        spread = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
-        state["scale"] = float(spread) if scale is not False else 1.0
+        sd = np.sqrt(squares / (len(x) - ddof)) if scale is True else scale
+        state["scale"] = float(sd) if scale is not False else 1.0
     return (x - state["center"]) / state["scale"]
 
 
@@ -198,17 +198,17 @@ def _table() -> dict[str, Function]:
         table[name] = Function(name, kind, of, arrays, options)
 
     for name in _ELEMENTWISE:
-        add("rowwise", f"np.{name}", getattr(np, name), 1)
+        add("elementwise", f"np.{name}", getattr(np, name), 1)
     for name in _OF_TWO:
-        add("rowwise", f"np.{name}", getattr(np, name), 2)
+        add("elementwise", f"np.{name}", getattr(np, name), 2)
     for name in _BARE:
-        add("rowwise", name, getattr(np, name), 1)
-    add("rowwise", "exp10", _exp10, 1)
-    add("rowwise", "np.where", _where, 3)
-    add("rowwise", "np.clip", np.clip, 3)
-    add("rowwise", "np.round", _round, 1, decimals=_is_whole(-300, 300))
-    add("rowwise", "np.around", _round, 1, decimals=_is_whole(-300, 300))
-    add("rowwise", "np.digitize", _digitize, 1, bins=_are_numbers)
+        add("elementwise", name, getattr(np, name), 1)
+    add("elementwise", "exp10", _exp10, 1)
+    add("elementwise", "np.where", _where, 3)
+    add("elementwise", "np.clip", np.clip, 3)
+    add("elementwise", "np.round", _round, 1, decimals=_is_whole(-300, 300))
+    add("elementwise", "np.around", _round, 1, decimals=_is_whole(-300, 300))
+    add("elementwise", "np.digitize", _digitize, 1, bins=_are_numbers)
     for name in _REDUCTIONS:
         add("reduction", f"np.{name}", getattr(np, name), 1)
     add("reduction", "np.var", _var, 1, ddof=is_number)

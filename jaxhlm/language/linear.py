@@ -243,10 +243,10 @@ def _pattern(names: tuple[str, ...], plain: Callable[[str], str]) -> re.Pattern[
 
 def _forms(name: str, plain: Callable[[str], str]) -> str:
     """A pattern for a name: as it is, in backticks, or with parts of it in backticks."""
-    whole = re.escape(_quoted(name))
+    quoted = re.escape(_quoted(name))
     parts = [f"(?:{plain(part)}|{re.escape(_quoted(part))})" for part in name.split(":")]
     colon = r"\s*:\s*"
-    return f"(?:{plain(name)}|{whole}|{colon.join(parts)}){_END}"
+    return f"(?:{plain(name)}|{quoted}|{colon.join(parts)}){_END}"
 
 
 def _spaced(name: str) -> str:

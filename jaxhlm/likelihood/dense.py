@@ -61,7 +61,7 @@ def dense_derivatives(
         stats: lanes on the last axis; design fields with a last axis of 1 when shared.
         reml: REML criterion instead of ML deviance.
         blocks: columns of Z in each random term.
-        sigma2: (B,) σ² held fixed, or None to profile it out.
+        sigma2: (B,) fixed σ², or None to profile it out.
     """
     Lambda, s = lambda_of(theta, blocks), _directions(blocks)
     white = _lanes_first(whitened(np.moveaxis(Lambda, 0, -1), stats))
@@ -69,8 +69,8 @@ def dense_derivatives(
     variance = at.pwrss / at.nu if sigma2 is None else sigma2
     precision = _matrices(1.0 / variance)
     P = white.R.mT @ white.R
-    left = white.y[..., None] - white.X @ at.beta[:, None, :, None]
-    e = (white.R.mT @ left)[..., 0]
+    residual = white.y[..., None] - white.X @ at.beta[:, None, :, None]
+    e = (white.R.mT @ residual)[..., 0]
     N = _solve_right(white.R.mT @ white.X, at.L_A)
     score = precision[:, None] * e[..., :, None] * e[..., None, :]
     if reml:

@@ -15,7 +15,7 @@ For the second derivative in the directions E_s = w_s(e_a e_b' + e_b e_a'), one 
     ∂²d/∂D_s∂D_t = Σ tr(E_s P E_t Q) − 2(ν/pwrss) h_s'h_t − (ν/pwrss²) r_s r_t − tr(B_s B_t) [REML]
     h_s = Σ G'E_s e,     r_s = Σ e'E_s e,     B_s = Σ G'E_s G
 
-where the h term is the re-estimation of β, and the r term that of σ: it is left out when σ is held
+where the h term is the re-estimation of β, and the r term that of σ: it is left out when σ is
 fixed, and then ν/pwrss is 1/σ². The chain rule through D = ΛΛ' is exact as well:
 ∂d/∂Λ = 2FΛ, and ∂²D/∂Λ_ab∂Λ_cb = E_ac adds 2F_ac to the Hessian for entries of one column.
 
@@ -59,7 +59,7 @@ def derivatives(
 ) -> Derivatives:
     """Value, gradient and Hessian in θ of one data set's criterion, and F = ∂d/∂D.
 
-    With ``sigma2`` σ² is held there: ``grad``, ``hess`` and F are those of the criterion before σ
+    With ``sigma2`` σ² is fixed there: ``grad``, ``hess`` and F are those of the criterion before σ
     is profiled out; ``profile`` stays the profiled one.
     """
     Lambda = lambda_matrix(theta, blocks)

@@ -3,7 +3,7 @@
     y_i = X_i β + Z_i b_i + ε_i,     b_i ~ N(0, σ² Λ Λ'),     ε_i ~ N(0, σ² I)
 
 so y_i ~ N(X_i β, σ² V_i) with V_i = I + Z_i Λ Λ' Z_i'. ``suffstats`` reduces the rows of group i to
-R_i (Z_i = Q_i R_i) and T_i = Q_i'[X_i y_i], plus what Q_i does not reach, pooled in ``within``:
+R_i (Z_i = Q_i R_i) and T_i = Q_i'[X_i y_i], plus what Q_i does not reach, summed in ``within``:
 
     Ω_i = I + R_i Λ Λ' R_i' = L_i L_i'                     log|V_i| = log|Ω_i| = 2 Σ log diag L_i
     [A b; b' c] = Σ_i [X_i y_i]' V_i⁻¹ [X_i y_i] = within + Σ_i (L_i⁻¹T_i)'(L_i⁻¹T_i)
@@ -18,8 +18,8 @@ Profiling β and σ² out leaves a function of θ alone, on the scale of −2 lo
 Equals ``lme4::REMLcrit(fit)`` and ``deviance(fit, REML = FALSE)``. Prior weights w scale the rows
 by √w and subtract Σ log w.
 
-Everything here is written for one data set. The same lines serve a batch: ``lanes`` maps them over
-lanes, with matrices spelled out entry by entry where it is faster (``linalg/small.py``).
+Everything here is written for one data set. The same lines serve a batch: ``lane_derivatives`` maps
+them over lanes, with matrices spelled out entry by entry where it is faster (``linalg/small.py``).
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
         Y = beside(YX, yy)
         return 2.0 * m * log_diagonal(L), pack(Y.T @ Y)
 
-    logdet, spread = over_groups(term, stats)
+    logdet, gram = over_groups(term, stats)
     p = stats.XX.shape[0]
-    S = unpack(spread, p + 1)
+    S = unpack(gram, p + 1)
     A, b, c = S[:p, :p] + stats.XX, S[:p, p] + stats.Xy, S[p, p] + stats.yy
     L_A = cholesky(A)
     z = solve_lower(L_A, b)
@@ -122,9 +122,9 @@ def deviance(theta: Any, stats: Stats, reml: bool = True, blocks: Blocks | None 
     """
     q = stats.RZ.shape[-1]
     found = profile(lambda_matrix(theta, blocks or block_of(q)), stats, reml)
-    # What a column of X has left beside those before it: rounding alone where X is deficient.
-    left, whole = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
-    determined = (left > 10 * len(left) * jnp.finfo(left.dtype).eps * whole).all()
+    # The residual of a column of X on those before it: rounding alone where X is deficient.
+    residual, total = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
+    determined = (residual > 10 * len(residual) * jnp.finfo(residual.dtype).eps * total).all()
     return jnp.where(determined, found.value, jnp.nan)
 
 

@@ -42,8 +42,8 @@ class Stats(NamedTuple):
     Of many lanes the fields of ``RESPONSE_FIELDS`` have one entry for each; any other may have a
     last axis of 1, for what all lanes share.
 
-    The first five fields after ``Ty`` are pooled over groups. ``m`` counts the groups that share
-    this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for padding. A column of X that is left out
+    ``m`` counts the groups that share this R_i: it weighs log|I + R_i Λ Λ' R_i'| and is 0 for
+    padding. The fields from ``XX`` to ``logw`` are sums over groups. A column of X that is left out
     of one data set among many is zero there, with a number of its own on the diagonal of XX: its
     coefficient is 0 and concerns no other.
     """
@@ -60,7 +60,7 @@ class Stats(NamedTuple):
     rank: Any  # ()      rank of X
 
     @property
-    def lanes(self) -> int:
+    def num_lanes(self) -> int:
         """How many lanes there are, B."""
         return int(self.yy.shape[-1])
 
@@ -69,13 +69,13 @@ class Stats(NamedTuple):
         """The fields of ``GROUP_FIELDS``."""
         return self.RZ, self.TX, self.Ty, self.m
 
-    def take(self, lanes: Any) -> Stats:
+    def take(self, index: Any) -> Stats:
         """Some lanes, which may repeat; what all share stays."""
-        return Stats(*take_lanes(self, lanes, RESPONSE_FIELDS))
+        return Stats(*take_lanes(self, index, RESPONSE_FIELDS))
 
     def expand(self) -> Stats:
         """Every field with an entry for each lane."""
-        return Stats(*(expanded(x, self.lanes) for x in self))
+        return Stats(*(expanded(x, self.num_lanes) for x in self))
 
 
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
@@ -83,18 +83,18 @@ RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
 
 
 def lane_axes(shared_design: bool) -> Stats:
-    """``in_axes`` for ``jax.vmap`` over lanes held on the last axis.
+    """``in_axes`` for ``jax.vmap`` over lanes on the last axis.
 
-    When the lanes share one design, only the response blocks carry lanes.
+    When the lanes share one design, only the response blocks have an axis of lanes.
     """
     return Stats(
         *(None if shared_design and f not in RESPONSE_FIELDS else -1 for f in Stats._fields)
     )
 
 
-def taken(x: Any, lanes: Any) -> Any:
+def taken(x: Any, index: Any) -> Any:
     """Some lanes of (…, b); what all share, (…, 1), stays."""
-    return x[..., lanes] if x.shape[-1] > 1 else x
+    return x[..., index] if x.shape[-1] > 1 else x
 
 
 def expanded(x: Any, B: int) -> Any:
@@ -102,16 +102,16 @@ def expanded(x: Any, B: int) -> Any:
     return np.broadcast_to(x, (*x.shape[:-1], B))
 
 
-def take_lanes(record: Any, lanes: Any, own: Container[str]) -> Iterator[Any]:
+def take_lanes(record: Any, index: Any, own: Container[str]) -> Iterator[Any]:
     """Fields of a record for some of its lanes.
 
     Args:
         record: a named tuple of arrays (…, b).
-        lanes: which, as an index of the last axis; they may repeat.
+        index: which, as an index of the last axis; they may repeat.
         own: names of the fields that have an entry for every lane, were there only one.
     """
     for name, x in zip(record._fields, record, strict=True):
-        yield x[..., lanes] if name in own else taken(x, lanes)
+        yield x[..., index] if name in own else taken(x, index)
 
 
 def suffstats(

@@ -1,4 +1,4 @@
-"""Bases and roots of matrices that are the same on every processor.
+"""Orthonormal bases and square roots of matrices that are the same on every processor.
 
 Signs and order of singular vectors, and the basis of a space of eigenvectors with equal
 eigenvalues, are free: which ones LAPACK returns depends on the BLAS kernel that a processor gets.
@@ -37,16 +37,16 @@ def orthonormal_basis(M: Floats, tol: float) -> Floats:
     >>> orthonormal_basis(np.array([[0.0, 2.0, 2.0], [3.0, 0.0, 3.0]]), 1e-10).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    left, rows = M.astype(float), np.zeros((0, len(M)))
-    norms = np.sqrt((left**2).sum(axis=0))
+    residual, rows = M.astype(float), np.zeros((0, len(M)))
+    norms = np.sqrt((residual**2).sum(axis=0))
     least = tol * max(norms.max(initial=0.0), np.finfo(float).tiny)
     while len(rows) < len(M) and norms.max(initial=0.0) > least:
-        column = left[:, _first_long(norms)]
+        column = residual[:, _first_long(norms)]
         column = column - rows.T @ (rows @ column)
         column /= np.sqrt((column**2).sum())
         rows = np.concatenate([rows, column[None]])
-        left -= column[:, None] * (column @ left)
-        norms = np.sqrt((left**2).sum(axis=0))
+        residual -= column[:, None] * (column @ residual)
+        norms = np.sqrt((residual**2).sum(axis=0))
     return rows
 
 
@@ -118,13 +118,13 @@ def _runs(gap: Bools) -> list[slice]:
 
 def _axes(V: Floats) -> Floats:
     """(b, d, s) orthonormal axes of the spaces that the columns of V (b, d, s) span."""
-    left, out = V @ V.swapaxes(1, 2), np.empty_like(V)
-    lanes = np.arange(len(V))
+    residual, out = V @ V.swapaxes(1, 2), np.empty_like(V)
+    lane_index = np.arange(len(V))
     for k in range(V.shape[2]):
-        size = np.einsum("bjj->bj", left)
-        chosen = left[lanes, :, _first_long(size)]
+        size = np.einsum("bjj->bj", residual)
+        chosen = residual[lane_index, :, _first_long(size)]
         out[..., k] = chosen / np.sqrt((chosen**2).sum(axis=1, keepdims=True))
-        left = left - out[..., :, None, k] * out[..., None, :, k]
+        residual = residual - out[..., :, None, k] * out[..., None, :, k]
     return out
 
 

@@ -1,4 +1,4 @@
-"""Factors and triangular solves of many matrices of any one size, held lanes last, in NumPy.
+"""Factors and triangular solves of many matrices of any one size, stored lanes last, in NumPy.
 
 A matrix is an array ``(rows, columns, …)`` whose trailing axes (groups, lanes) NumPy works through
 in one sweep; a trailing axis of 1 is shared by all. Only the loop over rows is Python's, so that

@@ -1,1 +1,1 @@
-"""From statistics to minima: starts, steps, rounds, further starts."""
+"""From statistics to minima: starts, steps, compaction, further starts."""

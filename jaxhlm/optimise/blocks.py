@@ -4,7 +4,7 @@ XLA's CPU backend runs every fused step of a loop as a function of its own: abou
 for every group in every evaluation. Tiny loops it marks with the attribute ``xla_cpu_small_call``,
 and compiles each to one function. A loop over blocks of lanes is such a loop, whatever the number
 of lanes, so it is marked here. That takes half the time, a block whose lanes are done stops, and
-one program serves all numbers of blocks that its arrays have room for.
+one program serves all numbers of blocks that fit its arrays.
 
 Versions of XLA that do not know the mark ignore it. One that cannot compile a marked function
 raises an error, and ``compiled`` goes on without.
@@ -29,17 +29,17 @@ ONE_FUNCTION = {"xla_cpu_small_call": "true", "inlineable": "false"}
 T = TypeVar("T")
 
 
-def in_blocks(minimum: Callable[[Stats, Any], T], stats: Stats, start: Any, lanes: Any) -> T:
-    """``minimum(stats, start)`` of the first ``lanes`` lanes; what follows them is undefined.
+def in_blocks(minimise: Callable[[Stats, Any], T], stats: Stats, start: Any, num_lanes: Any) -> T:
+    """``minimise(stats, start)`` of the first ``num_lanes`` lanes; what follows them is undefined.
 
     Args:
-        minimum: what to do with each block of lanes; returns a pytree, lanes last.
+        minimise: what to do with each block of lanes; returns a pytree, lanes last.
         stats: statistics of a multiple of ``BLOCK_LANES`` lanes.
         start: (k, B).
-        lanes: () how many of the lanes there are, which may be traced.
+        num_lanes: () how many of the lanes there are, which may be traced.
     """
     B = start.shape[-1]
-    minimum = jax.jit(minimum)  # traced once, for the shapes and for the loop
+    minimise = jax.jit(minimise)  # traced once, for the shapes and for the loop
 
     def of_block(j: Any) -> T:
         def cut(x: Any) -> Any:
@@ -47,18 +47,18 @@ def in_blocks(minimum: Callable[[Stats, Any], T], stats: Stats, start: Any, lane
                 return x
             return jax.lax.dynamic_slice_in_dim(x, j * BLOCK_LANES, BLOCK_LANES, x.ndim - 1)
 
-        return minimum(jax.tree.map(cut, stats), cut(start))
+        return minimise(jax.tree.map(cut, stats), cut(start))
 
-    def put(j: Any, found: T) -> T:
-        def place(x: Any, part: Any) -> Any:
+    def write_block(j: Any, found: T) -> T:
+        def write(x: Any, part: Any) -> Any:
             return jax.lax.dynamic_update_slice_in_dim(x, part, j * BLOCK_LANES, x.ndim - 1)
 
-        return jax.tree.map(place, found, of_block(j))
+        return jax.tree.map(write, found, of_block(j))
 
     shapes = jax.eval_shape(of_block, 0)
-    room = jax.tree.map(lambda s: jnp.zeros((*s.shape[:-1], B), s.dtype), shapes)
-    count = -(-lanes // BLOCK_LANES)
-    return one_function(lambda: jax.lax.fori_loop(0, count, put, room))
+    empty = jax.tree.map(lambda s: jnp.zeros((*s.shape[:-1], B), s.dtype), shapes)
+    num_blocks = -(-num_lanes // BLOCK_LANES)
+    return one_function(lambda: jax.lax.fori_loop(0, num_blocks, write_block, empty))
 
 
 def one_function(work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, covariance_of, on_boundary
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.loop import CLOSING_NOISE, Minimum
+from jaxhlm.optimise.loop import CLOSING_NOISE, OptimizeResult
 from jaxhlm.optimise.start import START_FLOOR
 
 __all__ = ["leaving"]
@@ -18,7 +18,7 @@ LEAVE_TOL = 1e-6
 MOST_DECREMENT = 1e-8
 
 
-def leaving(found: Minimum, stats: Stats, blocks: Blocks) -> tuple[Ints, Floats]:
+def leaving(found: OptimizeResult, stats: Stats, blocks: Blocks) -> tuple[Ints, Floats]:
     """Singular lanes whose criterion falls when a zero variance grows, and D to go on from.
 
     At a minimum on the boundary F = ∂d/∂D is positive semi-definite within each block, and FD = 0.

@@ -1,4 +1,4 @@
-"""The minima of many lanes, compiled; the one module below ``fit`` that needs optax."""
+"""Minimisation of many lanes, compiled; imported when it is needed, since it needs optax."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import jax
 
 from jaxhlm.core.chunks import CompiledByOne
 from jaxhlm.likelihood.deviance import deviance
-from jaxhlm.likelihood.lanes import mappable, unrollable
+from jaxhlm.likelihood.lane_derivatives import mappable, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.blocks import in_blocks
-from jaxhlm.optimise.loop import MAX_ITER, Minimum
-from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import MAX_ITER, NEWTON, OptimizeResult
 from jaxhlm.optimise.newton import stepper
+from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.scores import traced_score_sums
 from jaxhlm.optimise.start import started
 
-__all__ = ["Sizes", "compiled_minimum", "traced_minimum"]
+__all__ = ["Sizes", "minimise_compiled", "minimise_traced"]
 
 
 class Sizes(NamedTuple):
-    """What is traced, so that rounds of a fit, and fits of other sizes, share one compilation."""
+    """What is traced, so that calls for one fit, and fits of other sizes, share one compilation."""
 
-    groups: Any  # () how many of the groups are there
-    lanes: Any  # () how many of the lanes are
+    num_groups: Any  # () how many of the groups are there
+    num_lanes: Any  # () how many of the lanes are
     max_iter: Any  # () largest number of evaluations
 
 
-def compiled_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
-    """``traced_minimum``, compiled once for each shape and choice of options."""
+def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+    """``minimise_traced``, compiled once for each shape and choice of options."""
     options = replace(options, max_iter=MAX_ITER)
     key = (*(x.shape for x in stats), start.shape, options)
     blocked = options.optimizer is None and unrollable(stats) and jax.default_backend() == "cpu"
@@ -44,41 +45,43 @@ def compiled_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -
     return _at_once(key, stats, start, sizes, options)
 
 
-def traced_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
-    """Minima of all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
-    lanes, axes = mappable(stats)
+def minimise_traced(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+    """Minimise all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
+    mapped, axes = mappable(stats)
 
     def value(theta: Any, one: Stats) -> Any:
         return deviance(theta, one, options.reml, options.blocks)
 
-    steps = stepper(options.optimizer, value, lanes, axes)
+    steps = stepper(options.optimizer, value, mapped, axes)
     start = started(stats, start, options.blocks)
-    return lane_minimum(stats, start, steps, options, sizes.max_iter, sizes.groups)
+    return minimise_criterion(stats, start, steps, options, sizes.max_iter, sizes.num_groups)
 
 
-def _blocked_minimum(stats: Stats, start: Any, sizes: Sizes, options: Options) -> Minimum:
-    """``traced_minimum`` in blocks of lanes."""
+def _minimise_in_blocks(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+    """``minimise_traced`` in blocks of lanes."""
 
-    def minimum(stats: Stats, start: Any) -> Minimum:
-        found = lane_minimum(stats, start, NEWTON, options, sizes.max_iter, sizes.groups)
+    def minimise(stats: Stats, start: Any) -> OptimizeResult:
+        found = minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.num_groups)
         return _with_scores(found, stats, sizes, options)
 
-    return in_blocks(minimum, stats, started(stats, start, options.blocks), sizes.lanes)
+    return in_blocks(minimise, stats, started(stats, start, options.blocks), sizes.num_lanes)
 
 
-def _with_scores(found: Minimum, stats: Stats, sizes: Sizes, options: Options) -> Minimum:
+def _with_scores(
+    found: OptimizeResult, stats: Stats, sizes: Sizes, options: Options
+) -> OptimizeResult:
     """A minimum with the scores of its groups, which a known one is not asked for."""
     beta, pwrss = found.aux["beta"], found.aux["pwrss"]
 
     def scores() -> Any:
         at = found.theta, beta, pwrss, options.reml, options.blocks
-        return traced_score_sums(stats, *at, sizes.groups)
+        return traced_score_sums(stats, *at, sizes.num_groups)
 
     sums = jax.lax.cond(sizes.max_iter > 1, scores, lambda: found.aux["scores"])
     return found._replace(aux={**found.aux, "scores": sums})
 
 
-_in_blocks = CompiledByOne(_blocked_minimum, static_argnames="options")
-_at_once = CompiledByOne(traced_minimum, static_argnames="options")
+_in_blocks = CompiledByOne(_minimise_in_blocks, static_argnames="options")
+_at_once = CompiledByOne(minimise_traced, static_argnames="options")
 # Programs that XLA does not compile to one function.
 _refused: set[Any] = set()

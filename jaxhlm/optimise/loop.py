@@ -18,18 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.linalg.small import largest, namespace
-from jaxhlm.optimise.trust import newton_direction, rounding
+from jaxhlm.optimise import trust_region
+from jaxhlm.optimise.trust_region import newton_direction, rounding
 
 __all__ = [
     "CLOSING_NOISE",
     "CLOSING_SLACK",
     "MAX_ITER",
+    "NEWTON",
     "TOL",
-    "Minimum",
+    "OptimizeResult",
     "Stepper",
     "minimise_lanes",
 ]
 
+# Newton decrement, in units of the deviance, at which a lane is done, and evaluations until then.
 TOL = 1e-10
 MAX_ITER = 100
 # A decrement this small is rounding: the closing step would not move.
@@ -38,10 +41,12 @@ EXACT = 1e-16
 # its size: with random effects 1e4 times the residuals its values are no more exact than that.
 CLOSING_SLACK = 1e-9
 CLOSING_NOISE = 1e-11
+# Entries of θ this close, relative to the largest: the criterion does not tell them apart.
+SAME_THETA = 1e-9
 
 
-class Minimum(NamedTuple):
-    """Where the loop stopped, lanes on the last axis."""
+class OptimizeResult(NamedTuple):
+    """Where the loop stopped, a minimum where ``converged``; lanes on the last axis."""
 
     theta: Any  # (k, B)
     value: Any  # (B,) criterion at theta
@@ -58,10 +63,13 @@ class Stepper(NamedTuple):
     update: Callable[..., tuple[Any, Any]]  # (grad, state, theta, value=, hessian=)
 
 
+NEWTON = Stepper(trust_region.init, trust_region.update)
+
+
 class _Loop(NamedTuple):
     theta: Any  # (k, B) the next trial
     opt_state: Any
-    best: Minimum
+    best: OptimizeResult
     closing: Any  # (B,) the next trial is the closing step
     active: Any  # (B,)
     step: Any  # ()
@@ -74,7 +82,7 @@ def minimise_lanes(
     canonical: Callable[[Any], Any],
     tol: float = TOL,
     max_iter: Any = MAX_ITER,
-) -> Minimum:
+) -> OptimizeResult:
     """Minimise every lane's criterion from ``theta``.
 
     A lane whose criterion is not finite at the start stops at once; a lane that is done keeps its
@@ -107,7 +115,7 @@ def minimise_lanes(
             lambda new, old: xp.where(keep, new, old), found, tuple(best[:4])
         )
         converged = best.converged | loop.closing | exact
-        best = Minimum(at, lowest, norm, kept_aux, converged, best.iterations + loop.active)
+        best = OptimizeResult(at, lowest, norm, kept_aux, converged, best.iterations + loop.active)
         active = loop.active & ~exact & ~loop.closing & ((loop.step > 0) | xp.isfinite(value))
         closing = active & psd & (decrement < tol)
         move, state = stepper.update(grad, loop.opt_state, loop.theta, value=value, hessian=hess)
@@ -120,7 +128,7 @@ def minimise_lanes(
     blank = jax.tree.map(lambda s: xp.full(s.shape, np.inf, s.dtype), _shapes(derivatives, theta))
     nobody, everybody = xp.zeros(B, bool), xp.ones(B, bool)
     value, norm, aux = blank
-    best = Minimum(theta, value, norm, aux, nobody, xp.zeros(B, np.int32))
+    best = OptimizeResult(theta, value, norm, aux, nobody, xp.zeros(B, np.int32))
     step = xp.zeros((), np.int32)
     loop = _Loop(theta, stepper.init(theta), best, nobody, everybody, step)
     if xp is jnp:
@@ -146,5 +154,5 @@ def _remembering(
 
 
 def _same(a: Any, b: Any) -> Any:
-    """Whether two θ (k, B) agree so closely that the criterion does not tell them apart."""
-    return largest(a - b) <= 1e-9 * largest(b)
+    """(B,) whether two θ (k, B) are one point."""
+    return largest(a - b) <= SAME_THETA * largest(b)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from jaxhlm.optimise import trust
+from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.loop import Stepper
 
 __all__ = ["newton", "stepper"]
@@ -33,15 +33,15 @@ def newton() -> optax.GradientTransformationExtraArgs:
     def update(
         updates: Any, state: Any, params: Any = None, *, value: Any, hessian: Any, **_: Any
     ) -> tuple[Any, Any]:
-        return trust.update(updates, state, params, value=value, hessian=hessian)
+        return trust_region.update(updates, state, params, value=value, hessian=hessian)
 
-    return optax.GradientTransformationExtraArgs(trust.init, update)
+    return optax.GradientTransformationExtraArgs(trust_region.init, update)
 
 
 def stepper(
     optimizer: optax.GradientTransformation | None,
     value_fn: Callable[[Any, Any], Any],
-    lanes: Any,
+    lane_data: Any,
     lane_axes: Any,
 ) -> Stepper:
     """An optimiser for one data set, run on all lanes.
@@ -49,8 +49,8 @@ def stepper(
     Args:
         optimizer: an optax optimiser; ``newton()`` if None.
         value_fn: the criterion of one data set as a function of θ (k,) and its element of
-            ``lanes``, for optimisers with a line search (``optax.lbfgs``).
-        lanes: pytree that holds the data of all lanes.
+            ``lane_data``, for optimisers with a line search (``optax.lbfgs``).
+        lane_data: pytree that holds the data of all lanes.
         lane_axes: its ``in_axes`` for ``jax.vmap``.
     """
     if optimizer is None:
@@ -69,6 +69,6 @@ def stepper(
     mapped = jax.vmap(one, in_axes=(-1, -1, -1, -1, -1, lane_axes), out_axes=-1)
 
     def update(grad: Any, state: Any, theta: Any, *, value: Any, hessian: Any) -> Any:
-        return mapped(grad, state, theta, value, hessian, lanes)
+        return mapped(grad, state, theta, value, hessian, lane_data)
 
     return Stepper(jax.vmap(opt.init, in_axes=-1, out_axes=-1), update)

@@ -63,15 +63,15 @@ def bracketed(stats: Stats, reml: bool) -> Brackets:
     (G, _, p, _), B = stats.TX.shape, stats.yy.shape[-1]
     each = p + 1 if stats.TX.shape[-1] == 1 else (p + 1) ** 2
     size = max(1, BLOCK_NUMBERS // (G * each))
-    blocks = (_lanes(stats, slice(i, i + size)) for i in range(0, B, size))
+    blocks = (_lanes_first(stats, slice(i, i + size)) for i in range(0, B, size))
     with np.errstate(all="ignore"):
         parts = zip(*(_minima(block, reml) for block in blocks), strict=True)
         return Brackets(*(np.concatenate(part, axis=1) for part in parts))
 
 
-def _lanes(stats: Stats, lanes: slice) -> Stats:
+def _lanes_first(stats: Stats, lane_slice: slice) -> Stats:
     """Some lanes, first; a design that all share has a first axis of 1."""
-    return Stats(*(np.moveaxis(np.asarray(x), -1, 0) for x in stats.take(lanes)))
+    return Stats(*(np.moveaxis(np.asarray(x), -1, 0) for x in stats.take(lane_slice)))
 
 
 def _minima(stats: Stats, reml: bool) -> Brackets:

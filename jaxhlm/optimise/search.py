@@ -5,22 +5,22 @@ minimum needs data that one D cannot be typical of. By the scores of the groups 
 c_i = e_i'Ω_i⁻¹e_i/σ̂², of which each is χ² with q degrees of freedom under the model, a lane is
 **hard** if
 
-* it has few groups, or one of them carries much of a column of Z;
+* it has few groups, or one of them has much of the sum of squares of a column of Z;
 * the c_i are far from χ²: their mean square (one group explains what all the others do not), or
   their sum beside the residuals' (the two estimates of σ² that a stationary point balances);
-* the residual variance is a small part of the whole, or the first search took many steps, or
+* the residual variance is a small part of the total, or the first search took many steps, or
   more than it has.
 
 Such lanes are tried from points all over the geometry of the design. For columns whose groups have
 squared lengths r_i², a variance of 1/r_i² is where a group begins to count less: starts lie beyond
-the smallest of them, in the middle, and at opposite ends in different columns and turned axes.
+the smallest of them, in the middle, and at opposite ends in different columns and correlations.
 Where they end in several minima, more follow from all of the range, until no more are expected.
 Where a variance dwarfs the error, as when one group lies far from all others, what is small beside
 it may still be large: such lanes are tried with each variance in turn a part of the largest.
 
 A lane that ended on the **boundary** is scanned along each variance that is zero, over all of its
-range: D̂ + τ e_j e_j' is the model with q = 1 for what D̂ and β̂ leave (``along``), with a scan of
-its own. If that ends in another minimum, the lane counts as hard.
+range: D̂ + τ e_j e_j' is the model with q = 1 for the residuals of D̂ and β̂ (``along``),
+with a scan of its own. If that ends in another minimum, the lane counts as hard.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
-from jaxhlm.optimise.loop import Minimum
+from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.scores import degrees, residuals, score_sums
 
@@ -63,7 +63,7 @@ FEW_GROUPS = 10
 MANY_STEPS = 20
 # Residual variance relative to that of y beside X.
 EXTREME = 0.02
-# Share of a column's sum of squares that one group carries in a dominated design.
+# Share of a column's sum of squares that one group has in a dominated design.
 DOMINANT = 0.2
 # Mean square of the scores, relative to that of χ².
 HEAVY = 2.0
@@ -71,21 +71,23 @@ HEAVY = 2.0
 BETWEEN, BETWEEN_SE = 0.3, 1.5
 WITHIN, WITHIN_SE = 0.15, 1.0
 # Variances of the starts, in units of the middle of their range.
-LARGE, VERY_LARGE, SMALL, TURNED = 100.0, 1000.0, 0.1, 30.0
+LARGE, VERY_LARGE, SMALL, CORRELATED = 100.0, 1000.0, 0.1, 30.0
 BEYOND = 10.0
+# r² of a group this small, relative to the largest, is zero but for rounding.
+ZERO_LENGTH = 1e-12
 CORRELATION = 0.9
 TILT = 2.0
 # A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
 DWARFING = 1e4
 PARTS = (1e-2, 1e-4)
 # Starts of one run of the fixed sequence, and what tells two minima apart.
-SPREAD = 16
+STARTS_PER_RUN = 16
 SAME = 1e-6
-# With more columns of Z the starts at opposite ends and in turned axes would be too many.
+# With more columns of Z the starts at opposite ends and correlated would be too many.
 MOST_COLUMNS = 3
 
 
-def hard(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
     G = stats.m.sum(axis=0)
     with np.errstate(all="ignore"):
@@ -96,13 +98,13 @@ def hard(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
 
 
 def _dominated(stats: Stats) -> Bools:
-    """(b,) designs in which one group carries much of a column of Z."""
+    """(b,) designs in which one group has much of the sum of squares of a column of Z."""
     r2 = (stats.RZ**2).sum(axis=1)
-    whole = (stats.m[:, None] * r2).sum(axis=0)
-    return np.asarray((r2.max(axis=0) > DOMINANT * whole).any(axis=0))
+    total = (stats.m[:, None] * r2).sum(axis=0)
+    return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
 
 
-def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bools:
+def _untypical(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes whose scores of the groups are not as the model has them."""
     between = degrees(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
@@ -117,7 +119,7 @@ def _untypical(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Bool
     return np.asarray(out)
 
 
-def _scores(stats: Stats, found: Minimum, reml: bool, blocks: Blocks) -> Floats:
+def _scores(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Floats:
     """``score_sums`` (2, B): those that came with the minima, and the others."""
     sums = found.aux["scores"]
     rest = np.flatnonzero(np.isnan(sums[0]))
@@ -137,12 +139,12 @@ def run_of_starts(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floa
         blocks: columns of Z in each random term.
         run: 0, 1, …
     """
-    starts = _spread(stats, theta, blocks, run) if run else _geometric(stats, blocks)
+    starts = _log_uniform(stats, theta, blocks, run) if run else _geometric(stats, blocks)
     return np.broadcast_to(starts, (*starts.shape[:2], theta.shape[-1]))
 
 
 def _geometric(stats: Stats, blocks: Blocks) -> Floats:
-    """θ (S, k, b): all variances large or middling, opposite ends, turned axes."""
+    """θ (S, k, b): all variances large or middling, opposite ends, correlated pairs."""
     low, beyond = (x.T for x in _range(stats))
     unit = low / SMALL
     q = unit.shape[1]
@@ -154,20 +156,20 @@ def _geometric(stats: Stats, blocks: Blocks) -> Floats:
         variances += [unit * np.where(axis == 1.0, SMALL, LARGE) for axis in one]
     starts = [theta_of(v[:, :, None] * one, blocks) for v in variances]
     if q <= MOST_COLUMNS:
-        starts += [theta_of(D, blocks) for D in _turned_axes(TURNED * unit, blocks)]
+        starts += [theta_of(D, blocks) for D in _correlated_pairs(CORRELATED * unit, blocks)]
     return np.stack(starts)
 
 
 def _range(stats: Stats) -> tuple[Floats, Floats]:
     """The least and the largest variance (q, b) of the starts."""
     r2 = (stats.RZ**2).sum(axis=1)
-    there = r2 > 1e-12 * r2.max(axis=0)
+    there = r2 > ZERO_LENGTH * r2.max(axis=0)
     tiny = np.finfo(float).tiny
     low = SMALL * stats.m.sum(axis=0) / np.maximum((stats.m[:, None] * r2).sum(axis=0), tiny)
     return low, BEYOND / np.where(there, r2, np.inf).min(axis=0)
 
 
-def _turned_axes(variance: Floats, blocks: Blocks) -> Iterator[Floats]:
+def _correlated_pairs(variance: Floats, blocks: Blocks) -> Iterator[Floats]:
     """D (b, q, q) with each pair of columns of a block correlated, either way."""
     sd = np.sqrt(variance)
     for i, j in (pair for block in blocks for pair in combinations(block, 2)):
@@ -177,19 +179,19 @@ def _turned_axes(variance: Floats, blocks: Blocks) -> Iterator[Floats]:
             yield sd[:, :, None] * R * sd[:, None, :]
 
 
-def _spread(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
-    """θ (``SPREAD``, k, B): a run of a fixed sequence that fills all of the range.
+def _log_uniform(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
+    """θ (``STARTS_PER_RUN``, k, B): a run of a fixed sequence that fills all of the range.
 
     Standard deviations are uniform on the log scale, from the least of the first run to beyond
-    its largest and that of θ (k, B); rows of Λ are turned at random.
+    its largest and that of θ (k, B); entries of Λ off the diagonal are random.
     """
     index, rng = theta_index(blocks), np.random.default_rng(run)
     low, high = _range(stats)
     largest = _variances(theta, blocks).T
     width = np.log(np.maximum(high, BEYOND * largest) / low) / 2.0
-    sd = np.sqrt(low) * np.exp(rng.random((SPREAD, len(low), 1)) * width)
-    turn = TILT * rng.normal(size=(SPREAD, len(index), 1))
-    entry = [sd[:, a] * (1.0 if a == b else turn[:, i]) for i, (a, b) in enumerate(index)]
+    sd = np.sqrt(low) * np.exp(rng.random((STARTS_PER_RUN, len(low), 1)) * width)
+    tilt = TILT * rng.normal(size=(STARTS_PER_RUN, len(index), 1))
+    entry = [sd[:, a] * (1.0 if a == b else tilt[:, i]) for i, (a, b) in enumerate(index)]
     return np.stack(entry, axis=1)
 
 
@@ -237,7 +239,7 @@ def unsettled(values: Floats) -> Bools:
 
 
 def boundary_starts(
-    stats: Stats, found: Minimum, reml: bool, blocks: Blocks
+    stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks
 ) -> Iterator[tuple[Ints, Floats]]:
     """Lanes (L,) and θ (k, L) near further minima along each variance that is zero.
 
@@ -250,23 +252,25 @@ def boundary_starts(
     for i, (row, column) in enumerate(theta_index(blocks)):
         if row != column:
             continue
-        lanes = np.flatnonzero(found.theta[i] == 0.0)
-        some = stats.take(lanes)
-        at = jax.tree.map(lambda x, lanes=lanes: x[..., lanes], found)
-        line = bracketed(along(some, at, reml, column, blocks), reml=False) if len(lanes) else ()
-        for root, at_zero in zip(*line, strict=True):
-            other = np.isfinite(root) & ~at_zero
+        lane_index = np.flatnonzero(found.theta[i] == 0.0)
+        if not len(lane_index):
+            continue
+        some = stats.take(lane_index)
+        at = jax.tree.map(lambda x, index=lane_index: x[..., index], found)
+        brackets = bracketed(along(some, at, reml, column, blocks), reml=False)
+        for tau, at_zero in zip(*brackets, strict=True):
+            other = np.isfinite(tau) & ~at_zero
             start = at.theta[:, other].copy()
-            start[i] = root[other]
-            yield lanes[other], start
+            start[i] = tau[other]
+            yield lane_index[other], start
 
 
-def along(stats: Stats, at: Minimum, reml: bool, column: int, blocks: Blocks) -> Stats:
+def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks) -> Stats:
     """Statistics with q = 1 and p = 0 whose ML criterion is d(D + τ e_j e_j') with β̂ kept.
 
     With Ω = I + RDR', r² = e_j'R'Ω⁻¹R e_j and e = t_y − T_X β̂, one more variance takes from e'Ω⁻¹e
     the part h² τr²/(1 + τr²) with h = e_j'R'Ω⁻¹e/r, and adds log(1 + τr²). What β̂ and, for REML,
-    log|A| would change on the way is left to the descent.
+    log|A| would change on the way is found by the descent.
 
     Args:
         stats: statistics of the lanes.

@@ -14,6 +14,10 @@ __all__ = ["START_FLOOR", "started"]
 
 # Variances start at least this many times the variance of a group's least-squares coefficient.
 START_FLOOR = 0.3
+# Degrees of freedom within groups, per row, above which they give the error variance; with fewer
+# half of y's mean square (1) is taken to be error.
+ENOUGH_DF = 0.1
+ERROR_SHARE = 0.5
 
 
 def started(stats: Stats, start: Any, blocks: Blocks) -> Any:
@@ -31,13 +35,13 @@ def _moment_start(stats: Stats, blocks: Blocks) -> Any:
     RZ, m, xp = stats.RZ, stats.m[:, None, None], namespace(stats.Ty)
     K = xp.einsum("gcab,gcdb->gadb", RZ, RZ)
     u = xp.sum(RZ * stats.Ty[:, :, None], axis=1)
-    spread = xp.sum(u[:, :, None] * u[:, None, :], axis=0)
+    gram = xp.sum(u[:, :, None] * u[:, None, :], axis=0)
     df = stats.n - xp.sum(stats.m * xp.sum(xp.any(RZ != 0.0, axis=2), axis=1), axis=0)
-    tiny = np.finfo(stats.Ty.dtype).tiny
-    sigma2 = xp.where(df > 0.1 * stats.n, stats.yy / xp.maximum(df, 1.0), 0.5) + tiny
+    enough, tiny = df > ENOUGH_DF * stats.n, np.finfo(stats.Ty.dtype).tiny
+    sigma2 = xp.where(enough, stats.yy / xp.maximum(df, 1.0), ERROR_SHARE) + tiny
     diagonal = xp.einsum("gaab->gab", K)
     weight = xp.sum(m * diagonal[:, :, None] * diagonal[:, None, :], axis=0)
-    D = entries(((spread - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
+    D = entries(((gram - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
     floor = START_FLOOR * xp.sum(stats.m, axis=0) / stats.n
     Lambda = _floored(D, blocks, floor)
     return xp.stack([Lambda[index] for index in theta_index(blocks)])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.files import write_whole
+from jaxhlm.core.files import write_atomically
 from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
 
 try:
@@ -150,19 +150,19 @@ def write(figure: Any, stem: Path) -> list[Path]:
         drawn = io.BytesIO()
         figure.savefig(drawn, format=kind, dpi=STYLE["savefig.dpi"])
         # On a full disk matplotlib raises what is no OSError.
-        write_whole(file, partial(Path.write_bytes, data=drawn.getvalue()))
+        write_atomically(file, partial(Path.write_bytes, data=drawn.getvalue()))
     plt.close(figure)
     return list(files.values())
 
 
 def legend_above(axes: Axes, **options: Any) -> Any:
-    """A legend above the data, in as many columns as there is room for.
+    """A legend above the data, in as many columns as fit.
 
     It ends where the axes end on the right, and so has the space over the tick labels too.
     """
     widths = [len(label) + HANDLE for label in axes.get_legend_handles_labels()[1]]
-    room = int(LETTERS * BESIDE * axes.bbox.width / axes.figure.dpi / COLUMN)
-    columns = len(widths) if sum(widths) <= room else max(room // max(widths), 1)
+    letters = int(LETTERS * BESIDE * axes.bbox.width / axes.figure.dpi / COLUMN)
+    columns = len(widths) if sum(widths) <= letters else max(letters // max(widths), 1)
     return axes.legend(
         loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderpad=0.1,
         columnspacing=1.2, handletextpad=0.5, **options,

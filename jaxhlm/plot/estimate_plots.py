@@ -23,7 +23,7 @@ from jaxhlm.plot.canvas import (
     split,
     wrap,
 )
-from jaxhlm.studies.measured import OK
+from jaxhlm.studies.measures import OK
 
 __all__ = ["estimate_vs_se", "histogram", "zip_plot"]
 

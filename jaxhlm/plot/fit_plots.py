@@ -141,7 +141,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
 def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = None) -> Axes:
     """Arrows from every unit's own least-squares line to its prediction.
 
-    How far an arrow goes is ``fit.reliability``: units with few rows, or little spread in x, are
+    How far an arrow goes is ``fit.reliability``: units with few rows, or little variation in x, are
     drawn most towards their population values. See ``Fit.shrinkage``.
 
     Args:
@@ -187,8 +187,8 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
             markeredgewidth=0.8, label="own line (OLS)",
         )  # fmt: skip
         axes.plot(*blup.T, "o", markersize=size, color=INK[0], label="prediction (BLUP)")
-        spread = np.ptp(population, axis=0) > 1e-9 * np.abs(population).max(axis=0)
-        places = population if spread.any() else population[:1]
+        varies = np.ptp(population, axis=0) > 1e-9 * np.abs(population).max(axis=0)
+        places = population if varies.any() else population[:1]
         axes.plot(*places.T, "k+", markersize=size + 1.5, markeredgewidth=0.8, label="population")
         axes.set(xlabel=_effect_name(chosen[0]), ylabel=_effect_name(chosen[1]))
         legend_above(axes, handlelength=1.2)
@@ -198,7 +198,7 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
 def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
     """Standardised random effects against normal quantiles, one panel for every random effect.
 
-    See ``Fit.ranef_qq``; under a normal law the points follow the line of slope 1.
+    See ``Fit.ranef_qq``; under a normal distribution the points follow the line of slope 1.
 
     Args:
         fit: a fit.

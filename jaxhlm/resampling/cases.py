@@ -14,20 +14,20 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.errors import ResamplingError
-from jaxhlm.sources.drawn import Drawn, in_blocks
+from jaxhlm.sources.drawn import DrawnSource, draw_in_blocks
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.standardise import Rows, standardise_design
+from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 __all__ = ["Cases"]
 
 
 @dataclass(frozen=True)
-class Cases(Drawn):
+class Cases(DrawnSource):
     """Whole groups drawn with replacement, each drawn copy a group of its own.
 
     Attributes:
@@ -48,38 +48,39 @@ class Cases(Drawn):
     @cached_property
     def groups(self) -> GroupStats:
         """Statistics of the response, group by group."""
-        standard, order = self.prepared.standard, self.prepared.order
-        r, beta = least_squares_residual(standard, self.y[order])
-        return group_stats(standard, r, beta)
+        matrices, order = self.prepared.matrices, self.prepared.order
+        r, beta = least_squares_residual(matrices, self.y[order])
+        return group_stats(matrices, r, beta)
 
-    def choices(self, lanes: slice) -> Ints:
+    def choices(self, lane_slice: slice) -> Ints:
         """The groups of every data set, (lanes, groups)."""
         G = self.prepared.design.G
 
-        def indices(stream: np.random.Generator, lanes: int) -> Ints:
-            return stream.integers(0, G, (lanes, G))
+        def indices(stream: np.random.Generator, num_lanes: int) -> Ints:
+            return stream.integers(0, G, (num_lanes, G))
 
-        drawn: Ints = in_blocks(self.key, lanes, indices)
+        drawn: Ints = draw_in_blocks(self.key, lane_slice, indices)
         return drawn
 
-    def counts(self, lanes: slice) -> Floats:
+    def counts(self, lane_slice: slice) -> Floats:
         """How often every group was drawn, (G, lanes)."""
-        chosen, G = self.choices(lanes), self.prepared.design.G
+        chosen, G = self.choices(lane_slice), self.prepared.design.G
         cell = chosen + G * np.arange(len(chosen))[:, None]
         counts = np.bincount(cell.ravel(), minlength=G * len(chosen))
         return counts.reshape(len(chosen), G).T.astype(float)
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Weigh the statistics of every group."""
         p = self.prepared
-        return reweighted(p.standard, self.groups, p.equal, self.counts(lanes), p.design.blocks)
+        counts = self.counts(lane_slice)
+        return reweighted(p.matrices, self.groups, p.equal, counts, p.design.blocks)
 
     def sizes(self) -> tuple[Ints, Ints]:
         """Rows and groups of every data set."""
         rows = self.groups.n[self.choices(slice(0, self.n))]
         return rows.sum(axis=1).astype(np.int64), np.full(self.n, rows.shape[1])
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Not a matrix: every data set has rows of its own.
 
         Raises:
@@ -89,25 +90,25 @@ class Cases(Drawn):
             "data sets of resampled groups differ in their rows; look at one lane"
         )
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """Statistics of every drawn group by itself."""
-        return self._replicates(lanes).by_group
+        return self._replicates(lane_index).by_group
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of every data set."""
-        return moments_by_lane(self._replicates(lanes).rows)
+        return moments_by_lane(self._replicates(lane_index).rows)
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of every data set."""
-        found = self._replicates(lanes)
+        found = self._replicates(lane_index)
         known = [self.prepared.design._covariates[name] for name in names]
         return column_means([x[found.row] for x in known], found.rows.lane)
 
-    def _replicates(self, lanes: Ints) -> Replicates:
+    def _replicates(self, lane_index: Ints) -> Replicates:
         """The rows of data sets, one below the other."""
         d = self.prepared.design
-        rows, groups, _ = zip(*(self._rows_of(int(i)) for i in lanes), strict=True)
-        row, lane = np.concatenate(rows), np.repeat(np.arange(len(lanes)), [len(r) for r in rows])
+        rows, groups, _ = zip(*(self._rows_of(int(i)) for i in lane_index), strict=True)
+        row, lane = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(r) for r in rows])
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + np.concatenate(groups)
         return Replicates(
@@ -122,13 +123,15 @@ class Cases(Drawn):
         levels = pd.Index(_copies(d.levels, drawn), name=d.group_name)
         return replace(d, levels=levels, _groups=_of_names(levels))
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of data sets, each drawn group with the name of its copy."""
-        found = self._replicates(lanes)
-        chosen = [self._rows_of(int(i))[2] for i in lanes]
+        found = self._replicates(lane_index)
+        chosen = [self._rows_of(int(i))[2] for i in lane_index]
         level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
         place, y = np.arange(len(found.row)), found.y[:, None]
-        return LaneRows(standardise_design(found.rows), found.rows, y, found.row, level, place)
+        return Observations(
+            standardise_matrices(found.rows), found.rows, y, found.row, level, place
+        )
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""

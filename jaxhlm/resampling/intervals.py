@@ -57,8 +57,8 @@ def bootstrap_interval(
         elif kind == "basic":
             limits = 2.0 * estimate - np.quantile(values, alpha)[::-1]
         elif kind == "normal":
-            spread = values.std(ddof=1) if len(values) > 1 else np.nan
-            limits = 2.0 * estimate - values.mean() + normal_quantile(alpha) * spread
+            sd = values.std(ddof=1) if len(values) > 1 else np.nan
+            limits = 2.0 * estimate - values.mean() + normal_quantile(alpha) * sd
         else:
             assert accelerations is not None
             limits = _bca(float(estimate), values, alpha, float(accelerations[j]))

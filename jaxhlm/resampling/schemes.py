@@ -7,7 +7,7 @@ cases          whole groups with replacement, each drawn copy a group of its own
 wild           y*_i = X_i β̂ + v_i ṽ_i, one random factor v_i for each group
 =============  ============================================================================
 
-Cases and wild never form rows: they are sums over groups (``groupwise``).
+Cases and wild never form rows: they are sums over groups (``group_contributions``).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ConvergenceWarning, ResamplingError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Prepared, whole_or_nothing
+from jaxhlm.estimation.pipeline import Prepared, all_or_nothing
 from jaxhlm.inference.henderson import random_effects
 from jaxhlm.inference.leaveout import leave_one_out
 from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.likelihood.covariance import lambda_of
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
-from jaxhlm.sources.drawn import Drawn, Parametric, in_blocks
+from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_in_blocks
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
 from jaxhlm.statistics.response import Standard
 
@@ -61,7 +61,7 @@ def resampler(
     seed: Seed,
     weights: WildWeights = "rademacher",
     leverage: Leverage = "hc2",
-) -> Drawn:
+) -> DrawnSource:
     """The source of ``n`` bootstrap data sets.
 
     Args:
@@ -136,7 +136,7 @@ def parametric_interval(
     """
     check_option("interval", kind, BootstrapInterval)
     source = resampler("parametric", prepared, y, estimates, n, seed)
-    with whole_or_nothing():
+    with all_or_nothing():
         found = source.fit(options, None).estimates
     failed = ~np.isin(found.status, (Status.CONVERGED, Status.SINGULAR))
     if failed.any():
@@ -154,7 +154,7 @@ def parametric_interval(
 
 
 @dataclass(frozen=True)
-class Residual(Drawn):
+class Residual(DrawnSource):
     """Semi-parametric bootstrap (Carpenter, Goldstein & Rasbash 2003).
 
     Attributes:
@@ -172,19 +172,19 @@ class Residual(Drawn):
         """Indices, draws and responses."""
         return 8 * 4 * self.prepared.design.n
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Resample rows and reduce them."""
-        return self.prepared.collapse(self.rows(lanes))
+        return self.prepared.collapse(self.rows(lane_slice))
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + Zb* + ε*/√w, (rows, lanes)."""
         d, G = self.prepared.design, len(self.effects)
 
-        def indices(stream: np.random.Generator, lanes: int) -> Ints:
-            units = stream.integers(0, G, (lanes, G))
-            return np.concatenate([units, stream.integers(0, d.n, (lanes, d.n))], axis=1)
+        def indices(stream: np.random.Generator, num_lanes: int) -> Ints:
+            units = stream.integers(0, G, (num_lanes, G))
+            return np.concatenate([units, stream.integers(0, d.n, (num_lanes, d.n))], axis=1)
 
-        drawn = in_blocks(self.key, lanes, indices)
+        drawn = draw_in_blocks(self.key, lane_slice, indices)
         Y = self.residuals[drawn[:, G:]]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)
@@ -196,7 +196,7 @@ class Residual(Drawn):
 
 
 @dataclass(frozen=True)
-class Wild(Drawn):
+class Wild(DrawnSource):
     """Cluster wild bootstrap (Modugno & Giannerini 2015).
 
     The marginal residuals y_i − X_i β̂ of a group keep their dependence and are multiplied by one
@@ -226,12 +226,12 @@ class Wild(Drawn):
         h is the diagonal of the projection on the columns of √w X (Modugno & Giannerini 2015, as
         ``lmeresampler::wild_bootstrap``).
         """
-        d, standard = self.prepared.design, self.prepared.standard
+        d, matrices = self.prepared.design, self.prepared.matrices
         r = self.y - d.X @ self.beta
         if d.weights is not None:
             r = r * np.sqrt(d.weights)
         h = np.empty(d.n)
-        h[self.prepared.order] = (standard.QX**2).sum(axis=1)
+        h[self.prepared.order] = (matrices.QX**2).sum(axis=1)
         full = h > FULL_LEVERAGE
         power = {"none": 0.0, "hc2": 0.5, "hc3": 1.0}[self.leverage]
         return np.where(full, 0.0, r / np.where(full, 1.0, 1.0 - h) ** power)
@@ -239,28 +239,30 @@ class Wild(Drawn):
     @cached_property
     def groups(self) -> GroupStats:
         """Statistics of the residuals."""
-        standard = self.prepared.standard
-        beta: Floats = np.linalg.solve(standard.T[..., 0], self.beta).astype(float)
-        return group_stats(standard, self.residuals[self.prepared.order], beta)
+        matrices = self.prepared.matrices
+        beta: Floats = np.linalg.solve(matrices.T[..., 0], self.beta).astype(float)
+        return group_stats(matrices, self.residuals[self.prepared.order], beta)
 
-    def factors(self, lanes: slice) -> Floats:
+    def factors(self, lane_slice: slice) -> Floats:
         """v (G, lanes)."""
         values, probabilities = _WILD[self.weights]
         bounds = np.cumsum(probabilities)[:-1]
         G = self.prepared.design.G
-        drawn = in_blocks(self.key, lanes, lambda stream, lanes: stream.random((lanes, G)))
+        drawn = draw_in_blocks(
+            self.key, lane_slice, lambda stream, count: stream.random((count, G))
+        )
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T
         return v
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Multiply the statistics of every group."""
-        v = self.factors(lanes)
-        return self.prepared.collapsed(multiplied(self.prepared.standard, self.groups, v))
+        v = self.factors(lane_slice)
+        return self.prepared.collapsed(multiplied(self.prepared.matrices, self.groups, v))
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + v ṽ/√w, (rows, lanes)."""
         d = self.prepared.design
-        Y = self.residuals[:, None] * self.factors(lanes)[d.group]
+        Y = self.residuals[:, None] * self.factors(lane_slice)[d.group]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)[:, None]
         return Y + (d.X @ self.beta)[:, None]

@@ -13,7 +13,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import aic, aicc, bic
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.results.tables import table_of_cells
+from jaxhlm.results.summary_table import table_of_cells
 
 __all__ = [
     "REFITTED",
@@ -98,13 +98,13 @@ def criteria_table(models: Sequence[Criterion]) -> pd.DataFrame:
 
 
 def likelihood_ratio_table(
-    models: Sequence[Criterion], laws: Sequence[Mixture | None], refitted: bool
+    models: Sequence[Criterion], mixtures: Sequence[Mixture | None], refitted: bool
 ) -> Anova:
     """Every model against the one before.
 
     Args:
         models: in the order of their numbers of parameters.
-        laws: of the likelihood ratios, one less than models.
+        mixtures: null distributions of the likelihood ratios, one less than models.
         refitted: whether some were refitted by ML.
     """
     table = criteria_table(models)
@@ -116,28 +116,30 @@ def likelihood_ratio_table(
     table["Df"] = [np.nan, *df]
     table["Pr(>Chisq)"] = [np.nan, *_p_values(statistic, [Mixture.regular(int(d)) for d in df])]
     notes = (REFITTED,) if refitted else ()
-    table, more = with_mixtures(table, statistic, laws, first=1)
+    table, more = with_mixtures(table, statistic, mixtures, first=1)
     heading = "Models:\n" + "\n".join(f"{m.name}: {m.formula}" for m in models)
     return Anova(heading, table, notes + more)
 
 
 def with_mixtures(
-    table: pd.DataFrame, statistic: Floats, laws: Sequence[Mixture | None], first: int
+    table: pd.DataFrame, statistic: Floats, mixtures: Sequence[Mixture | None], first: int
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table with columns Pr(mixture) and mixture where one of its laws is at the boundary.
+    """The table with columns Pr(mixture) and mixture where one of its tests is at the boundary.
 
     Args:
         table: the table.
-        statistic, laws: of its rows from ``first`` on.
+        statistic, mixtures: of its rows from ``first`` on.
         first: rows at the head that hold no test.
     """
-    if all(law is not None and not law.at_boundary for law in laws):
+    if all(m is not None and not m.at_boundary for m in mixtures):
         return table, ()
     table = table.copy()
-    table["Pr(mixture)"] = [np.nan] * first + _p_values(statistic, laws)
-    table["mixture"] = [""] * first + ["not simple" if law is None else str(law) for law in laws]
-    notes = [AT_BOUNDARY] if any(law is not None and law.at_boundary for law in laws) else []
-    return table, (*notes, *([NO_MIXTURE] if any(law is None for law in laws) else []))
+    table["Pr(mixture)"] = [np.nan] * first + _p_values(statistic, mixtures)
+    table["mixture"] = [""] * first + [
+        "not simple" if mixture is None else str(mixture) for mixture in mixtures
+    ]
+    notes = [AT_BOUNDARY] if any(m is not None and m.at_boundary for m in mixtures) else []
+    return table, (*notes, *([NO_MIXTURE] if any(m is None for m in mixtures) else []))
 
 
 def check_different(models: Sequence[Criterion]) -> None:
@@ -151,10 +153,10 @@ def check_different(models: Sequence[Criterion]) -> None:
             )
 
 
-def _p_values(statistic: Floats, laws: Sequence[Mixture | None]) -> list[float]:
+def _p_values(statistic: Floats, mixtures: Sequence[Mixture | None]) -> list[float]:
     return [
-        float("nan") if law is None else float(law.p_value(s))
-        for s, law in zip(statistic, laws, strict=True)
+        float("nan") if mixture is None else float(mixture.p_value(s))
+        for s, mixture in zip(statistic, mixtures, strict=True)
     ]
 
 

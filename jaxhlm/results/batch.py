@@ -21,20 +21,20 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
+from jaxhlm.optimise.options import Options
+from jaxhlm.results import coefficients, intervals, likelihood_ratios, quality, summaries, units
 from jaxhlm.results.anova import Anova
-from jaxhlm.results.choosing import by_labels, by_position_or_label
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import ManyFits
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
+from jaxhlm.results.selection import by_labels, by_position_or_label
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.sources.sources import Source
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["BatchInterval", "ByLabel", "FitBatch"]
@@ -73,9 +73,9 @@ class FitBatch:
         ((3, 2), [0, 0, 0])
     """
 
-    record: Fitted
+    record: FitRecord
 
-    def __init__(self, record: Fitted, **changes: Any) -> None:
+    def __init__(self, record: FitRecord, **changes: Any) -> None:
         """Hold a record, with changed fields if given: ``dataclasses.replace(fits, index=…)``."""
         known: dict[str, Any] = {"tests": {}} if set(changes) - {"index"} else {}
         object.__setattr__(self, "record", replace(record, **known, **changes))
@@ -113,7 +113,7 @@ class FitBatch:
     @property
     def lanes(self) -> Ints:
         """(B,) number of each fit in its source."""
-        return self.record.lanes
+        return self.record.lane_index
 
     @property
     def source(self) -> Source | None:
@@ -219,8 +219,8 @@ class FitBatch:
         return verify_lanes(((fit.design, fit.estimates) for fit in fits), self.reml)
 
     def summary(self) -> pd.DataFrame:
-        """Mean and spread of every parameter over the fits that converged, and the mean SE."""
-        return summaries.parameter_spread(self.record)
+        """Mean, sd, range and median of each parameter over converged fits, and the mean SE."""
+        return summaries.parameter_summary(self.record)
 
     def __len__(self) -> int:
         """Number of fits, B."""
@@ -333,7 +333,7 @@ class FitBatch:
         return self.record.over_lanes(function)
 
     def over_groups(
-        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 
@@ -732,7 +732,7 @@ class FitBatch:
 
     def refit_ml(self) -> FitBatch:
         """The same models fitted by maximum likelihood; themselves if they are."""
-        return FitBatch(comparison.refit_ml(self.record)) if self.reml else self
+        return FitBatch(likelihood_ratios.refit_ml(self.record)) if self.reml else self
 
     def anova(self, other: FitBatch, refit: bool = True) -> Anova:
         """Likelihood ratio tests of every fit against the same data set's fit in another batch.
@@ -768,7 +768,7 @@ class FitBatch:
             raise OptionError(
                 f"{type(other).__name__} is no FitBatch; compare batches with batches"
             )
-        return comparison.between_batches(self.record, other.record, refit)
+        return likelihood_ratios.between_batches(self.record, other.record, refit)
 
     def rand_test(self) -> pd.DataFrame:
         """Every random effect of every fit dropped in turn; see ``Fit.rand_test``.
@@ -777,7 +777,7 @@ class FitBatch:
             One row per fit and row of ``Fit.rand_test().table``: fit, term, and its columns; NaN
             where the fit failed.
         """
-        return self._show.long(comparison.without_each_effect(self.record))
+        return self._show.long(likelihood_ratios.without_each_effect(self.record))
 
     def confint(
         self,

@@ -24,9 +24,9 @@ from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard, at_absent
 
 __all__ = [
@@ -40,14 +40,14 @@ __all__ = [
 ]
 
 
-def tests(fits: Fitted, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
+def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of Lβ = 0, (B, r), for L (r, p) or (B, r, p)."""
     check_df(method, fits.model.reml)
     if method in SMALL_SAMPLE:
         source = fits.rows
 
         def one(at: Ints) -> tuple[Floats, ...]:
-            standard, own = source.standard(fits.lanes[at]), L if L.ndim == 2 else L[at]
+            standard, own = source.standard(fits.lane_index[at]), L if L.ndim == 2 else L[at]
             return _small_sample(fits.filled[at], standard, fits.options, own, method)
 
         return fits.over_chunks(one)
@@ -55,7 +55,7 @@ def tests(fits: Fitted, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     return se, df, _tails(L, fits.filled, se, df)
 
 
-def fixed_tests(fits: Fitted, method: DfMethod) -> tuple[Floats, ...]:
+def fixed_tests(fits: FitRecord, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of the fixed effects, (B, p), kept for the next call."""
     check_df(method, fits.model.reml)
     if method not in fits.tests:
@@ -64,7 +64,7 @@ def fixed_tests(fits: Fitted, method: DfMethod) -> tuple[Floats, ...]:
     return fits.tests[method]
 
 
-def adjusted_vcov(fits: Fitted) -> Floats:
+def adjusted_vcov(fits: FitRecord) -> Floats:
     """(B, p, p) Kenward and Roger's adjusted covariances of β̂."""
     check_df("kenward-roger", fits.model.reml)
     found = fits.over_lanes(lambda e, s: degrees.adjusted_vcov(e, s, fits.options))[0]
@@ -72,7 +72,7 @@ def adjusted_vcov(fits: Fitted) -> Floats:
 
 
 def contrasts(
-    fits: Fitted, L: Contrasts, df: DfMethod, rhs: ArrayLike, conf_level: float
+    fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike, conf_level: float
 ) -> tuple[dict[str, Floats], pd.Index]:
     """Estimates and t tests of the rows of Lβ = rhs, (B, r) each, and their labels."""
     hypothesis = fits.model.hypothesis(L, rhs)
@@ -82,7 +82,7 @@ def contrasts(
     return columns, pd.Index(hypothesis.labels, name="contrast")
 
 
-def joint_test(fits: Fitted, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Any]:
+def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Any]:
     """F tests that all rows of Lβ = rhs hold, (B,) each."""
     check_df(df, fits.model.reml)
     hypothesis = fits.model.hypothesis(L, rhs)
@@ -102,7 +102,7 @@ def joint_test(fits: Fitted, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict
 
 
 def emmeans(
-    fits: Fitted,
+    fits: FitRecord,
     specs: str | Sequence[str],
     at: Mapping[str, Any] | None,
     df: DfMethod,
@@ -119,7 +119,7 @@ def emmeans(
     names, numbers = cell_variables(specs), averaged(design, given)
     grids, which = _grids(fits, numbers)
     known = dict(zip(numbers, grids.T, strict=True))
-    cells, L = marginal_means(design.of_lane(fits.lanes[0]), names, given, known)
+    cells, L = marginal_means(design.of_lane(fits.lane_index[0]), names, given, known)
     count = L.shape[1]
     labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
     L = determined_rows(design, L, labels, MEANS[pairwise], not_estimable)
@@ -139,7 +139,7 @@ def emmeans(
     return frame.assign(estimable=estimable & ~about.ravel())
 
 
-def _grids(fits: Fitted, numbers: Sequence[str]) -> tuple[Floats, Ints]:
+def _grids(fits: FitRecord, numbers: Sequence[str]) -> tuple[Floats, Ints]:
     """The means of numbers over the rows that differ, and which of them each fit has, (B,).
 
     Most often all fits share their rows, and one grid serves them.
@@ -149,14 +149,14 @@ def _grids(fits: Fitted, numbers: Sequence[str]) -> tuple[Floats, Ints]:
     source = fits.rows
 
     def means(at: Ints) -> tuple[Floats]:
-        found = source.means(fits.lanes[at], numbers)
+        found = source.means(fits.lane_index[at], numbers)
         return (np.broadcast_to(found, (len(at), len(numbers))),)
 
     grids, which = np.unique(fits.over_chunks(means)[0], axis=0, return_inverse=True)
     return grids, which.ravel()
 
 
-def tidy(fits: Fitted, df: DfMethod, conf_level: float) -> pd.DataFrame:
+def tidy(fits: FitRecord, df: DfMethod, conf_level: float) -> pd.DataFrame:
     """One row per fit and parameter, with the columns of ``broom.mixed::tidy``."""
     check_level(conf_level, "conf_level")
     model, (se, dof, _) = fits.model, fixed_tests(fits, df)
@@ -174,14 +174,14 @@ def tidy(fits: Fitted, df: DfMethod, conf_level: float) -> pd.DataFrame:
     }
     long["estimate"] = values.ravel()
     for name, of_fixed in columns.items():
-        whole = np.full((B, m), np.nan)
-        whole[:, :p] = of_fixed
-        long[name] = whole.ravel()
+        padded = np.full((B, m), np.nan)
+        padded[:, :p] = of_fixed
+        long[name] = padded.ravel()
     return pd.DataFrame(long | {"boundary": np.repeat(fits.singular, m)})
 
 
 def _columns(
-    fits: Fitted, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
+    fits: FitRecord, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
 ) -> dict[str, Floats]:
     """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
     check_level(level, "conf_level")

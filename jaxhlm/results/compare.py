@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.errors import OptionError
 from jaxhlm.results.anova import Anova
-from jaxhlm.results.comparison import ranked
 from jaxhlm.results.fit import Fit, records
+from jaxhlm.results.likelihood_ratios import ranked
 
 __all__ = ["compare"]
 

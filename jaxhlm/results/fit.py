@@ -31,18 +31,18 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.results import coefficients, comparison, intervals, quality, summaries, units
+from jaxhlm.optimise.options import Options
+from jaxhlm.results import coefficients, intervals, likelihood_ratios, quality, summaries, units
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import OneFit
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
-from jaxhlm.results.tables import Summary
+from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 if TYPE_CHECKING:
     from jaxhlm.results.verify import Verification
@@ -69,7 +69,7 @@ class Fit:
          Residual             654.94   25.592
     """
 
-    record: Fitted
+    record: FitRecord
 
     @property
     def model(self) -> Model:
@@ -196,7 +196,7 @@ class Fit:
     @cached_property
     def standard(self) -> Standard:
         """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
-        return self.record.rows.standard(self.record.lanes)
+        return self.record.rows.standard(self.record.lane_index)
 
     @property
     def ranef(self) -> pd.DataFrame:
@@ -346,9 +346,9 @@ class Fit:
         Returns:
             Columns group, level, term, ols, blup, population, reliability; G q rows. Where a unit's
             rows do not determine a line of its own, ols, blup and population are NaN, and ``coef``
-            has its prediction. ``reliability`` is the diagonal of W_i, whose whole is
-            ``fit.reliability``: with one random effect the share of the own line, between 0 and 1;
-            with several, the terms borrow from each other and an entry may leave that range.
+            has its prediction. ``reliability`` is the diagonal of W_i (all of
+            it: ``fit.reliability``): with one random effect the share of the own line, between 0
+            and 1; with several, the terms borrow from each other and an entry may leave that range.
 
         Example:
             >>> import jaxhlm as hlm
@@ -661,7 +661,7 @@ class Fit:
         the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
         ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
         Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
-        carries leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
+        determines leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
         drop the column.
 
         Args:
@@ -724,7 +724,7 @@ class Fit:
 
     def refit_ml(self) -> Fit:
         """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
-        return Fit(comparison.refit_ml(self.record)) if self.reml else self
+        return Fit(likelihood_ratios.refit_ml(self.record)) if self.reml else self
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:
         """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.
@@ -732,12 +732,12 @@ class Fit:
             χ² = −2 (ℓ_smaller − ℓ_larger)
 
         Models are sorted by their number of parameters and each is tested against the one before.
-        Where variances are zero under the smaller model, on the boundary, the law of the statistic
-        is a mixture of χ² (Self & Liang 1987; Stram & Lee 1994), recognised from the two random
-        parts: ``Pr(mixture)`` beside ``Pr(>Chisq)``. ``inference/nesting.py`` lists what it covers:
-        one more random effect in a term, with its covariances; one more in each of several terms;
-        covariances alone; together with fixed effects. Two or more random effects more in one term
-        have no simple mixture, and the table says so.
+        Where variances are zero under the smaller model, on the boundary, the distribution of the
+        statistic is a mixture of χ² (Self & Liang 1987; Stram & Lee 1994), recognised from the two
+        random parts: ``Pr(mixture)`` beside ``Pr(>Chisq)``. ``inference/nesting.py`` lists what it
+        covers: one more random effect in a term, with its covariances; one more in each of several
+        terms; covariances alone; together with fixed effects. Two or more random effects more in
+        one term have no simple mixture, and the table says so.
 
         Args:
             others: one or more fits.
@@ -775,7 +775,7 @@ class Fit:
         check_flag("refit", refit)
         if not others:
             raise OptionError("anova needs at least one other fit of the same rows")
-        return comparison.between_models(records([self, *others]), refit)
+        return likelihood_ratios.between_models(records([self, *others]), refit)
 
     def rand_test(self) -> Anova:
         """Every random effect dropped in turn, in the manner of ``lmerTest::ranova``.
@@ -789,8 +789,8 @@ class Fit:
 
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
-            conservative, and Pr(mixture) with its law ½ χ²(c) + ½ χ²(c + 1), c the covariances of
-            the random effect with others (Stram & Lee 1994).
+            conservative, and Pr(mixture) with its distribution ½ χ²(c) + ½ χ²(c + 1), c the
+            covariances of the random effect with others (Stram & Lee 1994).
 
         Example:
             >>> import jaxhlm as hlm
@@ -801,7 +801,7 @@ class Fit:
             <none>            4 -893.23    NaN
             (1 | Subject)     3 -946.83  107.2
         """
-        table = comparison.without_each_effect(self.record)
+        table = likelihood_ratios.without_each_effect(self.record)
         heading = f"Random effects dropped one at a time\nModel: {self.model.formula}"
         return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
 
@@ -976,7 +976,7 @@ class Fit:
     __repr__ = __str__  # as R, and pandas, show what is asked for
 
 
-def records(fits: Sequence[Fit]) -> list[Fitted]:
+def records(fits: Sequence[Fit]) -> list[FitRecord]:
     """The records of single fits.
 
     Raises:

@@ -1,6 +1,6 @@
 """Rows and units of some fits, and what is computed of them: each quantity once, where it is asked.
 
-Arrays over units are (L, G, …), over rows (L, n), as ``LaneRows`` has them.
+Arrays over units are (L, G, …), over rows (L, n), as ``Observations`` has them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxhlm.inference.henderson import (
 from jaxhlm.inference.leverage import Leverage, cooks_distance, leverage
 from jaxhlm.inference.leverage import standardized as over_sd
 from jaxhlm.likelihood.covariance import Blocks
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.observations import Observations
 
 __all__ = ["FitRows"]
 
@@ -43,7 +43,7 @@ class FitRows:
     at: Ints
     estimates: Estimates
     own: Estimates
-    rows: LaneRows
+    rows: Observations
     blocks: Blocks
     p: Ints
 

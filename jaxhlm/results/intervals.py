@@ -19,7 +19,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["bootstrap_confint", "confint", "profile_frame"]
@@ -29,7 +29,7 @@ Names = str | Sequence[str] | None
 
 
 def confint(
-    fits: Fitted, method: Literal["wald", "profile"], level: float, parm: Names
+    fits: FitRecord, method: Literal["wald", "profile"], level: float, parm: Names
 ) -> pd.DataFrame:
     """Limits of the parameters, one row per fit and parameter: term, and the two limits."""
     check_level(level)
@@ -43,7 +43,7 @@ def confint(
     return _frame(wanted, np.stack(limits, axis=2), level)
 
 
-def _profile_limits(fits: Fitted, wanted: Parameters, level: float) -> Floats:
+def _profile_limits(fits: FitRecord, wanted: Parameters, level: float) -> Floats:
     """(B, P, 2) limits from the profiles of the ML deviance."""
     from jaxhlm.inference.profiles import profile_limits
 
@@ -58,7 +58,7 @@ def _profile_limits(fits: Fitted, wanted: Parameters, level: float) -> Floats:
 
 
 def bootstrap_confint(
-    fit: Fitted, level: float, parm: Names, n: int, seed: Seed, interval: BootstrapInterval
+    fit: FitRecord, level: float, parm: Names, n: int, seed: Seed, interval: BootstrapInterval
 ) -> pd.DataFrame:
     """As ``confint``, of one fit, from a parametric bootstrap."""
     from jaxhlm.resampling.schemes import parametric_interval
@@ -79,7 +79,7 @@ def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:
     return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs, strict=True)))
 
 
-def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.DataFrame:
+def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.DataFrame:
     """The profiles of one fit: term, value, zeta."""
     from jaxhlm.inference.profiles import profile_curves
 
@@ -88,7 +88,7 @@ def profile_frame(fit: Fitted, parm: Names, level: float, points: int) -> pd.Dat
         raise OptionError(f"points={points!r} must be an odd number from 3 on")
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
-    standard = fit.rows.standard(fit.lanes)
+    standard = fit.rows.standard(fit.lane_index)
     curves: Any = profile_curves(standard, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)

@@ -58,6 +58,6 @@ def differences_frame(
         raise ContrastError(f"{', '.join(specs)} has one cell only: there is no difference")
     p_holm = holm(columns["p_value"])
     p_tukey = tukey(columns["statistic"], cells, columns["df"])
-    whole = {**columns, "p_holm": p_holm, "p_tukey": p_tukey}
-    found = {name: np.ravel(whole[name]) for name in DIFFERENCE}
+    columns = {**columns, "p_holm": p_holm, "p_tukey": p_tukey}
+    found = {name: np.ravel(columns[name]) for name in DIFFERENCE}
     return pd.DataFrame({"contrast": np.array(names, dtype=object), **found})

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 
 __all__ = ["ManyFits", "OneFit", "Runs", "split"]
 
@@ -32,7 +32,7 @@ class Runs(NamedTuple):
 class _Presenter:
     """What one fit and many have in common."""
 
-    fits: Fitted
+    fits: FitRecord
 
     @property
     def terms(self) -> pd.Index:

@@ -12,15 +12,15 @@ import pandas as pd
 from jaxhlm.core.chunks import CHUNK_BYTES
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.inference import explained
+from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.explained import Components
 from jaxhlm.inference.influence import Influence
-from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, left_out_numbers
+from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
+from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.presenters import Runs
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.results.units import over_rows
 from jaxhlm.statistics.response import at_absent
@@ -39,7 +39,7 @@ __all__ = [
 AUGMENTED = (".fitted", ".resid", ".fixed", ".resid_marginal", ".hat", ".cooksd", ".std_resid")
 
 
-def robust(fits: Fitted, kind: RobustKind) -> Robust:
+def robust(fits: FitRecord, kind: RobustKind) -> Robust:
     """Cluster-robust covariances of the fixed effects; says where they are not determined."""
     check_option("kind", kind, RobustKind)
     found = _sandwich(fits, kind)
@@ -47,7 +47,7 @@ def robust(fits: Fitted, kind: RobustKind) -> Robust:
     return found
 
 
-def _sandwich(fits: Fitted, kind: RobustKind) -> Robust:
+def _sandwich(fits: FitRecord, kind: RobustKind) -> Robust:
     with np.errstate(invalid="ignore"):
         vcov, df, one_group = fits.over_groups(
             lambda e, g: robust_covariance(e, g, fits.model.blocks, kind)
@@ -56,45 +56,45 @@ def _sandwich(fits: Fitted, kind: RobustKind) -> Robust:
     return Robust(at_absent(vcov, absent), at_absent(df, absent), one_group & ~absent)
 
 
-def one_group_terms(fits: Fitted) -> tuple[str, ...]:
+def one_group_terms(fits: FitRecord) -> tuple[str, ...]:
     """Fixed effects of one fit whose sandwich is zero: only a certain group takes part."""
     zero = np.isnan(_sandwich(fits, "CR0").df[0])
     return tuple(fits.model.xnames[j] for j in np.flatnonzero(zero).tolist())
 
 
-def tidy_robust(fits: Fitted, kind: RobustKind, conf_level: float) -> pd.DataFrame:
+def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float) -> pd.DataFrame:
     """t tests with robust standard errors, one row per fit and fixed effect."""
     check_level(conf_level, "conf_level")
     terms = pd.Index(fits.model.xnames)
     return robust_table(fits.estimates.beta, robust(fits, kind), terms, conf_level)
 
 
-def _components(fits: Fitted) -> Components:
+def _components(fits: FitRecord) -> Components:
     source = fits.rows
 
     def one(at: Ints) -> tuple[Floats, ...]:
-        return explained.components(fits.filled[at], source.moments(fits.lanes[at]))
+        return variance_explained.components(fits.filled[at], source.moments(fits.lane_index[at]))
 
     return Components(*fits.over_chunks(one))
 
 
-def r2(fits: Fitted) -> Floats:
+def r2(fits: FitRecord) -> Floats:
     """(B, 2) marginal and conditional R²."""
-    return np.column_stack(explained.r2(_components(fits)))
+    return np.column_stack(variance_explained.r2(_components(fits)))
 
 
-def icc(fits: Fitted, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
+def icc(fits: FitRecord, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
     """(B, m) intraclass correlations, one column for each pattern of ``at``."""
     if at is None:
-        return explained.icc(_components(fits))[:, None]
+        return variance_explained.icc(_components(fits))[:, None]
     design = fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return np.concatenate([icc(fit, at) for fit in fits.singly()])
-    Z = explained.patterns(design.of_lane(fits.lanes[0]), at)
-    return explained.icc_at(fits.estimates, Z)
+    Z = variance_explained.patterns(design.of_lane(fits.lane_index[0]), at)
+    return variance_explained.icc_at(fits.estimates, Z)
 
 
-def influence(fits: Fitted, by: str, levels: pd.Index) -> Influence:
+def influence(fits: FitRecord, by: str, levels: pd.Index) -> Influence:
     """Every group of every fit left out in turn; ``levels`` label them, fit after fit."""
     check_option("by", by, Literal["group"])
     lengths, without = without_each_group(fits)
@@ -102,25 +102,25 @@ def influence(fits: Fitted, by: str, levels: pd.Index) -> Influence:
     return Influence(fits.model, levels, fits.estimates, without, fit)
 
 
-def without_each_group(fits: Fitted) -> tuple[Ints, Estimates]:
+def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     """Groups of every fit, and the estimates without each of them, fit after fit."""
     source, refits = fits.rows, int(fits.ngroups.sum())
     G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
     def one(at: Ints) -> tuple[Any, ...]:
-        groups = source.by_group(fits.lanes[at])
-        whole = fits.estimates_on(at, groups.standard.scaling.C)
-        without = leave_one_out(groups, whole, fits.options, refits)
+        groups = source.by_group(fits.lane_index[at])
+        full = fits.estimates_on(at, groups.standard.scaling.C)
+        without = leave_one_out(groups, full, fits.options, refits)
         lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
         return lengths, *(getattr(without, f.name) for f in fields(Estimates))
 
     # As many fits together as fill the lanes of a few compiled runs, on all cores.
-    lane_bytes = max(8 * left_out_numbers(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
+    lane_bytes = max(8 * numbers_per_fit(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
     lengths, *without = fits.over_runs(one, lane_bytes)
     return lengths, Estimates(*without)
 
 
-def augmented(fits: Fitted) -> tuple[Runs, dict[str, Any]]:
+def augmented(fits: FitRecord) -> tuple[Runs, dict[str, Any]]:
     """Every row with its diagnostics: the runs, and the columns of ``broom.mixed::augment``."""
 
     def one(f: FitRows) -> tuple[Any, ...]:

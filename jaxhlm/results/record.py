@@ -1,4 +1,4 @@
-"""``Fitted``: the record of fitted data sets, one or a million, that every result is computed from.
+"""``FitRecord``: fitted data sets, one or a million, that every result is computed from.
 
 Arrays have the fits on their first axis. A fit of its own is a record of one.
 """
@@ -23,17 +23,17 @@ from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.sources.sources import ResponseMatrix, Source
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["Fitted"]
+__all__ = ["FitRecord"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FitRecord:
     """B fitted data sets.
 
     Attributes:
@@ -43,7 +43,7 @@ class Fitted:
         nobs: (B,) rows of each.
         ngroups: (B,) groups of each.
         options: what was optimised.
-        lanes: (B,) number of each in its source.
+        lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
         tests: standard errors, df and p values of the fixed effects, (B, p), by method of the df,
             as far as they are known.
@@ -55,14 +55,14 @@ class Fitted:
     nobs: Ints = field(repr=False)
     ngroups: Ints = field(repr=False)
     options: Options = field(repr=False)
-    lanes: Ints = field(repr=False)
+    lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
     tests: dict[str, tuple[Floats, ...]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def alone(
         prepared: Prepared, y: Floats, model: Model, estimates: Estimates, options: Options
-    ) -> Fitted:
+    ) -> FitRecord:
         """The record of one fit.
 
         Args:
@@ -75,7 +75,7 @@ class Fitted:
         d = prepared.design
         source = ResponseMatrix(prepared, y[:, None])
         sizes = np.array([d.n]), np.array([d.G])
-        return Fitted(
+        return FitRecord(
             model, estimates, pd.RangeIndex(1), *sizes, options, np.zeros(1, np.int64), source
         )
 
@@ -83,7 +83,7 @@ class Fitted:
         """Number of fits, B."""
         return len(self.index)
 
-    def take(self, which: Ints) -> Fitted:
+    def take(self, which: Ints) -> FitRecord:
         """The record of some fits."""
         return replace(
             self,
@@ -91,28 +91,28 @@ class Fitted:
             index=self.index[which],
             nobs=self.nobs[which],
             ngroups=self.ngroups[which],
-            lanes=self.lanes[which],
+            lane_index=self.lane_index[which],
             tests={m: tuple(x[which] for x in found) for m, found in self.tests.items()},
         )
 
-    def singly(self) -> list[Fitted]:
+    def singly(self) -> list[FitRecord]:
         """The records of one fit each."""
         return [self.take(np.array([k])) for k in range(len(self))]
 
-    def one(self, i: int) -> Fitted:
+    def one(self, i: int) -> FitRecord:
         """The record that ``fit`` gives of data set i: absent columns of X are left out."""
         design, absent = self.design(i), self.estimates.absent[i]
         assert design.y is not None
         prepared = Prepared(design)
-        own, model = self.estimates_on(np.array([i]), prepared.standard.C), self.model
+        own, model = self.estimates_on(np.array([i]), prepared.matrices.C), self.model
         if absent.any():
             beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
             own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)
-        return Fitted.alone(prepared, design.y, model, own, self.options)
+        return FitRecord.alone(prepared, design.y, model, own, self.options)
 
     def design(self, i: int) -> Design:
         """The design of a fit, as ``fit`` would build it."""
-        return lacking(self.rows.lane(int(self.lanes[i])), self.estimates.absent[i])
+        return lacking(self.rows.lane(int(self.lane_index[i])), self.estimates.absent[i])
 
     @property
     def rows(self) -> Source:
@@ -230,11 +230,11 @@ class Fitted:
         """
         source = self.rows
         return self.over_chunks(
-            lambda at: function(self.filled[at], source.standard(self.lanes[at]))
+            lambda at: function(self.filled[at], source.standard(self.lane_index[at]))
         )
 
     def over_groups(
-        self, function: Callable[[Estimates, Groupwise], tuple[Any, ...]]
+        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 
@@ -244,7 +244,7 @@ class Fitted:
         source = self.rows
 
         def one(at: Ints) -> tuple[Any, ...]:
-            groups = source.by_group(self.lanes[at])
+            groups = source.by_group(self.lane_index[at])
             return function(self.estimates_on(at, groups.standard.scaling.C), groups)
 
         return self.over_chunks(one)
@@ -269,7 +269,7 @@ class Fitted:
         return self._rows_of(np.zeros(1, np.int64))
 
     def _rows_of(self, at: Ints) -> FitRows:
-        rows, found = self.rows.lane_rows(self.lanes[at]), self.filled[at]
+        rows, found = self.rows.observations(self.lane_index[at]), self.filled[at]
         own = self.estimates_on(at, rows.standard.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)
@@ -314,7 +314,7 @@ class Fitted:
         source = self.rows
         if not len(self):
             raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
-        # A fit that was chosen several times comes once in each of several rounds.
-        time = pd.Series(self.lanes).groupby(self.lanes).cumcount().to_numpy()
-        rounds = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
-        return [at[c] for at in rounds for c in source.chunks(self.lanes[at], self.nobs[at])]
+        # A fit that was chosen several times comes once in each of several passes.
+        time = pd.Series(self.lane_index).groupby(self.lane_index).cumcount().to_numpy()
+        passes = [np.flatnonzero(time == i) for i in range(time.max() + 1)]
+        return [at[c] for at in passes for c in source.chunks(self.lane_index[at], self.nobs[at])]

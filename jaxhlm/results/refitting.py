@@ -11,13 +11,13 @@ from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ConstantResponseError, ResponseShapeError
 from jaxhlm.estimation.pipeline import fit_responses
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.sources import ResponseMatrix
 
 __all__ = ["refitted"]
 
 
-def refitted(fit: Fitted, y: pd.Series | Floats) -> Fitted:
+def refitted(fit: FitRecord, y: pd.Series | Floats) -> FitRecord:
     """The record of one fit to another response; as ``Fit.refit``."""
     prepared = fit.responses.prepared
     values = _aligned(fit, y)
@@ -30,7 +30,7 @@ def refitted(fit: Fitted, y: pd.Series | Floats) -> Fitted:
     return replace(fit, estimates=estimates, source=source, tests={})
 
 
-def _aligned(fit: Fitted, y: pd.Series | Floats) -> Floats:
+def _aligned(fit: FitRecord, y: pd.Series | Floats) -> Floats:
     """(n,) responses of the rows that were used."""
     design, nobs = fit.rows.design, int(fit.nobs[0])
     values, kept = real_array("y", y), design.kept

@@ -15,9 +15,9 @@ from jaxhlm.errors import FileError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.tails import t_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import from_columns, to_columns
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 
 __all__ = ["check_saving", "load", "save"]
 
@@ -37,7 +37,7 @@ def check_saving(path: str | PathLike[str], index: pd.Index) -> None:
 
 
 def save(
-    path: str | PathLike[str], fits: Fitted, tests: Sequence[str] = (), extra: str = ""
+    path: str | PathLike[str], fits: FitRecord, tests: Sequence[str] = (), extra: str = ""
 ) -> None:
     """Write one row per fit.
 
@@ -70,7 +70,7 @@ def save(
     write_parquet(path, frame, own)
 
 
-def load(path: str | PathLike[str]) -> tuple[Fitted, str]:
+def load(path: str | PathLike[str]) -> tuple[FitRecord, str]:
     """Read what ``save`` wrote: the fits, without their rows, and the text.
 
     Raises:
@@ -93,8 +93,8 @@ def load(path: str | PathLike[str]) -> tuple[Fitted, str]:
     written = dict.fromkeys(name.split(":")[1] for name in frame if name.startswith("df:"))
     tests = {method: _tests(frame, method, m) for method in written}
     index = from_columns(frame, own[LABELS_KEY].decode())
-    options, lanes = Options(m.reml, m.blocks), np.arange(len(index))
-    fits = Fitted(m, estimates, index, nobs, ngroups, options, lanes, None, tests)
+    options, lane_index = Options(m.reml, m.blocks), np.arange(len(index))
+    fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
     return fits, own[EXTRA_KEY].decode()
 
 

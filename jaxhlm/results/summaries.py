@@ -12,14 +12,14 @@ from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod, inference_table
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.presenters import OneFit
-from jaxhlm.results.record import Fitted
-from jaxhlm.results.tables import Summary
+from jaxhlm.results.record import FitRecord
+from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
 
-__all__ = ["batch_text", "counts", "glance", "parameter_spread", "summary", "varcorr"]
+__all__ = ["batch_text", "counts", "glance", "parameter_summary", "summary", "varcorr"]
 
 
-def glance(fits: Fitted) -> dict[str, Any]:
+def glance(fits: FitRecord) -> dict[str, Any]:
     """(B,) statistics of every fit, the columns of ``broom.mixed::glance``."""
     e = fits.estimates
     return {
@@ -39,16 +39,16 @@ def glance(fits: Fitted) -> dict[str, Any]:
     }
 
 
-def varcorr(fit: Fitted) -> VarCorr:
+def varcorr(fit: FitRecord) -> VarCorr:
     """Variances and correlations of the random effects of one fit."""
     names, m = pd.Index(fit.model.znames), fit.model
     cov = pd.DataFrame(fit.estimates.cov[0], names, names)
     return VarCorr(cov, float(fit.estimates.sigma[0]), m.group_name, m.blocks)
 
 
-def summary(fit: Fitted, df: DfMethod | None) -> Summary:
+def summary(fit: FitRecord, df: DfMethod | None) -> Summary:
     """lmer's summary of one fit, with tests if a method of their df is given."""
-    e, show, some = fit.estimates, OneFit(fit), fit.rows_of(fit.lanes)
+    e, show, some = fit.estimates, OneFit(fit), fit.rows_of(fit.lane_index)
     fixef = show.vector(e.beta, "fixef")
     table = pd.DataFrame({"Estimate": fixef, "Std. Error": show.vector(fit.se, "se")})
     table["t value"] = fixef / table["Std. Error"]
@@ -77,7 +77,7 @@ def summary(fit: Fitted, df: DfMethod | None) -> Summary:
     )
 
 
-def _notes(fit: Fitted) -> tuple[str, ...]:
+def _notes(fit: FitRecord) -> tuple[str, ...]:
     d, status, notes = fit.rows.design, Status(int(fit.estimates.status[0])), []
     if d.n_dropped:
         notes.append(f"{d.n_dropped} row(s) dropped because of missing values")
@@ -88,14 +88,14 @@ def _notes(fit: Fitted) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def counts(fits: Fitted) -> pd.Series:
+def counts(fits: FitRecord) -> pd.Series:
     """Number of fits by status, every status listed."""
     tally = np.bincount(fits.estimates.status, minlength=len(Status))
     return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
 
 
-def parameter_spread(fits: Fitted) -> pd.DataFrame:
-    """Mean and spread of every parameter over the fits that converged, and the mean SE."""
+def parameter_summary(fits: FitRecord) -> pd.DataFrame:
+    """Mean, sd, range and median of each parameter over converged fits, and the mean SE."""
     values, se = parameter_values(fits.model, fits.estimates)[fits.ok], fits.se[fits.ok]
     terms = list(parameter_names(fits.model))
     table = pd.DataFrame(index=pd.Index(terms, name="term"))
@@ -107,8 +107,8 @@ def parameter_spread(fits: Fitted) -> pd.DataFrame:
     return table
 
 
-def batch_text(fits: Fitted) -> str:
-    """Counts, then the spread of the parameters."""
+def batch_text(fits: FitRecord) -> str:
+    """Counts, then the summary of the parameters."""
     tally, good = counts(fits), int(fits.ok.sum())
     method = "REML" if fits.model.reml else "maximum likelihood"
     head = [
@@ -124,4 +124,4 @@ def batch_text(fits: Fitted) -> str:
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
     if not good:
         return "\n".join(head)
-    return "\n".join([*head, "", parameter_spread(fits).to_string(float_format="%.4f", na_rep="")])
+    return "\n".join([*head, "", parameter_summary(fits).to_string(float_format="%.4f", na_rep="")])

@@ -29,7 +29,7 @@ from jaxhlm.inference.henderson import (
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, coef_columns, new_rows, normal_scores, unit_frame
 from jaxhlm.results.presenters import Runs, split
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 
 __all__ = [
     "coef",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 
-def over_units(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, G, …) arrays, of all units."""
 
     def units(at: Ints) -> tuple[Any, ...]:
@@ -54,7 +54,7 @@ def over_units(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Ru
     return Runs(lengths, number, tuple(values))
 
 
-def over_rows(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, n) arrays, of all rows."""
 
     def flat(at: Ints) -> tuple[Any, ...]:
@@ -65,33 +65,33 @@ def over_rows(fits: Fitted, one: Callable[[FitRows], tuple[Floats, ...]]) -> Run
     return Runs(lengths, number, tuple(values))
 
 
-def _lane_numbers(fits: Fitted) -> int:
+def _lane_numbers(fits: FitRecord) -> int:
     """About how many numbers one fit takes while its units and rows are computed."""
     p, q = len(fits.model.xnames), len(fits.model.znames)
     units, rows = int(fits.ngroups.max(initial=1)), int(fits.nobs.max(initial=1))
     return units * (8 * q * q + 4 * q * p) + rows * (2 * p * p + 3 * q * q + 2 * q * p + 8)
 
 
-def coef(fits: Fitted) -> tuple[Runs, list[str]]:
+def coef(fits: FitRecord) -> tuple[Runs, list[str]]:
     """Coefficients of every unit, (Σ, m), and their names."""
     names, x, z = coef_columns(fits.model)
     return _known_coef(fits, lambda f: f.estimates.beta[:, None] @ x.T + f.effects.b @ z.T), names
 
 
-def coef_se(fits: Fitted) -> tuple[Runs, list[str]]:
+def coef_se(fits: FitRecord) -> tuple[Runs, list[str]]:
     """Standard errors of ``coef``."""
     names, x, z = coef_columns(fits.model)
     return _known_coef(fits, lambda f: np.sqrt(coef_variance(f.henderson, x, z))), names
 
 
-def _known_coef(fits: Fitted, values: Callable[[FitRows], Floats]) -> Runs:
+def _known_coef(fits: FitRecord, values: Callable[[FitRows], Floats]) -> Runs:
     """Values of coefficients; NaN for one that is a fixed effect only, and absent."""
     _, x, z = coef_columns(fits.model)
     lacking = (fits.about_absent(x) & (z == 0.0).all(axis=1))[:, None]
     return over_units(fits, lambda f: (np.where(lacking[f.at], np.nan, values(f)),))
 
 
-def ranef_frame(fits: Fitted, conf_level: float) -> tuple[pd.DataFrame, Ints]:
+def ranef_frame(fits: FitRecord, conf_level: float) -> tuple[pd.DataFrame, Ints]:
     """BLUPs, conditional standard deviations and limits, and the rows of every fit."""
     runs = over_units(fits, lambda f: (f.effects.b, standard_errors(f.effects.cov)))
     b, se = runs.values
@@ -100,7 +100,7 @@ def ranef_frame(fits: Fitted, conf_level: float) -> tuple[pd.DataFrame, Ints]:
     return _unit_frame(fits, runs, columns)
 
 
-def shrinkage(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
+def shrinkage(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
     """Own lines, predictions, population values and reliabilities, and the rows of every fit."""
 
     def one(f: FitRows) -> tuple[Floats, ...]:
@@ -111,7 +111,7 @@ def shrinkage(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
     return _unit_frame(fits, runs, dict(zip(names, runs.values, strict=True)))
 
 
-def ranef_qq(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
+def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
     """Standardised random effects beside normal quantiles, and the rows of every fit."""
 
     def one(f: FitRows) -> tuple[Floats, ...]:
@@ -124,13 +124,15 @@ def ranef_qq(fits: Fitted) -> tuple[pd.DataFrame, Ints]:
     return _unit_frame(fits, runs, columns | {"theoretical": np.concatenate(scores)})
 
 
-def _unit_frame(fits: Fitted, runs: Runs, columns: dict[str, Floats]) -> tuple[pd.DataFrame, Ints]:
+def _unit_frame(
+    fits: FitRecord, runs: Runs, columns: dict[str, Floats]
+) -> tuple[pd.DataFrame, Ints]:
     levels, terms = fits.rows.design.levels[runs.number], list(fits.model.znames)
     return unit_frame(fits.model.group_name, levels, terms, **columns), runs.lengths * len(terms)
 
 
 def predictions(
-    fits: Fitted,
+    fits: FitRecord,
     newdata: pd.DataFrame | None,
     ranef: bool,
     new_levels: NewLevels,
@@ -145,7 +147,7 @@ def predictions(
     return _new_predictions(fits, newdata, ranef, strict, added, not_estimable), newdata.index
 
 
-def _row_predictions(fits: Fitted, ranef: bool, added: float) -> Runs:
+def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Runs:
     """Predictions of the rows that were fitted, their error variances, and those behind limits.
 
     Args:
@@ -166,7 +168,7 @@ def _row_predictions(fits: Fitted, ranef: bool, added: float) -> Runs:
 
 
 def _new_predictions(
-    fits: Fitted,
+    fits: FitRecord,
     newdata: pd.DataFrame,
     ranef: bool,
     strict: bool,
@@ -193,7 +195,7 @@ def _new_predictions(
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
         return Runs(np.concatenate(lengths), np.concatenate(number), tuple(columns))
-    X, Z, code = new_rows(source.design.of_lane(fits.lanes[0]), newdata, ranef, not_estimable)
+    X, Z, code = new_rows(source.design.of_lane(fits.lane_index[0]), newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
     m, (p, q) = len(X), (X.shape[1], Z.shape[1])
@@ -220,7 +222,7 @@ def _new_predictions(
     return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(values))
 
 
-def _unseen(fits: Fitted, rows: pd.Index) -> NewLevelError:
+def _unseen(fits: FitRecord, rows: pd.Index) -> NewLevelError:
     seen = "that was not in the data" if len(fits) == 1 else "that not all fits have seen"
     return NewLevelError(
         f"row(s) {listed(rows.unique())} of newdata have a level of {fits.model.group_name!r} "

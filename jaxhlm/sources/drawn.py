@@ -16,16 +16,16 @@ from jaxhlm.core.streams import Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
-from jaxhlm.statistics.drawing import Law, draw_statistics, statistics_law
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.drawing import SamplingDistribution, draw_statistics, sampling_distribution
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
-__all__ = ["Drawn", "Parametric", "in_blocks"]
+__all__ = ["DrawnSource", "Parametric", "draw_in_blocks"]
 
 # Lanes that share one stream of random numbers, at fixed places: opening a stream takes as long as
 # drawing a few thousand numbers.
@@ -33,7 +33,7 @@ STREAM_LANES = 16
 
 
 @dataclass(frozen=True)
-class Drawn(ABC):
+class DrawnSource(ABC):
     """Data sets drawn on one design, as the source of a batch.
 
     Attributes:
@@ -58,11 +58,11 @@ class Drawn(ABC):
         """What one data set takes while it is drawn."""
 
     @abstractmethod
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Standardised statistics of consecutive data sets, and N of each class of equal groups."""
 
     @abstractmethod
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Responses (rows, lanes) of consecutive data sets."""
 
     def lane(self, i: int) -> Design:
@@ -80,40 +80,40 @@ class Drawn(ABC):
         estimates = fit_lanes(self.draw, chunks, self.prepared.equal, options, report)
         return Batch(estimates, *self.sizes())
 
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Runs of consecutive data sets, as they are drawn."""
         del nobs
-        order = np.argsort(lanes, kind="stable")
-        breaks = np.flatnonzero(np.diff(lanes[order]) != 1) + 1
+        order = np.argsort(lane_index, kind="stable")
+        breaks = np.flatnonzero(np.diff(lane_index[order]) != 1) + 1
         runs = np.split(order, breaks)
         return [run[c] for run in runs for c in lane_chunks(len(run), self.lane_bytes)]
 
-    def standard(self, lanes: Ints) -> Standard:
+    def standard(self, lane_index: Ints) -> Standard:
         """Standardised statistics of consecutive data sets, drawn again."""
-        return self.draw(slice(int(lanes[0]), int(lanes[-1]) + 1))[0]
+        return self.draw(_as_slice(lane_index))[0]
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """The same, every group by itself, of data sets that are drawn as rows."""
-        return self.prepared.by_group(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+        return self.prepared.by_group(self.rows(_as_slice(lane_index)))
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of data sets that are drawn as rows."""
-        return self.prepared.lane_rows(self.rows(slice(int(lanes[0]), int(lanes[-1]) + 1)))
+        return self.prepared.observations(self.rows(_as_slice(lane_index)))
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of the one design."""
-        del lanes
+        del lane_index
         return design_moments(self.prepared.design)
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of the one design."""
-        del lanes
+        del lane_index
         known = [self.design._covariates[name] for name in names]
         return column_means(known, np.zeros(self.design.n, np.int64))
 
 
 @dataclass(frozen=True)
-class Parametric(Drawn):
+class Parametric(DrawnSource):
     """Data sets drawn from the model itself.
 
     Attributes:
@@ -136,19 +136,19 @@ class Parametric(Drawn):
         return 8 if self.statistics else 4 * 8 * self.prepared.design.n
 
     @cached_property
-    def law(self) -> Law:
-        """The law of the statistics."""
+    def distribution(self) -> SamplingDistribution:
+        """The distribution of the statistics."""
         p = self.prepared
-        return statistics_law(p.standard, p.equal, self.beta, self.cov, self.sigma)
+        return sampling_distribution(p.matrices, p.equal, self.beta, self.cov, self.sigma)
 
-    def draw(self, lanes: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
         """Draw statistics, or rows and reduce them."""
         if self.statistics:
-            first, last = self.first + lanes.start, self.first + lanes.stop
-            return draw_statistics(self.law, self.key, first, last)
-        return self.prepared.collapse(self.rows(lanes))
+            first, last = self.first + lane_slice.start, self.first + lane_slice.stop
+            return draw_statistics(self.distribution, self.key, first, last)
+        return self.prepared.collapse(self.rows(lane_slice))
 
-    def rows(self, lanes: slice) -> Floats:
+    def rows(self, lane_slice: slice) -> Floats:
         """Responses, unless these data sets are drawn as statistics.
 
         Raises:
@@ -162,21 +162,28 @@ class Parametric(Drawn):
         d = self.prepared.design
         return simulate_rows(
             d.X, d.Z, d.group, d.G, self.beta, self.cov, self.sigma,
-            lanes.stop - lanes.start, self.key, d.weights, self.first + lanes.start,
+            lane_slice.stop - lane_slice.start, self.key, d.weights, self.first + lane_slice.start,
         )  # fmt: skip
 
 
-def in_blocks(key: Any, lanes: slice, draw: Callable[[np.random.Generator, int], Any]) -> Any:
+def draw_in_blocks(
+    key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Any]
+) -> Any:
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
 
     Args:
         key: what ``random_key`` returns.
-        lanes: consecutive lanes.
-        draw: makes an array for so many lanes from a generator; it is always called for whole
+        lane_slice: consecutive lanes.
+        draw: makes an array for so many lanes from a generator; it is always called for full
             blocks of lanes, each with a stream of its own.
     """
     stream = Streams(key).generator
-    first = lanes.start // STREAM_LANES
-    blocks = range(first, -(-lanes.stop // STREAM_LANES))
-    whole = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
-    return whole[lanes.start - first * STREAM_LANES :][: lanes.stop - lanes.start]
+    first = lane_slice.start // STREAM_LANES
+    blocks = range(first, -(-lane_slice.stop // STREAM_LANES))
+    drawn = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
+    return drawn[lane_slice.start - first * STREAM_LANES :][: lane_slice.stop - lane_slice.start]
+
+
+def _as_slice(lane_index: Ints) -> slice:
+    """Numbers of consecutive lanes as a slice."""
+    return slice(int(lane_index[0]), int(lane_index[-1]) + 1)

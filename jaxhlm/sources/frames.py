@@ -24,11 +24,11 @@ from jaxhlm.design.terms import Part, evaluate_numbers
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Report, fit_lanes
 from jaxhlm.language.formula import parse, rhs_variables, variables
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Batch
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
@@ -93,58 +93,59 @@ class ReplicateFrame:
         B = len(self.starts) - 1
         ngroups = np.zeros(B, np.int64)
 
-        def lanes_of(lanes: slice) -> tuple[Standard, list[Floats]]:
-            standard = self.standard(np.arange(lanes.start, lanes.stop))
-            ngroups[lanes] = standard.stats.m.sum(axis=0)
+        def standard_of(lane_slice: slice) -> tuple[Standard, list[Floats]]:
+            standard = self.standard(np.arange(lane_slice.start, lane_slice.stop))
+            ngroups[lane_slice] = standard.stats.m.sum(axis=0)
             return standard, []
 
         chunks = lane_chunks(B, self._lane_bytes, LANES)
-        estimates = fit_lanes(lanes_of, chunks, None, options, report)
+        estimates = fit_lanes(standard_of, chunks, None, options, report)
         return Batch(estimates, np.diff(self.starts), ngroups)
 
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Runs of lanes, each in increasing order."""
         del nobs
-        order = np.argsort(lanes, kind="stable")
-        return [order[c] for c in lane_chunks(len(lanes), self._lane_bytes, LANES)]
+        order = np.argsort(lane_index, kind="stable")
+        return [order[c] for c in lane_chunks(len(lane_index), self._lane_bytes, LANES)]
 
-    def standard(self, lanes: Ints) -> Standard:
+    def standard(self, lane_index: Ints) -> Standard:
         """Standardised statistics of data sets, in increasing order."""
-        return self._rows(lanes).standard
+        return self._rows(lane_index).standard
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """The same, every group by itself."""
-        return self._rows(lanes).by_group
+        return self._rows(lane_index).by_group
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of data sets, in increasing order."""
-        return self._rows(lanes).lane_rows(self._group)
+        return self._rows(lane_index).observations(self._group)
 
     @cached_property
     def _group(self) -> Ints:
         return np.searchsorted(self.design.levels.to_numpy(), self.unit)
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
-        return moments_by_lane(self._rows(lanes).rows)
+        return moments_by_lane(self._rows(lane_index).rows)
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of data sets, in increasing order."""
-        row, lane = self._positions(lanes)
+        row, lane = self._positions(lane_index)
         return column_means([self.columns[name][row] for name in names], lane)
 
-    def _positions(self, lanes: Ints) -> tuple[slice | Ints, Ints]:
+    def _positions(self, lane_index: Ints) -> tuple[slice | Ints, Ints]:
         """Row numbers of data sets, in the order of the data, and their lanes."""
-        counts = np.diff(self.starts)[lanes]
-        part: slice | Ints = slice(int(self.starts[lanes[0]]), int(self.starts[lanes[-1] + 1]))
-        if len(lanes) != lanes[-1] - lanes[0] + 1:
-            part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lanes])
-        return part, np.repeat(np.arange(len(lanes)), counts)
+        counts = np.diff(self.starts)[lane_index]
+        first, last = lane_index[0], lane_index[-1] + 1
+        part: slice | Ints = slice(int(self.starts[first]), int(self.starts[last]))
+        if len(lane_index) != last - first:
+            part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lane_index])
+        return part, np.repeat(np.arange(len(lane_index)), counts)
 
-    def _rows(self, lanes: Ints) -> Replicates:
+    def _rows(self, lane_index: Ints) -> Replicates:
         """The rows of data sets, sorted by unit."""
-        first = np.r_[0, np.cumsum(np.diff(self.starts)[lanes])]
-        part, lane = self._positions(lanes)
+        first = np.r_[0, np.cumsum(np.diff(self.starts)[lane_index])]
+        part, lane = self._positions(lane_index)
         unit = self.unit[part]
         step = np.diff(unit)
         step[first[1:-1] - 1] = 1

@@ -123,11 +123,11 @@ def replicate_input(
         source, index = found
         return Input(source, index, Model.of(source.template, reml))
     lane, labels = factorized(replicate, "column")
-    usable, hopeless = _usable_rows(formula, data, lane)
+    usable, stand_in = _usable_rows(formula, data, lane)
     design = build_design(formula, usable, weights, learned=learned)
     if design.stateful:
         design = learned_apart(design, usable, lane[design.kept], len(labels))
-    rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), hopeless[design.kept])
+    rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), stand_in[design.kept])
     return Input(rows, labels.rename(by), Model.of(design, reml))
 
 
@@ -159,13 +159,14 @@ def _usable_rows(formula: str, data: pd.DataFrame, lane: Ints) -> tuple[pd.DataF
     for values in (numbers(used[name]) for name in names):
         infinite |= False if values is None else np.isinf(values)
     complete = ~any_missing(used)
-    hopeless = (np.bincount(lane, complete) == 0.0)[lane]
+    without_complete = (np.bincount(lane, complete) == 0.0)[lane]
     usable = np.flatnonzero(complete & ~infinite)
-    if not (infinite | hopeless).any() or not len(usable):
-        return data, infinite | hopeless
+    stand_in = infinite | without_complete
+    if not stand_in.any() or not len(usable):
+        return data, stand_in
     filled = data.copy(deep=False)
     for name in used:
-        bad = hopeless & missing(used[name]) | infinite
+        bad = without_complete & missing(used[name]) | infinite
         rows = np.where(bad, usable[0], np.arange(len(data)))
         filled.isetitem(require_column(data, name), used[name].iloc[rows].set_axis(data.index))
-    return filled, infinite | hopeless
+    return filled, stand_in

@@ -16,10 +16,10 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes, fit_replicates, part_wanted
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.statistics.groupwise import Groupwise
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.optimise.options import Options
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.moments import RowMoments, column_means, design_moments, moments_by_lane
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
@@ -62,27 +62,27 @@ class Source(Protocol):
         """Fit every lane."""
         ...
 
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
-        """Positions in ``lanes`` (with ``nobs`` rows each) that ``standard`` takes together."""
+    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
+        """Positions in ``lane_index``, of ``nobs`` rows each, that ``standard`` takes together."""
         ...
 
-    def standard(self, lanes: Ints) -> Standard:
+    def standard(self, lane_index: Ints) -> Standard:
         """Standardised statistics of some lanes, equal groups collapsed."""
         ...
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """The same, every group by itself."""
         ...
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of some lanes; levels and rows are numbered as in ``design``."""
         ...
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of X and Z of some lanes; of one lane when they share a design."""
         ...
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """(b, names) means over the rows of variables that are numbers; b as for ``moments``."""
         ...
 
@@ -133,12 +133,13 @@ class ResponseMatrix:
         own = missing[nobs[missing] > 0]
         if not len(own):
             return Batch(estimates, nobs, ngroups)
-        whole = len(estimates.status) == B
-        estimates, left = self._with_own(estimates, own, options) if whole else (estimates, own)
-        finished = np.setdiff1d(np.arange(len(estimates.status)), left)
+        unfinished = own
+        if len(estimates.status) == B:
+            estimates, unfinished = self._with_own(estimates, own, options)
+        finished = np.setdiff1d(np.arange(len(estimates.status)), unfinished)
         if not len(finished):
             raise KeyboardInterrupt
-        return Batch(estimates[finished] if len(left) else estimates, nobs, ngroups, finished)
+        return Batch(estimates[finished] if len(unfinished) else estimates, nobs, ngroups, finished)
 
     def _with_own(
         self, estimates: Estimates, own: Ints, options: Options
@@ -156,77 +157,77 @@ class ResponseMatrix:
         done = len(found.status)
         return estimates.replaced(own[:done], found), own[done:]
 
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Complete responses, those with missing values, and those with nothing else, apart."""
         n = self.prepared.design.n
         kinds = (nobs == n, (nobs > 0) & (nobs < n), nobs == 0)
         runs = [np.flatnonzero(kind) for kind in kinds]
         return [at[c] for at in runs for c in lane_chunks(len(at), self.prepared.lane_bytes)]
 
-    def standard(self, lanes: Ints) -> Standard:
+    def standard(self, lane_index: Ints) -> Standard:
         """Standardised statistics of responses of one kind."""
-        if self._incomplete(lanes):
-            return self._own_rows(lanes).standard
-        run = as_slice(lanes)
+        if self._incomplete(lane_index):
+            return self._own_rows(lane_index).standard
+        run = as_slice(lane_index)
         return self._collapsed(run)[0] if isinstance(run, slice) else self._reduced(run)[0]
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """The same, every group by itself."""
-        if self._incomplete(lanes):
-            return self._own_rows(lanes).by_group
-        return self.prepared.by_group(self.Y[:, as_slice(lanes)])
+        if self._incomplete(lane_index):
+            return self._own_rows(lane_index).by_group
+        return self.prepared.by_group(self.Y[:, as_slice(lane_index)])
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of responses of one kind."""
-        if self._incomplete(lanes):
-            return self._own_rows(lanes).lane_rows(self.design.group)
-        return self.prepared.lane_rows(self.Y[:, as_slice(lanes)])
+        if self._incomplete(lane_index):
+            return self._own_rows(lane_index).observations(self.design.group)
+        return self.prepared.observations(self.Y[:, as_slice(lane_index)])
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of responses of one kind."""
-        if self._incomplete(lanes):
-            return moments_by_lane(self._own_rows(lanes).rows)
+        if self._incomplete(lane_index):
+            return moments_by_lane(self._own_rows(lane_index).rows)
         return design_moments(self.prepared.design)
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of responses of one kind."""
         known = [self.design._covariates[name] for name in names]
-        if not self._incomplete(lanes):
+        if not self._incomplete(lane_index):
             return column_means(known, np.zeros(self.design.n, np.int64))
-        row, lane = self._own_positions(lanes)
+        row, lane = self._own_positions(lane_index)
         return column_means([x[row] for x in known], lane)
 
-    def _collapsed(self, lanes: slice) -> Joined:
+    def _collapsed(self, lane_slice: slice) -> Joined:
         """The statistics of a run of responses, kept if it is the only one or they are small.
 
         Inference on all fits asks for the same runs again, and a pass over the rows takes as long
         as all the rest of it.
         """
-        run = (lanes.start, lanes.stop)
+        run = (lane_slice.start, lane_slice.stop)
         if run not in self._kept:
-            found = self._reduced(lanes)
+            found = self._reduced(lane_slice)
             size = sum(x.nbytes for x in found[0].stats)
             if self.Y.shape[1] == 1 or size <= KEPT_BYTES * (run[1] - run[0]):
                 self._kept[run] = found
             return found
         return self._kept[run]
 
-    def _reduced(self, lanes: slice | Ints) -> Joined:
-        return self.prepared.collapse(self.Y[:, lanes])
+    def _reduced(self, lane_index: slice | Ints) -> Joined:
+        return self.prepared.collapse(self.Y[:, lane_index])
 
-    def _incomplete(self, lanes: Ints) -> bool:
-        missing = np.isnan(self.Y[:, lanes[0]])
+    def _incomplete(self, lane_index: Ints) -> bool:
+        missing = np.isnan(self.Y[:, lane_index[0]])
         return bool(missing.any() and not missing.all())
 
-    def _own_positions(self, lanes: Ints, order: Ints | None = None) -> tuple[Ints, Ints]:
+    def _own_positions(self, lane_index: Ints, order: Ints | None = None) -> tuple[Ints, Ints]:
         """Rows that every response has, in this order or in that of the data, and their lanes."""
         order = np.arange(self.design.n) if order is None else order
-        lane, at = np.nonzero(~np.isnan(self.Y[np.ix_(order, lanes)]).T)
+        lane, at = np.nonzero(~np.isnan(self.Y[np.ix_(order, lane_index)]).T)
         return order[at], lane
 
-    def _own_rows(self, lanes: Ints) -> Replicates:
-        d, (row, lane) = self.design, self._own_positions(lanes, self.prepared.order)
-        y = self.Y[row, lanes[lane]]
+    def _own_rows(self, lane_index: Ints) -> Replicates:
+        d, (row, lane) = self.design, self._own_positions(lane_index, self.prepared.order)
+        y = self.Y[row, lane_index[lane]]
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
@@ -253,17 +254,17 @@ class ReplicateRows:
     own_scale: ClassVar[bool] = True
 
     @staticmethod
-    def of(design: Design, lane: Ints, hopeless: Bools) -> ReplicateRows:
+    def of(design: Design, lane: Ints, unusable: Bools) -> ReplicateRows:
         """Sort the rows of a design.
 
         Args:
             design: all rows, with the response.
             lane: (n,) the data set that each row belongs to.
-            hopeless: (n,) rows whose values stand for some that cannot be used.
+            unusable: (n,) rows whose values stand for some that cannot be used.
         """
         if design.y is None:
             raise ResponseShapeError("data sets with rows of their own need a response column")
-        y = np.where(hopeless, np.nan, design.y)
+        y = np.where(unusable, np.nan, design.y)
         design = replace(design, y=y)
         order = np.lexsort((design.group, lane))
         weights = None if design.weights is None else design.weights[order]
@@ -285,42 +286,42 @@ class ReplicateRows:
         nobs = np.bincount(lane, ~np.isnan(self.replicates.y)).astype(np.int64)
         return Batch(estimates, nobs, np.bincount(lane[first]))
 
-    def chunks(self, lanes: Ints, nobs: Ints) -> list[Ints]:
+    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Runs of lanes, each in increasing order."""
         del nobs
-        order = np.argsort(lanes, kind="stable")
-        return [order[c] for c in lane_chunks(len(lanes), self.replicates.lane_bytes)]
+        order = np.argsort(lane_index, kind="stable")
+        return [order[c] for c in lane_chunks(len(lane_index), self.replicates.lane_bytes)]
 
-    def standard(self, lanes: Ints) -> Standard:
+    def standard(self, lane_index: Ints) -> Standard:
         """Standardised statistics of data sets, in increasing order."""
-        return self.replicates.take(as_slice(lanes)).standard
+        return self.replicates.take(as_slice(lane_index)).standard
 
-    def by_group(self, lanes: Ints) -> Groupwise:
+    def by_group(self, lane_index: Ints) -> GroupContributions:
         """The same, every group by itself."""
-        return self.replicates.take(as_slice(lanes)).by_group
+        return self.replicates.take(as_slice(lane_index)).by_group
 
-    def lane_rows(self, lanes: Ints) -> LaneRows:
+    def observations(self, lane_index: Ints) -> Observations:
         """The rows of data sets, in increasing order."""
-        return self.replicates.take(as_slice(lanes)).lane_rows(self.design.group)
+        return self.replicates.take(as_slice(lane_index)).observations(self.design.group)
 
-    def moments(self, lanes: Ints) -> RowMoments:
+    def moments(self, lane_index: Ints) -> RowMoments:
         """Moments of the rows of data sets, in increasing order."""
-        return moments_by_lane(self.replicates.take(as_slice(lanes)).rows)
+        return moments_by_lane(self.replicates.take(as_slice(lane_index)).rows)
 
-    def means(self, lanes: Ints, names: Sequence[str]) -> Floats:
+    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
         """Means over the rows of data sets, in increasing order."""
-        row, lane = self._positions(lanes)
+        row, lane = self._positions(lane_index)
         return column_means([self.design._covariates[name][row] for name in names], lane)
 
-    def _positions(self, lanes: Ints) -> tuple[Ints, Ints]:
+    def _positions(self, lane_index: Ints) -> tuple[Ints, Ints]:
         """Row numbers of data sets, each in the order of the data, and their lanes."""
-        cuts = np.searchsorted(self.replicates.rows.lane, [lanes, lanes + 1])
+        cuts = np.searchsorted(self.replicates.rows.lane, [lane_index, lane_index + 1])
         rows = [np.sort(self.order[start:stop]) for start, stop in cuts.T]
-        return np.concatenate(rows), np.repeat(np.arange(len(lanes)), np.diff(cuts, axis=0)[0])
+        return np.concatenate(rows), np.repeat(np.arange(len(lane_index)), np.diff(cuts, axis=0)[0])
 
 
 def _reach(design: Design) -> int | None:
-    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_design``)."""
+    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_matrices``)."""
     factors = len(design.blocks) > 1 and any(part.coding for part in design._random)
     return len(independent_columns(design.Z)[0]) if factors else None
 

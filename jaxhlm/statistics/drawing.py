@@ -1,13 +1,13 @@
 """Gaussian data sets drawn as sufficient statistics: O(G) random numbers each, not O(n).
 
-Under y = Xβ + Zb + ε everything that the fit needs has an exact law, group by group:
+Under y = Xβ + Zb + ε everything that the fit needs has an exact distribution, group by group:
 
     T_i = Q_i'y_i − Q_i'X_iβ ~ N(0, σ²I + R_i Σ R_i')
     X_within'ε ~ N(0, σ² X_within'X_within),    the rest of |ε|² within groups ~ σ² χ²
 
-and for m groups that share R_i (``jaxhlm.statistics.equal_groups``) the part that carries no T^X is
-N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The residuals of the
-least-squares fit do not depend on β, which is added at the end.
+and for m groups that share R_i (``jaxhlm.statistics.equal_groups``) the part orthogonal to the r
+dimensions of T^X is N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The
+residuals of the least-squares fit do not depend on β, which is added at the end.
 
 Every data set has a key of its own, folded from the seed and its number, so a draw depends
 neither on the chunk nor on the device that it is made in.
@@ -29,9 +29,9 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
-from jaxhlm.statistics.standardise import StandardDesign
+from jaxhlm.statistics.standardise import StandardMatrices
 
-__all__ = ["Law", "draw_statistics", "statistics_law"]
+__all__ = ["SamplingDistribution", "draw_statistics", "sampling_distribution"]
 
 RANK_TOL = 1e-12
 # Compiling the draws takes seconds, drawing a few hundred too many nothing.
@@ -42,8 +42,8 @@ class _Arrays(NamedTuple):
     """What the drawing needs of the design and the truth."""
 
     TX: Any  # (g, q, p) groups that are drawn row by row, padded to a number that is compiled
-    roots: Any  # (g, q, q) Cholesky factors of the covariance of their T_i
-    spread_roots: Any  # (c, q, q) the same for classes drawn as Wishart matrices
+    factors: Any  # (g, q, q) Cholesky factors of the covariance of their T_i
+    wishart_factors: Any  # (c, q, q) the same for classes drawn as Wishart matrices
     XX_root: Any  # (p, rank) X_within'ε = σ XX_root z
     sigma: Any  # ()
     n: Any  # ()
@@ -52,132 +52,134 @@ class _Arrays(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Law:
-    """The law of the statistics of one design under one truth.
+class SamplingDistribution:
+    """The distribution of the statistics of one design under one truth.
 
     Attributes:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         equal: the equal groups of the design.
         stats: collapsed statistics with empty response fields.
         beta: (p,) true fixed effects on the standardised scale.
         arrays: see ``_Arrays``.
     """
 
-    design: StandardDesign
+    matrices: StandardMatrices
     equal: EqualGroups
     stats: Stats
     beta: Floats
     arrays: _Arrays
 
 
-def statistics_law(
-    design: StandardDesign, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
-) -> Law:
-    """Prepare the law of data sets on a design.
+def sampling_distribution(
+    matrices: StandardMatrices, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
+) -> SamplingDistribution:
+    """The distribution of the statistics of data sets on a design.
 
     Args:
-        design: a standardised design, one lane.
+        matrices: standardised model matrices, one lane.
         equal: its equal groups.
         beta: (p,) fixed effects, in the user's units as all parameters here.
         cov: (q, q) covariance of the random effects.
         sigma: residual standard deviation.
     """
-    stats, C = design.stats, np.linalg.inv(design.C[..., 0])
+    stats, C = matrices.stats, np.linalg.inv(matrices.C[..., 0])
     cov = C @ cov @ C.T
     RZ = stats.RZ[..., 0]
     rank = (np.abs(RZ).max(axis=2) > 0.0).sum()
     classes = equal.classes
-    carried = [np.broadcast_to(c.RZ, (len(c.rotation), *c.RZ.shape)) for c in classes]
-    drawn = np.concatenate([RZ[equal.rest], *carried])
-    TX = equal.carrying(stats.TX[..., 0])
-    spread_R = np.concatenate([RZ[:0], *(c.RZ[None] for c in classes)])
+    rotated = [np.broadcast_to(c.RZ, (len(c.rotation), *c.RZ.shape)) for c in classes]
+    drawn = np.concatenate([RZ[equal.rest], *rotated])
+    TX = equal.rotated(stats.TX[..., 0])
+    wishart_R = np.concatenate([RZ[:0], *(c.RZ[None] for c in classes)])
     wishart_df = np.array([float(len(c.groups) - len(c.rotation)) for c in classes])
     XX_root = semidefinite_root(stats.XX[..., 0], RANK_TOL * stats.n[0])
     kept = np.diag(XX_root) > 0.0
     more = [(0, compiled_groups(len(drawn)) - len(drawn)), (0, 0), (0, 0)]
     arrays = _Arrays(
         TX=np.pad(TX, more),
-        roots=np.pad(_roots(drawn, cov, sigma), more),
-        spread_roots=_roots(spread_R, cov, sigma),
+        factors=np.pad(_factors(drawn, cov, sigma), more),
+        wishart_factors=_factors(wishart_R, cov, sigma),
         XX_root=XX_root[:, kept],
         sigma=np.float64(sigma),
         n=stats.n[0],
         wishart_df=wishart_df,
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
-    standard_beta: Floats = np.linalg.solve(design.T[..., 0], beta).astype(float)
-    return Law(design, equal, equal.design(stats), standard_beta, arrays)
+    standard_beta: Floats = np.linalg.solve(matrices.T[..., 0], beta).astype(float)
+    return SamplingDistribution(matrices, equal, equal.join_design(stats), standard_beta, arrays)
 
 
-def draw_statistics(law: Law, key: Any, first: int, last: int) -> tuple[Standard, list[Floats]]:
+def draw_statistics(
+    distribution: SamplingDistribution, key: Any, first: int, last: int
+) -> tuple[Standard, list[Floats]]:
     """Standardised statistics of data sets, equal groups joined, and N of every class of them.
 
     Args:
-        law: the law.
+        distribution: of the statistics.
         key: what ``random_key`` returns.
         first: number of the first data set.
         last: number after the last.
     """
-    shapes = tuple(x.shape for x in law.arrays)
+    shapes = tuple(x.shape for x in distribution.arrays)
     parts, at = [], first
     with own_rules():
         for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
-            lanes, at = np.arange(at, at + size, dtype=np.uint32), at + size
-            parts.append(_draw((shapes, size), key, lanes, law.arrays))
+            lane_index, at = np.arange(at, at + size, dtype=np.uint32), at + size
+            parts.append(_draw((shapes, size), key, lane_index, distribution.arrays))
     drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
-    rows, spread, Xy, yy, fitted, s = drawn
-    rows = rows[: len(law.stats.m) - len(spread)]
-    columns = spread.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
-    Ty = law.equal.interleaved(rows, list(columns))
-    d, root_n = law.design, np.sqrt(law.arrays.n)
-    scaling = Scaling(d.T, d.C, d.n, law.beta[:, None] + fitted / root_n, s, d.absent)
+    rows, columns, Xy, yy, fitted, s = drawn
+    rows = rows[: len(distribution.stats.m) - len(columns)]
+    columns = columns.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
+    Ty = distribution.equal.interleaved(rows, list(columns))
+    d, root_n = distribution.matrices, np.sqrt(distribution.arrays.n)
+    scaling = Scaling(d.T, d.C, d.n, distribution.beta[:, None] + fitted / root_n, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
-    standard = Standard(law.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
+    standard = Standard(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
     return standard, [np.einsum("jal,jbl->abl", root, root) for root in columns]
 
 
-def _draws(key: Any, lanes: Any, a: _Arrays) -> tuple[Any, ...]:
+def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
 
     def one(lane: Any) -> tuple[Any, ...]:
         keys = jax.random.split(jax.random.fold_in(key, lane), 4)
         q, root_n = a.TX.shape[1], jnp.sqrt(a.n)
-        t = jnp.einsum("gab,gb->ga", a.roots, jax.random.normal(keys[0], a.TX.shape[:2]))
-        spread = _bartlett(keys[1], a.spread_roots, a.wishart_df)
+        t = jnp.einsum("gab,gb->ga", a.factors, jax.random.normal(keys[0], a.TX.shape[:2]))
+        columns = _bartlett(keys[1], a.wishart_factors, a.wishart_df)
         z = a.sigma * jax.random.normal(keys[2], a.XX_root.shape[1:])
         chi2 = 2.0 * jax.random.gamma(keys[3], 0.5 * jnp.maximum(a.df_within, 1.0))
         rest = a.sigma**2 * jnp.where(a.df_within > 0.0, chi2, 0.0)
         fitted = (a.XX_root @ z + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
         # Squares of residuals, not differences of squares, in which a small σ would drown.
         t = t - a.TX @ fitted / root_n
-        left = z - a.XX_root.T @ fitted / root_n
-        within = rest + jnp.sum(left**2)
-        s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(spread**2)) / a.n)
+        residual = z - a.XX_root.T @ fitted / root_n
+        within = rest + jnp.sum(residual**2)
+        s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(columns**2)) / a.n)
         yy = within / s**2
-        Xy = a.XX_root @ left / s
-        return t / s, spread.reshape(-1, q) / s, Xy, yy, fitted, s
+        Xy = a.XX_root @ residual / s
+        return t / s, columns.reshape(-1, q) / s, Xy, yy, fitted, s
 
-    return jax.vmap(one, out_axes=-1)(lanes)
+    return jax.vmap(one, out_axes=-1)(lane_index)
 
 
 _draw = CompiledByOne(_draws)
 
 
-def _bartlett(key: Any, roots: Any, df: Any) -> Any:
+def _bartlett(key: Any, factors: Any, df: Any) -> Any:
     """Columns (c, q, q) of factors of Wishart matrices, W = Σ_j column_j column_j'."""
-    c, q = roots.shape[:2]
+    c, q = factors.shape[:2]
     if c == 0:
         return jnp.zeros((0, q, q))
     normal, gamma = jax.random.split(key)
     below = jnp.tril(jax.random.normal(normal, (c, q, q)), -1)
     shape = 0.5 * (df[:, None] - jnp.arange(q))
     diagonal = jnp.sqrt(2.0 * jax.random.gamma(gamma, shape))
-    factor = roots @ (below + diagonal[:, :, None] * jnp.eye(q))
+    factor = factors @ (below + diagonal[:, :, None] * jnp.eye(q))
     return factor.swapaxes(1, 2)
 
 
-def _roots(RZ: Floats, cov: Floats, sigma: float) -> Floats:
-    """Square roots of σ²I + R Σ R', rows of zeros where R has them."""
+def _factors(RZ: Floats, cov: Floats, sigma: float) -> Floats:
+    """Cholesky factors of σ²I + R Σ R', rows of zeros where R has them."""
     present = np.abs(RZ).max(axis=2, initial=0.0) > 0.0
     own = sigma * np.eye(RZ.shape[1]) * present[:, :, None]
     return root_of_sum(own, RZ @ semidefinite_root(cov))

@@ -1,10 +1,10 @@
 """Groups with the same Z_i'Z_i count once: an evaluation costs O(distinct groups).
 
 The criterion sees groups that share R_i only through Σ_i T_i'Ω⁻¹T_i, which a rotation across those
-groups leaves alone. Rotate so that the first r of them carry all of T^X (r is its rank over the
-groups, 2 for the article's design whatever G is); the rest enter only through the q×q matrix
-N = Σ t_i t_i' of their responses, so q groups with the columns of its Cholesky factor stand for
-them. m groups become r + q, exactly; log|Ω| is weighed by m.
+groups leaves alone. Rotate so that T^X is zero in all but the first r of them (r is its rank over
+the groups, 2 for the article's design whatever G is); the rest enter only through the q×q Gram
+matrix N = Σ t_i t_i' of their responses, so q groups with the columns of its Cholesky factor stand
+for them. m groups become r + q, exactly; log|Ω| is weighed by m.
 
 When there is one class and X is the product of Z with group-level predictors (balanced two-level
 designs), β̂ does not depend on Ω and the minimum is known in closed form (``balanced_start``).
@@ -50,11 +50,11 @@ class Class:
 
 @dataclass(frozen=True)
 class EqualGroups:
-    """The groups of a shared design that share R_i, and those that are left as they are.
+    """The groups of a shared design that share R_i, and those that are not collapsed.
 
-    Statistics of a response (G, q, B) are ``split`` into those of the groups that carry T^X, (R, q,
-    B): the rest, then the r rotated groups of every class; and N (q, q, B) = Σ t t' over the other
-    groups of every class. ``join`` puts them together as statistics of fewer groups.
+    Statistics of a response (G, q, B) are ``split`` into those of R rotated groups, in which T^X is
+    not zero: the rest, then r of every class; and the Gram matrix N (q, q, B) = Σ t t' over the
+    other groups of every class. ``join`` combines them into statistics of fewer groups.
 
     Attributes:
         classes: those worth collapsing; may be none.
@@ -98,36 +98,36 @@ class EqualGroups:
         balanced = bool(balanced and p == q * len(classes[0].rotation))
         return EqualGroups(tuple(classes), rest, balanced)
 
-    def carrying(self, TX: Floats) -> Floats:
-        """T^X (R, q, p) of the groups that carry it, of (G, q, p)."""
+    def rotated(self, TX: Floats) -> Floats:
+        """T^X (R, q, p) of the rotated groups in which it is not zero, of (G, q, p)."""
         if not self.classes:
             return TX
         return np.concatenate([TX[self.rest], *(c.TX for c in self.classes)])
 
     def split(self, Ty: Floats) -> tuple[Floats, list[Floats]]:
-        """T^y (R, q, B) of the groups that carry T^X, and N (q, q, B) of the others of every class.
+        """T^y (R, q, B) of the R rotated groups, and N (q, q, B) of the others of every class.
 
         N is taken as a difference, to read all of T^y once.
         """
         if not self.classes:
             return Ty, []
-        rows, spread = [Ty[self.rest]], []
+        rows, grams = [Ty[self.rest]], []
         for c in self.classes:
             T = Ty[as_slice(c.groups)]
-            carried = _carried(T, c.rotation)
-            rows.append(carried)
-            spread.append(_gram(T) - _gram(carried))
-        return np.concatenate(rows), spread
+            rotated = _rotated(T, c.rotation)
+            rows.append(rotated)
+            grams.append(_gram(T) - _gram(rotated))
+        return np.concatenate(rows), grams
 
-    def join(self, stats: Stats, rows: Floats, spread: list[Floats]) -> Stats:
+    def join(self, stats: Stats, rows: Floats, grams: list[Floats]) -> Stats:
         """Statistics with every class replaced by r + q groups.
 
         Args:
             stats: statistics of the design.
-            rows, spread: what ``split`` returns.
+            rows, grams: what ``split`` returns.
         """
-        columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in spread]
-        return self.design(stats)._replace(Ty=self.interleaved(rows, columns))
+        columns = [semidefinite_root(N, 0.0).swapaxes(0, 1) for N in grams]
+        return self.join_design(stats)._replace(Ty=self.interleaved(rows, columns))
 
     def interleaved(self, rows: Floats, columns: Sequence[Floats]) -> Floats:
         """T^y of the joined groups: the rest, then class by class.
@@ -142,7 +142,7 @@ class EqualGroups:
             at += len(c.rotation)
         return np.concatenate(parts)
 
-    def design(self, stats: Stats) -> Stats:
+    def join_design(self, stats: Stats) -> Stats:
         """The design half of ``join``: the rest, then r + q groups for every class."""
         if not self.classes:
             return stats
@@ -157,7 +157,7 @@ class EqualGroups:
 
 
 def balanced_start(
-    stats: Stats, groups: EqualGroups, spread: list[Floats], reml: bool, blocks: Blocks
+    stats: Stats, groups: EqualGroups, grams: list[Floats], reml: bool, blocks: Blocks
 ) -> Floats | None:
     """The minimiser θ (k, B) of a balanced design in closed form, else None.
 
@@ -169,7 +169,7 @@ def balanced_start(
     Args:
         stats: statistics of the lanes, collapsed or not.
         groups: of the same design.
-        spread: N of their only class.
+        grams: N of their only class.
         reml: REML criterion instead of ML deviance.
         blocks: columns of Z in each random term.
     """
@@ -177,7 +177,7 @@ def balanced_start(
         return None
     only = groups.classes[0]
     G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
-    values, vectors = _eigen(np.moveaxis(spread[0], -1, 0))
+    values, vectors = _eigen(np.moveaxis(grams[0], -1, 0))
     between = float(G - r if reml else G)
     within, pooled = stats.n - G * q, np.zeros(len(values))
     sigma2 = stats.yy / within
@@ -206,7 +206,7 @@ def _alike(M: Floats) -> Ints:
     return label
 
 
-def _carried(Ty: Floats, rotation: Floats) -> Floats:
+def _rotated(Ty: Floats, rotation: Floats) -> Floats:
     """The rotated responses (r, q, B) of groups (m, q, B)."""
     m, q, B = Ty.shape
     return (rotation @ Ty.reshape(m, q * B)).reshape(len(rotation), q, B)

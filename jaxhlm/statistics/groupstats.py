@@ -1,4 +1,4 @@
-"""Sufficient statistics group by group: resampling whole groups without touching the rows.
+"""Sufficient statistics group by group: resampling groups without touching the rows.
 
 Everything that a fit needs is a sum over groups, log|Ω_i| with weight m_i and products of T_i and
 of the within parts. So two ways of resampling cost O(G) a data set:
@@ -31,7 +31,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import CONSTANT_TOL, Scaling, Standard
-from jaxhlm.statistics.standardise import RANK_TOL, StandardDesign, design_status
+from jaxhlm.statistics.standardise import RANK_TOL, StandardMatrices, design_status
 
 __all__ = ["GroupStats", "group_stats", "least_squares_residual", "multiplied", "reweighted"]
 
@@ -40,7 +40,7 @@ ROUNDING = 1e-13
 
 
 class GroupStats(NamedTuple):
-    """Statistics of one response, group by group, on the columns of a standardised design.
+    """Statistics of one response, group by group, on the columns of standardised matrices.
 
     The response is √w y = X̃ beta + s r, and what is kept is r.
     """
@@ -66,26 +66,28 @@ class GroupStats(NamedTuple):
         )
 
 
-def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
+def group_stats(matrices: StandardMatrices, r: Floats, beta: Floats) -> GroupStats:
     """Reduce the response √w y = X̃ beta + r, group by group.
 
     Args:
-        design: a standardised design of one lane.
+        matrices: standardised model matrices of one lane.
         r: (n,) rows in the order of the design, multiplied by √w.
         beta: (p,) standardised coefficients that were taken out.
     """
-    groups, QZ, X = design.groups, design.QZ, design.X_within
-    y = r + design.QX @ (beta * np.sqrt(design.n))
+    groups, QZ, X = matrices.group_segments, matrices.QZ, matrices.X_within
+    y = r + matrices.QX @ (beta * np.sqrt(matrices.n))
     s = float(np.sqrt(np.mean(r**2))) or 1.0
     r = r / s
     Ty = np.stack([groups.sum(column * r) for column in QZ.T], axis=1)
-    r = r - (QZ * groups.spread(Ty)).sum(axis=1)
+    r = r - (QZ * groups.broadcast(Ty)).sum(axis=1)
     n = groups.lengths.astype(float)
     logw = (
-        np.zeros(len(n)) if design.root_w is None else groups.sum(2 * np.log(design.root_w[:, 0]))
+        np.zeros(len(n))
+        if matrices.root_w is None
+        else groups.sum(2 * np.log(matrices.root_w[:, 0]))
     )
     return GroupStats(
-        TX=design.stats.TX[..., 0],
+        TX=matrices.stats.TX[..., 0],
         Ty=Ty,
         XX=groups.gram(X),
         Xy=groups.sum(X * r[:, None]),
@@ -98,85 +100,85 @@ def group_stats(design: StandardDesign, r: Floats, beta: Floats) -> GroupStats:
     )
 
 
-def least_squares_residual(design: StandardDesign, y: Floats) -> tuple[Floats, Floats]:
+def least_squares_residual(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Floats]:
     """√w y less its projection on X, (n,), and the standardised coefficients (p,).
 
     Args:
-        design: a standardised design of one lane.
+        matrices: standardised model matrices of one lane.
         y: (n,) response in the row order of the design.
     """
-    r = y if design.root_w is None else y * design.root_w[:, 0]
-    fitted = np.zeros(design.QX.shape[1])
+    r = y if matrices.root_w is None else y * matrices.root_w[:, 0]
+    fitted = np.zeros(matrices.QX.shape[1])
     # Twice is enough for full precision (Kahan's rule for Gram–Schmidt).
     for _ in range(2):
-        again = design.QX.T @ r
-        r, fitted = r - design.QX @ again, fitted + again
-    return r, fitted / np.sqrt(design.n)
+        again = matrices.QX.T @ r
+        r, fitted = r - matrices.QX @ again, fitted + again
+    return r, fitted / np.sqrt(matrices.n)
 
 
 def reweighted(
-    design: StandardDesign, groups: GroupStats, equal: EqualGroups, W: Floats, blocks: Blocks
+    matrices: StandardMatrices, groups: GroupStats, equal: EqualGroups, W: Floats, blocks: Blocks
 ) -> tuple[Standard, list[Floats]]:
     """Standardised lanes in which group i counts W_i times, and N of every class of equal groups.
 
     Args:
-        design: the standardised design, one lane.
+        matrices: the standardised model matrices, one lane.
         groups: statistics of its response.
         equal: the equal groups of the design.
         W: (G, B) how often every group counts in every lane, a copy being a group of its own.
         blocks: columns of Z in each random term.
     """
-    XtX, Xtr, rr = (_pooled(x, W) for x in groups.gram)
-    RZ, B = design.stats.RZ[..., 0], W.shape[1]
-    ZtZ = _pooled(np.einsum("gca,gcb->gab", RZ, RZ), W)
+    XtX, Xtr, rr = (_weighted_sum(x, W) for x in groups.gram)
+    RZ, B = matrices.stats.RZ[..., 0], W.shape[1]
+    ZtZ = _weighted_sum(np.einsum("gca,gcb->gab", RZ, RZ), W)
     n, p = groups.n @ W, groups.TX.shape[2]
-    deficient = _dependent(XtX, design.T[..., 0])
+    deficient = _dependent(XtX, matrices.T[..., 0])
     dependent = np.zeros(B, bool)
     for block in map(list, blocks):
         within = np.ix_(block, block)
-        dependent |= _dependent(ZtZ[within], design.C[..., 0][within])
+        dependent |= _dependent(ZtZ[within], matrices.C[..., 0][within])
     G = W.sum(axis=0)
     status = design_status(n, p, G.astype(np.int64), group_ranks(RZ) @ W, dependent, deficient)
     delta = _solved(XtX, Xtr, deficient)
     rss = rr - (Xtr * delta).sum(axis=0)
     usable = (rss > CONSTANT_TOL**2 * (groups.size @ W) / groups.s**2) & (rss > ROUNDING * rr)
-    stats, spread = _representatives(groups, RZ, equal, W)
+    stats, grams = _representatives(groups, RZ, equal, W)
     stats = stats._replace(
-        XX=_pooled(groups.XX, W),
-        Xy=_pooled(groups.Xy, W),
-        yy=_pooled(groups.yy, W),
+        XX=_weighted_sum(groups.XX, W),
+        Xy=_weighted_sum(groups.Xy, W),
+        yy=_weighted_sum(groups.yy, W),
         n=n,
         logw=groups.logw @ W,
-        rank=np.broadcast_to(design.stats.rank, B),
+        rank=np.broadcast_to(matrices.stats.rank, B),
     )
-    T, C = (np.broadcast_to(x, (*x.shape[:2], B)) for x in (design.T, design.C))
+    T, C = (np.broadcast_to(x, (*x.shape[:2], B)) for x in (matrices.T, matrices.C))
     status = np.where(usable, status, _failed(status))
     standard = _regressed(stats, groups, T, C, delta, rss, status)
     s = standard.scaling.s / groups.s
-    return standard, [N / s**2 for N in spread]
+    return standard, [N / s**2 for N in grams]
 
 
-def multiplied(design: StandardDesign, groups: GroupStats, V: Floats) -> Standard:
+def multiplied(matrices: StandardMatrices, groups: GroupStats, V: Floats) -> Standard:
     """Standardised lanes √w y_i = X̃_i beta + s V_i r_i, sharing the design.
 
     Args:
-        design: the standardised design, one lane.
+        matrices: the standardised model matrices, one lane.
         groups: statistics of beta and r.
         V: (G, B) the factor of every group in every lane.
     """
     _, Xtr, rr = groups.gram
     size = rr @ V**2
     # X̃'X̃ = nI over all rows.
-    delta = _pooled(Xtr, V) / design.n
-    rss = size - design.n * (delta**2).sum(axis=0)
-    fallback = np.broadcast_to(_failed(design.status), rss.shape)
-    status = np.where(rss > ROUNDING * size, design.status, fallback)
-    stats = design.stats._replace(
+    delta = _weighted_sum(Xtr, V) / matrices.n
+    rss = size - matrices.n * (delta**2).sum(axis=0)
+    fallback = np.broadcast_to(_failed(matrices.status), rss.shape)
+    status = np.where(rss > ROUNDING * size, matrices.status, fallback)
+    stats = matrices.stats._replace(
         Ty=groups.Ty[:, :, None] * V[:, None, :],
-        Xy=_pooled(groups.Xy, V),
+        Xy=_weighted_sum(groups.Xy, V),
         yy=groups.yy @ V**2,
     )
-    return _regressed(stats, groups, design.T, design.C, delta, rss, status)
+    return _regressed(stats, groups, matrices.T, matrices.C, delta, rss, status)
 
 
 def _regressed(
@@ -213,7 +215,7 @@ def _representatives(
         [groups.TX[rest][..., None] * root[:, None, None]],
         [groups.Ty[rest][..., None] * root[:, None]],
     )
-    m, spread = [W[rest]], []
+    m, grams = [W[rest]], []
     for c in equal.classes:
         r = len(c.rotation)
         L = _class_root(np.concatenate([c.rotation.T, groups.Ty[c.groups]], axis=1), r, W[c.groups])
@@ -221,9 +223,9 @@ def _representatives(
         TX.append(np.einsum("ijl,iqp->jqpl", L[:r], c.TX))
         Ty.append(L[r:].swapaxes(0, 1))
         m.append(np.concatenate([W[c.groups].sum(axis=0)[None], np.zeros((r + q - 1, B))]))
-        spread.append(np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:]))
+        grams.append(np.einsum("ajl,bjl->abl", L[r:, r:], L[r:, r:]))
     joined = [np.concatenate(x) for x in (R, TX, Ty, m)]
-    return Stats(*joined, *[None] * 6), spread
+    return Stats(*joined, *[None] * 6), grams
 
 
 def _class_root(columns: Floats, r: int, W: Floats) -> Floats:
@@ -232,13 +234,13 @@ def _class_root(columns: Floats, r: int, W: Floats) -> Floats:
     The first r are orthogonal in the original data; in a lane that draws too few groups some have
     a pivot that is zero but for rounding.
     """
-    H = _pooled(columns[:, :, None] * columns[:, None, :], W)
+    H = _weighted_sum(columns[:, :, None] * columns[:, None, :], W)
     floors = ROUNDING * np.einsum("jjl->jl", H)
     floors[r:] = 0.0
     return semidefinite_root(H, floors)
 
 
-def _pooled(values: Floats, W: Floats) -> Floats:
+def _weighted_sum(values: Floats, W: Floats) -> Floats:
     """Σ_i W_i values_i, (G, …) to (…, B)."""
     out: Floats = values.reshape(len(W), math.prod(values.shape[1:])).T @ W
     return out.reshape(*values.shape[1:], W.shape[1])
@@ -254,12 +256,12 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
     k = len(gram)
     if k == 0:
         return np.zeros(gram.shape[-1], bool)
-    back = np.linalg.inv(T)
-    norms = np.einsum("ai,abl,bi->il", back, gram, back)
+    inverse = np.linalg.inv(T)
+    norms = np.einsum("ai,abl,bi->il", inverse, gram, inverse)
     L = semidefinite_root(gram, ROUNDING * np.einsum("jjl->jl", gram))
     pivots = np.einsum("jjl->jl", L)
-    left = (pivots * np.diagonal(back)[:, None]) ** 2
-    dependent: Bools = ((pivots == 0.0) | (left <= RANK_TOL**2 * norms)).any(axis=0)
+    residual = (pivots * np.diagonal(inverse)[:, None]) ** 2
+    dependent: Bools = ((pivots == 0.0) | (residual <= RANK_TOL**2 * norms)).any(axis=0)
     return dependent
 
 

@@ -39,12 +39,13 @@ def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
         columns: values by row.
         lane: (n,) lane of every row, non-decreasing.
     """
-    lanes = Segments(lane)
-    sums = [lanes.sum(np.asarray(x, dtype=float)) for x in columns]
-    return np.array(sums).reshape(len(columns), len(lanes.starts)).T / lanes.lengths[:, None]
+    lane_segments = Segments(lane)
+    sums = [lane_segments.sum(np.asarray(x, dtype=float)) for x in columns]
+    lengths = lane_segments.lengths
+    return np.array(sums).reshape(len(columns), len(lengths)).T / lengths[:, None]
 
 
-def _moments(X: Floats, Z: Floats, lanes: Segments) -> RowMoments:
-    n = lanes.lengths[:, None, None].astype(float)
-    X = X - lanes.spread(lanes.sum(X) / n[:, 0])
-    return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(Z) / n)
+def _moments(X: Floats, Z: Floats, lane_segments: Segments) -> RowMoments:
+    n = lane_segments.lengths[:, None, None].astype(float)
+    X = X - lane_segments.broadcast(lane_segments.sum(X) / n[:, 0])
+    return RowMoments(lane_segments.gram(X) / np.maximum(n - 1.0, 1.0), lane_segments.gram(Z) / n)

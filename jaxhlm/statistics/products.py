@@ -1,8 +1,8 @@
 """Data sets with rows of their own, reduced by cross products, every row touched once.
 
-Gram–Schmidt over rows (``standardise_design``) takes p² passes over all of them. Cross products of
-the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p and
-q×q matrices, spelled out over all lanes and groups. With X'X = L L' and T = √n L⁻ᵀ,
+Gram–Schmidt over rows (``standardise_matrices``) takes p² passes over all of them. Cross products
+of the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p
+and q×q matrices, spelled out over all lanes and groups. With X'X = L L' and T = √n L⁻ᵀ,
 
     X̃ = X T,    β_ols = L⁻ᵀ L⁻¹X'y,    Z̃ = Z C likewise,    Z̃_i'Z̃_i = R_i'R_i
     T_i = R_i⁻ᵀ C'[Z_i'X_i T, Z_i'y_i − Z_i'X_i β_ols],    within = total − Σ T_i'T_i
@@ -28,7 +28,7 @@ from jaxhlm.statistics.standardise import Rows, design_status
 __all__ = ["Tables", "standard_from_products"]
 
 KEPT = 1e-3
-# What is left of a column of X within groups is zero if it is this small, else at least KEPT.
+# The mean square of a column of X within groups is zero if it is this small, else at least KEPT.
 NOTHING = 1e-13
 # A pivot of Z̃_i'Z̃_i this much smaller than its diagonal leaves the rank of the group in doubt.
 GROUP_PIVOT = 1e-8
@@ -41,8 +41,8 @@ BLOCK_ROWS = 30_000
 class Tables(NamedTuple):
     """Cross products of the columns [X Z y], one array for each pair that occurs."""
 
-    groups: Any  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
-    lanes: Any  # the same of (b,) arrays
+    by_group: Any  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
+    by_lane: Any  # the same of (b,) arrays
 
 
 def standard_from_products(rows: Rows, y: Floats) -> tuple[Standard, Bools]:
@@ -55,56 +55,56 @@ def standard_from_products(rows: Rows, y: Floats) -> tuple[Standard, Bools]:
     Returns:
         The statistics, and (b,) True for lanes that must be standardised from their rows instead.
     """
-    lanes, groups = Segments(rows.lane), Segments(rows.segment)
-    lane_of = lanes.of_row[groups.starts]
-    n = lanes.lengths.astype(float)
+    lane_segments, group_segments = Segments(rows.lane), Segments(rows.segment)
+    lane_of = lane_segments.of_row[group_segments.starts]
+    n = lane_segments.lengths.astype(float)
     with np.errstate(all="ignore"):
-        columns, log_w = _columns(rows, y, lanes)
-        first = _take_out_first(columns, lanes)
-        tables = _tables(columns, groups, Segments(lane_of))
-        return _reduced(tables, rows, n, log_w, first, groups.lengths, lane_of)
+        columns, log_w = _columns(rows, y, lane_segments)
+        first = _take_out_first(columns, lane_segments)
+        tables = _tables(columns, group_segments, Segments(lane_of))
+        return _reduced(tables, rows, n, log_w, first, group_segments.lengths, lane_of)
 
 
-def _columns(rows: Rows, y: Floats, lanes: Segments) -> tuple[list[Floats], Any]:
+def _columns(rows: Rows, y: Floats, lane_segments: Segments) -> tuple[list[Floats], Any]:
     """The columns of [X Z y] times √w, contiguous, and Σ log w by lane."""
     columns = [np.ascontiguousarray(column) for column in (*rows.X.T, *rows.Z.T, y)]
     if rows.weights is None:
-        return columns, np.zeros(len(lanes.starts))
+        return columns, np.zeros(len(lane_segments.starts))
     root_w = np.sqrt(rows.weights)
-    return [root_w * column for column in columns], lanes.sum(np.log(rows.weights))
+    return [root_w * column for column in columns], lane_segments.sum(np.log(rows.weights))
 
 
-def _take_out_first(columns: list[Floats], lanes: Segments) -> Floats:
+def _take_out_first(columns: list[Floats], lane_segments: Segments) -> Floats:
     """Subtract from y its projection on the first column of X (the mean), lane by lane."""
     x, y = columns[0], columns[-1]
-    slope = lanes.sum(x * y) / lanes.sum(x * x)
-    columns[-1] = y - x * lanes.spread(slope)
+    slope = lane_segments.sum(x * y) / lane_segments.sum(x * x)
+    columns[-1] = y - x * lane_segments.broadcast(slope)
     return slope
 
 
-def _tables(columns: list[Floats], groups: Segments, lanes: Segments) -> Tables:
+def _tables(columns: list[Floats], group_segments: Segments, lane_segments: Segments) -> Tables:
     """Sums of products by group and by lane; a column that is there twice is multiplied once."""
     k, n = len(columns), len(columns[0])
     same = [next(i for i in range(j + 1) if _equal(columns[i], columns[j])) for j in range(k)]
     pairs = sorted({(max(a, b), min(a, b)) for a in same for b in same})
-    sums = np.empty((len(pairs), len(groups.starts)))
-    cuts = np.searchsorted(groups.starts, np.arange(0, n, BLOCK_ROWS))
-    for first, last in zip(cuts, [*cuts[1:], len(groups.starts)], strict=True):
+    sums = np.empty((len(pairs), len(group_segments.starts)))
+    cuts = np.searchsorted(group_segments.starts, np.arange(0, n, BLOCK_ROWS))
+    for first, last in zip(cuts, [*cuts[1:], len(group_segments.starts)], strict=True):
         if first == last:
             continue
-        start = groups.starts[first]
-        stop = groups.starts[last] if last < len(groups.starts) else n
-        product, starts = np.empty(stop - start), groups.starts[first:last] - start
+        start = group_segments.starts[first]
+        stop = group_segments.starts[last] if last < len(group_segments.starts) else n
+        product, starts = np.empty(stop - start), group_segments.starts[first:last] - start
         for out, (a, b) in zip(sums, pairs, strict=True):
             np.multiply(columns[a][start:stop], columns[b][start:stop], out=product)
             np.add.reduceat(product, starts, out=out[first:last])
-    by_lane = np.add.reduceat(sums, lanes.starts, axis=1)
+    by_lane = np.add.reduceat(sums, lane_segments.starts, axis=1)
     tables = Tables(np.empty((k, k), dtype=object), np.empty((k, k), dtype=object))
     position = {pair: i for i, pair in enumerate(pairs)}
     for i, j in np.ndindex(k, k):
         a, b = same[i], same[j]
         at = position[max(a, b), min(a, b)]
-        tables.groups[i, j], tables.lanes[i, j] = sums[at], by_lane[at]
+        tables.by_group[i, j], tables.by_lane[i, j] = sums[at], by_lane[at]
     return tables
 
 
@@ -125,7 +125,7 @@ def _reduced(
 ) -> tuple[Standard, Bools]:
     p, q = rows.X.shape[1], rows.Z.shape[1]
     fixed, random, root_n = slice(0, p), slice(p, p + q), np.sqrt(n)
-    total = tables.lanes
+    total = tables.by_lane
     L = cholesky(total[fixed, fixed])
     lost = _lost(L, total[fixed, fixed])
     fitted = solve_lower(L, total[fixed, -1])
@@ -139,16 +139,16 @@ def _reduced(
         lost |= _lost(L_Z, total[random, random][at])
         C[at] = _scaled_inverse(L_Z, root_n)
 
-    spread_C, spread_T = _spread(C, lane_of), _spread(T, lane_of)
+    group_C, group_T = _broadcast(C, lane_of), _broadcast(T, lane_of)
     beta_ols = np.empty(p, dtype=object)
     for j in range(p):
         beta_ols[j] = fitted[j] / root_n
-    beta = matmul(spread_T, _spread(beta_ols, lane_of)[:, None])
-    ZX, Zy = tables.groups[random, fixed], tables.groups[random, -1:]
-    right = np.concatenate([matmul(ZX, spread_T), Zy - matmul(ZX, beta)], axis=1)
+    beta = matmul(group_T, _broadcast(beta_ols, lane_of)[:, None])
+    ZX, Zy = tables.by_group[random, fixed], tables.by_group[random, -1:]
+    right = np.concatenate([matmul(ZX, group_T), Zy - matmul(ZX, beta)], axis=1)
     R, reduced, doubtful = _group_factor(
-        matmul(spread_C.T, matmul(tables.groups[random, random], spread_C)),
-        matmul(spread_C.T, right),
+        matmul(group_C.T, matmul(tables.by_group[random, random], group_C)),
+        matmul(group_C.T, right),
         group_rows,
     )
     lane_starts = Segments(lane_of).starts
@@ -163,14 +163,14 @@ def _reduced(
         Xy[a] = -over_groups(a, p)
         for b in range(a + 1):
             XX[a, b] = XX[b, a] = n * (a == b) - over_groups(a, b)
-    left = XX[np.arange(p), np.arange(p)] / n
-    nothing = left < NOTHING
-    lost |= ~(nothing | (left > KEPT)).all(axis=0)
+    residual = XX[np.arange(p), np.arange(p)] / n
+    nothing = residual < NOTHING
+    lost |= ~(nothing | (residual > KEPT)).all(axis=0)
     XX[nothing[:, None] | nothing[None, :]] = 0.0
     Xy[nothing] = 0.0
     yy = rss - over_groups(p, p)
     lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
-    # Of a constant response no more than rounding errors are left here.
+    # The residuals of a constant response are nothing but rounding errors.
     lost |= ~(rss > NOTHING * first**2 * total[0, 0])
 
     s = np.sqrt(rss / n)
@@ -208,7 +208,7 @@ def _scaled_inverse(L: Any, root_n: Floats) -> Any:
     return inverse.T
 
 
-def _spread(M: Any, lane_of: Ints) -> Any:
+def _broadcast(M: Any, lane_of: Ints) -> Any:
     """Entries (b,) of lanes as entries (S,) of their groups."""
     out = np.full(M.shape, 0.0, dtype=object)
     for i in np.ndindex(*M.shape):

@@ -9,13 +9,13 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments, orthonormalise
-from jaxhlm.likelihood.lanes import MAX_UNROLLED_P, MAX_UNROLLED_Q
+from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
-from jaxhlm.statistics.groupwise import Groupwise, group_design, respond_by_group
-from jaxhlm.statistics.lanerows import LaneRows
+from jaxhlm.statistics.group_contributions import GroupContributions, respond_by_group, within_basis
+from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.response import Standard, respond
-from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_design
+from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_matrices
 
 __all__ = ["Replicates", "standard_lanes", "take"]
 
@@ -68,27 +68,27 @@ class Replicates:
         return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
 
     @property
-    def by_group(self) -> Groupwise:
+    def by_group(self) -> GroupContributions:
         """The same, every group by itself."""
-        return respond_by_group(group_design(standardise_design(self.rows)), self.y[:, None])
+        return respond_by_group(within_basis(standardise_matrices(self.rows)), self.y[:, None])
 
-    def lane_rows(self, group: Ints) -> LaneRows:
+    def observations(self, group: Ints) -> Observations:
         """The rows of all of them.
 
         Args:
             group: number of the level of every row of the source.
         """
-        design = standardise_design(self.rows)
-        level = group[self.row[design.groups.starts]]
-        return LaneRows(design, self.rows, self.y[:, None], self.row, level)
+        matrices = standardise_matrices(self.rows)
+        level = group[self.row[matrices.group_segments.starts]]
+        return Observations(matrices, self.rows, self.y[:, None], self.row, level)
 
-    def take(self, lanes: slice | Ints) -> Replicates:
+    def take(self, lane_index: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""
-        if isinstance(lanes, slice):
-            start, stop = np.searchsorted(self.rows.lane, [lanes.start, lanes.stop])
+        if isinstance(lane_index, slice):
+            start, stop = np.searchsorted(self.rows.lane, [lane_index.start, lane_index.stop])
             part: slice | Ints = slice(int(start), int(stop))
         else:
-            part = np.flatnonzero(np.isin(self.rows.lane, lanes))
+            part = np.flatnonzero(np.isin(self.rows.lane, lane_index))
         return Replicates(self.y[part], take(self.rows, part), self.row[part], self.reach)
 
 
@@ -115,23 +115,23 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
     """
     p = rows.X.shape[1]
     if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
-        return respond(standardise_design(rows), y[:, None])
+        return respond(standardise_matrices(rows), y[:, None])
     standard, lost = standard_from_products(rows, y)
     if not lost.any():
         return standard
     part = lost[rows.lane]
-    return _merged(standard, respond(standardise_design(take(rows, part)), y[part, None]), lost)
+    return _merged(standard, respond(standardise_matrices(take(rows, part)), y[part, None]), lost)
 
 
-def _merged(standard: Standard, again: Standard, lanes: Bools) -> Standard:
+def _merged(standard: Standard, again: Standard, lane_mask: Bools) -> Standard:
     """The lanes of ``again``, which may have fewer groups, in place of those marked."""
-    at = np.flatnonzero(lanes)
+    at = np.flatnonzero(lane_mask)
     for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
-        for name, whole, part in zip(mine._fields, mine, other, strict=True):
+        for name, values, others in zip(mine._fields, mine, other, strict=True):
             if name in GROUP_FIELDS:
-                whole[..., at] = 0.0
-                whole[: len(part), ..., at] = part
+                values[..., at] = 0.0
+                values[: len(others), ..., at] = others
             else:
-                whole[..., at] = part
+                values[..., at] = others
     standard.status[at] = again.status
     return standard

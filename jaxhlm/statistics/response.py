@@ -1,4 +1,4 @@
-"""Responses on a standardised design: their half of the sufficient statistics.
+"""Responses on standardised model matrices: their half of the sufficient statistics.
 
 y is replaced by the residual of its least-squares fit on X, scaled to mean square 1. Cross products
 of the raw rows give everything that is needed in one pass over y. Only where nearly all of y'y lies
@@ -15,7 +15,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.standardise import StandardDesign, place
+from jaxhlm.statistics.standardise import StandardMatrices, place
 
 __all__ = [
     "EXTREME",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 CONSTANT_TOL = 1e-13
-# Sums of squares this large, or its reciprocal, leave no room for variances in floating point.
+# Sums of squares this large, or its reciprocal, leave no range for variances in floating point.
 EXTREME = 1e200
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
 CANCELLATION = 1e3
@@ -52,21 +52,21 @@ class Scaling(NamedTuple):
     s: Floats  # (B,) scale of y
     absent: Bools  # (p, b) columns of X that are zero in all rows of a lane
 
-    def take(self, lanes: Any) -> Scaling:
+    def take(self, index: Any) -> Scaling:
         """Some lanes, which may repeat; what all share stays."""
-        return Scaling(*take_lanes(self, lanes, SCALED_FIELDS))
+        return Scaling(*take_lanes(self, index, SCALED_FIELDS))
 
 
 class Standard(NamedTuple):
-    """Standardised lanes: their statistics, the way back, and lanes that cannot be fitted."""
+    """Standardised lanes: statistics, the inverse scaling, and lanes that cannot be fitted."""
 
     stats: Stats
     scaling: Scaling
     status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
 
-    def take(self, lanes: Any) -> Standard:
+    def take(self, index: Any) -> Standard:
         """Some lanes, which may repeat; what all share stays."""
-        return Standard(self.stats.take(lanes), self.scaling.take(lanes), self.status[lanes])
+        return Standard(self.stats.take(index), self.scaling.take(index), self.status[index])
 
 
 class Products(NamedTuple):
@@ -75,10 +75,10 @@ class Products(NamedTuple):
     fitted: Floats  # (p, B) Q_X'y
     size: Floats  # (B,)   y'y
     rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
-    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the groups that carry T^X
+    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the rotated groups
     Xy: Floats  # (p, B) X_within' of its residuals
-    yy: Floats  # (B,)   residual sum of squares left by Q_Z
-    spread: list[Floats]  # (q, q, B) N of every class of equal groups
+    yy: Floats  # (B,)   residual sum of squares of its residuals on Q_Z
+    grams: list[Floats]  # (q, q, B) N of every class of equal groups
 
 
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
@@ -87,60 +87,60 @@ def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
     return np.where(lost, value, values)
 
 
-def respond(design: StandardDesign, y: Floats) -> Standard:
+def respond(matrices: StandardMatrices, y: Floats) -> Standard:
     """Statistics of responses on a design.
 
     Args:
-        design: the standardised design.
+        matrices: the standardised model matrices.
         y: (n, B) responses of B lanes that share the design, or (n, 1) when every lane has rows of
             its own.
     """
-    return respond_split(design, y, EqualGroups.none(len(design.stats.TX)))[0]
+    return respond_split(matrices, y, EqualGroups.none(len(matrices.stats.TX)))[0]
 
 
 # Lanes that overflow get a status instead of a warning.
 @np.errstate(all="ignore")
 def respond_split(
-    design: StandardDesign, y: Floats, equal: EqualGroups
+    matrices: StandardMatrices, y: Floats, equal: EqualGroups
 ) -> tuple[Standard, list[Floats]]:
-    """``respond``, T^y of the groups that carry T^X only, and N of every class of equal groups."""
-    if design.root_w is not None:
-        y = y * design.root_w
-    products = _from_products if design.shared else _from_residuals
-    found = products(design, y, equal)
+    """``respond``, T^y of rotated groups, and N of every class of equal groups."""
+    if matrices.root_w is not None:
+        y = y * matrices.root_w
+    products = _from_products if matrices.shared else _from_residuals
+    found = products(matrices, y, equal)
     finite = np.isfinite(found.size)
     if not finite.all():
         y = np.where(np.isfinite(y), y, 0.0)
-        found = products(design, y, equal)
-    if design.shared:
-        _repair(design, y, found, equal)
+        found = products(matrices, y, equal)
+    if matrices.shared:
+        _repair(matrices, y, found, equal)
     usable = finite & (found.rss > np.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
     usable &= found.size < EXTREME
-    return _scaled(design, found, finite, usable)
+    return _scaled(matrices, found, finite, usable)
 
 
-def _from_products(design: StandardDesign, y: Floats, equal: EqualGroups) -> Products:
+def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
-    TX, root_n = equal.carrying(design.stats.TX[..., 0]), np.sqrt(design.n)
+    TX, root_n = equal.rotated(matrices.stats.TX[..., 0]), np.sqrt(matrices.n)
     R, q, p = TX.shape
     TX = TX.reshape(R * q, p)
-    products, reached, size = _row_products(design, y)
-    Ty, spread = equal.split(products)
+    products, reached, size = _row_products(matrices, y)
+    Ty, grams = equal.split(products)
     fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + reached) / root_n
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
-    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in spread)
-    return Products(fitted, size, rss, Ty, Xy, yy, spread)
+    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in grams)
+    return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
 
-def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Floats]:
+def _row_products(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
-    groups, QZ, q = design.groups, design.QZ, design.QZ.shape[1]
+    groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
-        return Ty, design.X_within.T @ y, _lane_squares(design, y)
-    Q = QZ if design.within_reach else np.concatenate([QZ, design.X_within], axis=1)
+        return Ty, matrices.X_within.T @ y, _lane_squares(matrices, y)
+    Q = QZ if matrices.within_reach else np.concatenate([QZ, matrices.X_within], axis=1)
     Q = np.ascontiguousarray(Q.T)
     products = np.empty((len(groups.starts), len(Q), y.shape[1]))
     size = np.zeros(y.shape[1])
@@ -148,67 +148,69 @@ def _row_products(design: StandardDesign, y: Floats) -> tuple[Floats, Any, Float
         rows = slice(start, start + length)
         np.matmul(Q[:, rows], y[rows], out=products[g])
         size += np.einsum("ij,ij->j", y[rows], y[rows])
-    if design.within_reach:
+    if matrices.within_reach:
         return products, 0.0, size
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 
-def _from_residuals(design: StandardDesign, y: Floats, equal: EqualGroups) -> Products:
+def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
     """Residual rows, projected twice, so that no digits cancel."""
-    size, fitted = _lane_squares(design, y), _project(design, design.QX, y)
-    y = y - expand(design, fitted)
-    again = _project(design, design.QX, y)
-    y -= expand(design, again)
-    rss = _lane_squares(design, y)
-    q = design.QZ.shape[1]
-    Ty = np.stack([design.groups.sum(design.QZ[:, [a]] * y) for a in range(q)], axis=1)
+    size, fitted = _lane_squares(matrices, y), _project(matrices, matrices.QX, y)
+    y = y - expand(matrices, fitted)
+    again = _project(matrices, matrices.QX, y)
+    y -= expand(matrices, again)
+    rss = _lane_squares(matrices, y)
+    q = matrices.QZ.shape[1]
+    Ty = np.stack([matrices.group_segments.sum(matrices.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
-        y -= design.QZ[:, [a]] * design.groups.spread(Ty[:, a])
-    Ty, spread = equal.split(Ty if design.shared else place(Ty[..., 0], *design.position))
-    Xy = _project(design, design.X_within, y)
-    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(design, y), spread)
+        y -= matrices.QZ[:, [a]] * matrices.group_segments.broadcast(Ty[:, a])
+    Ty, grams = equal.split(Ty if matrices.shared else place(Ty[..., 0], *matrices.position))
+    Xy = _project(matrices, matrices.X_within, y)
+    return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(matrices, y), grams)
 
 
-def _repair(design: StandardDesign, y: Floats, found: Products, equal: EqualGroups) -> None:
+def _repair(matrices: StandardMatrices, y: Floats, found: Products, equal: EqualGroups) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
     bad = ~(np.minimum(found.rss, found.yy) * CANCELLATION > found.size)
     for first in range(0, len(bad), BLOCK):
         block = slice(first, first + BLOCK)
         if bad[block].any():
-            again = _from_residuals(design, y[:, block], equal)
-            pairs = zip([*found[:-1], *found.spread], [*again[:-1], *again.spread], strict=True)
-            for whole, part in pairs:
-                whole[..., block] = np.where(bad[block], part, whole[..., block])
+            again = _from_residuals(matrices, y[:, block], equal)
+            pairs = zip([*found[:-1], *found.grams], [*again[:-1], *again.grams], strict=True)
+            for before, after in pairs:
+                before[..., block] = np.where(bad[block], after, before[..., block])
 
 
 def _scaled(
-    design: StandardDesign, found: Products, finite: Bools, usable: Bools
+    matrices: StandardMatrices, found: Products, finite: Bools, usable: Bools
 ) -> tuple[Standard, list[Floats]]:
-    s = np.sqrt(np.where(usable, found.rss, 1.0) / design.n)
-    fallback = np.where(design.status, design.status, Status.NOT_FINITE)
-    status = np.where(usable, design.status, np.where(finite, fallback, Status.NOT_FINITE))
+    s = np.sqrt(np.where(usable, found.rss, 1.0) / matrices.n)
+    fallback = np.where(matrices.status, matrices.status, Status.NOT_FINITE)
+    status = np.where(usable, matrices.status, np.where(finite, fallback, Status.NOT_FINITE))
     yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
-    stats = design.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
-    beta_ols = found.fitted / np.sqrt(design.n)
-    scaling = Scaling(design.T, design.C, design.n, beta_ols, s, design.absent)
+    stats = matrices.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
+    beta_ols = found.fitted / np.sqrt(matrices.n)
+    scaling = Scaling(matrices.T, matrices.C, matrices.n, beta_ols, s, matrices.absent)
     standard = Standard(stats, scaling, status)
-    return standard, [N / s**2 for N in found.spread]
+    return standard, [N / s**2 for N in found.grams]
 
 
-def _lane_squares(design: StandardDesign, y: Floats) -> Floats:
+def _lane_squares(matrices: StandardMatrices, y: Floats) -> Floats:
     """Sums of squares by lane, (B,)."""
-    if design.shared:
+    if matrices.shared:
         return np.einsum("ij,ij->j", y, y)
-    return design.lanes.sum(y**2).ravel()
+    return matrices.lane_segments.sum(y**2).ravel()
 
 
-def _project(design: StandardDesign, Q: Floats, y: Floats) -> Floats:
+def _project(matrices: StandardMatrices, Q: Floats, y: Floats) -> Floats:
     """Q'y lane by lane, (p, B)."""
-    return Q.T @ y if design.shared else design.lanes.sum(Q * y).T
+    return Q.T @ y if matrices.shared else matrices.lane_segments.sum(Q * y).T
 
 
-def expand(design: StandardDesign, coefficients: Floats) -> Floats:
+def expand(matrices: StandardMatrices, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
-    if design.shared:
-        return design.QX @ coefficients
-    return (design.QX * design.lanes.spread(coefficients.T)).sum(axis=1, keepdims=True)
+    if matrices.shared:
+        return matrices.QX @ coefficients
+    return (matrices.QX * matrices.lane_segments.broadcast(coefficients.T)).sum(
+        axis=1, keepdims=True
+    )

@@ -12,7 +12,7 @@ factor, is absent from that lane: X̃ has zeros in its place, X̃'X̃ a diagonal
 itself, T a row and a column of its own, so that its β̃ is 0 and all else is as if the column had
 never been there.
 
-The criterion changes by a constant that is put back (``Scaling``). Prior weights scale the rows by
+The criterion changes by a constant, known from ``Scaling``. Prior weights scale the rows by
 √w. All factorisations are Gram–Schmidt run twice, vectorised over lanes and groups as segments of
 the rows, which are sorted by lane and group.
 """
@@ -35,15 +35,15 @@ from jaxhlm.likelihood.suffstats import Stats
 __all__ = [
     "RANK_TOL",
     "Rows",
-    "StandardDesign",
+    "StandardMatrices",
     "absent_squares",
     "design_status",
     "place",
-    "standardise_design",
+    "standardise_matrices",
 ]
 
 RANK_TOL = 1e-7  # as lmer's: a fixed-effects column this close to the others is dependent
-# Columns of Z, of mean square 1, that are this small in a group are what scaling left of zeros.
+# Columns of Z, of mean square 1, that are this small in a group are zero, but for rounding.
 NOTHING = 1e-10
 WITHIN_TOL = 1e-18  # relative to the squared size of X, whose columns have mean square 1
 
@@ -70,8 +70,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class StandardDesign:
-    """The design half, ready to meet responses.
+class StandardMatrices:
+    """Standardised model matrices, and their half of the statistics, ready to meet responses.
 
     Attributes:
         root_w: (n, 1) square roots of the weights, or None.
@@ -83,8 +83,8 @@ class StandardDesign:
         n: (b,) rows of each lane.
         absent: (p, b) columns of X that are zero in all rows of a lane.
         status: (b,) Status.CONVERGED, or why these lanes cannot be fitted.
-        lanes: rows of each lane.
-        groups: rows of each (lane, group) pair.
+        lane_segments: rows of each lane.
+        group_segments: rows of each (lane, group) pair.
         position: (S,), (S,) group number within its lane, and lane, of every pair.
     """
 
@@ -98,13 +98,13 @@ class StandardDesign:
     n: Floats
     absent: Bools
     status: Ints
-    lanes: Segments
-    groups: Segments
+    lane_segments: Segments
+    group_segments: Segments
     position: tuple[Ints, Ints]
 
     @property
     def shared(self) -> bool:
-        """Whether all lanes share one design."""
+        """Whether all lanes share one X and one Z."""
         return len(self.n) == 1
 
     @property
@@ -114,26 +114,26 @@ class StandardDesign:
 
 
 @on_one_blas_thread
-def standardise_design(rows: Rows) -> StandardDesign:
+def standardise_matrices(rows: Rows) -> StandardMatrices:
     """Orthogonalise and scale the columns of X and Z and reduce them to statistics."""
-    lanes, groups = Segments(rows.lane), Segments(rows.segment)
+    lane_segments, group_segments = Segments(rows.lane), Segments(rows.segment)
     X, Z, root_w = rows.X, rows.Z, None
-    log_w = np.zeros(len(lanes.starts))
+    log_w = np.zeros(len(lane_segments.starts))
     if rows.weights is not None:
         root_w = np.sqrt(rows.weights)[:, None]
         X, Z = X * root_w, Z * root_w
-        log_w = lanes.sum(np.log(rows.weights))
-    n = lanes.lengths.astype(float)
+        log_w = lane_segments.sum(np.log(rows.weights))
+    n = lane_segments.lengths.astype(float)
     root_n = np.sqrt(n)
-    absent = ~lanes.any(X != 0.0)
+    absent = ~lane_segments.any(X != 0.0)
     rank = X.shape[1] - absent.sum(axis=1, dtype=float)
-    QX, RX = orthonormalise(X, lanes, RANK_TOL)
-    Z, C = _scale_random(Z, rows.blocks, lanes, root_n)
-    QZ, RZ = orthonormalise(Z, groups, GROUP_RANK_TOL, NOTHING)
-    X = QX * lanes.spread(root_n)[:, None]
-    TX = np.stack([groups.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
-    X_within = X - sum(QZ[:, [a]] * groups.spread(TX[:, a]) for a in range(Z.shape[1]))
-    lane_of_group = lanes.of_row[groups.starts]
+    QX, RX = orthonormalise(X, lane_segments, RANK_TOL)
+    Z, C = _scale_random(Z, rows.blocks, lane_segments, root_n)
+    QZ, RZ = orthonormalise(Z, group_segments, GROUP_RANK_TOL, NOTHING)
+    X = QX * lane_segments.broadcast(root_n)[:, None]
+    TX = np.stack([group_segments.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
+    X_within = X - sum(QZ[:, [a]] * group_segments.broadcast(TX[:, a]) for a in range(Z.shape[1]))
+    lane_of_group = lane_segments.of_row[group_segments.starts]
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
     stats = Stats(
@@ -141,7 +141,7 @@ def standardise_design(rows: Rows) -> StandardDesign:
         TX=place(TX, *position),
         Ty=None,
         m=place(np.ones(len(lane_of_group)), *position),
-        XX=np.moveaxis(lanes.gram(X_within), 0, -1) + absent_squares(absent.T, n),
+        XX=np.moveaxis(lane_segments.gram(X_within), 0, -1) + absent_squares(absent.T, n),
         Xy=None,
         yy=None,
         n=n,
@@ -152,9 +152,10 @@ def standardise_design(rows: Rows) -> StandardDesign:
     deficient = ((np.diagonal(RX, axis1=1, axis2=2) == 0.0) & ~absent).any(axis=1)
     status = design_status(n, rank, G, reached, np.isnan(C).any(axis=(0, 1)), deficient)
     T = np.moveaxis(_scaled_inverse(RX + np.eye(len(absent.T)) * absent[:, None], root_n), 0, -1)
-    return StandardDesign(
-        root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status, lanes, groups, position
-    )
+    return StandardMatrices(
+        root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status,
+        lane_segments, group_segments, position,
+    )  # fmt: skip
 
 
 def absent_squares(absent: Bools, n: Floats) -> Floats:
@@ -163,14 +164,14 @@ def absent_squares(absent: Bools, n: Floats) -> Floats:
 
 
 def _scale_random(
-    Z: Floats, blocks: Blocks, lanes: Segments, root_n: Floats
+    Z: Floats, blocks: Blocks, lane_segments: Segments, root_n: Floats
 ) -> tuple[Floats, Floats]:
     """Z̃ = Z C (n, q) and C (q, q, b); NaN in C where columns are dependent."""
     scaled = np.empty_like(Z, dtype=float)
     C = np.zeros((Z.shape[1], Z.shape[1], len(root_n)))
     for block in blocks:
-        Q, R = orthonormalise(Z[:, block], lanes, RANK_TOL)
-        scaled[:, block] = Q * lanes.spread(root_n)[:, None]
+        Q, R = orthonormalise(Z[:, block], lane_segments, RANK_TOL)
+        scaled[:, block] = Q * lane_segments.broadcast(root_n)[:, None]
         inverse = _scaled_inverse(R, root_n)
         C[np.ix_(block, block)] = np.moveaxis(inverse, 0, -1)
     return scaled, C

@@ -55,17 +55,17 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
         reml: for REML fits, or maximum likelihood.
     """
     prepared = Prepared(design)
-    standard = prepared.standard
-    collapsed = prepared.equal.design(standard.stats)
+    matrices = prepared.matrices
+    collapsed = prepared.equal.join_design(matrices.stats)
     one = collapsed._replace(
         Ty=np.zeros((*collapsed.TX.shape[:2], 1)), Xy=np.zeros((design.p, 1)), yy=np.ones(1)
     )
-    C = standard.C[..., 0]
+    C = matrices.C[..., 0]
     root: Floats = np.linalg.solve(C, semidefinite_root(truth.cov) / truth.sigma).astype(float)
     # With as few units as between-unit terms nothing is left to estimate variances from: NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
         at = expected(groups_at(root[..., None], one, reml), design.blocks)
-    u = solve_lower(at.L_A[..., 0], standard.T[..., 0].T @ L.T)
+    u = solve_lower(at.L_A[..., 0], matrices.T[..., 0].T @ L.T)
     rotation = principal_axes(u.T @ u)[1]
     cov = truth.sigma**2 * (u.T @ u)
     return Precision(L @ truth.fixed(design.xnames), cov, _degrees(at, u @ rotation), rotation)

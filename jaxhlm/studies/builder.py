@@ -240,8 +240,8 @@ class UnitDesign:
     def _counts(self, name: str, source: Any, rng: np.random.Generator) -> Ints:
         """(n,) whole numbers from a distribution."""
         values = self._values(name, source, rng, self.n)
-        whole = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
-        if not whole or not (values >= 1).all():
+        integral = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
+        if not integral or not (values >= 1).all():
             raise OptionError(
                 f"{name} was drawn as {values.min()} … {values.max()}; its distribution must "
                 "give whole numbers, 1 or more, as scipy.stats.poisson(4, loc=1) does"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_length, check_mapping, listed_values
 from jaxhlm.errors import OptionError
-from jaxhlm.studies.methods import COLUMNS
+from jaxhlm.studies.method import COLUMNS
 
 __all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
 

@@ -13,7 +13,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.fitting.many import fit_source
 from jaxhlm.language.formula import right_side
 from jaxhlm.language.words import quoted
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.sources.inputs import replicate_input, response_input
 

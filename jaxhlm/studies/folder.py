@@ -1,6 +1,6 @@
 """A study on disk: a manifest that says what it is, and one Parquet file per finished chunk.
 
-Files appear under their names only when they are whole (written elsewhere, then renamed), so what
+Files appear under their names only when complete (written elsewhere, then renamed), so what
 is there is finished, whenever the run was killed. Only one process writes to it at a time. The
 manifest has a checksum of every entry, and every chunk says which study and which data sets it
 holds, so what was damaged, or put there from elsewhere, is found and never read.
@@ -143,8 +143,8 @@ def open_folder(
                 f"{path} holds this study already, {done} of {len(manifest['chunks'])} chunks "
                 "finished; go on with resume=True (--resume), or give another folder"
             )
-        for left in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
-            left.unlink(missing_ok=True)
+        for unfinished in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
+            unfinished.unlink(missing_ok=True)
         folder.set_damaged_aside()
         yield folder
 

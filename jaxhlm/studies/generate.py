@@ -53,12 +53,12 @@ def generate(
     beta, cov, sigma = truth
     q, B = Z.shape[1], len(panel.lanes)
     own = [(v, Numbers(Streams(key, VIOLATIONS + k), panel)) for k, v in enumerate(violations)]
-    left = cov
+    remaining = cov
     for v, _ in own:
-        left = v.remaining(panel, left)
+        remaining = v.remaining(panel, remaining)
     draw = _distribution(violations, EffectsFrom).draw
     u = Numbers(Streams(key, EFFECTS), panel).units(draw, q).reshape(-1, q)
-    b = np.einsum("uab,ub->ua", symmetric_root(left)[panel.unit_lane], u)
+    b = np.einsum("uab,ub->ua", symmetric_root(remaining)[panel.unit_lane], u)
     e = Numbers(Streams(key, RESIDUALS), panel).rows(_distribution(violations, ResidualsFrom).draw)
     for v, numbers in own:
         b, e = v.effects(panel, b, cov, numbers), v.residuals(panel, e, numbers)

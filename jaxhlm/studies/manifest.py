@@ -35,8 +35,8 @@ PARTS: dict[str, Callable[[Any], bool]] = {
 
 def write_manifest(file: Path, manifest: Mapping[str, Any]) -> None:
     """Write entries that JSON has a form for, and their checksums."""
-    whole = {**manifest, CHECKSUMS: _checksums(manifest)}
-    write_text(file, json.dumps(whole, indent=1))
+    entries = {**manifest, CHECKSUMS: _checksums(manifest)}
+    write_text(file, json.dumps(entries, indent=1))
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(file, 0, f"cannot be read: {error}") from error
     manifest = _parsed(file, text)
-    _check_whole(file, text, manifest)
+    _check_complete(file, text, manifest)
     return {key: manifest[key] for key in manifest if key != CHECKSUMS}
 
 
@@ -102,7 +102,7 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
     return manifest
 
 
-def _check_whole(file: Path, text: str, manifest: Mapping[str, Any]) -> None:
+def _check_complete(file: Path, text: str, manifest: Mapping[str, Any]) -> None:
     """Every entry is there, of its type, and as it was written."""
     told = manifest.get(CHECKSUMS)
     if not isinstance(told, dict):

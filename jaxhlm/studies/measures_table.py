@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_frame
 from jaxhlm.errors import MissingColumnError
-from jaxhlm.studies.measured import MEASURES
+from jaxhlm.studies.measures import MEASURES
 
 __all__ = ["MeasuresTable", "with_mcse"]
 

@@ -20,7 +20,7 @@ from jaxhlm.core.arguments import (
 from jaxhlm.core.notation import Bools, Floats, check_option
 from jaxhlm.errors import MissingColumnError, OptionError
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.studies.measured import MEASURES, Measure
+from jaxhlm.studies.measures import MEASURES, Measure
 
 __all__ = ["check_plan", "nsim", "stopping"]
 

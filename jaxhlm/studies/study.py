@@ -27,13 +27,13 @@ from jaxhlm.errors import (
     failures_counted,
     muted,
 )
-from jaxhlm.estimation.pipeline import whole_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.estimation.progress import study_progress
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
 from jaxhlm.studies.manifest import SCHEMA
-from jaxhlm.studies.measured import Measure, measures
-from jaxhlm.studies.methods import Method, check_methods, method_estimates
+from jaxhlm.studies.measures import Measure, measures
+from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
 __all__ = ["Job", "Study", "read_study", "run_chunk", "study"]
@@ -282,7 +282,7 @@ def read_study(out: str | os.PathLike[str]) -> Study:
 
 def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
-    with failures_counted(), whole_or_nothing():
+    with failures_counted(), all_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
         frame = method_estimates(job.methods, drawn, chunk.first, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()

@@ -51,8 +51,8 @@ from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, UnknownTermError
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
-from jaxhlm.studies.mechanisms import assembled, mechanism
-from jaxhlm.studies.methods import Method
+from jaxhlm.studies.mechanism import assembled, mechanism
+from jaxhlm.studies.method import Method
 from jaxhlm.studies.planning import check_plan
 from jaxhlm.studies.tomltext import (
     NUMBER,
@@ -85,7 +85,7 @@ BUILT: dict[str, Types] = {
     "seed": WHOLE,
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
-# Covariates that are drawn, by name; uniform has the same mean and spread.
+# Covariates that are drawn, by name; uniform has the same mean and variance.
 
 
 def _normal(rng: np.random.Generator, size: int) -> Floats:

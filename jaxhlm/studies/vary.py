@@ -14,8 +14,8 @@ from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.language.formula import parse
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.extending import extend
-from jaxhlm.studies.mechanisms import Mechanism, assembled
+from jaxhlm.studies.extend import extend
+from jaxhlm.studies.mechanism import Mechanism, assembled
 from jaxhlm.studies.truth import Truth
 
 __all__ = [

@@ -12,7 +12,7 @@ class Violation:
     """A mechanism calls these in turn; a violation overrides what it violates."""
 
     def remaining(self, panel: Panel, cov: Floats) -> Floats:
-        """(B, q, q) covariance of the random effects that is left to draw, given Σ."""
+        """(B, q, q) remaining covariance of the random effects to draw, given Σ."""
         del panel
         return cov
 

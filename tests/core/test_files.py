@@ -142,10 +142,10 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "old.txt"
     files.write_text(path, "old")
     with pytest.raises(errors.FileError, match="No space left on device; what was there is"):
-        files.write_whole(path, broken)
+        files.write_atomically(path, broken)
     assert path.read_text() == "old"
     with pytest.raises(KeyboardInterrupt):
-        files.write_whole(path, lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        files.write_atomically(path, lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     assert [p.name for p in tmp_path.iterdir()] == ["old.txt"]
 
 

@@ -15,7 +15,7 @@ from jaxhlm.design.identified import _evened, design_only, flat_parameters, iden
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.standardise import Rows, standardise_design
+from jaxhlm.statistics.standardise import Rows, standardise_matrices
 from oracles import oracle
 
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
@@ -74,13 +74,13 @@ def random_design(rng):
 def decided(X, Z, group, weights, blocks, reml):
     """The library's answer, None where another status comes first; equal groups collapsed too."""
     rows = Rows(X, Z, group, np.zeros(len(X), np.int64), weights, blocks)
-    design = standardise_design(rows)
-    if design.status[0] == Status.NOT_IDENTIFIED:
+    matrices = standardise_matrices(rows)
+    if matrices.status[0] == Status.NOT_IDENTIFIED:
         return False
-    if design.status[0] != Status.CONVERGED:
+    if matrices.status[0] != Status.CONVERGED:
         return None
-    found = bool(identified(design.stats, blocks, reml)[0])
-    joined = EqualGroups.of(design.stats, design.within_reach).design(design.stats)
+    found = bool(identified(matrices.stats, blocks, reml)[0])
+    joined = EqualGroups.of(matrices.stats, matrices.within_reach).join_design(matrices.stats)
     assert identified(joined, blocks, reml)[0] == found
     return found
 
@@ -148,8 +148,8 @@ def test_the_entries_that_cannot_be_told_are_those_of_the_user(unit):
     """In any units, and where the columns are combinations of his: here (1, f) of (1 − f, f)."""
     stats, blocks = single_rows([0.0, 1.0]), ((0, 1),)
     S = np.array([[0.0, 1.0], [1.0, -2.0]])
-    turned = [np.array([[1.0, c], [0.0, 1.0]]) for c in (1.0, 3.0)]
-    for C in (np.diag([1.0, unit]), *turned):
+    sheared = [np.array([[1.0, c], [0.0, 1.0]]) for c in (1.0, 3.0)]
+    for C in (np.diag([1.0, unit]), *sheared):
         moved = np.abs(C @ S @ C.T) > 0.0
         expected = [at for at in theta_index(blocks) if moved[at]]
         assert flat_parameters(stats, C, blocks, False) == expected
@@ -274,7 +274,7 @@ def test_a_single_level_more_identifies_a_large_design():
     Z[:2] = 1e6
     own = np.column_stack([X, group[few] == 0, d["x"][few]])
     rows = Rows(own, Z, group[few], np.zeros(few.sum(), np.int64), None, ((0,),))
-    assert identified(standardise_design(rows).stats, ((0,),), True)[0]
+    assert identified(standardise_matrices(rows).stats, ((0,),), True)[0]
 
 
 @pytest.mark.parametrize("weight", [1e-5, 1e-3, 1.0, 1e3, 1e5])

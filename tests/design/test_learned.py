@@ -55,7 +55,7 @@ N, B = 40, 3
 
 @pytest.fixture(scope="module")
 def long():
-    """Data sets of different level and spread, their rows mixed."""
+    """Data sets of different mean and standard deviation, their rows mixed."""
     rng = np.random.default_rng(3)
     frame = pd.DataFrame({"rep": np.repeat(np.arange(B), N), "unit": np.tile(np.arange(N) % 8, B)})
     frame["x"] = rng.normal(size=B * N) * (1 + frame.rep) + 3 * frame.rep

@@ -13,9 +13,9 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import arrays_of, frame, load_case
 from jaxhlm import errors
-from jaxhlm.inference.dropped import householder
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import boundary_mixture, contained, null_law
+from jaxhlm.inference.nesting import boundary_mixture, contained, null_distribution
+from jaxhlm.inference.reduced_models import householder_reflection
 from places import DATA
 
 R = json.loads((DATA / "comparisons.json").read_text())
@@ -105,7 +105,7 @@ def test_a_reflection_that_ends_in_a_direction(rng):
     """H = H' = H⁻¹ with |c| H e_d = ± c, beside the last axis too."""
     near = [[1e-9, 0.0, s] for s in (-1.0, 1.0)] + [[0.0, 0.0, s] for s in (-1.0, 1.0)]
     c = np.concatenate([rng.normal(size=(20, 3)), near]) * 10.0 ** rng.integers(-9, 9, (24, 1))
-    H, length = householder(c)
+    H, length = householder_reflection(c)
     assert (np.abs(H @ H - np.eye(3)) < tol.CANONICAL).all()
     np.testing.assert_array_equal(H, H.mT)
     np.testing.assert_allclose(np.abs(length), np.linalg.norm(c, axis=1), rtol=tol.CANONICAL)
@@ -127,11 +127,11 @@ def test_without_random_effects_is_least_squares(reml):
 
 
 def test_mixtures_are_recognised():
-    law = {
+    mixture = {
         ("level", "line"): "0.5 χ²(1) + 0.5 χ²(2)",
         ("level", "apart"): "0.5 χ²(0) + 0.5 χ²(1)",
     }
-    for (small, large), expected in law.items():
+    for (small, large), expected in mixture.items():
         table = fit(large).anova(fit(small), refit=False).table
         assert table["mixture"].iloc[1] == expected
         chisq = table["Chisq"].iloc[1]
@@ -139,27 +139,27 @@ def test_mixtures_are_recognised():
         by_hand = 0.5 * sum(stats.chi2.sf(chisq, d) if d else 0.0 for d in weights)
         np.testing.assert_allclose(table["Pr(mixture)"].iloc[1], by_hand, rtol=tol.SMALL)
     assert "mixture" not in fit("apart").anova(fit("line"), refit=False).table
-    assert str(null_law(fit("apart").design, fit("line").design)) == "χ²(1)"
+    assert str(null_distribution(fit("apart").design, fit("line").design)) == "χ²(1)"
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 4])
-def test_the_law_of_every_cut_of_a_random_term(columns):
+def test_the_null_distribution_of_every_cut_of_a_random_term(columns):
     """All entries of D that go are counted; one of them is a variance if one column goes."""
     free = columns * (columns + 1) // 2
     cuts = [[], [1], [1, 1], [2], [1, 2], [3], [1, 1, 2], [2, 2], [1, 3], [1] * columns, [columns]]
     for sizes in (cut for cut in cuts if sum(cut) <= columns):
-        law, df = boundary_mixture(columns, sizes), free - sum(s * (s + 1) // 2 for s in sizes)
+        mixture, df = boundary_mixture(columns, sizes), free - sum(s * (s + 1) // 2 for s in sizes)
         expected = {columns: f"χ²({df})", columns - 1: f"0.5 χ²({df - 1}) + 0.5 χ²({df})"}
-        assert (str(law) if law else None) == expected.get(sum(sizes))
+        assert (str(mixture) if mixture else None) == expected.get(sum(sizes))
 
 
-def test_laws_by_hand():
+def test_mixtures_by_hand():
     """P(≥ 0) = 1 whatever the components; a ratio below zero is zero, and what is lost stays so."""
     lrt = np.array([0.0, 1e-3, 0.5, 1.0, 7.0, np.nan])
     tails = [np.where(np.isnan(lrt), np.nan, lrt <= 0.0), *(stats.chi2.sf(lrt, d) for d in (1, 2))]
-    law = Mixture.one_variance(0) * Mixture.one_variance(0)
+    mixture = Mixture.one_variance(0) * Mixture.one_variance(0)
     by_hand = 0.25 * tails[0] + 0.5 * tails[1] + 0.25 * tails[2]
-    np.testing.assert_allclose(law.p_value(lrt), by_hand, rtol=tol.SMALL)
+    np.testing.assert_allclose(mixture.p_value(lrt), by_hand, rtol=tol.SMALL)
     np.testing.assert_array_equal(
         likelihood_ratio(np.array([5.0, 1.0, 2.0, np.nan]), np.array([2.0, 3.0, 2.0, 1.0])),
         [3.0, 0.0, 0.0, np.nan],
@@ -339,7 +339,7 @@ def test_the_mixture_holds_its_level():
     small = hlm.fit_many("~ x + (1 | unit)", d, Y)
     p = large.anova(small, refit=False).table
     error = np.sqrt(0.05 * 0.95 / n)
-    # 30 units: the asymptotic law is a little conservative, and three Monte-Carlo errors are given.
+    # 30 units: the asymptotic distribution is a little conservative; three Monte-Carlo errors.
     assert abs((p["p_mixture"] < 0.05).mean() - 0.05) < 3 * error
     assert (p["p_value"] < 0.05).mean() < (p["p_mixture"] < 0.05).mean()
 

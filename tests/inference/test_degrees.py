@@ -274,8 +274,8 @@ def test_boundary_df_do_not_depend_on_the_order_of_random_effects():
     fit = singular_fit("(1 + x + w | unit)", 2)
     data = pd.DataFrame(fit.design._covariates).assign(y=fit.design.y, unit=fit.design.group)
     data["w"] = fit.design.Z[:, 2]
-    turned = hlm.fit("y ~ x + a + (0 + w + x + I(x**0) | unit)", data)
-    np.testing.assert_allclose(turned.df(), fit.df(), rtol=tol.BATCH_DF)
+    reordered = hlm.fit("y ~ x + a + (0 + w + x + I(x**0) | unit)", data)
+    np.testing.assert_allclose(reordered.df(), fit.df(), rtol=tol.BATCH_DF)
 
 
 def information(nu, B):
@@ -359,7 +359,7 @@ def test_joint_tests_of_r(which, method):
 # Many fits.
 
 
-def lanes():
+def responses_of_lanes():
     """Responses that collapse, with failed, constant and incomplete ones among them."""
     data = hlm.load_dataset("article")
     Y = article().simulate(12, seed=6).to_numpy().copy()
@@ -370,7 +370,7 @@ def lanes():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("reml", [True, False])
 def test_a_batch_is_its_fits(reml):
-    data, Y = lanes()
+    data, Y = responses_of_lanes()
     fits = hlm.fit_many(f"~ {FORMULA.split('~')[1]}", data, Y, reml=reml, progress=False)
     assert fits.singular.any()
     assert not fits.ok[5]
@@ -427,7 +427,7 @@ def test_balanced_designs_have_whole_degrees_of_freedom():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 def test_fits_that_did_not_converge_are_harmless():
     """Away from the optimum the Hessian need not be positive definite: df or NaN, no exception."""
-    data, Y = lanes()
+    data, Y = responses_of_lanes()
     fits = hlm.fit_many("~ x * a + (1 + x | unit)", data, Y[:, :4], max_iter=1, progress=False)
     df = fits.df()
     assert ((df > 0) | df.isna()).all(axis=None)
@@ -535,7 +535,7 @@ def test_a_joint_test_does_not_depend_on_the_unit_of_a_row(size, method):
         found = fit.joint_test(scaled, method).iloc[0]
         assert found["num_df"] == 3
         assert found["statistic"] == pytest.approx(expected["statistic"], rel=tol.LOSSY)
-        # Satterthwaite's df are about the principal axes, which a row's unit turns.
+        # Satterthwaite's df are about the principal axes, which a row's unit rotates.
         assert found["den_df"] == pytest.approx(expected["den_df"], rel=tol.PRINCIPAL_AXES)
 
 

@@ -12,25 +12,26 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import CASES, arrays_of, frame, load_case, sleepstudy
 from jaxhlm import errors, reference
-from jaxhlm.inference.held import Held
-from jaxhlm.inference.holding import (
-    hold_coefficients,
-    hold_correlations,
-    hold_sds,
-    hold_sigma,
-    joined,
-)
+from jaxhlm.inference.likelihood_limits import profile_rise
 from jaxhlm.inference.parameters import parameters
-from jaxhlm.inference.roots import profile_rise
+from jaxhlm.inference.profile_coordinates import (
+    coefficient_profiles,
+    correlation_profiles,
+    joined,
+    sd_profiles,
+    sigma_profile,
+)
+from jaxhlm.inference.profile_deviance import ProfileDeviance
 from jaxhlm.likelihood.covariance import ROUNDED_TO_ZERO, covariance_of, theta_of
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 
 CUT = stats.chi2.ppf(0.95, 1)
 PROFILED = tuple(name for name in CASES if load_case(name)[1]["ML"].get("profile_ci"))
 # lme4 reads limits off splines in ζ, which are off where a profile bends at the boundary (a
-# correlation of ±1 from there on; a limit next to 0); these are held to the definition below. Its
-# profile of orthodont's σ broke off: another run of lme4 gives 1.0970 and 1.5885, as here.
+# correlation of ±1 from there on; a limit next to 0); these are compared with the definition
+# below. Its profile of orthodont's σ broke off: another run of lme4 gives 1.0970 and 1.5885, as
+# here.
 LME4_IS_OFF = {
     ("article_full", "sd_(Intercept)|unit"): [0],
     ("orthodont", "sd_(Intercept)|Subject"): [0],
@@ -79,13 +80,13 @@ class Dense:
         omega = np.arcsin(np.clip(best.cov[1, 0] / np.prod(sd), -1, 1))
         self.start = {"sd0": sd[0], "sd1": sd[1], "cor": omega, "sigma": best.sigma}
 
-    def deviance(self, sd0, sd1, cor, sigma, held=None):
-        """Minimised over β, of which one may be held: (number, value)."""
+    def deviance(self, sd0, sd1, cor, sigma, fixed=None):
+        """Minimised over β, of which one may be fixed: (number, value)."""
         covariance = sd0 * sd1 * (0.0 if self.apart else np.sin(cor))
         Sigma = np.array([[sd0**2, covariance], [covariance, sd1**2]])
         y, X = self.y, self.X
-        if held is not None:
-            y, X = y - X[:, held[0]] * held[1], np.delete(X, held[0], axis=1)
+        if fixed is not None:
+            y, X = y - X[:, fixed[0]] * fixed[1], np.delete(X, fixed[0], axis=1)
         M, logdet, S = np.column_stack([X, y]), 0.0, 0.0
         for i in self.rows:
             V = self.Z[i] @ Sigma @ self.Z[i].T + sigma**2 * np.eye(len(i))
@@ -98,13 +99,13 @@ class Dense:
 
     def rise(self, fixed, starts=((),)):
         """Profile at ``fixed``, a dict with one entry, above the minimum."""
-        held = fixed.get("beta")
+        beta = fixed.get("beta")
         fixed = {k: v for k, v in fixed.items() if k != "beta"}
         free = [k for k in self.start if k not in fixed and not (k == "cor" and self.apart)]
 
         def value(x):
             return self.deviance(
-                **{"cor": 0.0, **fixed, **dict(zip(free, x, strict=True))}, held=held
+                **{"cor": 0.0, **fixed, **dict(zip(free, x, strict=True))}, fixed=beta
             )
 
         found = []
@@ -118,7 +119,7 @@ class Dense:
         return min(found) - self.best
 
 
-def as_held(name, value):
+def as_fixed(name, value):
     """A limit as what ``Dense`` holds fixed, for terms (Intercept) and one slope."""
     kind = name.split("_")[0]
     if kind == "cor":
@@ -143,12 +144,12 @@ def test_limits_are_where_the_dense_profile_has_risen(bar):
     inside = 0
     for name, row in fit.confint("profile").iterrows():
         for value in row:
-            held = as_held(name, value) or {"beta": (list(fit.fixef.index).index(name), value)}
+            fixed = as_fixed(name, value) or {"beta": (list(fit.fixef.index).index(name), value)}
             if abs(value) in (0.0, 1.0):
-                assert dense.rise(held) < CUT + tol.DENSE_PROFILE
+                assert dense.rise(fixed) < CUT + tol.DENSE_PROFILE
             else:
                 inside += 1
-                np.testing.assert_allclose(dense.rise(held), CUT, atol=tol.DENSE_PROFILE)
+                np.testing.assert_allclose(dense.rise(fixed), CUT, atol=tol.DENSE_PROFILE)
     assert inside >= 11
 
 
@@ -262,13 +263,15 @@ def lanes_of_every_kind(fit):
     best = solve(standard.stats, Options(False, blocks))
     q, p = fit.design.q, len(fit.fixef)
     pairs = [(a, b) for block in blocks for i, b in enumerate(block) for a in block[i + 1 :]]
-    held = [
-        joined([*hold_sds(standard, best, blocks, range(q)), hold_sigma(standard, best, blocks)]),
-        joined(hold_coefficients(standard, best, blocks, range(p))),
+    profiles = [
+        joined(
+            [*sd_profiles(standard, best, blocks, range(q)), sigma_profile(standard, best, blocks)]
+        ),
+        joined(coefficient_profiles(standard, best, blocks, range(p))),
     ]
     if pairs:
-        held.append(joined(hold_correlations(standard, best, blocks, pairs)))
-    return best, held
+        profiles.append(joined(correlation_profiles(standard, best, blocks, pairs)))
+    return best, profiles
 
 
 FORMS = ["(1 | unit)", "(1 + x | unit)", "(1 + x || unit)", "(1 + x + w | unit)"]
@@ -287,14 +290,14 @@ def form(random):
 @pytest.mark.parametrize("random", FORMS)
 def test_profiles_touch_the_minimum_at_the_estimate(random):
     best, kinds = lanes_of_every_kind(form(random))
-    for held in kinds:
-        lanes = np.arange(len(held.estimate))
+    for profile in kinds:
+        lanes = np.arange(len(profile.estimate))
         rise, theta, converged = profile_rise(
-            held, lanes, held.estimate, held.theta, np.tile(best.value, len(lanes))
+            profile, lanes, profile.estimate, profile.theta, np.tile(best.value, len(lanes))
         )
         assert converged.all()
         np.testing.assert_allclose(rise, 0.0, atol=tol.CRITERION)
-        np.testing.assert_allclose(theta, held.theta, atol=tol.ESTIMATE)
+        np.testing.assert_allclose(theta, profile.theta, atol=tol.ESTIMATE)
 
 
 def singular_slope():
@@ -343,33 +346,33 @@ def test_estimates_and_steps_in_the_units_of_the_user(random):
     np.testing.assert_allclose(scales.user(scales.estimate), [*sd, fit.sigma], tol.ESTIMATE)
     np.testing.assert_allclose(fixed.user(fixed.estimate), fit.fixef, tol.ESTIMATE)
     np.testing.assert_allclose(fixed.step * np.abs(fixed.unit), fit.se, tol.ESTIMATE)
-    spread = np.concatenate(
+    inverse = np.concatenate(
         [np.diag(np.linalg.inv(d.Z[:, b].T @ d.Z[:, b])) for b in map(list, d.blocks)]
     )
-    expected = np.sqrt((sd**2 + fit.sigma**2 * spread * G) / (2.0 * G))
+    expected = np.sqrt((sd**2 + fit.sigma**2 * inverse * G) / (2.0 * G))
     np.testing.assert_allclose((scales.step * scales.unit)[:q], expected, tol.ESTIMATE)
     np.testing.assert_allclose(scales.step[q], 1.0 / np.sqrt(2.0 * n), tol.ESTIMATE)
-    for held in correlations:
+    for profile in correlations:
         corr = [fit.varcorr.corr.iloc[a, b] for b in range(q) for a in range(b + 1, q)]
-        np.testing.assert_allclose(held.user(held.estimate), corr, tol.ESTIMATE)
+        np.testing.assert_allclose(profile.user(profile.estimate), corr, tol.ESTIMATE)
 
 
 @pytest.mark.parametrize("random", FORMS)
 def test_derivatives_of_what_is_minimised(random):
     _, kinds = lanes_of_every_kind(form(random))
     rng = np.random.default_rng(0)
-    for held in kinds:
-        lanes = np.arange(len(held.estimate))
-        u = held.estimate + 0.5 * held.step
-        objective = held.objective(lanes, u)
-        theta = held.theta + 0.1 * rng.normal(size=held.theta.shape)
-        if hasattr(held, "places"):
-            theta[held.places[2], lanes] = 0.0
+    for profile in kinds:
+        lanes = np.arange(len(profile.estimate))
+        u = profile.estimate + 0.5 * profile.step
+        objective = profile.objective(lanes, u)
+        theta = profile.theta + 0.1 * rng.normal(size=profile.theta.shape)
+        if hasattr(profile, "places"):
+            theta[profile.places[2], lanes] = 0.0
         _, grad, hess, _ = objective(theta)
         for i in range(len(theta)):
             h = 1e-5 * np.eye(len(theta))[i][:, None] * np.ones(len(lanes))
-            if hasattr(held, "places"):
-                h = np.where(held.places[2] == i, 0.0, h)
+            if hasattr(profile, "places"):
+                h = np.where(profile.places[2] == i, 0.0, h)
             (up, grad_up, *_), (down, grad_down, *_) = objective(theta + h), objective(theta - h)
             moved = h.sum(axis=0) > 0.0
             size = np.abs(grad).max()
@@ -382,7 +385,7 @@ def test_derivatives_of_what_is_minimised(random):
                 hess[:, i, moved],
                 atol=tol.DIFFERENCES * size,
             )
-            assert isinstance(held, Held)
+            assert isinstance(profile, ProfileDeviance)
 
 
 def test_profile_curves_pass_through_estimate_and_limits():

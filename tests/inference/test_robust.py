@@ -181,10 +181,10 @@ def test_the_table():
         fit.tidy_robust(conf_level=95)
 
 
-def assert_lanes(fits, lanes):
+def assert_lanes(fits, lane_index):
     for kind in KINDS:
         vcov, tidy = fits.vcov_robust(kind), fits.tidy_robust(kind)
-        for i in lanes:
+        for i in lane_index:
             one = fits[i]
             np.testing.assert_allclose(
                 vcov[i], one.vcov_robust(kind), rtol=tol.UNITS, atol=tol.SUMMED

@@ -46,7 +46,7 @@ def test_every_dtype_in_every_role(role):
     outcomes = {}
     for kind, names in dressed.KINDS.items():
         for name in list(names)[:: EVERY.get(role, 1)]:
-            values = whole | {role: dressed.held(whole[role], (kind, name))}
+            values = whole | {role: dressed.representable(whole[role], (kind, name))}
             drawn = dressed.Frame(values, {role: (kind, name)})
             outcomes[name] = dressed.check(drawn, ROLES[role], dressed.FORMULAS[0])
     of = {

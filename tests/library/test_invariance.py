@@ -199,8 +199,8 @@ def test_duplicated_lanes_are_identical():
 def test_lane_order_and_neighbours_do_not_matter():
     data = data_of(1)
     Y = responses(data, 40)
-    fits, turned = hlm.fit_many(FORMULA, data, Y), hlm.fit_many(FORMULA, data, Y[:, ::-1])
-    np.testing.assert_allclose(turned.criterion[::-1], fits.criterion, rtol=tol.REORDERED)
+    fits, reverse = hlm.fit_many(FORMULA, data, Y), hlm.fit_many(FORMULA, data, Y[:, ::-1])
+    np.testing.assert_allclose(reverse.criterion[::-1], fits.criterion, rtol=tol.REORDERED)
 
 
 @pytest.mark.parametrize("B", [12, 400], ids=["NumPy", "compiled"])

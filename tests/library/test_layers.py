@@ -34,7 +34,7 @@ FILES = {module_of(path): path for path in PACKAGE.rglob("*.py") if path != PACK
 MODULES = sorted(FILES)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
-    "optax": {"optimise.compiled", "optimise.minimiser", "optimise.newton"},
+    "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
     "pyarrow": {"core.files"},
     "rich": {"estimation.progress"},
     "scipy": {"inference.tails"},

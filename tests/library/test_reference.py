@@ -108,7 +108,7 @@ def test_fit_reports_the_dense_criterion_of_its_lambda(name, method):
 
 @every_method
 @every_case
-def test_fit_reports_the_groupwise_criterion_of_its_lambda(name, method):
+def test_fit_reports_the_criterion_by_group_of_its_lambda(name, method):
     actual = fitted(name, method)
     y, X, Z, group, _ = arrays_of(name)
     by_group = reference.criterion_by_group(actual.Lambda, y, X, Z, group, method == "REML")
@@ -118,7 +118,7 @@ def test_fit_reports_the_groupwise_criterion_of_its_lambda(name, method):
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("q", [1, 2, 3])
-def test_dense_and_groupwise_criterion_agree(q, weighted, reml):
+def test_dense_criterion_and_that_by_group_agree(q, weighted, reml):
     y, X, Z, group, weights = simulated(q, q, weighted=weighted)
     Lambda = np.tril(np.random.default_rng(q).normal(size=(q, q)))
     dense = reference.criterion(Lambda, y, X, Z, group, reml, weights)
@@ -177,9 +177,9 @@ def test_a_row_of_integer_weight_stands_for_that_many_equal_rows():
     parameters = np.array([1.0, 2.0, -1.0]), np.array([[0.7, 0.2], [0.2, 0.4]]), 0.8
     weighted = reference.marginal_loglik(y, X, Z, group, *parameters, times.astype(float))
     unweighted = reference.marginal_loglik(*repeated, *parameters)
-    # Equal rows have no spread about their mean; what remains is the density of that spread at 0.
-    spread = (times.sum() - len(y)) * np.log(2 * np.pi * 0.8**2) + np.log(times).sum()
-    assert_allclose(unweighted, weighted - spread / 2, rtol=tol.SUMMED)
+    # Equal rows have no variance about their mean; what remains is its density at 0.
+    within = (times.sum() - len(y)) * np.log(2 * np.pi * 0.8**2) + np.log(times).sum()
+    assert_allclose(unweighted, weighted - within / 2, rtol=tol.SUMMED)
 
 
 @pytest.mark.parametrize("reml", [True, False])

@@ -145,9 +145,9 @@ def test_a_size_that_cannot_be_is_refused_before_memory_is_taken(name, made, fit
 def test_the_rate_is_met_whatever_the_slope(rate, slope):
     for wrong in (v.MissingAtRandom("x", rate, slope), v.MissingNotAtRandom(rate, slope)):
         drawn = hlm.mechanism(FORMULA, ROWS, TRUTH, [wrong]).draw(0, 40, 1).responses
-        # At most the spread of independent draws; with a steep slope hardly anything is left to it.
-        spread = np.sqrt(rate * (1.0 - rate) / drawn.size)
-        assert abs(np.isnan(drawn).mean() - rate) < 5.0 * spread
+        # At most the sd of independent draws; with a steep slope hardly anything is random.
+        sd = np.sqrt(rate * (1.0 - rate) / drawn.size)
+        assert abs(np.isnan(drawn).mean() - rate) < 5.0 * sd
 
 
 @pytest.mark.parametrize(

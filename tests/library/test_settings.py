@@ -35,7 +35,7 @@ KNOWN = {name: value for name, value in SETTINGS.items() if name in jax.config.v
 
 
 def numbers():
-    """Draws of every kind, and fits of complete, incomplete and hopeless responses."""
+    """Draws of every kind, and fits of complete, incomplete and unusable responses."""
     data = hlm.load_dataset("article")
     truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
     design = hlm.design("~ x * a + (1 + x | unit)", data)

@@ -18,7 +18,7 @@ from cases import SIZES, random_lambda, rows
 from jaxhlm import reference
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
-from jaxhlm.likelihood.lanes import lane_derivatives, unrollable
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives, unrollable
 from oracles import oracle, stats_of
 
 every_shape = pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
@@ -119,8 +119,8 @@ def test_slope_in_the_covariance(rng, q, reml):
 
 @every_shape
 @every_method
-def test_sigma_held(q, p, blocks, reml):
-    """At σ² = pwrss/ν holding σ changes no slope, and the Hessian by ν ∇pwrss ∇pwrss'/pwrss²."""
+def test_sigma_fixed(q, p, blocks, reml):
+    """At σ² = pwrss/ν fixing σ changes no slope, and the Hessian by ν ∇pwrss ∇pwrss'/pwrss²."""
     theta, stats = problem(q, p, blocks)
     lane = jax.tree.map(lambda x: np.asarray(x)[..., None], stats)
 
@@ -129,10 +129,10 @@ def test_sigma_held(q, p, blocks, reml):
 
     free = at(theta)
     pwrss, nu = free.profile.pwrss, free.profile.nu
-    held, slope = at(theta, pwrss / nu), free.pwrss_grad[:, 0]
-    np.testing.assert_allclose(held.grad, free.grad, rtol=tol.SMALL)
+    fixed, slope = at(theta, pwrss / nu), free.pwrss_grad[:, 0]
+    np.testing.assert_allclose(fixed.grad, free.grad, rtol=tol.SMALL)
     bend = nu * slope[:, None] * slope / pwrss**2
-    np.testing.assert_allclose(held.hess[..., 0], free.hess[..., 0] + bend, rtol=tol.DERIVATIVE)
+    np.testing.assert_allclose(fixed.hess[..., 0], free.hess[..., 0] + bend, rtol=tol.DERIVATIVE)
     for i, h in enumerate(1e-5 * np.eye(len(theta))):
         difference = at(theta + h).profile.pwrss - at(theta - h).profile.pwrss
         np.testing.assert_allclose(

@@ -13,7 +13,7 @@ import tolerances as tol
 from cases import rows
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.derivatives import derivatives
-from jaxhlm.likelihood.lanes import (
+from jaxhlm.likelihood.lane_derivatives import (
     LOOP_FROM_LANES,
     lane_derivatives,
     mappable,
@@ -161,7 +161,7 @@ def test_mappable_takes_the_lane_off_a_shared_design():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 @pytest.mark.parametrize(("p", "q"), [(14, 2), (5, 4)])
 def test_one_wide_model_is_fitted_without_compiling(monkeypatch, p, q):
-    monkeypatch.setattr("jaxhlm.optimise.rounds._padded", None)  # the way to what is compiled
+    monkeypatch.setattr("jaxhlm.optimise.solve._padded", None)  # the way to what is compiled
     y, X, _, group = rows(np.random.default_rng(3), [12] * 15, q=q, p=p, sd=1.0)
     d = pd.DataFrame(X[:, 1:], columns=[f"x{j}" for j in range(1, p)]).assign(y=y, unit=group)
     slopes = " + ".join(f"x{j}" for j in range(1, q))

@@ -21,7 +21,7 @@ from jaxhlm.design.design import build_design
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood import dense
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.likelihood.lanes import _unrolled, lane_derivatives, unrollable
+from jaxhlm.likelihood.lane_derivatives import _unrolled, lane_derivatives, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from oracles import dense as dense_matrices
 
@@ -49,14 +49,14 @@ def levels(p, q=1, G=30, m=12):
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("reml", [True, False])
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("fixed_sigma", [True, False])
 @pytest.mark.parametrize(("q", "p", "blocks"), SHAPES)
-def test_equals_the_entrywise_dialect(rng, monkeypatch, q, p, blocks, reml, shared, held):
+def test_equals_the_entrywise_dialect(rng, monkeypatch, q, p, blocks, reml, shared, fixed_sigma):
     """In one piece, and with lanes and columns in blocks that are far too small."""
     stats = lanes_of(3, q, p, shared)
     stats = stats._replace(logw=stats.logw + 0.7)
     theta = np.stack([random_lambda(rng, blocks)[0] for _ in range(3)], axis=1)
-    sigma2 = np.array([0.5, 1.0, 2.0]) if held else None
+    sigma2 = np.array([0.5, 1.0, 2.0]) if fixed_sigma else None
     expected = _unrolled(theta, stats, reml, blocks, None, sigma2)
     assert not unrollable(stats)
     for block in (dense.BLOCK, 50):

@@ -1,4 +1,4 @@
-"""Bases and roots against their definitions, where digits are at stake."""
+"""Bases and square roots against their definitions, where digits are at stake."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ SIZES = [1, 2, 3, 4]
 LANES = 5
 
 
-def spread(M):
+def as_entries(M):
     """Lanes (B, i, j) or (B, i) as an unrolled matrix or vector of NumPy entries (B,)."""
     return small.entries(np.moveaxis(M, 0, -1), M.ndim - 1)
 
@@ -25,19 +25,19 @@ def collected(M):
 
 def in_dense(f):
     """``f`` of matrices, mapped over the lanes as JAX arrays."""
-    return lambda *lanes: np.asarray(jax.vmap(f)(*map(jnp.asarray, lanes)))
+    return lambda *by_lane: np.asarray(jax.vmap(f)(*map(jnp.asarray, by_lane)))
 
 
 def in_numpy(f):
     """``f`` of unrolled matrices of NumPy entries."""
-    return lambda *lanes: collected(f(*map(spread, lanes)))
+    return lambda *by_lane: collected(f(*map(as_entries, by_lane)))
 
 
 def in_jax(f):
     """``f`` of unrolled matrices of JAX entries."""
 
-    def run(*lanes):
-        unrolled = [small.entries(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in lanes]
+    def run(*by_lane):
+        unrolled = [small.entries(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in by_lane]
         out = f(*unrolled)
         assert any(isinstance(entry, jax.Array) for entry in out.flat)
         return collected(out)
@@ -89,7 +89,7 @@ def test_log_diagonal(rng, d):
     with jax.enable_x64(True):
         dense = jax.vmap(small.log_diagonal)(jnp.asarray(L))
     np.testing.assert_allclose(dense, expected, atol=tol.SMALL)
-    np.testing.assert_allclose(small.log_diagonal(spread(L)), expected, atol=tol.SMALL)
+    np.testing.assert_allclose(small.log_diagonal(as_entries(L)), expected, atol=tol.SMALL)
 
 
 @every_dialect

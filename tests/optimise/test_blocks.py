@@ -12,8 +12,8 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise import blocks, compiled
 from jaxhlm.optimise.compiled import Sizes
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import _padded
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import _padded
 
 LANES = 3 * blocks.BLOCK_LANES
 OPTIONS = Options(True, ((0, 1),))
@@ -32,13 +32,13 @@ def problem():
 @pytest.fixture(scope="module")
 def at_once(problem):
     with own_rules():
-        traced = jax.jit(compiled.traced_minimum, static_argnames="options")
+        traced = jax.jit(compiled.minimise_traced, static_argnames="options")
         return traced(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
 def test_blocks_find_the_same_minima(problem, at_once):
     with own_rules():
-        found = compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+        found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
     assert not compiled._refused
     assert found.converged.all()
     np.testing.assert_array_equal(found.iterations, at_once.iterations)
@@ -49,18 +49,20 @@ def test_blocks_find_the_same_minima(problem, at_once):
 def test_lanes_past_the_last_are_left_alone(problem, at_once):
     """Of three blocks, two are there; the third is neither computed nor read."""
     stats, start = problem
-    lanes = blocks.BLOCK_LANES + 5
-    spoilt = stats._replace(yy=np.where(np.arange(LANES) < lanes, stats.yy, np.nan))
+    num_lanes = blocks.BLOCK_LANES + 5
+    spoilt = stats._replace(yy=np.where(np.arange(LANES) < num_lanes, stats.yy, np.nan))
     with own_rules():
-        found = compiled.compiled_minimum(spoilt, start, Sizes(18, lanes, 100), OPTIONS)
+        found = compiled.minimise_compiled(spoilt, start, Sizes(18, num_lanes, 100), OPTIONS)
     np.testing.assert_array_equal(found.iterations[2 * blocks.BLOCK_LANES :], 0)
-    np.testing.assert_allclose(found.value[:lanes], at_once.value[:lanes], atol=tol.CRITERION)
+    np.testing.assert_allclose(
+        found.value[:num_lanes], at_once.value[:num_lanes], atol=tol.CRITERION
+    )
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
 def test_xla_compiles_one_function(problem):
     with own_rules():
-        lowered = jax.jit(compiled._blocked_minimum, static_argnames="options").lower(
+        lowered = jax.jit(compiled._minimise_in_blocks, static_argnames="options").lower(
             *problem, Sizes(18, LANES, 100), OPTIONS
         )
         text = lowered.compile().as_text()
@@ -78,7 +80,7 @@ def test_a_refusal_by_xla_is_gone_around(problem, at_once, monkeypatch):
     monkeypatch.setattr(compiled, "_in_blocks", refuse)
     monkeypatch.setattr(compiled, "_refused", set())
     with own_rules():
-        found = compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+        found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
     assert compiled._refused
     np.testing.assert_allclose(found.value, at_once.value, atol=tol.CRITERION)
 
@@ -89,7 +91,7 @@ def test_other_errors_are_not_swallowed(problem, monkeypatch):
 
     monkeypatch.setattr(compiled, "_in_blocks", fail)
     with own_rules(), pytest.raises(jax.errors.JaxRuntimeError, match="memory"):
-        compiled.compiled_minimum(*problem, Sizes(18, LANES, 100), OPTIONS)
+        compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
 def test_statistics_follow_the_lanes():
@@ -114,6 +116,6 @@ def test_three_random_effects_are_one_function(rng):
     start = np.full((6, blocks.BLOCK_LANES), np.nan)
     options = Options(True, ((0, 1, 2),))
     with own_rules():
-        found = compiled.compiled_minimum(stats, start, Sizes(8, 40, 100), options)
+        found = compiled.minimise_compiled(stats, start, Sizes(8, 40, 100), options)
     assert not compiled._refused
     assert np.isfinite(found.value[:40]).all()

@@ -13,14 +13,15 @@ from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import user_criterion
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise import rounds as engine
 from jaxhlm.optimise import scan
+from jaxhlm.optimise import solve as solve_module
 from jaxhlm.optimise.boundary import leaving
-from jaxhlm.optimise.loop import Minimum
-from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import NEWTON, OptimizeResult
+from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import unsettled
+from jaxhlm.optimise.solve import solve
 from jaxhlm.optimise.start import START_FLOOR
 from places import DATA
 
@@ -71,10 +72,12 @@ def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     design = hlm.design("y ~ x + z + b + (1 + x + z | g)", known("3_groups"))
     standard = Prepared(design).respond(known("3_groups")[["y"]].to_numpy())
     start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
-    stop = lane_minimum(standard.stats, start, NEWTON, options, max_iter=1)
+    stop = minimise_criterion(standard.stats, start, NEWTON, options, max_iter=1)
     assert stop.gradient_norm < tol.GRADIENT
-    lanes, _ = leaving(stop._replace(converged=np.array([True])), standard.stats, design.blocks)
-    assert lanes.tolist() == [0]
+    lane_index, _ = leaving(
+        stop._replace(converged=np.array([True])), standard.stats, design.blocks
+    )
+    assert lane_index.tolist() == [0]
     fit = hlm.fit(design.formula, known("3_groups"), reml=False)
     value = user_criterion(stop.value, standard.scaling, design.n, reml=False)
     np.testing.assert_allclose(
@@ -91,10 +94,12 @@ def test_what_is_left_and_where_to(n, G):
     F = [a * np.outer(across, across) + b * np.outer(along, along) for a, b in slopes]
     B = len(slopes)
     theta = np.repeat([[along[0]], [along[1]], [0.0]], B, axis=1)
-    found = Minimum(theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None)
+    found = OptimizeResult(
+        theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None
+    )
     stats = Stats(*[None] * 10)._replace(n=np.array([1.0 * n]), m=np.ones((G, 1)))
-    lanes, D = leaving(found, stats, ((0, 1),))
-    assert lanes.tolist() == [1, 3, 5]
+    lane_index, D = leaving(found, stats, ((0, 1),))
+    assert lane_index.tolist() == [1, 3, 5]
     expected = np.repeat(np.outer(along, along)[None], B, axis=0)
     expected[1] += START_FLOOR * G / n * np.outer(across, across)
     np.testing.assert_allclose(D, expected, atol=tol.SMALL)
@@ -174,9 +179,9 @@ def dense_values(stats, reml, theta):
     """The criterion at every θ (S,) of every lane, (S, B)."""
     options = Options(reml, ((0,),))
     B = stats.yy.shape[-1]
-    with engine.own_rules():
+    with solve_module.own_rules():
         return np.array(
-            [engine._minimum(stats, np.full((1, B), t), options, 1).value for t in theta]
+            [solve_module._minimise(stats, np.full((1, B), t), options, 1).value for t in theta]
         )
 
 
@@ -199,8 +204,10 @@ def scanned(sizes, own=False, columns=0):
     )
     design = hlm.design(f"~ {' + '.join(['x', 'z', *names])} + (1 | g)", frame)
     stats = Prepared(design).respond(hard_responses(sizes)[:, :4]).stats
-    lanes = stats if not own else Stats(*(np.broadcast_to(x, (*x.shape[:-1], 4)) for x in stats))
-    return design, stats, scan._lanes(lanes, slice(None))
+    all_lanes = (
+        stats if not own else Stats(*(np.broadcast_to(x, (*x.shape[:-1], 4)) for x in stats))
+    )
+    return design, stats, scan._lanes_first(all_lanes, slice(None))
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -208,10 +215,10 @@ def scanned(sizes, own=False, columns=0):
 @pytest.mark.parametrize("columns", [0, 16])
 def test_the_scan_is_the_criterion(reml, own, columns):
     """But for a constant, whether lanes share a design, with few columns and with many."""
-    _, stats, lanes = scanned("45 groups", own, columns)
+    _, stats, lanes_first = scanned("45 groups", own, columns)
     tau = np.geomspace(1e-3, 1e3, 7)
-    r2 = lanes.RZ[:, :, 0, 0] ** 2
-    found = scan._criterion(lanes, r2, np.tile(tau, (len(r2), 1)), reml)
+    r2 = lanes_first.RZ[:, :, 0, 0] ** 2
+    found = scan._criterion(lanes_first, r2, np.tile(tau, (len(r2), 1)), reml)
     expected = dense_values(stats, reml, np.sqrt(tau)).T
     np.testing.assert_allclose(
         found - found[:, :1], expected - expected[:, :1], rtol=tol.CRITERION, atol=tol.CRITERION
@@ -221,8 +228,8 @@ def test_the_scan_is_the_criterion(reml, own, columns):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_scan_has_a_point_beside_every_pole(sizes):
     """From before 1/max μ to after 1/min μ, μ the eigenvalues of K'ZZ'K that are not zero."""
-    design, _, lanes = scanned(sizes)
-    (grid,) = scan._grid(lanes, lanes.RZ[:, :, 0, 0] ** 2)
+    design, _, lanes_first = scanned(sizes)
+    (grid,) = scan._grid(lanes_first, lanes_first.RZ[:, :, 0, 0] ** 2)
     np.testing.assert_allclose(np.diff(grid), scan.SPACING, rtol=tol.SMALL)
     # Standardised, a column of Z has mean square 1: here it is the intercept.
     Z = (design.group[:, None] == np.unique(design.group)) * 1.0
@@ -236,21 +243,21 @@ def test_the_scan_has_a_point_beside_every_pole(sizes):
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 def test_the_grid_of_the_scan_has_the_unit_of_the_groups(unit):
     """τr² is what counts; a group whose r² is rounding beside the largest has no pole."""
-    _, _, lanes = scanned("dominated")
-    r2 = lanes.RZ[:, :, 0, 0] ** 2
+    _, _, lanes_first = scanned("dominated")
+    r2 = lanes_first.RZ[:, :, 0, 0] ** 2
     zero = np.concatenate([r2[:, :-1], 1e-12 * r2.max(axis=1, keepdims=True)], axis=1)
-    expected = scan._grid(lanes, r2) - np.log(unit)
+    expected = scan._grid(lanes_first, r2) - np.log(unit)
     for given in (r2, zero):
-        np.testing.assert_allclose(scan._grid(lanes, unit * given), expected, rtol=tol.SMALL)
+        np.testing.assert_allclose(scan._grid(lanes_first, unit * given), expected, rtol=tol.SMALL)
 
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_scan_brackets_the_lowest(sizes, reml):
     """Beside the lowest point of a line four times as fine; zero where that is lowest."""
-    _, stats, lanes = scanned(sizes)
+    _, stats, lanes_first = scanned(sizes)
     line = scan.bracketed(stats, reml)
-    (grid,) = scan._grid(lanes, lanes.RZ[:, :, 0, 0] ** 2)
+    (grid,) = scan._grid(lanes_first, lanes_first.RZ[:, :, 0, 0] ** 2)
     tau = np.exp(np.linspace(grid[0], grid[-1], 4 * len(grid)))
     values = dense_values(stats, reml, np.sqrt([0.0, *tau]))
     lowest = values.argmin(axis=0)

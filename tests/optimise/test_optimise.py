@@ -20,12 +20,12 @@ from jaxhlm.errors import ConvergenceWarning, OptionError
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import pivots as diagonal
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.optimise import rounds as engine
-from jaxhlm.optimise import trust
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise import solve as solve_module
+from jaxhlm.optimise import trust_region
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.optimise.start import START_FLOOR, started
-from jaxhlm.optimise.trust import newton_direction
+from jaxhlm.optimise.trust_region import newton_direction
 
 # A tolerance that a user may ask for.
 LOOSE = 1e-2
@@ -88,14 +88,15 @@ def test_newton_is_an_optax_transformation(rng):
 
 
 def test_trust_region_is_bounded_and_grows():
-    state = trust.init(np.array([[0.0]]))
+    state = trust_region.init(np.array([[0.0]]))
     flat = np.array([[[1e-8]]])
-    move, state = trust.update(
+    move, state = trust_region.update(
         np.array([[1.0]]), state, np.zeros((1, 1)), value=np.ones(1), hessian=flat
     )
-    np.testing.assert_allclose(np.abs(move), trust.FIRST_RADIUS * 0.1)
+    rule = trust_region.RADIUS
+    np.testing.assert_allclose(np.abs(move), rule.first_factor * rule.first_offset)
     value = np.array([1.0 - 0.1])
-    _, after = trust.update(np.array([[1.0]]), state, move, value=value, hessian=flat)
+    _, after = trust_region.update(np.array([[1.0]]), state, move, value=value, hessian=flat)
     assert after.radius > 2.0 * state.radius
 
 
@@ -163,17 +164,17 @@ def test_starts_are_never_near_a_zero_variance(rng, blocks, sd):
 
 
 def from_saddle(monkeypatch, stats, theta, options):
-    """``solve``, led to believe that its first round converged at θ."""
-    minimum, calls = engine._minimum, []
+    """``solve``, led to believe that its first evaluations converged at θ."""
+    minimise, calls = solve_module._minimise, []
 
     def first_then_true(stats, start, options, max_iter, *among):
         calls.append(max_iter)
         if len(calls) > 1:
-            return minimum(stats, start, options, max_iter, *among)
-        at = minimum(stats, theta, options, 1)
+            return minimise(stats, start, options, max_iter, *among)
+        at = minimise(stats, theta, options, 1)
         return at._replace(converged=np.array([True]))
 
-    monkeypatch.setattr(engine, "_minimum", first_then_true)
+    monkeypatch.setattr(solve_module, "_minimise", first_then_true)
     return solve(stats, options)
 
 

@@ -52,7 +52,7 @@ def test_parametric_standard_errors_are_the_models():
 
 
 def test_parametric_with_weights():
-    """Drawn as statistics or as weighted rows, all parameters have one law."""
+    """Drawn as statistics or as weighted rows, all parameters have one distribution."""
     data = weighted().design
     data = pd.DataFrame({"y": data.y, "x": data.X[:, 1], "unit": data.group, "w": data.weights})
     fit = hlm.fit("y ~ x + (1 | unit)", data, weights="w")

@@ -11,7 +11,7 @@ import tolerances as tol
 from cases import frame, load_case, sleepstudy
 from jaxhlm import errors
 from jaxhlm.core import chunks
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 FEW = 30
 FULL = "Reaction ~ Days + (1 + Days | Subject)"

@@ -10,7 +10,7 @@ import tolerances as tol
 from cases import frame, sleepstudy
 from jaxhlm import errors, reference
 from jaxhlm.inference.criteria import aicc, correlation
-from jaxhlm.results.tables import correlation_table
+from jaxhlm.results.summary_table import correlation_table
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)
 SLEEP = """\

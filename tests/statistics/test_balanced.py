@@ -11,7 +11,7 @@ from jaxhlm import reference
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
 from oracles import balanced_fit
 
@@ -96,8 +96,8 @@ def test_the_closed_form_is_for_one_full_block_only():
     *_, data = article_frame(3)
     prepared = Prepared(hlm.design("~ x * a + (1 + x || unit)", data))
     stats = prepared.respond(data[["y"]].to_numpy()).stats
-    _, spread = prepared.equal.split(stats.Ty)
-    assert balanced_start(stats, prepared.equal, spread, True, ((0,), (1,))) is None
+    _, grams = prepared.equal.split(stats.Ty)
+    assert balanced_start(stats, prepared.equal, grams, True, ((0,), (1,))) is None
     fit = hlm.fit("y ~ x * a + (1 + x || unit)", data)
     d = fit.design
     best = reference.fit(d.y, d.X, d.Z, d.group, blocks=d.blocks)

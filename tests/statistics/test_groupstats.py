@@ -15,7 +15,7 @@ from jaxhlm.core.streams import random_key
 from jaxhlm.design.design import build_design
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import lambda_of
-from jaxhlm.likelihood.lanes import mappable
+from jaxhlm.likelihood.lane_derivatives import mappable
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.statistics.groupstats import group_stats, least_squares_residual, multiplied, reweighted
 from oracles import oracle
@@ -114,13 +114,13 @@ def test_criterion_of_many_columns(rng):
     stats, scaling, _ = cases.draw(slice(0, 3))[0]
     squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
     np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
     assert set(axes) == {-1}
     theta, deviance = np.array([0.8, -0.3, 0.5]), oracle(hlm.deviance)
     Lambda = lambda_of(theta[:, None], ((0, 1),))[0]
     for i in range(3):
         d = cases.lane(i)
-        one = jax.tree.map(lambda x, i=i: x[..., i], lanes)
+        one = jax.tree.map(lambda x, i=i: x[..., i], mapped)
         with jax.enable_x64(True):
             value = float(deviance(theta, jax.tree.map(jnp.asarray, one)))
         value += 2 * (d.n - d.p) * np.log(scaling.s[i])
@@ -157,7 +157,7 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     """Weights of one."""
     formula, data, _, _ = unbalanced()
     fit = hlm.fit(formula, data)
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.ones((fit.ngroups, 1)))
+    monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: np.ones((fit.ngroups, 1)))
     found = cases_of(fit, 1).fit(fit.options, None).estimates
     np.testing.assert_allclose(found.criterion, fit.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
@@ -168,16 +168,16 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     """What the closed form starts from."""
     fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
-    standard, spread = reweighted(
-        p.standard, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
+    standard, grams = reweighted(
+        p.matrices, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
     )
     rows, expected = p.equal.split(p.respond(fit.design.y[:, None]).stats.Ty)
-    for one, other in zip(spread, expected, strict=True):
+    for one, other in zip(grams, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
-    joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in spread])
-    carried = (joined != 0.0).any(axis=1)[:, 0]
-    found = standard.stats.Ty[carried]
-    np.testing.assert_allclose(found, joined[carried], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
+    joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in grams])
+    rotated = (joined != 0.0).any(axis=1)[:, 0]
+    found = standard.stats.Ty[rotated]
+    np.testing.assert_allclose(found, joined[rotated], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
 def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
@@ -185,9 +185,9 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
     fit = hlm.fit(*two_classes()[:2])
     p, cases = fit.prepared, cases_of(fit, 6)
     W = cases.counts(slice(0, 6))
-    standard, spread = reweighted(p.standard, cases.groups, p.equal, W, p.design.blocks)
+    standard, grams = reweighted(p.matrices, cases.groups, p.equal, W, p.design.blocks)
     at = len(p.equal.rest)
-    for c, N in zip(p.equal.classes, spread, strict=True):
+    for c, N in zip(p.equal.classes, grams, strict=True):
         t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
         np.testing.assert_allclose(N, np.einsum("jal,jbl->abl", t, t), rtol=tol.PRODUCTS)
         at += len(c.rotation) + p.design.q
@@ -196,11 +196,14 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
 def test_groups_multiplied_by_any_size(rng):
     """All factors times c are a residual of c times the size, and the same lane otherwise."""
     fit = hlm.fit(*cut_short()[:2])
-    design, y = fit.prepared.standard, fit.design.y[fit.prepared.order]
-    groups, V = group_stats(design, *least_squares_residual(design, y)), rng.normal(size=(30, 3))
-    one = multiplied(design, groups, V)
+    matrices, y = fit.prepared.matrices, fit.design.y[fit.prepared.order]
+    groups, V = (
+        group_stats(matrices, *least_squares_residual(matrices, y)),
+        rng.normal(size=(30, 3)),
+    )
+    one = multiplied(matrices, groups, V)
     for size in (1e-12, 1e12):
-        other = multiplied(design, groups, size * V)
+        other = multiplied(matrices, groups, size * V)
         np.testing.assert_array_equal(other.status, one.status)
         np.testing.assert_allclose(other.scaling.s, size * one.scaling.s, rtol=tol.SMALL)
         np.testing.assert_allclose(other.stats.Ty, one.stats.Ty, rtol=tol.SMALL, atol=tol.SMALL)
@@ -211,18 +214,20 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     """√w y = X̃ beta + v r by group, against the statistics of those rows."""
     formula, data, _, weights = problem()
     fit = hlm.fit(formula, data, weights=weights)
-    design, order = fit.prepared.standard, fit.prepared.order
-    r, beta = least_squares_residual(design, fit.design.y[order])
+    matrices, order = fit.prepared.matrices, fit.prepared.order
+    r, beta = least_squares_residual(matrices, fit.design.y[order])
     r = r + 0.3 * rng.normal(size=len(r))
     V = rng.normal(size=(fit.ngroups, 4))
-    groups = group_stats(design, r, beta)
-    found = multiplied(design, groups, V)
-    whole = design.QX @ (beta * np.sqrt(design.n)) + r
-    size = np.bincount(design.groups.of_row, whole**2)
+    groups = group_stats(matrices, r, beta)
+    found = multiplied(matrices, groups, V)
+    whole = matrices.QX @ (beta * np.sqrt(matrices.n)) + r
+    size = np.bincount(matrices.group_segments.of_row, whole**2)
     np.testing.assert_allclose(groups.size, size, rtol=tol.PRODUCTS)
-    y = (design.QX @ (beta * np.sqrt(design.n)))[:, None] + r[:, None] * V[design.groups.of_row]
+    y = (matrices.QX @ (beta * np.sqrt(matrices.n)))[:, None] + r[:, None] * V[
+        matrices.group_segments.of_row
+    ]
     Y = np.empty_like(y)
-    Y[order] = y if design.root_w is None else y / design.root_w
+    Y[order] = y if matrices.root_w is None else y / matrices.root_w
     expected = fit.prepared.respond(Y)
     for a, b in zip(found.scaling, expected.scaling, strict=True):
         np.testing.assert_allclose(a, b, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
@@ -236,7 +241,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
     fit = hlm.fit(*sleepstudy()[:2])
     W = np.ones((18, 3))
     W[1:, 0] = 0.0
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: W[:, lanes])
+    monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: W[:, lane_slice])
     found = cases_of(fit, 3).fit(fit.options, None).estimates
     assert found.status.tolist() == [Status.NOT_IDENTIFIED, Status.CONVERGED, Status.CONVERGED]
     assert np.isnan(found.beta[0]).all()
@@ -245,7 +250,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
 
 def counted(monkeypatch, fit, chosen):
     """Estimates of one lane of these groups."""
-    monkeypatch.setattr(Cases, "counts", lambda self, lanes: np.asarray(chosen, float)[:, None])
+    monkeypatch.setattr(Cases, "counts", lambda self, _: np.asarray(chosen, float)[:, None])
     return cases_of(fit, 1).fit(fit.options, None).estimates
 
 
@@ -271,18 +276,18 @@ def test_a_lane_of_quiet_groups_is_fitted_in_every_unit(monkeypatch, unit):
 def test_a_column_that_hardly_varies_in_a_lane(monkeypatch, unit):
     """1e4 but for two groups: dependent in the others alone where ``fit`` drops it there."""
     d = frame(np.random.default_rng(2), (5,) * 20, sd=1.0)
-    for spread, dropped in ((1e-2, False), (1e-4, True)):
-        d["z"] = unit * (1e4 + np.where(d["unit"] < 2, 1.0, spread) * d["x"])
+    for sd, deficient in ((1e-2, False), (1e-4, True)):
+        d["z"] = unit * (1e4 + np.where(d["unit"] < 2, 1.0, sd) * d["x"])
         formula, rest = "y ~ z + (1 | unit)", np.arange(20) >= 2
         found = counted(monkeypatch, hlm.fit(formula, d), rest)
         alone = hlm.fit(formula, d[d["unit"] >= 2])
-        assert (found.status[0] == Status.RANK_DEFICIENT) == dropped
-        assert alone.fixef.index.tolist() == ["(Intercept)", "z"][: 2 - dropped]
+        assert (found.status[0] == Status.RANK_DEFICIENT) == deficient
+        assert alone.fixef.index.tolist() == ["(Intercept)", "z"][: 2 - deficient]
 
 
 def test_drawn_groups_keep_their_names(monkeypatch):
     fit = hlm.fit(*sleepstudy()[:2])
-    monkeypatch.setattr(Cases, "choices", lambda self, lanes: np.array([[2, 0, 2] + [1] * 15]))
+    monkeypatch.setattr(Cases, "choices", lambda self, lane_slice: np.array([[2, 0, 2] + [1] * 15]))
     d = cases_of(fit, 1).lane(0)
     names = [str(fit.design.levels[g]) for g in (2, 0, 1)]
     assert d.levels[:5].tolist() == [names[0], names[1], f"{names[0]}#2", names[2], f"{names[2]}#2"]

@@ -9,7 +9,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.replicates import standard_lanes
 from jaxhlm.statistics.response import respond
-from jaxhlm.statistics.standardise import Rows, standardise_design
+from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 CASES = [
     pytest.param(1, 1, ((0,),), id="intercept"),
@@ -21,7 +21,7 @@ CASES = [
 LANES = (SIZES, SIZES[::-1], (4, 9, 6, 8))
 
 
-def lanes(rng, q, p, blocks, weighted=False):
+def rows_of_lanes(rng, q, p, blocks, weighted=False):
     """Rows of three lanes, and y."""
     parts = [rows(rng, sizes, q, p) for sizes in LANES]
     y, X, Z = (np.concatenate([part[i] for part in parts]) for i in range(3))
@@ -31,30 +31,35 @@ def lanes(rng, q, p, blocks, weighted=False):
     return Rows(X, Z, segment, lane, weights, blocks), y
 
 
-def assert_same(found, expected, lanes=slice(None)):
+def assert_same(found, expected, lane_index=slice(None)):
     """Equal statistics; the sign of a column of Q_Z is free."""
     for name, a, b in zip(found.stats._fields, found.stats, expected.stats, strict=True):
         np.testing.assert_allclose(
-            np.abs(a)[..., lanes], np.abs(b)[..., lanes], atol=tol.UNITS, err_msg=name
+            np.abs(a)[..., lane_index],
+            np.abs(b)[..., lane_index],
+            atol=tol.UNITS,
+            err_msg=name,
         )
     for a, b in zip(found.scaling, expected.scaling, strict=True):
-        np.testing.assert_allclose(a[..., lanes], b[..., lanes], rtol=tol.PRODUCTS, atol=tol.UNITS)
-    np.testing.assert_array_equal(found.status[lanes], expected.status[lanes])
+        np.testing.assert_allclose(
+            a[..., lane_index], b[..., lane_index], rtol=tol.PRODUCTS, atol=tol.UNITS
+        )
+    np.testing.assert_array_equal(found.status[lane_index], expected.status[lane_index])
 
 
 @pytest.mark.parametrize(("q", "p", "blocks"), CASES)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_equals_gram_schmidt(rng, q, p, blocks, weighted):
-    data, y = lanes(rng, q, p, blocks, weighted)
+    data, y = rows_of_lanes(rng, q, p, blocks, weighted)
     found, lost = standard_from_products(data, y)
     # A group whose x are close together leaves its rank in doubt, and goes the other way.
     assert not lost.all()
-    assert_same(found, respond(standardise_design(data), y[:, None]), ~lost)
+    assert_same(found, respond(standardise_matrices(data), y[:, None]), ~lost)
 
 
 def test_lanes_that_lose_digits_go_the_other_way(rng):
     """A large mean of x, a group with equal x, a constant response, a missing value."""
-    data, y = lanes(rng, 2, 3, ((0, 1),))
+    data, y = rows_of_lanes(rng, 2, 3, ((0, 1),))
     expected_lost = []
     for lane, spoil in enumerate(["offset", "equal x", "constant y"]):
         part, X, Z, values = data.lane == lane, data.X.copy(), data.Z.copy(), y.copy()
@@ -69,7 +74,7 @@ def test_lanes_that_lose_digits_go_the_other_way(rng):
         with np.errstate(all="raise"):
             lost = standard_from_products(spoilt, values)[1]
         expected_lost.append(bool(lost[lane]))
-        whole = respond(standardise_design(spoilt), values[:, None])
+        whole = respond(standardise_matrices(spoilt), values[:, None])
         assert_same(standard_lanes(spoilt, values), whole, whole.status == Status.CONVERGED)
         assert (standard_lanes(spoilt, values).status == whole.status).all()
     assert all(expected_lost)
@@ -77,7 +82,7 @@ def test_lanes_that_lose_digits_go_the_other_way(rng):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
 def test_a_bad_lane_leaves_its_neighbours_alone(rng, bad):
-    data, y = lanes(rng, 2, 3, ((0, 1),))
+    data, y = rows_of_lanes(rng, 2, 3, ((0, 1),))
     clean, spoilt = standard_lanes(data, y), y.copy()
     spoilt[np.flatnonzero(data.lane == 1)[3]] = bad
     found = standard_lanes(data, spoilt)

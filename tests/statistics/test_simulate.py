@@ -9,7 +9,7 @@ import tolerances as tol
 from cases import rows
 from jaxhlm.core.streams import random_key
 from jaxhlm.errors import OptionError
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 SIZES = (3, 1, 4)
 BETA, SIGMA = np.array([1.0, -2.0]), 0.7
@@ -124,5 +124,5 @@ def test_fits_simulate_from_their_estimates():
     error = (fits.fixef - fit.fixef).mean() / (fit.se / np.sqrt(400))
     assert error.abs().max() < 5
     assert abs(fits.sigma.mean() / fit.sigma - 1) < 0.02
-    spread = fits.fixef.std() / fit.se
-    assert ((spread - 1).abs() < 5 / np.sqrt(2 * 400)).all()
+    ratio = fits.fixef.std() / fit.se
+    assert ((ratio - 1).abs() < 5 / np.sqrt(2 * 400)).all()

@@ -15,10 +15,10 @@ from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.likelihood.covariance import lambda_of, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.linalg import small
 from jaxhlm.statistics.response import respond
-from jaxhlm.statistics.standardise import Rows, standardise_design
+from jaxhlm.statistics.standardise import Rows, standardise_matrices
 from oracles import stats_of
 
 BLOCKS = [((0, 1),), ((0,), (1,))]
@@ -28,8 +28,8 @@ def standard(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
     """Standardised lanes of rows sorted by lane and group; y is (n, B), or (n, 1) with lanes."""
     lane = np.zeros(len(group), int) if lane is None else lane
     segment = lane * (group.max() + 1) + group
-    design = standardise_design(Rows(X, Z, segment, lane, weights, blocks))
-    return design, respond(design, y)
+    matrices = standardise_matrices(Rows(X, Z, segment, lane, weights, blocks))
+    return matrices, respond(matrices, y)
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)
@@ -37,11 +37,11 @@ def standard(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
 def test_columns_are_on_a_common_scale(rng, blocks, weighted):
     y, X, Z, group = rows(rng, SIZES)
     w = rng.uniform(0.5, 2.0, len(y)) if weighted else None
-    design, lanes = standard(y[:, None], X, Z, group, w, blocks)
+    matrices, standardised = standard(y[:, None], X, Z, group, w, blocks)
     root = np.ones((len(y), 1)) if w is None else np.sqrt(w)[:, None]
-    n, T, C = len(y), design.T[..., 0], design.C[..., 0]
-    np.testing.assert_allclose(design.QX.T @ design.QX, np.eye(4), atol=tol.ROUNDED)
-    np.testing.assert_allclose(root * X @ T, np.sqrt(n) * design.QX, atol=tol.SUMMED)
+    n, T, C = len(y), matrices.T[..., 0], matrices.C[..., 0]
+    np.testing.assert_allclose(matrices.QX.T @ matrices.QX, np.eye(4), atol=tol.ROUNDED)
+    np.testing.assert_allclose(root * X @ T, np.sqrt(n) * matrices.QX, atol=tol.SUMMED)
     gram = (root * Z @ C).T @ (root * Z @ C) / n
     for block in blocks:
         np.testing.assert_allclose(
@@ -49,7 +49,7 @@ def test_columns_are_on_a_common_scale(rng, blocks, weighted):
         )
     if len(blocks) > 1:
         assert C[0, 1] == C[1, 0] == 0.0
-    stats = lanes.stats
+    stats = standardised.stats
     size = stats.yy[0] + (stats.Ty**2).sum()
     np.testing.assert_allclose(size, n, rtol=tol.REORDERED)
     orthogonal = stats.Xy[:, 0] + np.einsum("gqpl,gql->p", stats.TX, stats.Ty)
@@ -62,10 +62,11 @@ def test_the_criterion_changes_by_a_constant_only(rng, blocks, reml):
     """d(θ) of the rows = d̃(θ̃) + 2ν log s − 2 log|det T| [REML], with D = C D̃ C'."""
     y, X, Z, group = rows(rng, SIZES)
     w = rng.uniform(0.5, 2.0, len(y))
-    _, lanes = standard(y[:, None], X, Z, group, w, blocks)
+    _, standardised = standard(y[:, None], X, Z, group, w, blocks)
     theta = rng.normal(size=(len(theta_index(blocks)), 1))
-    at = lane_derivatives(theta, lanes.stats, reml, blocks).profile
-    C, T, s = lanes.scaling.C[..., 0], lanes.scaling.T[..., 0], lanes.scaling.s[0]
+    at = lane_derivatives(theta, standardised.stats, reml, blocks).profile
+    scaling = standardised.scaling
+    C, T, s = scaling.C[..., 0], scaling.T[..., 0], scaling.s[0]
     expected = reference.criterion(C @ lambda_of(theta, blocks)[0], y, X, Z, group, reml, w)
     found = at.value[0] + 2 * (len(y) - 4 * reml) * np.log(s)
     found -= 2 * reml * np.linalg.slogdet(T)[1]
@@ -76,12 +77,12 @@ def test_the_criterion_changes_by_a_constant_only(rng, blocks, reml):
 def test_random_effects_of_any_size(rng, ratio):
     """No digits cancel when the random effects dwarf the residuals: checked in long double."""
     y, X, Z, group = rows(rng, (4, 1, 3, 2, 6), 2, 3)
-    _, lanes = standard(y[:, None], X, Z, group)
+    _, standardised = standard(y[:, None], X, Z, group)
     theta = ratio * np.array([[1.0], [0.3], [0.8]])
-    stats, C = lanes.stats, lanes.scaling.C[..., 0]
+    stats, C = standardised.stats, standardised.scaling.C[..., 0]
     at = lane_derivatives(theta, stats, True, ((0, 1),)).profile
-    found = at.value[0] + 2 * (len(y) - 3) * np.log(lanes.scaling.s[0])
-    found -= 2 * np.linalg.slogdet(lanes.scaling.T[..., 0])[1]
+    found = at.value[0] + 2 * (len(y) - 3) * np.log(standardised.scaling.s[0])
+    found -= 2 * np.linalg.slogdet(standardised.scaling.T[..., 0])[1]
     root = C @ lambda_of(theta, ((0, 1),))[0]
     np.testing.assert_allclose(found, long_criterion(root, y, X, Z, group), atol=tol.LONG)
 
@@ -122,13 +123,13 @@ def test_responses_of_one_design(rng, many):
     y, X, Z, group = rows(rng, SIZES)
     Y = np.column_stack([y, rng.normal(size=(len(y), 20 if many else 2))])
     Y[:, 1] += 1e4 * X[:, 0]  # nearly all of y'y is fitted: by residuals
-    design, lanes = standard(Y, X, Z, group)
+    matrices, standardised = standard(Y, X, Z, group)
     for i in range(Y.shape[1]):
-        one = respond(design, Y[:, [i]])
+        one = respond(matrices, Y[:, [i]])
         for name in ("Ty", "Xy", "yy"):
-            a, b = getattr(lanes.stats, name)[..., i], getattr(one.stats, name)[..., 0]
+            a, b = getattr(standardised.stats, name)[..., i], getattr(one.stats, name)[..., 0]
             np.testing.assert_allclose(a, b, atol=tol.PRODUCTS)
-        np.testing.assert_allclose(lanes.scaling.s[i], one.scaling.s[0], rtol=tol.PRODUCTS)
+        np.testing.assert_allclose(standardised.scaling.s[i], one.scaling.s[0], rtol=tol.PRODUCTS)
 
 
 def test_data_sets_of_their_own_are_padded_exactly(rng):
@@ -136,14 +137,14 @@ def test_data_sets_of_their_own_are_padded_exactly(rng):
     together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
     y, X, Z, group = together
     lane = np.repeat(np.arange(3), [len(part[0]) for part in parts])
-    _, lanes = standard(y[:, None], X, Z, group, lane=lane)
-    assert lanes.stats.RZ.shape == (5, 2, 2, 3)
-    np.testing.assert_array_equal(lanes.stats.m.sum(axis=0), [3, 5, 2])
+    _, standardised = standard(y[:, None], X, Z, group, lane=lane)
+    assert standardised.stats.RZ.shape == (5, 2, 2, 3)
+    np.testing.assert_array_equal(standardised.stats.m.sum(axis=0), [3, 5, 2])
     for i, part in enumerate(parts):
         _, one = standard(part[0][:, None], *part[1:])
         G = len(one.stats.m)
         for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy", "n"):
-            a, b = getattr(lanes.stats, name)[..., i], getattr(one.stats, name)[..., 0]
+            a, b = getattr(standardised.stats, name)[..., i], getattr(one.stats, name)[..., 0]
             if name in ("RZ", "TX", "Ty"):
                 assert (a[G:] == 0.0).all()
                 a = a[:G]
@@ -153,18 +154,18 @@ def test_data_sets_of_their_own_are_padded_exactly(rng):
 def test_standardised_and_raw_statistics_agree(rng):
     """The two routes from rows to ``Stats`` differ by the change of basis only."""
     y, X, Z, group = rows(rng, SIZES)
-    design, lanes = standard(y[:, None], X, Z, group)
-    T, C, s = design.T[..., 0], design.C[..., 0], lanes.scaling.s[0]
-    residual = y - X @ T @ lanes.scaling.beta_ols[:, 0]
+    matrices, standardised = standard(y[:, None], X, Z, group)
+    T, C, s = matrices.T[..., 0], matrices.C[..., 0], standardised.scaling.s[0]
+    residual = y - X @ T @ standardised.scaling.beta_ols[:, 0]
     with jax.enable_x64(True):
         raw = jax.tree.map(np.asarray, stats_of(jnp.array(residual / s), X @ T, Z @ C, group))
     for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy"):
-        a, b = getattr(lanes.stats, name)[..., 0], getattr(raw, name)
+        a, b = getattr(standardised.stats, name)[..., 0], getattr(raw, name)
         np.testing.assert_allclose(a, b, atol=tol.PRODUCTS)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_estimates_for_columns_that_are_standardised_otherwise(rng, lanes):
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_estimates_for_columns_that_are_standardised_otherwise(rng, num_lanes):
     """Σ = σ²CD̃C' whatever C; a pivot that was zero is zero, and a fit that failed is NaN."""
     theta = np.array([[1.0, 0.5, 0.7], [3.0, -2.0, 0.0], [np.nan] * 3])
     sigma = np.array([0.5, 2.0, np.nan])
@@ -172,7 +173,7 @@ def test_estimates_for_columns_that_are_standardised_otherwise(rng, lanes):
     cov, none = sigma[:, None, None] ** 2 * C @ C.mT, np.zeros((3, 1))
     status = np.array([Status.CONVERGED, Status.SINGULAR, Status.NOT_FINITE])
     e = Estimates(none, none, sigma, theta, theta, cov, none, status, none, none)
-    C = np.triu(rng.normal(size=(2, 2)))[..., None] * np.arange(1.0, 1.0 + lanes)
+    C = np.triu(rng.normal(size=(2, 2)))[..., None] * np.arange(1.0, 1.0 + num_lanes)
     found = restandardised(e, C, ((0, 1),)).theta_standard
     root = np.moveaxis(C, -1, 0) @ lambda_of(found.T, ((0, 1),))
     np.testing.assert_allclose(sigma[:, None, None] ** 2 * root @ root.mT, cov, rtol=tol.SMALL)
@@ -207,5 +208,5 @@ def test_what_cannot_be_fitted_gets_a_code(rng):
 def test_segments_cover_the_rows(rng):
     y, X, Z, group = rows(rng, SIZES)
     design, _ = standard(y[:, None], X, Z, group)
-    ends = [*design.groups.starts, len(y)]
+    ends = [*design.group_segments.starts, len(y)]
     assert [b - a for a, b in pairwise(ends)] == list(SIZES)

@@ -10,8 +10,8 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
-from jaxhlm.studies.measured import MEASURES
-from jaxhlm.studies.performance import Groups, root_mean_square
+from jaxhlm.studies.measure_estimators import ReplicateGroups, root_mean_square
+from jaxhlm.studies.measures import MEASURES
 from places import DATA
 
 KEYS = ["condition", "method", "term"]
@@ -26,10 +26,10 @@ def frame_of(rng, R=60, conditions=2, truth=0.5, sd=0.4):
     n = len(frame)
     shared = rng.normal(size=(conditions, R, 1, 2)).repeat(2, axis=2).ravel()
     own = rng.normal(size=n)
-    spread = sd * (1.0 + 0.5 * (frame["method"] == "OLS"))
+    scale = sd * (1.0 + 0.5 * (frame["method"] == "OLS"))
     frame["truth"] = truth
-    frame["estimate"] = truth + 0.05 + spread * (0.8 * shared + 0.6 * own)
-    frame["std_error"] = spread * np.sqrt(rng.chisquare(20, n) / 20)
+    frame["estimate"] = truth + 0.05 + scale * (0.8 * shared + 0.6 * own)
+    frame["std_error"] = scale * np.sqrt(rng.chisquare(20, n) / 20)
     frame["df"] = 20.0
     t = frame["estimate"] / frame["std_error"]
     frame["p_value"] = 2 * stats.t.sf(np.abs(t), 20)
@@ -128,7 +128,7 @@ def test_r_packages_agree(method):
     simhelpers has a jackknife error for the empirical SE, which differs by a term of order 1/√n.
     Its error of the RMSE is left out: its RMSE₋ᵢ² is the squared bias plus the variance with
     divisor n − 2, so that RMSE₋ᵢ − RMSE has a mean of RMSE/2n, which adds RMSE/√(4n) in quadrature.
-    The spread over studies, below, speaks for the plain jackknife.
+    The standard deviation over studies, below, speaks for the plain jackknife.
     """
     expected = json.loads((DATA / "measures.json").read_text())[method]
     frame = pd.read_csv(DATA / "measures.csv").assign(status="converged")
@@ -148,7 +148,7 @@ def test_r_packages_agree(method):
             assert row[f"{name}_mcse"] == pytest.approx(mcse, rel=loose), name
 
 
-def test_the_spread_of_every_measure_is_its_mcse():
+def test_the_sd_of_every_measure_is_its_mcse():
     """2,000 studies of 300 replicates: sd over studies against the root mean square of the MCSE."""
     rng = np.random.default_rng(11)
     frame = frame_of(rng, R=300, conditions=2000, truth=0.3)
@@ -159,9 +159,9 @@ def test_the_spread_of_every_measure_is_its_mcse():
         measured = hlm.measures(data[data.term == "x"], which=names, reference="REML")
         measured = measured[measured.method == "OLS"]
         for name in names:
-            spread = measured[name].std()
+            sd = measured[name].std()
             stated = np.sqrt((measured[f"{name}_mcse"] ** 2).mean())
-            ratio = stated / spread
+            ratio = stated / sd
             assert ratio == pytest.approx(1.0, abs=tol.META_MCSE), name
 
 
@@ -252,7 +252,7 @@ def test_a_group_without_estimates_is_nan(rng):
 
 
 def test_a_truth_may_differ_between_replicates(rng):
-    """Spread and bias are about each replicate's own truth."""
+    """Standard deviation and bias are about each replicate's own truth."""
     frame = frame_of(rng, R=400, conditions=1)
     shift = rng.normal(size=len(frame))
     moved = frame.copy()
@@ -263,7 +263,7 @@ def test_a_truth_may_differ_between_replicates(rng):
     pd.testing.assert_frame_equal(a, b)
 
 
-def test_without_a_truth_spread_and_power_remain(rng):
+def test_without_a_truth_sd_and_power_remain(rng):
     frame = frame_of(rng)
     known = hlm.measures(frame).iloc[0]
     blind = hlm.measures(frame.assign(truth=np.nan)).iloc[0]
@@ -417,6 +417,6 @@ def test_the_table_prints_counts_and_mcse(rng):
 
 
 def test_rmse_of_one_replicate_has_no_mcse():
-    value, mcse = root_mean_square(Groups(np.array([0]), 1), np.array([2.0]))
+    value, mcse = root_mean_square(ReplicateGroups(np.array([0]), 1), np.array([2.0]))
     assert value[0] == 2.0
     assert np.isnan(mcse[0])

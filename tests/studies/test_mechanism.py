@@ -86,7 +86,7 @@ def test_a_part_of_simulated_data_sets(statistics):
         np.testing.assert_array_equal(part.rows(1, 3), whole.rows(4, 6))
 
 
-def test_the_right_law():
+def test_the_right_distribution():
     """y = Xβ + Zb + ε by hand, from the effects that are shown."""
     drawn = hlm.mechanism(FORMULA, REDRAWN, UNCERTAIN).draw(0, 3, seed=2)
     frame, b = drawn.frame(), drawn.effects.reshape(3, 8, 2)
@@ -157,7 +157,7 @@ def test_a_data_set_without_responses_keeps_its_place():
 
 
 def test_the_article_s_models():
-    """Model 1, which lacks a, has its mean effect in the slope and its spread in the variance.
+    """Model 1, which lacks a, has its mean effect in the slope and its variance in theirs.
 
     With every unit on one grid of x the expected slope is 3 + 0.3 mean(a), and the variance of
     slopes 0.25 + 0.09 s²(a); both within five Monte-Carlo standard errors. Model 2 is unbiased.
@@ -204,13 +204,13 @@ def test_mechanisms_can_be_sent_to_other_processes():
     pd.testing.assert_frame_equal(copy.draw(0, 3).frame(), mechanism.draw(0, 3).frame())
 
 
-def test_rows_and_statistics_have_one_law():
-    """Means and spreads of the estimates agree within five standard errors of the difference."""
+def test_rows_and_statistics_have_one_distribution():
+    """Means and sds of the estimates agree within five standard errors of the difference."""
     B = 400
     mechanism = hlm.mechanism(FORMULA, ARTICLE, TRUTH)
     rows, statistics = (mechanism.draw(0, B, 1, rows=rows).fit() for rows in (True, False))
-    spread = np.sqrt((rows.fixef.var() + statistics.fixef.var()) / B)
-    assert ((rows.fixef.mean() - statistics.fixef.mean()).abs() < 5 * spread).all()
+    error = np.sqrt((rows.fixef.var() + statistics.fixef.var()) / B)
+    assert ((rows.fixef.mean() - statistics.fixef.mean()).abs() < 5 * error).all()
     assert (np.log(rows.fixef.std() / statistics.fixef.std()).abs() < 5 / np.sqrt(B)).all()
 
 

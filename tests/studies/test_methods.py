@@ -8,7 +8,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
 from jaxhlm.errors import ConvergenceWarning, JaxhlmError, OptionError, UnsupportedTermError
-from jaxhlm.studies.methods import check_methods, method_estimates
+from jaxhlm.studies.method import check_methods, method_estimates
 
 SIZES = (5, 3, 8, 4, 6, 2, 7, 1, 5, 6)
 B = 8

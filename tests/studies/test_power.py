@@ -9,7 +9,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
-from jaxhlm.studies import curves, powers
+from jaxhlm.studies import power as power_module
+from jaxhlm.studies import power_curve as curve_module
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 
@@ -145,7 +146,7 @@ def test_rows_are_drawn_in_parts(article, monkeypatch):
     """Data sets that must be drawn as rows are the same whatever fits the memory."""
     formula = "y ~ x + (1 + x | unit)"
     whole = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
-    monkeypatch.setattr(powers, "MOST_NUMBERS", 900 * 23)
+    monkeypatch.setattr(power_module, "MOST_NUMBERS", 900 * 23)
     parts = hlm.power(article, "x = 2.9", n=60, seed=1, formula=formula)
     pd.testing.assert_frame_equal(whole.table, parts.table)
     assert 0 < whole.power < 1
@@ -209,10 +210,10 @@ def fake_power(monkeypatch, true_power):
 
         return Found()
 
-    monkeypatch.setattr(curves, "power", power)
-    monkeypatch.setattr(curves, "_changed", lambda mechanism, along, value: value)
-    monkeypatch.setattr(curves, "analysed", lambda *_: (None, None))
-    monkeypatch.setattr(curves, "read_tests", lambda *_: [None])
+    monkeypatch.setattr(curve_module, "power", power)
+    monkeypatch.setattr(curve_module, "_changed", lambda mechanism, along, value: value)
+    monkeypatch.setattr(curve_module, "analysed", lambda *_: (None, None))
+    monkeypatch.setattr(curve_module, "read_tests", lambda *_: [None])
     return calls
 
 
@@ -228,7 +229,7 @@ def test_the_smallest_size_is_found_from_any_start(monkeypatch, guess, answer):
         return np.nan if np.isnan(guess) else float(value >= guess)
 
     calls = fake_power(monkeypatch, true_power)
-    monkeypatch.setattr(curves, "formula_power", formula)
+    monkeypatch.setattr(curve_module, "formula_power", formula)
     found = hlm.solve_power(None, "x", 0.8, along="units", bounds=(4, 1000), n=400, seed=1)
     assert (found.value, found.resolved) == (answer, True)
     assert len({value for value, _ in calls}) < 25
@@ -237,7 +238,7 @@ def test_the_smallest_size_is_found_from_any_start(monkeypatch, guess, answer):
 
 def test_more_data_sets_are_drawn_near_the_target(monkeypatch):
     calls = fake_power(monkeypatch, lambda units: min(0.8 + 0.001 * (units - 50), 1.0))
-    monkeypatch.setattr(curves, "formula_power", lambda value, *_: float(value >= 50))
+    monkeypatch.setattr(curve_module, "formula_power", lambda value, *_: float(value >= 50))
     found = hlm.solve_power(None, "x", 0.8, along="units", bounds=(4, 1000), n=400, seed=1)
     assert max(n for _, n in calls) == 16 * 400
     assert abs(found.value - 50) <= 20

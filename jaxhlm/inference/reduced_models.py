@@ -1,8 +1,8 @@
-"""Criteria of smaller random parts, from the statistics of the larger: one random effect dropped.
+"""Criteria of smaller random parts, from the statistics of the larger: one random effect removed.
 
 The statistics hold Z̃ = Z C, so the user's b_j is a combination c'b̃ with c the j-th row of C. A
-rotation Q of the columns of its block that ends in c/|c| turns b_j into the last of Q'b̃, which is
-dropped with its column of R.
+rotation Q of the columns of its block that ends in c/|c| makes b_j the last of Q'b̃, which is
+removed with its column of R.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.minimum import Options
-from jaxhlm.optimise.rounds import solve
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import solve
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["dropped_minimum", "householder", "isolating", "null_criterion", "without_column"]
+__all__ = [
+    "householder_reflection",
+    "isolating_basis",
+    "null_criterion",
+    "reduced_minimum",
+    "without_column",
+]
 
 
-def householder(c: Floats) -> tuple[Floats, Floats]:
+def householder_reflection(c: Floats) -> tuple[Floats, Floats]:
     """A reflection H (B, d, d) with H e_d = u, and the multiple |c|± (B,) with c = ± |c| u.
 
     Args:
@@ -36,29 +42,29 @@ def householder(c: Floats) -> tuple[Floats, Floats]:
     return H, -sign * length
 
 
-def isolating(C: Floats, blocks: Blocks, j: int) -> tuple[Floats, Floats]:
+def isolating_basis(C: Floats, blocks: Blocks, j: int) -> tuple[Floats, Floats]:
     """Q (B, q, q), orthogonal, and |c| (B,): the user's b_j is ±|c| times the last of j's block.
 
     Args:
-        C: (B, q, q) the way back, D = C D̃ C'.
+        C: (B, q, q) the inverse scaling, D = C D̃ C'.
         blocks: columns of Z in each random term.
         j: the random effect.
     """
     block = next(list(b) for b in blocks if j in b)
-    H, length = householder(C[:, j, block])
+    H, length = householder_reflection(C[:, j, block])
     Q = np.broadcast_to(np.eye(C.shape[1]), C.shape).copy()
     Q[np.ix_(range(len(C)), block, block)] = H
     return Q, np.abs(length)
 
 
 def without_column(blocks: Blocks, j: int) -> tuple[int, Blocks]:
-    """The column that ``isolating`` turned b_j into, and the blocks that are left without it."""
+    """The column of Q'b̃ that is b_j (``isolating_basis``), and the blocks without it."""
     last = next(b[-1] for b in blocks if j in b)
-    left = (tuple(i - (i > last) for i in block if i != last) for block in blocks)
-    return last, tuple(block for block in left if block)
+    remaining = (tuple(i - (i > last) for i in block if i != last) for block in blocks)
+    return last, tuple(block for block in remaining if block)
 
 
-def dropped_minimum(standard: Standard, options: Options, j: int) -> Floats:
+def reduced_minimum(standard: Standard, options: Options, j: int) -> Floats:
     """Minimum (B,) of the standardised criterion without the random effect j; NaN where none.
 
     Args:
@@ -69,7 +75,7 @@ def dropped_minimum(standard: Standard, options: Options, j: int) -> Floats:
     stats = standard.stats
     if stats.RZ.shape[2] == 1:
         return null_criterion(stats, options.reml)
-    Q, _ = isolating(np.moveaxis(standard.scaling.C, -1, 0), options.blocks, j)
+    Q, _ = isolating_basis(np.moveaxis(standard.scaling.C, -1, 0), options.blocks, j)
     last, blocks = without_column(options.blocks, j)
     RZ = np.einsum("gabl,lbc->gacl", np.broadcast_to(stats.RZ, (*stats.RZ.shape[:3], len(Q))), Q)
     smaller = stats._replace(RZ=np.delete(RZ, last, axis=2))

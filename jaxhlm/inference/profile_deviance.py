@@ -1,20 +1,20 @@
-"""The ML deviance with one parameter held at a value, all else minimised over: profiles.
+"""The ML deviance with one parameter fixed at a value, all else minimised over: profiles.
 
     d_p(v) = min { d(β, θ, σ) : parameter = v }
 
-Whatever is held, the rest can be written as an unconstrained minimisation over θ (k,):
+Whichever is fixed, the rest can be written as an unconstrained minimisation over θ (k,):
 
 * **σ = v, or sd_j = σ √D_jj = v**: before σ is profiled out the deviance is
   L(θ) + n log 2πσ² + P(θ)/σ², with L = Σ log|Ω_i| − Σ log w and P = pwrss. Put σ² = v²; or, in a
-  basis of Z whose last column belongs to b_j (``isolating``), let v φ be the last row of Λ, so that
-  D_jj = v²φ'φ, and σ² = 1/φ'φ. Nothing is singular as v → 0.
+  basis of Z whose last column belongs to b_j (``isolating_basis``), let v φ be the last row of Λ,
+  so that D_jj = v²φ'φ, and σ² = 1/φ'φ. Nothing is singular as v → 0.
 * **a correlation = sin ω**: in a basis that begins with the two columns, Λ begins with
   [s, 0; t sin ω, t cos ω]. The free entries are log s, log t and the rest of Λ.
 * **β_j = v**: in a basis of X whose last column belongs to β_j, y is replaced by y − x v, and that
   column by one that is orthogonal to everything.
 
 Bates et al. (2015, section 5.1) profile the same deviance. Value, gradient and Hessian are exact.
-Every class below holds N = (parameters × data sets) lanes of one of these three kinds.
+Every class below has N = (parameters × data sets) lanes of one of these three kinds.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_index
-from jaxhlm.likelihood.lanes import lane_derivatives
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 
-__all__ = ["Coefficients", "Correlations", "Held", "Scales", "rectified"]
+__all__ = ["Coefficients", "Correlations", "ProfileDeviance", "Scales", "rectified"]
 
 Objective = Callable[[Floats], tuple[Any, Any, Any, Any]]
 
 
 @dataclass(frozen=True)
-class Held(ABC):
-    """N lanes that hold one kind of parameter; u is the coordinate in which it is moved.
+class ProfileDeviance(ABC):
+    """N lanes that fix one kind of parameter; u is the coordinate in which it is moved.
 
     Attributes:
         blocks: columns of Z in each random term.
@@ -70,11 +70,11 @@ class Held(ABC):
 
 
 @dataclass(frozen=True)
-class Scales(Held):
+class Scales(ProfileDeviance):
     """Standard deviations of random effects (u itself) and σ (u is its logarithm).
 
     Attributes:
-        row: (k, N) 1 at the entries of θ that make up the last row of Λ; all 0 where σ is held.
+        row: (k, N) 1 at the entries of θ that make up the last row of Λ; all 0 where σ is fixed.
         unit: (N,) what u, or exp u, is multiplied by.
     """
 
@@ -109,7 +109,7 @@ class Scales(Held):
 
 
 @dataclass(frozen=True)
-class Correlations(Held):
+class Correlations(ProfileDeviance):
     """Correlations of two random effects, the first two of their block; u = ω, r = sin ω.
 
     ``theta`` holds log s and log t in the places of s and t sin ω, and 0 in that of t cos ω.
@@ -123,8 +123,8 @@ class Correlations(Held):
     @property
     def diagonal(self) -> Bools:
         """(k, N) where ``theta`` holds a diagonal entry of Λ."""
-        held = (np.arange(len(self.theta))[:, None, None] == self.places).any(axis=1)
-        return super().diagonal & ~held
+        reparametrised = (np.arange(len(self.theta))[:, None, None] == self.places).any(axis=1)
+        return super().diagonal & ~reparametrised
 
     def objective(self, lanes: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in (log s, log t, rest of Λ), σ profiled out."""
@@ -160,7 +160,7 @@ class Correlations(Held):
 
 
 @dataclass(frozen=True)
-class Coefficients(Held):
+class Coefficients(ProfileDeviance):
     """Fixed effects; u is the last coefficient of a rotated X̃, whose last column x moves to y.
 
     Attributes:
@@ -195,11 +195,11 @@ class Coefficients(Held):
 
 
 def rectified(theta: Floats, diagonal: Bools, blocks: Blocks) -> Floats:
-    """θ (k, N) with the columns of Λ turned so that its ``diagonal`` (k, N) is not negative.
+    """θ (k, N) with columns of Λ sign-flipped so that its ``diagonal`` (k, N) is not negative.
 
     Two minimisers can then be averaged.
     """
     index = theta_index(blocks)
     place = {column: i for i, (row, column) in enumerate(index) if row == column}
-    turn = [(theta[place[c]] < 0.0) & diagonal[place[c]] for _, c in index]
-    return np.where(turn, -theta, theta)
+    negative = [(theta[place[c]] < 0.0) & diagonal[place[c]] for _, c in index]
+    return np.where(negative, -theta, theta)

@@ -1,27 +1,76 @@
-"""The trust-region Newton step, as a pure (init, update) pair.
+"""The trust-region Newton step, as a pure (init, update) pair (Nocedal & Wright 2006, chapter 4).
 
 Written entrywise for one data set with any trailing axes, in JAX or in NumPy: the last axis of
 lanes rides along. ``jaxhlm.optimise.newton.newton`` hands the pair to optax.
 
 The criterion is even in every column of Λ, so θ is unconstrained: an optimum on the boundary (a
 zero variance) is a smooth stationary point at which Newton still converges quadratically, and signs
-are put right afterwards.
+are made canonical afterwards.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxhlm.linalg.small import entries, largest, namespace, unrolled
 
-__all__ = ["NewtonState", "init", "newton_direction", "rounding", "update"]
+__all__ = [
+    "RADIUS",
+    "NewtonState",
+    "RadiusRule",
+    "init",
+    "newton_direction",
+    "rounding",
+    "update",
+]
 
-# Values this close (relative) differ by rounding only, and must not shrink the trust region.
-ROUNDING = 64.0
-FIRST_RADIUS = 1.0
-MAX_RADIUS = 1e4
+# Values of the criterion that differ by fewer machine epsilons, relative to their size, differ by
+# rounding only, and must not shrink the trust region.
+ROUNDING_EPSILONS = 64.0
+# Least pivot of the factorised Hessian, relative to its largest entry: the δ of a modified Cholesky
+# factorisation (Gill & Murray 1974; Nocedal & Wright 2006, section 3.4).
+LEAST_PIVOT = 1e-10
+# A pivot of a positive semi-definite Hessian may be this far below zero by rounding, relative to
+# the largest entry.
+SEMIDEFINITE_TOL = 1e-7
+
+
+@dataclass(frozen=True)
+class RadiusRule:
+    """How the trust radius Δ follows ρ, the decrease of the criterion over the predicted one.
+
+        Δ ← shrink_factor |s|                          if ρ < shrink_below
+        Δ ← min(max(Δ, grow_factor |s|), max_radius)   if ρ ≥ grow_above
+
+    after a step s. The cutoffs and ``shrink_factor`` are those of algorithm 4.1 of Nocedal & Wright
+    (2006); factors of |s| in place of Δ are usual where steps end inside the region (Conn, Gould &
+    Toint 2000, section 17.1).
+
+    Attributes:
+        shrink_below: ρ below which the quadratic model is poor.
+        grow_above: ρ from which it is good.
+        shrink_factor: the radius after a poor step, in lengths of that step.
+        grow_factor: the radius after a good step, in lengths of that step, if Δ is not larger; it
+            lies between the 2 of algorithm 4.1 and the 3.5 of Gould, Orban, Sartenaer & Toint
+            (2005, 4OR 3, 227-241).
+        max_radius: the bound on Δ of algorithm 4.1.
+        first_factor: the first radius, in units of the largest entry of θ and ``first_offset``.
+        first_offset: keeps the first radius above zero at θ = 0.
+    """
+
+    shrink_below: float = 0.25
+    grow_above: float = 0.75
+    shrink_factor: float = 0.25
+    grow_factor: float = 3.0
+    max_radius: float = 1e4
+    first_factor: float = 1.0
+    first_offset: float = 0.1
+
+
+RADIUS = RadiusRule()
 
 
 class NewtonState(NamedTuple):
@@ -32,7 +81,7 @@ class NewtonState(NamedTuple):
     grad: Any  # (k, …)
     hess: Any  # (k, k, …)
     radius: Any  # (…)
-    predicted: Any  # (…) decrease promised by the step that led here
+    predicted: Any  # (…) decrease that the model predicts for the step to the next trial
 
 
 def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
@@ -52,11 +101,11 @@ def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
     k, xp = grad.shape[0], namespace(grad)
     H, g = (hess.copy(), grad.copy()) if xp is np else (entries(hess, 2), entries(grad, 1))
     scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
-    floor = 1e-10 * scale
+    floor = LEAST_PIVOT * scale
     pivots, psd = [], True
     for j in range(k):
         d = H[j, j]
-        psd = (d > -1e-7 * scale) & psd
+        psd = (d > -SEMIDEFINITE_TOL * scale) & psd
         d = xp.maximum(xp.abs(d), floor)
         _eliminate(H, g, j, d)
         pivots.append(d)
@@ -92,7 +141,7 @@ def init(theta: Any) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
     xp, k = namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
-    radius = FIRST_RADIUS * (0.1 + largest(theta))
+    radius = RADIUS.first_factor * (RADIUS.first_offset + largest(theta))
     hess = xp.zeros((k, *theta.shape), theta.dtype)
     return NewtonState(theta, unseen, xp.zeros_like(theta), hess, radius, unseen)
 
@@ -102,16 +151,19 @@ def update(
 ) -> tuple[Any, NewtonState]:
     """The move to the next trial point.
 
-    A trial that raised the criterion is undone: the next one starts from the best point with a
-    quarter of the step (Nocedal & Wright 2006, algorithm 4.1).
+    A trial that raised the criterion is undone: the next one starts from the best point, within
+    the smaller radius (Nocedal & Wright 2006, algorithm 4.1 with η = 0).
     """
     xp, slack = namespace(theta), rounding(value)
     better = value <= state.value + slack
-    good = state.value - value >= 0.75 * state.predicted - slack
-    poor = ~(state.value - value >= 0.25 * state.predicted - slack)
+    decrease = state.value - value
+    good = decrease >= RADIUS.grow_above * state.predicted - slack
+    poor = ~(decrease >= RADIUS.shrink_below * state.predicted - slack)
     moved = xp.sqrt(sum((theta - state.theta) ** 2))
-    grown = xp.minimum(xp.maximum(state.radius, 3.0 * moved), MAX_RADIUS)
-    radius = xp.where(poor, 0.25 * moved, xp.where(good, grown, state.radius))
+    grown = xp.maximum(state.radius, RADIUS.grow_factor * moved)
+    grown = xp.minimum(grown, RADIUS.max_radius)
+    radius = xp.where(good, grown, state.radius)
+    radius = xp.where(poor, RADIUS.shrink_factor * moved, radius)
     radius = xp.where(xp.isinf(state.value), state.radius, radius)
     best_theta = xp.where(better, theta, state.theta)
     best_grad = xp.where(better, grad, state.grad)
@@ -128,4 +180,4 @@ def update(
 
 def rounding(value: Any) -> Any:
     """Differences of the criterion below this mean nothing."""
-    return ROUNDING * np.finfo(value.dtype).eps * (1.0 + namespace(value).abs(value))
+    return ROUNDING_EPSILONS * np.finfo(value.dtype).eps * (1.0 + namespace(value).abs(value))

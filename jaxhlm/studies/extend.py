@@ -173,11 +173,11 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
     starts = np.cumsum(sizes) - sizes
     number = np.tile(np.arange(n), len(sizes))
     of = np.repeat(np.arange(len(sizes)), n)
-    rows, rounds = order[starts[of] + number % sizes[of]], number // sizes[of]
+    rows, cycle = order[starts[of] + number % sizes[of]], number // sizes[of]
     # Taken again after the unit's own last row, so that a frame in another order stays in it.
-    place = np.where(rounds == 0, rows, order[(starts + sizes - 1)[of]])
+    place = np.where(cycle == 0, rows, order[(starts + sizes - 1)[of]])
     sorting = np.lexsort((number, place))
-    rows, rounds, of = rows[sorting], rounds[sorting], of[sorting]
+    rows, cycle, of = rows[sorting], cycle[sorting], of[sorting]
     out = data.iloc[rows].reset_index(drop=True)
     if continuing is None:
         return out
@@ -187,9 +187,9 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
         raise NotNumericError(f"column {continuing!r} must hold numbers, none missing, to go on")
     values = x.to_numpy(dtype=float)
     period = _ranges(values, unit, len(sizes)) + _step(values, continuing)
-    continued = values[rows] + rounds * period[of]
-    whole = types.is_integer_dtype(x)
-    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if whole else continued})
+    continued = values[rows] + cycle * period[of]
+    integral = types.is_integer_dtype(x)
+    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if integral else continued})
 
 
 def _ranges(values: Floats, unit: Ints, G: int) -> Floats:

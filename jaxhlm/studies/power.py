@@ -16,14 +16,14 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
-from jaxhlm.estimation.pipeline import whole_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
-from jaxhlm.studies.simulated import simulate
+from jaxhlm.studies.simulate import simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import design_of
 
@@ -39,7 +39,7 @@ __all__ = [
     "seed_number",
 ]
 
-# Rows of data sets that are held at a time.
+# Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**24
 
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
@@ -150,7 +150,7 @@ def power(
     design, truth = analysed(mechanism, formula)
     affordable("n", n, estimate_bytes(design.p, design.q))
     tests = read_tests(test, design)
-    with failures_counted(), whole_or_nothing():
+    with failures_counted(), all_or_nothing():
         parts = [
             (*_rejections(fits, tests, df, alpha), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)

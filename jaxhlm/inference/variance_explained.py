@@ -38,8 +38,8 @@ class Components(NamedTuple):
 def components(estimates: Estimates, moments: RowMoments) -> Components:
     """σ_f², σ_l² and σ² of B fits."""
     beta = estimates.beta
-    fixed = np.einsum("bi,bij,bj->b", beta, _lanes(moments.X_cov, beta), beta)
-    random = (_lanes(moments.ZZ, beta) * estimates.cov).sum(axis=(1, 2))
+    fixed = np.einsum("bi,bij,bj->b", beta, _broadcast_lanes(moments.X_cov, beta), beta)
+    random = (_broadcast_lanes(moments.ZZ, beta) * estimates.cov).sum(axis=(1, 2))
     return Components(fixed, random, estimates.sigma**2)
 
 
@@ -94,5 +94,5 @@ def patterns(design: Design, at: Mapping[str, Any] | pd.DataFrame) -> Floats:
     return np.concatenate([evaluate_new(p, frame, design._factors) for p in design._random], axis=1)
 
 
-def _lanes(x: Floats, like: Floats) -> Floats:
+def _broadcast_lanes(x: Floats, like: Floats) -> Floats:
     return np.broadcast_to(x, (len(like), *x.shape[1:]))

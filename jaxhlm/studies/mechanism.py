@@ -29,7 +29,7 @@ from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
-from jaxhlm.studies.simulated import Simulated
+from jaxhlm.studies.simulate import Simulated
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
@@ -106,8 +106,8 @@ class Mechanism:
             first, last: data set i is the same in ``draw(0, 10)`` and in ``draw(4, 10)``.
             seed: int or JAX key; a NumPy Generator advances, so it gives other data each time.
             rows: False draws sufficient statistics wherever that is possible (``gaussian``), at a
-                fraction of the cost and with the same law, though other numbers; such data sets
-                can only be fitted, and only by the generating formula.
+                fraction of the cost and with the same distribution, though other numbers; such
+                data sets can only be fitted, and only by the generating formula.
 
         Raises:
             OptionError: not 0 ≤ first < last, or the seed is none.
@@ -255,8 +255,8 @@ class Drawn:
         if not missing.any():
             return long
         panel = self._drawn[0]
-        hopeless = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
-        return long[~missing | hopeless]
+        all_missing = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
+        return long[~missing | all_missing]
 
     @cached_property
     def _parameters(self) -> Parameters:

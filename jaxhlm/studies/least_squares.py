@@ -1,6 +1,6 @@
 """Least squares on the same statistics: all rows pooled, and unit by unit in two stages.
 
-**Pooled.** Standardised X has X̃'X̃ = nI, and the response is held as the residual of its
+**Pooled OLS.** Standardised X has X̃'X̃ = nI, and the response is stored as the residual of its
 least-squares fit, so that β̂ = Tβ̃, σ̂² = n s²/(n − p) and Var(β̂) = σ̂²TT'/n are already there.
 
 **Two stages** (summary statistics; Laird & Ware 1982, Biometrics 38, 963-974). Stage 1
@@ -20,11 +20,11 @@ from jaxhlm.core.status import Status
 from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.estimation.model import Model
 from jaxhlm.linalg.stacked import solve_upper
-from jaxhlm.statistics.groupwise import Groupwise
+from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard, at_absent
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["pooled", "two_stage"]
+__all__ = ["pooled_ols", "two_stage"]
 
 # A column of X this far (relative) from the span of Z is not reached by the units' lines.
 REACH_TOL = 1e-10
@@ -32,7 +32,7 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 
 
-def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
+def pooled_ols(standard: Standard) -> tuple[Any, Any, Any, Any]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:
@@ -51,7 +51,7 @@ def pooled(standard: Standard) -> tuple[Any, Any, Any, Any]:
     return at_absent(beta, absent), at_absent(vcov, absent), sigma, status
 
 
-def two_stage(groups: Groupwise, model: Model) -> tuple[Floats, Floats, Floats]:
+def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats, Floats]:
     """Second-stage regressions of the coefficients of every unit's own line.
 
     Units whose line is not determined by their rows are left out.
@@ -105,7 +105,7 @@ def _out_of_reach(standard: Standard, model: Model) -> UnsupportedTermError:
     )
 
 
-def _lines(groups: Groupwise) -> tuple[Floats, Floats]:
+def _lines(groups: GroupContributions) -> tuple[Floats, Floats]:
     """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
     stats, scaling, _ = groups.standard
     RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))

@@ -1,6 +1,6 @@
 """The one place where the mathematics of one data set is mapped over many.
 
-``lane_derivatives`` evaluates ``derivatives`` for B lanes held on the last axis of every array:
+``lane_derivatives`` evaluates ``derivatives`` for B lanes on the last axis of every array:
 
 * q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
@@ -59,7 +59,7 @@ def lane_derivatives(
         blocks: columns of Z in each random term.
         count: () number of the groups that are there, which come first and may be traced; the
             arrays then have ``chunks.compiled_groups`` of them. All by default.
-        sigma2: (B,) σ² held fixed, in NumPy, or None to profile it out.
+        sigma2: (B,) fixed σ², in NumPy, or None to profile it out.
 
     Returns:
         ``Derivatives`` with B as the last axis of every field.
@@ -99,13 +99,13 @@ def _unrolled(
 ) -> Derivatives:
     """Spelled out entry by entry."""
     B = theta.shape[-1]
-    pooled = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    stats_entries = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
     looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
 
     def over_groups(term: Callable[..., Any], s: Stats) -> Any:
         return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
 
-    out = derivatives(entries(theta, 1), pooled, reml, blocks, over_groups, sigma2)
+    out = derivatives(entries(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
     return jax.tree.map(lambda x: _joined(x, B), out)
 
 
@@ -147,7 +147,7 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
 
 def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
     """The dense dialect of JAX, mapped over lanes and groups."""
-    lanes, axes = mappable(stats)
+    mapped, axes = mappable(stats)
     G = len(stats.m)
     block = G if count is None else min(G, BLOCK_GROUPS)
 
@@ -165,7 +165,7 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
 
     return jax.vmap(
         lambda t, s: derivatives(t, s, reml, blocks, over_groups), in_axes=(-1, axes), out_axes=-1
-    )(theta, lanes)
+    )(theta, mapped)
 
 
 def _groups(stats: Stats, i: Any, block: int) -> Stats:

@@ -16,8 +16,8 @@ from jaxhlm.core.status import Status
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
-from jaxhlm.studies import performance
-from jaxhlm.studies.performance import Groups, Measured
+from jaxhlm.studies import measure_estimators
+from jaxhlm.studies.measure_estimators import EstimateWithMcse, ReplicateGroups
 
 __all__ = ["MEASURES", "OK", "Measure", "measures"]
 
@@ -46,7 +46,7 @@ OK = tuple(s.name.lower() for s in Status if s.ok)
 SINGULAR = Status.SINGULAR.name.lower()
 NOT_CONVERGED = Status.ITERATION_LIMIT.name.lower()
 # What differs in kind within a data set: an average over it is hardly ever meant.
-NEVER_POOLED = ("method", "term")
+NEVER_MIXED = ("method", "term")
 
 
 def measures(
@@ -137,8 +137,8 @@ def measures(
     if not len(estimates):
         raise NoRowsError("estimates has no rows")
     code, keys = _group_codes(estimates, by)
-    _check_not_pooled(estimates, by, code)
-    sample = _Sample(estimates, Groups(code, len(keys)), level, alpha, by, reference)
+    _check_not_mixed(estimates, by, code)
+    sample = _Sample(estimates, ReplicateGroups(code, len(keys)), level, alpha, by, reference)
     columns = sample.counts()
     for name in chosen:
         columns[name], columns[f"{name}_mcse"] = _FORMULAS[name](sample)
@@ -180,8 +180,8 @@ def _group_codes(frame: pd.DataFrame, by: Sequence[str]) -> tuple[Ints, pd.DataF
     return code, frame[list(by)].iloc[first].reset_index(drop=True)
 
 
-def _check_not_pooled(frame: pd.DataFrame, by: Sequence[str], code: Ints) -> None:
-    for name in NEVER_POOLED:
+def _check_not_mixed(frame: pd.DataFrame, by: Sequence[str], code: Ints) -> None:
+    for name in NEVER_MIXED:
         if name in frame.columns and name not in by:
             values = pd.factorize(frame[name])[0]
             _, first = np.unique(code, return_index=True)
@@ -197,7 +197,7 @@ class _Sample:
     """An estimates frame as arrays over the rows at an optimum, read as the measures need them."""
 
     frame: pd.DataFrame
-    all: Groups
+    all: ReplicateGroups
     level: float
     alpha: float
     by: tuple[str, ...]
@@ -212,7 +212,7 @@ class _Sample:
         return status.isin(OK).to_numpy() & ~np.isnan(self._numbers("estimate"))
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> ReplicateGroups:
         return self.all.keep(self.ok)
 
     @cached_property
@@ -225,7 +225,7 @@ class _Sample:
 
     @cached_property
     def center(self) -> Floats:
-        """The truth, or 0 throughout a group where one is unknown: spreads do not need it."""
+        """The truth, or 0 throughout a group where one is unknown: variances do not need it."""
         known = ~np.isnan(self.groups.sum(self.truth))
         return np.where(known[self.groups.code], self.truth, 0.0)
 
@@ -293,35 +293,37 @@ class _Sample:
             raise NotNumericError(f"column {name!r} of estimates must hold numbers") from error
 
     def among(
-        self, rows: Bools, measure: Callable[..., Measured], *values: Floats | Bools
-    ) -> Measured:
+        self, rows: Bools, measure: Callable[..., EstimateWithMcse], *values: Floats | Bools
+    ) -> EstimateWithMcse:
         """A measure of some rows only."""
         if rows.all():
             return measure(self.groups, *values)
         return measure(self.groups.keep(rows), *(v[rows] for v in values))
 
 
-def _relative_bias(s: _Sample) -> Measured:
+def _relative_bias(s: _Sample) -> EstimateWithMcse:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return performance.mean_of(s.groups, s.error / np.where(s.truth == 0.0, np.nan, s.truth))
+        return measure_estimators.mean_of(
+            s.groups, s.error / np.where(s.truth == 0.0, np.nan, s.truth)
+        )
 
 
-def _be_coverage(s: _Sample) -> Measured:
+def _be_coverage(s: _Sample) -> EstimateWithMcse:
     center = s.center + s.groups.mean(s.deviation)[s.groups.code]
-    return s.among(s.has_limits, performance.coverage, center, *s.limits)
+    return s.among(s.has_limits, measure_estimators.coverage, center, *s.limits)
 
 
-def _width(s: _Sample) -> Measured:
+def _width(s: _Sample) -> EstimateWithMcse:
     low, high = s.limits
-    return s.among(s.has_limits, performance.mean_of, high - low)
+    return s.among(s.has_limits, measure_estimators.mean_of, high - low)
 
 
-def _significant(s: _Sample, measure: Callable[..., Measured]) -> Measured:
+def _significant(s: _Sample, measure: Callable[..., EstimateWithMcse]) -> EstimateWithMcse:
     effect = s.rejects & (s.truth != 0.0) & ~np.isnan(s.truth)
     return s.among(effect, measure, s.estimate, s.truth)
 
 
-def _relative_precision(s: _Sample) -> Measured:
+def _relative_precision(s: _Sample) -> EstimateWithMcse:
     """Estimates of the reference method are looked up by the other columns and the replicate."""
     _check_columns(s.frame, ["method", "replicate"])
     if "method" not in s.by:
@@ -343,28 +345,28 @@ def _relative_precision(s: _Sample) -> Measured:
     partner = np.full(len(pairs), np.nan)
     partner[pair[mine]] = s.deviation[mine]
     other = partner[pair]
-    return s.among(~np.isnan(other), performance.relative_precision, s.deviation, other)
+    return s.among(~np.isnan(other), measure_estimators.relative_precision, s.deviation, other)
 
 
-_FORMULAS: dict[Measure, Callable[[_Sample], Measured]] = {
-    "bias": lambda s: performance.mean_of(s.groups, s.error),
+_FORMULAS: dict[Measure, Callable[[_Sample], EstimateWithMcse]] = {
+    "bias": lambda s: measure_estimators.mean_of(s.groups, s.error),
     "relative_bias": _relative_bias,
-    "empirical_se": lambda s: performance.empirical_se(s.groups, s.deviation),
-    "model_se": lambda s: s.among(~np.isnan(s.se), performance.model_se, s.se),
+    "empirical_se": lambda s: measure_estimators.empirical_se(s.groups, s.deviation),
+    "model_se": lambda s: s.among(~np.isnan(s.se), measure_estimators.model_se, s.se),
     "relative_error": lambda s: s.among(
-        ~np.isnan(s.se), performance.relative_error, s.deviation, s.se
+        ~np.isnan(s.se), measure_estimators.relative_error, s.deviation, s.se
     ),
-    "mse": lambda s: performance.mean_square(s.groups, s.error),
-    "rmse": lambda s: performance.root_mean_square(s.groups, s.error),
-    "coverage": lambda s: s.among(s.has_limits, performance.coverage, s.truth, *s.limits),
+    "mse": lambda s: measure_estimators.mean_square(s.groups, s.error),
+    "rmse": lambda s: measure_estimators.root_mean_square(s.groups, s.error),
+    "coverage": lambda s: s.among(s.has_limits, measure_estimators.coverage, s.truth, *s.limits),
     "be_coverage": _be_coverage,
     "width": _width,
-    "power": lambda s: s.among(~np.isnan(s.p_value), performance.rate, s.rejects),
-    "power_all": lambda s: performance.rate(s.groups, s.rejects, s.all.n),
+    "power": lambda s: s.among(~np.isnan(s.p_value), measure_estimators.rate, s.rejects),
+    "power_all": lambda s: measure_estimators.rate(s.groups, s.rejects, s.all.n),
     "type_i": lambda s: s.among(
-        ~np.isnan(s.p_value) & (s.truth == 0.0), performance.rate, s.rejects
+        ~np.isnan(s.p_value) & (s.truth == 0.0), measure_estimators.rate, s.rejects
     ),
-    "type_s": lambda s: _significant(s, performance.wrong_sign),
-    "type_m": lambda s: _significant(s, performance.exaggeration),
+    "type_s": lambda s: _significant(s, measure_estimators.wrong_sign),
+    "type_m": lambda s: _significant(s, measure_estimators.exaggeration),
     "relative_precision": _relative_precision,
 }

@@ -1,27 +1,21 @@
-"""The minima of many lanes: the loop, given the derivatives, the start and the canonical form."""
+"""What to optimise and how: checked once, and handed through all stages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxhlm.core.arguments import number, whole_number
 from jaxhlm.errors import OptionError
-from jaxhlm.likelihood.covariance import Blocks, canonical
-from jaxhlm.likelihood.lanes import lane_derivatives
-from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import namespace
-from jaxhlm.optimise import trust
-from jaxhlm.optimise.loop import MAX_ITER, TOL, Minimum, Stepper, minimise_lanes
+from jaxhlm.likelihood.covariance import Blocks
+from jaxhlm.optimise.loop import MAX_ITER, TOL
 
 if TYPE_CHECKING:
     import optax
 
-__all__ = ["NEWTON", "Options", "lane_minimum"]
-
-NEWTON = Stepper(trust.init, trust.update)
+__all__ = ["Options"]
 
 
 @dataclass(frozen=True)
@@ -59,29 +53,3 @@ class Options:
             raise OptionError(
                 f"optimizer={self.optimizer!r} must be an optax optimiser, such as optax.lbfgs()"
             )
-
-
-def lane_minimum(
-    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
-) -> Minimum:
-    """Minima of all lanes from ``start`` (k, B).
-
-    ``count`` is the number of the groups that are there, as in ``lane_derivatives``.
-    """
-    blocks = options.blocks
-
-    def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
-        d = lane_derivatives(theta, stats, options.reml, blocks, count)
-        at = d.profile
-        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)
-        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "scores": unknown}
-        return at.value, d.grad, d.hess, aux
-
-    return minimise_lanes(
-        derivatives,
-        start,
-        stepper,
-        lambda theta: canonical(theta, blocks),
-        options.tol,
-        max_iter,
-    )

@@ -21,18 +21,18 @@ from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.pipeline import fit_lanes, fit_responses, whole_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes, fit_responses
+from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.rowwise import simulate_rows
+from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
 # Criteria are good to 1e-10: statistics closer than this are equal, such as two that are both zero
 # because the variance in question is.
 SAME = 1e-8
-SPAN_TOL = 1e-7
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     options = [replace(f.options, reml=False) for f in fits]
     null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
     statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
-    with whole_or_nothing():
+    with all_or_nothing():
         drawn = [
             _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
         ]
@@ -189,14 +189,14 @@ def _on_draws(
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
     d = null_fit.design
 
-    def lanes_of(lanes: slice) -> Any:
+    def standard_of(lane_slice: slice) -> Any:
         Y = simulate_rows(
             d.X, d.Z, d.group, d.G, null.beta[0], null.cov[0], float(null.sigma[0]),
-            lanes.stop - lanes.start, key, d.weights, lanes.start,
+            lane_slice.stop - lane_slice.start, key, d.weights, lane_slice.start,
         )  # fmt: skip
         return fit.prepared.collapse(Y)
 
-    return fit_lanes(lanes_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
+    return fit_lanes(standard_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:
@@ -226,9 +226,7 @@ def _check_nested(small: Fit, large: Fit) -> None:
             f"the fits are grouped differently, by {a.group_name!r} and {b.group_name!r}"
         )
     for name, inner, outer in (("fixed", a.X, b.X), ("random", a.Z, b.Z)):
-        left = inner - outer @ np.linalg.lstsq(outer, inner, rcond=None)[0]
-        size = np.linalg.norm(inner, axis=0)
-        if (np.linalg.norm(left, axis=0) > SPAN_TOL * size).any():
+        if not contained(inner, outer).all():
             raise ComparisonError(
                 f"the models are not nested: the {name} effects of the first are no combination "
                 "of those of the second"

@@ -1,4 +1,4 @@
-"""From standardised lanes to lanes that each hold one parameter: bases, starts and units.
+"""From standardised lanes to lanes that each fix one parameter: bases, starts and units.
 
 Lanes are parameter after parameter, N = P × B.
 """
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxhlm.core.notation import Floats
-from jaxhlm.inference.dropped import householder, isolating
-from jaxhlm.inference.held import Coefficients, Correlations, Held, Scales
+from jaxhlm.inference.profile_deviance import Coefficients, Correlations, ProfileDeviance, Scales
+from jaxhlm.inference.reduced_models import householder_reflection, isolating_basis
 from jaxhlm.likelihood.covariance import (
     ROUNDED_TO_ZERO,
     Blocks,
@@ -22,18 +22,18 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.suffstats import Stats, expanded
-from jaxhlm.optimise.rounds import Solution
+from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["hold_coefficients", "hold_correlations", "hold_sds", "hold_sigma", "joined"]
+__all__ = ["coefficient_profiles", "correlation_profiles", "joined", "sd_profiles", "sigma_profile"]
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=ProfileDeviance)
 
 
-def hold_sds(
+def sd_profiles(
     standard: Standard, best: Solution, blocks: Blocks, random: Sequence[int]
 ) -> list[Scales]:
-    """Lanes that hold the standard deviations of ``random`` columns of the user's Z, one by one.
+    """Lanes that fix the standard deviations of ``random`` columns of the user's Z, one by one.
 
     Args:
         standard: B standardised lanes.
@@ -46,9 +46,9 @@ def hold_sds(
     n, G = np.broadcast_to(stats.n, B), np.broadcast_to(stats.m.sum(axis=0), B)
     residual = np.sqrt(best.pwrss / n)
     D = covariance_of(best.theta, blocks)
-    held = []
+    profiles = []
     for j in random:
-        Q, length = isolating(_lanes_first(standard.scaling.C, B), blocks, j)
+        Q, length = isolating_basis(_lanes_first(standard.scaling.C, B), blocks, j)
         last = next(block for block in blocks if j in block)
         Q = _ordered(Q, D, last)
         theta = theta_of(Q.swapaxes(1, 2) @ D @ Q, blocks, ROUNDED_TO_ZERO)
@@ -58,57 +58,57 @@ def hold_sds(
         phi[index.index((last[-1], last[-1])), sd == 0.0] = 1.0 / residual[sd == 0.0]
         step = np.sqrt((sd**2 + residual**2 * G / n) / (2.0 * G))
         unit = standard.scaling.s * length
-        held.append(Scales(blocks, _turned(stats, Q), phi, sd, step, row, unit))
-    return held
+        profiles.append(Scales(blocks, _change_basis(stats, Q), phi, sd, step, row, unit))
+    return profiles
 
 
-def hold_sigma(standard: Standard, best: Solution, blocks: Blocks) -> Scales:
-    """Lanes that hold σ; arguments as in ``hold_sds``."""
+def sigma_profile(standard: Standard, best: Solution, blocks: Blocks) -> Scales:
+    """Lanes that fix σ; arguments as in ``sd_profiles``."""
     stats, s = standard.stats.expand(), standard.scaling.s
     u = 0.5 * np.log(best.pwrss / stats.n)
     step = 1.0 / np.sqrt(2.0 * stats.n)
     return Scales(blocks, stats, best.theta, u, step, np.zeros_like(best.theta), s)
 
 
-def hold_correlations(
+def correlation_profiles(
     standard: Standard, best: Solution, blocks: Blocks, pairs: Sequence[tuple[int, int]]
 ) -> list[Correlations]:
-    """Lanes that hold the correlations of ``pairs`` of columns; else as ``hold_sds``."""
+    """Lanes that fix the correlations of ``pairs`` of columns; else as ``sd_profiles``."""
     stats, index = standard.stats, theta_index(blocks)
     B = stats.yy.shape[-1]
     C = _lanes_first(standard.scaling.C, B)
     D = covariance_of(best.theta, blocks)
-    held = []
+    profiles = []
     for a, b in pairs:
         block = next(list(x) for x in blocks if a in x)
         rows = C[np.ix_(range(B), [b, a], block)]
         rows = rows / np.linalg.norm(rows, axis=2, keepdims=True)
         others = np.linalg.qr(rows.swapaxes(1, 2), mode="complete").Q[:, :, 2:].swapaxes(1, 2)
-        back = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
-        back[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
-        theta = theta_of(back @ D @ back.swapaxes(1, 2), blocks, ROUNDED_TO_ZERO)
+        basis = np.broadcast_to(np.eye(D.shape[1]), D.shape).copy()
+        basis[np.ix_(range(B), block, block)] = np.concatenate([rows, others], axis=1)
+        theta = theta_of(basis @ D @ basis.swapaxes(1, 2), blocks, ROUNDED_TO_ZERO)
         first, second = block[:2]
         place = [index.index(at) for at in ((first, first), (second, first), (second, second))]
         s, below, corner = theta[place]
         sds = np.stack([s, np.hypot(below, corner)])
         theta[place[:2]], theta[place[2]] = np.log(np.maximum(sds, np.finfo(float).tiny)), 0.0
         u, places = np.arctan2(below, corner), np.repeat(np.array(place)[:, None], B, axis=1)
-        turned = _turned(stats, np.asarray(np.linalg.inv(back), dtype=float))
-        held.append(Correlations(blocks, turned, theta, u, np.full(B, 0.1), places))
-    return held
+        changed = _change_basis(stats, np.asarray(np.linalg.inv(basis), dtype=float))
+        profiles.append(Correlations(blocks, changed, theta, u, np.full(B, 0.1), places))
+    return profiles
 
 
-def hold_coefficients(
+def coefficient_profiles(
     standard: Standard, best: Solution, blocks: Blocks, fixed: Sequence[int]
 ) -> list[Coefficients]:
-    """Lanes that hold the ``fixed`` effects, columns of the user's X; else as ``hold_sds``."""
+    """Lanes that fix the ``fixed`` effects, columns of the user's X; else as ``sd_profiles``."""
     stats, scaling = standard.stats, standard.scaling
     B = stats.yy.shape[-1]
     T, L = _lanes_first(scaling.T, B), np.moveaxis(best.L_A, -1, 0)
     residual = np.sqrt(best.pwrss / np.broadcast_to(stats.n, B))
-    held = []
+    profiles = []
     for j in fixed:
-        H, length = householder(T[:, j])
+        H, length = householder_reflection(T[:, j])
         TX = np.einsum("gqil,lij->gqjl", stats.TX, H)
         XX = np.einsum("lia,ijl,ljb->abl", H, stats.XX, H)
         Xy = np.einsum("lia,il->al", H, stats.Xy)
@@ -121,8 +121,8 @@ def hold_coefficients(
         offset = np.einsum("li,il->l", T[:, j], scaling.beta_ols)
         changed = stats._replace(TX=TX, XX=XX, Xy=Xy).expand()
         unit = scaling.s * length
-        held.append(Coefficients(blocks, changed, best.theta, u, se, *moved, unit, offset))
-    return held
+        profiles.append(Coefficients(blocks, changed, best.theta, u, se, *moved, unit, offset))
+    return profiles
 
 
 def joined(parts: Sequence[H]) -> H:
@@ -136,9 +136,9 @@ def joined(parts: Sequence[H]) -> H:
 
 
 def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:
-    """The columns of Q before the last of ``block`` turned to the axes of D, largest first.
+    """The columns of Q before the last of ``block`` rotated to the axes of D, largest first.
 
-    With a small leading diagonal Λ is hard to tell from Λ turned, and Newton would crawl.
+    With a small leading diagonal Λ is hard to tell from Λ rotated, and Newton would crawl.
     """
     rest = list(block[:-1])
     if len(rest) < 2:
@@ -150,7 +150,7 @@ def _ordered(Q: Floats, D: Floats, block: tuple[int, ...]) -> Floats:
     return Q
 
 
-def _turned(stats: Stats, Q: Floats) -> Stats:
+def _change_basis(stats: Stats, Q: Floats) -> Stats:
     """Statistics of every lane with Z̃ Q in the place of Z̃."""
     return stats._replace(RZ=np.einsum("gabl,lbc->gacl", expanded(stats.RZ, len(Q)), Q)).expand()
 

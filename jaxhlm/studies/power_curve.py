@@ -14,7 +14,7 @@ from jaxhlm.core.streams import Seed
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.studies.powers import (
+from jaxhlm.studies.power import (
     Test,
     analysed,
     check_options,

@@ -12,9 +12,9 @@ import optax
 from jaxhlm.likelihood.covariance import Blocks, block_of, canonical, lambda_matrix, theta_index
 from jaxhlm.likelihood.deviance import deviance, profile
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.compiled import Sizes, traced_minimum
+from jaxhlm.optimise.compiled import Sizes, minimise_traced
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 
 __all__ = ["Fitted", "minimise"]
 
@@ -84,7 +84,7 @@ def _minimise(stats: Stats, options: Options) -> Fitted:
     reml, blocks = options.reml, options.blocks
     lane = jax.tree.map(lambda x: jax.lax.stop_gradient(x)[..., None], stats)
     start = jnp.full((len(theta_index(blocks)), 1), jnp.nan, lane.Ty.dtype)
-    found = traced_minimum(lane, start, Sizes(None, None, options.max_iter), options)
+    found = minimise_traced(lane, start, Sizes(None, None, options.max_iter), options)
     at = canonical(found.theta, blocks)[:, 0]
     grad = jax.grad(deviance)(at, stats, reml, blocks)
     hess = jax.lax.stop_gradient(jax.hessian(deviance)(at, stats, reml, blocks))

@@ -13,24 +13,22 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
-from jaxhlm.inference.held import Held, rectified
-from jaxhlm.optimise import trust
-from jaxhlm.optimise.loop import Stepper, minimise_lanes
+from jaxhlm.inference.profile_deviance import ProfileDeviance, rectified
+from jaxhlm.optimise.loop import NEWTON, minimise_lanes
 from jaxhlm.optimise.start import START_FLOOR
 
 __all__ = ["Ends", "likelihood_limits", "profile_rise"]
 
-NEWTON = Stepper(trust.init, trust.update)
 # The limits are found when ζ is this close to z, which is far closer than digits are reported.
 ZETA_TOL = 1e-7
 NARROW = 1e-12
 MAX_STEPS = 60
 # Newton decrement at which an inner minimisation is done: 1e-8 of d_p is 2.5e-9 of ζ.
 INNER_TOL = 1e-8
-# The most evaluations of an inner minimisation, in rounds after which those not done are gathered.
-ROUNDS = (8, 25, 25, 25)
-# An inner minimisation is also done when a round has not lowered d_p by more than this: where a
-# leading variance is nearly zero, Λ turned is nearly the same D, and Newton stops short in that
+# The most evaluations of an inner minimisation, in passes; the lanes not done go on to the next.
+MAX_ITERS = (8, 25, 25, 25)
+# An inner minimisation is also done when a pass has not lowered d_p by more than this: where a
+# leading variance is nearly zero, Λ rotated gives nearly the same D, and Newton stops short in that
 # valley with a value that is right.
 SETTLED = 1e-6
 # A step beyond the last point is at most this many times the one before.
@@ -55,38 +53,40 @@ class Ends:
 
 
 def profile_rise(
-    held: Held, lanes: Ints, u: Floats, start: Floats, lowest: Floats
+    profile: ProfileDeviance, lanes: Ints, u: Floats, start: Floats, lowest: Floats
 ) -> tuple[Floats, Floats, Bools]:
     """d_p(u) − d̂ of some lanes (L,), the minimisers (k, L), and whether they are (L,).
 
     Args:
-        held: lanes.
+        profile: the deviance of N lanes with one parameter of each fixed.
         lanes: (L,) which of them.
-        u: (L,) where their parameters are held.
+        u: (L,) the values that their parameters are fixed at.
         start: (k, L) where to start.
         lowest: (N,) d̂ of every lane.
     """
-    theta = _nudged(held, lanes, start)
+    theta = _nudged(profile, lanes, start)
     value, settled = np.full(len(lanes), np.inf), np.zeros(len(lanes), bool)
     rest = np.arange(len(lanes))
-    for most in ROUNDS:
-        objective = held.objective(lanes[rest], u[rest])
-        found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, most)
+    for max_iter in MAX_ITERS:
+        objective = profile.objective(lanes[rest], u[rest])
+        found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, max_iter)
         settled[rest] = found.converged | (np.abs(value[rest] - found.value) < SETTLED)
         theta[:, rest], value[rest] = found.theta, found.value
         rest = rest[~settled[rest] & np.isfinite(found.value)]
         if not len(rest):
             break
-    theta = rectified(theta, held.diagonal[:, lanes], held.blocks)
+    theta = rectified(theta, profile.diagonal[:, lanes], profile.blocks)
     return value - lowest[lanes], theta, settled
 
 
-def _nudged(held: Held, lanes: Ints, theta: Floats) -> Floats:
+def _nudged(profile: ProfileDeviance, lanes: Ints, theta: Floats) -> Floats:
     """A start off the saddles: diagonal entries of Λ that are zero may have to grow again."""
-    stats = held.stats
-    n, G = (np.broadcast_to(x, held.estimate.shape)[lanes] for x in (stats.n, stats.m.sum(axis=0)))
+    stats = profile.stats
+    n, G = (
+        np.broadcast_to(x, profile.estimate.shape)[lanes] for x in (stats.n, stats.m.sum(axis=0))
+    )
     floor = np.sqrt(START_FLOOR * G / n)
-    return np.where(held.diagonal[:, lanes] & (np.abs(theta) < 0.01 * floor), floor, theta)
+    return np.where(profile.diagonal[:, lanes] & (np.abs(theta) < 0.01 * floor), floor, theta)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class _Search:
     def start(self, at: Ints, u: Floats) -> Floats:
         """Minimisers expected at u: on the line through two known ones that are not far apart.
 
-        Far out a profile can end in another valley, from which there is no way back.
+        Far out a profile can end in another valley, and no start nearby leaves it.
         """
         inside, theta = self.u_in[at], self.theta_in[:, at]
         reach = np.abs(self.theta_out[:, at] - theta).max(axis=0)
@@ -154,7 +154,7 @@ class _Search:
         return np.where(near, line, theta)
 
     def narrow(self, at: Ints) -> Any:
-        """Whether nothing is left between inside and outside."""
+        """Whether inside and outside are as close as rounding allows."""
         width = np.abs(self.u_out[at] - self.u_in[at])
         return width <= NARROW * (np.abs(self.u_in[at]) + np.abs(self.step[at]))
 
@@ -175,26 +175,26 @@ class _Search:
         self.theta_out[:, passed] = theta[:, is_out]
 
 
-def likelihood_limits(held: Held, ends: Ends, lowest: Floats, z: float) -> Floats:
+def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: float) -> Floats:
     """Limits (2, N) in u: low and high; NaN where none could be found.
 
     Args:
-        held: N lanes.
+        profile: the deviance of N lanes with one parameter of each fixed.
         ends: of their parameters, which are the limits where d_p has not risen by z².
         lowest: (N,) d̂.
         z: the quantile; 1.96 for 95 %.
     """
     N = len(lowest)
     lanes, side = np.tile(np.arange(N), 2), np.repeat([-1.0, 1.0], N)
-    estimate, step = held.estimate[lanes], side * held.step[lanes] * z
-    theta = held.theta[:, lanes]
+    estimate, step = profile.estimate[lanes], side * profile.step[lanes] * z
+    theta = profile.theta[:, lanes]
     end, rise = ends.at.ravel(), ends.rise.ravel().copy()
     if ends.cap is not None:
         # Every value is within reach: both ends are limits, and nothing needs to be found.
         rise = np.where(np.tile(ends.cap < z**2, 2), 0.0, rise)
     ask = np.flatnonzero(~np.isnan(end) & np.isnan(rise))
     if len(ask):
-        rise[ask], _, _ = profile_rise(held, lanes[ask], end[ask], theta[:, ask], lowest)
+        rise[ask], _, _ = profile_rise(profile, lanes[ask], end[ask], theta[:, ask], lowest)
     search = _Search.begin(estimate, theta, end, rise, step, z)
     limit = np.where(search.f_out <= 0.0, end, np.nan)
     active = np.flatnonzero(~(search.f_out <= 0.0))
@@ -204,7 +204,7 @@ def likelihood_limits(held: Held, ends: Ends, lowest: Floats, z: float) -> Float
             break
         u = search.propose(active)
         start = search.start(active, u)
-        rises, theta, converged = profile_rise(held, lanes[active], u, start, lowest)
+        rises, theta, converged = profile_rise(profile, lanes[active], u, start, lowest)
         lower[active] |= ~(rises > -LOWER_TOL)
         f = np.sqrt(np.maximum(rises, 0.0)) - z
         done = (np.abs(f) < ZETA_TOL) | search.narrow(active)

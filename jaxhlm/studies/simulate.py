@@ -18,7 +18,7 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.fitting.many import fit_source
 from jaxhlm.optimise.loop import MAX_ITER, TOL
-from jaxhlm.optimise.minimum import Options
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.sources.drawn import Parametric
@@ -84,7 +84,7 @@ class Simulated:
         """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
         part = replace(self, n=last - first, key=key, first=first)
         source = replace(self._source, n=part.n, key=key, first=first)
-        source.__dict__["law"] = self._source.law
+        source.__dict__["distribution"] = self._source.distribution
         part.__dict__["_source"] = source
         return part
 
@@ -118,9 +118,9 @@ def simulate(
         truth: the parameters; the estimates of the ``Fit`` if None.
         n: number of data sets.
         seed: int, NumPy Generator or JAX key. The same seed gives the same draws whatever the
-            chunking; draws as rows and as statistics differ, and have the same law.
-        statistics: draw sufficient statistics, exact in law and O(G) random numbers per data set;
-            False draws rows.
+            chunking; draws as rows and as statistics differ, and have the same distribution.
+        statistics: draw sufficient statistics, exact in distribution and O(G) random numbers per
+            data set; False draws rows.
 
     Raises:
         OptionError: no truth to draw from, one that does not fit the design, or n < 1.

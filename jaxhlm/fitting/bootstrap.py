@@ -84,7 +84,7 @@ class Bootstrap:
 
     @property
     def informative(self) -> Bools:
-        """(m,) whether the spread of the replicates says something about that of the estimate.
+        """(m,) whether the variance of the replicates tells anything of that of the estimate.
 
         A wild bootstrap multiplies all squares of a group by one v²: with "rademacher" and "webb"
         (Var v² = 0, 1/6) variances hardly move, with "mammen" (Var v² = 1) σ moves as if every

@@ -1,10 +1,10 @@
 """Performance measures of estimators with Monte-Carlo standard errors, all groups at once.
 
-Every function takes ``Groups`` of rows, one row per replicate, and returns (K,) estimates and (K,)
-Monte-Carlo standard errors (MCSE), NaN where a group has too few rows. Sums are ``np.bincount``, so
-ten million rows take seconds. The formulas are those of Morris, White & Crowther (2019), Statistics
-in Medicine 38, 2074-2102, table 6, unless a line says otherwise; n is the number of rows of a
-group, θ̂ its estimates, θ their truth.
+Every function takes ``ReplicateGroups``, rows of one replicate each, and returns (K,) estimates and
+(K,) Monte-Carlo standard errors (MCSE), NaN where a group has too few rows. Sums are
+``np.bincount``, so ten million rows take seconds. The formulas are those of Morris, White &
+Crowther (2019), Statistics in Medicine 38, 2074-2102, table 6, unless a line says otherwise; n is
+the number of rows of a group, θ̂ its estimates, θ their truth.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats, Ints
 
 __all__ = [
-    "Groups",
-    "Measured",
+    "EstimateWithMcse",
+    "ReplicateGroups",
     "coverage",
     "empirical_se",
     "exaggeration",
@@ -33,11 +33,11 @@ __all__ = [
     "wrong_sign",
 ]
 
-Measured: TypeAlias = tuple[Floats, Floats]
+EstimateWithMcse: TypeAlias = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class ReplicateGroups:
     """Rows in K groups.
 
     Attributes:
@@ -45,7 +45,7 @@ class Groups:
         K: number of groups.
 
     Example:
-        >>> groups = Groups(np.array([0, 0, 1]), 2)
+        >>> groups = ReplicateGroups(np.array([0, 0, 1]), 2)
         >>> groups.mean(np.array([1.0, 3.0, 5.0])).tolist()
         [2.0, 5.0]
     """
@@ -80,18 +80,18 @@ class Groups:
         x = x - self.mean(x)[self.code]
         return self.cov(x, x)
 
-    def keep(self, rows: Bools) -> Groups:
+    def keep(self, rows: Bools) -> ReplicateGroups:
         """The same groups, of some rows only."""
-        return Groups(self.code[rows], self.K)
+        return ReplicateGroups(self.code[rows], self.K)
 
 
-def mean_of(groups: Groups, x: Floats) -> Measured:
+def mean_of(groups: ReplicateGroups, x: Floats) -> EstimateWithMcse:
     """Mean of x and sd(x)/√n: bias (x = θ̂ − θ), relative bias ((θ̂ − θ)/θ), interval width."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return groups.mean(x), np.sqrt(groups.var(x) / groups.n)
 
 
-def rate(groups: Groups, hit: Bools | Floats, n: Floats | None = None) -> Measured:
+def rate(groups: ReplicateGroups, hit: Bools | Floats, n: Floats | None = None) -> EstimateWithMcse:
     """Share of hits r and √(r(1 − r)/n).
 
     Args:
@@ -105,11 +105,11 @@ def rate(groups: Groups, hit: Bools | Floats, n: Floats | None = None) -> Measur
         return r, np.sqrt(np.maximum(r * (1.0 - r), 0.0) / n)
 
 
-def empirical_se(groups: Groups, error: Floats) -> Measured:
+def empirical_se(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
     """EmpSE = sd(θ̂ − θ) and EmpSE/√(2(n − 1)), that of normally distributed estimates.
 
-    With one truth per group this is sd(θ̂); with a truth drawn for every replicate the spread of the
-    truths does not count.
+    With one truth per group this is sd(θ̂); with a truth drawn for every replicate the variance of
+    the truths does not count.
     """
     n = groups.n
     value = np.sqrt(groups.var(error))
@@ -117,7 +117,7 @@ def empirical_se(groups: Groups, error: Floats) -> Measured:
         return value, value / np.sqrt(2.0 * (n - 1.0))
 
 
-def model_se(groups: Groups, se: Floats) -> Measured:
+def model_se(groups: ReplicateGroups, se: Floats) -> EstimateWithMcse:
     """ModSE = √mean(se²) and √(Var(se²)/(4n ModSE²))."""
     square = se * se
     value = np.sqrt(groups.mean(square))
@@ -125,24 +125,24 @@ def model_se(groups: Groups, se: Floats) -> Measured:
         return value, np.sqrt(groups.var(square) / (4.0 * groups.n)) / value
 
 
-def relative_error(groups: Groups, error: Floats, se: Floats) -> Measured:
+def relative_error(groups: ReplicateGroups, error: Floats, se: Floats) -> EstimateWithMcse:
     """100 (ModSE/EmpSE − 1) and 100 (ModSE/EmpSE) √(Var(se²)/(4n ModSE⁴) + 1/(2(n − 1))).
 
     The two terms are the squared relative MCSEs of ModSE and EmpSE, taken as independent.
     """
-    (model, model_mcse), (spread, _) = model_se(groups, se), empirical_se(groups, error)
+    (model, model_mcse), (empirical, _) = model_se(groups, se), empirical_se(groups, error)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = model / spread
+        ratio = model / empirical
         relative = np.sqrt((model_mcse / model) ** 2 + 1.0 / (2.0 * (groups.n - 1.0)))
         return 100.0 * (ratio - 1.0), 100.0 * ratio * relative
 
 
-def mean_square(groups: Groups, error: Floats) -> Measured:
+def mean_square(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
     """MSE = mean((θ̂ − θ)²) and √(Σ((θ̂ − θ)² − MSE)²/(n(n − 1)))."""
     return mean_of(groups, error * error)
 
 
-def root_mean_square(groups: Groups, error: Floats) -> Measured:
+def root_mean_square(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
     """RMSE = √MSE and its jackknife standard error √((n − 1)/n Σ(RMSE₋ᵢ − mean RMSE₋ᵢ)²).
 
     Joshi & Pustejovsky (2024), simhelpers; RMSE₋ᵢ leaves replicate i out.
@@ -151,11 +151,11 @@ def root_mean_square(groups: Groups, error: Floats) -> Measured:
     total = groups.sum(square)
     with np.errstate(invalid="ignore", divide="ignore"):
         without = np.maximum(total[groups.code] - square, 0.0) / (n[groups.code] - 1.0)
-        spread = groups.var(np.sqrt(without))
-        return np.sqrt(total / n), np.sqrt(spread / n) * (n - 1.0)
+        variance = groups.var(np.sqrt(without))
+        return np.sqrt(total / n), np.sqrt(variance / n) * (n - 1.0)
 
 
-def coverage(groups: Groups, value: Floats, low: Floats, high: Floats) -> Measured:
+def coverage(groups: ReplicateGroups, value: Floats, low: Floats, high: Floats) -> EstimateWithMcse:
     """Share of intervals with low ≤ value ≤ high; NaN where a value of the group is NaN.
 
     Bias-eliminated coverage takes θ + bias for θ, and its MCSE leaves out that the bias is
@@ -164,7 +164,7 @@ def coverage(groups: Groups, value: Floats, low: Floats, high: Floats) -> Measur
     return rate(groups, np.where(np.isnan(value), np.nan, (low <= value) & (value <= high)))
 
 
-def wrong_sign(groups: Groups, estimate: Floats, truth: Floats) -> Measured:
+def wrong_sign(groups: ReplicateGroups, estimate: Floats, truth: Floats) -> EstimateWithMcse:
     """Type-S error: the share of significant estimates whose sign is not the truth's.
 
     Gelman & Carlin (2014), Perspectives on Psychological Science 9, 641-651. The rows are the
@@ -173,7 +173,7 @@ def wrong_sign(groups: Groups, estimate: Floats, truth: Floats) -> Measured:
     return rate(groups, np.sign(estimate) != np.sign(truth))
 
 
-def exaggeration(groups: Groups, estimate: Floats, truth: Floats) -> Measured:
+def exaggeration(groups: ReplicateGroups, estimate: Floats, truth: Floats) -> EstimateWithMcse:
     """Type-M error: the mean of |θ̂|/|θ| of significant estimates, the exaggeration ratio.
 
     Gelman & Carlin (2014). The rows are the significant ones.
@@ -181,7 +181,9 @@ def exaggeration(groups: Groups, estimate: Floats, truth: Floats) -> Measured:
     return mean_of(groups, np.abs(estimate) / np.abs(truth))
 
 
-def relative_precision(groups: Groups, error: Floats, reference: Floats) -> Measured:
+def relative_precision(
+    groups: ReplicateGroups, error: Floats, reference: Floats
+) -> EstimateWithMcse:
     """100 ((EmpSE_ref/EmpSE)² − 1) and 200 (EmpSE_ref/EmpSE)² √((1 − ρ²)/(n − 1)).
 
     How much more precise a method is than the reference, in per cent. ρ is the correlation of the

@@ -1,4 +1,4 @@
-"""Standardised lanes in, minima out: the rounds of optimisation, and the check of the boundary."""
+"""Standardised lanes in, minima out: compaction, further starts, and the check of the boundary."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.dense import lanes_at_once
-from jaxhlm.likelihood.lanes import unrollable
+from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
 from jaxhlm.optimise.boundary import leaving
-from jaxhlm.optimise.loop import CLOSING_SLACK, Minimum
-from jaxhlm.optimise.minimum import NEWTON, Options, lane_minimum
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
+from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import (
     SAME,
@@ -39,12 +40,14 @@ from jaxhlm.optimise.start import started
 
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
+# Times that a lane is run on from a boundary that is no minimum.
 MAX_RESTARTS = 3
-# Evaluations after which the lanes that are not done are gathered.
-FIRST_ROUND = 6
+# Evaluations after which a batch is compacted to the lanes that are not done.
+COMPACT_AFTER = 6
+# So few lanes run in NumPy, without compiling.
 FEW_LANES = 32
 # Evaluations that a further start may take.
-SECOND_ROUND = 40
+FURTHER_START_MAX_ITER = 40
 # Runs of starts for lanes that go on ending in several minima.
 MOST_RUNS = 4
 # A minimum elsewhere must be lower by this, so that rounding does not choose between equal ones.
@@ -76,13 +79,15 @@ class Solution:
     iterations: Any
 
 
-def solve(stats: Stats, options: Options, start: Floats | None = None, first: int = 1) -> Solution:
+def solve(
+    stats: Stats, options: Options, start: Floats | None = None, compact_after: int = 1
+) -> Solution:
     """Fit every lane of ``stats`` (standardised, lanes last).
 
-    Lanes run together for a few evaluations; those that are not done are gathered and run on, so
-    that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in the
-    order of decreasing variance: with a small leading diagonal, Λ and Λ turned by a rotation are
-    nearly the same D, and Newton would crawl along that valley.
+    Lanes run together for a few evaluations; then the batch is compacted to those that are not
+    done, so that the slowest of 100,000 does not hold the rest. They go on with the columns of Z in
+    the order of decreasing variance: with a small leading diagonal, Λ and Λ times a rotation
+    are nearly the same D, and Newton would crawl along that valley.
 
     What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
     criterion with one block is convex, and σ²Ω ⪰ σ²I is linear. With one random effect the whole
@@ -94,13 +99,14 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
         options: what to optimise.
         start: (k, B) minima known in closed form, to be verified, or points near them; moment
             estimates if None.
-        first: evaluations from ``start`` before the lanes that are not done are gathered.
+        compact_after: evaluations from ``start`` before the batch is compacted; ``COMPACT_AFTER``
+            without a start.
     """
-    first = FIRST_ROUND if start is None else first
+    first = COMPACT_AFTER if start is None else compact_after
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
     with own_rules():
         if start is not None and first == 1:
-            found = _settled(_minimum(stats, start, options, first), stats, options)
+            found = _settled(_minimise(stats, start, options, first), stats, options)
         else:
             found = _searched(stats, start, options, first)
     aux = found.aux
@@ -116,7 +122,7 @@ def solve(stats: Stats, options: Options, start: Floats | None = None, first: in
     )
 
 
-def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> Minimum:
+def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:
     """The lowest of the minima from every start that a lane is given, by its own data only."""
     B, alone = stats.yy.shape[-1], stats.RZ.shape[2] == 1
     if alone:
@@ -124,7 +130,7 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
         start = starts[:1]
     elif start is None:
         start = np.full((len(theta_index(options.blocks)), B), np.nan)
-    found = _settled(_minimum(stats, start, options, first), stats, options)
+    found = _settled(_minimise(stats, start, options, first), stats, options)
     if options.optimizer is not None:
         return found
     before = found.value
@@ -137,105 +143,108 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
     return _off_boundary(found, stats, options) if (found.value < before).any() else found
 
 
-def _elsewhere(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
     several = hard(stats, found, options.reml, options.blocks) | ~found.converged
     edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
     if len(edge):
         found, others = _along_boundary(found, stats, edge, options)
         several[others] = True
-    lanes = np.flatnonzero(np.isfinite(found.value) & several)
-    large = lanes[dwarfed(found.theta[:, lanes], options.blocks)]
+    lane_index = np.flatnonzero(np.isfinite(found.value) & several)
+    large = lane_index[dwarfed(found.theta[:, lane_index], options.blocks)]
     if len(large):
         starts = parts_of_largest(found.theta[:, large], options.blocks)
         found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
-    values, run = found.value[None, lanes], 0
-    while len(lanes) and run < MOST_RUNS:
+    values, run = found.value[None, lane_index], 0
+    while len(lane_index) and run < MOST_RUNS:
         starts = run_of_starts(
-            stats.take(as_slice(lanes)), found.theta[:, lanes], options.blocks, run
+            stats.take(as_slice(lane_index)), found.theta[:, lane_index], options.blocks, run
         )
-        found, ends = _tried(found, stats, *_one_by_one(lanes, starts), options)
+        found, ends = _tried(found, stats, *_one_by_one(lane_index, starts), options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
         more = unsettled(values)
-        lanes, values, run = lanes[more], values[:, more], run + 1
+        lane_index, values, run = lane_index[more], values[:, more], run + 1
     return found
 
 
-def _one_by_one(lanes: Ints, starts: Floats) -> tuple[Ints, Floats]:
+def _one_by_one(lane_index: Ints, starts: Floats) -> tuple[Ints, Floats]:
     """Lanes and θ (k, N) of all starts (S, k, L)."""
-    return np.tile(lanes, len(starts)), np.concatenate(list(starts), axis=1)
+    return np.tile(lane_index, len(starts)), np.concatenate(list(starts), axis=1)
 
 
 def _along_boundary(
-    found: Minimum, stats: Stats, lanes: Ints, options: Options
-) -> tuple[Minimum, Ints]:
+    found: OptimizeResult, stats: Stats, lane_index: Ints, options: Options
+) -> tuple[OptimizeResult, Ints]:
     """Lanes tried along the variances that are zero, and those that have another minimum there."""
-    at = jax.tree.map(lambda x: x[..., lanes], found)
-    others, before, some = [], found.value, stats.take(as_slice(lanes))
+    at = jax.tree.map(lambda x: x[..., lane_index], found)
+    others, before, some = [], found.value, stats.take(as_slice(lane_index))
     for these, start in boundary_starts(some, at, options.reml, options.blocks):
-        found, ends = _tried(found, stats, lanes[these], start, options)
-        others.append(lanes[these][np.abs(ends - before[lanes[these]]) > SAME])
+        found, ends = _tried(found, stats, lane_index[these], start, options)
+        others.append(lane_index[these][np.abs(ends - before[lane_index[these]]) > SAME])
     return found, np.concatenate(others)
 
 
 def _tried(
-    found: Minimum, stats: Stats, lanes: Ints, theta: Floats, options: Options
-) -> tuple[Minimum, Floats]:
+    found: OptimizeResult, stats: Stats, lane_index: Ints, theta: Floats, options: Options
+) -> tuple[OptimizeResult, Floats]:
     """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
 
     A lane may come more than once.
     """
-    ends, most = np.full(len(lanes), np.nan), min(SECOND_ROUND, options.max_iter)
+    ends, most = np.full(len(lane_index), np.nan), min(FURTHER_START_MAX_ITER, options.max_iter)
     B = len(found.value)
-    for i in range(0, len(lanes), MOST_TRIES):
+    for i in range(0, len(lane_index), MOST_TRIES):
         part = slice(i, i + MOST_TRIES)
-        again = _minimum(stats.take(as_slice(lanes[part])), theta[:, part], options, most, B)
+        again = _minimise(stats.take(as_slice(lane_index[part])), theta[:, part], options, most, B)
         ends[part] = np.where(again.converged, again.value, np.nan)
-        found = _merge(found, *_lowest(again, lanes[part], B), -LOWER)
+        found = _merge(found, *_lowest(again, lane_index[part], B), -LOWER)
     return found, ends
 
 
-def _lowest(again: Minimum, lanes: Ints, count: int) -> tuple[Minimum, Ints]:
+def _lowest(again: OptimizeResult, lane_index: Ints, count: int) -> tuple[OptimizeResult, Ints]:
     """The lowest minimum of every lane, with all of its evaluations, and the lanes, once each.
 
     Of starts that ended in the same one the first counts, whatever rounding says.
     """
     value = np.where(again.converged, again.value, np.inf)
     lowest = np.full(count, np.inf)
-    np.minimum.at(lowest, lanes, value)
-    best = np.flatnonzero(value <= lowest[lanes] + LOWER)
-    which, first = np.unique(lanes[best], return_index=True)
-    spent = np.bincount(lanes, again.iterations)[which].astype(np.int32)
+    np.minimum.at(lowest, lane_index, value)
+    best = np.flatnonzero(value <= lowest[lane_index] + LOWER)
+    which, first = np.unique(lane_index[best], return_index=True)
+    spent = np.bincount(lane_index, again.iterations)[which].astype(np.int32)
     found = jax.tree.map(lambda x: x[..., best[first]], again)
     return found._replace(iterations=spent), which
 
 
-def _settled(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _settled(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what is not done, and then what stopped on a boundary that is no minimum."""
-    lanes = np.flatnonzero(~found.converged & np.isfinite(found.value))
-    if len(lanes):
-        found = _continue(found, stats, lanes, covariance_of(found.theta, options.blocks), options)
+    lane_index = np.flatnonzero(~found.converged & np.isfinite(found.value))
+    if len(lane_index):
+        D = covariance_of(found.theta, options.blocks)
+        found = _continue(found, stats, lane_index, D, options)
     return _off_boundary(found, stats, options)
 
 
-def _off_boundary(found: Minimum, stats: Stats, options: Options) -> Minimum:
+def _off_boundary(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what stopped on a boundary that is no minimum."""
     for _ in range(MAX_RESTARTS):
-        lanes, D = leaving(found, stats, options.blocks)
-        if not len(lanes):
+        lane_index, D = leaving(found, stats, options.blocks)
+        if not len(lane_index):
             break
-        found = _continue(found, stats, lanes, D, options)
+        found = _continue(found, stats, lane_index, D, options)
     return found
 
 
-def _continue(found: Minimum, stats: Stats, lanes: Ints, D: Floats, options: Options) -> Minimum:
-    """Run ``lanes`` on from D (B, q, q), each with its columns in an order of its own."""
-    orders = _pivot_orders(D[lanes], options.blocks)
+def _continue(
+    found: OptimizeResult, stats: Stats, lane_index: Ints, D: Floats, options: Options
+) -> OptimizeResult:
+    """Run ``lane_index`` on from D (B, q, q), each with its columns in an order of its own."""
+    orders = _pivot_orders(D[lane_index], options.blocks)
     for those in _sharing(orders, stats):
-        order, at = orders[those], lanes[those]
-        again = _minimum(
+        order, at = orders[those], lane_index[those]
+        again = _minimise(
             _reordered(stats.take(as_slice(at)), order),
-            theta_of(_turned(D[at], order), options.blocks),
+            theta_of(_permuted(D[at], order), options.blocks),
             options,
             options.max_iter,
             len(D),
@@ -253,16 +262,16 @@ def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
 
 def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
     """(B, q) column orders: within each block the largest conditional variance is next."""
-    orders, lanes = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
+    orders, every = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
     for block in map(np.array, blocks):
         rest = D[:, block[:, None], block].copy()
         for column in block:
             k = np.diagonal(rest, axis1=1, axis2=2).argmax(axis=1)
             orders[:, column] = block[k]
-            pivot = rest[lanes, k]
-            scale = np.where(pivot[lanes, k] > 0.0, pivot[lanes, k], np.inf)
+            pivot = rest[every, k]
+            scale = np.where(pivot[every, k] > 0.0, pivot[every, k], np.inf)
             rest -= pivot[:, :, None] * (pivot / scale[:, None])[:, None]
-            rest[lanes, k, k] = -np.inf
+            rest[every, k, k] = -np.inf
     return orders
 
 
@@ -272,23 +281,23 @@ def _reordered(stats: Stats, order: Ints) -> Stats:
     return stats._replace(RZ=np.take_along_axis(stats.RZ, columns, axis=2))
 
 
-def _turned(M: Floats, order: Ints) -> Floats:
+def _permuted(M: Floats, order: Ints) -> Floats:
     """Rows and columns of matrices (B, q, q) in orders (B, q)."""
     return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
 
 
-def _restored(found: Minimum, order: Ints, options: Options) -> Minimum:
+def _restored(found: OptimizeResult, order: Ints, options: Options) -> OptimizeResult:
     """A minimum with the columns of Z back in the user's order."""
-    D = _turned(covariance_of(found.theta, options.blocks), order)
+    D = _permuted(covariance_of(found.theta, options.blocks), order)
     singular = on_boundary(found.theta, options.blocks)
-    F = np.moveaxis(_turned(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
+    F = np.moveaxis(_permuted(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
     theta = theta_of(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
     return found._replace(theta=theta, aux={**found.aux, "F": F})
 
 
-def _minimum(
+def _minimise(
     stats: Stats, start: Floats, options: Options, max_iter: int, among: int = 0
-) -> Minimum:
+) -> OptimizeResult:
     """Minima of lanes from ``start``, as NumPy arrays; ``among`` lanes have been fitted before.
 
     A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
@@ -301,20 +310,21 @@ def _minimum(
             size = B if small else lanes_at_once(stats)
             runs = [slice(first, first + size) for first in range(0, B, size)]
             found = (
-                lane_minimum(stats.take(run), start[:, run], NEWTON, options, max_iter)
+                minimise_criterion(stats.take(run), start[:, run], NEWTON, options, max_iter)
                 for run in runs
             )
             return jax.tree.map(lambda *x: _joined(x), *found)
     # Importing optax and compiling would double the time of a small fit that needs neither.
-    from jaxhlm.optimise.compiled import Sizes, compiled_minimum
+    from jaxhlm.optimise.compiled import Sizes, minimise_compiled
 
     count, parts = len(stats.m), []
     stats = _padded(stats, compiled_groups(count))
     size = compiled_lanes(B, len(stats.m))
     for first in range(0, B, size):
-        lanes = np.minimum(np.arange(first, first + size), B - 1)
+        lane_index = np.minimum(np.arange(first, first + size), B - 1)
         sizes = Sizes(count, min(size, B - first), max_iter)
-        parts.append(compiled_minimum(stats.take(as_slice(lanes)), start[:, lanes], sizes, options))
+        some = stats.take(as_slice(lane_index))
+        parts.append(minimise_compiled(some, start[:, lane_index], sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 
@@ -341,16 +351,18 @@ def _joined(parts: tuple[Any, ...]) -> Floats:
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 
 
-def _merge(found: Minimum, again: Minimum, lanes: Any, slack: float = CLOSING_SLACK) -> Minimum:
+def _merge(
+    found: OptimizeResult, again: OptimizeResult, lane_index: Any, slack: float = CLOSING_SLACK
+) -> OptimizeResult:
     """Take the lower of two minima in the lanes that went on; add up the evaluations."""
-    lower = again.value < found.value[lanes] + slack
-    better = lower & (again.converged | ~found.converged[lanes])
+    lower = again.value < found.value[lane_index] + slack
+    better = lower & (again.converged | ~found.converged[lane_index])
     total = found.iterations.copy()
-    total[lanes] += again.iterations
+    total[lane_index] += again.iterations
 
     def choose(old: Any, new: Any) -> Any:
         out = old.copy()
-        out[..., lanes[better]] = new[..., better]
+        out[..., lane_index[better]] = new[..., better]
         return out
 
     return jax.tree.map(choose, found, again)._replace(iterations=total)

@@ -16,8 +16,8 @@ from jaxhlm.errors import DifferentRowsError, MixedMethodsError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import contained, dropping_mixture, null_law
-from jaxhlm.inference.random_terms import dropped_criteria, term_label
+from jaxhlm.inference.nesting import contained, dropping_mixture, null_distribution
+from jaxhlm.inference.random_terms import reduced_criteria, term_label
 from jaxhlm.results.anova import (
     REFITTED,
     Anova,
@@ -26,7 +26,7 @@ from jaxhlm.results.anova import (
     criteria_table,
     likelihood_ratio_table,
 )
-from jaxhlm.results.record import Fitted
+from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
 __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
@@ -35,7 +35,7 @@ __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_e
 SAME = 1e-9
 
 
-def refit_ml(fits: Fitted) -> Fitted:
+def refit_ml(fits: FitRecord) -> FitRecord:
     """The same models fitted by maximum likelihood; themselves if they are."""
     if not fits.model.reml:
         return fits
@@ -50,20 +50,20 @@ def refit_ml(fits: Fitted) -> Fitted:
     return replace(fits, model=model, options=options, estimates=Estimates(*arrays), tests={})
 
 
-def without_each_effect(fits: Fitted) -> pd.DataFrame:
-    """The model and every random effect dropped in turn, fit after fit.
+def without_each_effect(fits: FitRecord) -> pd.DataFrame:
+    """The model and the reduced models without each random effect, fit after fit.
 
     B (q + 1) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
     """
     model, criterion = fits.model, fits.estimates.criterion
-    (dropped,) = fits.over_lanes(lambda e, s: (dropped_criteria(e, s, fits.options),))
-    B, q = dropped.shape
+    (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
+    B, q = reduced.shape
     sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
-    laws = [dropping_mixture(m) for m in sizes]
-    statistic = likelihood_ratio(dropped, criterion[:, None])
+    mixtures = [dropping_mixture(m) for m in sizes]
+    statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
-    mixed = [law.p_value(s) for law, s in zip(laws, statistic.T, strict=True)]
-    value, npar = np.c_[criterion, dropped], fits.n_parameters[:, None] - np.r_[0, sizes]
+    mixed = [mixture.p_value(s) for mixture, s in zip(mixtures, statistic.T, strict=True)]
+    value, npar = np.c_[criterion, reduced], fits.n_parameters[:, None] - np.r_[0, sizes]
     none = np.full(B, np.nan)
     columns = {
         "npar": npar,
@@ -77,20 +77,20 @@ def without_each_effect(fits: Fitted) -> pd.DataFrame:
     terms = ["<none>", *(term_label(model, a) for a in range(q))]
     table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
     table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
-    return table.assign(mixture=np.tile(np.array(["", *map(str, laws)], dtype=object), B))
+    return table.assign(mixture=np.tile(np.array(["", *map(str, mixtures)], dtype=object), B))
 
 
-def between_models(fits: Sequence[Fitted], refit: bool) -> Anova:
+def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Likelihood ratio tests between nested models of one data set; ``Fit.anova``."""
     fits, refitted = _comparable(fits, refit)
     order = np.argsort([f.model.n_parameters for f in fits], kind="stable")
     models = [_criterion(str(i + 1), fits[i]) for i in order]
     check_different(models)
-    laws = [null_law(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
-    return likelihood_ratio_table(models, laws, refitted)
+    mixtures = [null_distribution(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
+    return likelihood_ratio_table(models, mixtures, refitted)
 
 
-def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
+def ranked(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Information criteria of models of one data set, the best AICc first; ``compare``."""
     found, refitted = _comparable(fits, refit)
     table = criteria_table([_criterion(str(i + 1), f) for i, f in enumerate(found)])
@@ -102,13 +102,13 @@ def ranked(fits: Sequence[Fitted], refit: bool) -> Anova:
     return Anova(heading, table, (REFITTED,) if refitted else ())
 
 
-def _criterion(name: str, fit: Fitted) -> Criterion:
+def _criterion(name: str, fit: FitRecord) -> Criterion:
     m = fit.model
     value, nobs = float(fit.estimates.criterion[0]), int(fit.nobs[0])
     return Criterion(name, m.formula, m.n_parameters, value, nobs)
 
 
-def _comparable(fits: Sequence[Fitted], refit: bool) -> tuple[list[Fitted], bool]:
+def _comparable(fits: Sequence[FitRecord], refit: bool) -> tuple[list[FitRecord], bool]:
     """Fits whose likelihoods may be compared, refitted by ML where that is asked for and needed."""
     designs = [f.design(0) for f in fits]
     for other in designs[1:]:
@@ -119,7 +119,7 @@ def _comparable(fits: Sequence[Fitted], refit: bool) -> tuple[list[Fitted], bool
     return list(fits), False
 
 
-def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
+def between_batches(first: FitRecord, second: FitRecord, refit: bool) -> Anova:
     """Likelihood ratio tests of every fit against the same data set's fit; ``FitBatch.anova``."""
     batches = sorted([first, second], key=lambda fits: fits.model.n_parameters)
     designs = _same_data(first, second, batches)
@@ -132,28 +132,28 @@ def between_batches(first: Fitted, second: Fitted, refit: bool) -> Anova:
     smaller, larger = (f.estimates.criterion for f in batches)
     statistic = likelihood_ratio(smaller, larger)
     df = models[1].parameters - models[0].parameters
-    law = null_law(*designs)
+    mixture = null_distribution(*designs)
     columns = {
         "statistic": statistic,
         "df": df,
         "p_value": Mixture.regular(df).p_value(statistic),
-        "p_mixture": np.nan if law is None else law.p_value(statistic),
+        "p_mixture": np.nan if mixture is None else mixture.p_value(statistic),
     }
     table = pd.DataFrame(columns, index=first.index)
     # Fits of data sets that do not have all columns of the larger model.
     own_df = batches[1].n_parameters - batches[0].n_parameters
     for i in np.flatnonzero((own_df != df) & first.ok & second.ok).tolist():
-        own = null_law(*(f.design(i) for f in batches)) if own_df[i] > 0 else None
+        own = null_distribution(*(f.design(i) for f in batches)) if own_df[i] > 0 else None
         naive = Mixture.regular(own_df[i]).p_value(statistic[i]) if own_df[i] > 0 else np.nan
         mixed = np.nan if own is None else own.p_value(statistic[i])
         table.iloc[i] = [statistic[i], own_df[i], naive, mixed]
     heading = f"{models[1].formula}\nagainst {models[0].formula}, {len(first)} fits"
-    name = "no simple mixture of χ² (p_value is conservative)" if law is None else str(law)
+    name = "no simple mixture of χ² (p_value is conservative)" if mixture is None else str(mixture)
     notes = (f"Law under the smaller model: {name}",)
     return Anova(heading, table, ((REFITTED,) if refitted else ()) + notes)
 
 
-def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list[Design]:
+def _same_data(first: FitRecord, second: FitRecord, batches: Sequence[FitRecord]) -> list[Design]:
     """Designs of one data set under both models, once it is sure that the data are the same."""
     if not first.index.equals(second.index):
         raise DifferentRowsError(
@@ -170,7 +170,7 @@ def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list
             f"fit {first.index[wrong[0]]!r} has other rows or responses in the two batches; fit "
             "both models to the same rows"
         )
-    # The law is told by a data set that has all columns of both models, where there is one.
+    # The distribution is decided by a data set with all columns of both models, where there is one.
     lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
     i = int(both[np.argmin(lacking[both])])
     designs = [f.design(i) for f in batches]
@@ -178,7 +178,7 @@ def _same_data(first: Fitted, second: Fitted, batches: Sequence[Fitted]) -> list
     return designs
 
 
-def _sizes(fits: Fitted) -> Floats:
+def _sizes(fits: FitRecord) -> Floats:
     """y'Wy of every data set."""
 
     def size(_: Estimates, standard: Standard) -> tuple[Floats]:
@@ -188,7 +188,7 @@ def _sizes(fits: Fitted) -> Floats:
     return fits.over_lanes(size)[0]
 
 
-def _check_methods(fits: Sequence[Fitted], designs: Sequence[Design]) -> None:
+def _check_methods(fits: Sequence[FitRecord], designs: Sequence[Design]) -> None:
     """Raise ``MixedMethodsError`` where likelihoods are not on one scale."""
     by_reml = [f.model.reml for f in fits]
     if len(set(by_reml)) > 1:

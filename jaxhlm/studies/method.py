@@ -22,7 +22,7 @@ from jaxhlm.language.words import quoted
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
-from jaxhlm.studies.pooled import pooled, two_stage
+from jaxhlm.studies.least_squares import pooled_ols, two_stage
 
 __all__ = [
     "COLUMNS",
@@ -60,7 +60,7 @@ class Method:
             random part may be left out: the units that robust errors go by are the generating ones.
         reml: restricted maximum likelihood; False for maximum likelihood.
         estimator: "lmm", the mixed model; "ols", least squares on all rows pooled; "two_stage",
-            least squares in every unit, then over the units (``jaxhlm.studies.pooled``).
+            least squares in every unit, then over the units (``jaxhlm.studies.least_squares``).
         df: degrees of freedom of tests and intervals. For "lmm" those of ``Fit.df``, by default
             Satterthwaite's; for "ols" "residual" (n − p), for "two_stage" "residual" (units −
             coefficients of the second stage), or "normal" for either.
@@ -243,7 +243,7 @@ def _two_stage(method: Method, fits: FitBatch) -> _Found:
 
 def pooled_fits(fits: FitBatch) -> FitBatch:
     """The same data sets by least squares on all rows: fits with no random effects."""
-    beta, vcov, sigma, status = fits.over_lanes(lambda _, standard: pooled(standard))
+    beta, vcov, sigma, status = fits.over_lanes(lambda _, standard: pooled_ols(standard))
     e = fits.estimates
     failed = np.isnan(sigma)
     zero = np.where(failed[:, None], np.nan, np.zeros_like(e.theta))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.inference import roots
-from jaxhlm.inference.held import Held
-from jaxhlm.inference.roots import Ends, likelihood_limits, profile_rise
+from jaxhlm.inference import likelihood_limits as search
+from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
+from jaxhlm.inference.profile_deviance import ProfileDeviance
 from jaxhlm.likelihood.suffstats import Stats
 
 Z = 1.96
@@ -16,7 +16,7 @@ LOWEST = 40.0
 
 
 @dataclass(frozen=True)
-class Known(Held):
+class Known(ProfileDeviance):
     """d(u, θ) = LOWEST + ζ(v)² + w² + quartic w⁴ + (θ₂² − 1)², w = θ₁ − v and v = (u − û) / se.
 
     ζ = (e^{bv} − 1)/b is a line where b is 0, and ends at −1/b on one side.
@@ -82,13 +82,13 @@ def known(bend, wrong=1.0):
     return Known(((0,), (1,)), stats, theta, estimate, wrong * se, np.asarray(bend, float), se)
 
 
-def limits(held, at=np.nan, rise=np.nan, cap=None, lowest=LOWEST, z=Z):
+def limits(profile, at=np.nan, rise=np.nan, cap=None, lowest=LOWEST, z=Z):
     """As multiples of a standard error."""
-    both = np.ones((2, len(held.se)))
-    ends = Ends(held.estimate + held.se * at * both, rise * both, cap)
+    both = np.ones((2, len(profile.se)))
+    ends = Ends(profile.estimate + profile.se * at * both, rise * both, cap)
     with np.errstate(all="ignore"):
-        found = likelihood_limits(held, ends, np.full(len(held.se), lowest), z)
-    return (found - held.estimate) / held.se
+        found = likelihood_limits(profile, ends, np.full(len(profile.se), lowest), z)
+    return (found - profile.estimate) / profile.se
 
 
 BENDS = np.linspace(-0.5, 0.5, 41)
@@ -101,22 +101,22 @@ COST = {0.05: (8.1, 22.0), 1.0: (6.1, 20.0), 4.0: (10.0, 60.0)}
 @pytest.mark.parametrize("wrong", COST)
 def test_limits_of_profiles_in_closed_form(wrong):
     """In few steps, however long the first is: the secant rule on ζ."""
-    held = known(BENDS, wrong)
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
-    spent = np.array([sum(held.asked), sum(held.evaluated)])
+    profile = known(BENDS, wrong)
+    np.testing.assert_allclose(limits(profile), profile.limits(), rtol=tol.PROFILE_UNITS)
+    spent = np.array([sum(profile.asked), sum(profile.evaluated)])
     assert (spent <= np.array(COST[wrong]) * 2 * len(BENDS)).all()
 
 
 def test_a_straight_profile_takes_one_step():
-    held = known(np.zeros(5))
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
-    assert held.asked == [10]
+    profile = known(np.zeros(5))
+    np.testing.assert_allclose(limits(profile), profile.limits(), rtol=tol.PROFILE_UNITS)
+    assert profile.asked == [10]
 
 
 def test_no_limit_where_the_profile_never_rises_so_far():
     """NaN on that side, beside lanes that are not harmed."""
-    held = replace(known([0.0, 0.7, -0.7, 2.0]), quartic=0.0)
-    np.testing.assert_allclose(limits(held), held.limits(), rtol=tol.PROFILE_UNITS)
+    profile = replace(known([0.0, 0.7, -0.7, 2.0]), quartic=0.0)
+    np.testing.assert_allclose(limits(profile), profile.limits(), rtol=tol.PROFILE_UNITS)
 
 
 class Dipping(Known):
@@ -127,10 +127,10 @@ class Dipping(Known):
 
 
 def test_a_profile_that_falls_on_the_way_to_its_limit():
-    held = known(np.zeros(20), wrong=0.4)
-    held = Dipping(**{f.name: getattr(held, f.name) for f in fields(held)})
-    found = limits(held)
-    np.testing.assert_allclose(held.zeta(found), [[-Z] * 20, [Z] * 20], rtol=tol.PROFILE_UNITS)
+    profile = known(np.zeros(20), wrong=0.4)
+    profile = Dipping(**{f.name: getattr(profile, f.name) for f in fields(profile)})
+    found = limits(profile)
+    np.testing.assert_allclose(profile.zeta(found), [[-Z] * 20, [Z] * 20], rtol=tol.PROFILE_UNITS)
     np.testing.assert_allclose(np.abs(found), 3.3, atol=tol.printed(1))
 
 
@@ -142,62 +142,62 @@ class Jumping(Known):
 
 
 def test_a_profile_that_leaps_ends_there():
-    held = known(np.zeros(40))
-    held = Jumping(**{f.name: getattr(held, f.name) for f in fields(held)})
-    digits = np.abs(held.estimate / held.se) + 1.0
-    assert (np.abs(np.abs(limits(held)) - 1.5) < tol.SMALL * digits).all()
+    profile = known(np.zeros(40))
+    profile = Jumping(**{f.name: getattr(profile, f.name) for f in fields(profile)})
+    digits = np.abs(profile.estimate / profile.se) + 1.0
+    assert (np.abs(np.abs(limits(profile)) - 1.5) < tol.SMALL * digits).all()
 
 
 def test_a_search_that_runs_out_of_steps_finds_nothing(monkeypatch):
-    monkeypatch.setattr(roots, "MAX_STEPS", 2)
-    held = known(BENDS[BENDS != 0.0])
-    assert np.isnan(limits(held, [[-2.3], [2.3]], (Z + 0.5) ** 2)).all()
+    monkeypatch.setattr(search, "MAX_STEPS", 2)
+    profile = known(BENDS[BENDS != 0.0])
+    assert np.isnan(limits(profile, [[-2.3], [2.3]], (Z + 0.5) ** 2)).all()
 
 
 def test_ends():
     """They are limits where the profile has not risen by z² there, and else beyond a limit."""
-    held, at = known(BENDS), np.array([[-4.0], [9.0]])
-    np.testing.assert_allclose(limits(held, at / 9.0), at / 9.0 + np.zeros(41))
-    expected = np.clip(held.limits(), *at)
+    profile, at = known(BENDS), np.array([[-4.0], [9.0]])
+    np.testing.assert_allclose(limits(profile, at / 9.0), at / 9.0 + np.zeros(41))
+    expected = np.clip(profile.limits(), *at)
     assert (expected == at).sum() == 4
-    rise = held.zeta(at) ** 2
+    rise = profile.zeta(at) ** 2
     for given in (np.nan, rise):
-        held.asked.clear()
-        np.testing.assert_allclose(limits(held, at, given), expected, rtol=tol.PROFILE_UNITS)
-        assert sum(held.asked) <= 10 * 2 * len(BENDS)
+        profile.asked.clear()
+        np.testing.assert_allclose(limits(profile, at, given), expected, rtol=tol.PROFILE_UNITS)
+        assert sum(profile.asked) <= 10 * 2 * len(BENDS)
 
 
 @pytest.mark.parametrize("z", [0.3, Z])
 def test_a_cap_that_is_not_reached_makes_both_ends_limits(z):
-    held, at, low = known(BENDS), np.array([[-4.0], [9.0]]), BENDS < 0.0
-    found = limits(held, at, cap=np.where(low, 0.99, 1.01) * z**2, z=z)
+    profile, at, low = known(BENDS), np.array([[-4.0], [9.0]]), BENDS < 0.0
+    found = limits(profile, at, cap=np.where(low, 0.99, 1.01) * z**2, z=z)
     np.testing.assert_allclose(found[:, low], at + np.zeros(20))
-    expected = np.clip(held.limits(z), *at)
+    expected = np.clip(profile.limits(z), *at)
     np.testing.assert_allclose(found[:, ~low], expected[:, ~low], rtol=tol.PROFILE_UNITS)
-    assert max(held.asked) == 42
+    assert max(profile.asked) == 42
 
 
 @pytest.mark.parametrize(("above", "found"), [(0.5e-4, True), (1.5e-4, False)])
 def test_a_profile_lower_than_the_fit_has_no_limits(above, found):
     """Beyond what an optimum may be off: the limits would not be those of a likelihood."""
-    held = known([0.0], wrong=1e-3)
-    assert np.isfinite(limits(held, lowest=LOWEST + above)).all() == found
+    profile = known([0.0], wrong=1e-3)
+    assert np.isfinite(limits(profile, lowest=LOWEST + above)).all() == found
 
 
 def test_the_rise_from_starts_far_off_and_on_a_saddle():
-    """θ₂ = 0 is a saddle, and a minimiser below zero is turned."""
-    held, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
+    """θ₂ = 0 is a saddle, and a minimiser below zero is reflected."""
+    profile, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
     for start in ([0.0, 0.0], [50.0, -3.0], [-1e3, 1e-4]):
         with np.errstate(all="ignore"):
             rise, theta, settled = profile_rise(
-                held,
+                profile,
                 np.arange(41),
-                held.estimate + v * held.se,
+                profile.estimate + v * profile.se,
                 np.repeat(np.array(start)[:, None], 41, axis=1),
                 np.full(41, LOWEST),
             )
         assert settled.all()
-        np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)
+        np.testing.assert_allclose(rise, profile.zeta(v) ** 2, atol=tol.CRITERION)
         np.testing.assert_allclose(theta, [v, np.ones(41)], atol=tol.ESTIMATE)
 
 
@@ -217,10 +217,10 @@ class Kinked(Known):
 
 
 def test_a_minimum_where_newton_stops_short_is_one_if_it_falls_no_further():
-    held, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
-    held = Kinked(**{f.name: getattr(held, f.name) for f in fields(held)})
-    u, start = held.estimate + v * held.se, np.full((2, 41), 0.77)
+    profile, v = known(BENDS), np.linspace(-2.0, 2.0, 41)
+    profile = Kinked(**{f.name: getattr(profile, f.name) for f in fields(profile)})
+    u, start = profile.estimate + v * profile.se, np.full((2, 41), 0.77)
     with np.errstate(all="ignore"):
-        rise, _, settled = profile_rise(held, np.arange(41), u, start, np.full(41, LOWEST))
+        rise, _, settled = profile_rise(profile, np.arange(41), u, start, np.full(41, LOWEST))
     assert settled.all()
-    np.testing.assert_allclose(rise, held.zeta(v) ** 2, atol=tol.CRITERION)
+    np.testing.assert_allclose(rise, profile.zeta(v) ** 2, atol=tol.CRITERION)

@@ -1,0 +1,42 @@
+"""The criterion of the model handed to the loop: its derivatives and the canonical form of θ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxhlm.likelihood.covariance import canonical
+from jaxhlm.likelihood.lane_derivatives import lane_derivatives
+from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import namespace
+from jaxhlm.optimise.loop import OptimizeResult, Stepper, minimise_lanes
+from jaxhlm.optimise.options import Options
+
+__all__ = ["minimise_criterion"]
+
+
+def minimise_criterion(
+    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
+) -> OptimizeResult:
+    """Minimise the criterion of all lanes from ``start`` (k, B).
+
+    ``count`` is the number of the groups that are there, as in ``lane_derivatives``.
+    """
+    blocks = options.blocks
+
+    def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
+        d = lane_derivatives(theta, stats, options.reml, blocks, count)
+        at = d.profile
+        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)
+        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "scores": unknown}
+        return at.value, d.grad, d.hess, aux
+
+    return minimise_lanes(
+        derivatives,
+        start,
+        stepper,
+        lambda theta: canonical(theta, blocks),
+        options.tol,
+        max_iter,
+    )
