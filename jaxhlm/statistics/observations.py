@@ -54,10 +54,8 @@ class Observations:
     @property
     def x(self) -> Floats:
         """(n, p) standardised rows of X times √w."""
-        return (
-            self.matrices.QX
-            * self.matrices.lane_segments.broadcast(np.sqrt(self.matrices.n))[:, None]
-        )
+        root_n = self.matrices.lane_segments.broadcast(np.sqrt(self.matrices.n))
+        return self.matrices.QX * root_n[:, None]
 
     @property
     def z(self) -> Floats:

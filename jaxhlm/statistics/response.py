@@ -211,6 +211,5 @@ def expand(matrices: StandardMatrices, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
     if matrices.shared:
         return matrices.QX @ coefficients
-    return (matrices.QX * matrices.lane_segments.broadcast(coefficients.T)).sum(
-        axis=1, keepdims=True
-    )
+    of_row = matrices.lane_segments.broadcast(coefficients.T)
+    return (matrices.QX * of_row).sum(axis=1, keepdims=True)
