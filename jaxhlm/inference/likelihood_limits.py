@@ -53,40 +53,39 @@ class Ends:
 
 
 def profile_rise(
-    profile: ProfileDeviance, lanes: Ints, u: Floats, start: Floats, lowest: Floats
+    profile: ProfileDeviance, lane_index: Ints, u: Floats, start: Floats, lowest: Floats
 ) -> tuple[Floats, Floats, Bools]:
     """d_p(u) − d̂ of some lanes (L,), the minimisers (k, L), and whether they are (L,).
 
     Args:
         profile: the deviance of N lanes with one parameter of each fixed.
-        lanes: (L,) which of them.
+        lane_index: (L,) which of them.
         u: (L,) the values that their parameters are fixed at.
         start: (k, L) where to start.
         lowest: (N,) d̂ of every lane.
     """
-    theta = _nudged(profile, lanes, start)
-    value, settled = np.full(len(lanes), np.inf), np.zeros(len(lanes), bool)
-    rest = np.arange(len(lanes))
+    theta = _nudged(profile, lane_index, start)
+    value, settled = np.full(len(lane_index), np.inf), np.zeros(len(lane_index), bool)
+    rest = np.arange(len(lane_index))
     for max_iter in MAX_ITERS:
-        objective = profile.objective(lanes[rest], u[rest])
+        objective = profile.objective(lane_index[rest], u[rest])
         found = minimise_lanes(objective, theta[:, rest], NEWTON, lambda t: t, INNER_TOL, max_iter)
         settled[rest] = found.converged | (np.abs(value[rest] - found.value) < SETTLED)
         theta[:, rest], value[rest] = found.theta, found.value
         rest = rest[~settled[rest] & np.isfinite(found.value)]
         if not len(rest):
             break
-    theta = rectified(theta, profile.diagonal[:, lanes], profile.blocks)
-    return value - lowest[lanes], theta, settled
+    theta = rectified(theta, profile.diagonal[:, lane_index], profile.blocks)
+    return value - lowest[lane_index], theta, settled
 
 
-def _nudged(profile: ProfileDeviance, lanes: Ints, theta: Floats) -> Floats:
+def _nudged(profile: ProfileDeviance, lane_index: Ints, theta: Floats) -> Floats:
     """A start off the saddles: diagonal entries of Λ that are zero may have to grow again."""
     stats = profile.stats
-    n, G = (
-        np.broadcast_to(x, profile.estimate.shape)[lanes] for x in (stats.n, stats.m.sum(axis=0))
-    )
+    sizes, shape = (stats.n, stats.m.sum(axis=0)), profile.estimate.shape
+    n, G = (np.broadcast_to(x, shape)[lane_index] for x in sizes)
     floor = np.sqrt(START_FLOOR * G / n)
-    return np.where(profile.diagonal[:, lanes] & (np.abs(theta) < 0.01 * floor), floor, theta)
+    return np.where(profile.diagonal[:, lane_index] & (np.abs(theta) < 0.01 * floor), floor, theta)
 
 
 @dataclass
@@ -185,16 +184,16 @@ def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: f
         z: the quantile; 1.96 for 95 %.
     """
     N = len(lowest)
-    lanes, side = np.tile(np.arange(N), 2), np.repeat([-1.0, 1.0], N)
-    estimate, step = profile.estimate[lanes], side * profile.step[lanes] * z
-    theta = profile.theta[:, lanes]
+    lane_index, side = np.tile(np.arange(N), 2), np.repeat([-1.0, 1.0], N)
+    estimate, step = profile.estimate[lane_index], side * profile.step[lane_index] * z
+    theta = profile.theta[:, lane_index]
     end, rise = ends.at.ravel(), ends.rise.ravel().copy()
     if ends.cap is not None:
         # Every value is within reach: both ends are limits, and nothing needs to be found.
         rise = np.where(np.tile(ends.cap < z**2, 2), 0.0, rise)
     ask = np.flatnonzero(~np.isnan(end) & np.isnan(rise))
     if len(ask):
-        rise[ask], _, _ = profile_rise(profile, lanes[ask], end[ask], theta[:, ask], lowest)
+        rise[ask], _, _ = profile_rise(profile, lane_index[ask], end[ask], theta[:, ask], lowest)
     search = _Search.begin(estimate, theta, end, rise, step, z)
     limit = np.where(search.f_out <= 0.0, end, np.nan)
     active = np.flatnonzero(~(search.f_out <= 0.0))
@@ -204,7 +203,7 @@ def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: f
             break
         u = search.propose(active)
         start = search.start(active, u)
-        rises, theta, converged = profile_rise(profile, lanes[active], u, start, lowest)
+        rises, theta, converged = profile_rise(profile, lane_index[active], u, start, lowest)
         lower[active] |= ~(rises > -LOWER_TOL)
         f = np.sqrt(np.maximum(rises, 0.0)) - z
         done = (np.abs(f) < ZETA_TOL) | search.narrow(active)

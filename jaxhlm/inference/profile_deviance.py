@@ -61,8 +61,8 @@ class ProfileDeviance(ABC):
         return np.broadcast_to(on[:, None], self.theta.shape)
 
     @abstractmethod
-    def objective(self, lanes: Ints, u: Floats) -> Objective:
-        """Value, gradient and Hessian of ``lanes`` with their parameters at u, as a function."""
+    def objective(self, lane_index: Ints, u: Floats) -> Objective:
+        """Value, gradient and Hessian of some lanes with their parameters at u, as a function."""
 
     @abstractmethod
     def user(self, u: Floats) -> Floats:
@@ -81,9 +81,9 @@ class Scales(ProfileDeviance):
     row: Floats
     unit: Floats
 
-    def objective(self, lanes: Ints, u: Floats) -> Objective:
+    def objective(self, lane_index: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in θ, with φ in the place of the last row of Λ."""
-        stats, row = self.stats.take(lanes), self.row[:, lanes]
+        stats, row = self.stats.take(lane_index), self.row[:, lane_index]
         is_sigma = ~row.any(axis=0)
         jacobian = np.where(row > 0.0, u, 1.0)
         eye = np.eye(len(row))[:, :, None]
@@ -126,11 +126,11 @@ class Correlations(ProfileDeviance):
         reparametrised = (np.arange(len(self.theta))[:, None, None] == self.places).any(axis=1)
         return super().diagonal & ~reparametrised
 
-    def objective(self, lanes: Ints, u: Floats) -> Objective:
+    def objective(self, lane_index: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in (log s, log t, rest of Λ), σ profiled out."""
-        stats = self.stats.take(lanes)
-        first, below, corner = self.places[:, lanes]
-        at_lane = np.arange(len(lanes))
+        stats = self.stats.take(lane_index)
+        first, below, corner = self.places[:, lane_index]
+        at_lane = np.arange(len(lane_index))
         sine, cosine = np.sin(u), np.cos(u)
 
         def objective(phi: Floats) -> tuple[Any, Any, Any, Any]:
@@ -174,10 +174,10 @@ class Coefficients(ProfileDeviance):
     unit: Floats
     offset: Floats
 
-    def objective(self, lanes: Ints, u: Floats) -> Objective:
+    def objective(self, lane_index: Ints, u: Floats) -> Objective:
         """Value, gradient and Hessian in θ with y − x u in the place of y."""
-        base = self.stats.take(lanes)
-        tx, xx, xy = self.tx[..., lanes], self.xx[:, lanes], self.xy[lanes]
+        base = self.stats.take(lane_index)
+        tx, xx, xy = self.tx[..., lane_index], self.xx[:, lane_index], self.xy[lane_index]
         Xy = base.Xy - xx * u
         Xy[-1] = 0.0
         yy = base.yy - 2.0 * u * xy + u**2 * xx[-1]

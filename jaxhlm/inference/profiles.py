@@ -70,13 +70,13 @@ def profile_curves(
         for which, _, best, profile, ends in _profile_lanes(standard, blocks, wanted):
             lowest = np.tile(best.value, len(which))
             limits = likelihood_limits(profile, ends, lowest, z)
-            lanes = np.arange(len(which))
+            lane_index = np.arange(len(which))
             for limit, side in zip(limits, (-1, 1), strict=True):
                 theta, estimate = profile.theta, profile.user(profile.estimate)
                 out[which, half] = np.stack([estimate, 0.0 * lowest], axis=1)
                 for step in range(1, half + 1):
                     u = profile.estimate + (limit - profile.estimate) * step / half
-                    rise, theta, _ = profile_rise(profile, lanes, u, theta, lowest)
+                    rise, theta, _ = profile_rise(profile, lane_index, u, theta, lowest)
                     value = profile.user(u)
                     zeta = np.sign(value - estimate) * np.sqrt(np.maximum(rise, 0))
                     out[which, half + side * step] = np.stack([value, zeta], axis=1)
@@ -169,5 +169,5 @@ def _fixed(
     return profile, Ends(nowhere, nowhere)
 
 
-def _take_solution(best: Solution, lanes: Ints) -> Solution:
-    return Solution(*(getattr(best, f.name)[..., lanes] for f in fields(best)))
+def _take_solution(best: Solution, lane_index: Ints) -> Solution:
+    return Solution(*(getattr(best, f.name)[..., lane_index] for f in fields(best)))

@@ -47,15 +47,15 @@ def score_sums(
     size = max(1, BLOCK_NUMBERS // len(stats.m))
     sums = np.empty((2, B))
     for i in range(0, B, size):
-        lanes = slice(i, i + size)
-        some = stats.take(lanes)
-        sigma2 = pwrss[lanes] / (some.n - reml * some.rank)
-        left = residuals(some, beta[:, lanes])
-        Lambda = lambda_matrix(entries(theta[:, lanes], 1), blocks)
+        lane_slice = slice(i, i + size)
+        some = stats.take(lane_slice)
+        sigma2 = pwrss[lane_slice] / (some.n - reml * some.rank)
+        left = residuals(some, beta[:, lane_slice])
+        Lambda = lambda_matrix(entries(theta[:, lane_slice], 1), blocks)
         _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(left, 1, 1))
         first = np.flatnonzero((some.m > 0.0).any(axis=1))
         score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
-        sums[:, lanes] = score.sum(axis=0), (score**2 / (degrees(some) + 2.0)).sum(axis=0)
+        sums[:, lane_slice] = score.sum(axis=0), (score**2 / (degrees(some) + 2.0)).sum(axis=0)
     return sums
 
 

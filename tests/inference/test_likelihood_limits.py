@@ -34,15 +34,19 @@ class Known(ProfileDeviance):
     asked: list[int] = field(default_factory=list)
     evaluated: list[int] = field(default_factory=list)
 
-    def objective(self, lanes, u):
-        self.asked.append(len(lanes))
-        v = (u - self.estimate[lanes]) / self.se[lanes]
+    def objective(self, lane_index, u):
+        self.asked.append(len(lane_index))
+        v = (u - self.estimate[lane_index]) / self.se[lane_index]
 
         def objective(theta):
-            self.evaluated.append(len(lanes))
+            self.evaluated.append(len(lane_index))
             first, second = theta[0] - v, theta[1] ** 2 - 1.0
             value = (
-                LOWEST + self.zeta(v, lanes) ** 2 + first**2 + self.quartic * first**4 + second**2
+                LOWEST
+                + self.zeta(v, lane_index) ** 2
+                + first**2
+                + self.quartic * first**4
+                + second**2
             )
             grad = np.stack([2.0 * first + 4.0 * self.quartic * first**3, 4.0 * theta[1] * second])
             hess = np.zeros((2, 2, len(v)))
@@ -54,8 +58,8 @@ class Known(ProfileDeviance):
 
         return objective
 
-    def zeta(self, v, lanes=slice(None)):
-        b = np.where(self.bend[lanes] == 0.0, 1e-9, self.bend[lanes])
+    def zeta(self, v, lane_index=slice(None)):
+        b = np.where(self.bend[lane_index] == 0.0, 1e-9, self.bend[lane_index])
         return np.expm1(b * v) / b
 
     def limits(self, z=Z):
@@ -122,7 +126,7 @@ def test_no_limit_where_the_profile_never_rises_so_far():
 class Dipping(Known):
     """A profile that falls again before it rises to a limit, about 3.3 standard errors off."""
 
-    def zeta(self, v, lanes=slice(None)):
+    def zeta(self, v, lane_index=slice(None)):
         return 0.5 * v + np.sin(2.0 * v)
 
 
@@ -137,7 +141,7 @@ def test_a_profile_that_falls_on_the_way_to_its_limit():
 class Jumping(Known):
     """A profile that leaps over every limit 1.5 standard errors off, to another valley."""
 
-    def zeta(self, v, lanes=slice(None)):
+    def zeta(self, v, lane_index=slice(None)):
         return 0.3 * v + 3.0 * np.sign(v) * (np.abs(v) > 1.5)
 
 
@@ -204,12 +208,12 @@ def test_the_rise_from_starts_far_off_and_on_a_saddle():
 class Kinked(Known):
     """d = LOWEST + ζ² + |θ₁ − v|, whose decrement is never small."""
 
-    def objective(self, lanes, u):
-        v = (u - self.estimate[lanes]) / self.se[lanes]
+    def objective(self, lane_index, u):
+        v = (u - self.estimate[lane_index]) / self.se[lane_index]
 
         def objective(theta):
             w = theta[0] - v
-            value = LOWEST + self.zeta(v, lanes) ** 2 + np.abs(w)
+            value = LOWEST + self.zeta(v, lane_index) ** 2 + np.abs(w)
             hess = np.repeat(np.eye(2)[:, :, None], len(v), axis=2)
             return value, np.stack([np.sign(w), np.zeros_like(w)]), hess, ()
 

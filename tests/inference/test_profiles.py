@@ -291,9 +291,13 @@ def form(random):
 def test_profiles_touch_the_minimum_at_the_estimate(random):
     best, kinds = lanes_of_every_kind(form(random))
     for profile in kinds:
-        lanes = np.arange(len(profile.estimate))
+        lane_index = np.arange(len(profile.estimate))
         rise, theta, converged = profile_rise(
-            profile, lanes, profile.estimate, profile.theta, np.tile(best.value, len(lanes))
+            profile,
+            lane_index,
+            profile.estimate,
+            profile.theta,
+            np.tile(best.value, len(lane_index)),
         )
         assert converged.all()
         np.testing.assert_allclose(rise, 0.0, atol=tol.CRITERION)
@@ -319,8 +323,8 @@ def test_profiles_of_a_singular_fit_touch_the_minimum_too(fit):
     sd = [*fit.varcorr.sd, fit.sigma]
     assert sd[-2] == 0.0
     np.testing.assert_allclose(scales.user(scales.estimate), sd, tol.ESTIMATE)
-    lanes = np.arange(len(sd))
-    value = scales.objective(lanes, scales.estimate)(scales.theta)[0]
+    lane_index = np.arange(len(sd))
+    value = scales.objective(lane_index, scales.estimate)(scales.theta)[0]
     np.testing.assert_allclose(value, np.tile(best.value, len(sd)), rtol=tol.DEVIANCE)
 
 
@@ -362,15 +366,15 @@ def test_derivatives_of_what_is_minimised(random):
     _, kinds = lanes_of_every_kind(form(random))
     rng = np.random.default_rng(0)
     for profile in kinds:
-        lanes = np.arange(len(profile.estimate))
+        lane_index = np.arange(len(profile.estimate))
         u = profile.estimate + 0.5 * profile.step
-        objective = profile.objective(lanes, u)
+        objective = profile.objective(lane_index, u)
         theta = profile.theta + 0.1 * rng.normal(size=profile.theta.shape)
         if hasattr(profile, "places"):
-            theta[profile.places[2], lanes] = 0.0
+            theta[profile.places[2], lane_index] = 0.0
         _, grad, hess, _ = objective(theta)
         for i in range(len(theta)):
-            h = 1e-5 * np.eye(len(theta))[i][:, None] * np.ones(len(lanes))
+            h = 1e-5 * np.eye(len(theta))[i][:, None] * np.ones(len(lane_index))
             if hasattr(profile, "places"):
                 h = np.where(profile.places[2] == i, 0.0, h)
             (up, grad_up, *_), (down, grad_down, *_) = objective(theta + h), objective(theta - h)

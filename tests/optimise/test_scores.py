@@ -16,18 +16,18 @@ CLASSES = [0, 0, 0, 1, 2, 2]
 
 def lanes_of(rng, shared):
     """Statistics of three classes, of which the representatives of two follow the first."""
-    G, lanes, m = len(CLASSES), 1 if shared else B, np.array([4.0, 0.0, 0.0, 1.0, 9.0, 0.0])
+    G, num_lanes, m = len(CLASSES), 1 if shared else B, np.array([4.0, 0.0, 0.0, 1.0, 9.0, 0.0])
     fields = {
-        "RZ": np.triu(rng.normal(size=(lanes, G, 2, 2)), 0).transpose(1, 2, 3, 0),
-        "TX": rng.normal(size=(G, 2, 3, lanes)),
+        "RZ": np.triu(rng.normal(size=(num_lanes, G, 2, 2)), 0).transpose(1, 2, 3, 0),
+        "TX": rng.normal(size=(G, 2, 3, num_lanes)),
         "Ty": rng.normal(size=(G, 2, B)),
-        "m": np.repeat(m[:, None], lanes, axis=1),
+        "m": np.repeat(m[:, None], num_lanes, axis=1),
         "XX": np.eye(3)[:, :, None],
         "Xy": np.zeros((3, B)),
         "yy": np.full(B, 50.0),
-        "n": np.full(lanes, 60.0),
-        "logw": np.zeros(lanes),
-        "rank": np.full(lanes, 3.0),
+        "n": np.full(num_lanes, 60.0),
+        "logw": np.zeros(num_lanes),
+        "rank": np.full(num_lanes, 3.0),
     }
     return Stats(**fields)
 
