@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from jaxhlm.likelihood.covariance import (
     theta_of,
 )
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P
-from jaxhlm.linalg.small import entries, matmul, solve_lower
+from jaxhlm.likelihood.suffstats import expanded
+from jaxhlm.linalg.small import entries, joined, matmul, namespace, solve_lower
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Scaling, Standard, at_absent
@@ -26,6 +29,7 @@ from jaxhlm.statistics.response import Scaling, Standard, at_absent
 __all__ = [
     "Estimates",
     "estimate",
+    "estimate_arrays",
     "estimate_bytes",
     "restandardised",
     "user_criterion",
@@ -134,37 +138,43 @@ def estimate(solution: Solution, standard: Standard, options: Options) -> Estima
         standard: the lanes, with the status of those that could not be fitted.
         options: what was optimised.
     """
-    stats, scaling, status = standard
-    nu = np.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
-        sigma = scaling.s * np.sqrt(solution.pwrss / nu)
-        beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
-        vcov = np.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
-        D = _relative_covariance(solution.theta, scaling.C, options.blocks)
-        criterion = user_criterion(solution.value, scaling, nu, options.reml)
-        cov = sigma[:, None, None] ** 2 * D
+        return Estimates(**estimate_arrays(solution, standard, options))
+
+
+def estimate_arrays(solution: Solution, standard: Standard, options: Options) -> dict[str, Any]:
+    """The fields of ``Estimates`` by name, traceable; arguments as in ``estimate``."""
+    stats, scaling, status = standard
+    xp = namespace(solution.theta)
+    nu = xp.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
+    sigma = scaling.s * xp.sqrt(solution.pwrss / nu)
+    beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
+    vcov = xp.moveaxis(sigma**2 * _inverse_gram(solution.L_A, scaling.T), -1, 0)
+    D = _relative_covariance(solution.theta, scaling.C, options.blocks)
+    criterion = user_criterion(solution.value, scaling, nu, options.reml)
+    cov = sigma[:, None, None] ** 2 * D
     codes = _codes(solution, status, nu, options.blocks)
-    valid = _finite(beta, criterion) & _finite(np.moveaxis(vcov, 0, -1), np.moveaxis(cov, 0, -1))
-    valid &= (np.einsum("bii->ib", vcov) > 0.0).all(axis=0, where=~scaling.absent)
-    reached = np.isin(codes, (Status.CONVERGED, Status.SINGULAR))
-    codes = np.where(reached & ~valid, Status.NOT_FINITE, codes)
-    ok = np.isin(codes, (Status.CONVERGED, Status.SINGULAR, Status.ITERATION_LIMIT))
-    rounded = np.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
+    valid = _finite(beta, criterion, xp.moveaxis(vcov, 0, -1), xp.moveaxis(cov, 0, -1))
+    valid &= ((xp.einsum("bii->ib", vcov) > 0.0) | scaling.absent).all(axis=0)
+    reached = (codes == Status.CONVERGED) | (codes == Status.SINGULAR)
+    codes = xp.where(reached & ~valid, Status.NOT_FINITE, codes)
+    ok = (reached & valid) | (codes == Status.ITERATION_LIMIT)
+    rounded = xp.where(codes == Status.SINGULAR, ROUNDED_TO_ZERO, 0.0)
     if scaling.absent.any():
         absent = np.broadcast_to(scaling.absent, beta.shape).T
         beta, vcov = at_absent(beta.T, absent).T, at_absent(vcov, absent)
-    return Estimates(
-        beta=_masked(beta.T, ok),
-        vcov=_masked(vcov, ok),
-        sigma=_masked(sigma, ok),
-        theta=_masked(theta_of(D, options.blocks, rounded).T, ok),
-        theta_standard=_masked(solution.theta.T, ok),
-        cov=_masked(cov, ok),
-        criterion=_masked(criterion, ok),
-        status=codes,
-        iterations=np.where(ok, solution.iterations, 0),
-        gradient_norm=_masked(solution.gradient_norm, ok),
-    )
+    return {
+        "beta": _masked(beta.T, ok),
+        "vcov": _masked(vcov, ok),
+        "sigma": _masked(sigma, ok),
+        "theta": _masked(theta_of(D, options.blocks, rounded).T, ok),
+        "theta_standard": _masked(solution.theta.T, ok),
+        "cov": _masked(cov, ok),
+        "criterion": _masked(criterion, ok),
+        "status": codes,
+        "iterations": xp.where(ok, solution.iterations, 0),
+        "gradient_norm": _masked(solution.gradient_norm, ok),
+    }
 
 
 def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates:
@@ -185,40 +195,38 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
 
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
     """The criterion in the user's units, of standardised criteria (B,)."""
-    criterion = value + 2.0 * nu * np.log(scaling.s)
+    criterion = value + 2.0 * nu * namespace(value).log(scaling.s)
     return criterion - 2.0 * np.linalg.slogdet(scaling.T.T).logabsdet if reml else criterion
 
 
 def _apply(T: Floats, v: Floats) -> Floats:
     """T v lane by lane: (p, p, b) and (p, B) to (p, B)."""
-    return np.einsum("ijb,jb->ib", np.broadcast_to(T, (*T.shape[:2], v.shape[-1])), v)
+    applied: Floats = namespace(v).einsum("ijb,jb->ib", expanded(T, v.shape[-1]), v)
+    return applied
 
 
 def _inverse_gram(L: Floats, T: Floats) -> Floats:
     """T (L L')⁻¹ T' lane by lane, lanes last, (p, p, B); NaN where L is not finite."""
-    p = len(L)
-    out = np.empty_like(L)
+    p, xp = len(L), namespace(L)
     if p <= MAX_UNROLLED_P:
         root = solve_lower(entries(L, 2), entries(T, 2).T)
+        products = np.empty((p, p), object)
         for i, j in zip(*np.tril_indices(p), strict=True):
-            out[i, j] = out[j, i] = root[:, i] @ root[:, j]
-        return out
-    finite = np.isfinite(L).all(axis=(0, 1))
-    T = np.moveaxis(np.broadcast_to(T, L.shape), -1, 0)[finite]
-    root = np.linalg.solve(np.moveaxis(L, -1, 0)[finite], T.swapaxes(1, 2))
-    out[:] = np.nan
-    out[:, :, finite] = np.moveaxis(root.swapaxes(1, 2) @ root, 0, -1)
-    return out
+            products[i, j] = products[j, i] = root[:, i] @ root[:, j]
+        inverse: Floats = joined(products, L.shape[-1])
+        return inverse
+    finite = xp.isfinite(L).all(axis=(0, 1))
+    L = xp.moveaxis(xp.where(finite, L, np.eye(p)[:, :, None]), -1, 0)
+    root = xp.linalg.solve(L, np.broadcast_to(T, L.shape[1:] + L.shape[:1]).transpose(2, 1, 0))
+    inverse = xp.where(finite, xp.moveaxis(root.swapaxes(1, 2) @ root, 0, -1), np.nan)
+    return inverse
 
 
 def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     """D = C D̃ C' (B, q, q)."""
     root = matmul(entries(C, 2), lambda_matrix(entries(theta, 1), blocks))
-    D = matmul(root, root.T)
-    out = np.empty((*D.shape, theta.shape[-1]))
-    for i in np.ndindex(*D.shape):
-        out[i] = D[i]
-    return np.moveaxis(out, -1, 0)
+    D: Floats = joined(matmul(root, root.T), theta.shape[-1])
+    return namespace(theta).moveaxis(D, -1, 0)
 
 
 def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints:
@@ -227,9 +235,10 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
     A response that X and a line for every unit fit exactly drives σ to zero, and no number of
     iterations ends that.
     """
-    finite = np.isfinite(solution.value) & np.isfinite(solution.beta).all(axis=0)
+    xp = namespace(solution.theta)
+    finite = xp.isfinite(solution.value) & xp.isfinite(solution.beta).all(axis=0)
     finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
-    return np.select(
+    codes: Ints = xp.select(
         [
             status != Status.CONVERGED,
             ~finite,
@@ -239,12 +248,18 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
         [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
         default=Status.CONVERGED,
     ).astype(np.int64)
+    return codes
 
 
 def _finite(*values: Floats) -> Bools:
     """(B,) whether arrays, lanes last, are finite: in the user's units numbers may overflow."""
-    return np.logical_and.reduce([np.isfinite(v).reshape(-1, v.shape[-1]).all(0) for v in values])
+    xp = namespace(values[0])
+    finite = [xp.isfinite(v).reshape(-1, v.shape[-1]).all(axis=0) for v in values]
+    return reduce(and_, finite)
 
 
 def _masked(values: Floats, ok: Any) -> Floats:
-    return np.where(ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan)
+    masked: Floats = namespace(values).where(
+        ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan
+    )
+    return masked

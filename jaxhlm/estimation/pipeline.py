@@ -73,8 +73,8 @@ class Prepared:
     def rows(self) -> Rows:
         """The rows, group after group."""
         d = self.design
-        X, Z, group = (self._by_group(x) for x in (d.X, d.Z, d.group))
-        weights = None if d.weights is None else self._by_group(d.weights)
+        X, Z, group = (self.by_group_order(x) for x in (d.X, d.Z, d.group))
+        weights = None if d.weights is None else self.by_group_order(d.weights)
         return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
 
     @cached_property
@@ -104,17 +104,17 @@ class Prepared:
         """Groups that count once because they share their random-effects columns."""
         return EqualGroups.of(self.matrices.stats, self.matrices.within_reach)
 
-    def _by_group(self, values: Any) -> Any:
+    def by_group_order(self, values: Any) -> Any:
         """Values (n, …) in the order of the data, group after group."""
         return values if self.sorted else values[self.order]
 
     def respond(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
-        return respond(self.matrices, self._by_group(Y))
+        return respond(self.matrices, self.by_group_order(Y))
 
     def observations(self, Y: Floats) -> Observations:
         """The rows with responses (n, B)."""
-        level, y = np.arange(self.design.G), self._by_group(Y)
+        level, y = np.arange(self.design.G), self.by_group_order(Y)
         return Observations(self.matrices, self.rows, y, self.order, level)
 
     @cached_property
@@ -124,12 +124,12 @@ class Prepared:
 
     def by_group(self, Y: Floats) -> GroupContributions:
         """Standardised lanes of responses (n, B), every group by itself."""
-        found = respond_by_group(self.within_basis, self._by_group(Y))
+        found = respond_by_group(self.within_basis, self.by_group_order(Y))
         return found._replace(equal=self.equal)
 
     def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
         """Standardised lanes with equal groups joined, and N of every class of them."""
-        return self._joined(*respond_split(self.matrices, self._by_group(Y), self.equal))
+        return self._joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
 
     def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
         """Standardised lanes of this design with equal groups joined, and N of every class."""

@@ -123,16 +123,18 @@ def canonical(theta: Any, blocks: Blocks) -> Any:
 
 
 def theta_of(D: Floats, blocks: Blocks, tolerance: Any = 0.0) -> Floats:
-    """θ (k, B) of relative covariances D (B, q, q), in NumPy.
+    """θ (k, B) of relative covariances D (B, q, q).
 
     Args:
         D: positive semi-definite matrices; what is outside of the blocks does not count.
         blocks: columns of Z in each random term.
         tolerance: (B,) or a number: pivots up to this times their variance are zero.
     """
+    xp = namespace(D)
     floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
-    Lambda = factor(entries(np.moveaxis(D, 0, -1), 2), blocks, floors, np)
-    return np.stack([np.asarray(Lambda[index]) for index in theta_index(blocks)])
+    Lambda = factor(entries(xp.moveaxis(D, 0, -1), 2), blocks, floors, xp)
+    theta: Floats = xp.stack([Lambda[index] for index in theta_index(blocks)])
+    return theta
 
 
 def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
@@ -152,7 +154,8 @@ def covariance_of(theta: Floats, blocks: Blocks) -> Floats:
 
 def on_boundary(theta: Floats, blocks: Blocks) -> Bools:
     """(B,) whether a variance is zero or a correlation ±1, of canonical θ (k, B)."""
-    return np.asarray((theta[pivots(blocks)] == 0.0).any(axis=0))
+    zero: Bools = (theta[np.array(pivots(blocks))] == 0.0).any(axis=0)
+    return zero
 
 
 def pivots(blocks: Blocks) -> list[int]:

@@ -28,7 +28,7 @@ from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
 from jaxhlm.likelihood.deviance import sum_groups
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, lane_axes
-from jaxhlm.linalg.small import entries, entrywise, namespace, unrolled
+from jaxhlm.linalg.small import entries, entrywise, joined, namespace, unrolled
 
 __all__ = [
     "MAX_UNROLLED_P",
@@ -106,7 +106,7 @@ def _unrolled(
         return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
 
     out = derivatives(entries(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
-    return jax.tree.map(lambda x: _joined(x, B), out)
+    return jax.tree.map(lambda x: joined(x, B), out)
 
 
 def _in_runs(theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any) -> Derivatives:
@@ -222,12 +222,3 @@ def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> t
             array[index] = next(rest)
         out.append(array)
     return tuple(out)
-
-
-def _joined(x: Any, B: int) -> Any:
-    """Entries back into one array with the lanes last."""
-    if not unrolled(x):
-        return namespace(x).broadcast_to(x, (B,))
-    xp = namespace(x.flat[-1])
-    stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in x.flat])
-    return stacked.reshape(*x.shape, B)

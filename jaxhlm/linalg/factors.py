@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.linalg.small import assigned, namespace
 
 __all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_root"]
 
@@ -61,13 +62,15 @@ def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
     >>> semidefinite_root(np.array([[4.0, 2.0], [2.0, 1.0]])).tolist()
     [[2.0, 0.0], [1.0, 0.0]]
     """
-    diagonal = np.einsum("jj...->j...", A)
-    floors = np.broadcast_to(PIVOT_TOL * diagonal if floor is None else floor, diagonal.shape)
-    L = np.zeros_like(A, dtype=float)
-    for j, least in enumerate(floors):
-        column = A[j:, j] - np.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
-        keep = column[0] > np.maximum(least, 0.0)
-        L[j:, j] = np.where(keep, column / np.sqrt(np.where(keep, column[0], 1.0)), 0.0)
+    xp = namespace(A)
+    diagonal = xp.einsum("jj...->j...", A)
+    floors = xp.broadcast_to(PIVOT_TOL * diagonal if floor is None else floor, diagonal.shape)
+    L = xp.zeros_like(A, dtype=float)
+    for j in range(len(A)):
+        column = A[j:, j] - xp.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
+        keep = column[0] > xp.maximum(floors[j], 0.0)
+        column = xp.where(keep, column / xp.sqrt(xp.where(keep, column[0], 1.0)), 0.0)
+        L = assigned(L, np.s_[j:, j], column)
     return L
 
 

@@ -31,10 +31,12 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "assigned",
     "cholesky",
     "entries",
     "entrywise",
     "eye_plus",
+    "joined",
     "largest",
     "log_diagonal",
     "matmul",
@@ -66,6 +68,23 @@ def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
     for index in np.ndindex(*out.shape):
         out[index] = x[(slice(None),) * lead + index]
     return out
+
+
+def joined(M: Matrix, B: int) -> Any:
+    """Entries that lie along B lanes back into one array, (…, B)."""
+    if not unrolled(M):
+        return namespace(M).broadcast_to(M, (B,))
+    xp = namespace(M.flat[-1])
+    stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in M.flat])
+    return stacked.reshape(*M.shape, B)
+
+
+def assigned(x: Any, index: Any, values: Any) -> Any:
+    """``x`` with values at an index; a NumPy array is written to, a JAX array is not."""
+    if not isinstance(x, np.ndarray):
+        return x.at[index].set(values)
+    x[index] = values
+    return x
 
 
 def entrywise(f: Callable[[Any], Any], M: Matrix) -> Matrix:

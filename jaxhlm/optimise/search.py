@@ -1,4 +1,4 @@
-"""Where else a lower minimum may be: which lanes are searched further, and from which points.
+"""Where else a lower minimum may be: which lanes are search_needed further, and from which points.
 
 As a function of D the criterion is a concave part, log|Ω|, and a convex one, ν log pwrss: a second
 minimum needs data that one D cannot be typical of. By the scores of the groups at the minimum,
@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,6 +57,7 @@ __all__ = [
     "hard",
     "parts_of_largest",
     "run_of_starts",
+    "search_needed",
     "unsettled",
 ]
 
@@ -89,12 +91,17 @@ MOST_COLUMNS = 3
 
 def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
-    G = stats.m.sum(axis=0)
     with np.errstate(all="ignore"):
-        few = np.broadcast_to((G <= FEW_GROUPS) | _dominated(stats), found.value.shape)
-        extreme = found.aux["pwrss"] < EXTREME * stats.n
-        slow = found.iterations >= MANY_STEPS
-        return few | extreme | slow | _untypical(stats, found, reml, blocks)
+        return search_needed(stats, found, _scores(stats, found, reml, blocks), reml)
+
+
+def search_needed(stats: Stats, found: OptimizeResult, scores: Any, reml: bool) -> Any:
+    """``hard`` by the sums of scores (2, B), traceable if the lanes share a design."""
+    G = stats.m.sum(axis=0)
+    extreme = found.aux["pwrss"] < EXTREME * stats.n
+    slow = found.iterations >= MANY_STEPS
+    few = (G <= FEW_GROUPS) | _dominated(stats)
+    return few | extreme | slow | _untypical(stats, scores, reml)
 
 
 def _dominated(stats: Stats) -> Bools:
@@ -104,19 +111,19 @@ def _dominated(stats: Stats) -> Bools:
     return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
 
 
-def _untypical(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
+def _untypical(stats: Stats, scores: Any, reml: bool) -> Any:
     """(B,) lanes whose scores of the groups are not as the model has them."""
     between = degrees(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
-    total, squares = _scores(stats, found, reml, blocks)
+    total, squares = scores
     nu = stats.n - reml * stats.rank
     out = squares > HEAVY * between
     for ratio, count, least, errors in (
         (total / between, between, BETWEEN, BETWEEN_SE),
         ((nu - total) / within, within, WITHIN, WITHIN_SE),
     ):
-        out |= np.abs(ratio - 1.0) > np.maximum(least, errors * np.sqrt(2.0 / count))
-    return np.asarray(out)
+        out |= abs(ratio - 1.0) > np.maximum(least, errors * np.sqrt(2.0 / count))
+    return out
 
 
 def _scores(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Floats:

@@ -78,6 +78,20 @@ class Solution:
     converged: Any
     iterations: Any
 
+    @classmethod
+    def of(cls, found: OptimizeResult) -> Solution:
+        """What of a result is wanted further on."""
+        return cls(
+            theta=found.theta,
+            value=found.value,
+            beta=found.aux["beta"],
+            pwrss=found.aux["pwrss"],
+            L_A=found.aux["L_A"],
+            gradient_norm=found.gradient_norm,
+            converged=found.converged,
+            iterations=found.iterations,
+        )
+
 
 def solve(
     stats: Stats, options: Options, start: Floats | None = None, compact_after: int = 1
@@ -109,17 +123,7 @@ def solve(
             found = _settled(_minimise(stats, start, options, first), stats, options)
         else:
             found = _searched(stats, start, options, first)
-    aux = found.aux
-    return Solution(
-        theta=found.theta,
-        value=found.value,
-        beta=aux["beta"],
-        pwrss=aux["pwrss"],
-        L_A=aux["L_A"],
-        gradient_norm=found.gradient_norm,
-        converged=found.converged,
-        iterations=found.iterations,
-    )
+    return Solution.of(found)
 
 
 def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:

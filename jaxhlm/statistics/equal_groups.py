@@ -22,6 +22,7 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_of
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
+from jaxhlm.linalg.small import joined, namespace
 
 __all__ = ["Class", "EqualGroups", "balanced_start"]
 
@@ -117,7 +118,7 @@ class EqualGroups:
             rotated = _rotated(T, c.rotation)
             rows.append(rotated)
             grams.append(_gram(T) - _gram(rotated))
-        return np.concatenate(rows), grams
+        return namespace(Ty).concatenate(rows), grams
 
     def join(self, stats: Stats, rows: Floats, grams: list[Floats]) -> Stats:
         """Statistics with every class replaced by r + q groups.
@@ -140,7 +141,7 @@ class EqualGroups:
         for c, root in zip(self.classes, columns, strict=True):
             parts += [rows[at : at + len(c.rotation)], root]
             at += len(c.rotation)
-        return np.concatenate(parts)
+        return namespace(rows).concatenate(parts)
 
     def join_design(self, stats: Stats) -> Stats:
         """The design half of ``join``: the rest, then r + q groups for every class."""
@@ -176,20 +177,20 @@ def balanced_start(
     if not groups.balanced or len(blocks) > 1:
         return None
     only = groups.classes[0]
-    G, r, q = len(only.groups), len(only.rotation), stats.TX.shape[1]
-    values, vectors = _eigen(np.moveaxis(grams[0], -1, 0))
+    G, r, q, xp = len(only.groups), len(only.rotation), stats.TX.shape[1], namespace(grams[0])
+    values, vectors = _eigen(xp.moveaxis(grams[0], -1, 0))
     between = float(G - r if reml else G)
-    within, pooled = stats.n - G * q, np.zeros(len(values))
+    within, pooled = stats.n - G * q, xp.zeros(len(values))
     sigma2 = stats.yy / within
     for j in range(q):
         low = values[:, j] / between < sigma2
-        pooled = np.where(low, pooled + values[:, j], pooled)
+        pooled = xp.where(low, pooled + values[:, j], pooled)
         count = low * (j + 1.0)
-        sigma2 = np.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
-    ratio = np.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
-    root = np.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * np.sqrt(ratio)[:, None, :])
-    D = np.einsum("ajl,bjl->lab", root, root)
-    return theta_of(D, blocks, np.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
+        sigma2 = xp.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
+    ratio = xp.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
+    root = xp.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * xp.sqrt(ratio)[:, None, :])
+    D = xp.einsum("ajl,bjl->lab", root, root)
+    return theta_of(D, blocks, xp.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
 
 
 def _alike(M: Floats) -> Ints:
@@ -214,27 +215,28 @@ def _rotated(Ty: Floats, rotation: Floats) -> Floats:
 
 def _gram(T: Floats) -> Floats:
     """Σ t t' (q, q, B) over the groups of T (m, q, B)."""
-    N = np.empty(T.shape[1:2] + T.shape[1:])
+    N, xp = np.empty((T.shape[1], T.shape[1]), object), namespace(T)
     for a, b in zip(*np.tril_indices(len(N)), strict=True):
-        N[a, b] = N[b, a] = np.einsum("gl,gl->l", T[:, a], T[:, b])
-    return N
+        N[a, b] = N[b, a] = xp.einsum("gl,gl->l", T[:, a], T[:, b])
+    gram: Floats = joined(N, T.shape[-1])
+    return gram
 
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
-    finite = np.isfinite(A.sum(axis=(1, 2), keepdims=True))
-    A = np.where(finite, A, 0.0)
+    xp = namespace(A)
+    finite = xp.isfinite(A.sum(axis=(1, 2), keepdims=True))
+    A = xp.where(finite, A, 0.0)
     if A.shape[1] != 2:
-        return np.linalg.eigh(A)
+        values, vectors = xp.linalg.eigh(A)
+        return values, vectors
     mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])
     half, off = 0.5 * (A[:, 0, 0] - A[:, 1, 1]), A[:, 1, 0]
-    radius = np.hypot(half, off)
-    angle = 0.5 * np.arctan2(off, half)
-    c, s = np.cos(angle), np.sin(angle)
-    vectors = np.empty_like(A)
-    vectors[:, 0, 1], vectors[:, 1, 1] = c, s
-    vectors[:, 0, 0], vectors[:, 1, 0] = -s, c
+    radius = xp.hypot(half, off)
+    angle = 0.5 * xp.arctan2(off, half)
+    c, s = xp.cos(angle), xp.sin(angle)
+    vectors = xp.stack([-s, c, c, s], axis=1).reshape(A.shape)
     large = mean + radius
     determinant = A[:, 0, 0] * A[:, 1, 1] - off**2
-    small = np.where(large > 0.0, determinant / np.where(large > 0.0, large, 1.0), 0.0)
-    return np.stack([np.minimum(small, large), large], axis=1), vectors
+    small = xp.where(large > 0.0, determinant / xp.where(large > 0.0, large, 1.0), 0.0)
+    return xp.stack([xp.minimum(small, large), large], axis=1), vectors

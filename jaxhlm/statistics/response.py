@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
+from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
+from jaxhlm.linalg.small import namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.standardise import StandardMatrices, place
 
@@ -25,6 +28,7 @@ __all__ = [
     "at_absent",
     "expand",
     "respond",
+    "respond_once",
     "respond_split",
 ]
 
@@ -84,7 +88,8 @@ class Products(NamedTuple):
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
     """(B, p) or (B, p, p) with a value in place of what is about absent effects (B, p)."""
     lost = absent if values.ndim == 2 else absent[:, :, None] | absent[:, None, :]
-    return np.where(lost, value, values)
+    filled: Floats = namespace(values).where(lost, value, values)
+    return filled
 
 
 def respond(matrices: StandardMatrices, y: Floats) -> Standard:
@@ -114,9 +119,24 @@ def respond_split(
         found = products(matrices, y, equal)
     if matrices.shared:
         _repair(matrices, y, found, equal)
-    usable = finite & (found.rss > np.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
-    usable &= found.size < EXTREME
-    return _scaled(matrices, found, finite, usable)
+    return _scaled(matrices, found, finite)
+
+
+def respond_once(
+    matrices: StandardMatrices, y: Any, equal: EqualGroups
+) -> tuple[Standard, list[Any], Any]:
+    """``respond_split`` of a shared design in one pass over y, traceable.
+
+    Returns:
+        Also which lanes (B,) are precise: of the others sums of squares are differences of large
+        numbers.
+    """
+    xp = namespace(y)
+    if matrices.root_w is not None:
+        y = y * matrices.root_w
+    finite = xp.isfinite(y).all(axis=0)
+    found = _from_products(matrices, xp.where(finite, y, 0.0), equal)
+    return *_scaled(matrices, found, finite), ~_cancelled(found)
 
 
 def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
@@ -130,13 +150,16 @@ def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) ->
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
-    yy = rss - np.einsum("gql,gql->l", Ty, Ty) - sum(np.einsum("qql->l", N) for N in grams)
+    einsum = namespace(y).einsum
+    yy = rss - einsum("gql,gql->l", Ty, Ty) - sum(einsum("qql->l", N) for N in grams)
     return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
 
 def _row_products(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
     groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
+    if namespace(y) is not np:
+        return _padded_products(groups, QZ, y), matrices.X_within.T @ y, (y * y).sum(axis=0)
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
         return Ty, matrices.X_within.T @ y, _lane_squares(matrices, y)
@@ -151,6 +174,16 @@ def _row_products(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Any, F
     if matrices.within_reach:
         return products, 0.0, size
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
+
+
+def _padded_products(groups: Segments, Q: Floats, y: Any) -> Any:
+    """Q'y by group, in one batched product: groups padded to the length of the longest."""
+    rows = groups.starts[:, None] + np.arange(groups.lengths.max())
+    there = np.arange(rows.shape[1]) < groups.lengths[:, None]
+    rows = np.where(there, rows, 0)
+    Q = np.where(there[:, :, None], Q[rows], 0.0)
+    grouped = y.reshape(*rows.shape, -1) if there.all() else y[rows]
+    return jnp.einsum("gmq,gml->gql", Q, grouped)
 
 
 def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
@@ -171,7 +204,7 @@ def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -
 
 def _repair(matrices: StandardMatrices, y: Floats, found: Products, equal: EqualGroups) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
-    bad = ~(np.minimum(found.rss, found.yy) * CANCELLATION > found.size)
+    bad = _cancelled(found)
     for first in range(0, len(bad), BLOCK):
         block = slice(first, first + BLOCK)
         if bad[block].any():
@@ -181,13 +214,22 @@ def _repair(matrices: StandardMatrices, y: Floats, found: Products, equal: Equal
                 before[..., block] = np.where(bad[block], after, before[..., block])
 
 
+def _cancelled(found: Products) -> Bools:
+    """(B,) lanes whose sums of squares are differences of large numbers."""
+    least: Floats = namespace(found.yy).minimum(found.rss, found.yy)
+    return ~(least * CANCELLATION > found.size)
+
+
 def _scaled(
-    matrices: StandardMatrices, found: Products, finite: Bools, usable: Bools
+    matrices: StandardMatrices, found: Products, finite: Bools
 ) -> tuple[Standard, list[Floats]]:
-    s = np.sqrt(np.where(usable, found.rss, 1.0) / matrices.n)
+    xp = namespace(found.yy)
+    usable = finite & (found.rss > xp.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
+    usable &= found.size < EXTREME
+    s = xp.sqrt(xp.where(usable, found.rss, 1.0) / matrices.n)
     fallback = np.where(matrices.status, matrices.status, Status.NOT_FINITE)
-    status = np.where(usable, matrices.status, np.where(finite, fallback, Status.NOT_FINITE))
-    yy = np.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
+    status = xp.where(usable, matrices.status, xp.where(finite, fallback, Status.NOT_FINITE))
+    yy = xp.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
     stats = matrices.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
     beta_ols = found.fitted / np.sqrt(matrices.n)
     scaling = Scaling(matrices.T, matrices.C, matrices.n, beta_ols, s, matrices.absent)

@@ -1,0 +1,88 @@
+"""All stages from responses to estimates as one compiled function: nothing returns to the host.
+
+    reduce → standardise → equal groups → start → minimum → estimates
+
+are the functions that the host path calls, given JAX arrays. What follows from the data of a few
+lanes only is left to the host path: sums of squares that cancel, a minimum on the boundary, where
+a lower one may be. The program says which lanes it is final for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxhlm.core.precision import own_rules
+from jaxhlm.core.status import Status
+from jaxhlm.estimation.estimates import Estimates, estimate_arrays
+from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.likelihood.covariance import on_boundary, theta_index
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import NEWTON
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.scores import traced_score_sums
+from jaxhlm.optimise.search import search_needed
+from jaxhlm.optimise.solve import Solution
+from jaxhlm.optimise.start import started
+from jaxhlm.statistics.equal_groups import balanced_start
+from jaxhlm.statistics.response import respond_once
+
+__all__ = ["fit_by_program", "responses_program"]
+
+Program = Callable[[Any], tuple[dict[str, Any], Any]]
+
+
+def responses_program(prepared: Prepared, options: Options) -> Program:
+    """A jitted function of responses (n, B): estimates, and for which lanes they are final.
+
+    Args:
+        prepared: the design.
+        options: what to optimise; not an optimiser of the user's.
+    """
+    matrices, equal, blocks = prepared.matrices, prepared.equal, options.blocks
+
+    def program(Y: Any) -> tuple[dict[str, Any], Any]:
+        standard, grams, precise = respond_once(matrices, prepared.by_group_order(Y), equal)
+        stats = equal.join(standard.stats, standard.stats.Ty, grams)
+        start = balanced_start(stats, equal, grams, options.reml, blocks)
+        known = start is not None
+        if not known:
+            start = started(
+                stats, jnp.full((len(theta_index(blocks)), Y.shape[1]), jnp.nan), blocks
+            )
+        found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+        lowest = found.converged
+        if not known:
+            at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, blocks
+            scores = traced_score_sums(stats, *at, len(stats.m))
+            lowest &= ~search_needed(stats, found, scores, options.reml)
+            lowest &= ~on_boundary(found.theta, blocks)
+            # With one random effect the host scans the whole range, whatever the data.
+            lowest &= stats.RZ.shape[2] > 1
+        unfit = standard.status != Status.CONVERGED
+        arrays = estimate_arrays(Solution.of(found), standard._replace(stats=stats), options)
+        return arrays, precise & (lowest | unfit)
+
+    return jax.jit(program)
+
+
+def fit_by_program(program: Program, prepared: Prepared, Y: Any, options: Options) -> Estimates:
+    """Estimates of responses (n, B): the program's, and the host path's where it is not final.
+
+    Args:
+        program: the ``responses_program`` of the design.
+        prepared: the design.
+        Y: (n, B) responses, rows as in the design.
+        options: what to optimise.
+    """
+    with own_rules():
+        arrays, final = program(Y)
+        found = Estimates(**{name: np.array(x) for name, x in arrays.items()})
+    rest = np.flatnonzero(~np.asarray(final))
+    if not len(rest):
+        return found
+    return found.replaced(rest, fit_responses(prepared, np.asarray(Y)[:, rest], options))

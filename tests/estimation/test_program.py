@@ -1,0 +1,81 @@
+"""All stages as one compiled function: equal to the host path, and free of the host."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm.core.precision import own_rules
+from jaxhlm.core.status import Status
+from jaxhlm.datasets import load_dataset
+from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.estimation.program import fit_by_program, responses_program
+from jaxhlm.optimise.options import Options
+
+B = 40
+NAN, CONSTANT, FAR = 3, 4, 5
+BALANCED = "~ x + (1 + x | unit)"
+# formula, balanced, weighted, REML
+CASES = {
+    "closed form": (BALANCED, True, False, True),
+    "unbalanced": (BALANCED, False, False, True),
+    "two terms, weighted, ML": ("~ x + a + (1 + x || unit)", False, True, False),
+    "one random effect": ("~ x + (1 | unit)", False, False, True),
+}
+
+
+@cache
+def problem(name):
+    """A program, its design and responses (n, B), of which three are out of the ordinary."""
+    formula, balanced, weighted, reml = CASES[name]
+    rng, data = np.random.default_rng(7), load_dataset("article")
+    if not balanced:
+        data = data.sample(frac=0.6, random_state=2)
+    weights = rng.uniform(0.5, 2.0, len(data)) if weighted else None
+    design = hlm.design(formula, data, weights=weights)
+    b = rng.normal(size=(design.G, design.q, B))
+    Y = np.einsum("nq,nqb->nb", design.Z, b[design.group]) + rng.normal(size=(design.n, B))
+    Y[0, NAN], Y[:, CONSTANT] = np.nan, 5.0
+    Y[:, FAR] += 1e9
+    prepared, options = Prepared(design), Options(reml, design.blocks)
+    return responses_program(prepared, options), prepared, Y, options
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_program_is_the_host_path(name):
+    expected, found = fit_responses(*problem(name)[1:]), fit_by_program(*problem(name))
+    np.testing.assert_array_equal(found.status, expected.status)
+    assert expected.status[NAN] == expected.status[CONSTANT] == Status.NOT_FINITE
+    np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)
+    for field in ("beta", "vcov", "sigma", "theta", "theta_standard", "cov"):
+        a, b = getattr(found, field), getattr(expected, field)
+        np.testing.assert_allclose(a, b, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+
+
+def final_lanes(name):
+    program, _, Y, _ = problem(name)
+    with own_rules():
+        return np.asarray(program(Y)[1])
+
+
+@pytest.mark.parametrize("name", ["closed form", "unbalanced"])
+def test_it_is_final_where_one_descent_tells(name):
+    """Not where sums of squares cancel."""
+    assert np.flatnonzero(~final_lanes(name)).tolist() == [NAN, CONSTANT, FAR]
+
+
+def test_one_random_effect_is_left_to_the_scan():
+    assert not final_lanes("one random effect").any()
+
+
+@pytest.mark.parametrize("name", ["closed form", "unbalanced"])
+def test_it_lowers_for_a_gpu_without_code_of_the_cpu(name):
+    program, _, Y, _ = problem(name)
+    with own_rules():
+        lowered = export.export(program, platforms=["cuda"])(jax.ShapeDtypeStruct(Y.shape, Y.dtype))
+    assert "callback" not in lowered.mlir_module()
+    assert "lapack" not in lowered.mlir_module()
