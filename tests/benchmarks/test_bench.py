@@ -56,3 +56,13 @@ def test_every_benchmark_that_is_named_is_there(monkeypatch):
     assert len(named) > 15
     for name in named:
         assert find_spec(name), name
+
+
+def test_mutants_and_their_tests_are_found(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from bench.validation import mutants
+
+    for module in mutants.TESTS:
+        assert mutants.file_of(module).exists()
+        assert all((ROOT / file).exists() for file in mutants.tests_of(module))
+    assert {module for module, *_ in mutants.explanations()} <= {*mutants.TESTS}

@@ -15,7 +15,9 @@ import tolerances as tol
 from cases import FORMULA, frame, rows
 from jaxhlm import reference
 
-SIZES = (6, 1, 5, 3, 8, 2, 7, 4, 5, 6)
+SIZES = (6, 1, 5, 3, 8, 2, 7, 4, 5, 6, 9, 3)
+# So few groups are tried from many starts, which takes long.
+FEW = SIZES[:10]
 seeds = st.integers(0, 50)
 factors = st.floats(-4.0, 4.0).map(lambda e: 10.0**e)
 signs = st.sampled_from([-1.0, 1.0])
@@ -23,7 +25,7 @@ every_method = pytest.mark.parametrize("reml", [True, False])
 
 
 def data_of(seed):
-    return frame(np.random.default_rng(seed), SIZES, sd=0.8)
+    return frame(np.random.default_rng(seed), SIZES if seed % 5 else FEW, sd=0.8)
 
 
 def fit(data, reml=True, formula=FORMULA, **options):
@@ -53,7 +55,7 @@ def assert_same(found, expected, beta=1.0, cov=1.0, scale=1.0, plus=0.0):
 @given(seeds, st.randoms(use_true_random=False))
 def test_row_order_and_labels(seed, random):
     data = data_of(seed)
-    order, labels = list(range(len(data))), [f"unit {i}" for i in range(len(SIZES))]
+    order, labels = list(range(len(data))), [f"unit {i}" for i in range(data["unit"].nunique())]
     random.shuffle(order)
     random.shuffle(labels)
     mixed = data.iloc[order].assign(unit=[labels[u] for u in data["unit"].iloc[order]])

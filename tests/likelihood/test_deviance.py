@@ -20,7 +20,7 @@ SHAPES = [
     pytest.param(4, 10, ((0, 1, 2, 3),), id="general path"),
 ]
 THETA = np.array([0.7, 0.2, 0.5])
-deviance = jax.jit(hlm.deviance, static_argnums=(2, 3))
+deviance = oracle(hlm.deviance, static_argnums=(2, 3))
 loglik = jax.jit(hlm.loglik)
 
 
