@@ -128,9 +128,9 @@ def suffstats(
         Z: (n, q) random-effects matrix.
         group: (n,) integer group of every row, 0 … num_groups − 1, in any order. Labels 1 … G are
             refused; under ``jit`` or ``vmap`` their values are not known, and rows with a label
-            outside the range are left out.
+            outside the range do not count.
         num_groups: number of groups G (static).
-        weights: (n,) prior weights w with Var(ε) = σ²/w, or None.
+        weights: (n,) prior weights w with Var(ε) = σ²/w, or None. Rows of weight 0 do not count.
 
     Returns:
         The statistics, fields as listed in ``Stats``.
@@ -152,13 +152,18 @@ def suffstats(
     q = Z.shape[1]
     affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
     M = jnp.concatenate([Z, X, y[:, None]], axis=1)
-    logw = jnp.zeros((), M.dtype)
+    logw, counts = jnp.zeros((), M.dtype), (group >= 0) & (group < num_groups)
     if weights is not None:
-        M = M * jnp.sqrt(weights)[:, None]
-        logw = jnp.sum(jnp.log(weights))
+        counts = counts & (weights != 0.0)
+        M = M * jnp.sqrt(jnp.where(counts, weights, 1.0))[:, None]
+        logw = jnp.sum(jnp.log(jnp.where(counts, weights, 1.0)))
+    M = jnp.where(counts[:, None], M, 0.0)
     products = jax.ops.segment_sum(M[:, :q, None] * M[:, None, :], group, num_groups)
     RZ, T = jax.vmap(lambda S: _reduce(S, q))(products)
-    within = M[:, q:].T @ M[:, q:] - jnp.einsum("gqa,gqb->ab", T, T)
+    # Rows of residuals, not a difference of cross products, in which digits would cancel.
+    coefficients = jax.vmap(_solve_upper)(RZ, T)[group]
+    residuals = M[:, q:] - jnp.einsum("nq,nqc->nc", M[:, :q], coefficients)
+    within = residuals.T @ residuals
     return Stats(
         RZ=RZ,
         TX=T[:, :, :-1],
@@ -167,7 +172,7 @@ def suffstats(
         XX=within[:-1, :-1],
         Xy=within[:-1, -1],
         yy=within[-1, -1],
-        n=jnp.asarray(len(y), M.dtype),
+        n=jnp.sum(counts).astype(M.dtype),
         logw=logw,
         rank=jnp.asarray(X.shape[1], M.dtype),
     )
@@ -214,3 +219,13 @@ def _reduce(S: Any, q: int) -> tuple[Any, Any]:
             rows[i] = rows[i] - rows[j][i] * rows[j]
     reduced = jnp.stack(rows)
     return jnp.triu(reduced[:, :q]), reduced[:, q:]
+
+
+def _solve_upper(R: Any, T: Any) -> Any:
+    """B with R B = T for upper triangular R, with rows of zeros where a pivot of R is zero."""
+    B = jnp.zeros_like(T)
+    for j in reversed(range(len(R))):
+        positive = R[j, j] > 0.0
+        row = (T[j] - R[j] @ B) / jnp.where(positive, R[j, j], 1.0)
+        B = B.at[j].set(jnp.where(positive, row, 0.0))
+    return B

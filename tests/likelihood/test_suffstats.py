@@ -132,3 +132,42 @@ def test_mapped_over_data_sets(rng):
             alone = stats_of(response, X, Z, group)
             for a, b in zip(together, alone, strict=True):
                 np.testing.assert_allclose(a[i], b, atol=tol.REORDERED)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_effects_that_dwarf_the_residuals_cost_no_digits(rng, weighted):
+    """Of numbers 1e8 times as large, what is left within groups keeps eight digits."""
+    y, X, Z, group, weights = problem(rng, weighted)
+    far = y + 1e8 * (Z * rng.normal(size=(len(SIZES), Z.shape[1]))[group]).sum(axis=1)
+    with jax.enable_x64(True):
+        found, expected = stats_of(far, X, Z, group, weights), stats_of(y, X, Z, group, weights)
+    np.testing.assert_allclose(found.yy, expected.yy, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(found.Xy, expected.Xy, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+
+
+def test_rows_of_weight_zero_do_not_count(rng):
+    y, X, Z, group, weights = problem(rng, True)
+    there = np.arange(len(y)) % 4 != 1
+    weights = np.where(there, weights, 0.0)
+    with jax.enable_x64(True):
+        found = stats_of(np.where(there, y, 1e6), X, Z, group, weights)
+        expected = stats_of(y[there], X[there], Z[there], group[there], weights[there])
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=tol.SMALL)
+
+
+def test_a_weight_that_is_none_is_no_zero(rng):
+    y, X, Z, group, weights = problem(rng, True)
+    for wrong in (-1.0, np.nan):
+        weights[2] = wrong
+        assert np.isnan(stats_of(y, X, Z, group, weights).yy)
+
+
+def test_a_label_out_of_range_does_not_count_when_traced(rng):
+    y, X, Z, group, _ = problem(rng)
+    there = group != len(SIZES) - 1
+    with jax.enable_x64(True):
+        found = jax.jit(lambda g: hlm.suffstats(y, X, Z, g, len(SIZES) - 1))(group)
+        expected = hlm.suffstats(y[there], X[there], Z[there], group[there], len(SIZES) - 1)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=tol.SMALL)
