@@ -41,7 +41,9 @@ NO_ERROR = 1e-10
 
 @dataclass(frozen=True)
 class Estimates:
-    """Estimates of B fits in the user's units; NaN where a fit failed.
+    """Estimates of B fits in the user's units; NaN where there are none.
+
+    A fit that reached the iteration limit has the estimates of its last step.
 
     The arrays are read-only, since tables and fits hand them on.
 

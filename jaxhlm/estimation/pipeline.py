@@ -1,7 +1,7 @@
 """From a design and its responses to estimates, in chunks of lanes that bound the memory.
 
-Two ways to have many lanes: responses that share one design (``fit_responses``), and data sets with
-rows of their own (``fit_replicates``), padded to a common number of groups.
+Lanes either share one design (``Prepared``) or have rows of their own (``Replicates``), padded to a
+common number of groups; ``fit_lanes`` fits both.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""All stages from responses to estimates as one compiled function: nothing returns to the host.
+"""All stages from responses to estimates as one compiled function of a chunk of data sets.
 
     reduce → standardise → equal groups → start → minimum → estimates
 
-are the functions that the host path calls, given JAX arrays. What follows from the data of a few
-lanes only is left to the host path: sums of squares that cancel, a minimum on the boundary, where
-a lower one may be. The program says which lanes it is final for.
+are the functions that the host path calls, given JAX arrays. Left to the host path are sums of
+squares that cancel, a minimum on the boundary of an unbalanced design, lanes where a lower minimum
+may be, and the scan of models with one random effect: the program says which lanes it is final for.
+The library fits by the host path, which is the faster on CPUs; this is the one for devices.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from jaxhlm.estimation.estimates import Estimates, estimate_arrays
 from jaxhlm.estimation.pipeline import Prepared, fit_responses
 from jaxhlm.likelihood.covariance import on_boundary, theta_index
 from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.distances import traced_distance_sums
 from jaxhlm.optimise.loop import NEWTON
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.scores import traced_score_sums
 from jaxhlm.optimise.search import search_needed
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.optimise.start import started
@@ -58,8 +59,8 @@ def responses_program(prepared: Prepared, options: Options) -> Program:
         lowest = found.converged
         if not known:
             at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, blocks
-            scores = traced_score_sums(stats, *at, len(stats.m))
-            lowest &= ~search_needed(stats, found, scores, options.reml)
+            distances = traced_distance_sums(stats, *at, len(stats.m))
+            lowest &= ~search_needed(stats, found, distances, options.reml)
             lowest &= ~on_boundary(found.theta, blocks)
             # With one random effect the host scans the whole range, whatever the data.
             lowest &= stats.RZ.shape[2] > 1

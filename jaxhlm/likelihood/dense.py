@@ -11,7 +11,8 @@ evaluation takes
 operations, and memory for O(G q (q + p) + p²) numbers beside blocks of bounded size.
 
 Lanes come first, as NumPy's matrix products want them; in the solutions of all groups, which take
-q steps whatever the number of groups, the rows within groups come before: (q, B, G, …).
+q steps whatever the number of groups, the rows within groups come before:
+``whitened`` has (q, …, G, B), with lanes moved to the front for products.
 """
 
 from __future__ import annotations
@@ -71,18 +72,18 @@ def dense_derivatives(
     P = white.R.mT @ white.R
     residual = white.y[..., None] - white.X @ at.beta[:, None, :, None]
     e = (white.R.mT @ residual)[..., 0]
-    N = _solve_right(white.R.mT @ white.X, at.L_A)
-    score = precision[:, None] * e[..., :, None] * e[..., None, :]
+    W = _solve_right(white.R.mT @ white.X, at.L_A)
+    Q = precision[:, None] * e[..., :, None] * e[..., None, :]
     if reml:
-        score += N @ N.mT
+        Q += W @ W.mT
     mP = np.moveaxis(stats.m, -1, 0)[:, :, None, None] * P
-    h, r = _refits(e, N, s), 2.0 * s.w * (e.mT @ e)[:, s.a, s.b]
-    curvature = _traces(P, 2.0 * score - mP, s) - 2.0 * precision * (h @ h.mT)
+    h, r = _refits(e, W, s), 2.0 * s.w * (e.mT @ e)[:, s.a, s.b]
+    curvature = _traces(P, 2.0 * Q - mP, s) - 2.0 * precision * (h @ h.mT)
     if sigma2 is None:
         curvature -= precision / _matrices(at.pwrss) * r[:, :, None] * r[:, None, :]
     if reml:
-        curvature -= _refit_traces(N, s)
-    F = (mP - score).sum(axis=1)
+        curvature -= _refit_traces(W, s)
+    F = (mP - Q).sum(axis=1)
     F = (F + F.mT) / 2.0
     J = _slopes(Lambda, s)
     bend = np.where(s.b[:, None] == s.b, 2.0 * F[:, s.a[:, None], s.a], 0.0)
@@ -142,20 +143,20 @@ def _traces(P: Floats, Q: Floats, s: _Directions) -> Floats:
     return s.w[:, None] * s.w * both
 
 
-def _refits(e: Floats, N: Floats, s: _Directions) -> Floats:
+def _refits(e: Floats, W: Floats, s: _Directions) -> Floats:
     """(B, k, p) h_s = Σ G'E_s e."""
-    B, G, q, p = N.shape
-    M = (e.mT @ N.reshape(B, G, q * p)).reshape(B, q, q, p)
+    B, G, q, p = W.shape
+    M = (e.mT @ W.reshape(B, G, q * p)).reshape(B, q, q, p)
     return s.w[:, None] * (M[:, s.a, s.b] + M[:, s.b, s.a])
 
 
-def _refit_traces(N: Floats, s: _Directions) -> Floats:
+def _refit_traces(W: Floats, s: _Directions) -> Floats:
     """(B, k, k) tr(B_s B_t) with B_s = Σ G'E_s G, some columns of all B_s at a time."""
-    B, G, q, p = N.shape
-    rows, width = N.reshape(B, G, q * p).mT, max(1, BLOCK // max(1, B * q * q * p))
+    B, G, q, p = W.shape
+    rows, width = W.reshape(B, G, q * p).mT, max(1, BLOCK // max(1, B * q * q * p))
     out = np.zeros((B, len(s.w), len(s.w)))
     for first in range(0, p, width):
-        some = N[..., first : first + width]
+        some = W[..., first : first + width]
         products = (rows @ some.reshape(B, G, -1)).reshape(B, q, p, q, -1).swapaxes(2, 3)
         both = products[:, s.a, s.b] + products[:, s.b, s.a]
         both = both.reshape(B, len(s.w), -1)

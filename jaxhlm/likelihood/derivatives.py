@@ -3,17 +3,17 @@
 Differentiating in D = ΛΛ' first keeps the algebra small. For one group, with LL' = Ω,
 
     U = L⁻¹R        P = U'U = Z'V⁻¹Z        e = U'(L⁻¹(t_y − T_X β̂)) = Z'V⁻¹(y − Xβ̂)
-    G = U'L⁻¹T_X L_A⁻ᵀ, so that G G' = Z'V⁻¹X A⁻¹ X'V⁻¹Z
+    W = U'L⁻¹T_X L_A⁻ᵀ, so that W W' = Z'V⁻¹X A⁻¹ X'V⁻¹Z
 
 and dV⁻¹ = −V⁻¹Z dD Z'V⁻¹ gives, with F = ∂d/∂D (symmetric, q×q),
 
-    F = Σ m P − Σ G G' [REML] − (ν/pwrss) Σ e e'
+    F = Σ m P − Σ W W' [REML] − (ν/pwrss) Σ e e'
 
 For the second derivative in the directions E_s = w_s(e_a e_b' + e_b e_a'), one per free entry
-(a, b) of D (w_s = ½ on the diagonal, else 1), with Q = 2 G G' [REML] + 2(ν/pwrss) e e' − m P,
+(a, b) of D (w_s = ½ on the diagonal, else 1), with Q = 2 W W' [REML] + 2(ν/pwrss) e e' − m P,
 
     ∂²d/∂D_s∂D_t = Σ tr(E_s P E_t Q) − 2(ν/pwrss) h_s'h_t − (ν/pwrss²) r_s r_t − tr(B_s B_t) [REML]
-    h_s = Σ G'E_s e,     r_s = Σ e'E_s e,     B_s = Σ G'E_s G
+    h_s = Σ W'E_s e,     r_s = Σ e'E_s e,     B_s = Σ W'E_s W
 
 where the h term is the re-estimation of β, and the r term that of σ: it is left out when σ is
 fixed, and then ν/pwrss is 1/σ². The chain rule through D = ΛΛ' is exact as well:
@@ -71,15 +71,15 @@ def derivatives(
     def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, ...]:
         _, U, YX, residual = whiten(Lambda, RZ, RZ, TX, Ty - TX @ at.beta)
         P, e = U.T @ U, U.T @ residual
-        G = solve_lower(at.L_A, YX.T @ U).T
-        score = e[:, None] * e[None, :]
+        W = solve_lower(at.L_A, YX.T @ U).T
+        Q = e[:, None] * e[None, :]
         if reml:
-            score = score + _scaled(variance, G @ G.T)
-        score = _divided(score, variance)
+            Q = Q + _scaled(variance, W @ W.T)
+        Q = _divided(Q, variance)
         mP = _scaled(m, P)
-        pairs = _trace_pairs(P, score + score - mP, index)
-        r, h, B = _directions(G, e, index)
-        return (pack(mP - score), pairs, r, h, B)[: 5 if reml else 4]
+        pairs = _trace_pairs(P, Q + Q - mP, index)
+        r, h, B = _directions(W, e, index)
+        return (pack(mP - Q), pairs, r, h, B)[: 5 if reml else 4]
 
     F, pairs, r, h, *B = over_groups(term, stats)
     curvature = unpack(pairs, len(index)) - _scaled(2.0 * precision, h @ h.T)
@@ -92,15 +92,15 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(G: Any, e: Any, index: Index) -> tuple[Any, Any, Any]:
-    """One group's r_s = e'E_s e (s,), h_s = G'E_s e (s, p) and B_s = G'E_s G (s, p(p+1)/2)."""
+def _directions(W: Any, e: Any, index: Index) -> tuple[Any, Any, Any]:
+    """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:
         r.append(e[a] * e[b] * (1.0 if a == b else 2.0))
-        h.append(_scaled(e[a], G[a]) if a == b else _scaled(e[b], G[a]) + _scaled(e[a], G[b]))
-        outer = svec_outer(G[a], G[b])
+        h.append(_scaled(e[a], W[a]) if a == b else _scaled(e[b], W[a]) + _scaled(e[a], W[b]))
+        outer = svec_outer(W[a], W[b])
         B.append(_scaled(0.5, outer) if a == b else outer)
-    return _stack(r, G), _stack(h, G), _stack(B, G)
+    return _stack(r, W), _stack(h, W), _stack(B, W)
 
 
 def _trace_pairs(P: Any, Q: Any, index: Index) -> Any:

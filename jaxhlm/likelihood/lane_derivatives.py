@@ -1,4 +1,4 @@
-"""The one place where the mathematics of one data set is mapped over many.
+"""The derivatives of one data set, mapped over many.
 
 ``lane_derivatives`` evaluates ``derivatives`` for B lanes on the last axis of every array:
 

@@ -74,6 +74,8 @@ def joined(M: Matrix, B: int) -> Any:
     """Entries that lie along B lanes back into one array, (…, B)."""
     if not unrolled(M):
         return namespace(M).broadcast_to(M, (B,))
+    if not M.size:
+        return np.empty((*M.shape, B))
     xp = namespace(M.flat[-1])
     stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in M.flat])
     return stacked.reshape(*M.shape, B)

@@ -13,10 +13,10 @@ from jaxhlm.likelihood.lane_derivatives import mappable, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.blocks import in_blocks
 from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.distances import traced_distance_sums
 from jaxhlm.optimise.loop import MAX_ITER, NEWTON, OptimizeResult
 from jaxhlm.optimise.newton import stepper
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.scores import traced_score_sums
 from jaxhlm.optimise.start import started
 
 __all__ = ["Sizes", "minimise_compiled", "minimise_traced"]
@@ -58,27 +58,27 @@ def minimise_traced(stats: Stats, start: Any, sizes: Sizes, options: Options) ->
 
 
 def _minimise_in_blocks(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
-    """``minimise_traced`` in blocks of lanes."""
+    """By Newton in blocks of lanes, with the distances of the groups."""
 
     def minimise(stats: Stats, start: Any) -> OptimizeResult:
         found = minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.num_groups)
-        return _with_scores(found, stats, sizes, options)
+        return _with_distances(found, stats, sizes, options)
 
     return in_blocks(minimise, stats, started(stats, start, options.blocks), sizes.num_lanes)
 
 
-def _with_scores(
+def _with_distances(
     found: OptimizeResult, stats: Stats, sizes: Sizes, options: Options
 ) -> OptimizeResult:
-    """A minimum with the scores of its groups, which a known one is not asked for."""
+    """A minimum with the distances of its groups, which a known one is not asked for."""
     beta, pwrss = found.aux["beta"], found.aux["pwrss"]
 
-    def scores() -> Any:
+    def distances() -> Any:
         at = found.theta, beta, pwrss, options.reml, options.blocks
-        return traced_score_sums(stats, *at, sizes.num_groups)
+        return traced_distance_sums(stats, *at, sizes.num_groups)
 
-    sums = jax.lax.cond(sizes.max_iter > 1, scores, lambda: found.aux["scores"])
-    return found._replace(aux={**found.aux, "scores": sums})
+    sums = jax.lax.cond(sizes.max_iter > 1, distances, lambda: found.aux["distances"])
+    return found._replace(aux={**found.aux, "distances": sums})
 
 
 _in_blocks = CompiledByOne(_minimise_in_blocks, static_argnames="options")

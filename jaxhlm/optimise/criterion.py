@@ -29,7 +29,7 @@ def minimise_criterion(
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
         unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)
-        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "scores": unknown}
+        aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "distances": unknown}
         return at.value, d.grad, d.hess, aux
 
     return minimise_lanes(

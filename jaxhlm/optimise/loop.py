@@ -3,7 +3,12 @@
 **Termination.** A lane is done when its Newton decrement ½ g'H⁻¹g, the distance to the minimum of
 the local quadratic model in units of the deviance, falls below ``tol`` with H positive
 semi-definite. One closing Newton step is then taken and brought to canonical form (signs, exact
-zeros), and everything reported is evaluated there.
+zeros), and everything reported is evaluated there, or at the best point before where the closing
+step went up; a lane whose decrement is rounding alone takes none.
+
+**Acceptance.** Two rules that serve two purposes: a trial is *reported* if it is no worse than the
+best by more than rounding (``keep``), and the trust region *moves* by its own ratio of the decrease
+to the predicted one (``trust_region.update``).
 
 On JAX arrays the loop is a ``lax.while_loop``; on NumPy arrays it runs at once, without compiling.
 """

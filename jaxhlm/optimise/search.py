@@ -1,9 +1,9 @@
-"""Where else a lower minimum may be: which lanes are search_needed further, and from which points.
+"""Where else a lower minimum may be: which lanes are searched further, and from which points.
 
 As a function of D the criterion is a concave part, log|Ω|, and a convex one, ν log pwrss: a second
-minimum needs data that one D cannot be typical of. By the scores of the groups at the minimum,
-c_i = e_i'Ω_i⁻¹e_i/σ̂², of which each is χ² with q degrees of freedom under the model, a lane is
-**hard** if
+minimum needs data that one D cannot be typical of. By the distances of the groups at the minimum,
+c_i = e_i'Ω_i⁻¹e_i/σ̂², of which each is χ² with rank R_i degrees of freedom under the model, a lane
+is **hard** if
 
 * it has few groups, or one of them has much of the sum of squares of a column of Z;
 * the c_i are far from χ²: their mean square (one group explains what all the others do not), or
@@ -45,9 +45,9 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
+from jaxhlm.optimise.distances import degrees, distance_sums, residuals
 from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
-from jaxhlm.optimise.scores import degrees, residuals, score_sums
 
 __all__ = [
     "SAME",
@@ -67,9 +67,9 @@ MANY_STEPS = 20
 EXTREME = 0.02
 # Share of a column's sum of squares that one group has in a dominated design.
 DOMINANT = 0.2
-# Mean square of the scores, relative to that of χ².
+# Mean square of the distances, relative to that of χ².
 HEAVY = 2.0
-# Deviation of the scores' sum, or the residuals', from its expectation, and in standard errors.
+# Deviation of the distances' sum, or the residuals', from its expectation, and in standard errors.
 BETWEEN, BETWEEN_SE = 0.3, 1.5
 WITHIN, WITHIN_SE = 0.15, 1.0
 # Variances of the starts, in units of the middle of their range.
@@ -92,16 +92,16 @@ MOST_COLUMNS = 3
 def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
     with np.errstate(all="ignore"):
-        return search_needed(stats, found, _scores(stats, found, reml, blocks), reml)
+        return search_needed(stats, found, _distances(stats, found, reml, blocks), reml)
 
 
-def search_needed(stats: Stats, found: OptimizeResult, scores: Any, reml: bool) -> Any:
-    """``hard`` by the sums of scores (2, B), traceable if the lanes share a design."""
+def search_needed(stats: Stats, found: OptimizeResult, distances: Any, reml: bool) -> Any:
+    """``hard`` by the sums of distances (2, B), traceable if the lanes share a design."""
     G = stats.m.sum(axis=0)
     extreme = found.aux["pwrss"] < EXTREME * stats.n
     slow = found.iterations >= MANY_STEPS
     few = (G <= FEW_GROUPS) | _dominated(stats)
-    return few | extreme | slow | _untypical(stats, scores, reml)
+    return few | extreme | slow | _untypical(stats, distances, reml)
 
 
 def _dominated(stats: Stats) -> Bools:
@@ -111,11 +111,11 @@ def _dominated(stats: Stats) -> Bools:
     return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
 
 
-def _untypical(stats: Stats, scores: Any, reml: bool) -> Any:
-    """(B,) lanes whose scores of the groups are not as the model has them."""
+def _untypical(stats: Stats, distances: Any, reml: bool) -> Any:
+    """(B,) lanes whose distances of the groups are not as the model has them."""
     between = degrees(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
-    total, squares = scores
+    total, squares = distances
     nu = stats.n - reml * stats.rank
     out = squares > HEAVY * between
     for ratio, count, least, errors in (
@@ -126,14 +126,14 @@ def _untypical(stats: Stats, scores: Any, reml: bool) -> Any:
     return out
 
 
-def _scores(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Floats:
-    """``score_sums`` (2, B): those that came with the minima, and the others."""
-    sums = found.aux["scores"]
+def _distances(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Floats:
+    """``distance_sums`` (2, B): those that came with the minima, and the others."""
+    sums = found.aux["distances"]
     rest = np.flatnonzero(np.isnan(sums[0]))
     if len(rest):
         sums, some, at = sums.copy(), stats.take(as_slice(rest)), found.aux
         beta, pwrss = at["beta"][:, rest], at["pwrss"][rest]
-        sums[:, rest] = score_sums(some, found.theta[:, rest], beta, pwrss, reml, blocks)
+        sums[:, rest] = distance_sums(some, found.theta[:, rest], beta, pwrss, reml, blocks)
     return sums
 
 

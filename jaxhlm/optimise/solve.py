@@ -305,7 +305,8 @@ def _minimise(
     """Minima of lanes from ``start``, as NumPy arrays; ``among`` lanes have been fitted before.
 
     A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
-    longer; many lanes, and few of the many for which it was, run in compiled code.
+    longer; many lanes, and a few of many that were fitted by compiled code, run in
+    that code.
     """
     B, small = start.shape[-1], unrollable(stats)
     if options.optimizer is None and not (small and _compiled(B, among, len(stats.m))):

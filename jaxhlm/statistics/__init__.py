@@ -1,1 +1,1 @@
-"""From rows to standardised sufficient statistics, of one data set or many."""
+"""From rows to standardised sufficient statistics, of one data set or many, and draws of both."""

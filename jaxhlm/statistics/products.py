@@ -1,4 +1,4 @@
-"""Data sets with rows of their own, reduced by cross products, every row touched once.
+"""Data sets with rows of their own, reduced by cross products of their columns.
 
 Gram–Schmidt over rows (``standardise_matrices``) takes p² passes over all of them. Cross products
 of the columns, summed by group, take one pass for every pair; the rest is Cholesky factors of p×p
@@ -32,7 +32,7 @@ KEPT = 1e-3
 NOTHING = 1e-13
 # A pivot of Z̃_i'Z̃_i this much smaller than its diagonal leaves the rank of the group in doubt.
 GROUP_PIVOT = 1e-8
-# So does one of less than this a row.
+# So does a pivot that is smaller than this times the number of rows.
 SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
 BLOCK_ROWS = 30_000

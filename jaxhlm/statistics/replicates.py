@@ -69,7 +69,7 @@ class Replicates:
 
     @property
     def by_group(self) -> GroupContributions:
-        """The same, every group by itself."""
+        """Standardised data sets with the contribution of every group by itself."""
         return respond_by_group(within_basis(standardise_matrices(self.rows)), self.y[:, None])
 
     def observations(self, group: Ints) -> Observations:
@@ -107,7 +107,7 @@ def take(rows: Rows, part: slice | Ints | Bools) -> Rows:
 
 
 def standard_lanes(rows: Rows, y: Floats) -> Standard:
-    """Standardised lanes from cross products, from rows where those lose digits.
+    """Standardised lanes from cross products, from rows where those lose digits or are too many.
 
     Args:
         rows: rows sorted by lane and group.

@@ -1,8 +1,9 @@
 """Responses on standardised model matrices: their half of the sufficient statistics.
 
 y is replaced by the residual of its least-squares fit on X, scaled to mean square 1. Cross products
-of the raw rows give everything that is needed in one pass over y. Only where nearly all of y'y lies
-in the fitted part, so that differences of cross products lose digits, residual rows are formed.
+of the raw rows of a shared design give everything that is needed in one pass over y. Residual rows
+are formed where nearly all of y'y lies in the fitted part, so that differences of cross products
+lose digits, and where data sets have rows of their own.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def respond(matrices: StandardMatrices, y: Floats) -> Standard:
 def respond_split(
     matrices: StandardMatrices, y: Floats, equal: EqualGroups
 ) -> tuple[Standard, list[Floats]]:
-    """``respond``, T^y of rotated groups, and N of every class of equal groups."""
+    """``respond`` with T^y of the rotated groups only, and N of every class of equal groups."""
     if matrices.root_w is not None:
         y = y * matrices.root_w
     products = _from_products if matrices.shared else _from_residuals
@@ -156,7 +157,7 @@ def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) ->
 
 
 def _row_products(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
-    """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,), each row read once."""
+    """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,)."""
     groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
     if namespace(y) is not np:
         return _padded_products(groups, QZ, y), matrices.X_within.T @ y, (y * y).sum(axis=0)

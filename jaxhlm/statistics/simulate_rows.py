@@ -44,7 +44,7 @@ def simulate_rows(
         (rows, n) array.
 
     Raises:
-        OptionError: n is no whole number or negative, or the seed is none.
+        OptionError: n is not a whole number or negative, or the seed is not one.
 
     Example:
         >>> one = np.ones((4, 1))

@@ -1,4 +1,4 @@
-"""Rows to sufficient statistics on a common scale, in NumPy, each row touched once.
+"""Rows to sufficient statistics on a common scale, in NumPy.
 
 Columns in wild units (x around 1e5, y around 1e-4) lose digits in cross products. So, lane by lane:
 

@@ -1,9 +1,9 @@
-"""Scores of the groups at a minimum, which tell whether one D can be typical of all of them.
+"""Distances of the groups at a minimum, which tell whether one D can be typical of all of them.
 
     c_i = e_i'Ω_i⁻¹e_i/σ̂² = |L_i⁻¹(t_y − T_X β̂)|²/σ̂²
 
 is χ² with rank R_i degrees of freedom under the model. Equal groups count as one class, of which
-the representatives follow the first; its score is their sum.
+the representatives follow the first; its distance is their sum.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries
 
-__all__ = ["degrees", "residuals", "score_sums", "traced_score_sums"]
+__all__ = ["degrees", "distance_sums", "residuals", "traced_distance_sums"]
 
 # Groups times lanes of a block, whose entries fit the cache.
 BLOCK_NUMBERS = 2**14
@@ -32,10 +32,10 @@ def degrees(stats: Stats) -> Floats:
     return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
 
 
-def score_sums(
+def distance_sums(
     stats: Stats, theta: Floats, beta: Floats, pwrss: Floats, reml: bool, blocks: Blocks
 ) -> Floats:
-    """Σ c and Σ c²/(df + 2) over the classes of equal groups, (2, B), c their scores.
+    """Σ c and Σ c²/(df + 2) over the classes of equal groups, (2, B), c their distances.
 
     Args:
         stats: statistics of the lanes.
@@ -54,15 +54,18 @@ def score_sums(
         Lambda = lambda_matrix(entries(theta[:, lane_slice], 1), blocks)
         _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(left, 1, 1))
         first = np.flatnonzero((some.m > 0.0).any(axis=1))
-        score = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
-        sums[:, lane_slice] = score.sum(axis=0), (score**2 / (degrees(some) + 2.0)).sum(axis=0)
+        distance = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
+        sums[:, lane_slice] = (
+            distance.sum(axis=0),
+            (distance**2 / (degrees(some) + 2.0)).sum(axis=0),
+        )
     return sums
 
 
-def traced_score_sums(
+def traced_distance_sums(
     stats: Stats, theta: Any, beta: Any, pwrss: Any, reml: bool, blocks: Blocks, count: Any
 ) -> Any:
-    """``score_sums`` in JAX, of the first ``count`` groups: one after the other, as they come."""
+    """``distance_sums`` in JAX, of the first ``count`` groups, one after the other."""
     Lambda, beta = lambda_matrix(entries(theta, 1), blocks), entries(beta, 1)
     sigma2 = pwrss / (stats.n - reml * stats.rank)
 
@@ -73,9 +76,9 @@ def traced_score_sums(
         first = (m > 0.0).any()
         before = jnp.where(first, 0.0, before)
         df = jnp.where(first, m * (RZ != 0.0).any(axis=1).sum(axis=0), df)
-        score = (white @ white) / sigma2
-        now = before + score
-        return now, df, total + score, squares + (now * now - before * before) / (df + 2.0)
+        distance = (white @ white) / sigma2
+        now = before + distance
+        return now, df, total + distance, squares + (now * now - before * before) / (df + 2.0)
 
     none = jnp.zeros_like(pwrss)
     _, _, total, squares = jax.lax.fori_loop(0, count, add, (none,) * 4)

@@ -1,4 +1,4 @@
-"""Scores of the groups: by NumPy, in compiled code, and by their definition."""
+"""Distances of the groups: by NumPy, in compiled code, and by their definition."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ import tolerances as tol
 from jaxhlm.core.precision import own_rules
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.scores import score_sums, traced_score_sums
+from jaxhlm.optimise.distances import distance_sums, traced_distance_sums
 
 BLOCKS, B = ((0, 1),), 7
 CLASSES = [0, 0, 0, 1, 2, 2]
@@ -36,12 +36,15 @@ def by_definition(stats, theta, beta, pwrss, reml):
     sums = np.zeros((2, B))
     for lane in range(B):
         one = stats.take([lane])
-        L, scores = lambda_of(theta[:, [lane]], BLOCKS)[0], np.zeros(3)
+        L, distances = lambda_of(theta[:, [lane]], BLOCKS)[0], np.zeros(3)
         sigma2 = pwrss[lane] / (one.n[0] - reml * one.rank[0])
         for i, of in enumerate(CLASSES):
             R, e = one.RZ[i, :, :, 0], one.Ty[i, :, 0] - one.TX[i, :, :, 0] @ beta[:, lane]
-            scores[of] += e @ np.linalg.solve(np.eye(2) + R @ L @ L.T @ R.T, e) / sigma2
-        sums[:, lane] = scores.sum(), (scores**2 / (2.0 * np.array([4.0, 1.0, 9.0]) + 2.0)).sum()
+            distances[of] += e @ np.linalg.solve(np.eye(2) + R @ L @ L.T @ R.T, e) / sigma2
+        sums[:, lane] = (
+            distances.sum(),
+            (distances**2 / (2.0 * np.array([4.0, 1.0, 9.0]) + 2.0)).sum(),
+        )
     return sums
 
 
@@ -52,10 +55,10 @@ def test_three_ways_agree(rng, shared, reml):
     theta, beta = rng.normal(size=(3, B)), rng.normal(size=(3, B))
     pwrss = rng.uniform(20.0, 90.0, B)
     expected = by_definition(stats, theta, beta, pwrss, reml)
-    found = score_sums(stats, theta, beta, pwrss, reml, BLOCKS)
+    found = distance_sums(stats, theta, beta, pwrss, reml, BLOCKS)
     np.testing.assert_allclose(found, expected, rtol=tol.BATCH)
     with own_rules():
-        traced = jax.jit(traced_score_sums, static_argnames=("reml", "blocks"))(
+        traced = jax.jit(traced_distance_sums, static_argnames=("reml", "blocks"))(
             stats, theta, beta, pwrss, reml=reml, blocks=BLOCKS, count=len(CLASSES)
         )
     np.testing.assert_allclose(traced, expected, rtol=tol.BATCH)
