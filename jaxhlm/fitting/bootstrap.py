@@ -20,7 +20,7 @@ from jaxhlm.core.notation import (
     WildWeights,
     check_option,
 )
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import outcome
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates
@@ -221,20 +221,12 @@ class Bootstrap:
     @property
     def heading(self) -> str:
         """What was done, and how the fits ended."""
-        counts = self.fits.counts
-        failed = len(self) - int(self.fits.ok.sum())
         kind = f" ({', '.join(self.wild)})" if self.wild else ""
         lines = [
             f"{self.method.capitalize()} bootstrap{kind}, {len(self):,} replicates, "
             f"seed {self.seed}",
             f"Formula: {self.model.formula}",
-            f"Converged: {len(self) - failed:,}, of these singular: {counts['singular']:,}; "
-            f"failed: {failed:,}",
-        ]
-        lines += [
-            f"  {counts.iloc[s]:,} × {Status(s).message}"
-            for s in Status
-            if not s.ok and counts.iloc[s]
+            *outcome(self.fits.status),
         ]
         if not self.informative.all():
             lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import converged
 from jaxhlm.estimation.estimates import Estimates, user_criterion
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.reduced_models import reduced_minimum
@@ -28,8 +28,7 @@ def reduced_criteria(estimates: Estimates, standard: Standard, options: Options)
     minima = [reduced_minimum(standard, options, a) for a in range(q)]
     with np.errstate(invalid="ignore"):
         found = [user_criterion(value, standard.scaling, nu, options.reml) for value in minima]
-    ok = np.isin(estimates.status, (Status.CONVERGED, Status.SINGULAR))
-    return np.where(ok[:, None], np.stack(found, axis=1), np.nan)
+    return np.where(converged(estimates.status)[:, None], np.stack(found, axis=1), np.nan)
 
 
 def term_label(model: Model, a: int) -> str:

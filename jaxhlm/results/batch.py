@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.notation import Bools, Floats, Ints, check_option
+from jaxhlm.core.status import tally
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.degrees import DfMethod
@@ -230,7 +231,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     @property
     def counts(self) -> pd.Series:
         """Number of fits by status, every status listed."""
-        return summaries.counts(self.record)
+        return tally(self.record.estimates.status)
 
     def over_lanes(
         self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]

@@ -12,13 +12,22 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, whole_number
-from jaxhlm.core.notation import BootstrapInterval, Floats
+from jaxhlm.core.notation import BootstrapInterval, Floats, check_option
+from jaxhlm.core.status import converged
 from jaxhlm.core.streams import Seed
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import ConvergenceWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
-from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
+from jaxhlm.inference.parameters import (
+    Parameter,
+    choose,
+    parameter_names,
+    parameter_values,
+    parameters,
+)
+from jaxhlm.results.quality import without_each_group
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
@@ -61,16 +70,26 @@ def bootstrap_confint(
     fit: FitRecord, level: float, parm: Names, n: int, seed: Seed, interval: BootstrapInterval
 ) -> pd.DataFrame:
     """As ``confint``, of one fit, from a parametric bootstrap."""
-    from jaxhlm.resampling.schemes import parametric_interval
+    from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
+    from jaxhlm.resampling.schemes import resampler
 
     check_level(level)
-    wanted, source = choose(parameters(fit.model), parm), fit.responses
-    both = parametric_interval(
-        fit.model, source.prepared, source.Y[:, 0], fit.estimates, fit.options,
-        n, seed, interval, level,
-    )  # fmt: skip
-    at = [_position(fit.model, p) for p in wanted]
-    return _frame(wanted, np.column_stack(both)[None, at], level)
+    check_option("interval", interval, BootstrapInterval)
+    wanted, model, rows = choose(parameters(fit.model), parm), fit.model, fit.responses
+    source = resampler("parametric", rows.prepared, rows.Y[:, 0], fit.estimates, n, seed)
+    with all_or_nothing():
+        found = source.fit(fit.options, None).estimates
+    ok = converged(found.status)
+    if failed := int((~ok).sum()):
+        text = f"{failed} of {n} bootstrap fits failed and are left out of the intervals"
+        warn_user(text, ConvergenceWarning)
+    a = None
+    if interval == "bca":
+        a = acceleration(parameter_values(model, without_each_group(fit)[1]))
+    original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
+    limits = bootstrap_interval(interval, original[0], replicates, level, a)
+    at = [_position(model, p) for p in wanted]
+    return _frame(wanted, np.column_stack(limits)[None, at], level)
 
 
 def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxhlm.core.chunks import in_order, lane_chunks
 from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable, check_option
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
 from jaxhlm.design.design import Design, lacking
 from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
@@ -139,7 +139,7 @@ class FitRecord:
     @property
     def ok(self) -> Bools:
         """(B,) converged, on the boundary or not."""
-        return np.isin(self.estimates.status, (Status.CONVERGED, Status.SINGULAR))
+        return converged(self.estimates.status)
 
     @property
     def singular(self) -> Bools:
