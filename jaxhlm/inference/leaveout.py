@@ -53,7 +53,7 @@ class Pairs(NamedTuple):
     fit: Ints
     group: Ints
 
-    def of_fit(self, values: Any) -> Any:
+    def of_fit(self, values: Floats) -> Floats:
         """(…, B) to (…, N); what all fits share, (…, 1), stays."""
         return taken(values, self.fit)
 

@@ -6,7 +6,7 @@ What profiles and bootstraps need is imported when they are asked for: a fit alo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,7 @@ def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
     standard = fit.rows.standard(fit.lane_index)
-    curves: Any = profile_curves(standard, fit.model.blocks, wanted, level, points)
+    curves = profile_curves(standard, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
     return pd.DataFrame({"term": term, "value": value, "zeta": zeta})

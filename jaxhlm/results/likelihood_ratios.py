@@ -17,7 +17,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, dropping_mixture, null_distribution
-from jaxhlm.inference.random_terms import reduced_criteria, term_label
+from jaxhlm.inference.reduced_models import reduced_criteria, term_label
 from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard

@@ -36,7 +36,7 @@ class Runs(NamedTuple):
 
     lengths: Ints  # (B,) rows of every fit
     number: Ints  # (Σ,) number of each one's level, or row, in the source
-    values: tuple[Any, ...]  # (Σ, …) each
+    values: tuple[Floats, ...]  # (Σ, …) each
 
 
 # The types of results that are shown otherwise for one fit than for many.

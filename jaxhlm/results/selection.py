@@ -50,7 +50,7 @@ def by_labels(index: pd.Index, which: Any) -> int | Ints:
     return np.concatenate([np.zeros(0, int), *found])
 
 
-def by_label(index: pd.Index, label: Any) -> int | Ints:
+def by_label(index: pd.Index, label: Hashable) -> int | Ints:
     """Position of the fit of a label; positions where several share it, or a part of it.
 
     Raises:
@@ -96,7 +96,7 @@ def _listed(index: pd.Index, which: Any) -> Ints:
     return np.concatenate([np.atleast_1d(by_label(index, label)) for label in listed])
 
 
-def _kind(x: Any) -> str:
+def _kind(x: object) -> str:
     if isinstance(x, bool | np.bool_):
         return "bool"
     return "int" if isinstance(x, int | np.integer) else "label"

@@ -241,8 +241,8 @@ def _new_predictions(
         return np.full(len(at), m), *(part.ravel() for part in found)
 
     lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + _lane_numbers(fits))
-    lengths, *values = fits.over_runs(one, lane_bytes)
-    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(values))
+    lengths, *arrays = fits.over_runs(one, lane_bytes)
+    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(arrays))
 
 
 def _unseen(fits: FitRecord, rows: pd.Index) -> NewLevelError:
