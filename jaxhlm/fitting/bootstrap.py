@@ -32,6 +32,7 @@ from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import one_group_terms, without_each_group
 from jaxhlm.results.storage import check_saving, load, save
 
@@ -121,14 +122,9 @@ class Bootstrap:
 
     def tidy(self) -> pd.DataFrame:
         """Long frame (n · m rows): replicate, term, estimate."""
-        values = self.replicates
-        return pd.DataFrame(
-            {
-                "replicate": values.index.repeat(len(self.terms)),
-                "term": np.tile(np.array(self.terms, dtype=object), len(values)),
-                "estimate": values.to_numpy().ravel(),
-            }
-        )
+        frame = long_table(self.terms, {"estimate": self.replicates.to_numpy()})
+        frame.insert(0, "replicate", self.replicates.index.repeat(len(self.terms)))
+        return frame
 
     def summary(self) -> pd.DataFrame:
         """One row per parameter.

@@ -32,9 +32,8 @@ from jaxhlm.inference.refgrid import (
 )
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.optimise.options import Options
 from jaxhlm.results.record import FitRecord
-from jaxhlm.statistics.response import Standard, at_absent
+from jaxhlm.statistics.response import at_absent
 
 __all__ = [
     "adjusted_vcov",
@@ -65,7 +64,9 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
 
         def one(at: Ints) -> tuple[Floats, ...]:
             standard, own = source.standard(fits.lane_index[at]), L if L.ndim == 2 else L[at]
-            return _small_sample(fits.filled[at], standard, fits.options, own, method)
+            se, df = degrees.single_tests(fits.filled[at], standard, fits.options, own, method)
+            # The tails take as long as the df: both belong on all cores.
+            return se, df, _tails(own, fits.filled[at], se, df)
 
         return fits.over_chunks(one)
     se, df = degrees.reference_tests(fits.estimates, fits.nobs, L, method)
@@ -215,14 +216,6 @@ def _columns(
 def _without(L: Floats, about: Bools) -> Floats:
     """Contrasts (r, p) or (B, r, p), NaN where they are ``about`` absent columns, (B, r)."""
     return np.where(about[:, :, None], np.nan, L) if about.any() else L
-
-
-def _small_sample(
-    estimates: Estimates, standard: Standard, options: Options, L: Floats, method: DfMethod
-) -> tuple[Floats, Floats, Floats]:
-    """The tails take as long as the df: both belong on all cores."""
-    se, df = degrees.single_tests(estimates, standard, options, L, method)
-    return se, df, _tails(L, estimates, se, df)
 
 
 def _tails(L: Floats, estimates: Estimates, se: Floats, df: Floats) -> Floats:

@@ -27,6 +27,7 @@ from jaxhlm.inference.parameters import (
     parameter_values,
     parameters,
 )
+from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import without_each_group
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
@@ -93,9 +94,8 @@ def bootstrap_confint(
 
 
 def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:
-    terms = np.tile(np.array([p.name for p in wanted], dtype=object), len(limits))
-    pairs = limits.reshape(-1, 2).T
-    return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs, strict=True)))
+    columns = dict(zip(limit_names(level), np.moveaxis(limits, -1, 0), strict=True))
+    return long_table([p.name for p in wanted], columns)
 
 
 def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.DataFrame:

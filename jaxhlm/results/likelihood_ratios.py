@@ -16,9 +16,10 @@ from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import contained, dropping_mixture, null_distribution
+from jaxhlm.inference.nesting import contained, null_distribution
 from jaxhlm.inference.reduced_models import reduced_criteria, term_label
 from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
+from jaxhlm.results.presenters import long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
@@ -52,7 +53,7 @@ def without_each_effect(fits: FitRecord) -> pd.DataFrame:
     (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
     B, q = reduced.shape
     sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
-    mixtures = [dropping_mixture(m) for m in sizes]
+    mixtures = [Mixture.one_variance(m - 1) for m in sizes]
     statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
     mixed = [mixture.p_value(s) for mixture, s in zip(mixtures, statistic.T, strict=True)]
@@ -68,9 +69,8 @@ def without_each_effect(fits: FitRecord) -> pd.DataFrame:
         "Pr(mixture)": np.column_stack([none, *mixed]),
     }
     terms = ["<none>", *(term_label(model, a) for a in range(q))]
-    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-    table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
-    return table.assign(mixture=np.tile(np.array(["", *map(str, mixtures)], dtype=object), B))
+    names = np.array(["", *map(str, mixtures)] * B, dtype=object)
+    return long_table(terms, columns).assign(mixture=names)
 
 
 def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:

@@ -27,6 +27,7 @@ __all__ = [
     "Presenter",
     "Runs",
     "Vector",
+    "long_table",
     "split",
 ]
 
@@ -171,6 +172,13 @@ class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         levels, codes = zip(*columns, strict=True)
         names = [*fits.names, *labels.names]
         return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
+
+
+def long_table(terms: Sequence[str], columns: Mapping[str, Floats]) -> pd.DataFrame:
+    """One row per fit, or unit, and term, from (…, m) columns."""
+    values = {name: np.ravel(column) for name, column in columns.items()}
+    length = len(next(iter(values.values())))
+    return pd.DataFrame({"term": np.resize(np.array(terms, dtype=object), length)} | values)
 
 
 def split(lengths: Ints, values: Floats) -> list[Floats]:

@@ -21,7 +21,7 @@ from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.presenters import Runs
+from jaxhlm.results.presenters import Runs, long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.units import over_rows
 from jaxhlm.statistics.response import at_absent
@@ -87,9 +87,7 @@ def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float) -> pd.Data
     check_level(conf_level, "conf_level")
     beta, found = fits.estimates.beta, robust(fits, kind)
     columns = inference_table(beta, standard_errors(found.vcov), found.df, 0.0, conf_level)
-    frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-    frame.insert(0, "term", np.tile(np.array(fits.model.xnames, dtype=object), len(beta)))
-    return frame
+    return long_table(fits.model.xnames, columns)
 
 
 def _components(fits: FitRecord) -> Components:

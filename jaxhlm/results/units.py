@@ -29,7 +29,7 @@ from jaxhlm.inference.henderson import (
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, new_rows
-from jaxhlm.results.presenters import Runs, split
+from jaxhlm.results.presenters import Runs, long_table, split
 from jaxhlm.results.record import FitRecord
 
 __all__ = [
@@ -131,12 +131,10 @@ def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
 def _unit_frame(
     fits: FitRecord, runs: Runs, columns: dict[str, Floats]
 ) -> tuple[pd.DataFrame, Ints]:
-    levels, terms = fits.rows.design.levels[runs.number], np.array(fits.model.znames, dtype=object)
-    frame = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    frame, q = long_table(fits.model.znames, columns), len(fits.model.znames)
     frame.insert(0, "group", fits.model.group_name)
-    frame.insert(1, "level", levels.repeat(len(terms)))
-    frame.insert(2, "term", np.tile(terms, len(levels)))
-    return frame, runs.lengths * len(terms)
+    frame.insert(1, "level", fits.rows.design.levels[runs.number].repeat(q))
+    return frame, runs.lengths * q
 
 
 def _normal_scores(values: Floats) -> Floats:
