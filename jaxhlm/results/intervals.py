@@ -17,15 +17,14 @@ from jaxhlm.core.status import converged
 from jaxhlm.core.streams import Seed
 from jaxhlm.errors import ConvergenceWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import (
     Parameter,
     choose,
-    parameter_names,
     parameter_values,
     parameters,
+    position,
 )
 from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import without_each_group
@@ -89,7 +88,7 @@ def bootstrap_confint(
         a = acceleration(parameter_values(model, without_each_group(fit)[1]))
     original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
     limits = bootstrap_interval(interval, original[0], replicates, level, a)
-    at = [_position(model, p) for p in wanted]
+    at = [position(model, p) for p in wanted]
     return _frame(wanted, np.column_stack(limits)[None, at], level)
 
 
@@ -112,15 +111,3 @@ def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
     return pd.DataFrame({"term": term, "value": value, "zeta": zeta})
-
-
-def _position(model: Model, parameter: Parameter) -> int:
-    """Where a parameter stands among ``parameter_names``."""
-    x, z, at = model.xnames, model.znames, parameter.at
-    names = {
-        "fixed": lambda: x[at[0]],
-        "sd": lambda: f"sd__{z[at[0]]}",
-        "cor": lambda: f"cor__{z[at[1]]}.{z[at[0]]}",
-        "sigma": lambda: "sigma",
-    }
-    return parameter_names(model).index(names[parameter.kind]())
