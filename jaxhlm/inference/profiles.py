@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from statistics import NormalDist
 
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.status import Status
+from jaxhlm.inference.criteria import normal_limit
 from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.profile_coordinates import (
@@ -52,7 +52,7 @@ def profile_limits(
     G = len(standard.stats.m)
     size = max(1, BLOCK // (G * 2 * len(wanted)))
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
-    z = _quantile(level)
+    z = normal_limit(level)
     with np.errstate(all="ignore"):
         return np.concatenate([_limits(standard.take(p), blocks, wanted, z) for p in pieces])
 
@@ -70,7 +70,7 @@ def profile_curves(
         points: odd number of points, the one in the middle at the estimate.
     """
     out = np.full((len(wanted), points, 2), np.nan)
-    z, half = _quantile(level), points // 2
+    z, half = normal_limit(level), points // 2
     with np.errstate(all="ignore"):
         for which, _, best, profile, ends in _profile_lanes(standard, blocks, wanted):
             lowest = np.tile(best.value, len(which))
@@ -122,10 +122,6 @@ def _profile_lanes(
         if len(which):
             profile, ends = set_up(optimum, [wanted[i] for i in which], reduced)
             yield which, good, best, profile, ends
-
-
-def _quantile(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2.0)
 
 
 def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:

@@ -51,6 +51,10 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def _show(self) -> Presenter[Number, Vector, Matrix, Each]:
         raise NotImplementedError
 
+    @property
+    def _unit_index(self) -> pd.Index:
+        raise NotImplementedError
+
     def _of_rows(self, name: str, values: Callable[[FitRows], Floats]) -> pd.Series:
         return self._show.rows(units.over_rows(self.record, lambda f: (values(f),)), name)
 
@@ -709,8 +713,7 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             >>> influence.cooks_distance.shape, influence.dfbetas.loc["sim_2"].shape
             ((36,), (18, 2))
         """
-        runs = units.over_units(self.record, lambda f: ())
-        return quality.influence(self.record, by, self._show.unit_index(runs))
+        return quality.influence(self.record, by, self._unit_index)
 
     def refit_ml(self) -> Self:
         """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
