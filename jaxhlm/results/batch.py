@@ -58,6 +58,14 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     ``print(fits)`` and never dropped. One in whose rows a column of X is zero, as where it has no
     row of some level of a factor, has NaN for that coefficient and whatever depends on it.
 
+    Names that ``Fit`` has too are told of one fit. For B fits a number becomes a Series by fit; a
+    Series, or a table of one row, a DataFrame with a row for each fit; a matrix of the fixed
+    effects an array with the fits on its first axis; an array of units a mapping from fits to
+    arrays. Other tables have the fit before the label in their index, or where rows have no label
+    as their first column, ``fit``. What needs the rows of the data raises ``JaxhlmError`` for fits
+    that were read from a file, and what needs single units or rows also for those that were
+    simulated without them.
+
     Example:
         >>> import jaxhlm as hlm
         >>> one = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))

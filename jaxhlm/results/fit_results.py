@@ -34,15 +34,7 @@ __all__ = ["FitResults"]
 class FitResults(Generic[Number, Vector, Matrix, Each]):
     """What a ``Fit`` and a ``FitBatch`` have in common.
 
-    Docstrings give the shapes of one fit. In a batch of B fits
-
-    - a number is a Series by fit, a Series a DataFrame with a row for each fit, a matrix an array
-      with the fits on its first axis, an array of units a mapping from fits to arrays;
-    - tables with labelled rows have the fit before the label in their index, other tables as their
-      first column, ``fit``;
-    - all is NaN where a fit failed;
-    - what needs the rows of the data raises ``JaxhlmError`` for fits that were read from a file,
-      and what needs single units or rows for those that were simulated without them.
+    Docstrings give the shapes of one fit; ``FitBatch`` tells those of many.
     """
 
     record: FitRecord
