@@ -24,8 +24,8 @@ from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
 from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.results.fit import Fit
+from jaxhlm.sources.drawn import Parametric
 from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
@@ -177,16 +177,14 @@ def _by_ml(fit: Fit) -> Fit:
 
 def _on_draws(fit: Fit, null: Fit, n: int, key: Floats) -> Estimates:
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
-    d, e = null.design, null.estimates
+    e = null.estimates
+    draws = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
 
     def standard_of(lane_slice: slice) -> tuple[Standard, list[Floats]]:
-        Y = simulate_rows(
-            d.X, d.Z, d.group, d.G, e.beta[0], e.cov[0], null.sigma,
-            lane_slice.stop - lane_slice.start, key, d.weights, lane_slice.start,
-        )  # fmt: skip
-        return fit.prepared.collapse(Y)
+        return fit.prepared.collapse(draws.rows(lane_slice))
 
-    return fit_lanes(standard_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, fit.options)
+    chunks = lane_chunks(n, 16 * null.nobs)
+    return fit_lanes(standard_of, chunks, fit.prepared.equal, fit.options)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:
