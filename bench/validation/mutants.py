@@ -72,7 +72,6 @@ TESTS: dict[str, tuple[str, ...]] = {
     "inference/nesting": ("compared",),
     "inference/parameters": ("profiles",),
     "inference/profiles": ("profiles",),
-    "inference/random_terms": ("compared",),
     "inference/refgrid": ("emmeans",),
     "inference/robust": ("robust",),
     "inference/likelihood_limits": ("likelihood_limits", "profiles"),

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["STATUS_MESSAGES", "Status"]
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.notation import Bools, Ints
+
+__all__ = ["STATUS_MESSAGES", "Status", "converged", "outcome", "tally"]
 
 
 class Status(IntEnum):
@@ -31,6 +36,27 @@ class Status(IntEnum):
     def message(self) -> str:
         """What happened, and what to try."""
         return STATUS_MESSAGES[self]
+
+
+def converged(status: Ints) -> Bools:
+    """Where fits are at an optimum, on the boundary or not."""
+    return np.isin(status, [s for s in Status if s.ok])
+
+
+def tally(status: Ints) -> pd.Series:
+    """Number of fits by status, every status listed."""
+    counts = np.bincount(status, minlength=len(Status))
+    return pd.Series(counts, [s.name.lower() for s in Status], name="fits")
+
+
+def outcome(status: Ints) -> list[str]:
+    """How many fits converged and failed, and a line for each cause of failure."""
+    counts, good = tally(status), int(converged(status).sum())
+    return [
+        f"Converged: {good:,}, of these singular: {counts['singular']:,}; "
+        f"failed: {len(status) - good:,}",
+        *(f"  {counts.iloc[s]:,} × {s.message}" for s in Status if not s.ok and counts.iloc[s]),
+    ]
 
 
 STATUS_MESSAGES: dict[Status, str] = {

@@ -20,7 +20,7 @@ from jaxhlm.core.notation import (
     WildWeights,
     check_option,
 )
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import outcome
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates
@@ -32,6 +32,7 @@ from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import one_group_terms, without_each_group
 from jaxhlm.results.storage import check_saving, load, save
 
@@ -121,14 +122,9 @@ class Bootstrap:
 
     def tidy(self) -> pd.DataFrame:
         """Long frame (n · m rows): replicate, term, estimate."""
-        values = self.replicates
-        return pd.DataFrame(
-            {
-                "replicate": values.index.repeat(len(self.terms)),
-                "term": np.tile(np.array(self.terms, dtype=object), len(values)),
-                "estimate": values.to_numpy().ravel(),
-            }
-        )
+        frame = long_table(self.terms, {"estimate": self.replicates.to_numpy()})
+        frame.insert(0, "replicate", self.replicates.index.repeat(len(self.terms)))
+        return frame
 
     def summary(self) -> pd.DataFrame:
         """One row per parameter.
@@ -221,20 +217,12 @@ class Bootstrap:
     @property
     def heading(self) -> str:
         """What was done, and how the fits ended."""
-        counts = self.fits.counts
-        failed = len(self) - int(self.fits.ok.sum())
         kind = f" ({', '.join(self.wild)})" if self.wild else ""
         lines = [
             f"{self.method.capitalize()} bootstrap{kind}, {len(self):,} replicates, "
             f"seed {self.seed}",
             f"Formula: {self.model.formula}",
-            f"Converged: {len(self) - failed:,}, of these singular: {counts['singular']:,}; "
-            f"failed: {failed:,}",
-        ]
-        lines += [
-            f"  {counts.iloc[s]:,} × {Status(s).message}"
-            for s in Status
-            if not s.ok and counts.iloc[s]
+            *outcome(self.fits.status),
         ]
         if not self.informative.all():
             lines.append(

@@ -8,25 +8,24 @@ Højsgaard 2014; ``pbkrtest::PBmodcomp``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.core.status import Status
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.status import Status, converged
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes, fit_responses
+from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
 from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
-from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
-from jaxhlm.statistics.simulate_rows import simulate_rows
+from jaxhlm.sources.drawn import Parametric
+from jaxhlm.statistics.response import Standard
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
@@ -142,16 +141,12 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     affordable("n", n, 2 * estimate_bytes(large_fit.design.p, large_fit.design.q))
     _check_rows(small_fit, large_fit)
     _check_nested(small_fit, large_fit)
-    fits, key = (small_fit, large_fit), random_key(seed)
-    options = [replace(f.options, reml=False) for f in fits]
-    null, alternative = (_by_ml(f, o) for f, o in zip(fits, options, strict=True))
-    statistic = max(float(null.criterion[0] - alternative.criterion[0]), 0.0)
+    null, alternative, key = _by_ml(small_fit), _by_ml(large_fit), random_key(seed)
+    statistic = max(null.criterion - alternative.criterion, 0.0)
     with all_or_nothing():
-        drawn = [
-            _on_draws(f, o, small_fit, null, n, key) for f, o in zip(fits, options, strict=True)
-        ]
-    ok = _ok(drawn[0]) & _ok(drawn[1])
-    gap = np.maximum(drawn[0].criterion - drawn[1].criterion, 0.0)
+        small, large = (_on_draws(one, null, n, key) for one in (null, alternative))
+    ok = converged(small.status) & converged(large.status)
+    gap = np.maximum(small.criterion - large.criterion, 0.0)
     statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())
     p = (1 + int((statistics >= statistic - SAME).sum())) / (n_ok + 1)
     df = large_fit.model.n_parameters - small_fit.model.n_parameters
@@ -163,40 +158,33 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
         p_chi2=float(chi2_tail(statistic, df)),
         n=n,
         n_ok=n_ok,
-        singular=(_singular(drawn[0]), _singular(drawn[1])),
+        singular=(_singular(small), _singular(large)),
         statistics=statistics,
         formulas=(small_fit.model.formula, large_fit.model.formula),
         refitted=small_fit.reml or large_fit.reml,
     )
 
 
-def _by_ml(fit: Fit, options: Options) -> Estimates:
-    """The maximum-likelihood estimates of a fit."""
-    estimates = fit.estimates
-    if fit.reml:
-        estimates = fit_responses(fit.prepared, fit.record.responses.Y, options)
-    status = Status(int(estimates.status[0]))
-    if not status.ok:
+def _by_ml(fit: Fit) -> Fit:
+    """A fit by maximum likelihood."""
+    found = fit.refit_ml()
+    if not found.status.ok:
         raise ComparisonError(
-            f"{fit.model.formula} could not be fitted by maximum likelihood: {status.message}"
+            f"{fit.model.formula} could not be fitted by maximum likelihood: {found.status.message}"
         )
-    return estimates
+    return found
 
 
-def _on_draws(
-    fit: Fit, options: Options, null_fit: Fit, null: Estimates, n: int, key: Any
-) -> Estimates:
+def _on_draws(fit: Fit, null: Fit, n: int, key: Floats) -> Estimates:
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
-    d = null_fit.design
+    e = null.estimates
+    draws = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
 
-    def standard_of(lane_slice: slice) -> Any:
-        Y = simulate_rows(
-            d.X, d.Z, d.group, d.G, null.beta[0], null.cov[0], float(null.sigma[0]),
-            lane_slice.stop - lane_slice.start, key, d.weights, lane_slice.start,
-        )  # fmt: skip
-        return fit.prepared.collapse(Y)
+    def standard_of(lane_slice: slice) -> tuple[Standard, list[Floats]]:
+        return fit.prepared.collapse(draws.rows(lane_slice))
 
-    return fit_lanes(standard_of, lane_chunks(n, 16 * d.n), fit.prepared.equal, options)
+    chunks = lane_chunks(n, 16 * null.nobs)
+    return fit_lanes(standard_of, chunks, fit.prepared.equal, fit.options)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:
@@ -231,11 +219,6 @@ def _check_nested(small: Fit, large: Fit) -> None:
                 f"the models are not nested: the {name} effects of the first are no combination "
                 "of those of the second"
             )
-
-
-def _ok(estimates: Estimates) -> Bools:
-    ok: Bools = np.isin(estimates.status, (Status.CONVERGED, Status.SINGULAR))
-    return ok
 
 
 def _singular(estimates: Estimates) -> int:

@@ -17,6 +17,7 @@ __all__ = [
     "check_level",
     "correlation",
     "limit_names",
+    "normal_limit",
     "standard_errors",
     "wald_interval",
 ]
@@ -55,9 +56,14 @@ def correlation(cov: Floats) -> Floats:
     return np.clip(corr, -1.0, 1.0)
 
 
+def normal_limit(level: float) -> float:
+    """z with P(|Z| ≤ z) = level; SciPy is not loaded for it."""
+    return NormalDist().inv_cdf(0.5 + level / 2.0)
+
+
 def wald_interval(estimate: Floats, se: Floats, level: float) -> tuple[Floats, Floats]:
     """Estimate ± z se, the limits of ``confint(fit, method = "Wald")``."""
-    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    z = normal_limit(level)
     return estimate - z * se, estimate + z * se
 
 

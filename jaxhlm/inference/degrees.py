@@ -102,8 +102,7 @@ def single_tests(
         (B, r) and (B, r); NaN where a fit failed or its Hessian is not positive definite.
     """
     parts = []
-    for part, part_standard, run in _blocks(estimates, standard):
-        at, root = _information(part, part_standard, options, method)
+    for part, run, at, root in _blocks(estimates, standard, options, method):
         if L.ndim == 2:
             u = np.einsum("pql,rq->prl", root, L)
         else:
@@ -122,8 +121,7 @@ def single_tests(
 def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) -> tuple[Floats]:
     """(B, p, p) Kenward & Roger's adjusted covariance Φ_A of β̂, equation (KR)."""
     parts = []
-    for part, part_standard, _ in _blocks(estimates, standard):
-        at, root = _information(part, part_standard, options, "kenward-roger")
+    for part, _, at, root in _blocks(estimates, standard, options, "kenward-roger"):
         inner = np.einsum("pql,qrl->prl", at.correction, root)
         adjusted = np.einsum("pil,pjl->lij", root, root + inner)
         parts.append(part.sigma[:, None, None] ** 2 * adjusted)
@@ -154,8 +152,7 @@ def joint_test(
     """
     test = _joint_satterthwaite if method == "satterthwaite" else _joint_kenward_roger
     parts = []
-    for part, part_standard, _ in _blocks(estimates, standard):
-        at, root = _information(part, part_standard, options, method)
+    for part, _, at, root in _blocks(estimates, standard, options, method):
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
         u, off = _comparable(u, off)
@@ -281,13 +278,14 @@ def _quotient(a: Floats, b: Floats) -> Floats:
 
 
 def _blocks(
-    estimates: Estimates, standard: Standard
-) -> Iterator[tuple[Estimates, Standard, slice]]:
-    """Runs of lanes whose arrays fit the cache."""
+    estimates: Estimates, standard: Standard, options: Options, method: DfMethod
+) -> Iterator[tuple[Estimates, slice, Information, Floats]]:
+    """Runs of lanes whose arrays fit the cache, with what ``_information`` says of each."""
     stats, B = standard.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
     per_lane = G * q * max(q, p) + q * (q + 1) // 2 * p * p
     size = max(1, WORKING_SET // per_lane)
     for first in range(0, B, size):
         run = slice(first, min(first + size, B))
-        yield estimates[run], standard.take(run), run
+        part = estimates[run]
+        yield part, run, *_information(part, standard.take(run), options, method)

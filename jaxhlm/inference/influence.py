@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import Status, outcome, tally
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import standard_errors
@@ -106,8 +106,7 @@ class Influence:
     @property
     def counts(self) -> pd.Series:
         """Number of refits by status, every status listed."""
-        tally = np.bincount(self.status, minlength=len(Status))
-        return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
+        return tally(self.status)
 
     def frame(self) -> pd.DataFrame:
         """One row per group: cooksd, dfbetas, and the changes of the variance parameters.
@@ -134,8 +133,6 @@ class Influence:
 
     def __str__(self) -> str:
         """Counts, and the groups with the largest Cook's distance."""
-        counts = self.counts
-        good = int(counts["converged"] + counts["singular"])
         fits = len(self.whole.status)
         of_fits = f" in {fits:,} fits" if fits > 1 else ""
         largest = self.frame().nlargest(5, "cooksd").filter(regex="cooksd|dfbetas")
@@ -143,8 +140,7 @@ class Influence:
             [
                 f"Influence of {len(self.levels):,} levels of {self.model.group_name}{of_fits}, "
                 "each left out and the model fitted again",
-                f"Converged: {good:,}, of these singular: {counts['singular']:,}; "
-                f"failed: {len(self.levels) - good:,}",
+                outcome(self.status)[0],
                 "Largest Cook's distances:",
                 largest.to_string(float_format="%.4f"),
             ]

@@ -53,7 +53,7 @@ class Pairs(NamedTuple):
     fit: Ints
     group: Ints
 
-    def of_fit(self, values: Any) -> Any:
+    def of_fit(self, values: Floats) -> Floats:
         """(…, B) to (…, N); what all fits share, (…, 1), stays."""
         return taken(values, self.fit)
 
@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
 
 def leave_one_out(
-    groups: GroupContributions, estimates: Estimates, options: Options, refits: int | None = None
+    groups: GroupContributions, estimates: Estimates, options: Options, refits: int
 ) -> Estimates:
     """Estimates without each group in turn, in the units of the data.
 
@@ -94,7 +94,7 @@ def leave_one_out(
         solution = solve(without, options, start[:, some.fit], NEAR)
         return estimate(solution, Standard(without, scaling, status), options)
 
-    count, refits = _representatives(equal, q, p), refits or len(pairs.fit)
+    count = _representatives(equal, q, p)
     work = max(count, OVERHEAD) * refits
     compiled = options.optimizer is not None or (work > UNCOMPILED and unrollable(stats))
     most = MOST_LANES if compiled else FEW_LANES

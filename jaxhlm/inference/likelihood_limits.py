@@ -8,7 +8,6 @@ while the limit lies beyond the last point, then kept within a bracket (the Illi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -152,7 +151,7 @@ class _Search:
         near = np.isfinite(line).all(axis=0) & (np.abs(ratio) <= GROWTH)
         return np.where(near, line, theta)
 
-    def narrow(self, at: Ints) -> Any:
+    def narrow(self, at: Ints) -> Bools:
         """Whether inside and outside are as close as rounding allows."""
         width = np.abs(self.u_out[at] - self.u_in[at])
         return width <= NARROW * (np.abs(self.u_in[at]) + np.abs(self.step[at]))

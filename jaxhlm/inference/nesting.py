@@ -27,7 +27,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import NotNestedError
 from jaxhlm.inference.mixtures import Mixture
 
-__all__ = ["boundary_mixture", "contained", "dropping_mixture", "null_distribution"]
+__all__ = ["boundary_mixture", "contained", "null_distribution"]
 
 SPAN_TOL = 1e-8
 
@@ -102,11 +102,6 @@ def boundary_mixture(columns: int, sizes: list[int]) -> Mixture | None:
     if kept == columns - 1:
         return Mixture.one_variance(kept) * Mixture.regular(within)
     return None
-
-
-def dropping_mixture(columns: int) -> Mixture:
-    """The distribution for dropping one of ``columns`` random effects of a term."""
-    return Mixture.one_variance(columns - 1)
 
 
 def _same_groups(a: Design, b: Design) -> bool:

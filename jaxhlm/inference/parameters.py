@@ -21,6 +21,7 @@ __all__ = [
     "parameter_names",
     "parameter_values",
     "parameters",
+    "position",
     "random_names",
     "random_values",
 ]
@@ -80,6 +81,14 @@ def parameter_values(model: Model, estimates: Estimates) -> Floats:
     """(B, m) values in the order of ``parameter_names``."""
     random = random_values(model, estimates.cov)
     return np.column_stack([estimates.beta, random, estimates.sigma])
+
+
+def position(model: Model, parameter: Parameter) -> int:
+    """Where a parameter stands among ``parameter_names``."""
+    fixed = [("fixed", (j,)) for j in range(len(model.xnames))]
+    random = [("sd", (a,)) if a == b else ("cor", (a, b)) for a, b in _random_entries(model)]
+    known: list[tuple[str, tuple[int, ...]]] = [*fixed, *random, ("sigma", ())]
+    return known.index((parameter.kind, tuple(sorted(parameter.at))))
 
 
 def random_names(model: Model) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from jaxhlm.likelihood.suffstats import Stats
 
 __all__ = ["Coefficients", "Correlations", "ProfileDeviance", "Scales", "rectified"]
 
-Objective = Callable[[Floats], tuple[Any, Any, Any, Any]]
+Objective = Callable[[Floats], tuple[Floats, Floats, Floats, tuple[()]]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Scales(ProfileDeviance):
         jacobian = np.where(row > 0.0, u, 1.0)
         eye = np.eye(len(row))[:, :, None]
 
-        def objective(phi: Floats) -> tuple[Any, Any, Any, Any]:
+        def objective(phi: Floats) -> tuple[Floats, Floats, Floats, tuple[()]]:
             size = np.where(is_sigma, np.exp(-2.0 * u), (row * phi**2).sum(axis=0))
             slope = 2.0 * row * phi / size
             outer = slope[:, None] * slope[None]
@@ -133,7 +132,7 @@ class Correlations(ProfileDeviance):
         at_lane = np.arange(len(lane_index))
         sine, cosine = np.sin(u), np.cos(u)
 
-        def objective(phi: Floats) -> tuple[Any, Any, Any, Any]:
+        def objective(phi: Floats) -> tuple[Floats, Floats, Floats, tuple[()]]:
             k = len(phi)
             s, t = np.exp(phi[first, at_lane]), np.exp(phi[below, at_lane])
             theta = phi.copy()
@@ -183,7 +182,7 @@ class Coefficients(ProfileDeviance):
         yy = base.yy - 2.0 * u * xy + u**2 * xx[-1]
         stats = base._replace(Ty=base.Ty - tx * u, Xy=Xy, yy=yy)
 
-        def objective(theta: Floats) -> tuple[Any, Any, Any, Any]:
+        def objective(theta: Floats) -> tuple[Floats, Floats, Floats, tuple[()]]:
             at = lane_derivatives(theta, stats, False, self.blocks)
             return at.profile.value, at.grad, at.hess, ()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from statistics import NormalDist
 
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.status import Status
+from jaxhlm.inference.criteria import normal_limit
 from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.profile_coordinates import (
@@ -31,6 +31,11 @@ __all__ = ["profile_curves", "profile_limits"]
 # Lanes × groups that are worked on together, so that arrays stay in the cache.
 BLOCK = 2**17
 
+# Lanes at their ML solution; what dropping an effect costs there; profiles of one kind.
+Optimum = tuple[Standard, Solution, Blocks]
+Reduced = dict[int, Floats]
+Fixed = tuple[ProfileDeviance, Ends]
+
 
 def profile_limits(
     standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float
@@ -47,7 +52,7 @@ def profile_limits(
     G = len(standard.stats.m)
     size = max(1, BLOCK // (G * 2 * len(wanted)))
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
-    z = _quantile(level)
+    z = normal_limit(level)
     with np.errstate(all="ignore"):
         return np.concatenate([_limits(standard.take(p), blocks, wanted, z) for p in pieces])
 
@@ -65,7 +70,7 @@ def profile_curves(
         points: odd number of points, the one in the middle at the estimate.
     """
     out = np.full((len(wanted), points, 2), np.nan)
-    z, half = _quantile(level), points // 2
+    z, half = normal_limit(level), points // 2
     with np.errstate(all="ignore"):
         for which, _, best, profile, ends in _profile_lanes(standard, blocks, wanted):
             lowest = np.tile(best.value, len(which))
@@ -103,7 +108,9 @@ def _profile_lanes(
     good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
     if not len(good):
         return
-    standard, best = standard.take(good), _take_solution(best, good)
+    best = Solution(*(getattr(best, f.name)[..., good] for f in fields(best)))
+    standard = standard.take(good)
+    optimum = standard, best, blocks
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
     reduced = {a: reduced_minimum(standard, options, a) - best.value for a in variances}
     for kinds, set_up in (
@@ -113,61 +120,34 @@ def _profile_lanes(
     ):
         which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
         if len(which):
-            profile, ends = set_up(standard, best, blocks, [wanted[i] for i in which], reduced)
+            profile, ends = set_up(optimum, [wanted[i] for i in which], reduced)
             yield which, good, best, profile, ends
 
 
-def _quantile(level: float) -> float:
-    return NormalDist().inv_cdf(0.5 + level / 2.0)
-
-
-def _scales(
-    standard: Standard,
-    best: Solution,
-    blocks: Blocks,
-    wanted: Sequence[Parameter],
-    reduced: dict[int, Floats],
-) -> tuple[ProfileDeviance, Ends]:
+def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
     """Standard deviations end at 0, the reduced model without their effect; σ does not end."""
     random = [w.at[0] for w in wanted if w.kind == "sd"]
-    profiles = sd_profiles(standard, best, blocks, random)
+    profiles = sd_profiles(*optimum, random)
     if len(random) < len(wanted):
-        profiles.append(sigma_profile(standard, best, blocks))
-    B = len(best.value)
-    at, rise = np.full((2, 2, len(profiles), B), np.nan)
+        profiles.append(sigma_profile(*optimum))
+    at, rise = np.full((2, 2, len(profiles), len(profiles[0].estimate)), np.nan)
     at[0, : len(random)] = 0.0
     for i, a in enumerate(random):
         rise[0, i] = reduced[a]
     return joined(profiles), Ends(at.reshape(2, -1), rise.reshape(2, -1))
 
 
-def _correlations(
-    standard: Standard,
-    best: Solution,
-    blocks: Blocks,
-    wanted: Sequence[Parameter],
-    reduced: dict[int, Floats],
-) -> tuple[ProfileDeviance, Ends]:
+def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
     """Correlations end at ±1; no rise beyond that of dropping one of the two is needed."""
     pairs = [(w.at[0], w.at[1]) for w in wanted]
     without = np.concatenate([np.minimum(reduced[a], reduced[b]) for a, b in pairs])
     at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
-    profile = joined(correlation_profiles(standard, best, blocks, pairs))
+    profile = joined(correlation_profiles(*optimum, pairs))
     return profile, Ends(at, np.full_like(at, np.nan), without)
 
 
-def _fixed(
-    standard: Standard,
-    best: Solution,
-    blocks: Blocks,
-    wanted: Sequence[Parameter],
-    reduced: dict[int, Floats],
-) -> tuple[ProfileDeviance, Ends]:
+def _fixed(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
     """Fixed effects do not end."""
-    profile = joined(coefficient_profiles(standard, best, blocks, [w.at[0] for w in wanted]))
+    profile = joined(coefficient_profiles(*optimum, [w.at[0] for w in wanted]))
     nowhere = np.full((2, len(profile.estimate)), np.nan)
     return profile, Ends(nowhere, nowhere)
-
-
-def _take_solution(best: Solution, lane_index: Ints) -> Solution:
-    return Solution(*(getattr(best, f.name)[..., lane_index] for f in fields(best)))

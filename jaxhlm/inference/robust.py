@@ -32,7 +32,7 @@ J. 21, 114-135); it is given as clubSandwich gives it, and marked.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: Robu
     step = (beta - scaling.beta_ols.T) / scaling.s[:, None]
     X, error, L = _whitened(groups, Lambda, step)
     A = _sum_of_products(X, X) + _first(absent_squares(scaling.absent, stats.n))
-    M = np.linalg.inv(_usable(A, ok))
+    M = np.asarray(np.linalg.inv(_usable(A, ok)), dtype=float)
     E = _adjusted(X, L, M) if kind == "CR2" else X
     score = (E.swapaxes(-1, -2) @ error[..., None])[..., 0]
     MT = M @ T.swapaxes(-1, -2)
@@ -115,13 +115,13 @@ def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: Robu
     return Robust(vcov, df, one_group & ok[:, None])
 
 
-def _all_zero(X: Any, M: Any, MT: Any) -> Bools:
+def _all_zero(X: Floats, M: Floats, MT: Floats) -> Bools:
     """Coefficients whose sandwich the working model expects to be next to zero, (B, p)."""
     d, _, _, hMh = _terms(X, X, M, MT)
     return (d - hMh).sum(axis=1) <= ROUNDED * d.sum(axis=1)
 
 
-def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
+def _needs_one_group(X: Floats, M: Floats, MT: Floats) -> Bools:
     """Coefficients that are not estimable without some group, (B, p).
 
     Those are the ones that depend on a direction u with X̌MX̌'u = u. There can be one only where
@@ -138,7 +138,9 @@ def _needs_one_group(X: Any, M: Any, MT: Any) -> Bools:
     return found
 
 
-def _whitened(groups: GroupContributions, Lambda: Any, step: Any) -> tuple[Any, Any, Any]:
+def _whitened(
+    groups: GroupContributions, Lambda: Floats, step: Floats
+) -> tuple[Floats, Floats, Floats]:
     """X̌ (B, G, s, p), ě (B, G, s) and the Cholesky factors L of Ω (B, G, q, q)."""
     L, _, X, y = map(lanes_first, whitened(np.moveaxis(Lambda, 0, -1), groups.standard.stats))
     UX = np.broadcast_to(_first(groups.UX), (len(X), *groups.UX.shape[:3]))
@@ -146,7 +148,7 @@ def _whitened(groups: GroupContributions, Lambda: Any, step: Any) -> tuple[Any, 
     return X, y - (X @ step[:, None, :, None])[..., 0], L
 
 
-def _adjusted(X: Any, L: Any, M: Any) -> Any:
+def _adjusted(X: Floats, L: Floats, M: Floats) -> Floats:
     """E = K [K (I − X̌MX̌') K]^(−1/2) X̌ of every group."""
     s, q = X.shape[2], L.shape[-1]
     K = np.broadcast_to(np.eye(s), (*X.shape[:2], s, s)).copy()
@@ -165,7 +167,7 @@ def _inverse_root(S: Floats, smallest: Floats) -> Floats:
     return (vectors * scale[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
-def _satterthwaite(X: Any, E: Any, M: Any, MT: Any) -> Any:
+def _satterthwaite(X: Floats, E: Floats, M: Floats, MT: Floats) -> Floats:
     """(tr P)²/tr(P²) for every coefficient, (B, p)."""
     d, h, Mh, hMh = _terms(X, E, M, MT)
     # tr(M H M H) with H = Σ h h' of one coefficient.
@@ -176,7 +178,7 @@ def _satterthwaite(X: Any, E: Any, M: Any, MT: Any) -> Any:
         return trace**2 / ((d**2 - 2.0 * d * hMh).sum(axis=1) + square)
 
 
-def _terms(X: Any, E: Any, M: Any, MT: Any) -> tuple[Any, Any, Any, Any]:
+def _terms(X: Floats, E: Floats, M: Floats, MT: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """d (B, G, p), h and Mh (B, G, p, p), and h'Mh of every group and coefficient."""
     a = E @ MT[:, None]
     h = X.swapaxes(-1, -2) @ a

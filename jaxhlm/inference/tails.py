@@ -6,10 +6,14 @@ the more, takes as long as a small fit, which needs neither: it is done when fir
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from jaxhlm.core.notation import Floats
 
 __all__ = [
     "beta_quantile",
@@ -38,12 +42,12 @@ def _special() -> Any:
     return special
 
 
-def normal_cdf(z: Any) -> Any:
+def normal_cdf(z: ArrayLike) -> Floats:
     """P(Z ≤ z)."""
     return _special().ndtr(z)
 
 
-def normal_quantile(p: Any) -> Any:
+def normal_quantile(p: ArrayLike) -> Floats:
     """z with P(Z ≤ z) = p.
 
     >>> float(normal_quantile(0.975).round(4))
@@ -52,37 +56,37 @@ def normal_quantile(p: Any) -> Any:
     return _special().ndtri(p)
 
 
-def logistic_cdf(x: Any) -> Any:
+def logistic_cdf(x: ArrayLike) -> Floats:
     """1/(1 + e^{-x})."""
     return _special().expit(x)
 
 
-def logit(p: Any) -> Any:
+def logit(p: ArrayLike) -> Floats:
     """log(p/(1 − p)), the logistic quantile."""
     return _special().logit(p)
 
 
-def chi2_tail(x: Any, df: float) -> Any:
+def chi2_tail(x: ArrayLike, df: float) -> Floats:
     """P(χ² ≥ x)."""
     return _special().chdtrc(df, x)
 
 
-def t_tail(t: Any, df: Any) -> Any:
+def t_tail(t: ArrayLike, df: ArrayLike) -> Floats:
     """Two-sided p values of t statistics; df may be infinite."""
     return 2.0 * _special().stdtr(df, -np.abs(t))
 
 
-def t_quantile(p: float, df: Any) -> Any:
+def t_quantile(p: float, df: ArrayLike) -> Floats:
     """t with P(T ≤ t) = p; df may be infinite."""
     return _special().stdtrit(df, p)
 
 
-def noncentral_t_cdf(t: Any, df: Any, delta: Any) -> Any:
+def noncentral_t_cdf(t: ArrayLike, df: ArrayLike, delta: ArrayLike) -> Floats:
     """P(T ≤ t) at noncentrality δ."""
     return _special().nctdtr(df, delta, t)
 
 
-def f_tail(F: Any, num_df: int, df: Any) -> Any:
+def f_tail(F: ArrayLike, num_df: int, df: ArrayLike) -> Floats:
     """P(F ≥ …); df may be infinite."""
     F = np.maximum(F, 0.0)
     finite = np.where(np.isinf(df), 1.0, df)
@@ -95,17 +99,17 @@ def f_quantile(p: float, num_df: int, df: float) -> float:
     return float(_special().fdtri(num_df, df, p))
 
 
-def noncentral_f_cdf(F: Any, num_df: int, df: Any, delta: Any) -> Any:
+def noncentral_f_cdf(F: ArrayLike, num_df: int, df: ArrayLike, delta: ArrayLike) -> Floats:
     """P(F ≤ …) at noncentrality δ."""
     return _special().ncfdtr(num_df, df, delta, F)
 
 
-def beta_quantile(p: Any, a: Any, b: Any) -> Any:
+def beta_quantile(p: ArrayLike, a: ArrayLike, b: ArrayLike) -> Floats:
     """x with P(Beta(a, b) ≤ x) = p."""
     return _special().betaincinv(a, b, p)
 
 
-def range_tail(x: Any, means: int, df: Any) -> Any:
+def range_tail(x: ArrayLike, means: int, df: ArrayLike) -> Floats:
     """P(range of ``means`` standard normals, studentised with df, ≥ x).
 
         P(W ≥ w) = k ∫ φ(z) [(1 − Φ(z))^(k−1) − (Φ(z + w) − Φ(z))^(k−1)] dz,     E P(W ≥ x s)
@@ -124,7 +128,7 @@ def range_tail(x: Any, means: int, df: Any) -> Any:
     return out[()]
 
 
-def _range_tails(x: Any, k: int, df: Any) -> Any:
+def _range_tails(x: Floats, k: int, df: Floats) -> Floats:
     special = _special()
     node, weight = np.polynomial.legendre.leggauss(200)
     # s between extreme quantiles, on the scale of log s; above 1e10 df it is 1 to 1e-5.
@@ -140,7 +144,7 @@ def _range_tails(x: Any, k: int, df: Any) -> Any:
 
 
 @cache
-def _range_log_sf(k: int) -> Any:
+def _range_log_sf(k: int) -> Callable[[Floats], Floats]:
     """log P(W ≥ w) of the range W of k standard normals, w from 0 to ``WIDEST_RANGE``."""
     from scipy.interpolate import CubicSpline
 

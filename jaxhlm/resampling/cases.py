@@ -15,6 +15,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.errors import ResamplingError
 from jaxhlm.sources.drawn import DrawnSource, draw_in_blocks
+from jaxhlm.sources.sources import take_rows
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
 from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
@@ -163,16 +164,6 @@ def _of_names(levels: pd.Index) -> Grouping:
 
 def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
     """Rows of a design, repeated as they come, in groups that no new data can belong to."""
-    name = d.group_name
-    return replace(
-        d,
-        y=None if d.y is None else d.y[rows],
-        X=d.X[rows],
-        Z=d.Z[rows],
-        group=group.astype(np.int64),
-        levels=levels.rename(name),
-        weights=None if d.weights is None else d.weights[rows],
-        index=d.index[rows],
-        _covariates={name: values[rows] for name, values in d._covariates.items()},
-        _groups=_of_names(levels.rename(name)),
-    )
+    levels = levels.rename(d.group_name)
+    own = take_rows(d, rows)
+    return replace(own, group=group.astype(np.int64), levels=levels, _groups=_of_names(levels))

@@ -12,7 +12,6 @@ Cases and wild never form rows: they are sums over groups (``group_contributions
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +19,6 @@ import numpy as np
 
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.notation import (
-    BootstrapInterval,
     BootstrapMethod,
     Floats,
     Ints,
@@ -30,23 +28,18 @@ from jaxhlm.core.notation import (
 )
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed, random_key
-from jaxhlm.errors import ConvergenceWarning, ResamplingError
+from jaxhlm.errors import ResamplingError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Prepared, all_or_nothing
+from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.henderson import random_effects
-from jaxhlm.inference.leaveout import leave_one_out
-from jaxhlm.inference.parameters import parameter_values
 from jaxhlm.likelihood.covariance import lambda_of
-from jaxhlm.optimise.options import Options
 from jaxhlm.resampling.cases import Cases
-from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
 from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_in_blocks
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
 from jaxhlm.statistics.response import Standard
 
-__all__ = ["Residual", "Wild", "parametric_interval", "resampler"]
+__all__ = ["Residual", "Wild", "resampler"]
 
 # A row with so much leverage determines a coefficient alone, and has no residual to speak of.
 FULL_LEVERAGE = 1.0 - 1e-10
@@ -106,51 +99,6 @@ def resampler(
         reflated_effects(b, Lambda, sigma),
         reflated_residuals(residuals, sigma),
     )
-
-
-def parametric_interval(
-    model: Model,
-    prepared: Prepared,
-    y: Floats,
-    estimates: Estimates,
-    options: Options,
-    n: int,
-    seed: Seed,
-    kind: BootstrapInterval,
-    level: float,
-) -> tuple[Floats, Floats]:
-    """Bootstrap limits of all parameters, (m,) each, from n parametric replicates.
-
-    Replicates that failed are left out, with a ``ConvergenceWarning`` that counts them.
-
-    Args:
-        model: labels.
-        prepared: the design.
-        y: (n,) response.
-        estimates: the fit, one lane.
-        options: what was optimised.
-        n: number of replicates.
-        seed: int, NumPy Generator or JAX key.
-        kind: which interval.
-        level: confidence level.
-    """
-    check_option("interval", kind, BootstrapInterval)
-    source = resampler("parametric", prepared, y, estimates, n, seed)
-    with all_or_nothing():
-        found = source.fit(options, None).estimates
-    failed = ~np.isin(found.status, (Status.CONVERGED, Status.SINGULAR))
-    if failed.any():
-        warnings.warn(
-            f"{failed.sum()} of {n} bootstrap fits failed and are left out of the intervals",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    a = None
-    if kind == "bca":
-        left_out = leave_one_out(prepared.by_group(y[:, None]), estimates, options)
-        a = acceleration(parameter_values(model, left_out))
-    replicates = parameter_values(model, found[~failed])
-    return bootstrap_interval(kind, parameter_values(model, estimates)[0], replicates, level, a)
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,25 @@ from numpy.typing import ArrayLike
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
 from jaxhlm.design.design import determined_rows
+from jaxhlm.errors import ContrastError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import degrees
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import SMALL_SAMPLE, DfMethod, check_df, inference_table
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.inference.refgrid import averaged, cell_labels, cell_variables, marginal_means
+from jaxhlm.inference.refgrid import (
+    averaged,
+    cell_labels,
+    cell_variables,
+    holm,
+    marginal_means,
+    tukey,
+)
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
-from jaxhlm.optimise.options import Options
-from jaxhlm.results.means_tables import MEANS, differences_frame, means_frame
 from jaxhlm.results.record import FitRecord
-from jaxhlm.statistics.response import Standard, at_absent
+from jaxhlm.statistics.response import at_absent
 
 __all__ = [
     "adjusted_vcov",
@@ -39,6 +45,16 @@ __all__ = [
     "tidy",
 ]
 
+# What the rows of a table of means are, and its columns, by whether they are differences.
+MEANS = {False: "marginal means", True: "differences of marginal means"}
+MEANS_COLUMNS = {
+    False: ("emmean", "std_error", "df", "conf_low", "conf_high"),
+    True: (
+        "estimate", "std_error", "df", "statistic", "p_value", "p_holm", "p_tukey",
+        "conf_low", "conf_high",
+    ),
+}  # fmt: skip
+
 
 def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of Lβ = 0, (B, r), for L (r, p) or (B, r, p)."""
@@ -48,7 +64,9 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
 
         def one(at: Ints) -> tuple[Floats, ...]:
             standard, own = source.standard(fits.lane_index[at]), L if L.ndim == 2 else L[at]
-            return _small_sample(fits.filled[at], standard, fits.options, own, method)
+            se, df = degrees.single_tests(fits.filled[at], standard, fits.options, own, method)
+            # The tails take as long as the df: both belong on all cores.
+            return se, df, _tails(own, fits.filled[at], se, df)
 
         return fits.over_chunks(one)
     se, df = degrees.reference_tests(fits.estimates, fits.nobs, L, method)
@@ -121,6 +139,8 @@ def emmeans(
     known = dict(zip(numbers, grids.T, strict=True))
     cells, L = marginal_means(design.of_lane(fits.lane_index[0]), names, given, known)
     count = L.shape[1]
+    if pairwise and count == 1:
+        raise ContrastError(f"{', '.join(names)} has one cell only: there is no difference")
     labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
     L = determined_rows(design, L, labels, MEANS[pairwise], not_estimable)
     own = L[0] if len(L) == 1 else L[which]
@@ -129,9 +149,13 @@ def emmeans(
     columns = _columns(fits, _without(own, about), df, conf_level)
     at_cell = (which[:, None] * rows + np.arange(rows)).ravel()
     if pairwise:
-        frame = differences_frame([labels[i] for i in at_cell], columns, count, names)
+        p_tukey = tukey(columns["statistic"], count, columns["df"])
+        columns |= {"p_holm": holm(columns["p_value"]), "p_tukey": p_tukey}
+        named = pd.DataFrame({"contrast": np.array(labels, dtype=object)[at_cell]})
     else:
-        frame = means_frame(cells.iloc[at_cell].reset_index(drop=True), columns)
+        named, columns["emmean"] = cells.iloc[at_cell].reset_index(drop=True), columns["estimate"]
+    found = {name: columns[name].ravel() for name in MEANS_COLUMNS[pairwise]}
+    frame = pd.concat([named, pd.DataFrame(found, named.index)], axis=1)
     if not (design.dropped_columns or fits.estimates.absent.any()):
         return frame
     estimable = np.isfinite(L).all(axis=2).ravel()[at_cell]
@@ -192,14 +216,6 @@ def _columns(
 def _without(L: Floats, about: Bools) -> Floats:
     """Contrasts (r, p) or (B, r, p), NaN where they are ``about`` absent columns, (B, r)."""
     return np.where(about[:, :, None], np.nan, L) if about.any() else L
-
-
-def _small_sample(
-    estimates: Estimates, standard: Standard, options: Options, L: Floats, method: DfMethod
-) -> tuple[Floats, Floats, Floats]:
-    """The tails take as long as the df: both belong on all cores."""
-    se, df = degrees.single_tests(estimates, standard, options, L, method)
-    return se, df, _tails(L, estimates, se, df)
 
 
 def _tails(L: Floats, estimates: Estimates, se: Floats, df: Floats) -> Floats:

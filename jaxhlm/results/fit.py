@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import (
     BootstrapInterval,
     Floats,
     IntervalMethod,
-    NewLevels,
-    NotEstimable,
     check_option,
 )
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
-from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.estimation.hypotheses import Contrasts
-from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.inference.influence import Influence
-from jaxhlm.inference.robust import RobustKind
-from jaxhlm.optimise.options import Options
-from jaxhlm.results import coefficients, intervals, likelihood_ratios, quality, summaries, units
+from jaxhlm.results import intervals, likelihood_ratios, summaries
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
-from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
+from jaxhlm.results.fit_results import FitResults
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
@@ -51,7 +40,7 @@ __all__ = ["Fit", "records"]
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     All is derived from ``record``, the arrays of one fit: random effects, fitted values and
@@ -69,44 +58,23 @@ class Fit:
          Residual             654.94   25.592
     """
 
-    record: FitRecord
-
-    @property
-    def model(self) -> Model:
-        """Formula, method and labels."""
-        return self.record.model
-
     @cached_property
     def design(self) -> Design:
         """The rows."""
         return self.record.design(0)
 
     @property
-    def estimates(self) -> Estimates:
-        """Arrays of one lane."""
-        return self.record.estimates
-
-    @property
-    def options(self) -> Options:
-        """What was optimised."""
-        return self.record.options
-
-    @property
     def prepared(self) -> Prepared:
         """The design, standardised when needed."""
         return self.record.responses.prepared
-
-    def _of_rows(self, name: str, values: Callable[[FitRows], Floats]) -> pd.Series:
-        return self._show.rows(units.over_rows(self.record, lambda f: (values(f),)), name)
 
     @property
     def _show(self) -> OneFit:
         return OneFit(self.record)
 
     @property
-    def reml(self) -> bool:
-        """Whether the fit is by REML (else maximum likelihood)."""
-        return self.record.model.reml
+    def _unit_index(self) -> pd.Index:
+        return self.design.levels.rename(self.model.group_name)
 
     @property
     def nobs(self) -> int:
@@ -139,26 +107,6 @@ class Fit:
         return float(self.record.estimates.gradient_norm[0])
 
     @property
-    def fixef(self) -> pd.Series:
-        """(p,) fixed effects β̂ by term."""
-        return self._show.vector(self.record.estimates.beta, "fixef")
-
-    @property
-    def vcov(self) -> pd.DataFrame:
-        """(p, p) covariance of the fixed effects, σ̂²(X'V⁻¹X)⁻¹."""
-        return self._show.matrix(self.record.estimates.vcov)
-
-    @property
-    def se(self) -> pd.Series:
-        """(p,) standard errors of the fixed effects."""
-        return self._show.vector(self.record.se, "se")
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation σ̂."""
-        return self._show.number(self.record.estimates.sigma, "sigma")
-
-    @property
     def theta(self) -> Floats:
         """(k,) free entries of Λ column by column, as ``lme4::getME(fit, "theta")``."""
         return self.record.estimates.theta[0]
@@ -168,563 +116,10 @@ class Fit:
         """Variances and correlations of the random effects."""
         return summaries.varcorr(self.record)
 
-    @property
-    def criterion(self) -> float:
-        """−2 × the maximised log-likelihood: REML criterion, or ML deviance."""
-        return self._show.number(self.record.estimates.criterion, "criterion")
-
-    @property
-    def loglik(self) -> float:
-        """Maximised (restricted) log-likelihood."""
-        return self._show.number(self.record.loglik, "loglik")
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion."""
-        return self._show.number(self.record.aic, "aic")
-
-    @property
-    def aicc(self) -> float:
-        """AIC corrected for small samples (Hurvich & Tsai 1989), with n the number of rows."""
-        return self._show.number(self.record.aicc, "aicc")
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, with log n of the number of rows."""
-        return self._show.number(self.record.bic, "bic")
-
     @cached_property
     def standard(self) -> Standard:
         """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
         return self.record.rows.standard(self.record.lane_index)
-
-    @property
-    def ranef(self) -> pd.DataFrame:
-        """(G, q) BLUPs b̂, one row per level of the grouping factor."""
-        runs = units.over_units(self.record, lambda f: (f.effects.b,))
-        return self._show.units(runs, self.record.model.znames)
-
-    @property
-    def ranef_cov(self) -> Floats:
-        """(G, q, q) conditional covariance of b given y at the estimates (lme4's ``condVar``)."""
-        return self._show.by_fit(units.over_units(self.record, lambda f: (f.effects.cov,)))
-
-    @property
-    def coef(self) -> pd.DataFrame:
-        """(G, …) coefficients of every unit: fixed effects plus its random effects.
-
-        A random effect without a fixed effect of that name gets a column of its own.
-        """
-        return self._show.units(*units.coef(self.record))
-
-    @property
-    def fitted(self) -> pd.Series:
-        """(n,) fitted values Xβ̂ + Zb̂ on the row labels of the data."""
-        return self._of_rows("fitted", lambda f: f.fitted)
-
-    @property
-    def residuals(self) -> pd.Series:
-        """(n,) response less fitted values."""
-        return self._of_rows("residuals", lambda f: f.residual)
-
-    def predict(
-        self,
-        newdata: pd.DataFrame | None = None,
-        ranef: bool = True,
-        new_levels: NewLevels = "population",
-        *,
-        se: bool = False,
-        interval: Interval | None = None,
-        level: float = 0.95,
-        not_estimable: NotEstimable = "nan",
-    ) -> pd.Series | pd.DataFrame:
-        """Expected response on new rows, x'β̂ + z'b̂, with prediction errors if asked.
-
-        The error of a unit's expected value, uncertainty of β̂ and of b̂ together, is
-
-            Var(x'β̂ + z'b̂ − x'β − z'b) = z'Var(b | y)z + d'Var(β̂)d,   d = x − X'V⁻¹Z D z
-
-        from Henderson's (1975) mixed model equations; of a unit that was not seen, x'Var(β̂)x +
-        z'Σz. θ and σ are taken as known, so that limits are somewhat narrow with few units.
-
-        Args:
-            newdata: frame with the columns of the formula (the response is not needed, the grouping
-                column is unless ``ranef=False``); the rows that were fitted if None. Transforms and
-                factors are coded as they were fitted.
-            ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.
-            new_levels: a unit that was not in the data gets the population value Xβ̂, or, with
-                "error", raises.
-            se: give standard errors and, unless ``interval`` says otherwise, confidence limits.
-            interval: "confidence" for the unit's expected value (with ``ranef=False`` for Xβ), or
-                "prediction" for a new response, which adds σ²/w (and with ``ranef=False`` z'Σz: the
-                response of any unit). New rows have weight 1.
-            level: of the limits, which are normal: value ± z sd.
-            not_estimable: where X is rank deficient, a row whose expected value the data do not
-                determine (a cell that was never seen, other values of columns that depended on
-                each other) is NaN, with a warning, or, with "error", raises.
-
-        Returns:
-            (rows,) Series on the index of ``newdata``; NaN where a variable, or the unit, is
-            missing or the value is not estimable. With ``se`` or ``interval`` a DataFrame:
-            predicted, se, low, high.
-
-        Raises:
-            MissingColumnError: a column of the formula is not in ``newdata``.
-            NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
-                fixed factor.
-            NotEstimableError: under ``not_estimable="error"``.
-            OptionError: an unknown option, or a level outside (0, 1).
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> data = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
-            >>> fit.predict(data.head(2), interval="prediction").round(2)
-               predicted     se     low    high
-            0     253.66  12.25  198.05  309.28
-            1     273.33  10.54  219.08  327.58
-        """
-        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
-        runs, labels = units.predictions(
-            self.record, newdata, ranef, new_levels, interval, not_estimable
-        )
-        index = self._show.index(runs.lengths, labels, runs.number)
-        return prediction_frame(runs.values, index, se or interval is not None, level)
-
-    @property
-    def coef_se(self) -> pd.DataFrame:
-        """(G, …) standard errors of ``coef``: of β̂ + b̂ about β + b, jointly, θ known.
-
-        Var(β̂_j + b̂_ij − β_j − b_ij) from Henderson's (1975) mixed model equations: C11, C12, C22.
-        """
-        return self._show.units(*units.coef_se(self.record))
-
-    def ranef_frame(self, conf_level: float = 0.95) -> pd.DataFrame:
-        """BLUPs with conditional standard deviations and limits, as ``tidy(effects="ran_vals")``.
-
-        b̂ ± z sd(b | y, θ̂, β̂): the ``condVar`` of lme4, which leaves the uncertainty of β̂ out.
-
-        Args:
-            conf_level: of the limits.
-
-        Returns:
-            Columns group, level, term, estimate, std_error, conf_low, conf_high; G q rows.
-
-        Raises:
-            OptionError: a level outside (0, 1).
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.ranef_frame().head(2).round(2)
-                 group level         term  estimate  std_error  conf_low  conf_high
-            0  Subject   308  (Intercept)      2.26      12.07    -21.40      25.92
-            1  Subject   308         Days      9.20       2.30      4.68      13.72
-        """
-        check_level(conf_level, "conf_level")
-        return self._show.long(*units.ranef_frame(self.record, conf_level))
-
-    @property
-    def reliability(self) -> Floats:
-        """(G, q, q) W_i = D(D + (Z_i'Z_i)⁻¹)⁻¹: how far a unit's own line is trusted.
-
-        coef_i = W_i ols_i + (I − W_i) population_i; see ``shrinkage``.
-        """
-        return self._show.by_fit(units.over_units(self.record, lambda f: (f.lines[2],)))
-
-    def shrinkage(self) -> pd.DataFrame:
-        """How each unit's prediction relates to its own least-squares line.
-
-            blup_i = W_i ols_i + (I − W_i) population_i,     W_i = D (D + (Z_i'Z_i)⁻¹)⁻¹
-
-        with D = Σ/σ² (Raudenbush & Bryk 2002, Hierarchical Linear Models, ch. 3). ``ols`` is the
-        unit's own line as in ``jaxhlm.lm_list`` (weighted if the fit is), ``population`` that of
-        its population values X_iβ̂, so covariates of the unit count in it, and ``blup`` is
-        population + b̂.
-
-        Returns:
-            Columns group, level, term, ols, blup, population, reliability; G q rows. Where a unit's
-            rows do not determine a line of its own, ols, blup and population are NaN, and ``coef``
-            has its prediction. ``reliability`` is the diagonal of W_i (all of
-            it: ``fit.reliability``): with one random effect the share of the own line, between 0
-            and 1; with several, the terms borrow from each other and an entry may leave that range.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.shrinkage().head(2).round(3)
-                 group level         term      ols     blup  population  reliability
-            0  Subject   308  (Intercept)  244.193  253.664     251.405        0.751
-            1  Subject   308         Days   21.765   19.666      10.467        0.838
-        """
-        return self._show.long(*units.shrinkage(self.record))
-
-    def ranef_qq(self) -> pd.DataFrame:
-        """Standardised random effects beside normal quantiles: a normality view.
-
-        b̂/sd(b̂), with sd the marginal one of b̂ (Lange & Ryan 1989), so that units with many and
-        with few rows compare; a straight line of slope 1 speaks for normality.
-
-        Returns:
-            Columns group, level, term, estimate, std_error, standardized, theoretical (positions as
-            in R's ``qqnorm``); G q rows. NaN where Var(b̂) is zero.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.ranef_qq()[["standardized", "theoretical"]].head(2).round(3)
-               standardized  theoretical
-            0         0.108       -0.070
-            1         1.735        1.915
-        """
-        return self._show.long(*units.ranef_qq(self.record))
-
-    def df(self, method: DfMethod = "satterthwaite") -> pd.Series:
-        """(p,) denominator degrees of freedom of every fixed effect.
-
-        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/information.py`` (Fai & Cornelius 1996; Kenward
-        & Roger 1997). Equals lmerTest's and pbkrtest's. At a singular fit Satterthwaite's df are
-        those of the model with the covariance of the rank that was found; a zero variance so drops
-        out. Kenward and Roger's formula holds there as it is.
-
-        Args:
-            method: "satterthwaite", "kenward-roger" (REML only), "residual" (n − p) or "normal".
-
-        Raises:
-            OptionError: unknown method.
-            NeedsRemlError: Kenward-Roger of a fit by maximum likelihood.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> sleep = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", sleep)
-            >>> fit.df().round(6).to_dict()
-            {'(Intercept)': 17.0, 'Days': 17.0}
-        """
-        return self._show.vector(coefficients.fixed_tests(self.record, method)[1], "df")
-
-    def p_values(self, method: DfMethod = "satterthwaite") -> pd.Series:
-        """(p,) two-sided p values of β = 0; Kenward-Roger with its adjusted standard errors.
-
-        Args:
-            method: as for ``df``.
-
-        Raises:
-            OptionError, NeedsRemlError: as for ``df``.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> sleep = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", sleep)
-            >>> print(f"{fit.p_values()['Days']:.3g}")
-            3.26e-06
-        """
-        return self._show.vector(coefficients.fixed_tests(self.record, method)[2], "p_value")
-
-    @property
-    def vcov_adj(self) -> pd.DataFrame:
-        """(p, p) Kenward and Roger's adjusted covariance of β̂ (``pbkrtest::vcovAdj``); REML only.
-
-        Raises:
-            NeedsRemlError: the fit is by maximum likelihood.
-        """
-        return self._show.matrix(coefficients.adjusted_vcov(self.record))
-
-    def contrast(
-        self,
-        L: Contrasts,
-        df: DfMethod = "satterthwaite",
-        rhs: ArrayLike = 0.0,
-        conf_level: float = 0.95,
-    ) -> pd.DataFrame:
-        """Estimates and t tests of linear combinations Lβ = rhs, one by one.
-
-        Args:
-            L: (p,) or (r, p) array; DataFrame with terms as columns; mapping from terms to
-                coefficients; text such as "x:a = 0" or "x - a = 0"; or a list of such.
-            df: as for the method ``df``.
-            rhs: values under the hypothesis.
-            conf_level: of the intervals.
-
-        Returns:
-            One row per contrast: estimate (of Lβ), std_error, df, statistic, p_value, conf_low,
-            conf_high.
-
-        Raises:
-            UnknownTermError, ContrastError: ``L`` cannot be read.
-            NotEstimableError: a column that was dropped from a rank-deficient X takes part.
-            OptionError, NeedsRemlError: as for ``df``.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
-            >>> table = fit.contrast("x - 2*a = 3")
-            >>> table[["estimate", "df"]].round(2).to_dict("index")
-            {'x - 2*a = 3': {'estimate': 3.29, 'df': 36.37}}
-        """
-        return self._show.block(*coefficients.contrasts(self.record, L, df, rhs, conf_level))
-
-    def joint_test(
-        self, L: Contrasts, df: DfMethod = "satterthwaite", rhs: ArrayLike = 0.0
-    ) -> pd.DataFrame:
-        """F test that all rows of Lβ = rhs hold (``lmerTest::contestMD``, ``pbkrtest``).
-
-        The statistic does not depend on how the hypothesis is written. Satterthwaite's denominator
-        df do, as lmerTest's: they come from uncorrelated combinations of the rows, which are other
-        ones where a row is multiplied by a number or replaced by its difference from another
-        (``b, c`` or ``b, 100*c`` or ``b - c, c``). Kenward and Roger's do not.
-
-        Args:
-            L: as for ``contrast``; rows that repeat others do not count.
-            df: method of the denominator df; with "kenward-roger" F includes the factor λ, with
-                "normal" num_df · F is Wald's χ².
-            rhs: values under the hypothesis.
-
-        Returns:
-            One row: num_df, den_df, statistic, p_value.
-
-        Raises:
-            UnknownTermError, ContrastError, NotEstimableError, OptionError, NeedsRemlError: as for
-                ``contrast``.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
-            >>> fit.joint_test("a = 0, x:a = 0").round(3).iloc[0].to_dict()
-            {'num_df': 2.0, 'den_df': 28.0, 'statistic': 27.262, 'p_value': 0.0}
-        """
-        return self._show.line(coefficients.joint_test(self.record, L, df, rhs))
-
-    def emmeans(
-        self,
-        specs: str | Sequence[str],
-        at: Mapping[str, Any] | None = None,
-        df: DfMethod = "satterthwaite",
-        *,
-        pairwise: bool = False,
-        conf_level: float = 0.95,
-        not_estimable: NotEstimable = "nan",
-    ) -> pd.DataFrame:
-        """Estimated marginal means, as R's ``emmeans``.
-
-        The average of Xβ̂ over a grid in which every combination of the levels of the factors
-        occurs once and numbers are at their mean over the rows used (Searle, Speed & Milliken 1980,
-        Am. Stat. 34, 216-221). R's emmeans treats a number with two values as a factor; here it is
-        at its mean unless ``at`` says otherwise.
-
-        Args:
-            specs: one variable, or several whose combinations are the cells.
-            at: values, one or a list, for some of the variables of the fixed part.
-            df: as for the method ``df``.
-            pairwise: the differences between all pairs of cells instead, with p values as they are,
-                by Holm and by Tukey (studentised range).
-            conf_level: of the intervals (of single means or differences).
-            not_estimable: where X is rank deficient, as with an empty cell of an interaction, a
-                mean or difference that the data do not determine is NaN, with a warning, or, with
-                "error", raises. The p values of the others count it, as in R's emmeans.
-
-        Returns:
-            One row per cell: the levels, emmean, std_error, df, conf_low, conf_high. Or one row per
-            pair: contrast, estimate, std_error, df, statistic, p_value, p_holm, p_tukey, conf_low,
-            conf_high. Where X is rank deficient also ``estimable``, False where R says nonEst.
-
-        Raises:
-            UnknownTermError: ``specs`` or ``at`` names what is not in the fixed part.
-            NewLevelError: ``at`` names a level that the fit has not seen.
-            NotEstimableError: a mean is not estimable, under ``not_estimable="error"``.
-            OptionError, NeedsRemlError: as for ``df``.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> data = hlm.load_dataset("math_achieve")
-            >>> fit = hlm.fit("MathAch ~ SES + Sex + Minority + (1 | School)", data)
-            >>> print(fit.emmeans("Sex")[["Sex", "emmean", "std_error"]].round(3))
-                  Sex  emmean  std_error
-            0  Female  11.404      0.191
-            1    Male  12.634      0.194
-        """
-        options = df, pairwise, conf_level, not_estimable
-        return self._show.long(coefficients.emmeans(self.record, specs, at, *options))
-
-    def vcov_robust(self, kind: RobustKind = "CR2") -> pd.DataFrame:
-        """Cluster-robust covariance of the fixed effects, groups as clusters.
-
-        M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
-        even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
-        2002). Equals ``clubSandwich::vcovCR(fit, type = kind)`` where there are no prior weights;
-        with weights, A_i of CR2 is made for the rows scaled by √w. Of a coefficient that is not
-        estimable without a certain group (one treated group) the variance is far too small: that
-        group's residuals are zero where they would count.
-
-        Args:
-            kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
-
-        Returns:
-            (p, p) DataFrame. Of a coefficient that is not estimable without a certain group a
-            ``DegenerateWarning`` says so; it is NaN where nothing but rounding is left.
-
-        Raises:
-            OptionError: unknown kind.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.vcov_robust("CR2").round(4).loc["Days"].to_dict()
-            {'(Intercept)': -1.4511, 'Days': 2.3895}
-        """
-        return self._show.matrix(quality.robust(self.record, kind).vcov)
-
-    def tidy_robust(self, kind: RobustKind = "CR2", conf_level: float = 0.95) -> pd.DataFrame:
-        """t tests of the fixed effects with cluster-robust standard errors.
-
-        df = (tr P)²/tr(P²), Satterthwaite's for the robust variance under the fitted model (Bell &
-        McCaffrey 2002). Equals ``clubSandwich::coef_test(fit, vcov = kind)`` without weights.
-
-        Args:
-            kind: as for ``vcov_robust``.
-            conf_level: of the intervals.
-
-        Returns:
-            Columns term, estimate, std_error, statistic, df, p_value, conf_low, conf_high; NaN as
-            for ``vcov_robust``.
-
-        Raises:
-            OptionError: unknown kind, or a level outside (0, 1).
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
-            {'(Intercept)': 17.0, 'Days': 17.0}
-        """
-        return self._show.long(quality.tidy_robust(self.record, kind, conf_level))
-
-    def r2(self) -> pd.Series:
-        """Share of the variance of y that the fixed effects, and all effects, account for.
-
-        σ_f²/(σ_f² + σ_l² + σ²) and (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²) with σ_f² = var(Xβ̂) (Nakagawa &
-        Schielzeth 2013) and σ_l² the mean of z_j'Σz_j over the rows (Johnson 2014). Equals
-        ``MuMIn::r.squaredGLMM(fit)``. σ² is that of a row of weight 1.
-
-        Returns:
-            Series with "marginal" and "conditional".
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.r2().round(4).to_dict()
-            {'marginal': 0.2787, 'conditional': 0.7992}
-        """
-        labels = pd.Index(["marginal", "conditional"])
-        return self._show.vector(quality.r2(self.record), "r2", labels)
-
-    def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> float | pd.Series:
-        """Intraclass correlation σ_l²/(σ_l² + σ²), σ_l² the mean of z_j'Σz_j over the rows.
-
-        With random slopes the correlation of two rows depends on their z; this is its value at the
-        mean random-effect variance (Johnson 2014), ``performance::icc``'s "adjusted" one. With
-        ``at`` it is z'Σz/(z'Σz + σ²), that of two rows of a unit which both have this z (Goldstein,
-        Browne & Rasbash 2002, Understanding Statistics 1, 223-231).
-
-        Args:
-            at: values of the variables of the random part, or a frame with several such patterns.
-
-        Returns:
-            A number; for a frame a Series on its index.
-
-        Raises:
-            UnknownTermError: ``at`` names another variable, or not all.
-            OptionError, NewLevelError: a value is missing, or a level unknown.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> data = hlm.load_dataset("sleepstudy")
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
-            >>> print(f"{fit.icc():.4f} {fit.icc({'Days': 0}):.4f} {fit.icc({'Days': 9}):.4f}")
-            0.7217 0.4831 0.8470
-        """
-        values = quality.icc(self.record, at)
-        if isinstance(at, pd.DataFrame):
-            return self._show.vector(values, "icc", at.index)
-        return float(values[0, 0])
-
-    def influence(self, by: Literal["group"] = "group") -> Influence:
-        """Leave every group out in turn: exact refits of all of them at once.
-
-        Each refit maximises the criterion of the data without the group, θ and σ included, from
-        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
-        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
-        Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
-        determines leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
-        drop the column.
-
-        Args:
-            by: what to leave out; "group": the levels of the grouping factor.
-
-        Returns:
-            An ``Influence``: ``fixef``, ``dfbetas``, ``cooks_distance``, ``sigma``, ``cov``,
-            ``theta`` without each group, ``status`` and ``counts``, and all of it as ``frame()``.
-
-        Raises:
-            OptionError: unknown ``by``.
-
-        Example:
-            >>> import jaxhlm as hlm
-            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
-            ...               hlm.load_dataset("sleepstudy"))
-            >>> fit.influence().cooks_distance.nlargest(2).round(4).to_dict()
-            {'309': 0.1485, '335': 0.1295}
-        """
-        levels = self.design.levels.rename(self.model.group_name)
-        return quality.influence(self.record, by, levels)
-
-    @property
-    def residuals_marginal(self) -> pd.Series:
-        """(n,) response less Xβ̂, the population's prediction."""
-        return self._of_rows("residuals_marginal", lambda f: f.residual_marginal)
-
-    @property
-    def residuals_std(self) -> pd.Series:
-        """(n,) conditional residuals over their standard deviations σ√((1 − h)/w), θ known.
-
-        NaN where h = 1: the fit passes through the response whatever it is.
-        """
-        return self._of_rows("residuals_std", lambda f: f.residual_std)
-
-    @property
-    def residuals_marginal_std(self) -> pd.Series:
-        """(n,) marginal residuals over the roots of diag σ²(V − X A⁻¹ X'), θ known."""
-        return self._of_rows("residuals_marginal_std", lambda f: f.residual_marginal_std)
-
-    @property
-    def hatvalues(self) -> pd.Series:
-        """(n,) leverages: the diagonal of H in Xβ̂ + Zb̂ = Hy; ``lme4``'s ``hatvalues``."""
-        return self._of_rows("hat", lambda f: f.leverage.hat)
-
-    @property
-    def cooks_distance(self) -> pd.Series:
-        """(n,) (e/(1 − h))² h/(pσ²), ``lme4``'s ``cooks.distance``; by group: ``influence``."""
-        return self._of_rows("cooksd", lambda f: f.cooks_distance)
-
-    def augment(self) -> pd.DataFrame:
-        """One row per observation, as ``broom.mixed::augment``.
-
-        Returns:
-            The response, the unit, .fitted, .resid, .fixed (Xβ̂), .resid_marginal (y − Xβ̂), .hat,
-            .cooksd and .std_resid, the conditional residual over its standard deviation.
-        """
-        runs, columns = quality.augmented(self.record)
-        return pd.DataFrame(columns, self._show.row_index(runs))
-
-    def refit_ml(self) -> Fit:
-        """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
-        return Fit(likelihood_ratios.refit_ml(self.record)) if self.reml else self
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:
         """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.
@@ -930,27 +325,6 @@ class Fit:
             ConstantResponseError: ``y`` has the same value in every row.
         """
         return Fit(refitted(self.record, y))
-
-    def tidy(self, df: DfMethod = "satterthwaite", conf_level: float = 0.95) -> pd.DataFrame:
-        """One row per parameter, as ``broom.mixed::tidy``.
-
-        Args:
-            df: degrees of freedom of t, as for the method ``df``; "normal" for z.
-            conf_level: of the intervals estimate ± t std_error.
-
-        Returns:
-            Columns effect, group, term, estimate, std_error, df, statistic, p_value, conf_low,
-            conf_high, boundary. Random-effects rows are standard deviations and correlations and
-            have an estimate only. ``boundary`` flags a singular fit, where df need care (``df``).
-
-        Raises:
-            OptionError, NeedsRemlError: as for ``df``.
-        """
-        return self._show.long(coefficients.tidy(self.record, df, conf_level))
-
-    def glance(self) -> pd.DataFrame:
-        """One row of fit statistics, as ``broom.mixed::glance``."""
-        return self._show.line(summaries.glance(self.record))
 
     def verify(self) -> Verification:
         """Refit with the NumPy reference and report the differences; print it for one line."""

@@ -6,19 +6,28 @@ What profiles and bootstraps need is imported when they are asked for: a fit alo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, whole_number
-from jaxhlm.core.notation import BootstrapInterval, Floats
+from jaxhlm.core.notation import BootstrapInterval, Floats, check_option
+from jaxhlm.core.status import converged
 from jaxhlm.core.streams import Seed
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import ConvergenceWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
-from jaxhlm.inference.parameters import Parameter, choose, parameter_names, parameters
+from jaxhlm.inference.parameters import (
+    Parameter,
+    choose,
+    parameter_values,
+    parameters,
+    position,
+)
+from jaxhlm.results.presenters import long_table
+from jaxhlm.results.quality import without_each_group
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
@@ -61,22 +70,31 @@ def bootstrap_confint(
     fit: FitRecord, level: float, parm: Names, n: int, seed: Seed, interval: BootstrapInterval
 ) -> pd.DataFrame:
     """As ``confint``, of one fit, from a parametric bootstrap."""
-    from jaxhlm.resampling.schemes import parametric_interval
+    from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
+    from jaxhlm.resampling.schemes import resampler
 
     check_level(level)
-    wanted, source = choose(parameters(fit.model), parm), fit.responses
-    both = parametric_interval(
-        fit.model, source.prepared, source.Y[:, 0], fit.estimates, fit.options,
-        n, seed, interval, level,
-    )  # fmt: skip
-    at = [_position(fit.model, p) for p in wanted]
-    return _frame(wanted, np.column_stack(both)[None, at], level)
+    check_option("interval", interval, BootstrapInterval)
+    wanted, model, rows = choose(parameters(fit.model), parm), fit.model, fit.responses
+    source = resampler("parametric", rows.prepared, rows.Y[:, 0], fit.estimates, n, seed)
+    with all_or_nothing():
+        found = source.fit(fit.options, None).estimates
+    ok = converged(found.status)
+    if failed := int((~ok).sum()):
+        text = f"{failed} of {n} bootstrap fits failed and are left out of the intervals"
+        warn_user(text, ConvergenceWarning)
+    a = None
+    if interval == "bca":
+        a = acceleration(parameter_values(model, without_each_group(fit)[1]))
+    original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
+    limits = bootstrap_interval(interval, original[0], replicates, level, a)
+    at = [position(model, p) for p in wanted]
+    return _frame(wanted, np.column_stack(limits)[None, at], level)
 
 
 def _frame(wanted: Parameters, limits: Floats, level: float) -> pd.DataFrame:
-    terms = np.tile(np.array([p.name for p in wanted], dtype=object), len(limits))
-    pairs = limits.reshape(-1, 2).T
-    return pd.DataFrame({"term": terms} | dict(zip(limit_names(level), pairs, strict=True)))
+    columns = dict(zip(limit_names(level), np.moveaxis(limits, -1, 0), strict=True))
+    return long_table([p.name for p in wanted], columns)
 
 
 def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.DataFrame:
@@ -89,19 +107,7 @@ def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
     standard = fit.rows.standard(fit.lane_index)
-    curves: Any = profile_curves(standard, fit.model.blocks, wanted, level, points)
+    curves = profile_curves(standard, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
     return pd.DataFrame({"term": term, "value": value, "zeta": zeta})
-
-
-def _position(model: Model, parameter: Parameter) -> int:
-    """Where a parameter stands among ``parameter_names``."""
-    x, z, at = model.xnames, model.znames, parameter.at
-    names = {
-        "fixed": lambda: x[at[0]],
-        "sd": lambda: f"sd__{z[at[0]]}",
-        "cor": lambda: f"cor__{z[at[1]]}.{z[at[0]]}",
-        "sigma": lambda: "sigma",
-    }
-    return parameter_names(model).index(names[parameter.kind]())

@@ -12,20 +12,14 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
-from jaxhlm.errors import DifferentRowsError, MixedMethodsError
+from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standard
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import contained, dropping_mixture, null_distribution
-from jaxhlm.inference.random_terms import reduced_criteria, term_label
-from jaxhlm.results.anova import (
-    REFITTED,
-    Anova,
-    Criterion,
-    check_different,
-    criteria_table,
-    likelihood_ratio_table,
-)
+from jaxhlm.inference.nesting import contained, null_distribution
+from jaxhlm.inference.reduced_models import reduced_criteria, term_label
+from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
+from jaxhlm.results.presenters import long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standard
 
@@ -59,7 +53,7 @@ def without_each_effect(fits: FitRecord) -> pd.DataFrame:
     (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
     B, q = reduced.shape
     sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
-    mixtures = [dropping_mixture(m) for m in sizes]
+    mixtures = [Mixture.one_variance(m - 1) for m in sizes]
     statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
     mixed = [mixture.p_value(s) for mixture, s in zip(mixtures, statistic.T, strict=True)]
@@ -75,37 +69,85 @@ def without_each_effect(fits: FitRecord) -> pd.DataFrame:
         "Pr(mixture)": np.column_stack([none, *mixed]),
     }
     terms = ["<none>", *(term_label(model, a) for a in range(q))]
-    table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-    table.insert(0, "term", np.tile(np.array(terms, dtype=object), B))
-    return table.assign(mixture=np.tile(np.array(["", *map(str, mixtures)], dtype=object), B))
+    names = np.array(["", *map(str, mixtures)] * B, dtype=object)
+    return long_table(terms, columns).assign(mixture=names)
 
 
 def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Likelihood ratio tests between nested models of one data set; ``Fit.anova``."""
     fits, refitted = _comparable(fits, refit)
-    order = np.argsort([f.model.n_parameters for f in fits], kind="stable")
-    models = [_criterion(str(i + 1), fits[i]) for i in order]
-    check_different(models)
-    mixtures = [null_distribution(fits[a].design(0), fits[b].design(0)) for a, b in pairwise(order)]
-    return likelihood_ratio_table(models, mixtures, refitted)
+    table = _criteria_table(fits).sort_values("npar", kind="stable")
+    models = [fits[int(name) - 1] for name in table.index]
+    _check_different(models)
+    value = table["-2*log(L)"].to_numpy()
+    statistic, df = likelihood_ratio(value[:-1], value[1:]), np.diff(table["npar"].to_numpy())
+    table["Chisq"], table["Df"] = [np.nan, *statistic], [np.nan, *df]
+    table["Pr(>Chisq)"] = _p_values(statistic, [Mixture.regular(int(d)) for d in df])
+    mixtures = [null_distribution(a.design(0), b.design(0)) for a, b in pairwise(models)]
+    notes = _boundary_notes(mixtures)
+    if notes:
+        table["Pr(mixture)"] = _p_values(statistic, mixtures)
+        table["mixture"] = ["", *("not simple" if m is None else str(m) for m in mixtures)]
+    refit_note = (REFITTED,) if refitted else ()
+    return Anova(_heading(fits, table.index), table, refit_note + notes)
 
 
 def ranked(fits: Sequence[FitRecord], refit: bool) -> Anova:
     """Information criteria of models of one data set, the best AICc first; ``compare``."""
-    found, refitted = _comparable(fits, refit)
-    table = criteria_table([_criterion(str(i + 1), f) for i, f in enumerate(found)])
-    table = table.sort_values("AICc", kind="stable")
+    fits, refitted = _comparable(fits, refit)
+    numbered = _criteria_table(fits)
+    table = numbered.sort_values("AICc", kind="stable")
     table["ΔAICc"] = table["AICc"] - table["AICc"].iloc[0]
     weight = np.exp(-0.5 * table["ΔAICc"])
     table["weight"] = weight / weight.sum()
-    heading = "Models:\n" + "\n".join(f"{i + 1}: {f.model.formula}" for i, f in enumerate(found))
+    heading = _heading(fits, numbered.index)
     return Anova(heading, table, (REFITTED,) if refitted else ())
 
 
-def _criterion(name: str, fit: FitRecord) -> Criterion:
-    m = fit.model
-    value, nobs = float(fit.estimates.criterion[0]), int(fit.nobs[0])
-    return Criterion(name, m.formula, m.n_parameters, value, nobs)
+def _criteria_table(fits: Sequence[FitRecord]) -> pd.DataFrame:
+    """npar, AIC, AICc, BIC, logLik and -2*log(L), one row per fit, numbered from 1."""
+    columns = {
+        "npar": [f.model.n_parameters for f in fits],
+        "AIC": [f.aic[0] for f in fits],
+        "AICc": [f.aicc[0] for f in fits],
+        "BIC": [f.bic[0] for f in fits],
+        "logLik": [f.loglik[0] for f in fits],
+        "-2*log(L)": [f.estimates.criterion[0] for f in fits],
+    }
+    return pd.DataFrame(columns, [str(i + 1) for i in range(len(fits))])
+
+
+def _boundary_notes(mixtures: Sequence[Mixture | None]) -> tuple[str, ...]:
+    """What is to be said of tests at the boundary, if there are any."""
+    notes = {
+        AT_BOUNDARY: any(m is not None and m.at_boundary for m in mixtures),
+        NO_MIXTURE: None in mixtures,
+    }
+    return tuple(note for note, holds in notes.items() if holds)
+
+
+def _heading(fits: Sequence[FitRecord], names: pd.Index) -> str:
+    """The formulas of fits by their numbers."""
+    return "\n".join(
+        ["Models:", *(f"{name}: {fits[int(name) - 1].model.formula}" for name in names)]
+    )
+
+
+def _p_values(statistic: Floats, distributions: Sequence[Mixture | None]) -> list[float]:
+    """p values of likelihood ratios, behind the row of the smallest model, which has none."""
+    pairs = zip(statistic, distributions, strict=True)
+    return [np.nan, *(np.nan if one is None else float(one.p_value(s)) for s, one in pairs)]
+
+
+def _check_different(fits: Sequence[FitRecord]) -> None:
+    """Raise ``OptionError`` when two models, in order, have the same number of parameters."""
+    for before, after in pairwise(f.model for f in fits):
+        if before.n_parameters == after.n_parameters:
+            raise OptionError(
+                f"{before.formula} and {after.formula} have the same number of parameters "
+                f"({after.n_parameters}), so there is no likelihood ratio test between them; "
+                "compare their AIC with jaxhlm.compare"
+            )
 
 
 def _comparable(fits: Sequence[FitRecord], refit: bool) -> tuple[list[FitRecord], bool]:
@@ -123,15 +165,14 @@ def between_batches(first: FitRecord, second: FitRecord, refit: bool) -> Anova:
     """Likelihood ratio tests of every fit against the same data set's fit; ``FitBatch.anova``."""
     batches = sorted([first, second], key=lambda fits: fits.model.n_parameters)
     designs = _same_data(first, second, batches)
-    models = [Criterion("", f.model.formula, f.model.n_parameters, 0.0, 0) for f in batches]
-    check_different(models)
+    _check_different(batches)
     refitted = refit and any(f.model.reml for f in batches)
     if refitted:
         batches = [refit_ml(f) for f in batches]
     _check_methods(batches, designs)
     smaller, larger = (f.estimates.criterion for f in batches)
     statistic = likelihood_ratio(smaller, larger)
-    df = models[1].parameters - models[0].parameters
+    df = batches[1].model.n_parameters - batches[0].model.n_parameters
     mixture = null_distribution(*designs)
     columns = {
         "statistic": statistic,
@@ -147,7 +188,8 @@ def between_batches(first: FitRecord, second: FitRecord, refit: bool) -> Anova:
         naive = Mixture.regular(own_df[i]).p_value(statistic[i]) if own_df[i] > 0 else np.nan
         mixed = np.nan if own is None else own.p_value(statistic[i])
         table.iloc[i] = [statistic[i], own_df[i], naive, mixed]
-    heading = f"{models[1].formula}\nagainst {models[0].formula}, {len(first)} fits"
+    formulas = [f.model.formula for f in batches]
+    heading = f"{formulas[1]}\nagainst {formulas[0]}, {len(first)} fits"
     name = "no simple mixture of χ² (p_value is conservative)" if mixture is None else str(mixture)
     notes = (f"Law under the smaller model: {name}",)
     return Anova(heading, table, ((REFITTED,) if refitted else ()) + notes)

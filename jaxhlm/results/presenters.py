@@ -7,9 +7,10 @@ fit (its units, its measurements) are ``Runs``. Everything that differs between 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,18 @@ import pandas as pd
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.results.record import FitRecord
 
-__all__ = ["ManyFits", "OneFit", "Runs", "split"]
+__all__ = [
+    "Each",
+    "ManyFits",
+    "Matrix",
+    "Number",
+    "OneFit",
+    "Presenter",
+    "Runs",
+    "Vector",
+    "long_table",
+    "split",
+]
 
 
 class Runs(NamedTuple):
@@ -25,106 +37,129 @@ class Runs(NamedTuple):
 
     lengths: Ints  # (B,) rows of every fit
     number: Ints  # (Σ,) number of each one's level, or row, in the source
-    values: tuple[Any, ...]  # (Σ, …) each
+    values: tuple[Floats, ...]  # (Σ, …) each
+
+
+# The types of results that are shown otherwise for one fit than for many.
+Number = TypeVar("Number")
+Vector = TypeVar("Vector")
+Matrix = TypeVar("Matrix")
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
-class _Presenter:
-    """What one fit and many have in common."""
+class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
+    """The results of a record, from arrays with the fits on the first axis."""
 
     fits: FitRecord
 
-    @property
-    def terms(self) -> pd.Index:
-        """(p,) names of the fixed effects."""
-        return pd.Index(self.fits.model.xnames, name="term")
+    @abstractmethod
+    def number(self, values: Floats, name: str) -> Number:
+        """A number for every fit, from (B,) values."""
 
+    @abstractmethod
+    def vector(self, values: Floats, name: str, labels: pd.Index | None = None) -> Vector:
+        """Labelled numbers for every fit, from (B, m); fixed effects unless there are labels."""
+
+    @abstractmethod
+    def matrix(self, values: Floats) -> Matrix:
+        """A matrix of the fixed effects for every fit, from (B, p, p) values."""
+
+    @abstractmethod
+    def by_fit(self, runs: Runs) -> Each:
+        """The run of every fit."""
+
+    @abstractmethod
+    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
+        """A frame whose rows have no label; rows of each fit as in ``lengths``, or equal."""
+
+    @abstractmethod
     def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.Index:
-        """Labels of the rows of runs."""
-        raise NotImplementedError
+        """Labels of the rows of runs: of each the one at ``number``."""
+
+    def line(self, columns: Mapping[str, Floats]) -> pd.DataFrame:
+        """A DataFrame with a row for every fit, from (B,) columns."""
+        return pd.DataFrame(dict(columns), index=self.fits.index)
+
+    def block(self, columns: Mapping[str, Floats], labels: pd.Index) -> pd.DataFrame:
+        """A DataFrame with these rows for every fit, from (B, r) columns."""
+        B, r = len(self.fits), len(labels)
+        rows = self.index(np.full(B, r), labels, np.tile(np.arange(r), B))
+        return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()}, rows)
 
     def units(self, runs: Runs, names: Sequence[str]) -> pd.DataFrame:
         """A DataFrame by unit, from (Σ, m) values."""
-        levels = self.fits.rows.design.levels.rename(self.fits.model.group_name)
-        index = self.index(runs.lengths, levels, runs.number)
-        return pd.DataFrame(runs.values[0], index, list(names))
+        return pd.DataFrame(runs.values[0], self.unit_index(runs), list(names))
 
     def rows(self, runs: Runs, name: str) -> pd.Series:
         """A Series by row, from (Σ,) values."""
         return pd.Series(runs.values[0], self.row_index(runs), name=name)
+
+    def unit_index(self, runs: Runs) -> pd.Index:
+        """Labels of the units of runs."""
+        levels = self.fits.rows.design.levels.rename(self.fits.model.group_name)
+        return self.index(runs.lengths, levels, runs.number)
 
     def row_index(self, runs: Runs) -> pd.Index:
         """Labels of the measurements of runs."""
         return self.index(runs.lengths, self.fits.rows.design.index, runs.number)
 
 
-class OneFit(_Presenter):
-    """The results of a record of one fit."""
+class OneFit(Presenter[float, pd.Series, pd.DataFrame, Floats]):
+    """The results of a record of one fit, without the axis of fits."""
 
-    def number(self, values: Any, name: str) -> Any:
-        """A number, from (1,) values."""
-        return values[0].item()
+    @property
+    def terms(self) -> pd.Index:
+        """(p,) names of the fixed effects."""
+        return pd.Index(self.fits.model.xnames, name="term")
+
+    def number(self, values: Floats, name: str) -> float:
+        """The number."""
+        return float(values[0])
 
     def vector(self, values: Floats, name: str, labels: pd.Index | None = None) -> pd.Series:
-        """A Series, from (1, m) values; of fixed effects unless they have other labels."""
+        """A Series."""
         return pd.Series(values[0], self.terms if labels is None else labels, name=name)
 
     def matrix(self, values: Floats) -> pd.DataFrame:
-        """A DataFrame of the fixed effects, from (1, p, p) values."""
+        """A DataFrame by term."""
         return pd.DataFrame(values[0], self.terms, self.terms)
 
-    def line(self, columns: Mapping[str, Any]) -> pd.DataFrame:
-        """A DataFrame with one row, from (1,) columns."""
-        return pd.DataFrame(dict(columns))
-
-    def block(self, columns: Mapping[str, Floats], labels: pd.Index) -> pd.DataFrame:
-        """A DataFrame with these rows, from (1, r) columns."""
-        return pd.DataFrame({name: values[0] for name, values in columns.items()}, labels)
-
-    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
-        """The frame, whose rows need no label."""
-        del lengths
-        return frame
-
-    def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.Index:
-        """Labels of the rows of runs."""
-        del lengths, number
-        return labels
-
-    def by_fit(self, runs: Runs) -> Any:
+    def by_fit(self, runs: Runs) -> Floats:
         """The run itself."""
         return runs.values[0]
 
+    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
+        """The frame as it is."""
+        return frame
 
-class ManyFits(_Presenter):
+    def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.Index:
+        """The labels themselves."""
+        return labels
+
+
+class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     """The results of a record of many fits, under their labels."""
 
-    def number(self, values: Any, name: str) -> pd.Series:
-        """A Series by fit, from (B,) values."""
+    def number(self, values: Floats, name: str) -> pd.Series:
+        """A Series by fit."""
         return pd.Series(values, self.fits.index, name=name)
 
     def vector(self, values: Floats, name: str, labels: pd.Index | None = None) -> pd.DataFrame:
-        """A DataFrame, a row for each fit, from (B, m) values."""
-        del name
+        """A DataFrame with a row for each fit."""
         columns = self.fits.model.xnames if labels is None else labels
         return pd.DataFrame(values, self.fits.index, list(columns))
 
     def matrix(self, values: Floats) -> Floats:
-        """The array (B, p, p)."""
+        """The array."""
         return values
 
-    def line(self, columns: Mapping[str, Any]) -> pd.DataFrame:
-        """A DataFrame, a row for each fit, from (B,) columns."""
-        return pd.DataFrame(dict(columns), index=self.fits.index)
-
-    def block(self, columns: Mapping[str, Floats], labels: pd.Index) -> pd.DataFrame:
-        """A DataFrame by fit and row, from (B, r) columns."""
-        B, r = len(self.fits), len(labels)
-        rows = self.index(np.full(B, r), labels, np.tile(np.arange(r), B))
-        return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()}, rows)
+    def by_fit(self, runs: Runs) -> dict[Any, Floats]:
+        """The runs by the labels of the fits."""
+        return dict(zip(self.fits.index, split(runs.lengths, runs.values[0]), strict=True))
 
     def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
-        """The frame with the fit as its first column; rows of each as in ``lengths``, or equal."""
+        """The frame with the fit as its first column."""
         each = len(frame) // max(len(self.fits), 1) if lengths is None else lengths
         frame.insert(0, "fit", self.fits.index.repeat(each))
         return frame
@@ -138,9 +173,12 @@ class ManyFits(_Presenter):
         names = [*fits.names, *labels.names]
         return pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
 
-    def by_fit(self, runs: Runs) -> dict[Any, Floats]:
-        """The runs by fit."""
-        return dict(zip(self.fits.index, split(runs.lengths, runs.values[0]), strict=True))
+
+def long_table(terms: Sequence[str], columns: Mapping[str, Floats]) -> pd.DataFrame:
+    """One row per fit, or unit, and term, from (…, m) columns."""
+    values = {name: np.ravel(column) for name, column in columns.items()}
+    length = len(next(iter(values.values())))
+    return pd.DataFrame({"term": np.resize(np.array(terms, dtype=object), length)} | values)
 
 
 def split(lengths: Ints, values: Floats) -> list[Floats]:

@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.chunks import CHUNK_BYTES
-from jaxhlm.core.notation import Floats, Ints, check_option
+from jaxhlm.core.notation import Bools, Floats, Ints, check_option
+from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import variance_explained
-from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.criteria import check_level, standard_errors
+from jaxhlm.inference.degrees import inference_table
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.presenters import Runs
+from jaxhlm.results.presenters import Runs, long_table
 from jaxhlm.results.record import FitRecord
-from jaxhlm.results.robust_tables import robust_table, warn_undetermined
 from jaxhlm.results.units import over_rows
 from jaxhlm.statistics.response import at_absent
 
@@ -43,8 +44,23 @@ def robust(fits: FitRecord, kind: RobustKind) -> Robust:
     """Cluster-robust covariances of the fixed effects; says where they are not determined."""
     check_option("kind", kind, RobustKind)
     found = _sandwich(fits, kind)
-    warn_undetermined(fits.estimates.beta, found, fits.model.xnames, fits.model.group_name)
+    alone, zero = found.one_group & np.isfinite(fits.estimates.beta), np.isnan(found.df)
+    _warn_undetermined(fits, alone & zero, "no robust standard error (NaN)")
+    _warn_undetermined(fits, alone & ~zero, "a robust standard error that is far too small")
     return found
+
+
+def _warn_undetermined(fits: FitRecord, lost: Bools, what: str) -> None:
+    """Say which coefficients, (B, p), have ``what`` beside an estimate."""
+    if lost.any():
+        named = ", ".join(repr(fits.model.xnames[int(j)]) for j in np.flatnonzero(lost.any(axis=0)))
+        where = f" in {int(lost.any(axis=1).sum())} of {len(lost)} fits" * (len(lost) > 1)
+        warn_user(
+            f"{what} of {named}{where}: it is not estimable without a certain level of "
+            f"{fits.model.group_name}, whose residuals say nothing about it; use the standard "
+            "errors of the model (tidy), or more levels",
+            DegenerateWarning,
+        )
 
 
 def _sandwich(fits: FitRecord, kind: RobustKind) -> Robust:
@@ -63,10 +79,15 @@ def one_group_terms(fits: FitRecord) -> tuple[str, ...]:
 
 
 def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float) -> pd.DataFrame:
-    """t tests with robust standard errors, one row per fit and fixed effect."""
+    """t tests and intervals with robust standard errors and Satterthwaite's df.
+
+    One row per fit and fixed effect: term, estimate, std_error, df, statistic, p_value, conf_low,
+    conf_high.
+    """
     check_level(conf_level, "conf_level")
-    terms = pd.Index(fits.model.xnames)
-    return robust_table(fits.estimates.beta, robust(fits, kind), terms, conf_level)
+    beta, found = fits.estimates.beta, robust(fits, kind)
+    columns = inference_table(beta, standard_errors(found.vcov), found.df, 0.0, conf_level)
+    return long_table(fits.model.xnames, columns)
 
 
 def _components(fits: FitRecord) -> Components:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxhlm.core.chunks import in_order, lane_chunks
 from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable, check_option
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
 from jaxhlm.design.design import Design, lacking
 from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
@@ -139,7 +139,7 @@ class FitRecord:
     @property
     def ok(self) -> Bools:
         """(B,) converged, on the boundary or not."""
-        return np.isin(self.estimates.status, (Status.CONVERGED, Status.SINGULAR))
+        return converged(self.estimates.status)
 
     @property
     def singular(self) -> Bools:
@@ -219,15 +219,7 @@ class FitRecord:
     def over_lanes(
         self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
     ) -> tuple[Floats, ...]:
-        """``function`` of all fits and their statistics, chunk by chunk on all cores.
-
-        Args:
-            function: maps the estimates of some fits, and their standardised statistics, to arrays
-                with the fits on the first axis.
-
-        Returns:
-            Those arrays for all fits, in order.
-        """
+        """``function`` of all fits and their statistics; as ``FitBatch.over_lanes``."""
         source = self.rows
         return self.over_chunks(
             lambda at: function(self.filled[at], source.standard(self.lane_index[at]))
@@ -236,11 +228,7 @@ class FitRecord:
     def over_groups(
         self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
-        """As ``over_lanes``, with the statistics of every group by itself.
-
-        Raises:
-            JaxhlmError: the fits were read from a file, or simulated without rows.
-        """
+        """As ``over_lanes``, with the statistics of every group; as ``FitBatch.over_groups``."""
         source = self.rows
 
         def one(at: Ints) -> tuple[Any, ...]:

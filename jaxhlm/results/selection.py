@@ -46,11 +46,16 @@ def by_labels(index: pd.Index, which: Any) -> int | Ints:
     """
     if not isinstance(which, list | np.ndarray | pd.Index | pd.Series):
         return by_label(index, which)
-    found = [np.atleast_1d(by_label(index, x)) for x in which]
+    return _labelled(index, list(which))
+
+
+def _labelled(index: pd.Index, labels: list[Hashable]) -> Ints:
+    """Positions of the fits of some labels."""
+    found = [np.atleast_1d(by_label(index, label)) for label in labels]
     return np.concatenate([np.zeros(0, int), *found])
 
 
-def by_label(index: pd.Index, label: Any) -> int | Ints:
+def by_label(index: pd.Index, label: Hashable) -> int | Ints:
     """Position of the fit of a label; positions where several share it, or a part of it.
 
     Raises:
@@ -93,10 +98,10 @@ def _listed(index: pd.Index, which: Any) -> Ints:
         return _positions(index, listed)
     if "bool" in kinds:
         raise OptionError("fits[…] with True or False among others; give positions or labels")
-    return np.concatenate([np.atleast_1d(by_label(index, label)) for label in listed])
+    return _labelled(index, listed)
 
 
-def _kind(x: Any) -> str:
+def _kind(x: object) -> str:
     if isinstance(x, bool | np.bool_):
         return "bool"
     return "int" if isinstance(x, int | np.integer) else "label"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,7 +114,7 @@ def _lower(d: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(d) for j in range(i + 1)]
 
 
-def _symmetric(frame: pd.DataFrame, name: str, d: int) -> Any:
+def _symmetric(frame: pd.DataFrame, name: str, d: int) -> Floats:
     out = np.empty((len(frame), d, d))
     for i, j in _lower(d):
         out[:, i, j] = out[:, j, i] = frame[f"{name}:{i}:{j}"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import Status, outcome
 from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod, inference_table
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.results.coefficients import fixed_tests
@@ -16,7 +16,7 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
 
-__all__ = ["batch_text", "counts", "glance", "parameter_summary", "summary", "varcorr"]
+__all__ = ["batch_text", "glance", "parameter_summary", "summary", "varcorr"]
 
 
 def glance(fits: FitRecord) -> dict[str, Any]:
@@ -88,12 +88,6 @@ def _notes(fit: FitRecord) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def counts(fits: FitRecord) -> pd.Series:
-    """Number of fits by status, every status listed."""
-    tally = np.bincount(fits.estimates.status, minlength=len(Status))
-    return pd.Series(tally, [s.name.lower() for s in Status], name="fits")
-
-
 def parameter_summary(fits: FitRecord) -> pd.DataFrame:
     """Mean, sd, range and median of each parameter over converged fits, and the mean SE."""
     values, se = parameter_values(fits.model, fits.estimates)[fits.ok], fits.se[fits.ok]
@@ -109,19 +103,14 @@ def parameter_summary(fits: FitRecord) -> pd.DataFrame:
 
 def batch_text(fits: FitRecord) -> str:
     """Counts, then the summary of the parameters."""
-    tally, good = counts(fits), int(fits.ok.sum())
     method = "REML" if fits.model.reml else "maximum likelihood"
     head = [
         f"{len(fits):,} linear mixed model fits by {method}",
         f"Formula: {fits.model.formula}",
-        f"Converged: {good:,}, of these singular: {tally['singular']:,}; "
-        f"failed: {len(fits) - good:,}",
-    ]
-    head += [
-        f"  {tally.iloc[s]:,} × {Status(s).message}" for s in Status if not s.ok and tally.iloc[s]
+        *outcome(fits.estimates.status),
     ]
     if absent := int(fits.estimates.absent.any(axis=1).sum()):
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
-    if not good:
+    if not fits.ok.any():
         return "\n".join(head)
     return "\n".join([*head, "", parameter_summary(fits).to_string(float_format="%.4f", na_rep="")])

@@ -26,9 +26,10 @@ from jaxhlm.inference.henderson import (
     standardized_effects,
     value_variance,
 )
+from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.prediction import Interval, coef_columns, new_rows, normal_scores, unit_frame
-from jaxhlm.results.presenters import Runs, split
+from jaxhlm.results.prediction import Interval, new_rows
+from jaxhlm.results.presenters import Runs, long_table, split
 from jaxhlm.results.record import FitRecord
 
 __all__ = [
@@ -45,23 +46,18 @@ __all__ = [
 
 def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, G, …) arrays, of all units."""
-
-    def units(at: Ints) -> tuple[Any, ...]:
-        some = fits.rows_of(at)
-        return *some.rows.unit_numbers, *map(some.rows.flat_units, one(some))
-
-    lengths, number, *values = fits.over_runs(units, 8 * _lane_numbers(fits))
-    return Runs(lengths, number, tuple(values))
+    return _runs(fits, lambda f: (*f.rows.unit_numbers, *map(f.rows.flat_units, one(f))))
 
 
 def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, n) arrays, of all rows."""
+    return _runs(fits, lambda f: (*f.rows.row_numbers, *map(f.rows.flat_rows, one(f))))
 
-    def flat(at: Ints) -> tuple[Any, ...]:
-        some = fits.rows_of(at)
-        return *some.rows.row_numbers, *map(some.rows.flat_rows, one(some))
 
-    lengths, number, *values = fits.over_runs(flat, 8 * _lane_numbers(fits))
+def _runs(fits: FitRecord, flat: Callable[[FitRows], tuple[Any, ...]]) -> Runs:
+    """Runs of all fits, from their lengths, numbers and values of some."""
+    lane_bytes = 8 * _lane_numbers(fits)
+    lengths, number, *values = fits.over_runs(lambda at: flat(fits.rows_of(at)), lane_bytes)
     return Runs(lengths, number, tuple(values))
 
 
@@ -74,21 +70,29 @@ def _lane_numbers(fits: FitRecord) -> int:
 
 def coef(fits: FitRecord) -> tuple[Runs, list[str]]:
     """Coefficients of every unit, (Σ, m), and their names."""
-    names, x, z = coef_columns(fits.model)
-    return _known_coef(fits, lambda f: f.estimates.beta[:, None] @ x.T + f.effects.b @ z.T), names
+    return _coefficients(fits, lambda f, x, z: f.estimates.beta[:, None] @ x.T + f.effects.b @ z.T)
 
 
 def coef_se(fits: FitRecord) -> tuple[Runs, list[str]]:
     """Standard errors of ``coef``."""
-    names, x, z = coef_columns(fits.model)
-    return _known_coef(fits, lambda f: np.sqrt(coef_variance(f.henderson, x, z))), names
+    return _coefficients(fits, lambda f, x, z: np.sqrt(coef_variance(f.henderson, x, z)))
 
 
-def _known_coef(fits: FitRecord, values: Callable[[FitRows], Floats]) -> Runs:
-    """Values of coefficients; NaN for one that is a fixed effect only, and absent."""
-    _, x, z = coef_columns(fits.model)
+def _coefficients(
+    fits: FitRecord, values: Callable[[FitRows, Floats, Floats], Floats]
+) -> tuple[Runs, list[str]]:
+    """Values of the m coefficients xβ̂ + zb̂ of a unit, x (m, p) and z (m, q), and their names.
+
+    NaN for one that is a fixed effect only, and absent.
+    """
+    model = fits.model
+    names = list(dict.fromkeys([*model.xnames, *model.znames]))
+    x, z = (
+        np.array([[float(name == term) for term in terms] for name in names])
+        for terms in (model.xnames, model.znames)
+    )
     lacking = (fits.about_absent(x) & (z == 0.0).all(axis=1))[:, None]
-    return over_units(fits, lambda f: (np.where(lacking[f.at], np.nan, values(f)),))
+    return over_units(fits, lambda f: (np.where(lacking[f.at], np.nan, values(f, x, z)),)), names
 
 
 def ranef_frame(fits: FitRecord, conf_level: float) -> tuple[pd.DataFrame, Ints]:
@@ -120,15 +124,32 @@ def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
 
     runs, names = over_units(fits, one), ("estimate", "std_error", "standardized")
     columns = dict(zip(names, runs.values, strict=True))
-    scores = [normal_scores(part) for part in split(runs.lengths, columns["standardized"])]
+    scores = [_normal_scores(part) for part in split(runs.lengths, columns["standardized"])]
     return _unit_frame(fits, runs, columns | {"theoretical": np.concatenate(scores)})
 
 
 def _unit_frame(
     fits: FitRecord, runs: Runs, columns: dict[str, Floats]
 ) -> tuple[pd.DataFrame, Ints]:
-    levels, terms = fits.rows.design.levels[runs.number], list(fits.model.znames)
-    return unit_frame(fits.model.group_name, levels, terms, **columns), runs.lengths * len(terms)
+    frame, q = long_table(fits.model.znames, columns), len(fits.model.znames)
+    frame.insert(0, "group", fits.model.group_name)
+    frame.insert(1, "level", fits.rows.design.levels[runs.number].repeat(q))
+    return frame, runs.lengths * q
+
+
+def _normal_scores(values: Floats) -> Floats:
+    """Normal quantiles at the ranks of the columns of (G, q) values; NaN where a value is.
+
+    Plotting positions as R's ``qqnorm``: (r − a)/(m + 1 − 2a), a = 3/8 for m ≤ 10, else 1/2.
+    """
+    scores = np.full(values.shape, np.nan)
+    for column, out in zip(values.T, scores.T, strict=True):
+        there = np.flatnonzero(np.isfinite(column))
+        m = len(there)
+        a = 0.375 if m <= 10 else 0.5
+        order = there[np.argsort(column[there], kind="stable")]
+        out[order] = normal_quantile((np.arange(1, m + 1) - a) / (m + 1 - 2 * a))
+    return scores
 
 
 def predictions(
@@ -218,8 +239,8 @@ def _new_predictions(
         return np.full(len(at), m), *(part.ravel() for part in found)
 
     lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + _lane_numbers(fits))
-    lengths, *values = fits.over_runs(one, lane_bytes)
-    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(values))
+    lengths, *arrays = fits.over_runs(one, lane_bytes)
+    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(arrays))
 
 
 def _unseen(fits: FitRecord, rows: pd.Index) -> NewLevelError:
