@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.files import write_atomically
-from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
+from jaxhlm.errors import JaxhlmError, OptionError
 
 try:
     import matplotlib.pyplot as plt
@@ -30,7 +30,6 @@ __all__ = [
     "canvas",
     "has_series",
     "legend_above",
-    "need",
     "panels",
     "series",
     "split",
@@ -176,16 +175,6 @@ def wrap(label: object, width: int = 28) -> str:
     ['restricted maximum', 'likelihood, Kenward-', 'Roger']
     """
     return "\n".join(textwrap.wrap(str(label), width)) or str(label)
-
-
-def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ``MissingColumnError`` unless the frame has the columns."""
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise MissingColumnError(
-            f"the frame has no column {', '.join(map(repr, missing))}; it has "
-            + ", ".join(map(str, frame.columns))
-        )
 
 
 def has_series(frame: pd.DataFrame, by: str) -> bool:

@@ -17,13 +17,13 @@ from jaxhlm.plot.canvas import (
     canvas,
     has_series,
     legend_above,
-    need,
     panels,
     series,
     split,
     wrap,
 )
-from jaxhlm.studies.measures import OK
+from jaxhlm.studies.binomial import rate_mcse
+from jaxhlm.studies.measures import OK, check_columns
 
 __all__ = ["estimate_vs_se", "histogram", "zip_plot"]
 
@@ -102,8 +102,7 @@ def _zip(axes: Axes, part: pd.DataFrame, centred: bool) -> tuple[float, float]:
     axes.add_collection(LineCollection(list(lines), colors=list(colors), linewidths=0.3))
     axes.axvline(truth[0] - zero[0], color="black", linewidth=0.8)
     axes.autoscale_view()
-    share = covers.mean()
-    return share, np.sqrt(share * (1.0 - share) / n)
+    return covers.mean(), float(rate_mcse(covers.sum(), n))
 
 
 def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | None = None) -> Axes:
@@ -216,7 +215,7 @@ def _label(frame: pd.DataFrame, what: str) -> str:
 
 def _one_estimand(estimates: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
     """Rows at an optimum with all that is needed, of one condition and term."""
-    need(estimates, needed)
+    check_columns("the frame", estimates, needed)
     for name in ("condition", "term"):
         if name in estimates.columns and estimates[name].nunique() > 1:
             raise OptionError(f"the frame holds several values of {name!r}; select one {name}")

@@ -19,12 +19,12 @@ from jaxhlm.plot.canvas import (
     canvas,
     has_series,
     legend_above,
-    need,
     series,
     split,
     wrap,
 )
 from jaxhlm.studies.binomial import exact_interval
+from jaxhlm.studies.measures import check_columns
 
 __all__ = ["lollipop", "nested_loop", "power_curve"]
 
@@ -90,7 +90,7 @@ def power_curve(
     along = str(frame.columns[0]) if along is None else along
     if by is None:
         by = next((name for name in SERIES if has_series(frame, name)), None)
-    need(frame, [along, "power", *([by] if by else [])])
+    check_columns("the frame", frame, [along, "power", *([by] if by else [])])
     check_level(level)
     numeric = pd.api.types.is_numeric_dtype(frame[along])
     labels = list(dict.fromkeys(frame[along]))
@@ -166,7 +166,7 @@ def lollipop(
     if rows is None:
         rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
-    need(measured, [measure, f"{measure}_mcse", *rows])
+    check_columns("the frame", measured, [measure, f"{measure}_mcse", *rows])
     check_level(level)
     labels = [_row_label(values, rows) for values in measured[rows].itertuples(index=False)]
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
@@ -238,7 +238,7 @@ def nested_loop(
     factors = list(factors)
     if not factors:
         raise OptionError("name the factors of the study, slowest first")
-    need(measured, [measure, *factors])
+    check_columns("the frame", measured, [measure, *factors])
     measured = measured.reset_index(drop=True)
     several = has_series(measured, by)
     if measured.duplicated([*factors, *([by] if several else [])]).any():

@@ -35,17 +35,7 @@ class UnitDesign:
     """A design of units with repeated measurements; made by ``jaxhlm.units``, which see.
 
     Attributes:
-        n: number of units.
-        measurements: of every unit, before drop-out: a number, a (low, high) range, n numbers or a
-            distribution.
-        within, between: covariates by name.
-        factors: levels of factors between units, by name.
-        crossed: levels of factors within units, by name.
-        dropout: probability that a unit leaves after a measurement, n of them, or a distribution
-            of the number of measurements that it leaves after.
-        redraw: what is drawn anew for every data set: all, nothing, or some by name.
-        unit: name of the grouping column.
-        seed: of what is drawn once.
+        n, measurements, within, between, factors, crossed, dropout, redraw, unit, seed: as there.
     """
 
     n: int
@@ -65,30 +55,30 @@ class UnitDesign:
         whole_number("seed", self.seed, least=0)
         if not isinstance(self.unit, str):
             raise OptionError(f"unit={self.unit!r} must be the name of a column")
+        names = [self.unit]
         for part in ("within", "between", "factors", "crossed"):
-            check_mapping(part, getattr(self, part))
-        names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
+            for name, values in check_mapping(part, getattr(self, part)).items():
+                check_length(name, values)
+                names.append(name)
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
-        for name, values in {**self.within, **self.between, **self.factors, **self.crossed}.items():
-            check_length(name, values)
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
         self._check_dropout()
-        for name, source in self.within.items():
-            if _fixed(source) and self.most is not None:
-                _check_grid(name, source, self.most)
+        for name, source in {**self.within, **self.between}.items():
             _check_source(name, source)
-        for name, source in self.between.items():
-            if _fixed(source) and len(source) != self.n:
+        for name, grid in self.within.items():
+            if _fixed(grid) and self.most is not None:
+                _check_grid(name, grid, self.most)
+        for name, values in self.between.items():
+            if _fixed(values) and len(values) != self.n:
                 raise OptionError(
-                    f"{name!r} has {len(source)} values for {self.n} units; give one for each "
+                    f"{name!r} has {len(values)} values for {self.n} units; give one for each "
                     "or a distribution"
                 )
-            _check_source(name, source)
         if not isinstance(self.redraw, bool):
             if isinstance(self.redraw, str) or not _fixed(self.redraw):
                 raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
@@ -103,9 +93,7 @@ class UnitDesign:
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
         sizes: Any = self.measurements
-        if _drawn(sizes):
-            return None
-        return int(np.max(sizes))
+        return None if _drawn(sizes) else int(np.max(sizes))
 
     @property
     def redrawn(self) -> bool:
@@ -126,17 +114,11 @@ class UnitDesign:
         Raises:
             OptionError: a covariate has fixed values, and too few of them.
         """
-        n = self.n if n is None else n
-        whole_number("n", n, 2)
-        sizes = measurements
-        if sizes is None:
-            sizes = self.measurements
-            if _fixed(sizes) and not _is_range(sizes):
-                sizes = np.resize(np.asarray(sizes), n).tolist()
-        leaves = self.dropout
-        if _fixed(leaves):
-            leaves = np.resize(np.asarray(leaves), n).tolist()
-        return replace(self, n=n, measurements=sizes, dropout=leaves)
+        n = self.n if n is None else whole_number("n", n, 2)
+        sizes, leaves = self.measurements if measurements is None else measurements, self.dropout
+        if measurements is None and not _is_range(sizes):
+            sizes = _in_turn(sizes, n)
+        return replace(self, n=n, measurements=sizes, dropout=_in_turn(leaves, n))
 
     def frame(self, rng: np.random.Generator | int | None = None) -> pd.DataFrame:
         """The rows of one data set, unit after unit.
@@ -213,13 +195,11 @@ class UnitDesign:
     def _values(
         self, name: str, source: Any, rng: np.random.Generator, size: int
     ) -> npt.NDArray[Any]:
-        return np.asarray(sampler(name, source)(self._source(name, rng), size))
+        return sampler(name, source)(self._source(name, rng), size)
 
     def _planned(self, rng: np.random.Generator) -> Ints:
         """(n,) measurements of every unit if it stays."""
         sizes: Any = self.measurements
-        if isinstance(sizes, str):
-            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
         if self.most is None:
             return self._counts(SIZES, sizes, rng)
         if _is_range(sizes):
@@ -373,7 +353,7 @@ def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, I
 
 
 def _fixed(source: Any) -> bool:
-    return not callable(source) and not hasattr(source, "rvs") and hasattr(source, "__len__")
+    return not _drawn(source) and hasattr(source, "__len__")
 
 
 def _drawn(source: Any) -> bool:
@@ -382,6 +362,11 @@ def _drawn(source: Any) -> bool:
 
 def _is_range(sizes: Any) -> bool:
     return isinstance(sizes, tuple) and len(sizes) == 2
+
+
+def _in_turn(given: Any, n: int) -> Any:
+    """n values, taken in turn from those that were given unit by unit."""
+    return np.resize(np.asarray(given), n).tolist() if _fixed(given) else given
 
 
 def _check_grid(name: str, grid: Any, most: int) -> None:

@@ -31,7 +31,6 @@ __all__ = [
     "check_methods",
     "method_estimates",
     "pooled_fits",
-    "true_values",
 ]
 
 Estimator = Literal["lmm", "ols", "two_stage"]
@@ -184,22 +183,14 @@ def method_estimates(
             columns = parse(drawn.mechanism.formula, response_optional=True).group
             group = ":".join(map(quoted, columns))
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
-        found = _apply(method, fits_of)
-        frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))
+        truths = pd.DataFrame(drawn.truths, columns=list(drawn.mechanism.terms), dtype=float)
+        frames.append(_frame(method.name, _apply(method, fits_of), truths, first, level))
         if method.variances:
             found = _variances(fits_of(method.formula, method.reml))
-            truth = drawn.true_variances.reindex(columns=found.terms).to_numpy()
-            frames.append(_frame(method.name, found, truth, first, level, tested=False))
+            frames.append(
+                _frame(method.name, found, drawn.true_variances, first, level, tested=False)
+            )
     return pd.concat(frames, ignore_index=True)
-
-
-def true_values(drawn: Any, terms: Sequence[str]) -> Floats:
-    """(B, p) true values of the terms; NaN for a term that the generating model has not."""
-    known = list(drawn.mechanism.terms)
-    truths = np.asarray(drawn.truths, dtype=float)
-    columns = [truths[:, known.index(t)] if t in known else None for t in terms]
-    missing = np.full(len(truths), np.nan)
-    return np.stack([missing if c is None else c for c in columns], axis=1)
 
 
 def _apply(method: Method, fits_of: FitsOf) -> _Found:
@@ -258,8 +249,9 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
 
 
 def _frame(
-    name: str, found: _Found, truth: Floats, first: int, level: float, tested: bool = True
+    name: str, found: _Found, truths: pd.DataFrame, first: int, level: float, tested: bool = True
 ) -> pd.DataFrame:
+    """Rows of one method; the truth is NaN of a term that the generating model has not."""
     B, p = found.estimate.shape
     ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
     known = ended & np.isfinite(found.estimate)
@@ -272,7 +264,7 @@ def _frame(
         "replicate": np.repeat(np.arange(first, first + B), p),
         "method": name,
         "term": np.tile(np.array(found.terms, dtype=object), B),
-        "truth": truth.ravel(),
+        "truth": truths.reindex(columns=list(found.terms)).to_numpy().ravel(),
         **{c: table[c].ravel() for c in COLUMNS[4:7]},
         "p_value": t_tail(table["statistic"], df).ravel(),
         **{c: table[c].ravel() for c in COLUMNS[8:10]},

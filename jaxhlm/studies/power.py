@@ -11,8 +11,8 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.core.streams import Seed
-from jaxhlm.design.design import Design
+from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
@@ -25,7 +25,7 @@ from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.simulate import simulate
 from jaxhlm.studies.truth import Truth
-from jaxhlm.studies.vary import design_of
+from jaxhlm.studies.uncertainty import TruthSource
 
 __all__ = [
     "Power",
@@ -36,7 +36,6 @@ __all__ = [
     "formula_power",
     "power",
     "read_tests",
-    "seed_number",
 ]
 
 # Rows of data sets that are in memory at a time.
@@ -169,8 +168,8 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     whole_number("n", n)
 
 
-def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
-    """The design of the model to fit, and the truth."""
+def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Truth | TruthSource]:
+    """The design of the model to fit (on one draw of it, if it is redrawn), and the truth."""
     if isinstance(mechanism, tuple):
         design, truth = mechanism if len(mechanism) == 2 else (None, None)
         if not isinstance(design, Design) or not isinstance(truth, Truth):
@@ -183,7 +182,11 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
-    return design_of(mechanism, formula), mechanism.truth
+    template, design = mechanism.template, mechanism.design
+    if formula is not None:
+        frame = design if isinstance(design, pd.DataFrame) else design.frame()
+        template = build_design(formula, frame, response_rows=len(frame), learned=template.learned)
+    return template, mechanism.truth
 
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
@@ -193,14 +196,9 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
     read = []
     for one in listed:
-        names = design.xnames, design.dropped_columns, design._alias
-        found = read_hypothesis(one, 0.0, *names)
+        found = read_hypothesis(one, 0.0, design.xnames, design.dropped_columns, design._alias)
         label = one if isinstance(one, str) else ", ".join(found.labels)
-        if len(found.L) > 1:
-            read.append(ReadTest(label, *independent_rows(found)))
-        else:
-            independent_rows(found)
-            read.append(ReadTest(label, found.L, found.rhs))
+        read.append(ReadTest(label, *independent_rows(found)))
     return read
 
 
@@ -213,20 +211,11 @@ def _fits(
         design, truth = mechanism
         yield simulate(design, truth, n, seed).fit(reml, progress=progress)
         return
-    number, drawn_as_rows = seed_number(seed), formula is not None or not mechanism.gaussian
+    key, drawn_as_rows = random_key(seed), formula is not None or not mechanism.gaussian
     size = max(1, MOST_NUMBERS // rows) if drawn_as_rows else n
     for first in range(0, n, size):
-        drawn = mechanism.draw(first, min(first + size, n), number, rows=drawn_as_rows)
+        drawn = mechanism.draw(first, min(first + size, n), key, rows=drawn_as_rows)
         yield drawn.fit(formula, reml=reml, progress=progress)
-
-
-def seed_number(seed: Seed) -> Any:
-    """A seed that can be used again: a fresh number for None or a NumPy ``Generator``."""
-    if seed is None:
-        seed = np.random.default_rng()
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**32))
-    return seed
 
 
 def _rejections(
@@ -247,13 +236,12 @@ def _rejections(
 
 
 def formula_power(
-    mechanism: Any, design: Design, truth: Any, test: ReadTest, alpha: float, df: DfMethod,
-    reml: bool, formula: str | None,
+    mechanism: Any, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
+    df: DfMethod, reml: bool, formula: str | None,
 ) -> float:  # fmt: skip
     """Power by formula; NaN where the model that is fitted is not the one that generates."""
-    known = isinstance(truth, Truth) and truth.sigma > 0.0
     violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
-    if not known or violated or formula is not None:
+    if violated or formula is not None or not isinstance(truth, Truth) or truth.sigma == 0.0:
         return np.nan
     found = precision(design, truth, test.L, reml)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)

@@ -90,17 +90,9 @@ class Simulated:
 
     @cached_property
     def _source(self) -> Parametric:
-        beta, t = self.truth.fixed(self.design.xnames), self.truth
-        return Parametric(
-            Prepared(self.design),
-            self.n,
-            self.key,
-            beta,
-            t.cov,
-            t.sigma,
-            self.statistics,
-            self.first,
-        )
+        prepared, beta = Prepared(self.design), self.truth.fixed(self.design.xnames)
+        parameters = beta, self.truth.cov, self.truth.sigma
+        return Parametric(prepared, self.n, self.key, *parameters, self.statistics, self.first)
 
 
 def simulate(
@@ -146,9 +138,5 @@ def simulate(
     affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
-    if truth.cov.shape != (design.q, design.q):
-        raise OptionError(
-            f"the truth has {len(truth.cov)} random effect(s), the model {design.q}: "
-            + ", ".join(design.znames)
-        )
+    truth.check_effects(design.znames)
     return Simulated(design, truth, n, statistics, random_key(seed))

@@ -198,6 +198,18 @@ class Truth:
             )
         return beta
 
+    def check_effects(self, names: Sequence[str]) -> None:
+        """Refuse a model with other than ``len(names)`` random effects.
+
+        Raises:
+            OptionError: their number is wrong.
+        """
+        if len(self.cov) != len(names):
+            raise OptionError(
+                f"the truth has {len(self.cov)} random effect(s), the model {len(names)}: "
+                + ", ".join(names)
+            )
+
 
 def _alike(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
