@@ -33,6 +33,7 @@ __all__ = [
     "panels",
     "series",
     "split",
+    "split_if_several",
     "wrap",
     "write",
 ]
@@ -182,9 +183,11 @@ def has_series(frame: pd.DataFrame, by: str) -> bool:
     return by in frame.columns and frame[by].nunique() > 1
 
 
-def split(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[Hashable, pd.DataFrame]]:
+def split(frame: pd.DataFrame, by: str | None) -> list[tuple[Hashable, pd.DataFrame]]:
     """Names and rows of the series in order of appearance; a nameless one if ``by`` is None."""
-    if by is None:
-        yield "", frame
-    else:
-        yield from frame.groupby(by, sort=False, observed=True)
+    return [("", frame)] if by is None else [*frame.groupby(by, sort=False, observed=True)]
+
+
+def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.DataFrame]]:
+    """The same; a nameless one unless there is a column ``by`` with several values."""
+    return split(frame, by if has_series(frame, by) else None)

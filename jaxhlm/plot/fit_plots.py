@@ -113,7 +113,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
     d = fit.design
     x = d.Z[:, 1]
     lines = _unit_table(fit.shrinkage(), "blup")
-    first, last = _extremes(x, d.group, d.G)
+    first, last = _extremes(x, d.group)
     ends = np.stack([first, last], axis=1)
     heights = lines[[INTERCEPT]].to_numpy() + lines[[names[1]]].to_numpy() * ends
     segments = list(np.stack([ends, heights], axis=2))
@@ -284,18 +284,16 @@ def _unit_covariate(fit: Fit, name: str) -> Floats:
     if name not in d.xnames:
         raise UnknownTermError(f"no fixed effect {name!r}; the fit has {', '.join(d.xnames)}")
     column = d.X[:, d.xnames.index(name)]
-    first, last = _extremes(column, d.group, d.G)
+    first, last = _extremes(column, d.group)
     if (last > first).any():
         raise OptionError(f"{name!r} varies within units; name a covariate of the units")
     return first
 
 
-def _extremes(x: Floats, group: Ints, G: int) -> tuple[Floats, Floats]:
+def _extremes(x: Floats, group: Ints) -> tuple[Floats, Floats]:
     """(G,) smallest and largest value of every group."""
-    low, high = np.full(G, np.inf), np.full(G, -np.inf)
-    np.minimum.at(low, group, x)
-    np.maximum.at(high, group, x)
-    return low, high
+    grouped = pd.Series(x).groupby(group)
+    return grouped.min().to_numpy(), grouped.max().to_numpy()
 
 
 def _place(terms: Sequence[str], *names: str) -> int | None:

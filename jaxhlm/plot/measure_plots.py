@@ -21,6 +21,7 @@ from jaxhlm.plot.canvas import (
     legend_above,
     series,
     split,
+    split_if_several,
     wrap,
 )
 from jaxhlm.studies.binomial import exact_interval
@@ -162,7 +163,7 @@ def lollipop(
         'Bias'
     """
     measured = measured.reset_index(drop=True)
-    several = has_series(measured, by)
+    groups = split_if_several(measured, by)
     if rows is None:
         rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
@@ -171,15 +172,15 @@ def lollipop(
     labels = [_row_label(values, rows) for values in measured[rows].itertuples(index=False)]
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     place = np.array([places[label] for label in labels], dtype=float)
-    count = measured[by].nunique() if several else 1
+    count = len(groups)
     start = NOMINAL.get(measure, 0.0) if reference is None else reference
     z = normal_quantile(0.5 + level / 2)
     lines = [len(wrap(label).split("\n")) for label in places]
     height = 0.75 + len(places) * max(0.08 + 0.14 * max(lines), 0.14 * count)
-    height += 0.18 * count if several else 0.0
+    height += 0.18 * count if count > 1 else 0.0
     with canvas(ax, height) as axes:
         axes.axvline(start, color=GREY, linewidth=0.8, zorder=0)
-        for i, (name, part) in enumerate(split(measured, by if several else None)):
+        for i, (name, part) in enumerate(groups):
             at = place[part.index] + (i - (count - 1) / 2) * 0.7 / count
             style = series(i) | {"linestyle": "none"}
             value = part[measure].to_numpy(float)
@@ -193,7 +194,7 @@ def lollipop(
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
         axes.locator_params(axis="x", nbins=4)
-        if several:
+        if count > 1:
             legend_above(axes)
     return axes
 
@@ -240,8 +241,8 @@ def nested_loop(
         raise OptionError("name the factors of the study, slowest first")
     check_columns("the frame", measured, [measure, *factors])
     measured = measured.reset_index(drop=True)
-    several = has_series(measured, by)
-    if measured.duplicated([*factors, *([by] if several else [])]).any():
+    groups = split_if_several(measured, by)
+    if any(part.duplicated(factors).any() for _, part in groups):
         raise OptionError(
             f"several rows have the same {', '.join(factors)}; select one term, or add a factor"
         )
@@ -256,7 +257,7 @@ def nested_loop(
     with canvas(ax, 2.2 + 0.32 * len(factors), 2 * COLUMN) as axes:
         if reference is not None or bottom - 0.1 * span <= start <= top + 0.1 * span:
             axes.axhline(start, color=GREY, linewidth=0.8, zorder=0)
-        for i, (name, part) in enumerate(split(measured, by if several else None)):
+        for i, (name, part) in enumerate(groups):
             y = np.full(len(cells), np.nan)
             keys = part[factors].itertuples(index=False, name=None)
             y[[at[key] for key in keys]] = part[measure]
@@ -270,7 +271,7 @@ def nested_loop(
         axes.set_ylabel(NAMES.get(measure, measure), loc="top")
         axes.set_xticks([])
         axes.set_xlabel(f"{len(cells)} conditions")
-        if several:
+        if len(groups) > 1:
             legend_above(axes)
     return axes
 

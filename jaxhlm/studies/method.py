@@ -14,7 +14,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
-from jaxhlm.inference.parameters import random_names, random_values
+from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
 from jaxhlm.language.formula import parse
@@ -217,10 +217,10 @@ def _status(fits: FitBatch) -> Ints:
 
 
 def _variances(fits: FitBatch) -> _Found:
-    e = fits.estimates
-    values = np.column_stack([random_values(fits.model, e.cov), e.sigma])
+    p = len(fits.model.xnames)
+    values = parameter_values(fits.model, fits.estimates)[:, p:]
     none = np.full_like(values, np.nan)
-    return _Found((*random_names(fits.model), "sigma"), values, none, none, _status(fits))
+    return _Found(parameter_names(fits.model)[p:], values, none, none, _status(fits))
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:

@@ -116,7 +116,7 @@ class Contaminated:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        _check_share(self.share)
+        fraction("share", self.share, 0.1)
         if not number("ratio", self.ratio) > 0.0:
             raise OptionError(f"ratio={self.ratio!r} must be positive")
 
@@ -145,7 +145,7 @@ class TwoClasses:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        _check_share(self.share)
+        fraction("share", self.share, 0.1)
         number("distance", self.distance)
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
@@ -241,7 +241,3 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
         return values
 
     return checked
-
-
-def _check_share(share: float) -> None:
-    fraction("share", share, 0.1)
