@@ -20,7 +20,7 @@ from jaxhlm.studies.truth import Truth
 __all__ = ["add_commands", "add_model", "add_option"]
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both to the command line.
 
     Args:

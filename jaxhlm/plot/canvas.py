@@ -19,6 +19,8 @@ from jaxhlm.errors import JaxhlmError, OptionError
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 except ModuleNotFoundError as error:
     raise JaxhlmError('figures need matplotlib: pip install "jaxhlm[plot]"') from error
 
@@ -135,7 +137,7 @@ def series(i: int) -> dict[str, Any]:
     return {"color": INK[k], "marker": MARKERS[k], "linestyle": LINES[k]}
 
 
-def write(figure: Any, stem: Path) -> list[Path]:
+def write(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PDF and PNG, and close it.
 
     Args:
@@ -155,7 +157,7 @@ def write(figure: Any, stem: Path) -> list[Path]:
     return list(files.values())
 
 
-def legend_above(axes: Axes, **options: Any) -> Any:
+def legend_above(axes: Axes, **options: Any) -> Legend:
     """A legend above the data, in as many columns as fit.
 
     It ends where the axes end on the right, and so has the space over the tick labels too.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -276,7 +275,7 @@ def nested_loop(
     return axes
 
 
-def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Any, int]]]:
+def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Hashable, int]]]:
     """The combinations of the factors in nested order, and the rank of each factor's levels."""
     ranks = {str(f): {v: i for i, v in enumerate(_levels(factors[f]))} for f in factors}
     cells = factors.drop_duplicates()
@@ -288,7 +287,7 @@ def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Any, int
 def _factor_steps(
     axes: Axes,
     cells: pd.DataFrame,
-    ranks: dict[str, dict[Any, int]],
+    ranks: dict[str, dict[Hashable, int]],
     top: float,
     height: float,
 ) -> None:
@@ -343,6 +342,6 @@ def _row_label(values: Sequence[object], names: Sequence[str]) -> str:
     return ", ".join(map(str, words))
 
 
-def _levels(column: pd.Series) -> list[Any]:
+def _levels(column: pd.Series) -> list[Hashable]:
     values = list(dict.fromkeys(column))
     return sorted(values) if pd.api.types.is_numeric_dtype(column) else values

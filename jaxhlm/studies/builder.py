@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,22 @@ from jaxhlm.core.arguments import (
 )
 from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
-from jaxhlm.violations.distributions import sampler
+from jaxhlm.violations.distributions import Frozen, sampler
 
-__all__ = ["UnitDesign", "units"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = ["Columns", "UnitDesign", "units"]
 
 SIZES, DROPOUT = "measurements", "dropout"
-Sizes: TypeAlias = int | tuple[int, int] | Sequence[int] | Any
-Dropout: TypeAlias = float | Sequence[float] | Any
+Drawn: TypeAlias = Frozen | Callable[[np.random.Generator, int], npt.ArrayLike]
+Fixed: TypeAlias = Sequence[Any] | npt.NDArray[Any]
+Source: TypeAlias = Fixed | Drawn
+Sizes: TypeAlias = int | Fixed | Drawn
+Dropout: TypeAlias = float | Fixed | Drawn
+Levels: TypeAlias = Sequence[Hashable]
+# (rows,) arrays by name.
+Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +49,10 @@ class UnitDesign:
 
     n: int
     measurements: Sizes
-    within: Mapping[str, Any] = field(default_factory=dict)
-    between: Mapping[str, Any] = field(default_factory=dict)
-    factors: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    crossed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    within: Mapping[str, Source] = field(default_factory=dict)
+    between: Mapping[str, Source] = field(default_factory=dict)
+    factors: Mapping[str, Levels] = field(default_factory=dict)
+    crossed: Mapping[str, Levels] = field(default_factory=dict)
     dropout: Dropout = 0.0
     redraw: bool | Sequence[str] = False
     unit: str = "unit"
@@ -74,11 +83,7 @@ class UnitDesign:
             if _fixed(grid) and self.most is not None:
                 _check_grid(name, grid, self.most)
         for name, values in self.between.items():
-            if _fixed(values) and len(values) != self.n:
-                raise OptionError(
-                    f"{name!r} has {len(values)} values for {self.n} units; give one for each "
-                    "or a distribution"
-                )
+            self._check_each(repr(name), values, "values", " or a distribution")
         if not isinstance(self.redraw, bool):
             if isinstance(self.redraw, str) or not _fixed(self.redraw):
                 raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
@@ -92,8 +97,7 @@ class UnitDesign:
     @property
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
-        sizes: Any = self.measurements
-        return None if _drawn(sizes) else int(np.max(sizes))
+        return None if _drawn(self.measurements) else int(np.max(self.measurements))
 
     @property
     def redrawn(self) -> bool:
@@ -101,7 +105,7 @@ class UnitDesign:
         return any(map(self._redraws, self._random))
 
     @property
-    def levels(self) -> dict[str, list[Any]]:
+    def levels(self) -> dict[str, list[Hashable]]:
         """Levels of every factor, the first of which is the base of its contrasts."""
         return {name: list(x) for name, x in {**self.factors, **self.crossed}.items()}
 
@@ -131,7 +135,7 @@ class UnitDesign:
             rng = np.random.default_rng(self.seed if rng is None else whole_number("rng", rng, 0))
         return self.table(self.columns(rng))
 
-    def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    def columns(self, rng: np.random.Generator) -> Columns:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
         columns = 3 + len(self.within) + len(self.between) + len(self.factors) + len(self.crossed)
         cells = int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
@@ -155,14 +159,12 @@ class UnitDesign:
             else:
                 out[name] = values.reshape(self.n, most)[unit, occasion]
         for name, source in self.between.items():
-            drawn = not _fixed(source)
-            values = self._values(name, source, rng, self.n) if drawn else np.asarray(source)
-            out[name] = values[unit]
+            out[name] = self._values(name, source, rng, self.n)[unit]
         out |= _rotation(self.factors, unit)
         out = {name: np.repeat(values, cells) for name, values in out.items()}
         return out | _rotation(self.crossed, np.tile(np.arange(cells), len(unit)))
 
-    def table(self, columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
+    def table(self, columns: Columns) -> pd.DataFrame:
         """A frame of columns, factors as categories."""
         levels = self.levels
         return pd.DataFrame(
@@ -193,14 +195,16 @@ class UnitDesign:
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def _values(
-        self, name: str, source: Any, rng: np.random.Generator, size: int
+        self, name: str, source: Source, rng: np.random.Generator, size: int
     ) -> npt.NDArray[Any]:
+        if _fixed(source):
+            return np.asarray(source)
         return sampler(name, source)(self._source(name, rng), size)
 
     def _planned(self, rng: np.random.Generator) -> Ints:
         """(n,) measurements of every unit if it stays."""
-        sizes: Any = self.measurements
-        if self.most is None:
+        sizes = self.measurements
+        if _drawn(sizes):
             return self._counts(SIZES, sizes, rng)
         if _is_range(sizes):
             low, high = sizes
@@ -217,7 +221,7 @@ class UnitDesign:
         last = self._source(DROPOUT, rng).geometric(np.where(p > 0.0, p, 0.5))
         return np.where(p > 0.0, np.minimum(planned, last), planned)
 
-    def _counts(self, name: str, source: Any, rng: np.random.Generator) -> Ints:
+    def _counts(self, name: str, source: Drawn, rng: np.random.Generator) -> Ints:
         """(n,) whole numbers from a distribution."""
         values = self._values(name, source, rng, self.n)
         integral = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
@@ -228,37 +232,40 @@ class UnitDesign:
             )
         return values.astype(np.int64)
 
+    def _check_each(self, name: str, given: object, what: str, more: str) -> None:
+        """Refuse fixed values that are not one for every unit."""
+        if _fixed(given) and len(given) != self.n:
+            raise OptionError(
+                f"{name} has {len(given)} {what} for {self.n} units; give one for each{more}"
+            )
+
     def _check_sizes(self) -> None:
-        sizes: Any = self.measurements
+        sizes = self.measurements
         if _drawn(sizes):
             sampler(SIZES, sizes)
             return
         known = list | tuple | range | np.ndarray | pd.Series
-        several = isinstance(sizes, known) and np.ndim(sizes) == 1
-        if several and not len(sizes):
+        listed: list[Any] = [sizes]
+        if isinstance(sizes, known) and np.ndim(sizes) == 1:
+            listed = list(sizes)
+        if not listed:
             raise OptionError("measurements is empty")
-        for size in sizes if several else [sizes]:
+        for size in listed:
             whole_number(SIZES, size)
         if _is_range(sizes):
             low, high = sizes
             if low > high:
                 raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
-        elif _fixed(sizes) and len(sizes) != self.n:
-            raise OptionError(
-                f"measurements has {len(sizes)} numbers for {self.n} units; give one for each, "
-                "one number for all, a (low, high) range as a tuple, or a distribution"
-            )
+        else:
+            more = ", one number for all, a (low, high) range as a tuple, or a distribution"
+            self._check_each(SIZES, sizes, "numbers", more)
 
     def _check_dropout(self) -> None:
-        leaves: Any = self.dropout
+        leaves = self.dropout
         if _drawn(leaves):
             sampler(DROPOUT, leaves)
             return
-        if _fixed(leaves) and len(leaves) != self.n:
-            raise OptionError(
-                f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
-                "for all"
-            )
+        self._check_each(DROPOUT, leaves, "numbers", " or one for all")
         p = finite_array(DROPOUT, leaves)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
@@ -267,10 +274,10 @@ class UnitDesign:
 def units(
     n: int = 30,
     measurements: Sizes | None = None,
-    within: Mapping[str, Any] | None = None,
-    between: Mapping[str, Any] | None = None,
-    factors: Mapping[str, Sequence[Any]] | None = None,
-    crossed: Mapping[str, Sequence[Any]] | None = None,
+    within: Mapping[str, Source] | None = None,
+    between: Mapping[str, Source] | None = None,
+    factors: Mapping[str, Levels] | None = None,
+    crossed: Mapping[str, Levels] | None = None,
     dropout: Dropout = 0.0,
     redraw: bool | Sequence[str] = False,
     unit: str = "unit",
@@ -329,11 +336,15 @@ def units(
     if measurements is None:
         grids = [len(x) for x in given.values() if _fixed(x)]
         measurements = min(grids, default=10)
-    b, f, c = ({} if x is None else x for x in (between, factors, crossed))
-    return UnitDesign(n, measurements, given, b, f, c, dropout, redraw, unit, seed)
+    between = {} if between is None else between
+    factors = {} if factors is None else factors
+    crossed = {} if crossed is None else crossed
+    return UnitDesign(
+        n, measurements, given, between, factors, crossed, dropout, redraw, unit, seed
+    )
 
 
-def _distinct(levels: Any) -> bool:
+def _distinct(levels: Levels) -> bool:
     """Whether these are two or more distinct levels."""
     listed = types.is_list_like(levels, allow_sets=False) and hasattr(levels, "__len__")
     if not listed or isinstance(levels, Mapping | pd.DataFrame):
@@ -343,7 +354,7 @@ def _distinct(levels: Any) -> bool:
     return len(set(levels)) == len(levels) >= 2
 
 
-def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, Ints]:
+def _rotation(factors: Mapping[str, Levels], number: Ints) -> dict[str, Ints]:
     """Level numbers of crossed factors, the first changing fastest."""
     out, period = {}, 1
     for name, levels in factors.items():
@@ -352,15 +363,15 @@ def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, I
     return out
 
 
-def _fixed(source: Any) -> bool:
+def _fixed(source: object) -> TypeIs[Fixed]:
     return not _drawn(source) and hasattr(source, "__len__")
 
 
-def _drawn(source: Any) -> bool:
+def _drawn(source: object) -> TypeIs[Drawn]:
     return callable(source) or hasattr(source, "rvs")
 
 
-def _is_range(sizes: Any) -> bool:
+def _is_range(sizes: object) -> TypeIs[tuple[int, int]]:
     return isinstance(sizes, tuple) and len(sizes) == 2
 
 
@@ -369,7 +380,7 @@ def _in_turn(given: Any, n: int) -> Any:
     return np.resize(np.asarray(given), n).tolist() if _fixed(given) else given
 
 
-def _check_grid(name: str, grid: Any, most: int) -> None:
+def _check_grid(name: str, grid: Fixed, most: int) -> None:
     if len(grid) < most:
         raise OptionError(
             f"{name!r} has {len(grid)} values for up to {most} measurements; give more values or "
@@ -377,7 +388,7 @@ def _check_grid(name: str, grid: Any, most: int) -> None:
         )
 
 
-def _check_source(name: str, source: Any) -> None:
+def _check_source(name: str, source: Source) -> None:
     if not _fixed(source):
         sampler(name, source)
     elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,12 +127,12 @@ def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
     return np.argsort((rank + 0.5) / np.bincount(kinds)[kinds], kind="stable")
 
 
-def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
+def _new_labels(old: pd.Series, copied: Ints) -> list[object]:
     """Labels of copies: the next integers, or the old label and the number of the copy."""
     if _numbers(old):
         first = int(np.floor(old.max())) + 1
         return list(range(first, first + len(copied)))
-    taken, out = {str(label) for label in old}, []
+    taken, out = {str(label) for label in old}, list[object]()
     for i, u in enumerate(copied):
         number = 2 + int((copied[:i] == u).sum())
         while (label := f"{old.iloc[u]}_{number}") in taken:
@@ -143,7 +142,7 @@ def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
     return out
 
 
-def _labelled(column: pd.Series, added: list[Any]) -> Any:
+def _labelled(column: pd.Series, added: list[object]) -> object:
     """The column with the labels of the copies below it."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         categories = column.cat.categories

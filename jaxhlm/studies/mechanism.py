@@ -18,7 +18,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import TRUTH, Seed, Streams, random_key
+from jaxhlm.core.streams import TRUTH, Key, Seed, Streams, random_key
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.estimation.model import Model
@@ -124,7 +124,7 @@ class Mechanism:
     @cached_property
     def _statistics(self) -> Simulated:
         assert isinstance(self.truth, Truth)
-        return Simulated(self.template, self.truth, 1, True, None)
+        return Simulated(self.template, self.truth, 1, True, random_key(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,7 @@ class Drawn:
     mechanism: Mechanism
     first: int
     last: int
-    key: Any = field(repr=False)
+    key: Key = field(repr=False)
     rows: bool
 
     def __len__(self) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
@@ -23,6 +24,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
 from jaxhlm.studies.least_squares import pooled_ols, two_stage
+from jaxhlm.studies.mechanism import Drawn
 
 __all__ = [
     "COLUMNS",
@@ -35,7 +37,7 @@ __all__ = [
 
 Estimator = Literal["lmm", "ols", "two_stage"]
 # The degrees of freedom that each estimator has, its own first.
-DF_OF: dict[str, tuple[str, ...]] = {
+DF_OF: dict[str, tuple[DfMethod, ...]] = {
     "lmm": ("satterthwaite", "kenward-roger", "residual", "normal"),
     "ols": ("residual", "normal"),
     "two_stage": ("residual", "normal"),
@@ -94,8 +96,7 @@ class Method:
             raise OptionError(f"formula={self.formula!r} must be a text, or None")
         check_option("estimator", self.estimator, Estimator)
         for option in ("reml", "variances"):
-            if not isinstance(given := getattr(self, option), bool):
-                raise OptionError(f"{option}={given!r} must be True or False")
+            check_flag(option, getattr(self, option))
         if self.variances and self.estimator != "lmm":
             raise OptionError(f"variances=True is for estimator='lmm', not {self.estimator!r}")
         if self.robust is not None:
@@ -114,7 +115,7 @@ class Method:
             raise OptionError(f"method {self.name!r}: Kenward-Roger needs reml=True")
 
     @property
-    def df_method(self) -> Any:
+    def df_method(self) -> DfMethod:
         """The df in use: ``df``, or the estimator's own."""
         return self.df or self._df_choices[0]
 
@@ -123,7 +124,7 @@ class Method:
         return bool(self.formula or self.robust or self.estimator == "two_stage")
 
     @property
-    def _df_choices(self) -> tuple[str, ...]:
+    def _df_choices(self) -> tuple[DfMethod, ...]:
         return DF_OF["robust" if self.robust else self.estimator]
 
 
@@ -154,7 +155,7 @@ def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
 
 
 def method_estimates(
-    methods: Sequence[Method], drawn: Any, first: int = 0, level: float = 0.95
+    methods: Sequence[Method], drawn: Drawn, first: int = 0, level: float = 0.95
 ) -> pd.DataFrame:
     """What every method makes of the same data sets.
 

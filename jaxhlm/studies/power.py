@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,11 +23,13 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
+from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.simulate import simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 
 __all__ = [
+    "Generating",
     "Power",
     "ReadTest",
     "Test",
@@ -41,6 +43,7 @@ __all__ = [
 # Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**24
 
+Generating: TypeAlias = Mechanism | tuple[Design, Truth]
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
 
 
@@ -102,7 +105,7 @@ class ReadTest(NamedTuple):
 
 
 def power(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     n: int = 10_000,
     alpha: float = 0.05,
@@ -168,7 +171,7 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     whole_number("n", n)
 
 
-def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Truth | TruthSource]:
+def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:
     """The design of the model to fit (on one draw of it, if it is redrawn), and the truth."""
     if isinstance(mechanism, tuple):
         design, truth = mechanism if len(mechanism) == 2 else (None, None)
@@ -182,9 +185,9 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Truth | Truth
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
-    template, design = mechanism.template, mechanism.design
+    template, rows = mechanism.template, mechanism.design
     if formula is not None:
-        frame = design if isinstance(design, pd.DataFrame) else design.frame()
+        frame = rows if isinstance(rows, pd.DataFrame) else rows.frame()
         template = build_design(formula, frame, response_rows=len(frame), learned=template.learned)
     return template, mechanism.truth
 
@@ -203,8 +206,8 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
 
 
 def _fits(
-    mechanism: Any, n: int, seed: Seed, formula: str | None, reml: bool, progress: bool | None,
-    rows: int,
+    mechanism: Generating, n: int, seed: Seed, formula: str | None, reml: bool,
+    progress: bool | None, rows: int,
 ) -> Iterator[FitBatch]:  # fmt: skip
     """Fits of all data sets; in parts of bounded memory where rows must be drawn."""
     if isinstance(mechanism, tuple):
@@ -236,7 +239,7 @@ def _rejections(
 
 
 def formula_power(
-    mechanism: Any, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
+    mechanism: Generating, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
     df: DfMethod, reml: bool, formula: str | None,
 ) -> float:  # fmt: skip
     """Power by formula; NaN where the model that is fitted is not the one that generates."""

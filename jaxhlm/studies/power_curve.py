@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.studies.power import (
+    Generating,
     Test,
     analysed,
     check_options,
@@ -67,7 +67,7 @@ class PowerSolution:
 
 
 def power_curve(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     along: str,
     values: Sequence[float],
@@ -135,7 +135,7 @@ def power_curve(
 
 
 def solve_power(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     target: float = 0.8,
     along: str = "units",
@@ -225,7 +225,7 @@ def solve_power(
     return PowerSolution(value, target, along, curve, not _undecided(near, target).any())
 
 
-def _changed(mechanism: Any, along: str, value: float) -> Any:
+def _changed(mechanism: Generating, along: str, value: float) -> Generating:
     """``varied``, also for a pair of design and truth."""
     if not isinstance(mechanism, tuple):
         return varied(mechanism, along, value)

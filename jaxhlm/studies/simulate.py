@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import estimate_bytes
@@ -44,7 +43,7 @@ class Simulated:
     truth: Truth
     n: int
     statistics: bool
-    key: Any = field(repr=False)
+    key: Key = field(repr=False)
     first: int = 0
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Simulated:
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
 
-    def part(self, first: int, last: int, key: Any) -> Simulated:
+    def part(self, first: int, last: int, key: Key) -> Simulated:
         """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
         part = replace(self, n=last - first, key=key, first=first)
         source = replace(self._source, n=part.n, key=key, first=first)

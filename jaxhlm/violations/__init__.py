@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.violations.distributions import (
     Contaminated,
+    Distribution,
     Gaussian,
     Laplace,
     Skewed,
@@ -87,7 +87,7 @@ MOST_SPREAD = 3.0
 class _From(Violation):
     """A violation that is one distribution, standardised."""
 
-    distribution: Any
+    distribution: Distribution
 
     def __post_init__(self) -> None:
         """Check the distribution."""
@@ -262,7 +262,7 @@ class OmittedCovariate(Violation):
     """
 
     effects_of: Mapping[str, float]
-    distribution: Any = field(default_factory=Gaussian)
+    distribution: Distribution = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
         """Check the numbers and the distribution."""

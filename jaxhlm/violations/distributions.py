@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from jaxhlm.core.arguments import fraction, number
 from jaxhlm.core.notation import Floats
@@ -15,6 +16,7 @@ from jaxhlm.errors import OptionError
 __all__ = [
     "Contaminated",
     "Distribution",
+    "Frozen",
     "Gaussian",
     "Laplace",
     "Skewed",
@@ -34,6 +36,22 @@ class Distribution(Protocol):
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """(size,) independent draws."""
+        ...
+
+
+class Frozen(Protocol):
+    """A frozen distribution of ``scipy.stats``."""
+
+    def rvs(self, *, size: int, random_state: np.random.Generator) -> ArrayLike:
+        """(size,) independent draws."""
+        ...
+
+    def mean(self) -> float:
+        """Its mean."""
+        ...
+
+    def std(self) -> float:
+        """Its standard deviation."""
         ...
 
 
@@ -178,7 +196,7 @@ class Laplace:
 class _Standardised:
     """A frozen distribution of SciPy, less its mean, over its standard deviation."""
 
-    frozen: Any
+    frozen: Frozen
     mean: float
     sd: float
 
@@ -217,7 +235,7 @@ def standardised(distribution: Any) -> Distribution:
     return _Standardised(distribution, mean, sd)
 
 
-def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]:
+def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], NDArray[Any]]:
     """``(rng, size) -> (size,) values`` of a covariate, from a callable or a frozen distribution.
 
     Raises:
@@ -230,7 +248,7 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
             "a frozen distribution of scipy.stats such as stats.norm(0, 2), or fixed values"
         )
 
-    def checked(rng: np.random.Generator, size: int) -> Any:
+    def checked(rng: np.random.Generator, size: int) -> NDArray[Any]:
         drawn = source.rvs(size=size, random_state=rng) if frozen else source(rng, size)
         values = np.asarray(drawn)
         if values.shape != (size,):
