@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -248,7 +248,7 @@ def nested_loop(
     values = measured[measure].to_numpy(float)
     if np.isnan(values).all():
         raise NoRowsError(f"{measure} is NaN in every row of the frame")
-    cells, ranks = _cells(measured[factors])
+    cells = _cells(measured[factors])
     at = {key: i for i, key in enumerate(cells.itertuples(index=False, name=None))}
     bottom, top = np.nanmin(values), np.nanmax(values)
     start = NOMINAL.get(measure, 0.0) if reference is None else reference
@@ -265,7 +265,7 @@ def nested_loop(
                 y, np.arange(len(y) + 1) - 0.5, baseline=None,
                 color=style["color"], linestyle=style["linestyle"], linewidth=1.2, label=str(name),
             )  # fmt: skip
-        _factor_steps(axes, cells, ranks, bottom - 0.1 * span, span * 0.16)
+        _factor_steps(axes, cells, bottom - 0.1 * span, span * 0.16)
         axes.set(xlim=(-0.5, len(cells) - 0.5))
         axes.set_ylabel(NAMES.get(measure, measure), loc="top")
         axes.set_xticks([])
@@ -275,31 +275,26 @@ def nested_loop(
     return axes
 
 
-def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Hashable, int]]]:
-    """The combinations of the factors in nested order, and the rank of each factor's levels."""
-    ranks = {str(f): {v: i for i, v in enumerate(_levels(factors[f]))} for f in factors}
+def _cells(factors: pd.DataFrame) -> pd.DataFrame:
+    """The combinations of the factors, as categories, in nested order."""
     cells = factors.drop_duplicates()
-    order = cells.apply(lambda column: column.map(ranks[str(column.name)]))
-    order = order.sort_values(list(factors.columns)).index
-    return cells.loc[order].reset_index(drop=True), ranks
+    for name, column in factors.items():
+        levels = list(dict.fromkeys(column))
+        levels = sorted(levels) if pd.api.types.is_numeric_dtype(column) else levels
+        cells = cells.assign(**{str(name): pd.Categorical(cells[name], levels, ordered=True)})
+    return cells.sort_values(list(factors.columns), ignore_index=True)
 
 
-def _factor_steps(
-    axes: Axes,
-    cells: pd.DataFrame,
-    ranks: dict[str, dict[Hashable, int]],
-    top: float,
-    height: float,
-) -> None:
+def _factor_steps(axes: Axes, cells: pd.DataFrame, top: float, height: float) -> None:
     """One step line per factor under the values, with its levels in words."""
     edges = np.arange(len(cells) + 1) - 0.5
     ticks = [t for t in axes.get_yticks() if t > top]
     for i, name in enumerate(cells.columns):
         base = top - (i + 1) * 1.35 * height
-        level = cells[name].map(ranks[str(name)]).to_numpy(float)
-        step = base + 0.5 * height * level / max(len(ranks[str(name)]) - 1, 1)
+        factor = cells[name].cat
+        step = base + 0.5 * height * factor.codes / max(len(factor.categories) - 1, 1)
         axes.stairs(step, edges, baseline=None, color="black", linewidth=0.8)
-        words = f"{name}: {', '.join(map(str, ranks[str(name)]))}"
+        words = f"{name}: {', '.join(map(str, factor.categories))}"
         axes.text(edges[0], base + 0.6 * height, f" {words}", color=GREY, va="bottom")
         bottom = base
     axes.set_ylim(bottom - 0.3 * height, None)
@@ -340,8 +335,3 @@ def _row_label(values: Sequence[object], names: Sequence[str]) -> str:
     """Words stand for themselves, numbers need the name of their column."""
     words = [v if isinstance(v, str) else f"{n} {v}" for n, v in zip(names, values, strict=True)]
     return ", ".join(map(str, words))
-
-
-def _levels(column: pd.Series) -> list[Hashable]:
-    values = list(dict.fromkeys(column))
-    return sorted(values) if pd.api.types.is_numeric_dtype(column) else values
