@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import OptionError, failures_counted
@@ -154,12 +154,30 @@ def power(
     tests = read_tests(test, design)
     with failures_counted(), all_or_nothing():
         parts = [
-            (*_rejections(fits, tests, df, alpha), fits.singular)
+            (_p_values(fits, tests, df), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)
         ]
-    rejected, known, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
-    rows = [formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests]
-    return Power(_table(tests, rejected, known, singular, rows, level), alpha, df)
+    p, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
+    hits, made = (p < alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
+    low, high = exact_interval(hits, made, level)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / made
+    columns = {
+        "test": [one.label for one in tests],
+        "power": share,
+        "conf_low": low,
+        "conf_high": high,
+        "mcse": rate_mcse(hits, made),
+        "power_all": hits / n,
+        "analytic": [
+            formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests
+        ],
+        "rejected": hits,
+        "n": n,
+        "failed": n - made,
+        "singular": int(singular.sum()),
+    }
+    return Power(pd.DataFrame(columns), alpha, df)
 
 
 def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
@@ -221,10 +239,8 @@ def _fits(
         yield drawn.fit(formula, reml=reml, progress=progress)
 
 
-def _rejections(
-    fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod, alpha: float
-) -> tuple[Bools, Bools]:
-    """(B, tests) rejections, and tests that could be made."""
+def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats:
+    """(B, tests) p values, NaN of tests that could not be made."""
     p = np.empty((len(fits), len(tests)))
     single = [i for i, one in enumerate(tests) if len(one.L) == 1]
     if single:
@@ -235,7 +251,7 @@ def _rejections(
             p[:, i] = joint_test(fits.record, one.L, df, one.rhs)["p_value"]
     # An iteration limit leaves numbers behind, but not those of the model.
     p[~fits.ok] = np.nan
-    return p < alpha, ~np.isnan(p)
+    return p
 
 
 def formula_power(
@@ -248,35 +264,6 @@ def formula_power(
         return np.nan
     found = precision(design, truth, test.L, reml)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)
-
-
-def _table(
-    tests: Sequence[ReadTest],
-    rejected: Bools,
-    known: Bools,
-    singular: Bools,
-    analytic: Sequence[float],
-    level: float,
-) -> pd.DataFrame:
-    hits, made, n = rejected.sum(axis=0), known.sum(axis=0), len(known)
-    low, high = exact_interval(hits, made, level)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = hits / made
-    return pd.DataFrame(
-        {
-            "test": [one.label for one in tests],
-            "power": share,
-            "conf_low": low,
-            "conf_high": high,
-            "mcse": rate_mcse(hits, made),
-            "power_all": hits / n,
-            "analytic": analytic,
-            "rejected": hits,
-            "n": n,
-            "failed": n - made,
-            "singular": int(singular.sum()),
-        }
-    )
 
 
 def _sentence(row: pd.Series, alpha: float, df: str) -> str:
