@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -47,8 +48,6 @@ COLUMNS = (
     "replicate", "method", "term", "truth", "estimate", "std_error", "df", "p_value",
     "conf_low", "conf_high", "status",
 )  # fmt: skip
-
-FitsOf = Callable[[str | None, bool], FitBatch]
 
 
 @dataclass(frozen=True)
@@ -154,15 +153,12 @@ def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
     return methods
 
 
-def method_estimates(
-    methods: Sequence[Method], drawn: Drawn, first: int = 0, level: float = 0.95
-) -> pd.DataFrame:
+def method_estimates(methods: Sequence[Method], drawn: Drawn, level: float = 0.95) -> pd.DataFrame:
     """What every method makes of the same data sets.
 
     Args:
         methods: what to do.
         drawn: data sets of a ``Mechanism``, with rows if a method needs them.
-        first: number of the first data set.
         level: of the intervals.
 
     Returns:
@@ -170,32 +166,22 @@ def method_estimates(
         std_error, df, p_value (of the term being zero), conf_low, conf_high, status. Where a fit
         failed the numbers are NaN.
     """
-    cache: dict[tuple[str | None, bool], FitBatch] = {}
-
-    def fits_of(formula: str | None, reml: bool) -> FitBatch:
-        key = formula, reml
-        if key not in cache:
-            cache[key] = drawn.fit(formula, reml=reml)
-        return cache[key]
-
-    frames = []
+    fits_of, frames = cache(drawn.fit), []
+    truths = pd.DataFrame(drawn.truths, drawn.index, list(drawn.mechanism.terms), dtype=float)
     for method in methods:
         if method.estimator == "ols" and method.formula and "|" not in method.formula:
             columns = parse(drawn.mechanism.formula, response_optional=True).group
             group = ":".join(map(quoted, columns))
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
-        truths = pd.DataFrame(drawn.truths, columns=list(drawn.mechanism.terms), dtype=float)
-        frames.append(_frame(method.name, _apply(method, fits_of), truths, first, level))
+        fits = fits_of(method.formula, method.reml)
+        frames.append(_frame(method.name, _apply(method, fits), truths, level))
         if method.variances:
-            found = _variances(fits_of(method.formula, method.reml))
-            frames.append(
-                _frame(method.name, found, drawn.true_variances, first, level, tested=False)
-            )
+            found = _variances(fits)
+            frames.append(_frame(method.name, found, drawn.true_variances, level, tested=False))
     return pd.concat(frames, ignore_index=True)
 
 
-def _apply(method: Method, fits_of: FitsOf) -> _Found:
-    fits = fits_of(method.formula, method.reml)
+def _apply(method: Method, fits: FitBatch) -> _Found:
     if method.estimator == "two_stage":
         return _two_stage(method, fits)
     if method.estimator == "ols":
@@ -250,7 +236,7 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
 
 
 def _frame(
-    name: str, found: _Found, truths: pd.DataFrame, first: int, level: float, tested: bool = True
+    name: str, found: _Found, truths: pd.DataFrame, level: float, tested: bool = True
 ) -> pd.DataFrame:
     """Rows of one method; the truth is NaN of a term that the generating model has not."""
     B, p = found.estimate.shape
@@ -262,7 +248,7 @@ def _frame(
     table = inference_table(estimate, se, df, 0.0, level)
     labels = np.array([s.name.lower() for s in Status], dtype=object)
     columns = {
-        "replicate": np.repeat(np.arange(first, first + B), p),
+        "replicate": np.repeat(truths.index, p),
         "method": name,
         "term": np.tile(np.array(found.terms, dtype=object), B),
         "truth": truths.reindex(columns=list(found.terms)).to_numpy().ravel(),

@@ -286,7 +286,7 @@ def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
     with failures_counted(), all_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
-        frame = method_estimates(job.methods, drawn, chunk.first, job.level)
+        frame = method_estimates(job.methods, drawn, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
     columns = [*job.labels.columns, "condition"]
     return pd.concat([labels[columns], frame], axis=1)
@@ -299,7 +299,7 @@ def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
         for method in job.methods:
             try:
                 with muted(ConvergenceWarning):
-                    method_estimates([method], drawn, level=job.level)
+                    method_estimates([method], drawn, job.level)
             except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
                 continue  # a failed fit, were it one of several
             except JaxhlmError as error:
