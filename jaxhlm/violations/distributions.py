@@ -46,14 +46,6 @@ class Frozen(Protocol):
         """(size,) independent draws."""
         ...
 
-    def mean(self) -> float:
-        """Its mean."""
-        ...
-
-    def std(self) -> float:
-        """Its standard deviation."""
-        ...
-
 
 @dataclass(frozen=True)
 class Gaussian:
