@@ -186,7 +186,9 @@ def _group_codes(frame: pd.DataFrame, by: Sequence[str]) -> tuple[Ints, pd.DataF
     if not by:
         return np.zeros(len(frame), np.int64), pd.DataFrame(index=pd.RangeIndex(1))
     grouped = frame.groupby(list(by), sort=False, observed=True, dropna=False)
-    return grouped.ngroup().to_numpy(), frame[list(by)].drop_duplicates(ignore_index=True)
+    code = grouped.ngroup().to_numpy()
+    _, first = np.unique(code, return_index=True)
+    return code, frame[list(by)].iloc[first].reset_index(drop=True)
 
 
 def _check_not_mixed(frame: pd.DataFrame, by: Sequence[str], code: Ints) -> None:
