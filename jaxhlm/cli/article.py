@@ -22,7 +22,8 @@ from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import SingularFitWarning, muted
 from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_many
-from jaxhlm.inference.criteria import correlation, standard_errors, wald_interval
+from jaxhlm.inference.criteria import standard_errors, wald_interval
+from jaxhlm.inference.parameters import parameter_values, random_values
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.reference import criterion_by_group
 from jaxhlm.results.batch import FitBatch
@@ -89,8 +90,7 @@ def comparison(result: Fit, printed: dict[str, tuple[str, Callable[[Fit], float]
 
 def simulate_article(n: int, seed: Seed) -> tuple[Design, Floats]:
     """The article's design and n responses (900, n) drawn from its truth on it."""
-    design = build_design(FORMULAS[1], load_dataset("article"))
-    d, t = design, TRUTH
+    d, t = build_design(FORMULAS[1], load_dataset("article")), TRUTH
     return d, simulate_rows(d.X, d.Z, d.group, d.G, t.fixed(d.xnames), t.cov, t.sigma, n, seed)
 
 
@@ -102,8 +102,9 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     """
     e = fits.estimates[fits.ok]
     beta = TRUTH.fixed(fits.model.xnames)
-    values = np.column_stack([e.beta, standard_errors(e.cov), _corr(e.cov), e.sigma])
-    truth = np.array([*beta, *standard_errors(TRUTH.cov), _corr(TRUTH.cov), TRUTH.sigma])
+    values = parameter_values(fits.model, e)
+    random = random_values(fits.model, TRUTH.cov[None])[0]
+    truth = np.array([*beta, *random, TRUTH.sigma])
     names = [*fits.model.xnames, "sd (Intercept)", "sd x", "corr", "sigma"]
     mean, sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
     table = pd.DataFrame({"truth": truth, "mean": mean, "bias": mean - truth}, index=names)
@@ -116,11 +117,6 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     table["mean SE"] = pd.Series(np.sqrt((se**2).mean(axis=0)), fixed)
     table["coverage"] = pd.Series(covered.mean(axis=0), fixed)
     return table
-
-
-def _corr(cov: Floats) -> Floats:
-    """(…) correlation of two random effects with covariance (…, 2, 2); NaN beside a zero."""
-    return correlation(cov)[..., 0, 1]
 
 
 def run(replicates: int = 10_000, seed: int = 2345) -> None:

@@ -17,18 +17,19 @@ from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Truth
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "add_model", "add_option"]
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add both to the command line.
 
     Args:
         commands: what ``ArgumentParser.add_subparsers`` returns.
     """
-    command = commands.add_parser("power", help="power of a test on a design, by simulation")
-    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help="the design, .csv, .csv.gz or .parquet")
+    command = add_model(
+        commands.add_parser("power", help="power of a test on a design, by simulation"),
+        "the design, .csv, .csv.gz or .parquet",
+    )
     command.add_argument(
         "--beta",
         required=True,
@@ -36,24 +37,14 @@ def add_commands(commands: Any) -> None:
         help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms; --beta=-1,3 if the first is negative',
     )
     command.add_argument("--sd", required=True, type=_numbers, help="random effects: 0.2,0.5")
-    command.add_argument(
-        "--corr", type=float, default=0.0, help="of two random effects (default: %(default)s)"
-    )
+    add_option(command, "--corr", 0.0, "of two random effects")
     command.add_argument("--sigma", required=True, type=float, help="residual standard deviation")
     command.add_argument(
         "--test", required=True, action="append", help='such as "x:a" or "a = 0, x:a = 0"; repeat'
     )
-    command.add_argument("--n", type=int, default=10_000, help="data sets (default: %(default)s)")
-    command.add_argument(
-        "--alpha", type=float, default=0.05, help="level of the test (default: %(default)s)"
-    )
-    command.add_argument(
-        "--df",
-        choices=get_args(DfMethod),
-        default="satterthwaite",
-        help="of the test (default: %(default)s)",
-    )
-    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    add_option(command, "--n", 10_000, "data sets")
+    add_option(command, "--alpha", 0.05, "level of the test")
+    add_option(command, "--df", "satterthwaite", "of the test", choices=get_args(DfMethod))
     command.add_argument("--seed", type=int, help="of the draws")
     command.add_argument(
         "--along",
@@ -80,6 +71,22 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     command.add_argument("--resume", action="store_true", help="go on with what DIR holds")
     command.set_defaults(run=_study)
+
+
+def add_model(command: argparse.ArgumentParser, file: str) -> argparse.ArgumentParser:
+    """Add what every command about one model takes, ``file`` being the help on its rows."""
+    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
+    command.add_argument("file", type=Path, help=file)
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    return command
+
+
+def add_option(
+    command: argparse.ArgumentParser, name: str, default: Any, help: str, **options: Any
+) -> None:
+    """Add an option whose help says its default, which is of its type unless that is given."""
+    options = {"type": type(default), **options}
+    command.add_argument(name, default=default, help=f"{help} (default: %(default)s)", **options)
 
 
 def _power(a: argparse.Namespace) -> None:

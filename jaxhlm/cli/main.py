@@ -20,7 +20,7 @@ import jax
 import pandas as pd
 
 from jaxhlm.cli import article
-from jaxhlm.cli.commands import add_commands
+from jaxhlm.cli.commands import add_commands, add_model, add_option
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.errors import JaxhlmError, said_by
@@ -132,52 +132,32 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("article", help="fit the article's models and check its truth")
-    command.add_argument(
-        "--replicates",
-        type=_two_or_more,
-        default=10_000,
-        help="data sets to draw (default: %(default)s)",
-    )
-    command.add_argument(
-        "--seed", type=int, default=2345, help="seed of the draws (default: %(default)s)"
-    )
+    add_option(command, "--replicates", 10_000, "data sets to draw", type=_two_or_more)
+    add_option(command, "--seed", 2345, "seed of the draws")
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
     )
     command.set_defaults(run=_article)
 
-    command = commands.add_parser("fit", help="fit a model to a CSV or Parquet file")
-    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help="data, .csv, .csv.gz or .parquet")
-    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command = add_model(
+        commands.add_parser("fit", help="fit a model to a CSV or Parquet file"),
+        "data, .csv, .csv.gz or .parquet",
+    )
     command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
     command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
     command.set_defaults(run=_fit)
 
-    command = commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters")
-    command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help="data, .csv or .parquet")
-    command.add_argument(
-        "--n", type=_two_or_more, default=1000, help="replicates (default: %(default)s)"
+    command = add_model(
+        commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters"),
+        "data, .csv, .csv.gz or .parquet",
     )
-    command.add_argument(
-        "--method",
-        choices=get_args(BootstrapMethod),
-        default="parametric",
-        help="what is resampled (default: %(default)s)",
-    )
-    command.add_argument(
-        "--interval",
-        choices=get_args(BootstrapInterval),
-        default="percentile",
-        help="kind of interval (default: %(default)s)",
-    )
-    command.add_argument(
-        "--level", type=float, default=0.95, help="confidence level (default: %(default)s)"
-    )
+    methods, intervals = get_args(BootstrapMethod), get_args(BootstrapInterval)
+    add_option(command, "--n", 1000, "replicates", type=_two_or_more)
+    add_option(command, "--method", "parametric", "what is resampled", choices=methods)
+    add_option(command, "--interval", "percentile", "kind of interval", choices=intervals)
+    add_option(command, "--level", 0.95, "confidence level")
     command.add_argument("--seed", type=int, help="seed of the draws")
-    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
     command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
     command.set_defaults(run=_bootstrap)

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxhlm.core.precision import own_rules
 from jaxhlm.core.processes import use_jax
@@ -18,6 +19,7 @@ __all__ = [
     "RESIDUALS",
     "TRUTH",
     "VIOLATIONS",
+    "Key",
     "Seed",
     "Streams",
     "random_key",
@@ -28,8 +30,11 @@ DESIGN, TRUTH, EFFECTS, RESIDUALS, VIOLATIONS = range(5)
 
 Seed: TypeAlias = int | np.random.Generator | np.random.SeedSequence | Any | None
 
+# The two words of a threefry key.
+Key: TypeAlias = NDArray[np.uint32]
 
-def random_key(seed: Seed) -> Any:
+
+def random_key(seed: Seed) -> Key:
     """The two words of a threefry key from any seed; seeds that differ give different ones.
 
     Nothing of JAX is started for it: most draws are NumPy's.

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.files import write_atomically
-from jaxhlm.errors import JaxhlmError, MissingColumnError, OptionError
+from jaxhlm.errors import JaxhlmError, OptionError
 
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 except ModuleNotFoundError as error:
     raise JaxhlmError('figures need matplotlib: pip install "jaxhlm[plot]"') from error
 
@@ -30,10 +32,10 @@ __all__ = [
     "canvas",
     "has_series",
     "legend_above",
-    "need",
     "panels",
     "series",
     "split",
+    "split_if_several",
     "wrap",
     "write",
 ]
@@ -135,7 +137,7 @@ def series(i: int) -> dict[str, Any]:
     return {"color": INK[k], "marker": MARKERS[k], "linestyle": LINES[k]}
 
 
-def write(figure: Any, stem: Path) -> list[Path]:
+def write(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as PDF and PNG, and close it.
 
     Args:
@@ -155,7 +157,7 @@ def write(figure: Any, stem: Path) -> list[Path]:
     return list(files.values())
 
 
-def legend_above(axes: Axes, **options: Any) -> Any:
+def legend_above(axes: Axes, **options: Any) -> Legend:
     """A legend above the data, in as many columns as fit.
 
     It ends where the axes end on the right, and so has the space over the tick labels too.
@@ -178,24 +180,16 @@ def wrap(label: object, width: int = 28) -> str:
     return "\n".join(textwrap.wrap(str(label), width)) or str(label)
 
 
-def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ``MissingColumnError`` unless the frame has the columns."""
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise MissingColumnError(
-            f"the frame has no column {', '.join(map(repr, missing))}; it has "
-            + ", ".join(map(str, frame.columns))
-        )
-
-
 def has_series(frame: pd.DataFrame, by: str) -> bool:
     """Whether there is a column ``by`` with several values."""
     return by in frame.columns and frame[by].nunique() > 1
 
 
-def split(frame: pd.DataFrame, by: str | None) -> Iterator[tuple[Hashable, pd.DataFrame]]:
+def split(frame: pd.DataFrame, by: str | None) -> list[tuple[Hashable, pd.DataFrame]]:
     """Names and rows of the series in order of appearance; a nameless one if ``by`` is None."""
-    if by is None:
-        yield "", frame
-    else:
-        yield from frame.groupby(by, sort=False, observed=True)
+    return [("", frame)] if by is None else [*frame.groupby(by, sort=False, observed=True)]
+
+
+def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.DataFrame]]:
+    """The same; a nameless one unless there is a column ``by`` with several values."""
+    return split(frame, by if has_series(frame, by) else None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,14 @@ from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.plot.canvas import (
     INK,
     canvas,
-    has_series,
     legend_above,
-    need,
     panels,
     series,
-    split,
+    split_if_several,
     wrap,
 )
-from jaxhlm.studies.measures import OK
+from jaxhlm.studies.binomial import rate_mcse
+from jaxhlm.studies.measures import OK, check_columns
 
 __all__ = ["estimate_vs_se", "histogram", "zip_plot"]
 
@@ -72,7 +72,7 @@ def zip_plot(
     z = normal_quantile(0.5 + level / 2)
     centred = frame["truth"].nunique() > 1
     label = "Interval − truth" if centred else _label(frame, "Interval for")
-    groups = list(split(frame, by if by in frame.columns else None))
+    groups = split_if_several(frame, by)
     with panels(ax, len(groups), 3.0, sharex=True, sharey=True) as all_axes:
         for axes, (name, part) in zip(all_axes, groups, strict=True):
             share, mcse = _zip(axes, part, centred)
@@ -102,8 +102,7 @@ def _zip(axes: Axes, part: pd.DataFrame, centred: bool) -> tuple[float, float]:
     axes.add_collection(LineCollection(list(lines), colors=list(colors), linewidths=0.3))
     axes.axvline(truth[0] - zero[0], color="black", linewidth=0.8)
     axes.autoscale_view()
-    share = covers.mean()
-    return share, np.sqrt(share * (1.0 - share) / n)
+    return covers.mean(), float(rate_mcse(covers.sum(), n))
 
 
 def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | None = None) -> Axes:
@@ -129,9 +128,9 @@ def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | No
         'Standard error'
     """
     frame = _one_estimand(estimates, ["truth", "estimate", "std_error"])
-    several = has_series(frame, by)
-    with canvas(ax) as axes:
-        for i, (name, part) in enumerate(split(frame, by if several else None)):
+    groups = split_if_several(frame, by)
+    with _distribution(frame, len(groups), "Standard error", ax) as axes:
+        for i, (name, part) in enumerate(groups):
             step = -(-len(part) // MOST_POINTS)
             style = series(i)
             axes.plot(
@@ -139,10 +138,6 @@ def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | No
                 marker=style["marker"], color=style["color"], markersize=2.0, alpha=0.4,
                 markeredgewidth=0, label=str(name),
             )  # fmt: skip
-        _truth_line(axes, frame)
-        axes.set(xlabel=_label(frame, "Estimate of"), ylabel="Standard error")
-        if several:
-            _legend(axes)
     return axes
 
 
@@ -175,39 +170,40 @@ def histogram(
         'Estimate of x'
     """
     frame = _one_estimand(estimates, ["truth", "estimate"])
-    several = has_series(frame, by)
+    groups = split_if_several(frame, by)
     edges = np.histogram_bin_edges(frame["estimate"], "fd" if bins is None else bins)
-    with canvas(ax) as axes:
-        for i, (name, part) in enumerate(split(frame, by if several else None)):
+    with _distribution(frame, len(groups), "Replicates", ax) as axes:
+        for i, (name, part) in enumerate(groups):
             color, line = series(i)["color"], series(i)["linestyle"]
-            fill = {"alpha": 0.25, "linewidth": 0} if several else {"alpha": 0.45, "linewidth": 0}
-            axes.hist(part["estimate"], edges, histtype="stepfilled", color=color, **fill)
+            axes.hist(
+                part["estimate"], edges, histtype="stepfilled", color=color, linewidth=0,
+                alpha=0.25 if len(groups) > 1 else 0.45,
+            )  # fmt: skip
             axes.hist(
                 part["estimate"], edges, histtype="step", color=color, linestyle=line,
                 linewidth=1.0, label=str(name),
             )  # fmt: skip
             axes.axvline(part["estimate"].mean(), color=color, linewidth=1.0, linestyle="--")
-        _truth_line(axes, frame)
-        axes.set(xlabel=_label(frame, "Estimate of"), ylabel="Replicates")
         axes.margins(y=0.12)
-        if several:
-            _legend(axes)
     return axes
 
 
-def _legend(axes: Axes) -> None:
-    for handle in legend_above(axes, markerscale=2.0).legend_handles:
-        handle.set_alpha(1.0)
-
-
-def _truth_line(axes: Axes, frame: pd.DataFrame) -> None:
-    truths = frame["truth"].dropna().unique()
-    if len(truths) == 1:
-        axes.axvline(truths[0], color="black", linewidth=1.0)
-        axes.annotate(
-            "truth", (truths[0], 1.0), (3, -1), xycoords=axes.get_xaxis_transform(),
-            textcoords="offset points", va="top",
-        )  # fmt: skip
+@contextmanager
+def _distribution(frame: pd.DataFrame, count: int, ylabel: str, ax: Axes | None) -> Iterator[Axes]:
+    """Axes for the estimates of ``count`` series, with the truth and a legend."""
+    with canvas(ax) as axes:
+        yield axes
+        truths = frame["truth"].dropna().unique()
+        if len(truths) == 1:
+            axes.axvline(truths[0], color="black", linewidth=1.0)
+            axes.annotate(
+                "truth", (truths[0], 1.0), (3, -1), xycoords=axes.get_xaxis_transform(),
+                textcoords="offset points", va="top",
+            )  # fmt: skip
+        axes.set(xlabel=_label(frame, "Estimate of"), ylabel=ylabel)
+        if count > 1:
+            for handle in legend_above(axes, markerscale=2.0).legend_handles:
+                handle.set_alpha(1.0)
 
 
 def _label(frame: pd.DataFrame, what: str) -> str:
@@ -216,7 +212,7 @@ def _label(frame: pd.DataFrame, what: str) -> str:
 
 def _one_estimand(estimates: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
     """Rows at an optimum with all that is needed, of one condition and term."""
-    need(estimates, needed)
+    check_columns("the frame", estimates, needed)
     for name in ("condition", "term"):
         if name in estimates.columns and estimates[name].nunique() > 1:
             raise OptionError(f"the frame holds several values of {name!r}; select one {name}")

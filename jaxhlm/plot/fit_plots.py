@@ -112,10 +112,9 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
         )
     d = fit.design
     x = d.Z[:, 1]
-    lines = _unit_table(fit.shrinkage(), "blup")
-    first, last = _extremes(x, d.group, d.G)
-    ends = np.stack([first, last], axis=1)
-    heights = lines[[INTERCEPT]].to_numpy() + lines[[names[1]]].to_numpy() * ends
+    lines = fit.shrinkage()["blup"].to_numpy().reshape(d.G, 2)
+    ends = np.stack(_extremes(x, d.group), axis=1)
+    heights = lines[:, :1] + lines[:, 1:] * ends
     segments = list(np.stack([ends, heights], axis=2))
     with canvas(ax, 2.8) as axes:
         alpha = 0.3 if d.n > MANY_ROWS else 0.6
@@ -133,8 +132,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
             bar.set_label(covariate)
             bar.outline.set_visible(False)
         axes.add_collection(collection)
-        response = fit.model.response_name
-        axes.set(xlabel=names[1], ylabel=response)
+        axes.set(xlabel=names[1], ylabel=fit.model.response_name)
     return axes
 
 
@@ -171,9 +169,10 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
     for name in chosen:
         if name not in names:
             raise UnknownTermError(f"no random effect {name!r}; the fit has {', '.join(names)}")
-    table = fit.shrinkage()
+    table, at = fit.shrinkage(), [names.index(name) for name in chosen]
     ols, blup, population = (
-        _unit_table(table, kind)[list(chosen)].to_numpy() for kind in ("ols", "blup", "population")
+        table[kind].to_numpy().reshape(-1, len(names))[:, at]
+        for kind in ("ols", "blup", "population")
     )
     small = fit.ngroups <= MOST_NAMES
     size = 3.5 if small else 2.5
@@ -284,18 +283,16 @@ def _unit_covariate(fit: Fit, name: str) -> Floats:
     if name not in d.xnames:
         raise UnknownTermError(f"no fixed effect {name!r}; the fit has {', '.join(d.xnames)}")
     column = d.X[:, d.xnames.index(name)]
-    first, last = _extremes(column, d.group, d.G)
+    first, last = _extremes(column, d.group)
     if (last > first).any():
         raise OptionError(f"{name!r} varies within units; name a covariate of the units")
     return first
 
 
-def _extremes(x: Floats, group: Ints, G: int) -> tuple[Floats, Floats]:
+def _extremes(x: Floats, group: Ints) -> tuple[Floats, Floats]:
     """(G,) smallest and largest value of every group."""
-    low, high = np.full(G, np.inf), np.full(G, -np.inf)
-    np.minimum.at(low, group, x)
-    np.maximum.at(high, group, x)
-    return low, high
+    grouped = pd.Series(x).groupby(group)
+    return grouped.min().to_numpy(), grouped.max().to_numpy()
 
 
 def _place(terms: Sequence[str], *names: str) -> int | None:
@@ -307,13 +304,6 @@ def _place(terms: Sequence[str], *names: str) -> int | None:
 def _line(beta: Floats, at: Sequence[int | None], a: Floats) -> Floats:
     level, slope = (0.0 if i is None else beta[i] for i in at)
     return level + slope * a
-
-
-def _unit_table(table: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """(G, q) one kind of coefficient, units in their order."""
-    terms = list(dict.fromkeys(table["term"]))
-    values = table[kind].to_numpy().reshape(-1, len(terms))
-    return pd.DataFrame(values, columns=terms)
 
 
 def _effect_name(name: str) -> str:

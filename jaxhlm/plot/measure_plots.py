@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +18,13 @@ from jaxhlm.plot.canvas import (
     canvas,
     has_series,
     legend_above,
-    need,
     series,
     split,
+    split_if_several,
     wrap,
 )
 from jaxhlm.studies.binomial import exact_interval
+from jaxhlm.studies.measures import check_columns
 
 __all__ = ["lollipop", "nested_loop", "power_curve"]
 
@@ -90,7 +90,7 @@ def power_curve(
     along = str(frame.columns[0]) if along is None else along
     if by is None:
         by = next((name for name in SERIES if has_series(frame, name)), None)
-    need(frame, [along, "power", *([by] if by else [])])
+    check_columns("the frame", frame, [along, "power", *([by] if by else [])])
     check_level(level)
     numeric = pd.api.types.is_numeric_dtype(frame[along])
     labels = list(dict.fromkeys(frame[along]))
@@ -162,24 +162,24 @@ def lollipop(
         'Bias'
     """
     measured = measured.reset_index(drop=True)
-    several = has_series(measured, by)
+    groups = split_if_several(measured, by)
     if rows is None:
         rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
-    need(measured, [measure, f"{measure}_mcse", *rows])
+    check_columns("the frame", measured, [measure, f"{measure}_mcse", *rows])
     check_level(level)
     labels = [_row_label(values, rows) for values in measured[rows].itertuples(index=False)]
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}
     place = np.array([places[label] for label in labels], dtype=float)
-    count = measured[by].nunique() if several else 1
+    count = len(groups)
     start = NOMINAL.get(measure, 0.0) if reference is None else reference
     z = normal_quantile(0.5 + level / 2)
     lines = [len(wrap(label).split("\n")) for label in places]
     height = 0.75 + len(places) * max(0.08 + 0.14 * max(lines), 0.14 * count)
-    height += 0.18 * count if several else 0.0
+    height += 0.18 * count if count > 1 else 0.0
     with canvas(ax, height) as axes:
         axes.axvline(start, color=GREY, linewidth=0.8, zorder=0)
-        for i, (name, part) in enumerate(split(measured, by if several else None)):
+        for i, (name, part) in enumerate(groups):
             at = place[part.index] + (i - (count - 1) / 2) * 0.7 / count
             style = series(i) | {"linestyle": "none"}
             value = part[measure].to_numpy(float)
@@ -193,7 +193,7 @@ def lollipop(
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
         axes.locator_params(axis="x", nbins=4)
-        if several:
+        if count > 1:
             legend_above(axes)
     return axes
 
@@ -238,17 +238,17 @@ def nested_loop(
     factors = list(factors)
     if not factors:
         raise OptionError("name the factors of the study, slowest first")
-    need(measured, [measure, *factors])
+    check_columns("the frame", measured, [measure, *factors])
     measured = measured.reset_index(drop=True)
-    several = has_series(measured, by)
-    if measured.duplicated([*factors, *([by] if several else [])]).any():
+    groups = split_if_several(measured, by)
+    if any(part.duplicated(factors).any() for _, part in groups):
         raise OptionError(
             f"several rows have the same {', '.join(factors)}; select one term, or add a factor"
         )
     values = measured[measure].to_numpy(float)
     if np.isnan(values).all():
         raise NoRowsError(f"{measure} is NaN in every row of the frame")
-    cells, ranks = _cells(measured[factors])
+    cells = _cells(measured[factors])
     at = {key: i for i, key in enumerate(cells.itertuples(index=False, name=None))}
     bottom, top = np.nanmin(values), np.nanmax(values)
     start = NOMINAL.get(measure, 0.0) if reference is None else reference
@@ -256,7 +256,7 @@ def nested_loop(
     with canvas(ax, 2.2 + 0.32 * len(factors), 2 * COLUMN) as axes:
         if reference is not None or bottom - 0.1 * span <= start <= top + 0.1 * span:
             axes.axhline(start, color=GREY, linewidth=0.8, zorder=0)
-        for i, (name, part) in enumerate(split(measured, by if several else None)):
+        for i, (name, part) in enumerate(groups):
             y = np.full(len(cells), np.nan)
             keys = part[factors].itertuples(index=False, name=None)
             y[[at[key] for key in keys]] = part[measure]
@@ -265,41 +265,36 @@ def nested_loop(
                 y, np.arange(len(y) + 1) - 0.5, baseline=None,
                 color=style["color"], linestyle=style["linestyle"], linewidth=1.2, label=str(name),
             )  # fmt: skip
-        _factor_steps(axes, cells, ranks, bottom - 0.1 * span, span * 0.16)
+        _factor_steps(axes, cells, bottom - 0.1 * span, span * 0.16)
         axes.set(xlim=(-0.5, len(cells) - 0.5))
         axes.set_ylabel(NAMES.get(measure, measure), loc="top")
         axes.set_xticks([])
         axes.set_xlabel(f"{len(cells)} conditions")
-        if several:
+        if len(groups) > 1:
             legend_above(axes)
     return axes
 
 
-def _cells(factors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[Any, int]]]:
-    """The combinations of the factors in nested order, and the rank of each factor's levels."""
-    ranks = {str(f): {v: i for i, v in enumerate(_levels(factors[f]))} for f in factors}
+def _cells(factors: pd.DataFrame) -> pd.DataFrame:
+    """The combinations of the factors, as categories, in nested order."""
     cells = factors.drop_duplicates()
-    order = cells.apply(lambda column: column.map(ranks[str(column.name)]))
-    order = order.sort_values(list(factors.columns)).index
-    return cells.loc[order].reset_index(drop=True), ranks
+    for name, column in factors.items():
+        levels = list(dict.fromkeys(column))
+        levels = sorted(levels) if pd.api.types.is_numeric_dtype(column) else levels
+        cells = cells.assign(**{str(name): pd.Categorical(cells[name], levels, ordered=True)})
+    return cells.sort_values(list(factors.columns), ignore_index=True)
 
 
-def _factor_steps(
-    axes: Axes,
-    cells: pd.DataFrame,
-    ranks: dict[str, dict[Any, int]],
-    top: float,
-    height: float,
-) -> None:
+def _factor_steps(axes: Axes, cells: pd.DataFrame, top: float, height: float) -> None:
     """One step line per factor under the values, with its levels in words."""
     edges = np.arange(len(cells) + 1) - 0.5
     ticks = [t for t in axes.get_yticks() if t > top]
     for i, name in enumerate(cells.columns):
         base = top - (i + 1) * 1.35 * height
-        level = cells[name].map(ranks[str(name)]).to_numpy(float)
-        step = base + 0.5 * height * level / max(len(ranks[str(name)]) - 1, 1)
+        factor = cells[name].cat
+        step = base + 0.5 * height * factor.codes / max(len(factor.categories) - 1, 1)
         axes.stairs(step, edges, baseline=None, color="black", linewidth=0.8)
-        words = f"{name}: {', '.join(map(str, ranks[str(name)]))}"
+        words = f"{name}: {', '.join(map(str, factor.categories))}"
         axes.text(edges[0], base + 0.6 * height, f" {words}", color=GREY, va="bottom")
         bottom = base
     axes.set_ylim(bottom - 0.3 * height, None)
@@ -340,8 +335,3 @@ def _row_label(values: Sequence[object], names: Sequence[str]) -> str:
     """Words stand for themselves, numbers need the name of their column."""
     words = [v if isinstance(v, str) else f"{n} {v}" for n, v in zip(names, values, strict=True)]
     return ", ".join(map(str, words))
-
-
-def _levels(column: pd.Series) -> list[Any]:
-    values = list(dict.fromkeys(column))
-    return sorted(values) if pd.api.types.is_numeric_dtype(column) else values

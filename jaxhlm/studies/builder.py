@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,22 @@ from jaxhlm.core.arguments import (
 )
 from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
-from jaxhlm.violations.distributions import sampler
+from jaxhlm.violations.distributions import Frozen, sampler
 
-__all__ = ["UnitDesign", "units"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = ["Columns", "UnitDesign", "units"]
 
 SIZES, DROPOUT = "measurements", "dropout"
-Sizes: TypeAlias = int | tuple[int, int] | Sequence[int] | Any
-Dropout: TypeAlias = float | Sequence[float] | Any
+Drawn: TypeAlias = Frozen | Callable[[np.random.Generator, int], npt.ArrayLike]
+Fixed: TypeAlias = Sequence[Any] | npt.NDArray[Any]
+Source: TypeAlias = Fixed | Drawn
+Sizes: TypeAlias = int | Fixed | Drawn
+Dropout: TypeAlias = float | Fixed | Drawn
+Levels: TypeAlias = Sequence[Hashable]
+# (rows,) arrays by name.
+Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +44,15 @@ class UnitDesign:
     """A design of units with repeated measurements; made by ``jaxhlm.units``, which see.
 
     Attributes:
-        n: number of units.
-        measurements: of every unit, before drop-out: a number, a (low, high) range, n numbers or a
-            distribution.
-        within, between: covariates by name.
-        factors: levels of factors between units, by name.
-        crossed: levels of factors within units, by name.
-        dropout: probability that a unit leaves after a measurement, n of them, or a distribution
-            of the number of measurements that it leaves after.
-        redraw: what is drawn anew for every data set: all, nothing, or some by name.
-        unit: name of the grouping column.
-        seed: of what is drawn once.
+        n, measurements, within, between, factors, crossed, dropout, redraw, unit, seed: as there.
     """
 
     n: int
     measurements: Sizes
-    within: Mapping[str, Any] = field(default_factory=dict)
-    between: Mapping[str, Any] = field(default_factory=dict)
-    factors: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    crossed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    within: Mapping[str, Source] = field(default_factory=dict)
+    between: Mapping[str, Source] = field(default_factory=dict)
+    factors: Mapping[str, Levels] = field(default_factory=dict)
+    crossed: Mapping[str, Levels] = field(default_factory=dict)
     dropout: Dropout = 0.0
     redraw: bool | Sequence[str] = False
     unit: str = "unit"
@@ -65,30 +64,26 @@ class UnitDesign:
         whole_number("seed", self.seed, least=0)
         if not isinstance(self.unit, str):
             raise OptionError(f"unit={self.unit!r} must be the name of a column")
+        names = [self.unit]
         for part in ("within", "between", "factors", "crossed"):
-            check_mapping(part, getattr(self, part))
-        names = [self.unit, *self.within, *self.between, *self.factors, *self.crossed]
+            for name, values in check_mapping(part, getattr(self, part)).items():
+                check_length(name, values)
+                names.append(name)
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise OptionError(f"the design has two columns named {twice.pop()!r}; rename one")
-        for name, values in {**self.within, **self.between, **self.factors, **self.crossed}.items():
-            check_length(name, values)
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
         self._check_dropout()
-        for name, source in self.within.items():
-            if _fixed(source) and self.most is not None:
-                _check_grid(name, source, self.most)
+        for name, source in {**self.within, **self.between}.items():
             _check_source(name, source)
-        for name, source in self.between.items():
-            if _fixed(source) and len(source) != self.n:
-                raise OptionError(
-                    f"{name!r} has {len(source)} values for {self.n} units; give one for each "
-                    "or a distribution"
-                )
-            _check_source(name, source)
+        for name, grid in self.within.items():
+            if _fixed(grid) and self.most is not None:
+                _check_grid(name, grid, self.most)
+        for name, values in self.between.items():
+            self._check_each(repr(name), values, "values", " or a distribution")
         if not isinstance(self.redraw, bool):
             if isinstance(self.redraw, str) or not _fixed(self.redraw):
                 raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
@@ -102,10 +97,7 @@ class UnitDesign:
     @property
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
-        sizes: Any = self.measurements
-        if _drawn(sizes):
-            return None
-        return int(np.max(sizes))
+        return None if _drawn(self.measurements) else int(np.max(self.measurements))
 
     @property
     def redrawn(self) -> bool:
@@ -113,7 +105,7 @@ class UnitDesign:
         return any(map(self._redraws, self._random))
 
     @property
-    def levels(self) -> dict[str, list[Any]]:
+    def levels(self) -> dict[str, list[Hashable]]:
         """Levels of every factor, the first of which is the base of its contrasts."""
         return {name: list(x) for name, x in {**self.factors, **self.crossed}.items()}
 
@@ -126,17 +118,11 @@ class UnitDesign:
         Raises:
             OptionError: a covariate has fixed values, and too few of them.
         """
-        n = self.n if n is None else n
-        whole_number("n", n, 2)
-        sizes = measurements
-        if sizes is None:
-            sizes = self.measurements
-            if _fixed(sizes) and not _is_range(sizes):
-                sizes = np.resize(np.asarray(sizes), n).tolist()
-        leaves = self.dropout
-        if _fixed(leaves):
-            leaves = np.resize(np.asarray(leaves), n).tolist()
-        return replace(self, n=n, measurements=sizes, dropout=leaves)
+        n = self.n if n is None else whole_number("n", n, 2)
+        sizes, leaves = self.measurements if measurements is None else measurements, self.dropout
+        if measurements is None and not _is_range(sizes):
+            sizes = _in_turn(sizes, n)
+        return replace(self, n=n, measurements=sizes, dropout=_in_turn(leaves, n))
 
     def frame(self, rng: np.random.Generator | int | None = None) -> pd.DataFrame:
         """The rows of one data set, unit after unit.
@@ -149,7 +135,7 @@ class UnitDesign:
             rng = np.random.default_rng(self.seed if rng is None else whole_number("rng", rng, 0))
         return self.table(self.columns(rng))
 
-    def columns(self, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    def columns(self, rng: np.random.Generator) -> Columns:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
         columns = 3 + len(self.within) + len(self.between) + len(self.factors) + len(self.crossed)
         cells = int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
@@ -173,14 +159,12 @@ class UnitDesign:
             else:
                 out[name] = values.reshape(self.n, most)[unit, occasion]
         for name, source in self.between.items():
-            drawn = not _fixed(source)
-            values = self._values(name, source, rng, self.n) if drawn else np.asarray(source)
-            out[name] = values[unit]
+            out[name] = self._values(name, source, rng, self.n)[unit]
         out |= _rotation(self.factors, unit)
         out = {name: np.repeat(values, cells) for name, values in out.items()}
         return out | _rotation(self.crossed, np.tile(np.arange(cells), len(unit)))
 
-    def table(self, columns: Mapping[str, npt.NDArray[Any]]) -> pd.DataFrame:
+    def table(self, columns: Columns) -> pd.DataFrame:
         """A frame of columns, factors as categories."""
         levels = self.levels
         return pd.DataFrame(
@@ -211,16 +195,16 @@ class UnitDesign:
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def _values(
-        self, name: str, source: Any, rng: np.random.Generator, size: int
+        self, name: str, source: Source, rng: np.random.Generator, size: int
     ) -> npt.NDArray[Any]:
-        return np.asarray(sampler(name, source)(self._source(name, rng), size))
+        if _fixed(source):
+            return np.asarray(source)
+        return sampler(name, source)(self._source(name, rng), size)
 
     def _planned(self, rng: np.random.Generator) -> Ints:
         """(n,) measurements of every unit if it stays."""
-        sizes: Any = self.measurements
-        if isinstance(sizes, str):
-            raise OptionError(f"measurements={sizes!r} must be a whole number, or several")
-        if self.most is None:
+        sizes = self.measurements
+        if _drawn(sizes):
             return self._counts(SIZES, sizes, rng)
         if _is_range(sizes):
             low, high = sizes
@@ -237,7 +221,7 @@ class UnitDesign:
         last = self._source(DROPOUT, rng).geometric(np.where(p > 0.0, p, 0.5))
         return np.where(p > 0.0, np.minimum(planned, last), planned)
 
-    def _counts(self, name: str, source: Any, rng: np.random.Generator) -> Ints:
+    def _counts(self, name: str, source: Drawn, rng: np.random.Generator) -> Ints:
         """(n,) whole numbers from a distribution."""
         values = self._values(name, source, rng, self.n)
         integral = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
@@ -248,37 +232,40 @@ class UnitDesign:
             )
         return values.astype(np.int64)
 
+    def _check_each(self, name: str, given: object, what: str, more: str) -> None:
+        """Refuse fixed values that are not one for every unit."""
+        if _fixed(given) and len(given) != self.n:
+            raise OptionError(
+                f"{name} has {len(given)} {what} for {self.n} units; give one for each{more}"
+            )
+
     def _check_sizes(self) -> None:
-        sizes: Any = self.measurements
+        sizes = self.measurements
         if _drawn(sizes):
             sampler(SIZES, sizes)
             return
         known = list | tuple | range | np.ndarray | pd.Series
-        several = isinstance(sizes, known) and np.ndim(sizes) == 1
-        if several and not len(sizes):
+        listed: list[Any] = [sizes]
+        if isinstance(sizes, known) and np.ndim(sizes) == 1:
+            listed = list(sizes)
+        if not listed:
             raise OptionError("measurements is empty")
-        for size in sizes if several else [sizes]:
+        for size in listed:
             whole_number(SIZES, size)
         if _is_range(sizes):
             low, high = sizes
             if low > high:
                 raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
-        elif _fixed(sizes) and len(sizes) != self.n:
-            raise OptionError(
-                f"measurements has {len(sizes)} numbers for {self.n} units; give one for each, "
-                "one number for all, a (low, high) range as a tuple, or a distribution"
-            )
+        else:
+            more = ", one number for all, a (low, high) range as a tuple, or a distribution"
+            self._check_each(SIZES, sizes, "numbers", more)
 
     def _check_dropout(self) -> None:
-        leaves: Any = self.dropout
+        leaves = self.dropout
         if _drawn(leaves):
             sampler(DROPOUT, leaves)
             return
-        if _fixed(leaves) and len(leaves) != self.n:
-            raise OptionError(
-                f"dropout has {len(leaves)} numbers for {self.n} units; give one for each or one "
-                "for all"
-            )
+        self._check_each(DROPOUT, leaves, "numbers", " or one for all")
         p = finite_array(DROPOUT, leaves)
         if not ((p >= 0.0) & (p < 1.0)).all():
             raise OptionError(f"dropout={leaves!r} must be a probability below 1")
@@ -287,10 +274,10 @@ class UnitDesign:
 def units(
     n: int = 30,
     measurements: Sizes | None = None,
-    within: Mapping[str, Any] | None = None,
-    between: Mapping[str, Any] | None = None,
-    factors: Mapping[str, Sequence[Any]] | None = None,
-    crossed: Mapping[str, Sequence[Any]] | None = None,
+    within: Mapping[str, Source] | None = None,
+    between: Mapping[str, Source] | None = None,
+    factors: Mapping[str, Levels] | None = None,
+    crossed: Mapping[str, Levels] | None = None,
     dropout: Dropout = 0.0,
     redraw: bool | Sequence[str] = False,
     unit: str = "unit",
@@ -349,11 +336,15 @@ def units(
     if measurements is None:
         grids = [len(x) for x in given.values() if _fixed(x)]
         measurements = min(grids, default=10)
-    b, f, c = ({} if x is None else x for x in (between, factors, crossed))
-    return UnitDesign(n, measurements, given, b, f, c, dropout, redraw, unit, seed)
+    between = {} if between is None else between
+    factors = {} if factors is None else factors
+    crossed = {} if crossed is None else crossed
+    return UnitDesign(
+        n, measurements, given, between, factors, crossed, dropout, redraw, unit, seed
+    )
 
 
-def _distinct(levels: Any) -> bool:
+def _distinct(levels: Levels) -> bool:
     """Whether these are two or more distinct levels."""
     listed = types.is_list_like(levels, allow_sets=False) and hasattr(levels, "__len__")
     if not listed or isinstance(levels, Mapping | pd.DataFrame):
@@ -363,7 +354,7 @@ def _distinct(levels: Any) -> bool:
     return len(set(levels)) == len(levels) >= 2
 
 
-def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, Ints]:
+def _rotation(factors: Mapping[str, Levels], number: Ints) -> dict[str, Ints]:
     """Level numbers of crossed factors, the first changing fastest."""
     out, period = {}, 1
     for name, levels in factors.items():
@@ -372,19 +363,24 @@ def _rotation(factors: Mapping[str, Sequence[Any]], number: Ints) -> dict[str, I
     return out
 
 
-def _fixed(source: Any) -> bool:
-    return not callable(source) and not hasattr(source, "rvs") and hasattr(source, "__len__")
+def _fixed(source: object) -> TypeIs[Fixed]:
+    return not _drawn(source) and hasattr(source, "__len__")
 
 
-def _drawn(source: Any) -> bool:
+def _drawn(source: object) -> TypeIs[Drawn]:
     return callable(source) or hasattr(source, "rvs")
 
 
-def _is_range(sizes: Any) -> bool:
+def _is_range(sizes: object) -> TypeIs[tuple[int, int]]:
     return isinstance(sizes, tuple) and len(sizes) == 2
 
 
-def _check_grid(name: str, grid: Any, most: int) -> None:
+def _in_turn(given: Any, n: int) -> Any:
+    """n values, taken in turn from those that were given unit by unit."""
+    return np.resize(np.asarray(given), n).tolist() if _fixed(given) else given
+
+
+def _check_grid(name: str, grid: Fixed, most: int) -> None:
     if len(grid) < most:
         raise OptionError(
             f"{name!r} has {len(grid)} values for up to {most} measurements; give more values or "
@@ -392,7 +388,7 @@ def _check_grid(name: str, grid: Any, most: int) -> None:
         )
 
 
-def _check_source(name: str, source: Any) -> None:
+def _check_source(name: str, source: Source) -> None:
     if not _fixed(source):
         sampler(name, source)
     elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:

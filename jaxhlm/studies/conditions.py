@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_length, check_mapping, listed_values
 from jaxhlm.errors import OptionError
+from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import COLUMNS
 
 __all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
@@ -19,15 +20,17 @@ __all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
 # A condition, its mechanism and its row.
 CONDITION_BYTES = 1000.0
 Value: TypeAlias = bool | int | float | str
-Grid: TypeAlias = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | pd.DataFrame | None
-MechanismOf: TypeAlias = Callable[..., Any] | Mapping[str, Any] | Any
+Record: TypeAlias = Mapping[str, object]
+Grid: TypeAlias = Mapping[str, Sequence[object]] | Sequence[Record] | pd.DataFrame | None
+One: TypeAlias = Mechanism | Callable[..., Mechanism]
+MechanismOf: TypeAlias = One | Mapping[str, One]
 
 
 class Conditions(NamedTuple):
     """What is compared, numbered from 0."""
 
     table: pd.DataFrame  # one row per condition, indexed by its number
-    mechanisms: tuple[Any, ...]
+    mechanisms: tuple[Mechanism, ...]
 
 
 def read_conditions(grid: Grid, mechanism: MechanismOf) -> Conditions:
@@ -64,7 +67,7 @@ def read_conditions(grid: Grid, mechanism: MechanismOf) -> Conditions:
     return Conditions(table, tuple(_mechanism(mechanism, one) for one in records))
 
 
-def _listed(grid: Grid) -> list[dict[str, Any]]:
+def _listed(grid: Grid) -> list[Record]:
     if grid is None:
         return []
     if isinstance(grid, pd.DataFrame):
@@ -79,8 +82,8 @@ def _listed(grid: Grid) -> list[dict[str, Any]]:
     return [dict(check_mapping("conditions", one)) for one in listed_values("conditions", grid)]
 
 
-def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:
-    out = {}
+def _checked(condition: Record) -> dict[str, Value]:
+    out: dict[str, Value] = {}
     for name, value in condition.items():
         value = value.item() if isinstance(value, np.generic) else value
         if not isinstance(value, bool | int | float | str) or value != value:
@@ -94,8 +97,8 @@ def _checked(condition: Mapping[str, Any]) -> dict[str, Value]:
     return out
 
 
-def _mechanism(source: MechanismOf, condition: Mapping[str, Any]) -> Any:
-    rest = dict(condition)
+def _mechanism(source: MechanismOf, condition: Mapping[str, Value]) -> Mechanism:
+    rest: dict[str, Any] = dict(condition)
     made = source[rest.pop("mechanism")] if isinstance(source, Mapping) else source
     if callable(made):
         made = made(**rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,19 +98,15 @@ def extend(
     return _within(data, unit, n, continuing)
 
 
-def _along(data: pd.DataFrame, name: str, unit: Ints, labels: Any, n: int) -> pd.DataFrame:
+def _along(data: pd.DataFrame, name: str, unit: Ints, labels: pd.Index, n: int) -> pd.DataFrame:
     rotation, G = _rotation(data, unit, len(labels)), len(labels)
     if n <= G:
         return data[np.isin(unit, rotation[:n])].reset_index(drop=True)
-    order = np.argsort(unit, kind="stable")
-    starts = np.searchsorted(unit[order], np.arange(G + 1))
-    copied = np.resize(rotation, n - G)
-    rows = [order[starts[u] : starts[u + 1]] for u in copied]
+    copied, rows_of = np.resize(rotation, n - G), pd.Series(unit).groupby(unit).indices
+    rows = [rows_of[u] for u in copied]
     out = data.iloc[np.concatenate([np.arange(len(data)), *rows])].reset_index(drop=True)
-    old = data[name].iloc[[order[start] for start in starts[:-1]]]
-    new = _new_labels(old, copied)
-    sizes = [len(r) for r in rows]
-    added = np.repeat(np.asarray(new, dtype=object), sizes).tolist()
+    new = _new_labels(pd.Series(labels), copied)
+    added = [label for label, own in zip(new, rows, strict=True) for _ in own]
     return out.assign(**{name: _labelled(data[name], added)})
 
 
@@ -128,19 +123,16 @@ def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
         # The labels of the units themselves tell every unit apart: no kind.
         if (level[unit] == codes).all() and len(np.unique(level)) < G:
             kinds = np.unique(kinds * (len(values) + 1) + level, return_inverse=True)[1]
-    sizes = np.bincount(kinds)
-    order = np.argsort(kinds, kind="stable")
-    rank = np.empty(G, np.int64)
-    rank[order] = np.arange(G) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.argsort((rank + 0.5) / sizes[kinds], kind="stable")
+    rank = pd.Series(kinds).groupby(kinds).cumcount().to_numpy()
+    return np.argsort((rank + 0.5) / np.bincount(kinds)[kinds], kind="stable")
 
 
-def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
+def _new_labels(old: pd.Series, copied: Ints) -> list[object]:
     """Labels of copies: the next integers, or the old label and the number of the copy."""
     if _numbers(old):
         first = int(np.floor(old.max())) + 1
         return list(range(first, first + len(copied)))
-    taken, out = {str(label) for label in old}, []
+    taken, out = {str(label) for label in old}, list[object]()
     for i, u in enumerate(copied):
         number = 2 + int((copied[:i] == u).sum())
         while (label := f"{old.iloc[u]}_{number}") in taken:
@@ -150,7 +142,7 @@ def _new_labels(old: pd.Series, copied: Ints) -> list[Any]:
     return out
 
 
-def _labelled(column: pd.Series, added: list[Any]) -> Any:
+def _labelled(column: pd.Series, added: list[object]) -> object:
     """The column with the labels of the copies below it."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         categories = column.cat.categories
@@ -186,17 +178,11 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
     if not _numbers(x) or x.isna().any():
         raise NotNumericError(f"column {continuing!r} must hold numbers, none missing, to go on")
     values = x.to_numpy(dtype=float)
-    period = _ranges(values, unit, len(sizes)) + _step(values, continuing)
+    grouped = pd.Series(values).groupby(unit)
+    period = (grouped.max() - grouped.min()).to_numpy() + _step(values, continuing)
     continued = values[rows] + cycle * period[of]
     integral = types.is_integer_dtype(x)
     return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if integral else continued})
-
-
-def _ranges(values: Floats, unit: Ints, G: int) -> Floats:
-    low, high = np.full(G, np.inf), np.full(G, -np.inf)
-    np.minimum.at(low, unit, values)
-    np.maximum.at(high, unit, values)
-    return np.asarray(high - low)
 
 
 def _step(values: Floats, name: str) -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,9 +76,7 @@ class Folder:
     def set_damaged_aside(self) -> None:
         """Rename what holds another thing than its name says, and say so: it is made anew."""
         for chunk in self.chunks():
-            try:
-                self._read(chunk)
-            except FileError as error:
+            if error := self._damage(chunk):
                 aside = set_aside(self._file(chunk))
                 warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
 
@@ -88,11 +86,15 @@ class Folder:
 
     def owns_a_file(self) -> bool:
         """Whether a file there says that it is one of this study's chunks."""
-        for chunk in self.chunks():
-            with suppress(FileError):
-                self._read(chunk)
-                return True
-        return False
+        return any(self._damage(chunk) is None for chunk in self.chunks())
+
+    def _damage(self, chunk: Chunk) -> FileError | None:
+        """What is wrong with a chunk's file."""
+        try:
+            self._read(chunk)
+        except FileError as error:
+            return error
+        return None
 
     def _file(self, chunk: Chunk) -> Path:
         return self.path / ESTIMATES / chunk.file
@@ -129,8 +131,9 @@ def open_folder(
     # As it is read again: tuples as lists.
     manifest = json.loads(json.dumps(manifest))
     folder = Folder(path, manifest)
-    if path.exists() and not _is_this(path, manifest) and not (resume and folder.owns_a_file()):
-        _check_empty(path)
+    known = not path.exists() or _is_this(path, manifest) or all(map(_unfinished, path.iterdir()))
+    if not known and not (resume and folder.owns_a_file()):
+        raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
     _make(path)
     with locked(path):
         # Another run may have made, or finished, the study before the lock was had.
@@ -181,11 +184,6 @@ def _is_this(path: Path, manifest: Mapping[str, Any]) -> bool:
         return False
     check_same(path, read_folder(path).manifest, manifest)
     return True
-
-
-def _check_empty(path: Path) -> None:
-    if any(not _unfinished(entry) for entry in path.iterdir()):
-        raise StudyFolderError(f"{path} is not empty and holds no study; give a new folder")
 
 
 def _unfinished(entry: Path) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import EFFECTS, RESIDUALS, VIOLATIONS, Streams
+from jaxhlm.core.streams import EFFECTS, RESIDUALS, VIOLATIONS, Key, Streams
 from jaxhlm.errors import OptionError
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.studies.truth import SEMIDEFINITE_TOL
@@ -33,7 +33,7 @@ def generate(
     Z: Floats,
     truth: Parameters,
     violations: Sequence[Violation],
-    key: Any,
+    key: Key,
 ) -> tuple[Floats, Floats]:
     """Random effects and responses y = Xβ + Zb + σe of all rows of a panel.
 

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import DESIGN, Streams
+from jaxhlm.core.streams import DESIGN, Key, Streams
 from jaxhlm.design.design import Design, design_for, determined_rows
 from jaxhlm.design.terms import evaluate_numbers
 from jaxhlm.errors import FormulaError
-from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.builder import Columns, UnitDesign
 from jaxhlm.violations.panel import Panel
 
 __all__ = ["Layout", "check_redrawn", "one_design", "own_designs"]
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     panel: Panel
     X: Floats  # (n, p) of the one design, or (N, p) of all rows
     Z: Floats  # (n, q) or (N, q)
-    columns: dict[str, npt.NDArray[Any]]  # (N,) columns of redrawn designs; else empty
+    columns: Columns  # (N,) columns of redrawn designs; else empty
 
 
 def one_design(frame: pd.DataFrame, template: Design, lanes: range) -> Layout:
@@ -45,7 +45,7 @@ def one_design(frame: pd.DataFrame, template: Design, lanes: range) -> Layout:
     return Layout(Panel(lanes, number * t.n, unit, number * t.G, t.znames, read), t.X, t.Z, {})
 
 
-def own_designs(builder: UnitDesign, template: Design, lanes: range, key: Any) -> Layout:
+def own_designs(builder: UnitDesign, template: Design, lanes: range, key: Key) -> Layout:
     """Data sets whose designs are redrawn.
 
     Args:
@@ -78,9 +78,7 @@ def check_redrawn(template: Design, design: UnitDesign) -> None:
         )
 
 
-def _matrices(
-    template: Design, builder: UnitDesign, columns: dict[str, npt.NDArray[Any]]
-) -> tuple[Floats, Floats]:
+def _matrices(template: Design, builder: UnitDesign, columns: Columns) -> tuple[Floats, Floats]:
     """X (N, p) and Z (N, q) of redrawn designs."""
     parts = (template._fixed, *template._random)
     if any(levels is not None for levels in template._factors.values()):

@@ -11,8 +11,6 @@ units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
@@ -32,7 +30,7 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 
 
-def pooled_ols(standard: Standard) -> tuple[Any, Any, Any, Any]:
+def pooled_ols(standard: Standard) -> tuple[Floats, ...]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:
@@ -109,26 +107,16 @@ def _lines(groups: GroupContributions) -> tuple[Floats, Floats]:
     """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
     stats, scaling, _ = groups.standard
     RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))
-    t = scaling.s * stats.Ty + _times(stats.TX, scaling.beta_ols)
+    t = scaling.s * stats.Ty + np.einsum("gqpl,pl->gql", stats.TX, scaling.beta_ols)
     known = (np.einsum("aagb->agb", RZ) != 0.0).all(axis=0)
     eye = np.eye(len(RZ))[..., None, None]
     R = np.where(known, RZ, eye)
     own = solve_upper(R, np.moveaxis(t, 0, -2)) * known
     A = solve_upper(R, TX) * known
-    gamma = _user(scaling.C, own[:, None])[..., 0]
-    A = _user(scaling.C, A)
+    # In the user's units.
+    gamma = np.einsum("abl,bgl->lga", scaling.C, own)
+    A = np.einsum("abl,bmgl->lgam", scaling.C, A)
     return gamma, A @ np.linalg.inv(np.moveaxis(scaling.T, -1, 0))[:, None]
-
-
-def _times(TX: Floats, beta: Floats) -> Floats:
-    """T^X β̃ of every group and lane, (G, q, B)."""
-    return np.einsum("gqpl,pl->gql", np.broadcast_to(TX, (*TX.shape[:3], beta.shape[1])), beta)
-
-
-def _user(C: Floats, x: Floats) -> Floats:
-    """C x for x (q, m, G, B) in the user's units, (B, G, q, m)."""
-    C = np.broadcast_to(C, (*C.shape[:2], x.shape[-1]))
-    return np.einsum("abl,bmgl->lgam", C, x)
 
 
 def _components(A: Floats) -> Ints:
@@ -144,7 +132,7 @@ def _components(A: Floats) -> Ints:
     return used.argmax(axis=0)
 
 
-def _regression(y: Floats, X: Floats) -> tuple[Any, Any, Any]:
+def _regression(y: Floats, X: Floats) -> tuple[Floats, Floats, Floats]:
     """Least squares of y (B, G) on X (b, G, r); units with rows of zeros in X do not count."""
     inverse = np.linalg.pinv(X)
     beta = (inverse @ y[..., None])[..., 0]

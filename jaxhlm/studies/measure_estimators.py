@@ -16,21 +16,19 @@ from typing import TypeAlias
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.studies.binomial import rate_mcse
 
 __all__ = [
     "EstimateWithMcse",
     "ReplicateGroups",
     "coverage",
     "empirical_se",
-    "exaggeration",
     "mean_of",
-    "mean_square",
     "model_se",
     "rate",
     "relative_error",
     "relative_precision",
     "root_mean_square",
-    "wrong_sign",
 ]
 
 EstimateWithMcse: TypeAlias = tuple[Floats, Floats]
@@ -86,7 +84,11 @@ class ReplicateGroups:
 
 
 def mean_of(groups: ReplicateGroups, x: Floats) -> EstimateWithMcse:
-    """Mean of x and sd(x)/√n: bias (x = θ̂ − θ), relative bias ((θ̂ − θ)/θ), interval width."""
+    """Mean of x and sd(x)/√n.
+
+    For bias x = θ̂ − θ, for relative bias (θ̂ − θ)/θ, for the MSE (θ̂ − θ)², for the width of
+    intervals that, and for the type-M error |θ̂|/|θ| of significant estimates.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return groups.mean(x), np.sqrt(groups.var(x) / groups.n)
 
@@ -94,15 +96,16 @@ def mean_of(groups: ReplicateGroups, x: Floats) -> EstimateWithMcse:
 def rate(groups: ReplicateGroups, hit: Bools | Floats, n: Floats | None = None) -> EstimateWithMcse:
     """Share of hits r and √(r(1 − r)/n).
 
+    For the type-S error a hit is a significant estimate whose sign is not the truth's.
+
     Args:
         groups: groups of the rows.
         hit: (rows,) 0 or 1.
         n: (K,) denominators where they are not the rows of the groups.
     """
-    n = groups.n if n is None else n
+    hits, n = groups.sum(hit), groups.n if n is None else n
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = groups.sum(hit) / n
-        return r, np.sqrt(np.maximum(r * (1.0 - r), 0.0) / n)
+        return hits / n, rate_mcse(hits, n)
 
 
 def empirical_se(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
@@ -137,11 +140,6 @@ def relative_error(groups: ReplicateGroups, error: Floats, se: Floats) -> Estima
         return 100.0 * (ratio - 1.0), 100.0 * ratio * relative
 
 
-def mean_square(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
-    """MSE = mean((θ̂ − θ)²) and √(Σ((θ̂ − θ)² − MSE)²/(n(n − 1)))."""
-    return mean_of(groups, error * error)
-
-
 def root_mean_square(groups: ReplicateGroups, error: Floats) -> EstimateWithMcse:
     """RMSE = √MSE and its jackknife standard error √((n − 1)/n Σ(RMSE₋ᵢ − mean RMSE₋ᵢ)²).
 
@@ -162,23 +160,6 @@ def coverage(groups: ReplicateGroups, value: Floats, low: Floats, high: Floats) 
     estimated, as Morris et al. do.
     """
     return rate(groups, np.where(np.isnan(value), np.nan, (low <= value) & (value <= high)))
-
-
-def wrong_sign(groups: ReplicateGroups, estimate: Floats, truth: Floats) -> EstimateWithMcse:
-    """Type-S error: the share of significant estimates whose sign is not the truth's.
-
-    Gelman & Carlin (2014), Perspectives on Psychological Science 9, 641-651. The rows are the
-    significant ones.
-    """
-    return rate(groups, np.sign(estimate) != np.sign(truth))
-
-
-def exaggeration(groups: ReplicateGroups, estimate: Floats, truth: Floats) -> EstimateWithMcse:
-    """Type-M error: the mean of |θ̂|/|θ| of significant estimates, the exaggeration ratio.
-
-    Gelman & Carlin (2014). The rows are the significant ones.
-    """
-    return mean_of(groups, np.abs(estimate) / np.abs(truth))
 
 
 def relative_precision(

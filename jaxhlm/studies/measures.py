@@ -16,10 +16,20 @@ from jaxhlm.core.status import Status
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
-from jaxhlm.studies import measure_estimators
-from jaxhlm.studies.measure_estimators import EstimateWithMcse, ReplicateGroups
+from jaxhlm.studies.measure_estimators import (
+    EstimateWithMcse,
+    ReplicateGroups,
+    coverage,
+    empirical_se,
+    mean_of,
+    model_se,
+    rate,
+    relative_error,
+    relative_precision,
+    root_mean_square,
+)
 
-__all__ = ["MEASURES", "OK", "Measure", "measures"]
+__all__ = ["MEASURES", "OK", "Measure", "check_columns", "measures"]
 
 Measure = Literal[
     "bias",
@@ -133,7 +143,7 @@ def measures(
     check_level(level)
     fraction("alpha", alpha, 0.05)
     chosen = _choose(which, reference)
-    _check_columns(estimates, [*by, "estimate", "truth", "status"])
+    check_columns("estimates", estimates, [*by, "estimate", "truth", "status"])
     if not len(estimates):
         raise NoRowsError("estimates has no rows")
     code, keys = _group_codes(estimates, by)
@@ -160,11 +170,12 @@ def _choose(which: Sequence[Measure] | None, reference: str | None) -> Sequence[
     return cast(list[Measure], chosen)
 
 
-def _check_columns(frame: pd.DataFrame, needed: Sequence[str], hint: str = "") -> None:
-    missing = [name for name in needed if name not in frame.columns]
+def check_columns(name: str, frame: pd.DataFrame, needed: Sequence[str], hint: str = "") -> None:
+    """Raise ``MissingColumnError`` unless the frame has the columns."""
+    missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise MissingColumnError(
-            f"estimates has no column {', '.join(map(repr, missing))}; it has "
+            f"{name} has no column {', '.join(map(repr, missing))}; it has "
             + ", ".join(map(str, frame.columns))
             + hint
         )
@@ -183,13 +194,17 @@ def _group_codes(frame: pd.DataFrame, by: Sequence[str]) -> tuple[Ints, pd.DataF
 def _check_not_mixed(frame: pd.DataFrame, by: Sequence[str], code: Ints) -> None:
     for name in NEVER_MIXED:
         if name in frame.columns and name not in by:
-            values = pd.factorize(frame[name])[0]
-            _, first = np.unique(code, return_index=True)
-            if (values != values[first][code]).any():
+            kinds = frame[name].groupby(code).nunique(dropna=False)
+            if (kinds > 1).any():
                 raise OptionError(
                     f"groups by {', '.join(by) or 'nothing'} mix several values of {name!r}; "
                     f"add it to by=, or select one {name} first"
                 )
+
+
+def _at_optimum(name: str) -> cached_property[Floats]:
+    """(rows at an optimum,) numbers of a column, read once."""
+    return cached_property(lambda sample: sample.column(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +218,9 @@ class _Sample:
     by: tuple[str, ...]
     reference: str | None
 
+    estimate, truth = _at_optimum("estimate"), _at_optimum("truth")
+    se, p_value = _at_optimum("std_error"), _at_optimum("p_value")
+
     @cached_property
     def ok(self) -> Bools:
         """(all rows,) at an optimum."""
@@ -214,14 +232,6 @@ class _Sample:
     @cached_property
     def groups(self) -> ReplicateGroups:
         return self.all.keep(self.ok)
-
-    @cached_property
-    def estimate(self) -> Floats:
-        return self.column("estimate")
-
-    @cached_property
-    def truth(self) -> Floats:
-        return self.column("truth")
 
     @cached_property
     def center(self) -> Floats:
@@ -240,10 +250,6 @@ class _Sample:
         return self.estimate - self.truth
 
     @cached_property
-    def se(self) -> Floats:
-        return self.column("std_error")
-
-    @cached_property
     def limits(self) -> tuple[Floats, Floats]:
         if {"conf_low", "conf_high"} <= {*self.frame.columns}:
             return self.column("conf_low"), self.column("conf_high")
@@ -259,12 +265,18 @@ class _Sample:
         return ~np.isnan(self.limits[0] + self.limits[1])
 
     @cached_property
-    def p_value(self) -> Floats:
-        return self.column("p_value")
-
-    @cached_property
     def rejects(self) -> Bools:
         return self.p_value < self.alpha
+
+    @cached_property
+    def effect(self) -> Floats:
+        """The truth, NaN where there is no effect."""
+        return np.where(self.truth == 0.0, np.nan, self.truth)
+
+    @cached_property
+    def significant(self) -> Bools:
+        """Rejected where there is an effect."""
+        return self.rejects & ~np.isnan(self.effect)
 
     def counts(self) -> dict[str, Ints | Floats]:
         """What became of the replicates."""
@@ -286,7 +298,8 @@ class _Sample:
         return self._numbers(name)[self.ok]
 
     def _numbers(self, name: str) -> Floats:
-        _check_columns(self.frame, [name], "; or name the measures that you want with which=")
+        hint = "; or name the measures that you want with which="
+        check_columns("estimates", self.frame, [name], hint)
         try:
             return self.frame[name].to_numpy(dtype=float, na_value=np.nan)
         except (TypeError, ValueError) as error:
@@ -301,31 +314,14 @@ class _Sample:
         return measure(self.groups.keep(rows), *(v[rows] for v in values))
 
 
-def _relative_bias(s: _Sample) -> EstimateWithMcse:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return measure_estimators.mean_of(
-            s.groups, s.error / np.where(s.truth == 0.0, np.nan, s.truth)
-        )
-
-
 def _be_coverage(s: _Sample) -> EstimateWithMcse:
     center = s.center + s.groups.mean(s.deviation)[s.groups.code]
-    return s.among(s.has_limits, measure_estimators.coverage, center, *s.limits)
-
-
-def _width(s: _Sample) -> EstimateWithMcse:
-    low, high = s.limits
-    return s.among(s.has_limits, measure_estimators.mean_of, high - low)
-
-
-def _significant(s: _Sample, measure: Callable[..., EstimateWithMcse]) -> EstimateWithMcse:
-    effect = s.rejects & (s.truth != 0.0) & ~np.isnan(s.truth)
-    return s.among(effect, measure, s.estimate, s.truth)
+    return s.among(s.has_limits, coverage, center, *s.limits)
 
 
 def _relative_precision(s: _Sample) -> EstimateWithMcse:
     """Estimates of the reference method are looked up by the other columns and the replicate."""
-    _check_columns(s.frame, ["method", "replicate"])
+    check_columns("estimates", s.frame, ["method", "replicate"])
     if "method" not in s.by:
         raise OptionError('relative_precision compares methods: add "method" to by=')
     pair_by = [name for name in s.by if name != "method"]
@@ -345,28 +341,24 @@ def _relative_precision(s: _Sample) -> EstimateWithMcse:
     partner = np.full(len(pairs), np.nan)
     partner[pair[mine]] = s.deviation[mine]
     other = partner[pair]
-    return s.among(~np.isnan(other), measure_estimators.relative_precision, s.deviation, other)
+    return s.among(~np.isnan(other), relative_precision, s.deviation, other)
 
 
 _FORMULAS: dict[Measure, Callable[[_Sample], EstimateWithMcse]] = {
-    "bias": lambda s: measure_estimators.mean_of(s.groups, s.error),
-    "relative_bias": _relative_bias,
-    "empirical_se": lambda s: measure_estimators.empirical_se(s.groups, s.deviation),
-    "model_se": lambda s: s.among(~np.isnan(s.se), measure_estimators.model_se, s.se),
-    "relative_error": lambda s: s.among(
-        ~np.isnan(s.se), measure_estimators.relative_error, s.deviation, s.se
-    ),
-    "mse": lambda s: measure_estimators.mean_square(s.groups, s.error),
-    "rmse": lambda s: measure_estimators.root_mean_square(s.groups, s.error),
-    "coverage": lambda s: s.among(s.has_limits, measure_estimators.coverage, s.truth, *s.limits),
+    "bias": lambda s: mean_of(s.groups, s.error),
+    "relative_bias": lambda s: mean_of(s.groups, s.error / s.effect),
+    "empirical_se": lambda s: empirical_se(s.groups, s.deviation),
+    "model_se": lambda s: s.among(~np.isnan(s.se), model_se, s.se),
+    "relative_error": lambda s: s.among(~np.isnan(s.se), relative_error, s.deviation, s.se),
+    "mse": lambda s: mean_of(s.groups, s.error * s.error),
+    "rmse": lambda s: root_mean_square(s.groups, s.error),
+    "coverage": lambda s: s.among(s.has_limits, coverage, s.truth, *s.limits),
     "be_coverage": _be_coverage,
-    "width": _width,
-    "power": lambda s: s.among(~np.isnan(s.p_value), measure_estimators.rate, s.rejects),
-    "power_all": lambda s: measure_estimators.rate(s.groups, s.rejects, s.all.n),
-    "type_i": lambda s: s.among(
-        ~np.isnan(s.p_value) & (s.truth == 0.0), measure_estimators.rate, s.rejects
-    ),
-    "type_s": lambda s: _significant(s, measure_estimators.wrong_sign),
-    "type_m": lambda s: _significant(s, measure_estimators.exaggeration),
+    "width": lambda s: s.among(s.has_limits, mean_of, s.limits[1] - s.limits[0]),
+    "power": lambda s: s.among(~np.isnan(s.p_value), rate, s.rejects),
+    "power_all": lambda s: rate(s.groups, s.rejects, s.all.n),
+    "type_i": lambda s: s.among(~np.isnan(s.p_value) & (s.truth == 0.0), rate, s.rejects),
+    "type_s": lambda s: s.among(s.significant, rate, np.sign(s.estimate) != np.sign(s.effect)),
+    "type_m": lambda s: s.among(s.significant, mean_of, np.abs(s.estimate) / np.abs(s.effect)),
     "relative_precision": _relative_precision,
 }

@@ -18,15 +18,18 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import TRUTH, Seed, Streams, random_key
+from jaxhlm.core.streams import TRUTH, Key, Seed, Streams, random_key
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.estimation.model import Model
+from jaxhlm.fitting.many import fit_source
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.language.formula import column_name, parse
+from jaxhlm.language.formula import column_name, parse, right_side
+from jaxhlm.language.words import quoted
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.sources.inputs import Input, replicate_input, response_input
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.fitting import fits_apart, fits_of_one
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.simulate import Simulated
@@ -121,7 +124,7 @@ class Mechanism:
     @cached_property
     def _statistics(self) -> Simulated:
         assert isinstance(self.truth, Truth)
-        return Simulated(self.template, self.truth, 1, True, None)
+        return Simulated(self.template, self.truth, 1, True, random_key(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +141,7 @@ class Drawn:
     mechanism: Mechanism
     first: int
     last: int
-    key: Any = field(repr=False)
+    key: Key = field(repr=False)
     rows: bool
 
     def __len__(self) -> int:
@@ -194,11 +197,9 @@ class Drawn:
                 self._need_rows(f"be fitted by {formula!r}")
             statistics = m._statistics.part(self.first, self.last, self.key)
             fits = statistics.fit(reml, progress=progress)
-        elif isinstance(m.design, pd.DataFrame):
-            fits = fits_of_one(m.template, formula, m.design, self.responses, reml, progress)
         else:
-            long = self._complete(self.frame())
-            fits = fits_apart(m.template, formula, long, m.response, reml, progress)
+            given = self._input(formula, reml)
+            fits = fit_source(*given, Options(reml, given.model.blocks), progress)
         return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
@@ -242,6 +243,20 @@ class Drawn:
         self._need_rows("show their random effects")
         return self._drawn[1]
 
+    def _input(self, formula: str, reml: bool) -> Input:
+        """The rows and a model, whose terms mean what they mean in the generating one.
+
+        What a term of the generating model learned (the mean that ``center(x)`` subtracts) a term
+        of the same text does not learn again, so that its estimates are those of the truth's
+        coefficient.
+        """
+        m, learned = self.mechanism, self.mechanism.template.learned
+        if isinstance(m.design, pd.DataFrame):
+            return response_input(formula, m.design, self.responses, None, reml, learned)
+        written = f"{quoted(m.response)} ~ {right_side(formula)}"
+        long = self._complete(self.frame())
+        return replicate_input(written, long, "replicate", None, reml, learned)
+
     def _need_rows(self, what: str) -> None:
         if not self.rows:
             raise JaxhlmError(
@@ -261,26 +276,17 @@ class Drawn:
     @cached_property
     def _parameters(self) -> Parameters:
         """β (B, p), Σ (B, q, q) and σ (B,) of every data set."""
-        truth, terms, q = self.mechanism.truth, self.mechanism.terms, self.mechanism.template.q
+        m, truth = self.mechanism, self.mechanism.truth
         if isinstance(truth, Truth):
             truths: Sequence[Truth] = [truth]
         else:
             streams = Streams(self.key, TRUTH)
             truths = [truth.draw(streams.generator(i)) for i in self.index]
         for one in truths:
-            if one.cov.shape != (q, q):
-                raise OptionError(
-                    f"the truth has {len(one.cov)} random effect(s), the model {q}: "
-                    + ", ".join(self.mechanism.template.znames)
-                )
-        B = len(self)
-        beta = np.array([one.fixed(terms) for one in truths])
-        cov, sigma = np.array([one.cov for one in truths]), np.array([one.sigma for one in truths])
-        return Parameters(
-            np.broadcast_to(beta, (B, len(terms))),
-            np.broadcast_to(cov, (B, q, q)),
-            np.broadcast_to(sigma, B),
-        )
+            one.check_effects(m.template.znames)
+        parts = zip(*((one.fixed(m.terms), one.cov, one.sigma) for one in truths), strict=True)
+        arrays = [np.array(part) for part in parts]
+        return Parameters(*(np.broadcast_to(x, (len(self), *x.shape[1:])) for x in arrays))
 
     @cached_property
     def _layout(self) -> Layout:
@@ -376,14 +382,8 @@ def assembled(
     if redrawn:
         check_redrawn(template, design)
     kept = frame[template.kept]
-    m = Mechanism(
-        design if redrawn else kept,
-        truth,
-        violations,
-        template,
-        response,
-        design if isinstance(design, UnitDesign) else kept,
-    )
+    source = design if isinstance(design, UnitDesign) else kept
+    m = Mechanism(design if redrawn else kept, truth, violations, template, response, source)
     # One data set shows whether truth and violations fit the design, before any work is done.
     _ = m.draw(0, 1)._drawn
     return m

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from functools import cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.criteria import standard_errors
 from jaxhlm.inference.degrees import DfMethod, inference_table
-from jaxhlm.inference.parameters import random_names, random_values
+from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
 from jaxhlm.language.formula import parse
@@ -23,6 +25,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
 from jaxhlm.studies.least_squares import pooled_ols, two_stage
+from jaxhlm.studies.mechanism import Drawn
 
 __all__ = [
     "COLUMNS",
@@ -31,12 +34,11 @@ __all__ = [
     "check_methods",
     "method_estimates",
     "pooled_fits",
-    "true_values",
 ]
 
 Estimator = Literal["lmm", "ols", "two_stage"]
 # The degrees of freedom that each estimator has, its own first.
-DF_OF: dict[str, tuple[str, ...]] = {
+DF_OF: dict[str, tuple[DfMethod, ...]] = {
     "lmm": ("satterthwaite", "kenward-roger", "residual", "normal"),
     "ols": ("residual", "normal"),
     "two_stage": ("residual", "normal"),
@@ -46,8 +48,6 @@ COLUMNS = (
     "replicate", "method", "term", "truth", "estimate", "std_error", "df", "p_value",
     "conf_low", "conf_high", "status",
 )  # fmt: skip
-
-FitsOf = Callable[[str | None, bool], FitBatch]
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ class Method:
             raise OptionError(f"formula={self.formula!r} must be a text, or None")
         check_option("estimator", self.estimator, Estimator)
         for option in ("reml", "variances"):
-            if not isinstance(given := getattr(self, option), bool):
-                raise OptionError(f"{option}={given!r} must be True or False")
+            check_flag(option, getattr(self, option))
         if self.variances and self.estimator != "lmm":
             raise OptionError(f"variances=True is for estimator='lmm', not {self.estimator!r}")
         if self.robust is not None:
@@ -115,7 +114,7 @@ class Method:
             raise OptionError(f"method {self.name!r}: Kenward-Roger needs reml=True")
 
     @property
-    def df_method(self) -> Any:
+    def df_method(self) -> DfMethod:
         """The df in use: ``df``, or the estimator's own."""
         return self.df or self._df_choices[0]
 
@@ -124,7 +123,7 @@ class Method:
         return bool(self.formula or self.robust or self.estimator == "two_stage")
 
     @property
-    def _df_choices(self) -> tuple[str, ...]:
+    def _df_choices(self) -> tuple[DfMethod, ...]:
         return DF_OF["robust" if self.robust else self.estimator]
 
 
@@ -154,15 +153,12 @@ def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
     return methods
 
 
-def method_estimates(
-    methods: Sequence[Method], drawn: Any, first: int = 0, level: float = 0.95
-) -> pd.DataFrame:
+def method_estimates(methods: Sequence[Method], drawn: Drawn, level: float = 0.95) -> pd.DataFrame:
     """What every method makes of the same data sets.
 
     Args:
         methods: what to do.
         drawn: data sets of a ``Mechanism``, with rows if a method needs them.
-        first: number of the first data set.
         level: of the intervals.
 
     Returns:
@@ -170,40 +166,22 @@ def method_estimates(
         std_error, df, p_value (of the term being zero), conf_low, conf_high, status. Where a fit
         failed the numbers are NaN.
     """
-    cache: dict[tuple[str | None, bool], FitBatch] = {}
-
-    def fits_of(formula: str | None, reml: bool) -> FitBatch:
-        key = formula, reml
-        if key not in cache:
-            cache[key] = drawn.fit(formula, reml=reml)
-        return cache[key]
-
-    frames = []
+    fits_of, frames = cache(drawn.fit), []
+    truths = pd.DataFrame(drawn.truths, drawn.index, list(drawn.mechanism.terms), dtype=float)
     for method in methods:
         if method.estimator == "ols" and method.formula and "|" not in method.formula:
             columns = parse(drawn.mechanism.formula, response_optional=True).group
             group = ":".join(map(quoted, columns))
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
-        found = _apply(method, fits_of)
-        frames.append(_frame(method.name, found, true_values(drawn, found.terms), first, level))
+        fits = fits_of(method.formula, method.reml)
+        frames.append(_frame(method.name, _apply(method, fits), truths, level))
         if method.variances:
-            found = _variances(fits_of(method.formula, method.reml))
-            truth = drawn.true_variances.reindex(columns=found.terms).to_numpy()
-            frames.append(_frame(method.name, found, truth, first, level, tested=False))
+            found = _variances(fits)
+            frames.append(_frame(method.name, found, drawn.true_variances, level, tested=False))
     return pd.concat(frames, ignore_index=True)
 
 
-def true_values(drawn: Any, terms: Sequence[str]) -> Floats:
-    """(B, p) true values of the terms; NaN for a term that the generating model has not."""
-    known = list(drawn.mechanism.terms)
-    truths = np.asarray(drawn.truths, dtype=float)
-    columns = [truths[:, known.index(t)] if t in known else None for t in terms]
-    missing = np.full(len(truths), np.nan)
-    return np.stack([missing if c is None else c for c in columns], axis=1)
-
-
-def _apply(method: Method, fits_of: FitsOf) -> _Found:
-    fits = fits_of(method.formula, method.reml)
+def _apply(method: Method, fits: FitBatch) -> _Found:
     if method.estimator == "two_stage":
         return _two_stage(method, fits)
     if method.estimator == "ols":
@@ -226,10 +204,10 @@ def _status(fits: FitBatch) -> Ints:
 
 
 def _variances(fits: FitBatch) -> _Found:
-    e = fits.estimates
-    values = np.column_stack([random_values(fits.model, e.cov), e.sigma])
+    p = len(fits.model.xnames)
+    values = parameter_values(fits.model, fits.estimates)[:, p:]
     none = np.full_like(values, np.nan)
-    return _Found((*random_names(fits.model), "sigma"), values, none, none, _status(fits))
+    return _Found(parameter_names(fits.model)[p:], values, none, none, _status(fits))
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:
@@ -258,8 +236,9 @@ def pooled_fits(fits: FitBatch) -> FitBatch:
 
 
 def _frame(
-    name: str, found: _Found, truth: Floats, first: int, level: float, tested: bool = True
+    name: str, found: _Found, truths: pd.DataFrame, level: float, tested: bool = True
 ) -> pd.DataFrame:
+    """Rows of one method; the truth is NaN of a term that the generating model has not."""
     B, p = found.estimate.shape
     ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
     known = ended & np.isfinite(found.estimate)
@@ -269,10 +248,10 @@ def _frame(
     table = inference_table(estimate, se, df, 0.0, level)
     labels = np.array([s.name.lower() for s in Status], dtype=object)
     columns = {
-        "replicate": np.repeat(np.arange(first, first + B), p),
+        "replicate": np.repeat(truths.index, p),
         "method": name,
         "term": np.tile(np.array(found.terms, dtype=object), B),
-        "truth": truth.ravel(),
+        "truth": truths.reindex(columns=list(found.terms)).to_numpy().ravel(),
         **{c: table[c].ravel() for c in COLUMNS[4:7]},
         "p_value": t_tail(table["statistic"], df).ravel(),
         **{c: table[c].ravel() for c in COLUMNS[8:10]},

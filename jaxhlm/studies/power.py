@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
-from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.core.streams import Seed
-from jaxhlm.design.design import Design
+from jaxhlm.core.notation import Floats
+from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
@@ -23,11 +23,13 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.studies.analytic import analytic_power, precision
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
+from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.simulate import simulate
 from jaxhlm.studies.truth import Truth
-from jaxhlm.studies.vary import design_of
+from jaxhlm.studies.uncertainty import TruthSource
 
 __all__ = [
+    "Generating",
     "Power",
     "ReadTest",
     "Test",
@@ -36,12 +38,12 @@ __all__ = [
     "formula_power",
     "power",
     "read_tests",
-    "seed_number",
 ]
 
 # Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**24
 
+Generating: TypeAlias = Mechanism | tuple[Design, Truth]
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
 
 
@@ -103,7 +105,7 @@ class ReadTest(NamedTuple):
 
 
 def power(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     n: int = 10_000,
     alpha: float = 0.05,
@@ -152,12 +154,30 @@ def power(
     tests = read_tests(test, design)
     with failures_counted(), all_or_nothing():
         parts = [
-            (*_rejections(fits, tests, df, alpha), fits.singular)
+            (_p_values(fits, tests, df), fits.singular)
             for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)
         ]
-    rejected, known, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
-    rows = [formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests]
-    return Power(_table(tests, rejected, known, singular, rows, level), alpha, df)
+    p, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
+    hits, made = (p < alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
+    low, high = exact_interval(hits, made, level)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = hits / made
+    columns = {
+        "test": [one.label for one in tests],
+        "power": share,
+        "conf_low": low,
+        "conf_high": high,
+        "mcse": rate_mcse(hits, made),
+        "power_all": hits / n,
+        "analytic": [
+            formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests
+        ],
+        "rejected": hits,
+        "n": n,
+        "failed": n - made,
+        "singular": int(singular.sum()),
+    }
+    return Power(pd.DataFrame(columns), alpha, df)
 
 
 def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
@@ -169,8 +189,8 @@ def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> No
     whole_number("n", n)
 
 
-def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
-    """The design of the model to fit, and the truth."""
+def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:
+    """The design of the model to fit (on one draw of it, if it is redrawn), and the truth."""
     if isinstance(mechanism, tuple):
         design, truth = mechanism if len(mechanism) == 2 else (None, None)
         if not isinstance(design, Design) or not isinstance(truth, Truth):
@@ -183,7 +203,11 @@ def analysed(mechanism: Any, formula: str | None) -> tuple[Design, Any]:
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
-    return design_of(mechanism, formula), mechanism.truth
+    template, rows = mechanism.template, mechanism.design
+    if formula is not None:
+        frame = rows if isinstance(rows, pd.DataFrame) else rows.frame()
+        template = build_design(formula, frame, response_rows=len(frame), learned=template.learned)
+    return template, mechanism.truth
 
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
@@ -193,46 +217,30 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
     read = []
     for one in listed:
-        names = design.xnames, design.dropped_columns, design._alias
-        found = read_hypothesis(one, 0.0, *names)
+        found = read_hypothesis(one, 0.0, design.xnames, design.dropped_columns, design._alias)
         label = one if isinstance(one, str) else ", ".join(found.labels)
-        if len(found.L) > 1:
-            read.append(ReadTest(label, *independent_rows(found)))
-        else:
-            independent_rows(found)
-            read.append(ReadTest(label, found.L, found.rhs))
+        read.append(ReadTest(label, *independent_rows(found)))
     return read
 
 
 def _fits(
-    mechanism: Any, n: int, seed: Seed, formula: str | None, reml: bool, progress: bool | None,
-    rows: int,
+    mechanism: Generating, n: int, seed: Seed, formula: str | None, reml: bool,
+    progress: bool | None, rows: int,
 ) -> Iterator[FitBatch]:  # fmt: skip
     """Fits of all data sets; in parts of bounded memory where rows must be drawn."""
     if isinstance(mechanism, tuple):
         design, truth = mechanism
         yield simulate(design, truth, n, seed).fit(reml, progress=progress)
         return
-    number, drawn_as_rows = seed_number(seed), formula is not None or not mechanism.gaussian
+    key, drawn_as_rows = random_key(seed), formula is not None or not mechanism.gaussian
     size = max(1, MOST_NUMBERS // rows) if drawn_as_rows else n
     for first in range(0, n, size):
-        drawn = mechanism.draw(first, min(first + size, n), number, rows=drawn_as_rows)
+        drawn = mechanism.draw(first, min(first + size, n), key, rows=drawn_as_rows)
         yield drawn.fit(formula, reml=reml, progress=progress)
 
 
-def seed_number(seed: Seed) -> Any:
-    """A seed that can be used again: a fresh number for None or a NumPy ``Generator``."""
-    if seed is None:
-        seed = np.random.default_rng()
-    if isinstance(seed, np.random.Generator):
-        return int(seed.integers(2**32))
-    return seed
-
-
-def _rejections(
-    fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod, alpha: float
-) -> tuple[Bools, Bools]:
-    """(B, tests) rejections, and tests that could be made."""
+def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats:
+    """(B, tests) p values, NaN of tests that could not be made."""
     p = np.empty((len(fits), len(tests)))
     single = [i for i, one in enumerate(tests) if len(one.L) == 1]
     if single:
@@ -243,49 +251,19 @@ def _rejections(
             p[:, i] = joint_test(fits.record, one.L, df, one.rhs)["p_value"]
     # An iteration limit leaves numbers behind, but not those of the model.
     p[~fits.ok] = np.nan
-    return p < alpha, ~np.isnan(p)
+    return p
 
 
 def formula_power(
-    mechanism: Any, design: Design, truth: Any, test: ReadTest, alpha: float, df: DfMethod,
-    reml: bool, formula: str | None,
+    mechanism: Generating, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
+    df: DfMethod, reml: bool, formula: str | None,
 ) -> float:  # fmt: skip
     """Power by formula; NaN where the model that is fitted is not the one that generates."""
-    known = isinstance(truth, Truth) and truth.sigma > 0.0
     violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
-    if not known or violated or formula is not None:
+    if violated or formula is not None or not isinstance(truth, Truth) or truth.sigma == 0.0:
         return np.nan
     found = precision(design, truth, test.L, reml)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)
-
-
-def _table(
-    tests: Sequence[ReadTest],
-    rejected: Bools,
-    known: Bools,
-    singular: Bools,
-    analytic: Sequence[float],
-    level: float,
-) -> pd.DataFrame:
-    hits, made, n = rejected.sum(axis=0), known.sum(axis=0), len(known)
-    low, high = exact_interval(hits, made, level)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = hits / made
-    return pd.DataFrame(
-        {
-            "test": [one.label for one in tests],
-            "power": share,
-            "conf_low": low,
-            "conf_high": high,
-            "mcse": rate_mcse(hits, made),
-            "power_all": hits / n,
-            "analytic": analytic,
-            "rejected": hits,
-            "n": n,
-            "failed": n - made,
-            "singular": int(singular.sum()),
-        }
-    )
 
 
 def _sentence(row: pd.Series, alpha: float, df: str) -> str:

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import fraction, listed_values, number
-from jaxhlm.core.streams import Seed
+from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.studies.power import (
+    Generating,
     Test,
     analysed,
     check_options,
     formula_power,
     power,
     read_tests,
-    seed_number,
 )
-from jaxhlm.studies.vary import changed_truth, check_along, is_size, varied
+from jaxhlm.studies.vary import SIZES, changed_truth, check_along, varied
 
 __all__ = ["PowerSolution", "power_curve", "solve_power"]
 
 # A value of a parameter is found to this share of the bounds' distance.
 RESOLUTION = 1.0 / 256.0
-# Near the target there are up to this many times as many data sets.
-MOST_TIMES = 16
+# Near the target there are so many times as many data sets.
+TIMES = (1, 4, 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class PowerSolution:
 
 
 def power_curve(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     along: str,
     values: Sequence[float],
@@ -121,21 +121,21 @@ def power_curve(
     steps = [_changed(mechanism, along, value) for value in values]
     for step in steps:
         read_tests(test, analysed(step, formula)[0])
-    number, tables = seed_number(seed), []
+    simulated = partial(
+        power, test=test, n=n, alpha=alpha, df=df, seed=random_key(seed),
+        formula=formula, reml=reml, level=level, progress=False,
+    )  # fmt: skip
+    tables = []
     with step_progress(len(values), along, progress) as advance:
         for value, step in zip(values, steps, strict=True):
-            found = power(
-                step, test, n, alpha, df, number,
-                formula=formula, reml=reml, level=level, progress=False,
-            )  # fmt: skip
-            found.table.insert(0, along, value)
-            tables.append(found.table)
+            tables.append(simulated(step).table)
+            tables[-1].insert(0, along, value)
             advance(f"{value:g}")
     return pd.concat(tables, ignore_index=True)
 
 
 def solve_power(
-    mechanism: Any,
+    mechanism: Generating,
     test: Test,
     target: float = 0.8,
     along: str = "units",
@@ -185,25 +185,23 @@ def solve_power(
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
-    number, rows = seed_number(seed), dict[float, pd.Series]()
+    simulated = partial(
+        power, test=test, alpha=alpha, df=df, seed=random_key(seed),
+        formula=formula, reml=reml, level=level, progress=False,
+    )  # fmt: skip
+    tables: dict[float, pd.DataFrame] = {}
 
     with step_progress(None, along, progress) as advance:
 
         def reaches(value: float) -> bool:
-            count, changed = n, _changed(mechanism, along, value)
-            while True:
-                found = power(
-                    changed, test, count, alpha, df, number,
-                    formula=formula, reml=reml, level=level, progress=False,
-                )  # fmt: skip
-                row = found.table.iloc[0]
-                undecided = row["conf_low"] < target < row["conf_high"]
-                if not undecided or count >= MOST_TIMES * n:
+            changed = _changed(mechanism, along, value)
+            for times in TIMES:
+                tables[value] = simulated(changed, n=times * n).table
+                if not _undecided(tables[value], target).any():
                     break
-                count *= 4
-            rows[value] = row
+            tables[value].insert(0, along, value)
             advance(f"{value:g}")
-            return bool(row["power"] >= target)
+            return bool(tables[value]["power"].iloc[0] >= target)
 
         def by_formula(value: float) -> float:
             changed = _changed(mechanism, along, value)
@@ -213,44 +211,46 @@ def solve_power(
 
         start = _start(by_formula, low, high, step, target)
         value = _smallest(reaches, start, low, high, step)
-    table = [{along: v, **rows[v].to_dict()} for v in sorted(rows, key=abs)]
+    order = sorted(tables, key=abs)
+    curve = pd.concat([tables[v] for v in order], ignore_index=True)
     if value is None:
-        last = rows[high]
+        last = tables[high].iloc[0]
         raise TargetError(
             f"the power at {along}={high:g} is {last['power']:.4f} "
             f"[{last['conf_low']:.4f}, {last['conf_high']:.4f}], below {target:g}; "
             "raise the upper bound, or the effect"
         )
-    return PowerSolution(value, target, along, pd.DataFrame(table), _resolved(rows, value, target))
+    at = order.index(value)
+    near = curve.iloc[max(at - 1, 0) : at + 1]
+    return PowerSolution(value, target, along, curve, not _undecided(near, target).any())
 
 
-def _changed(mechanism: Any, along: str, value: float) -> Any:
+def _changed(mechanism: Generating, along: str, value: float) -> Generating:
     """``varied``, also for a pair of design and truth."""
     if not isinstance(mechanism, tuple):
         return varied(mechanism, along, value)
-    if is_size(along):
+    if along in SIZES:
         raise OptionError(
             f"{along} needs a Mechanism, which knows the data frame: "
             "jaxhlm.mechanism(formula, data, truth)"
         )
-    design, truth = analysed(mechanism, None)
+    analysed(mechanism, None)
+    design, truth = mechanism
     return design, changed_truth(truth, design, along, float(value))
 
 
 def _bounds(along: str, bounds: tuple[float, float]) -> tuple[float, float, float]:
     """Low and high, in the order of increasing power, and the resolution with its sign."""
     check_along(along)
-    if not is_size(along) and not along.startswith("beta"):
+    if along not in SIZES and not along.startswith("beta"):
         raise OptionError(
             f"power does not grow with {along!r}; solve along units, measurements or beta[TERM]"
         )
-    given = listed_values("bounds", bounds)
-    if len(given) != 2:
+    given = [number("bounds", value) for value in listed_values("bounds", bounds)]
+    if len(given) != 2 or not given[0] < given[1]:
         raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
-    low, high = (number("bounds", value) for value in given)
-    if not low < high:
-        raise OptionError(f"bounds={bounds!r}: give (low, high) with low < high")
-    if is_size(along):
+    low, high = given
+    if along in SIZES:
         if low != int(low) or high != int(high) or low < 1:
             raise OptionError(f"bounds={bounds!r} of {along} must be whole numbers, 1 or more")
         return int(low), int(high), 1
@@ -264,16 +264,10 @@ def _start(
     by_formula: Callable[[float], float], low: float, high: float, step: float, target: float
 ) -> float:
     """Where the power by formula reaches the target, or the middle where there is no formula."""
-    first, last = 0, round((high - low) / step)
+    end = round((high - low) / step)
     if not np.isfinite(by_formula(high)):
-        return low + (last // 2) * step
-    while last - first > 1:
-        middle = (first + last) // 2
-        if by_formula(low + middle * step) >= target:
-            last = middle
-        else:
-            first = middle
-    return low + last * step
+        return low + (end // 2) * step
+    return low + step * _halved(lambda i: by_formula(low + i * step) >= target, 0, end)
 
 
 def _smallest(
@@ -300,18 +294,17 @@ def _smallest(
             below, stride = above, 2 * stride
         if below == end:
             return None
+    return at(_halved(lambda i: reaches(at(i)), below, above))
+
+
+def _halved(reaches: Callable[[int], bool], below: int, above: int) -> int:
+    """The smallest number that reaches the target, ``above`` doing so and ``below`` not."""
     while above - below > 1:
         middle = (above + below) // 2
-        if reaches(at(middle)):
-            above = middle
-        else:
-            below = middle
-    return at(above)
+        below, above = (below, middle) if reaches(middle) else (middle, above)
+    return above
 
 
-def _resolved(rows: dict[float, pd.Series], value: float, target: float) -> bool:
-    """Whether the intervals of the value and of the one below leave out the target."""
-    order = sorted(rows, key=abs)
-    at = order.index(value)
-    near = [rows[value]] + ([rows[order[at - 1]]] if at else [])
-    return not any(row["conf_low"] < target < row["conf_high"] for row in near)
+def _undecided(curve: pd.DataFrame, target: float) -> pd.Series:
+    """Which rows have an interval that holds the target."""
+    return (curve["conf_low"] < target) & (target < curve["conf_high"])

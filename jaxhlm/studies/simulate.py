@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import estimate_bytes
@@ -44,7 +43,7 @@ class Simulated:
     truth: Truth
     n: int
     statistics: bool
-    key: Any = field(repr=False)
+    key: Key = field(repr=False)
     first: int = 0
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Simulated:
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
 
-    def part(self, first: int, last: int, key: Any) -> Simulated:
+    def part(self, first: int, last: int, key: Key) -> Simulated:
         """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
         part = replace(self, n=last - first, key=key, first=first)
         source = replace(self._source, n=part.n, key=key, first=first)
@@ -90,17 +89,9 @@ class Simulated:
 
     @cached_property
     def _source(self) -> Parametric:
-        beta, t = self.truth.fixed(self.design.xnames), self.truth
-        return Parametric(
-            Prepared(self.design),
-            self.n,
-            self.key,
-            beta,
-            t.cov,
-            t.sigma,
-            self.statistics,
-            self.first,
-        )
+        prepared, beta = Prepared(self.design), self.truth.fixed(self.design.xnames)
+        parameters = beta, self.truth.cov, self.truth.sigma
+        return Parametric(prepared, self.n, self.key, *parameters, self.statistics, self.first)
 
 
 def simulate(
@@ -146,9 +137,5 @@ def simulate(
     affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
-    if truth.cov.shape != (design.q, design.q):
-        raise OptionError(
-            f"the truth has {len(truth.cov)} random effect(s), the model {design.q}: "
-            + ", ".join(design.znames)
-        )
+    truth.check_effects(design.znames)
     return Simulated(design, truth, n, statistics, random_key(seed))

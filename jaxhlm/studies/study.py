@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -33,6 +34,7 @@ from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
 from jaxhlm.studies.manifest import SCHEMA
 from jaxhlm.studies.measures import Measure, measures
+from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
@@ -76,10 +78,7 @@ class Study:
     def counts(self) -> pd.DataFrame:
         """Number of data sets by condition, method and status, every status listed."""
         frames = []
-        for condition in self.conditions.index:
-            part = self._condition(condition)
-            if not len(part):
-                continue
+        for part in self._by_condition():
             one = part.drop_duplicates(["replicate", "method"])
             table = one.groupby(["condition", "method"], sort=False)["status"].value_counts()
             frames.append(table.unstack(fill_value=0))
@@ -103,8 +102,8 @@ class Study:
         """
         if "condition" not in by:
             return measures(self.estimates, by=by, alpha=alpha, **options)
-        parts = [self._condition(i) for i in self.conditions.index]
-        tables = [measures(part, by=by, alpha=alpha, **options) for part in parts if len(part)]
+        parts = self._by_condition()
+        tables = [measures(part, by=by, alpha=alpha, **options) for part in parts]
         table = pd.concat(tables, ignore_index=True)
         new = [name for name in self.conditions if name not in table]
         return self.conditions[new].merge(table, left_index=True, right_on="condition")
@@ -122,8 +121,10 @@ class Study:
 
     __repr__ = __str__
 
-    def _condition(self, condition: Any) -> pd.DataFrame:
-        return self._read([chunk for chunk in self.chunks if chunk.condition == condition])
+    def _by_condition(self) -> Iterator[pd.DataFrame]:
+        """Estimates, condition after condition."""
+        for _, chunks in groupby(self.chunks, key=lambda chunk: chunk.condition):
+            yield self._read(chunks)
 
     def _read(self, chunks: Iterable[Chunk]) -> pd.DataFrame:
         frames = [self._store[chunk] for chunk in chunks]
@@ -134,7 +135,7 @@ class Study:
 class Job:
     """What a chunk needs, wherever it is worked on."""
 
-    mechanism: Any
+    mechanism: Mechanism
     methods: tuple[Method, ...]
     seed: int
     level: float
@@ -214,14 +215,15 @@ def study(
     table, mechanisms = read_conditions(conditions, mechanism)
     if out is None:
         affordable("n", n, ROW_BYTES * len(table) * len(methods))
-    if seed is None:
-        seed = _known_seed(out) if resume else None
-    number = int(np.random.SeedSequence(seed).generate_state(1)[0]) if seed is None else int(seed)
+    if seed is None and resume:
+        seed = _known_seed(out)
+    seed = _hashed(None) if seed is None else seed
     plan = [
         Chunk(c, first, min(first + chunk, n)) for c in table.index for first in range(0, n, chunk)
     ]
+    # Of 2³² keys those of the conditions of one study are distinct.
     jobs = [
-        Job(m, methods, _condition_seed(number, c), level, table.loc[[c]])
+        Job(m, methods, (_hashed(seed) + c) % 2**32, level, table.loc[[c]])
         for c, m in zip(table.index, mechanisms, strict=True)
     ]
     _try(jobs, table)
@@ -233,7 +235,7 @@ def study(
             "mechanisms": [_fingerprint(m) for m in mechanisms],
             "methods": [asdict(m) for m in methods],
             "n": n,
-            "seed": number,
+            "seed": int(seed),
             "options": {"chunk": chunk, "level": level, "stop": dict(stop) if stop else None},
             "versions": {name: version(name) for name in LIBRARIES},
             "chunks": [[*one, one.file] for one in plan],
@@ -284,7 +286,7 @@ def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
     with failures_counted(), all_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
-        frame = method_estimates(job.methods, drawn, chunk.first, job.level)
+        frame = method_estimates(job.methods, drawn, job.level)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
     columns = [*job.labels.columns, "condition"]
     return pd.concat([labels[columns], frame], axis=1)
@@ -297,7 +299,7 @@ def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
         for method in job.methods:
             try:
                 with muted(ConvergenceWarning):
-                    method_estimates([method], drawn, level=job.level)
+                    method_estimates([method], drawn, job.level)
             except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
                 continue  # a failed fit, were it one of several
             except JaxhlmError as error:
@@ -352,13 +354,12 @@ def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
     return stopping(table[table["truth"].notna()], stop)
 
 
-def _condition_seed(seed: int, condition: int) -> int:
-    """One of 2³² keys; those of the conditions of one study are distinct."""
-    base = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    return (base + condition) % 2**32
+def _hashed(seed: int | None) -> int:
+    """A number below 2³² from any seed; a fresh one from None."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0])
 
 
-def _fingerprint(mechanism: Any) -> dict[str, str]:
+def _fingerprint(mechanism: Mechanism) -> dict[str, str]:
     """What tells a mechanism from another: its formula, and the rows of a data set it draws.
 
     In single precision, so that the last bits of another machine's arithmetic do not count.

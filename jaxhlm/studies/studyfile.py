@@ -35,23 +35,20 @@ level and stop are described too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from jaxhlm import violations as known_violations
 from jaxhlm.core.files import read_table
-from jaxhlm.core.notation import Floats
 from jaxhlm.datasets import load_dataset
-from jaxhlm.errors import JaxhlmError, OptionError, StudyFileError, UnknownTermError
+from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
-from jaxhlm.studies.mechanism import assembled, mechanism
+from jaxhlm.studies.mechanism import Mechanism, assembled, mechanism
 from jaxhlm.studies.method import Method
 from jaxhlm.studies.planning import check_plan
 from jaxhlm.studies.tomltext import (
@@ -66,6 +63,7 @@ from jaxhlm.studies.tomltext import (
 )
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
+from jaxhlm.violations.distributions import Gaussian, Uniform
 from jaxhlm.violations.violation import Violation
 
 __all__ = ["DESCRIPTION", "StudyFile", "Varied", "read_study_file"]
@@ -86,17 +84,7 @@ BUILT: dict[str, Types] = {
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
 # Covariates that are drawn, by name; uniform has the same mean and variance.
-
-
-def _normal(rng: np.random.Generator, size: int) -> Floats:
-    return rng.standard_normal(size)
-
-
-def _uniform(rng: np.random.Generator, size: int) -> Floats:
-    return rng.uniform(-np.sqrt(3.0), np.sqrt(3.0), size)
-
-
-DRAWN = {"normal": _normal, "uniform": _uniform}
+DRAWN = {"normal": Gaussian().draw, "uniform": Uniform().draw}
 TRUTH: dict[str, Types] = {
     "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
 }  # fmt: skip
@@ -129,7 +117,7 @@ class StudyFile(NamedTuple):
     """What ``jaxhlm.study`` needs."""
 
     conditions: Mapping[str, Sequence[Any]] | None
-    mechanism: Any
+    mechanism: Mechanism | Varied
     methods: list[Method] | None
     options: dict[str, Any]  # n, seed, chunk, level, stop, where given
 
@@ -138,9 +126,9 @@ class StudyFile(NamedTuple):
 class Varied:
     """The mechanism of a condition: the one of the file with some things set."""
 
-    base: Any
+    base: Mechanism
 
-    def __call__(self, **condition: Any) -> Any:
+    def __call__(self, **condition: Any) -> Mechanism:
         """The mechanism of one condition, sizes first."""
         made = self.base
         if not condition.pop("violations", True):
@@ -158,54 +146,37 @@ def read_study_file(path: Path) -> StudyFile:
         OSError: the file cannot be opened.
     """
     source, data = read_toml(path)
-    source.check(data, TOP, ())
-    source.required(data, ("formula", "design", "truth"), ())
+    source.check(data, TOP, (), ("formula", "design", "truth"))
     for name, target in data.get("stop", {}).items():
         source.typed(target, NUMBER, ("stop", name))
     base = _mechanism(source, data)
     conditions = _conditions(source, data.get("conditions"), base)
     methods = [_method(source, one, i) for i, one in enumerate(data.get("methods", []))] or None
     options = {name: data[name] for name in OPTIONS if name in data}
-    _check_options(source, options)
+    with source.blaming((), {name: (name,) for name in OPTIONS}):
+        check_plan(**options)
     return StudyFile(conditions, base if conditions is None else Varied(base), methods, options)
 
 
-def _check_options(source: TomlText, options: Mapping[str, Any]) -> None:
-    try:
-        check_plan(**options)
-    except JaxhlmError as error:
-        source.fail((_first_word(error),), str(error))
-
-
-def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Any:
-    truth, design = data["truth"], _design(source, data["design"])
+def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Mechanism:
+    formula, truth, design = data["formula"], data["truth"], _design(source, data["design"])
     violations = [_violation(source, one, i) for i, one in enumerate(data.get("violations", []))]
-    source.check(truth, TRUTH, ("truth",))
-    source.required(truth, ("beta", "sd", "sigma"), ("truth",))
+    source.check(truth, TRUTH, ("truth",), ("beta", "sd", "sigma"))
     for at in ("beta", "sd"):
         values = truth[at]
         for key in values if isinstance(values, dict) else range(len(values)):
             source.typed(values[key], NUMBER, ("truth", at, key))
-    try:
-        made = Truth.of(truth["beta"], truth["sd"], truth.get("corr", 0.0), truth["sigma"])
-    except (JaxhlmError, ValueError) as error:
-        _blame(source, ("truth",), error)
-    try:
-        base = mechanism(data["formula"], design, made)
-    except (OptionError, UnknownTermError) as error:
-        _blame(source, ("truth",), error)
-    except (JaxhlmError, ValueError) as error:
-        source.fail(("formula",), str(error))
+    with source.blaming(("truth",), PLACES):
+        made = Truth.of(**truth)
+    misfit = source.blaming(("truth",), PLACES, (OptionError, UnknownTermError))
+    with source.blaming(("formula",)), misfit:
+        base = mechanism(formula, design, made)
     for along in SIZES if isinstance(design, pd.DataFrame) else ():
         if along in data["design"]:
-            try:
+            with source.blaming(("design", along)):
                 base = varied(base, along, data["design"][along])
-            except JaxhlmError as error:
-                source.fail(("design", along), str(error))
-    try:
-        return mechanism(data["formula"], base.source, made, violations) if violations else base
-    except JaxhlmError as error:
-        source.fail(("violations",), str(error))
+    with source.blaming(("violations",)):
+        return mechanism(formula, base.source, made, violations) if violations else base
 
 
 def _design(source: TomlText, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:
@@ -216,47 +187,33 @@ def _design(source: TomlText, table: Mapping[str, Any]) -> pd.DataFrame | UnitDe
         source.fail(where, "give data (a file) or dataset (a name), not both")
     if files:
         source.check(table, READ, where)
-        try:
+        with source.blaming((*where, *files)):
             if files == ["data"]:
                 return read_table(source.path.parent / table["data"])
             return load_dataset(table["dataset"])
-        except (JaxhlmError, OSError, ValueError) as error:
-            source.fail((*where, *files), str(error))
     source.check(table, BUILT, where)
     if "units" not in table:
         source.fail(where, "give data (a file), dataset (a name), or the number of units to make")
     options = {name: value for name, value in table.items() if name != "units"}
     for part in ("within", "between"):
-        for name, values in table.get(part, {}).items():
-            if not isinstance(values, list) and values not in DRAWN:
+        options[part] = dict(table.get(part, {}))
+        for name, values in options[part].items():
+            if isinstance(values, list):
+                continue
+            if values not in DRAWN:
                 allowed = ", ".join(map(repr, DRAWN))
                 source.fail((*where, part, name), f"{values!r}: give a list or one of {allowed}")
-        options[part] = {
-            name: values if isinstance(values, list) else DRAWN[values]
-            for name, values in table.get(part, {}).items()
-        }
+            options[part][name] = DRAWN[values]
     sizes = options.get("measurements")
     if isinstance(sizes, dict):
-        at = (*where, "measurements")
-        source.check(sizes, {"low": WHOLE, "high": WHOLE}, at)
-        source.required(sizes, ("low", "high"), at)
+        ends = {"low": WHOLE, "high": WHOLE}
+        source.check(sizes, ends, (*where, "measurements"), tuple(ends))
         options["measurements"] = (sizes["low"], sizes["high"])
-    try:
+    with source.blaming(where, PLACES):
         return units(table["units"], **options)
-    except JaxhlmError as error:
-        _blame(source, where, error)
 
 
-def _blame(source: TomlText, where: Where, error: Exception) -> NoReturn:
-    """Point to the argument that a message begins with, or else to the table."""
-    source.fail(PLACES.get(_first_word(error), where), str(error))
-
-
-def _first_word(error: Exception) -> str:
-    return re.split(r"\W", str(error), maxsplit=1)[0]
-
-
-def _violation(source: TomlText, table: Any, number: int) -> Any:
+def _violation(source: TomlText, table: Any, number: int) -> Violation:
     """A violation, with the distribution in it."""
     where: Where = ("violations", number)
     source.typed(table, (dict,), where)
@@ -266,7 +223,8 @@ def _violation(source: TomlText, table: Any, number: int) -> Any:
         source.typed(inner, (str, dict), (*where, "distribution"))
         inner = {"kind": inner} if isinstance(inner, str) else inner
         arguments["distribution"] = _record(source, inner, DISTRIBUTIONS, (*where, "distribution"))
-    return _record(source, arguments, VIOLATIONS, where)
+    made: Violation = _record(source, arguments, VIOLATIONS, where)
+    return made
 
 
 def _record(
@@ -283,15 +241,13 @@ def _record(
         if name not in allowed:
             known = ", ".join(["kind", *allowed])
             source.fail((*where, name), f"unknown key; allowed for {kind}: {known}")
-    try:
+    with source.blaming(where):
         return kinds[kind](**arguments)
-    except (JaxhlmError, TypeError) as error:
-        source.fail(where, str(error))
 
 
 def _conditions(
-    source: TomlText, table: Mapping[str, Any] | None, base: Any
-) -> Mapping[str, Any] | None:
+    source: TomlText, table: Mapping[str, list[Any]] | None, base: Mechanism
+) -> Mapping[str, list[Any]] | None:
     """Factors, each of whose values the mechanism has been tried with."""
     if table is None:
         return None
@@ -304,35 +260,24 @@ def _conditions(
         source.typed(values, (list,), where)
         if not values:
             source.fail(where, "no values: give one or more")
-        if along == "violations":
-            if not base.violations:
-                source.fail(where, "the file lists no [[violations]]")
+        if along == "violations" and not base.violations:
+            source.fail(where, "the file lists no [[violations]]")
+        with source.blaming(where):
             for value in values:
-                source.typed(value, YES_NO, where)
-            continue
-        try:
-            check_along(along)
-            for value in values:
+                if along == "violations":
+                    source.typed(value, YES_NO, where)
+                    continue
+                check_along(along)
                 source.typed(value, NUMBER, where)
                 varied(base, along, value)
-        except StudyFileError:
-            raise
-        except JaxhlmError as error:
-            source.fail(where, str(error))
-    try:
+    with source.blaming(("conditions",)):
         read_conditions(table, Varied(base))
-    except JaxhlmError as error:
-        source.fail(("conditions",), str(error))
     return table
 
 
 def _method(source: TomlText, table: Any, number: int) -> Method:
     where = ("methods", number)
     source.typed(table, (dict,), where)
-    source.check(table, METHOD, where)
-    source.required(table, ("name",), where)
-    try:
+    source.check(table, METHOD, where, ("name",))
+    with source.blaming(where, {key: (*where, key) for key in table}):
         return Method(**table)
-    except JaxhlmError as error:
-        named = [key for key in table if str(error).startswith(f"{key}=")]
-        source.fail((*where, *named[:1]), str(error))

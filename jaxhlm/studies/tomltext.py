@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxhlm.core.utf8 import decoded
-from jaxhlm.errors import StudyFileError
+from jaxhlm.errors import JaxhlmError, StudyFileError
 
 __all__ = [
     "NUMBER",
@@ -59,12 +60,41 @@ class TomlText:
         name = "".join(f"{part}: " for part in [".".join(map(str, where))] if part)
         raise StudyFileError(f"{self.path}:{line_of(self.text, where)}: {name}{message}")
 
-    def check(self, table: Mapping[str, Any], allowed: Mapping[str, Any], where: Where) -> None:
-        """Names and types of a table's keys."""
+    @contextmanager
+    def blaming(
+        self,
+        where: Where,
+        places: Mapping[str, Where] | None = None,
+        errors: tuple[type[Exception], ...] = (JaxhlmError, OSError, TypeError, ValueError),
+    ) -> Iterator[None]:
+        """Say of an error where in the text its cause stands.
+
+        Args:
+            where: that place.
+            places: others, by the argument that the error's message begins with.
+            errors: those that have their cause there.
+        """
+        try:
+            yield
+        except StudyFileError:
+            raise
+        except errors as error:
+            argument = re.split(r"\W", str(error), maxsplit=1)[0]
+            self.fail((places or {}).get(argument, where), str(error))
+
+    def check(
+        self,
+        table: Mapping[str, Any],
+        allowed: Mapping[str, Types],
+        where: Where,
+        needed: Sequence[str] = (),
+    ) -> None:
+        """Names and types of a table's keys, some of which are needed."""
         for key, value in table.items():
             if key not in allowed:
                 self.fail((*where, key), "unknown key; allowed here: " + ", ".join(allowed))
             self.typed(value, allowed[key], (*where, key))
+        self.required(table, needed, where)
 
     def typed(self, value: Any, types: Types, where: Where) -> None:
         """Refuse another type; True is no number."""
@@ -97,16 +127,14 @@ def read_toml(path: Path) -> tuple[TomlText, dict[str, Any]]:
 
 def _place(text: str, message: str) -> str:
     """The line that an error of the parser names, and the key that stands there."""
+    lines = text.splitlines()
     if found := re.search(r"at line (\d+)", message):
         line = int(found[1])
     else:
-        line = next((i for i, one in _lines(text) if _ENDLESS.search(one)), text.count("\n") + 1)
-    key = _KEY.match(text.splitlines()[line - 1]) if text.splitlines()[line - 1 :] else None
+        endless = (i for i, one in enumerate(lines, start=1) if _ENDLESS.search(one))
+        line = next(endless, text.count("\n") + 1)
+    key = _KEY.match("".join(lines[line - 1 : line]))
     return f":{line}: {key[1]}" if key else f":{line}"
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    return enumerate(text.splitlines(), start=1)
 
 
 def line_of(text: str, where: Where) -> int:
@@ -117,7 +145,7 @@ def line_of(text: str, where: Where) -> int:
     """
     best, depth, table = 1, 0, Where()
     seen: dict[Where, int] = {}
-    for number, line in _lines(text):
+    for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.fullmatch(line):
             table = _parts(header[2])
             if header[1] == "[[":

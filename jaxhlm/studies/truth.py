@@ -149,9 +149,9 @@ class Truth:
         if sd is None and corr is None:
             return Truth(chosen, cov, residual, learned)
         scale = standard_errors(cov)
-        kept = correlation(cov) if corr is None else finite_array("corr", corr)
         if corr is None:
-            kept = np.where(np.isnan(kept), np.eye(len(kept)), kept)
+            estimated = correlation(cov)
+            corr = np.where(np.isnan(estimated), np.eye(len(cov)), estimated)
         if isinstance(sd, Mapping):
             sd = list(replaced("sd", dict(fit.varcorr.sd), sd).values())
         new = scale if sd is None else finite_array("sd", sd)
@@ -160,7 +160,7 @@ class Truth:
                 f"sd has {new.size} value(s), the fit {scale.size} random effect(s): "
                 + ", ".join(fit.varcorr.cov.index)
             )
-        return replace(Truth.of(chosen, new.tolist(), kept, residual), learned=learned)
+        return replace(Truth.of(chosen, new.tolist(), corr, residual), learned=learned)
 
     def check_learned(self, learned: Mapping[str, Any]) -> None:
         """Refuse a design whose terms learned other numbers than those of the fit.
@@ -197,6 +197,18 @@ class Truth:
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
             )
         return beta
+
+    def check_effects(self, names: Sequence[str]) -> None:
+        """Refuse a model with other than ``len(names)`` random effects.
+
+        Raises:
+            OptionError: their number is wrong.
+        """
+        if len(self.cov) != len(names):
+            raise OptionError(
+                f"the truth has {len(self.cov)} random effect(s), the model {len(names)}: "
+                + ", ".join(names)
+            )
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import number, whole_number
-from jaxhlm.design.design import Design, build_design
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.language.formula import parse
 from jaxhlm.studies.builder import UnitDesign
@@ -18,18 +17,10 @@ from jaxhlm.studies.extend import extend
 from jaxhlm.studies.mechanism import Mechanism, assembled
 from jaxhlm.studies.truth import Truth
 
-__all__ = [
-    "ALONG",
-    "changed_truth",
-    "check_along",
-    "design_of",
-    "is_size",
-    "rebuilt",
-    "resized",
-    "varied",
-]
+__all__ = ["ALONG", "SIZES", "changed_truth", "check_along", "varied"]
 
 ALONG = '"units", "measurements", "sigma", "corr", "beta[TERM]", "sd[TERM]"'
+# What has whole numbers as its values.
 SIZES = ("units", "measurements")
 _NAMED = re.compile(r"(beta|sd)\[(.+)\]")
 
@@ -44,17 +35,8 @@ def check_along(along: str) -> None:
         raise OptionError(f"{along!r} cannot be varied; what can: {ALONG}")
 
 
-def is_size(along: str) -> bool:
-    """Whether the values are whole numbers.
-
-    >>> is_size("units"), is_size("beta[x]")
-    (True, False)
-    """
-    return along in SIZES
-
-
-def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
-    """The mechanism with one thing set to ``value``.
+def varied(m: Mechanism, along: str, value: float) -> Mechanism:
+    """The mechanism with one thing set to ``value``; what its terms have learned stays.
 
     Args:
         m: a mechanism.
@@ -75,16 +57,13 @@ def varied(m: Mechanism, along: str, value: Any) -> Mechanism:
         (360, 0.5)
     """
     check_along(along)
-    if is_size(along):
-        return rebuilt(m, resized(m, along, value), m.truth)
-    if not isinstance(m.truth, Truth):
+    design, truth = m.source, m.truth
+    if along in SIZES:
+        design = _resized(m, along, value)
+    elif isinstance(truth, Truth):
+        truth = changed_truth(truth, m.template, along, number(along, value))
+    else:
         raise OptionError(f"{along!r} cannot be varied where the truth is a distribution")
-    chosen = number(along, value)
-    return rebuilt(m, m.source, changed_truth(m.truth, m.template, along, chosen))
-
-
-def rebuilt(m: Mechanism, design: Any, truth: Any) -> Mechanism:
-    """The mechanism with another design or truth; what its terms have learned stays."""
     return assembled(m.formula, design, truth, m.violations, m.template.learned)
 
 
@@ -121,23 +100,13 @@ def changed_truth(truth: Truth, design: Design, along: str, value: float) -> Tru
     return replace(truth, cov=truth.cov * np.outer(scale, scale))
 
 
-def design_of(m: Mechanism, formula: str | None = None) -> Design:
-    """The matrices of a formula on the mechanism's design (on one draw of it, if it is redrawn)."""
-    if formula is None:
-        return m.template
-    frame = m.design if isinstance(m.design, pd.DataFrame) else m.design.frame()
-    return build_design(formula, frame, response_rows=len(frame), learned=m.template.learned)
-
-
-def resized(m: Mechanism, along: str, size: Any) -> pd.DataFrame | UnitDesign:
+def _resized(m: Mechanism, along: str, size: float) -> pd.DataFrame | UnitDesign:
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
     given = number(along, size)
-    size = whole_number(along, int(given) if given.is_integer() else size)
+    n = whole_number(along, int(given) if given.is_integer() else size)
     if isinstance(m.source, UnitDesign):
-        return m.source.resized(**{"n" if along == "units" else "measurements": size})
+        return m.source.resized(**{"n" if along == "units" else "measurements": n})
     (group, *more) = parse(m.formula, response_optional=True).group
     if more:
         raise OptionError(f"{along} can be varied where one column names the units")
-    if along == "units":
-        return extend(m.source, along=group, n=size)
-    return extend(m.source, within=group, n=size)
+    return extend(m.source, **{"along" if along == "units" else "within": group}, n=n)

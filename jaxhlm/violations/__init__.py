@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.violations.distributions import (
     Contaminated,
+    Distribution,
     Gaussian,
     Laplace,
     Skewed,
@@ -87,7 +87,7 @@ MOST_SPREAD = 3.0
 class _From(Violation):
     """A violation that is one distribution, standardised."""
 
-    distribution: Any
+    distribution: Distribution
 
     def __post_init__(self) -> None:
         """Check the distribution."""
@@ -156,7 +156,32 @@ class Autocorrelated(Violation):
 
 
 @dataclass(frozen=True)
-class Heteroscedastic(Violation):
+class _FunctionOf(Violation):
+    """A violation by a function of a column of the design."""
+
+    column: str
+    function: Callable[[Floats], Floats]
+
+    def __post_init__(self) -> None:
+        """Check the function."""
+        check_function("function", self.function)
+
+    def _values(self, panel: Panel) -> Floats:
+        """(N,) values of the function."""
+        x = panel.column(self.column)
+        values = np.asarray(self.function(x))
+        if values.dtype.kind in "biuf":
+            values = values.astype(float)
+        if values.dtype != float or values.shape != x.shape or not np.isfinite(values).all():
+            raise OptionError(
+                f"function returned values of shape {values.shape}, or not all finite, for "
+                f"{x.shape} numbers; it must map an array to an array of finite numbers of the "
+                "same shape"
+            )
+        return values
+
+
+class Heteroscedastic(_FunctionOf):
     """Residual standard deviation σ s(x)/√mean s(x)²: σ² on average over a data set's rows.
 
     Attributes:
@@ -167,16 +192,9 @@ class Heteroscedastic(Violation):
         OptionError: s is not positive and finite everywhere, or of another shape.
     """
 
-    column: str
-    function: Callable[[Floats], Floats]
-
-    def __post_init__(self) -> None:
-        """Check the function."""
-        check_function("function", self.function)
-
     def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
         """(N,) residuals of unequal variance."""
-        s = _evaluated("function", self.function, panel.column(self.column))
+        s = self._values(panel)
         if not (s >= 0.0).all() or not (panel.mean(s) > 0.0).all():
             raise OptionError(
                 f"the standard deviation at {self.column!r} is negative, or 0 in all rows; give a "
@@ -210,8 +228,7 @@ class UnequalVariances(Violation):
         return np.asarray(e * np.exp(self.spread * z - self.spread**2)[panel.unit])
 
 
-@dataclass(frozen=True)
-class Nonlinear(Violation):
+class Nonlinear(_FunctionOf):
     """Adds f(x) to the mean.
 
     Attributes:
@@ -222,16 +239,9 @@ class Nonlinear(Violation):
         OptionError: f is not finite everywhere, or of another shape.
     """
 
-    column: str
-    function: Callable[[Floats], Floats]
-
-    def __post_init__(self) -> None:
-        """Check the function."""
-        check_function("function", self.function)
-
     def mean(self, panel: Panel) -> Floats:
         """(N,) f(x)."""
-        return _evaluated("function", self.function, panel.column(self.column))
+        return self._values(panel)
 
 
 @dataclass(frozen=True)
@@ -252,7 +262,7 @@ class OmittedCovariate(Violation):
     """
 
     effects_of: Mapping[str, float]
-    distribution: Any = field(default_factory=Gaussian)
+    distribution: Distribution = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
         """Check the numbers and the distribution."""
@@ -315,15 +325,3 @@ class CorrelatedEffects(Violation):
             j = panel.effect(name)
             c[:, j] = rho * np.sqrt(cov[:, j, j])
         return c
-
-
-def _evaluated(name: str, function: Callable[[Floats], Floats], x: Floats) -> Floats:
-    values = np.asarray(function(x))
-    if values.dtype.kind in "biuf":
-        values = values.astype(float)
-    if values.dtype != float or values.shape != x.shape or not np.isfinite(values).all():
-        raise OptionError(
-            f"{name} returned values of shape {values.shape}, or not all finite, for {x.shape} "
-            "numbers; it must map an array to an array of finite numbers of the same shape"
-        )
-    return values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from jaxhlm.core.arguments import fraction, number
 from jaxhlm.core.notation import Floats
@@ -15,6 +16,7 @@ from jaxhlm.errors import OptionError
 __all__ = [
     "Contaminated",
     "Distribution",
+    "Frozen",
     "Gaussian",
     "Laplace",
     "Skewed",
@@ -33,6 +35,14 @@ class Distribution(Protocol):
     """A distribution with mean 0 and variance 1."""
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
+        """(size,) independent draws."""
+        ...
+
+
+class Frozen(Protocol):
+    """A frozen distribution of ``scipy.stats``."""
+
+    def rvs(self, *, size: int, random_state: np.random.Generator) -> ArrayLike:
         """(size,) independent draws."""
         ...
 
@@ -116,7 +126,7 @@ class Contaminated:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        _check_share(self.share)
+        fraction("share", self.share, 0.1)
         if not number("ratio", self.ratio) > 0.0:
             raise OptionError(f"ratio={self.ratio!r} must be positive")
 
@@ -145,7 +155,7 @@ class TwoClasses:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        _check_share(self.share)
+        fraction("share", self.share, 0.1)
         number("distance", self.distance)
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
@@ -178,7 +188,7 @@ class Laplace:
 class _Standardised:
     """A frozen distribution of SciPy, less its mean, over its standard deviation."""
 
-    frozen: Any
+    frozen: Frozen
     mean: float
     sd: float
 
@@ -217,7 +227,7 @@ def standardised(distribution: Any) -> Distribution:
     return _Standardised(distribution, mean, sd)
 
 
-def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]:
+def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], NDArray[Any]]:
     """``(rng, size) -> (size,) values`` of a covariate, from a callable or a frozen distribution.
 
     Raises:
@@ -230,7 +240,7 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
             "a frozen distribution of scipy.stats such as stats.norm(0, 2), or fixed values"
         )
 
-    def checked(rng: np.random.Generator, size: int) -> Any:
+    def checked(rng: np.random.Generator, size: int) -> NDArray[Any]:
         drawn = source.rvs(size=size, random_state=rng) if frozen else source(rng, size)
         values = np.asarray(drawn)
         if values.shape != (size,):
@@ -241,7 +251,3 @@ def sampler(name: str, source: Any) -> Callable[[np.random.Generator, int], Any]
         return values
 
     return checked
-
-
-def _check_share(share: float) -> None:
-    fraction("share", share, 0.1)

@@ -44,7 +44,7 @@ class InformativeSize(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_rate("kept", self.kept)
+        fraction("kept", self.kept, 0.1)
         number("slope", self.slope)
 
     def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
@@ -54,7 +54,7 @@ class InformativeSize(Violation):
             raise OptionError(f"random effect {self.effect!r} has no variance to be informed by")
         scores = b[:, j] / np.sqrt(cov[:, j, j])[panel.unit_lane]
         probability = logistic_cdf(logit(self.kept) + float(self.slope) * scores)
-        return np.asarray(numbers.rows(_uniform) >= probability[panel.unit])
+        return np.asarray(numbers.rows(np.random.Generator.random) >= probability[panel.unit])
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class MissingCompletely(Violation):
 
     def __post_init__(self) -> None:
         """Check the rate."""
-        _check_rate("rate", self.rate)
+        fraction("rate", self.rate, 0.1)
 
     def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
         """(N,) responses that are missing."""
-        return np.asarray(numbers.rows(_uniform) < self.rate)
+        return np.asarray(numbers.rows(np.random.Generator.random) < self.rate)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class MissingAtRandom(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_rate("rate", self.rate)
+        fraction("rate", self.rate, 0.1)
         _check_slope(self.slope)
 
     def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
@@ -130,7 +130,7 @@ class MissingNotAtRandom(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_rate("rate", self.rate)
+        fraction("rate", self.rate, 0.1)
         _check_slope(self.slope)
 
     def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
@@ -159,15 +159,8 @@ def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Boo
         step = alpha - excess / np.where(slope > LEAST_RISE, slope, 1.0)
         inside = (step > low) & (step < high) & (slope > LEAST_RISE) & (step_number < NEWTON_STEPS)
         alpha = np.where(todo, np.where(inside, step, 0.5 * (low + high)), alpha)
-    return np.asarray(numbers.rows(_uniform) < logistic_cdf(alpha[panel.lane] + score))
-
-
-def _uniform(rng: np.random.Generator, size: int) -> Floats:
-    return rng.random(size)
-
-
-def _check_rate(name: str, rate: float) -> None:
-    fraction(name, rate, 0.1)
+    probability = logistic_cdf(alpha[panel.lane] + score)
+    return np.asarray(numbers.rows(np.random.Generator.random) < probability)
 
 
 def _check_slope(slope: float) -> None:

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.streams import Streams
 from jaxhlm.errors import (
@@ -42,7 +44,7 @@ class Panel:
     unit: Ints
     unit_starts: Ints
     znames: tuple[str, ...]
-    read: Callable[[str], Any] = field(repr=False)
+    read: Callable[[str], NDArray[Any]] = field(repr=False)
 
     @cached_property
     def lane(self) -> Ints:
@@ -73,14 +75,12 @@ class Panel:
         try:
             values = self.read(name)
         except (KeyError, TypeError, ValueError):
-            values = None
-        if np.shape(values) != self.unit.shape:
+            values = np.array(None)
+        if values.shape != self.unit.shape:
             raise MissingColumnError(f"no column {name!r} in the design; the violation needs one")
         try:
-            if np.iscomplexobj(values):
-                raise TypeError
-            numbers = np.asarray(values, dtype=float)
-        except (TypeError, ValueError):
+            numbers = real_array(name, values, kinds="biuf")
+        except NotNumericError:
             raise NotNumericError(
                 f"column {name!r} holds no numbers; the violation needs some"
             ) from None

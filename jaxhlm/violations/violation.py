@@ -13,27 +13,22 @@ class Violation:
 
     def remaining(self, panel: Panel, cov: Floats) -> Floats:
         """(B, q, q) remaining covariance of the random effects to draw, given Σ."""
-        del panel
         return cov
 
     def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
         """(U, q) random effects; ``cov`` (B, q, q) is the truth's Σ."""
-        del panel, cov, numbers
         return b
 
     def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
         """(N,) residuals in units of σ."""
-        del panel, numbers
         return e
 
     def mean(self, panel: Panel) -> Floats | float:
         """(N,) what is added to the mean."""
-        del panel
         return 0.0
 
     def missing(
         self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers
     ) -> Bools | None:
         """(N,) responses that are missing, or None."""
-        del panel, b, cov, y, numbers
         return None
