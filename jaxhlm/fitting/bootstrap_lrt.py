@@ -17,7 +17,7 @@ from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status, converged
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
@@ -175,7 +175,7 @@ def _by_ml(fit: Fit) -> Fit:
     return found
 
 
-def _on_draws(fit: Fit, null: Fit, n: int, key: Floats) -> Estimates:
+def _on_draws(fit: Fit, null: Fit, n: int, key: Key) -> Estimates:
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
     e = null.estimates
     draws = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
