@@ -40,14 +40,15 @@ from jaxhlm.design.grouping import Grouping, first_twice, group_codes, known_cod
 from jaxhlm.design.terms import (
     Part,
     check_levels,
-    covariance_blocks,
     evaluate_new,
     fit_part,
+    random_terms,
     response_part,
 )
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.formula import column_name, parse, rhs_variables, variables
 from jaxhlm.language.opaque import allowing
+from jaxhlm.likelihood.random_term import RandomTerm, WithTerms, blocks_of, group_of, names_of
 
 __all__ = [
     "Design",
@@ -62,7 +63,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(WithTerms):
     """What a model needs of the data; made by `build_design`.
 
     Attributes:
@@ -72,15 +73,14 @@ class Design:
         group: (n,) level of the grouping factor of each row, 0 to G-1; rows keep their order.
         levels: (G,) labels of the levels; `"a:b"` strings for combinations of two columns.
         xnames: p names of X as lme4 prints them.
-        znames: q names of Z, likewise.
-        blocks: columns of Z that covary, one tuple per random term; `||` makes every column a
-            block of its own, also the columns of a factor (lme4 leaves those correlated).
+        terms: random terms: grouping factor, columns of Z and their names, covariance structure;
+            `||` makes every column a term of its own, also the columns of a factor (lme4 leaves
+            those correlated).
         weights: (n,) prior weights, or None.
         index: (n,) row labels of the data frame.
         kept: (n_total,) True where a row of the data frame was kept.
         n_dropped: number of rows dropped for missing values.
         dropped_columns: names of the columns that X lost to rank deficiency.
-        group_name: the grouping factor's name, `"a:b"` for two columns.
         response_name: the column left of the ``~``, or the left side as written; "" where there is
             none.
         formula: the formula, spacing normalised.
@@ -92,14 +92,12 @@ class Design:
     group: Ints
     levels: pd.Index
     xnames: tuple[str, ...]
-    znames: tuple[str, ...]
-    blocks: tuple[tuple[int, ...], ...]
+    terms: tuple[RandomTerm, ...]
     weights: Floats | None
     index: pd.Index
     kept: Bools
     n_dropped: int
     dropped_columns: tuple[str, ...]
-    group_name: str
     response_name: str
     formula: str
     _fixed: Part = field(repr=False)
@@ -261,30 +259,30 @@ def build_design(
     )
     check_levels((fixed, *parts))
     Z = np.concatenate(columns, axis=1)
-    znames = tuple(name for part in parts for name in part.names)
-    blocks = covariance_blocks(parsed, columns)
-    check_groups(":".join(parsed.group), len(levels))
-    check_random(Z, codes, ":".join(parsed.group), znames, blocks)
+    terms = random_terms(parsed, parts)
+    znames = names_of(terms)
+    check_groups(group_of(terms), len(levels))
+    check_random(Z, codes, group_of(terms), znames, blocks_of(terms))
     x_columns, basis = independent_columns(X)
     dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
     check_fixed(X, x_columns, basis, fixed.names)
     if y is not None:
         check_response(y, basis, response)
+    xnames = distinct([fixed.names[j] for j in x_columns])
+    distinct(znames)
     return Design(
         y=y,
         X=np.ascontiguousarray(X[:, x_columns]),
         Z=Z,
         group=codes,
         levels=levels,
-        xnames=distinct([fixed.names[j] for j in x_columns]),
-        znames=distinct(znames),
-        blocks=blocks,
+        xnames=xnames,
+        terms=terms,
         weights=None if given is None else positive(given[kept], labels),
         index=labels,
         kept=kept,
         n_dropped=int(len(kept) - kept.sum()),
         dropped_columns=dropped,
-        group_name=":".join(parsed.group),
         response_name=(column_name(response) or response) if response else "",
         formula=parsed.formula,
         _fixed=fixed,

@@ -28,15 +28,16 @@ from jaxhlm.language.expression import read
 from jaxhlm.language.formula import ParsedFormula
 from jaxhlm.language.nodes import Column, Expression, full_basis
 from jaxhlm.language.words import quoted
+from jaxhlm.likelihood.random_term import RandomTerm
 
 __all__ = [
     "Part",
     "applied",
     "check_levels",
-    "covariance_blocks",
     "evaluate_new",
     "evaluate_numbers",
     "fit_part",
+    "random_terms",
     "relearned",
     "response_part",
 ]
@@ -267,16 +268,15 @@ def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple
     return part, values
 
 
-def covariance_blocks(
-    parsed: ParsedFormula, columns: Sequence[Floats]
-) -> tuple[tuple[int, ...], ...]:
-    """The covariance blocks over the columns of Z: one per term, one per column under ``||``."""
-    blocks: list[tuple[int, ...]] = []
-    start = 0
-    for term, made in zip(parsed.random, columns, strict=True):
-        if made.shape[1] == 0:
-            raise FormulaError(f"the random term ({term.expr} | ...) has no column")
-        block = tuple(range(start, start + made.shape[1]))
-        blocks.extend([(j,) for j in block] if term.diagonal else [block])
-        start += made.shape[1]
-    return tuple(blocks)
+def random_terms(parsed: ParsedFormula, parts: Sequence[Part]) -> tuple[RandomTerm, ...]:
+    """The random terms over the columns of Z: one as written, one per column under ``||``."""
+    group, terms, start = ":".join(parsed.group), list[RandomTerm](), 0
+    for written, part in zip(parsed.random, parts, strict=True):
+        if not part.names:
+            raise FormulaError(f"the random term ({written.expr} | ...) has no column")
+        size = 1 if written.diagonal else len(part.names)
+        for i in range(0, len(part.names), size):
+            names = part.names[i : i + size]
+            terms.append(RandomTerm(group, tuple(range(start, start + size)), names))
+            start += size
+    return tuple(terms)

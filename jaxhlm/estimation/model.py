@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxhlm.design.design import Design
 from jaxhlm.estimation.hypotheses import Contrasts, Hypothesis, read_hypothesis
-from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.random_term import RandomTerm, WithTerms
 
 __all__ = ["Model"]
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(WithTerms):
     """A model's formula, method and labels.
 
     Attributes:
         formula: the formula as written.
         reml: REML, or maximum likelihood.
-        response_name, group_name: names of the response and the grouping factor.
+        response_name: name of the response.
         xnames: names of the p fixed effects.
-        znames: names of the q random effects.
-        blocks: columns of Z in each random term.
+        terms: the random terms.
         dropped: names of the columns that X lost to rank deficiency.
         alias: p rows of what these columns are in terms of the others.
     """
@@ -33,10 +34,8 @@ class Model:
     formula: str
     reml: bool
     response_name: str
-    group_name: str
     xnames: tuple[str, ...]
-    znames: tuple[str, ...]
-    blocks: Blocks
+    terms: tuple[RandomTerm, ...]
     dropped: tuple[str, ...] = ()
     alias: tuple[tuple[float, ...], ...] = ()
 
@@ -47,10 +46,8 @@ class Model:
             design.formula,
             reml,
             design.response_name,
-            design.group_name,
             design.xnames,
-            design.znames,
-            design.blocks,
+            design.terms,
             design.dropped_columns,
             tuple(map(tuple, design._alias.tolist())) if design.dropped_columns else (),
         )
@@ -63,10 +60,11 @@ class Model:
     @property
     def theta_names(self) -> tuple[str, ...]:
         """lme4's names of θ, such as ``unit.x.(Intercept)``."""
-        z, group = self.znames, self.group_name
+        z = self.znames
         return tuple(
-            f"{group}.{z[row]}" if row == column else f"{group}.{z[row]}.{z[column]}"
-            for row, column in theta_index(self.blocks)
+            f"{term.group}.{z[row]}" if row == column else f"{term.group}.{z[row]}.{z[column]}"
+            for term in self.terms
+            for row, column in term.entries
         )
 
     def hypothesis(self, L: Contrasts, rhs: ArrayLike) -> Hypothesis:
@@ -80,10 +78,28 @@ class Model:
 
     @staticmethod
     def from_json(text: str) -> Model:
-        """The model that ``to_json`` wrote."""
+        """The model that ``to_json`` wrote, of this version or an earlier one.
+
+        Raises:
+            OptionError: a covariance structure is not known.
+        """
         record = json.loads(text)
-        for name in ("xnames", "znames", "dropped"):
+        terms = record.pop("terms", None) or _terms_of_blocks(record)
+        for name in ("xnames", "dropped"):
             record[name] = tuple(record[name])
-        for name in ("blocks", "alias"):
-            record[name] = tuple(map(tuple, record[name]))
-        return Model(**record)
+        record["alias"] = tuple(map(tuple, record["alias"]))
+        return Model(**record, terms=tuple(map(_term, terms)))
+
+
+def _terms_of_blocks(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Random terms from what earlier versions wrote in their place, which is taken out."""
+    group, z = record.pop("group_name"), record.pop("znames")
+    return [
+        {"group": group, "columns": block, "names": [z[j] for j in block]}
+        for block in record.pop("blocks")
+    ]
+
+
+def _term(record: dict[str, Any]) -> RandomTerm:
+    lists = {name: tuple(record[name]) for name in ("columns", "names")}
+    return RandomTerm(**record | lists)

@@ -13,7 +13,6 @@ from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import correlation, standard_errors
-from jaxhlm.likelihood.covariance import theta_index
 
 __all__ = [
     "Parameter",
@@ -22,6 +21,7 @@ __all__ = [
     "parameter_values",
     "parameters",
     "position",
+    "random_groups",
     "random_names",
     "random_values",
 ]
@@ -43,12 +43,13 @@ class Parameter(NamedTuple):
 
 def parameters(model: Model) -> tuple[Parameter, ...]:
     """All parameters of a model: those of the random part in the order of θ, σ, fixed effects."""
-    z, group = model.znames, model.group_name
+    z = model.znames
     random = [
-        Parameter(f"sd_{z[a]}|{group}", "sd", (a,))
+        Parameter(f"sd_{z[a]}|{term.group}", "sd", (a,))
         if a == b
-        else Parameter(f"cor_{z[a]}.{z[b]}|{group}", "cor", (a, b))
-        for a, b in theta_index(model.blocks)
+        else Parameter(f"cor_{z[a]}.{z[b]}|{term.group}", "cor", (a, b))
+        for term in model.terms
+        for a, b in term.entries
     ]
     fixed = [Parameter(name, "fixed", (j,)) for j, name in enumerate(model.xnames)]
     return (*random, Parameter("sigma", "sigma", ()), *fixed)
@@ -107,6 +108,11 @@ def random_values(model: Model, cov: Floats) -> Floats:
     sd, corr = standard_errors(cov), correlation(cov)
     columns = [sd[:, a] if a == b else corr[:, a, b] for a, b in _random_entries(model)]
     return np.stack(columns, axis=1)
+
+
+def random_groups(model: Model) -> tuple[str, ...]:
+    """The grouping factors of what ``random_names`` names."""
+    return tuple(term.group for term in model.terms for _ in term.entries)
 
 
 def _random_entries(model: Model) -> list[tuple[int, int]]:

@@ -90,12 +90,12 @@ def term_label(model: Model, a: int) -> str:
 
     The last column of a term takes the term with it.
     """
-    block = next(b for b in model.blocks if a in b)
+    term, block = next((t, b) for t in model.terms for b in t.blocks if a in b)
     names = ["1" if model.znames[i] == "(Intercept)" else model.znames[i] for i in block]
     if names[0] != "1":
         names.insert(0, "0")
-    term = f"({' + '.join(names)} | {model.group_name})"
-    return term if len(block) == 1 else f"{model.znames[a]} in {term}"
+    text = f"({' + '.join(names)} | {term.group})"
+    return text if len(block) == 1 else f"{model.znames[a]} in {text}"
 
 
 def reduced_minimum(standard: Standard, options: Options, j: int) -> Floats:

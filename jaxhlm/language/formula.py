@@ -46,7 +46,7 @@ from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 
 __all__ = [
     "ParsedFormula",
-    "RandomTerm",
+    "ParsedTerm",
     "column_name",
     "parse",
     "rhs_variables",
@@ -59,7 +59,7 @@ _ONE_FACTOR = "jaxhlm supports ONE grouping factor, as in (1 + x | unit)"
 
 
 @dataclass(frozen=True)
-class RandomTerm:
+class ParsedTerm:
     """One parenthesised random-effects term.
 
     Attributes:
@@ -86,7 +86,7 @@ class ParsedFormula:
     formula: str
     response: str
     fixed: str
-    random: tuple[RandomTerm, ...]
+    random: tuple[ParsedTerm, ...]
     group: tuple[str, ...]
 
 
@@ -110,7 +110,7 @@ def parse(formula: str, *, response_optional: bool = False) -> ParsedFormula:
     Example:
         >>> parse("y ~ x*a + (x | unit)")
         ParsedFormula(formula='y ~ x*a + (x | unit)', response='y', fixed='x*a', \
-random=(RandomTerm(expr='x', diagonal=False),), group=('unit',))
+random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',))
     """
     text = _collapse(formula)
     response, rhs = _sides(text, response_optional)
@@ -276,7 +276,7 @@ def _refuse_hidden_bar(term: str) -> None:
             _refuse_hidden_bar(term[found[start].stop : found[end].start])
 
 
-def _random(bars: list[str]) -> tuple[tuple[RandomTerm, ...], tuple[str, ...]]:
+def _random(bars: list[str]) -> tuple[tuple[ParsedTerm, ...], tuple[str, ...]]:
     terms, groups = [], []
     for bar in bars:
         cuts = _cuts(bar, "|", "||")
@@ -288,7 +288,7 @@ def _random(bars: list[str]) -> tuple[tuple[RandomTerm, ...], tuple[str, ...]]:
             raise FormulaError(
                 f"nothing {side} of the bar in '({excerpt(bar)})': write (1 + x | unit)"
             )
-        terms.append(RandomTerm(expr, diagonal=cuts[0].text == "||"))
+        terms.append(ParsedTerm(expr, diagonal=cuts[0].text == "||"))
         groups.append(_grouping(group, bar))
     _require_one_group(groups)
     return tuple(terms), groups[0]

@@ -1,8 +1,9 @@
 """The relative covariance factor Λ: its free entries θ, and the canonical form that is reported.
 
-Λ is lower triangular and block diagonal, one full lower triangular block per random term:
-``(1 + x | g)`` is one block of 2, ``(1 + x || g)`` two blocks of 1. θ lists the free entries column
-by column, block after block, as lme4 does.
+Λ is lower triangular and block diagonal. A block is a set of columns of Z that covary freely, and
+has a full lower triangle in Λ: ``(1 + x | g)`` is one block of 2, ``(1 + x || g)`` two blocks of 1.
+Which blocks a random term has, its covariance structure says (``random_term``). θ lists the free
+entries column by column, block after block, as lme4 does.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import degrees
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import SMALL_SAMPLE, DfMethod, check_df, inference_table
-from jaxhlm.inference.parameters import random_names, random_values
+from jaxhlm.inference.parameters import random_groups, random_names, random_values
 from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
@@ -190,7 +190,7 @@ def tidy(fits: FitRecord, df: DfMethod, conf_level: float) -> pd.DataFrame:
     p, (B, m) = len(model.xnames), values.shape
     labels = {
         "effect": ["fixed"] * p + ["ran_pars"] * (m - p),
-        "group": [None] * p + [model.group_name] * (m - p - 1) + ["Residual"],
+        "group": [*[None] * p, *random_groups(model), "Residual"],
         "term": [*model.xnames, *random_names(model), "sd__Observation"],
     }
     long: dict[str, Any] = {

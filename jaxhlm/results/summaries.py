@@ -41,9 +41,9 @@ def glance(fits: FitRecord) -> dict[str, Any]:
 
 def varcorr(fit: FitRecord) -> VarCorr:
     """Variances and correlations of the random effects of one fit."""
-    names, m = pd.Index(fit.model.znames), fit.model
+    names = pd.Index(fit.model.znames)
     cov = pd.DataFrame(fit.estimates.cov[0], names, names)
-    return VarCorr(cov, float(fit.estimates.sigma[0]), m.group_name, m.blocks)
+    return VarCorr(cov, float(fit.estimates.sigma[0]), fit.model.terms)
 
 
 def summary(fit: FitRecord, df: DfMethod | None) -> Summary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.likelihood.covariance import Blocks
+from jaxhlm.likelihood.random_term import RandomTerm, blocks_of, group_of
 
 __all__ = ["VarCorr", "VarCorrBatch", "align_decimals"]
 
@@ -22,14 +24,22 @@ class VarCorr:
     Attributes:
         cov: (q, q) DataFrame, covariance matrix Σ = σ²ΛΛ' by term.
         residual: residual standard deviation σ.
-        group: name of the grouping factor.
-        blocks: columns of Z in each random term; across terms there is no correlation.
+        terms: the random terms; across terms there is no correlation.
     """
 
     cov: pd.DataFrame
     residual: float
-    group: str
-    blocks: Blocks
+    terms: tuple[RandomTerm, ...]
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return group_of(self.terms)
+
+    @property
+    def blocks(self) -> Blocks:
+        """Columns of Z that covary freely, term after term."""
+        return blocks_of(self.terms)
 
     @property
     def sd(self) -> pd.Series:
@@ -44,14 +54,14 @@ class VarCorr:
     def frame(self) -> pd.DataFrame:
         """Long table (grp, var1, var2, vcov, sdcor), as ``as.data.frame(VarCorr(fit))``."""
         rows: list[tuple[str, str | None, str | None, float, float]] = []
-        terms, cov, corr = list(self.cov.index), self.cov.to_numpy(), self.corr.to_numpy()
-        for block in self.blocks:
-            rows += [(self.group, terms[a], None, cov[a, a], self.sd.iloc[a]) for a in block]
-            rows += [
-                (self.group, terms[a], terms[b], cov[a, b], corr[a, b])
-                for i, a in enumerate(block)
-                for b in block[i + 1 :]
-            ]
+        names, cov, corr = list(self.cov.index), self.cov.to_numpy(), self.corr.to_numpy()
+        for term in self.terms:
+            for block in term.blocks:
+                rows += [(term.group, names[a], None, cov[a, a], self.sd.iloc[a]) for a in block]
+                rows += [
+                    (term.group, names[a], names[b], cov[a, b], corr[a, b])
+                    for a, b in combinations(block, 2)
+                ]
         rows.append(("Residual", None, None, self.residual**2, self.residual))
         return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
@@ -76,11 +86,9 @@ class VarCorr:
 
     def _labels(self) -> list[str]:
         """The name of the grouping factor at the head of every term; lme4 numbers later terms."""
-        heads = {block[0]: number for number, block in enumerate(self.blocks)}
-        labels = [
-            (f"{self.group}.{heads[a]}" if heads[a] else self.group) if a in heads else ""
-            for a in range(len(self.cov))
-        ]
+        labels = [""] * len(self.cov)
+        for number, term in enumerate(self.terms):
+            labels[term.columns[0]] = f"{term.group}.{number}" if number else term.group
         return [*labels, "Residual"]
 
     def _correlations(self) -> list[list[str]]:

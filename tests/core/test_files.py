@@ -16,6 +16,7 @@ import pytest
 import jaxhlm as hlm
 from jaxhlm import errors
 from jaxhlm.core import files
+from jaxhlm.likelihood.random_term import RandomTerm
 from jaxhlm.results import coefficients
 from jaxhlm.results.labels import from_columns, to_columns
 
@@ -97,7 +98,8 @@ def test_response_columns_of_any_kind_come_back(tmp_path):
 
 
 def test_parameters_that_print_alike_are_kept_apart(tmp_path):
-    model = replace(batch().model, znames=("a", "b", "a.b"), blocks=((0, 1), (2,)))
+    terms = (RandomTerm("unit", (0, 1), ("a", "b")), RandomTerm("unit", (2,), ("a.b",)))
+    model = replace(batch().model, terms=terms)
     theta = np.arange(12.0).reshape(3, 4)
     estimates = replace(batch().estimates, theta=theta, theta_standard=theta + 1)
     cov = np.broadcast_to(np.eye(3), (3, 3, 3)).copy()

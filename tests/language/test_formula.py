@@ -3,11 +3,11 @@
 import pytest
 
 from jaxhlm.errors import FormulaError, JaxhlmError, MissingColumnError, UnsupportedTermError
-from jaxhlm.language.formula import RandomTerm, parse, rhs_variables, variables
+from jaxhlm.language.formula import ParsedTerm, parse, rhs_variables, variables
 
 
 def terms(*pairs):
-    return tuple(RandomTerm(expr, diagonal) for expr, diagonal in pairs)
+    return tuple(ParsedTerm(expr, diagonal) for expr, diagonal in pairs)
 
 
 ACCEPTED = [
