@@ -6,15 +6,16 @@ level where they do not, as in S (Chambers & Hastie 1992, chapter 2) and formula
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.evaluation import Factor, level_text
 from jaxhlm.errors import FormulaError
+from jaxhlm.language.nodes import Constant
 
 __all__ = ["Block", "Coded", "Scoped", "coded", "scoped_terms"]
 
@@ -108,7 +109,7 @@ def _coded_levels(factor: Factor, reduced: bool) -> Block:
     return Block(tuple(texts[i] for i in kept), columns)
 
 
-def _base(texts: list[str], base: Any) -> int:
+def _base(texts: list[str], base: object) -> int:
     if level_text(base) not in texts:
         raise FormulaError(
             f"the base {base!r} of the contrasts is not a level: {', '.join(map(repr, texts[:10]))}"
@@ -117,7 +118,7 @@ def _base(texts: list[str], base: Any) -> int:
 
 
 def _contrasts(
-    kind: str, options: dict[str, Any], texts: list[str]
+    kind: str, options: Mapping[str, Constant], texts: list[str]
 ) -> tuple[tuple[str, ...], Floats]:
     """Labels and (levels, columns) coding of other contrasts than treatment contrasts."""
     # Few formulas have other contrasts, and formulaic takes a second to import.

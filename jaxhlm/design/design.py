@@ -46,7 +46,7 @@ from jaxhlm.design.terms import (
     response_part,
 )
 from jaxhlm.errors import FormulaError
-from jaxhlm.language.formula import column_name, parse, rhs_variables, variables
+from jaxhlm.language.formula import ParsedFormula, column_name, parse
 from jaxhlm.language.opaque import allowing
 from jaxhlm.likelihood.random_term import RandomTerm, WithTerms, blocks_of, group_of, names_of
 
@@ -58,7 +58,6 @@ __all__ = [
     "design_for",
     "determined_rows",
     "distinct",
-    "lacking",
 ]
 
 
@@ -195,7 +194,7 @@ def design(
 @np.errstate(all="ignore")
 @on_one_blas_thread
 def build_design(
-    formula: str,
+    formula: str | ParsedFormula,
     data: pd.DataFrame,
     weights: Weights = None,
     *,
@@ -208,7 +207,7 @@ def build_design(
     ones determine (relative residual norm below 1e-7); both with a warning.
 
     Args:
-        formula: an lmer formula with one grouping factor.
+        formula: an lmer formula with one grouping factor, as text or read already.
         data: (n_total, ...) data frame; its index may hold duplicates.
         weights: name of a column, or (n_total,) positive numbers in the order of the rows; a
             Series must have the index of `data`.
@@ -239,12 +238,11 @@ def build_design(
         >>> design.X.shape, design.Z.shape, design.G, design.xnames
         ((180, 2), (180, 2), 18, ('(Intercept)', 'Days'))
     """
-    parsed = parse(formula, response_optional=response_rows is not None)
+    if not isinstance(formula, ParsedFormula):
+        formula = parse(formula, response_optional=response_rows is not None)
     check_shapes(data, response_rows)
-    response = parsed.response if response_rows is None else ""
-    sides = (parsed.fixed, *(term.expr for term in parsed.random))
-    names = [v for side in sides for v in rhs_variables(side)]
-    names = [*(variables(response) if response else ()), *names]
+    parsed = formula if response_rows is None else formula.of("")
+    response, names = parsed.response, parsed.variables
     raw = select(data, [*names, *parsed.group])
     given = read_weights(weights, data)
     kept = complete_rows(raw, given)
@@ -255,7 +253,7 @@ def build_design(
     left, y = response_part(response, frame, labels) if response else (None, None)
     groups, codes, levels = group_codes(raw[list(parsed.group)])
     (fixed, *parts), (X, *columns) = zip(
-        *(fit_part(side, frame, labels, learned) for side in sides), strict=True
+        *(fit_part(side, frame, labels, learned) for side in parsed.sides), strict=True
     )
     check_levels((fixed, *parts))
     Z = np.concatenate(columns, axis=1)
@@ -284,7 +282,7 @@ def build_design(
         n_dropped=int(len(kept) - kept.sum()),
         dropped_columns=dropped,
         response_name=(column_name(response) or response) if response else "",
-        formula=parsed.formula,
+        formula=formula.formula,
         _fixed=fixed,
         _random=tuple(parts),
         _x_columns=x_columns,
@@ -369,26 +367,6 @@ def alias(X: Floats, kept: Sequence[int]) -> Floats:
     scaled = X / size
     found = np.linalg.lstsq(scaled[:, list(kept)], scaled[:, dropped], rcond=None)[0]
     return np.asarray(found / size[list(kept), None] * size[dropped], dtype=float)
-
-
-def lacking(design: Design, absent: Bools) -> Design:
-    """A design of few rows, in all of which some columns (p,) of X are zero, without those."""
-    if not absent.any():
-        return design
-    gone = {design._x_columns[j] for j in np.flatnonzero(absent)}
-    lost = {*range(len(design._fixed.names))}.difference(design._x_columns)
-    # Columns are listed in the order of the formula.
-    before, dropped = sorted(lost), sorted(lost | gone)
-    known = np.zeros((int((~absent).sum()), len(dropped)))
-    known[:, [dropped.index(j) for j in before]] = design._alias[~absent]
-    return replace(
-        design,
-        X=np.ascontiguousarray(design.X[:, ~absent]),
-        xnames=tuple(name for name, out in zip(design.xnames, absent, strict=True) if not out),
-        dropped_columns=tuple(design._fixed.names[j] for j in dropped),
-        _x_columns=tuple(j for j in design._x_columns if j not in gone),
-        _alias=known,
-    )
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

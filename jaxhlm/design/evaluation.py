@@ -32,7 +32,7 @@ class Factor:
     """
 
     codes: Ints
-    levels: Sequence[Any]
+    levels: Sequence[object]
     contrast: tuple[Any, ...] | None = None
 
 
@@ -48,7 +48,7 @@ class Learned:
     """
 
     values: dict[str, Any] = field(default_factory=dict)
-    levels: dict[str, list[Any]] = field(default_factory=dict)
+    levels: dict[str, list[object]] = field(default_factory=dict)
     known: Mapping[str, Any] = field(default_factory=dict)
 
     def forgotten(self) -> Learned:
@@ -156,13 +156,13 @@ class _Evaluator:
             )
         return value
 
-    def _unary(self, node: Unary) -> Any:
+    def _unary(self, node: Unary) -> Floats | Bools:
         if node.sign == "~":
             return ~self.truths(node.of, "~")
         value = self.numbers(node.of)
         return -value if node.sign == "-" else value
 
-    def _binary(self, node: Binary) -> Any:
+    def _binary(self, node: Binary) -> Floats | Bools:
         if node.sign in ("==", "!="):
             sides = self.value(node.left), self.value(node.right)
             for factor, other in (sides, sides[::-1]):
@@ -185,7 +185,7 @@ class _Evaluator:
             )
         return factor.codes == place
 
-    def _python(self, node: Opaque) -> Any:
+    def _python(self, node: Opaque) -> Floats | Bools:
         if not node.columns:
             raise self.error("it reads no column")
         columns = {name: _as_series(self.columns[name]) for name in node.columns}
@@ -238,10 +238,11 @@ class _Evaluator:
         if isinstance(value, str) or np.ndim(getattr(value, "codes", value)) != 1:
             raise self.error("C() takes one column")
         given = options.get("levels")
-        if given is not None and self.learning:
+        if isinstance(given, tuple) and self.learning:
             self.learned.levels[node.text] = list(given)
         made = self.known(node.text, value)
-        return Factor(made.codes, made.levels, options.get("contrasts", made.contrast))
+        contrast = options.get("contrasts", made.contrast)
+        return Factor(made.codes, made.levels, contrast if isinstance(contrast, tuple) else None)
 
     def known(self, text: str, values: Any) -> Factor:
         """Values as codes of the levels that were learned."""
@@ -288,16 +289,16 @@ def _as_series(values: Floats | Bools | Factor) -> pd.Series:
     return pd.Series(values)
 
 
-def _coded(values: npt.NDArray[Any]) -> tuple[Ints, list[Any]]:
+def _coded(values: npt.NDArray[Any]) -> tuple[Ints, list[object]]:
     levels, codes = np.unique(values, return_inverse=True)
     return codes.astype(np.int64), levels.tolist()
 
 
-def _places(levels: Sequence[Any]) -> dict[tuple[str, Any], int]:
+def _places(levels: Sequence[object]) -> dict[tuple[str, object], int]:
     return {_key(level): i for i, level in enumerate(levels)}
 
 
-def _key(level: Any) -> tuple[str, Any]:
+def _key(level: object) -> tuple[str, object]:
     """Tells levels apart by kind: the text "1", the number 1 and True are three levels.
 
     One that is none of these (an interval, a date) is named by its text.
@@ -308,11 +309,11 @@ def _key(level: Any) -> tuple[str, Any]:
     return ("number", float(level)) if isinstance(level, int | float) else ("text", str(level))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def level_text(level: Any) -> str:
+def level_text(level: object) -> str:
     """A level as tables print it: whole numbers without a point, anything else as it is.
 
     >>> level_text(2.0), level_text("2.0"), level_text(True)

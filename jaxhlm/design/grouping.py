@@ -30,6 +30,11 @@ class Grouping:
     columns: dict[str, pd.Index]
     combinations: Ints
 
+    @staticmethod
+    def of(levels: pd.Index) -> Grouping:
+        """Groups that are the levels of one column, whose name they have."""
+        return Grouping({str(levels.name): levels}, np.arange(len(levels)))
+
 
 def group_codes(frame: pd.DataFrame) -> tuple[Grouping, Ints, pd.Index]:
     """The grouping state, (n,) codes and (G,) labels."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -120,6 +119,6 @@ def _gram_schmidt(A: Floats, segments: Segments, tol: float, floor: float) -> tu
     return Q, R
 
 
-def _lowest(norms: Floats, rows: Any, tol: float, floor: float) -> Floats:
+def _lowest(norms: Floats, rows: Ints | int, tol: float, floor: float) -> Floats:
     """The residual norm below which a column is dependent, or zero."""
     return np.asarray(np.maximum(tol * norms, floor * np.sqrt(rows)))

@@ -79,6 +79,11 @@ class Part:
         )
 
     @property
+    def settled(self) -> Part:
+        """The part with nothing left to learn: what it learned is known from here on."""
+        return replace(self, learned=replace(self.learned, known=self.learned.values))
+
+    @property
     def learns(self) -> bool:
         """Whether its columns depend on the rows as a whole, levels of ``C()`` included."""
         return bool(self.stateful or self.learned.levels)
@@ -219,18 +224,16 @@ def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | No
     return out
 
 
-def applied(part: Part, columns: Columns, rows: int) -> Floats:
-    """(columns, rows) of a part on prepared columns, by what it has learned."""
-    values = _values(part.factors, columns, rows, part.learned, False)
+def applied(part: Part, columns: Columns, rows: int, learning: bool = False) -> Floats:
+    """(columns, rows) of a part on prepared columns, by what it has learned or is ``learning``."""
+    values = _values(part.factors, columns, rows, part.learned, learning)
     return _columns(part, _blocks(part.factors, values, part.scoped, rows), rows)
 
 
 def relearned(part: Part, columns: Columns, rows: int) -> tuple[Part, Floats]:
     """The part with what it would have learned from other rows, and its columns; levels stay."""
-    learned = part.learned.forgotten()
-    values = _values(part.factors, columns, rows, learned, True)
-    own = replace(part, learned=learned)
-    return own, _columns(own, _blocks(part.factors, values, part.scoped, rows), rows)
+    own = replace(part, learned=part.learned.forgotten())
+    return own, applied(own, columns, rows, learning=True)
 
 
 def evaluate_numbers(part: Part, columns: Mapping[str, Floats | Bools]) -> Floats:

@@ -102,7 +102,7 @@ class Estimates:
         beta, vcov = (at_absent(x, absent, 0.0) for x in (self.beta, self.vcov))
         return replace(self, beta=beta, vcov=vcov)
 
-    def replaced(self, index: Ints, others: Estimates) -> Estimates:
+    def replaced(self, index: slice | Ints, others: Estimates) -> Estimates:
         """These estimates with those of ``index`` exchanged for ``others``."""
         out = {f.name: getattr(self, f.name).copy() for f in fields(self)}
         for name, values in out.items():

@@ -1,21 +1,17 @@
-"""From a design and its responses to estimates, in chunks of lanes that bound the memory.
-
-Lanes either share one design (``Prepared``) or have rows of their own (``Replicates``), padded to a
-common number of groups; ``fit_lanes`` fits both.
-"""
+"""From reduced data sets to estimates, in chunks of lanes that bound the memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxhlm.core.chunks import in_order, lane_chunks, on_one_blas_thread
+from jaxhlm.core.chunks import in_order
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.scopes import within
 from jaxhlm.core.status import Status
@@ -33,19 +29,18 @@ from jaxhlm.statistics.group_contributions import (
     within_basis,
 )
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard, respond, respond_split
 from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
 
 __all__ = [
+    "Chunks",
+    "Fitted",
     "Prepared",
+    "Reduced",
     "all_or_nothing",
     "fit_lanes",
-    "fit_replicates",
-    "fit_responses",
     "fit_standard",
     "gather",
-    "part_wanted",
     "with_identified",
 ]
 
@@ -127,72 +122,91 @@ class Prepared:
         found = respond_by_group(self.within_basis, self.by_group_order(Y))
         return found._replace(equal=self.equal)
 
-    def collapse(self, Y: Floats) -> tuple[Standard, list[Floats]]:
-        """Standardised lanes with equal groups joined, and N of every class of them."""
+    def reduced(self, Y: Floats) -> Reduced:
+        """Responses (n, B), equal groups joined."""
         return self._joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
 
-    def collapsed(self, standard: Standard) -> tuple[Standard, list[Floats]]:
-        """Standardised lanes of this design with equal groups joined, and N of every class."""
+    def joined(self, standard: Standard) -> Reduced:
+        """Standardised lanes of this design, equal groups joined."""
         rows, grams = self.equal.split(standard.stats.Ty)
         return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), grams)
 
-    def _joined(self, standard: Standard, grams: list[Floats]) -> tuple[Standard, list[Floats]]:
+    def _joined(self, standard: Standard, grams: list[Floats]) -> Reduced:
         stats = self.equal.join(standard.stats, standard.stats.Ty, grams)
-        return standard._replace(stats=stats), grams
+        return Reduced.of(standard._replace(stats=stats), self.equal, grams)
 
 
-@on_one_blas_thread
-def fit_responses(
-    prepared: Prepared, Y: Floats, options: Options, report: Report | None = None
-) -> Estimates:
-    """Fit every column of Y (n, B) on one design.
+class Reduced(NamedTuple):
+    """Data sets of one chunk, reduced to what is fitted."""
+
+    standard: Standard  # with equal groups joined
+    nobs: Ints  # (B,) rows of each
+    ngroups: Ints  # (B,) groups of each
+    equal: EqualGroups | None = None  # of the design, if all of them share one
+    grams: Sequence[Floats] = ()  # N of every class of equal groups
+    lanes: slice | Ints = slice(None)  # which of the chunk they are
+
+    @staticmethod
+    def of(
+        standard: Standard, equal: EqualGroups | None = None, grams: Sequence[Floats] = ()
+    ) -> Reduced:
+        """All data sets of a chunk, each with the rows and groups of its statistics."""
+        sizes = standard.stats.n, standard.stats.m.sum(axis=0)
+        nobs, ngroups = (np.broadcast_to(x, standard.status.shape).astype(np.int64) for x in sizes)
+        return Reduced(standard, nobs, ngroups, equal, grams)
+
+    def start(self, options: Options) -> Floats | None:
+        """θ (k, B) in closed form where the design is balanced."""
+        if self.equal is None:
+            return None
+        stats, (reml, blocks) = self.standard.stats, (options.reml, options.blocks)
+        return balanced_start(stats, self.equal, self.grams, reml, blocks)
+
+
+class Fitted(NamedTuple):
+    """Data sets that were fitted."""
+
+    estimates: Estimates
+    nobs: Ints  # (B,) rows of each
+    ngroups: Ints  # (B,) groups of each
+
+
+class Chunks(Protocol):
+    """Data sets that are reduced chunk by chunk."""
+
+    def runs(self) -> Iterable[slice]:
+        """Consecutive lanes that are reduced together."""
+        ...
+
+    def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
+        """A chunk: all of it, then again those of it that need another design."""
+        ...
+
+
+def fit_lanes(source: Chunks, options: Options, report: Report | None = None) -> Fitted:
+    """Fit data sets that are reduced chunk by chunk; the first of them at a Ctrl-C.
 
     Args:
-        prepared: the design.
-        Y: (n, B) responses, rows as in the design.
+        source: the data sets.
         options: what to optimise.
         report: called with the estimates of every finished chunk.
     """
-    chunks = lane_chunks(Y.shape[1], prepared.lane_bytes)
-    return fit_lanes(
-        lambda run: prepared.collapse(Y[:, run]), chunks, prepared.equal, options, report
-    )
-
-
-def fit_replicates(
-    replicates: Replicates, options: Options, report: Report | None = None
-) -> Estimates:
-    """Fit data sets that have rows of their own; arguments as in ``fit_responses``."""
-    chunks = lane_chunks(replicates.B, replicates.lane_bytes)
-    return fit_lanes(lambda run: (replicates.take(run).standard, []), chunks, None, options, report)
-
-
-def fit_lanes(
-    standard_of: Callable[[slice], tuple[Standard, list[Floats]]],
-    chunks: Iterable[slice],
-    equal: EqualGroups | None,
-    options: Options,
-    report: Report | None = None,
-) -> Estimates:
-    """Fit standardised lanes that are made chunk by chunk; the first of them at a Ctrl-C.
-
-    Args:
-        standard_of: standardised lanes of a chunk, equal groups joined, and N of every class.
-        chunks: runs of lanes.
-        equal: the equal groups of the design that all lanes share, if they do.
-        options: what to optimise.
-        report: called with the estimates of every finished chunk.
-    """
+    runs = list(source.runs())
+    nobs, ngroups = (np.zeros(runs[-1].stop, np.int64) for _ in range(2))
 
     def one(lane_slice: slice) -> Estimates:
-        standard, grams = standard_of(lane_slice)
-        start = None
-        if equal is not None:
-            start = balanced_start(standard.stats, equal, grams, options.reml, options.blocks)
-        return fit_standard(standard, options, start)
+        found = None
+        for part in source.reduced(lane_slice):
+            fitted = fit_standard(part.standard, options, part.start(options))
+            found = fitted if found is None else found.replaced(part.lanes, fitted)
+            nobs[lane_slice][part.lanes] = part.nobs
+            ngroups[lane_slice][part.lanes] = part.ngroups
+        assert found is not None
+        return found
 
-    runs = list(chunks)
-    return gather(in_order(one, runs), runs[-1].stop, report, partial=True)
+    found = gather(in_order(one, runs), len(nobs), report, partial=True)
+    done = len(found.status)
+    return Fitted(found, nobs[:done], ngroups[:done])
 
 
 def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
@@ -233,7 +247,7 @@ def gather(
             if report is not None:
                 report(part)
     except KeyboardInterrupt:
-        if gathered is None or done == 0 or not (partial and part_wanted()):
+        if gathered is None or done == 0 or not partial or _ALL_OR_NOTHING.get():
             raise
     assert gathered is not None
     return gathered[:done]
@@ -242,8 +256,3 @@ def gather(
 def all_or_nothing() -> AbstractContextManager[None]:
     """Let a Ctrl-C within raise, where a part of the fits would be taken for all of them."""
     return within(_ALL_OR_NOTHING, True)
-
-
-def part_wanted() -> bool:
-    """Whether what is finished at a Ctrl-C is to be returned."""
-    return not _ALL_OR_NOTHING.get()

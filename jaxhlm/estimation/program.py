@@ -20,7 +20,7 @@ import numpy as np
 from jaxhlm.core.precision import own_rules
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.estimates import Estimates, estimate_arrays
-from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.estimation.pipeline import Prepared, fit_standard
 from jaxhlm.likelihood.covariance import on_boundary, theta_index
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.distances import traced_distance_sums
@@ -86,4 +86,5 @@ def fit_by_program(program: Program, prepared: Prepared, Y: Any, options: Option
     rest = np.flatnonzero(~np.asarray(final))
     if not len(rest):
         return found
-    return found.replaced(rest, fit_responses(prepared, np.asarray(Y)[:, rest], options))
+    again = prepared.reduced(np.asarray(Y)[:, rest])
+    return found.replaced(rest, fit_standard(again.standard, options, again.start(options)))

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, whole_number
-from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status, converged
 from jaxhlm.core.streams import Key, Seed, random_key
@@ -24,8 +23,7 @@ from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
 from jaxhlm.inference.nesting import contained
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.results.fit import Fit
-from jaxhlm.sources.drawn import Parametric
-from jaxhlm.statistics.response import Standard
+from jaxhlm.sources.drawn import DrawnSource, Parametric
 
 __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 
@@ -178,13 +176,24 @@ def _by_ml(fit: Fit) -> Fit:
 def _on_draws(fit: Fit, null: Fit, n: int, key: Key) -> Estimates:
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
     e = null.estimates
-    draws = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
+    drawn = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
+    return fit_lanes(_OnDesign(fit.prepared, n, key, drawn), fit.options).estimates
 
-    def standard_of(lane_slice: slice) -> tuple[Standard, list[Floats]]:
-        return fit.prepared.collapse(draws.rows(lane_slice))
 
-    chunks = lane_chunks(n, 16 * null.nobs)
-    return fit_lanes(standard_of, chunks, fit.prepared.equal, fit.options)
+@dataclass(frozen=True)
+class _OnDesign(DrawnSource):
+    """Responses that were drawn on another design of the same rows."""
+
+    drawn: Parametric
+
+    @property
+    def lane_bytes(self) -> int:
+        """Draws, and their copy in the order of the groups."""
+        return 16 * self.design.n
+
+    def rows(self, lane_slice: slice) -> Floats:
+        """The responses."""
+        return self.drawn.rows(lane_slice)
 
 
 def _check_rows(small: Fit, large: Fit) -> None:

@@ -18,12 +18,13 @@ from jaxhlm.errors import (
     warn_user,
 )
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.estimation.pipeline import Prepared, fit_lanes
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.record import FitRecord
+from jaxhlm.sources.sources import ResponseMatrix
 
 if TYPE_CHECKING:
     import optax
@@ -94,9 +95,9 @@ def fit(
     options = Options(reml, design.blocks, optimizer, tol, max_iter)
     prepared = Prepared(design)
     prepared.check_identified(reml)
-    estimates = fit_responses(prepared, design.y[:, None], options)
-    model = Model.of(design, reml)
-    result = Fit(FitRecord.alone(prepared, design.y, model, estimates, options))
+    source = ResponseMatrix(prepared, design.y[:, None])
+    estimates = fit_lanes(source, options).estimates
+    result = Fit(FitRecord.alone(source, Model.of(design, reml), estimates, options))
     _report(result)
     return result
 

@@ -19,6 +19,7 @@ from jaxhlm.errors import (
     warn_user,
 )
 from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import fit_lanes
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
@@ -119,17 +120,17 @@ def fit_source(
         progress: show a progress bar; None when the output is a terminal.
     """
     with progress_report(len(index), progress) as report:
-        estimates, nobs, ngroups, finished = source.fit(options, report)
-    done = len(estimates.status)
+        found = fit_lanes(source, options, report)
+    done = len(found.nobs)
     if done < len(index):
         warn_user(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lane_index = np.arange(done) if finished is None else finished
-    sizes = nobs[lane_index], ngroups[lane_index]
-    labels = index[lane_index]
-    fits = FitBatch(FitRecord(model, estimates, labels, *sizes, options, lane_index, source))
+    lane_index = np.arange(done)
+    estimates, nobs, ngroups = found
+    record = FitRecord(model, estimates, index[:done], nobs, ngroups, options, lane_index, source)
+    fits = FitBatch(record)
     _report_failures(fits)
     _report_absent(fits)
     return fits

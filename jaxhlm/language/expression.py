@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.functions import CONTRASTS, is_number, lookup, options_of
@@ -14,6 +13,7 @@ from jaxhlm.language.nodes import (
     Binary,
     Call,
     Column,
+    Constant,
     Expression,
     Node,
     Number,
@@ -216,7 +216,7 @@ class _Reader:
         return self._made(tree, function.name, arrays, options)
 
     def _made(
-        self, tree: ast.Call, name: str, of: tuple[Node, ...], options: dict[str, Any]
+        self, tree: ast.Call, name: str, of: tuple[Node, ...], options: Mapping[str, Constant]
     ) -> Call:
         return Call(name, of, _frozen(options), _written(tree, self.names))
 
@@ -244,7 +244,7 @@ class _Reader:
                 f"'{excerpt(self.source)}': write C(x), C(x, contr.sum) or C(x, levels=['a', 'b'])"
             )
         given = {**places, **keywords}
-        options: dict[str, Any] = {}
+        options: dict[str, Constant] = {}
         if "contrasts" in given:
             options["contrasts"] = self._contrast(given["contrasts"])
         if "levels" in given and (levels := self._constant(given["levels"])) is not None:
@@ -253,7 +253,7 @@ class _Reader:
             options["levels"] = levels
         return self._made(tree, "C", (self.node(tree.args[0]),), options)
 
-    def _contrast(self, tree: ast.expr) -> tuple[Any, ...] | None:
+    def _contrast(self, tree: ast.expr) -> Constant:
         """(kind, (option, value), …) of ``contr.treatment(base="a")`` and the like."""
         call = tree if isinstance(tree, ast.Call) else None
         inner = call.func if call else tree
@@ -265,7 +265,7 @@ class _Reader:
                 f"the contrasts in '{excerpt(self.source)}' must be one of " + ", ".join(CONTRASTS)
             )
         kind = CONTRASTS[word.text]
-        options: dict[str, Any] = {}
+        options: dict[str, Constant] = {}
         if call:
             allowed = _CONTRAST_OPTIONS.get(kind, ())
             options = dict(zip(allowed, [self._constant(a) for a in call.args], strict=False))
@@ -283,7 +283,7 @@ class _Reader:
             raise FormulaError(f"'**' in '{excerpt(self.source)}' is not part of a formula")
         return keyword.arg
 
-    def _constant(self, tree: ast.AST) -> Any:
+    def _constant(self, tree: ast.AST) -> Constant:
         """A number, text, True, False, None, or a list of them."""
         if isinstance(tree, ast.Constant) and isinstance(tree.value, int | float):
             return tree.value if isinstance(tree.value, bool) else _number(tree.value)
@@ -326,7 +326,7 @@ _KINDS: dict[type[ast.AST], str] = {
 }
 
 
-def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _frozen(options: Mapping[str, Constant]) -> tuple[tuple[str, Constant], ...]:
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in options.items())
 
 

@@ -33,15 +33,20 @@ each data set), and only applied afterwards: in predictions, marginal means, sim
 Options are constants. Lengths, depths, powers and numbers of terms are bounded.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from jaxhlm.errors import FormulaError, UnsupportedTermError
 from jaxhlm.language.algebra import read_terms
 from jaxhlm.language.expression import read
-from jaxhlm.language.nodes import Column
+from jaxhlm.language.functions import learns
+from jaxhlm.language.nodes import Column, Expression, within
+from jaxhlm.language.opaque import allowed
 from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 
 __all__ = [
@@ -49,9 +54,6 @@ __all__ = [
     "ParsedTerm",
     "column_name",
     "parse",
-    "rhs_variables",
-    "right_side",
-    "variables",
 ]
 
 _QUOTED = r"`(?:[^`]|``)*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
@@ -89,6 +91,52 @@ class ParsedFormula:
     random: tuple[ParsedTerm, ...]
     group: tuple[str, ...]
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The right side as the columns of X, and those of each random term."""
+        return self.fixed, *(term.expr for term in self.random)
+
+    @cached_property
+    def factors(self) -> tuple[Expression, ...]:
+        """The expressions of the left and the right side."""
+        left = (read(self.response),) if self.response else ()
+        return *left, *(f for side in self.sides for term in read_terms(side) for f in term)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The columns that they read, in order of first use.
+
+        >>> parse("log(y) ~ x * a + poly(z, 2) + (1 | g)").variables
+        ('y', 'x', 'a', 'z')
+        """
+        return tuple(dict.fromkeys(name for f in self.factors for name in f.variables))
+
+    def learns(self, known: Container[str]) -> bool:
+        """Whether a call learns from the rows, but for those whose text is known already.
+
+        >>> parse("y ~ poly(x, 2) + (1 | g)").learns({}), parse("y ~ I(x**2) + (1 | g)").learns({})
+        (True, False)
+        """
+        return any(learns(n, known) for factor in self.factors for n in within(factor.node))
+
+    @property
+    def terms(self) -> tuple[object, ...]:
+        """What is compared to tell whether two formulas are of one model, whatever the response."""
+        return self.fixed, self.random, self.group
+
+    @property
+    def right(self) -> str:
+        """The formula from its ``~`` on."""
+        return self.formula.removeprefix(self.response).lstrip()
+
+    def of(self, response: str) -> ParsedFormula:
+        """The same right side with another left one; "" for none.
+
+        >>> parse("log(y) ~ x + (1 | g)").of("z").formula
+        'z ~ x + (1 | g)'
+        """
+        return replace(self, response=response, formula=f"{response} {self.right}".strip())
+
 
 def parse(formula: str, *, response_optional: bool = False) -> ParsedFormula:
     """Split an lmer formula into response, fixed part, random terms and grouping factor.
@@ -112,7 +160,13 @@ def parse(formula: str, *, response_optional: bool = False) -> ParsedFormula:
         ParsedFormula(formula='y ~ x*a + (x | unit)', response='y', fixed='x*a', \
 random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',))
     """
-    text = _collapse(formula)
+    return _parse(_collapse(formula), response_optional, allowed())
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str, response_optional: bool, may_run: bool) -> ParsedFormula:
+    """``parse``; what is read where formulas may run is kept apart."""
+    del may_run
     response, rhs = _sides(text, response_optional)
     _refuse_offset(text)
     fixed, bars = _separate(rhs)
@@ -122,62 +176,15 @@ random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',))
             "a model without one is ordinary least squares, which jaxhlm does not fit"
         )
     random, group = _random(bars)
-    if response:
-        _check_response(response)
-    for part in (fixed, *(term.expr for term in random)):
-        rhs_variables(part)
+    if response and not read(response).variables:
+        raise FormulaError(f"the response '{excerpt(response)}' names no column")
     by = ":".join(map(quoted, group))
     terms = [f"({t.expr} {'||' if t.diagonal else '|'} {by})" for t in random]
     normalised = f"{response} ~ {' + '.join([fixed, *terms])}".strip()
-    return ParsedFormula(normalised, response, fixed, random, group)
-
-
-def variables(expression: str) -> tuple[str, ...]:
-    """Name the columns that an expression reads.
-
-    Args:
-        expression: a left side, such as ``log(y + 1)``.
-
-    Returns:
-        The names in order of first use.
-
-    Raises:
-        FormulaError: the expression is not part of the language (see the module).
-
-    Example:
-        >>> variables("np.log(y + 1) / `body mass`")
-        ('y', 'body mass')
-    """
-    return read(expression).variables
-
-
-def rhs_variables(rhs: str) -> tuple[str, ...]:
-    """Name the columns that a right side reads.
-
-    Args:
-        rhs: terms without random effects, such as `"x * C(a) + poly(z, 2)"`.
-
-    Returns:
-        The names in order of first use.
-
-    Raises:
-        FormulaError: the side is not part of the language (see the module).
-
-    Example:
-        >>> rhs_variables("x * a + poly(z, degree=2)")
-        ('x', 'a', 'z')
-    """
-    factors = [factor for term in read_terms(rhs) for factor in term]
-    return tuple(dict.fromkeys(name for factor in factors for name in factor.variables))
-
-
-def right_side(formula: str) -> str:
-    """What stands right of the ``~``.
-
-    >>> right_side("`a~b` ~ x + (1 | g)")
-    'x + (1 | g)'
-    """
-    return _sides(_collapse(formula), response_optional=True)[1]
+    found = ParsedFormula(normalised, response, fixed, random, group)
+    # What cannot be read is refused here.
+    _ = found.factors
+    return found
 
 
 def column_name(expression: str) -> str | None:
@@ -316,8 +323,3 @@ def _require_one_group(groups: list[tuple[str, ...]]) -> None:
             kind = "nested" if first < set(other) or first > set(other) else "crossed"
             pair = f"{':'.join(groups[0])} and {':'.join(other)}"
             raise UnsupportedTermError(f"{kind} grouping factors {pair}: {_ONE_FACTOR}")
-
-
-def _check_response(response: str) -> None:
-    if not variables(response):
-        raise FormulaError(f"the response '{excerpt(response)}' names no column")

@@ -7,19 +7,32 @@ row depends on the others in any other way (ranks, differences, running sums) is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 
+from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.errors import FormulaError
+from jaxhlm.language.nodes import Call, Constant, Node
 from jaxhlm.language.words import excerpt
 
-__all__ = ["CONTRASTS", "FUNCTIONS", "MAX_COLUMNS", "Function", "is_number", "lookup", "options_of"]
+__all__ = [
+    "CONTRASTS",
+    "FUNCTIONS",
+    "MAX_COLUMNS",
+    "Function",
+    "is_number",
+    "learns",
+    "lookup",
+    "options_of",
+]
 
 MAX_COLUMNS = 500
-Check = Callable[[Any], bool]
+Check = Callable[[object], bool]
+# What a transform has learned, by what it calls it.
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,23 +56,23 @@ class Function:
     options: Mapping[str, Check]
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a constant is a number, which True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
 def _is_whole(low: int, high: int) -> Check:
-    def check(value: Any) -> bool:
+    def check(value: object) -> bool:
         return is_number(value) and low <= value <= high and value == int(value)
 
     return check
 
 
-def _are_numbers(value: Any) -> bool:
+def _are_numbers(value: object) -> bool:
     return isinstance(value, list) and len(value) <= MAX_COLUMNS and all(map(is_number, value))
 
 
@@ -67,7 +80,7 @@ def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def _one_of(*values: Any) -> Check:
+def _one_of(*values: object) -> Check:
     return lambda value: value in values
 
 
@@ -76,8 +89,8 @@ def _either(*checks: Check) -> Check:
 
 
 def _scale(
-    x: Any, state: dict[str, Any], center: Any = True, scale: Any = True, ddof: float = 1.0
-) -> Any:
+    x: Floats, state: State, center: float = True, scale: float = True, ddof: float = 1.0
+) -> Floats:
     """(x − mean)/sd as R's ``scale``; a number in place of True is used as it is."""
     if not state:
         state["center"] = float(x.mean()) if center is True else float(center)
@@ -87,17 +100,17 @@ def _scale(
     return (x - state["center"]) / state["scale"]
 
 
-def _center(x: Any, state: dict[str, Any]) -> Any:
+def _center(x: Floats, state: State) -> Floats:
     return _scale(x, state, scale=False)
 
 
 def _standardize(
-    x: Any, state: dict[str, Any], center: Any = True, rescale: Any = True, ddof: float = 0.0
-) -> Any:
+    x: Floats, state: State, center: float = True, rescale: float = True, ddof: float = 0.0
+) -> Floats:
     return _scale(x, state, center, rescale, ddof)
 
 
-def _poly(x: Any, state: dict[str, Any], degree: int = 1, raw: bool = False) -> Any:
+def _poly(x: Floats, state: State, degree: int = 1, raw: bool = False) -> Floats:
     """(n, degree) orthogonal polynomials as R's ``poly``, or plain powers.
 
     The three-term recurrence of Kennedy & Gentle (1980), Statistical Computing, pp. 343-344.
@@ -122,8 +135,8 @@ def _poly(x: Any, state: dict[str, Any], degree: int = 1, raw: bool = False) -> 
     return np.stack(columns[1:], axis=1) / np.sqrt(state["norm"][1 : degree + 1])
 
 
-def _spline(name: str) -> Callable[..., Any]:
-    def basis(x: Any, state: dict[str, Any], **options: Any) -> Any:
+def _spline(name: str) -> Callable[..., Floats]:
+    def basis(x: Floats, state: State, **options: Constant) -> Floats:
         # Most formulas have no spline, and formulaic takes a second to import.
         from formulaic.transforms import TRANSFORMS
 
@@ -133,31 +146,31 @@ def _spline(name: str) -> Callable[..., Any]:
     return basis
 
 
-def _whole_options(options: dict[str, Any]) -> dict[str, Any]:
-    return {k: int(v) if k in ("df", "degree") and v is not None else v for k, v in options.items()}
+def _whole_options(options: dict[str, Constant]) -> dict[str, Constant]:
+    return {k: int(v) if k in ("df", "degree") and is_number(v) else v for k, v in options.items()}
 
 
-def _var(x: Any, ddof: float = 0.0) -> Any:
+def _var(x: Floats, ddof: float = 0.0) -> float:
     return np.float64(((x - x.mean()) ** 2).sum()) / (x.size - ddof)
 
 
-def _std(x: Any, ddof: float = 0.0) -> Any:
+def _std(x: Floats, ddof: float = 0.0) -> float:
     return np.sqrt(_var(x, ddof))
 
 
-def _digitize(x: Any, bins: Any) -> Any:
+def _digitize(x: Floats, bins: list[float]) -> Floats:
     return np.digitize(x, bins).astype(float)
 
 
-def _round(x: Any, decimals: float = 0) -> Any:
+def _round(x: Floats, decimals: float = 0) -> Floats:
     return np.round(x, int(decimals))
 
 
-def _exp10(x: Any) -> Any:
+def _exp10(x: Floats) -> Floats:
     return np.power(10.0, x)
 
 
-def _where(condition: Any, a: Any, b: Any) -> Any:
+def _where(condition: Floats | Bools, a: Floats, b: Floats) -> Floats:
     return np.where(np.asarray(condition) != 0, a, b)
 
 
@@ -216,7 +229,11 @@ def _table() -> dict[str, Function]:
     add("reduction", "np.quantile", np.quantile, 1, q=_in_range(0.0, 1.0))
     add("reduction", "np.percentile", np.percentile, 1, q=_in_range(0.0, 100.0))
     add("transform", "center", _center, 1)
-    flags = {"center": _FLAG_OR_NUMBER, "scale": _FLAG_OR_NUMBER, "ddof": is_number}
+    flags: dict[str, Check] = {
+        "center": _FLAG_OR_NUMBER,
+        "scale": _FLAG_OR_NUMBER,
+        "ddof": is_number,
+    }
     add("transform", "scale", _scale, 1, **flags)
     flags["rescale"] = flags.pop("scale")
     flags["ddof"] = flags.pop("ddof")
@@ -288,6 +305,15 @@ def lookup(name: str, source: str) -> Function:
     raise FormulaError(f"unknown function '{name}' in '{excerpt(source)}': {_advice(name)}")
 
 
+def learns(node: Node, known: Container[str]) -> bool:
+    """Whether a node is a call that learns from the rows, other than those whose text is known."""
+    if not isinstance(node, Call) or node.text in known:
+        return False
+    # Plain powers need nothing of the rows.
+    raw = dict(node.options).get("raw") is True
+    return FUNCTIONS[node.function].kind in ("reduction", "transform", "factor") and not raw
+
+
 def _advice(name: str) -> str:
     last = name.rpartition(".")[2]
     if name in _INSTEAD:
@@ -305,8 +331,8 @@ def _advice(name: str) -> str:
 
 
 def options_of(
-    function: Function, given: list[Any], named: Mapping[str, Any], source: str
-) -> dict[str, Any]:
+    function: Function, given: Sequence[Constant], named: Mapping[str, Constant], source: str
+) -> dict[str, Constant]:
     """The constants of a call by name, checked.
 
     Args:

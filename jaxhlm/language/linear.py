@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ContrastError, UnknownTermError
+from jaxhlm.language.words import in_backticks, unquoted
 
 __all__ = ["Form", "read_rows", "require_known", "written"]
 
@@ -89,9 +90,9 @@ def written(name: str, names: Sequence[str]) -> str:
     try:
         (c,), (constant,) = read_rows(name, names)
     except (ContrastError, UnknownTermError):
-        return _quoted(name)
+        return in_backticks(name)
     alone = c[list(names).index(name)] == 1.0 == np.abs(c).sum() and constant == 0.0
-    return name if alone else _quoted(name)
+    return name if alone else in_backticks(name)
 
 
 def require_known(found: Sequence[str], names: Sequence[str]) -> None:
@@ -183,7 +184,7 @@ class _Reader:
         if found := _UNKNOWN.match(self.text, self.at):
             if number := re.match(_NUMBER.pattern.split("(?!")[0], found.group()):
                 raise self.wrong(f"write {number.group()}*{found.group()[number.end() :]}")
-            require_known([_unquoted(found.group())], self.names)
+            require_known([unquoted(found.group())], self.names)
         raise self.wrong("a term or a number is missing")
 
     def name(self) -> str | None:
@@ -210,7 +211,7 @@ class _Reader:
         except (ContrastError, UnknownTermError):
             return
         raise self.wrong(
-            f"{name!r} is a term and a sum of terms: write {_quoted(name)} for the term"
+            f"{name!r} is a term and a sum of terms: write {in_backticks(name)} for the term"
         )
 
     def take(self, symbol: str) -> bool:
@@ -243,8 +244,8 @@ def _pattern(names: tuple[str, ...], plain: Callable[[str], str]) -> re.Pattern[
 
 def _forms(name: str, plain: Callable[[str], str]) -> str:
     """A pattern for a name: as it is, in backticks, or with parts of it in backticks."""
-    quoted = re.escape(_quoted(name))
-    parts = [f"(?:{plain(part)}|{re.escape(_quoted(part))})" for part in name.split(":")]
+    quoted = re.escape(in_backticks(name))
+    parts = [f"(?:{plain(part)}|{re.escape(in_backticks(part))})" for part in name.split(":")]
     colon = r"\s*:\s*"
     return f"(?:{plain(name)}|{quoted}|{colon.join(parts)}){_END}"
 
@@ -253,11 +254,3 @@ def _spaced(name: str) -> str:
     """A pattern for a name with any spaces around operators."""
     pieces = re.split(r"\s*([-+*/,=<>()\[\]]+)\s*", name)
     return r"\s*".join(map(re.escape, pieces))
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1].replace("``", "`") if text[:1] == "`" == text[-1:] else text

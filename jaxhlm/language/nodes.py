@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 __all__ = [
     "Binary",
     "Call",
     "Column",
+    "Constant",
     "Expression",
     "Node",
     "Number",
@@ -18,7 +19,11 @@ __all__ = [
     "Unary",
     "columns_read",
     "full_basis",
+    "within",
 ]
+
+# A number, text, flag, None, or a list of them, as an option of a call.
+Constant: TypeAlias = "float | str | bool | Sequence[Constant] | None"
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Call:
 
     function: str
     of: tuple[Node, ...]
-    options: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Constant], ...]
     text: str
 
 
@@ -99,20 +104,26 @@ class Expression:
         return hash(self.text)
 
 
-def columns_read(node: Node) -> Iterator[str]:
-    """The names of the columns of an expression, in the order written."""
-    if isinstance(node, Column):
-        yield node.name
-    elif isinstance(node, Unary):
-        yield from columns_read(node.of)
+def within(node: Node) -> Iterator[Node]:
+    """The nodes of an expression, itself and then what it is made of, in the order written."""
+    yield node
+    if isinstance(node, Unary):
+        yield from within(node.of)
     elif isinstance(node, Binary):
-        yield from columns_read(node.left)
-        yield from columns_read(node.right)
+        yield from within(node.left)
+        yield from within(node.right)
     elif isinstance(node, Call):
         for inner in node.of:
-            yield from columns_read(inner)
-    elif isinstance(node, Opaque):
-        yield from node.columns
+            yield from within(inner)
+
+
+def columns_read(node: Node) -> Iterator[str]:
+    """The names of the columns of an expression, in the order written."""
+    for inner in within(node):
+        if isinstance(inner, Column):
+            yield inner.name
+        elif isinstance(inner, Opaque):
+            yield from inner.columns
 
 
 def full_basis(node: Node) -> bool:

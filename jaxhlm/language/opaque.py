@@ -11,11 +11,11 @@ import builtins
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.core.scopes import within
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.nodes import Expression, Opaque
@@ -65,7 +65,7 @@ def _is_set(name: ast.Name) -> bool:
     return isinstance(name.ctx, ast.Store)
 
 
-def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) -> Any:
+def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) -> Floats | Bools:
     """The (n,) numbers or truth values of an expression.
 
     Args:
@@ -88,7 +88,7 @@ def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) ->
     return values
 
 
-def _run(node: Opaque, columns: Mapping[str, pd.Series]) -> Any:
+def _run(node: Opaque, columns: Mapping[str, pd.Series]) -> Floats | Bools:
     rows = len(next(iter(columns.values())))
     try:
         found = eval(node.text, {**_KNOWN, **columns})

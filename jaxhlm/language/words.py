@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from jaxhlm.errors import FormulaError
 
-__all__ = ["Word", "excerpt", "name_of", "quoted", "words"]
+__all__ = ["Word", "excerpt", "in_backticks", "name_of", "quoted", "unquoted", "words"]
 
 # A formula that a person or a program writes stays far below these.
 MAX_LENGTH = 100_000
@@ -109,7 +109,17 @@ def name_of(word: Word) -> str:
     >>> name_of(words("`a``b`")[0])
     'a`b'
     """
-    return word.text[1:-1].replace("``", "`") if word.kind == "quoted" else word.text
+    return unquoted(word.text) if word.kind == "quoted" else word.text
+
+
+def unquoted(text: str) -> str:
+    """A name without the backticks around it, if there are any."""
+    return text[1:-1].replace("``", "`") if text[:1] == "`" == text[-1:] else text
+
+
+def in_backticks(name: str) -> str:
+    """A name in backticks, those inside it doubled."""
+    return f"`{name.replace('`', '``')}`"
 
 
 def quoted(name: str) -> str:
@@ -119,7 +129,7 @@ def quoted(name: str) -> str:
     ('Sepal.Length', '`dose [mg]`')
     """
     bare = _PLAIN.fullmatch(name) and name not in _CONSTANTS and not name.startswith("np.")
-    return name if bare else f"`{name.replace('`', '``')}`"
+    return name if bare else in_backticks(name)
 
 
 def excerpt(text: str) -> str:

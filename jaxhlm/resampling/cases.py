@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -13,16 +12,15 @@ import pandas as pd
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
 from jaxhlm.design.grouping import Grouping
+from jaxhlm.design.segments import Segments
+from jaxhlm.design.subsets import regrouped
 from jaxhlm.errors import ResamplingError
+from jaxhlm.estimation.pipeline import Reduced
 from jaxhlm.sources.drawn import DrawnSource, draw_in_blocks
-from jaxhlm.sources.sources import take_rows
-from jaxhlm.statistics.group_contributions import GroupContributions
+from jaxhlm.sources.lanes import Lanes
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
-from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
-from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.replicates import Replicates
-from jaxhlm.statistics.response import Standard
-from jaxhlm.statistics.standardise import Rows, standardise_matrices
+from jaxhlm.statistics.standardise import Rows
 
 __all__ = ["Cases"]
 
@@ -70,16 +68,12 @@ class Cases(DrawnSource):
         counts = np.bincount(cell.ravel(), minlength=G * len(chosen))
         return counts.reshape(len(chosen), G).T.astype(float)
 
-    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> Reduced:
         """Weigh the statistics of every group."""
         p = self.prepared
         counts = self.counts(lane_slice)
-        return reweighted(p.matrices, self.groups, p.equal, counts, p.design.blocks)
-
-    def sizes(self) -> tuple[Ints, Ints]:
-        """Rows and groups of every data set."""
-        rows = self.groups.n[self.choices(slice(0, self.n))]
-        return rows.sum(axis=1).astype(np.int64), np.full(self.n, rows.shape[1])
+        found = reweighted(p.matrices, self.groups, p.equal, counts, p.design.blocks)
+        return Reduced.of(found[0], p.equal, found[1])
 
     def rows(self, lane_slice: slice) -> Floats:
         """Not a matrix: every data set has rows of its own.
@@ -91,19 +85,17 @@ class Cases(DrawnSource):
             "data sets of resampled groups differ in their rows; look at one lane"
         )
 
-    def by_group(self, lane_index: Ints) -> GroupContributions:
-        """Statistics of every drawn group by itself."""
-        return self._replicates(lane_index).by_group
-
-    def moments(self, lane_index: Ints) -> RowMoments:
-        """Moments of the rows of every data set."""
-        return moments_by_lane(self._replicates(lane_index).rows)
-
-    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
-        """Means over the rows of every data set."""
-        found = self._replicates(lane_index)
-        known = [self.prepared.design._covariates[name] for name in names]
-        return column_means([x[found.row] for x in known], found.rows.lane)
+    def lanes(self, lane_index: Ints) -> Lanes:
+        """Consecutive data sets, each drawn group with the name of its copy."""
+        run = slice(int(lane_index[0]), int(lane_index[-1]) + 1)
+        rows = cache(lambda: self._replicates(lane_index))
+        return Lanes(
+            lambda: self.draw(run).standard,
+            lambda: rows().observations(
+                self._levels(lane_index, rows()), np.arange(len(rows().row))
+            ),
+            self.prepared.design._covariates.__getitem__,
+        )
 
     def _replicates(self, lane_index: Ints) -> Replicates:
         """The rows of data sets, one below the other."""
@@ -116,35 +108,36 @@ class Cases(DrawnSource):
             self.y[row], Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks), row
         )
 
+    def _levels(self, lane_index: Ints, found: Replicates) -> Ints:
+        """Numbers of the drawn groups of all rows, a name for every copy."""
+        chosen = [self._rows_of(int(i))[2] for i in lane_index]
+        level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
+        return level[Segments(found.rows.segment).of_row]
+
     @cached_property
     def design(self) -> Design:
         """The original design, with as many names for every group as it was drawn in one lane."""
         d, most = self.prepared.design, int(self.counts(slice(0, self.n)).max())
         drawn = np.tile(np.arange(d.G), most)
         levels = pd.Index(_copies(d.levels, drawn), name=d.group_name)
-        return replace(d, levels=levels, _groups=_of_names(levels))
-
-    def observations(self, lane_index: Ints) -> Observations:
-        """The rows of data sets, each drawn group with the name of its copy."""
-        found = self._replicates(lane_index)
-        chosen = [self._rows_of(int(i))[2] for i in lane_index]
-        level = np.concatenate([_copy(c) * self.prepared.design.G + c for c in chosen])
-        place, y = np.arange(len(found.row)), found.y[:, None]
-        return Observations(
-            standardise_matrices(found.rows), found.rows, y, found.row, level, place
-        )
+        return replace(d, levels=levels, _groups=Grouping.of(levels))
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""
         d, (rows, group, chosen) = replace(self.prepared.design, y=self.y), self._rows_of(i)
-        return _regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+        return regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
 
     def _rows_of(self, i: int) -> tuple[Ints, Ints, Ints]:
         """Row numbers of data set i and their groups, and what each of those is a copy of."""
-        d, (chosen,) = self.prepared.design, self.choices(slice(i, i + 1))
-        of_group = [np.flatnonzero(d.group == g) for g in range(d.G)]
-        rows = np.concatenate([of_group[g] for g in chosen])
-        return rows, np.repeat(np.arange(d.G), [len(of_group[g]) for g in chosen]), chosen
+        (chosen,) = self.choices(slice(i, i + 1))
+        rows = [self._by_group[g] for g in chosen]
+        return np.concatenate(rows), np.repeat(np.arange(len(rows)), list(map(len, rows))), chosen
+
+    @cached_property
+    def _by_group(self) -> list[Ints]:
+        """Numbers of the rows of every group."""
+        starts = self.prepared.matrices.group_segments.starts
+        return np.split(self.prepared.order, starts[1:])
 
 
 def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
@@ -156,14 +149,3 @@ def _copies(levels: pd.Index, chosen: Ints) -> list[str]:
 def _copy(chosen: Ints) -> Ints:
     """How often each group came before."""
     return pd.Series(chosen).groupby(chosen).cumcount().to_numpy()
-
-
-def _of_names(levels: pd.Index) -> Grouping:
-    return Grouping({str(levels.name): levels}, np.arange(len(levels)))
-
-
-def _regrouped(d: Design, rows: Ints, group: Ints, levels: pd.Index) -> Design:
-    """Rows of a design, repeated as they come, in groups that no new data can belong to."""
-    levels = levels.rename(d.group_name)
-    own = take_rows(d, rows)
-    return replace(own, group=group.astype(np.int64), levels=levels, _groups=_of_names(levels))

@@ -30,14 +30,13 @@ from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ResamplingError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.inference.henderson import random_effects
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
 from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_in_blocks
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
-from jaxhlm.statistics.response import Standard
 
 __all__ = ["Residual", "Wild", "resampler"]
 
@@ -120,10 +119,6 @@ class Residual(DrawnSource):
         """Indices, draws and responses."""
         return 8 * 4 * self.prepared.design.n
 
-    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
-        """Resample rows and reduce them."""
-        return self.prepared.collapse(self.rows(lane_slice))
-
     def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + Zb* + ε*/√w, (rows, lanes)."""
         d, G = self.prepared.design, len(self.effects)
@@ -202,10 +197,10 @@ class Wild(DrawnSource):
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T
         return v
 
-    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> Reduced:
         """Multiply the statistics of every group."""
         v = self.factors(lane_slice)
-        return self.prepared.collapsed(multiplied(self.prepared.matrices, self.groups, v))
+        return self.prepared.joined(multiplied(self.prepared.matrices, self.groups, v))
 
     def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + v ṽ/√w, (rows, lanes)."""

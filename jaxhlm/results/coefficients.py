@@ -60,10 +60,9 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of Lβ = 0, (B, r), for L (r, p) or (B, r, p)."""
     check_df(method, fits.model.reml)
     if method in SMALL_SAMPLE:
-        source = fits.rows
 
         def one(at: Ints) -> tuple[Floats, ...]:
-            standard, own = source.standard(fits.lane_index[at]), L if L.ndim == 2 else L[at]
+            standard, own = fits.lanes(at).standard, L if L.ndim == 2 else L[at]
             se, df = degrees.single_tests(fits.filled[at], standard, fits.options, own, method)
             # The tails take as long as the df: both belong on all cores.
             return se, df, _tails(own, fits.filled[at], se, df)
@@ -170,10 +169,9 @@ def _grids(fits: FitRecord, numbers: Sequence[str]) -> tuple[Floats, Ints]:
     """
     if not numbers:
         return np.zeros((1, 0)), np.zeros(len(fits), int)
-    source = fits.rows
 
     def means(at: Ints) -> tuple[Floats]:
-        found = source.means(fits.lane_index[at], numbers)
+        found = fits.lanes(at).means(numbers)
         return (np.broadcast_to(found, (len(at), len(numbers))),)
 
     grids, which = np.unique(fits.over_chunks(means)[0], axis=0, return_inverse=True)

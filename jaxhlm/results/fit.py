@@ -119,7 +119,7 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
     @cached_property
     def standard(self) -> Standard:
         """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
-        return self.record.rows.standard(self.record.lane_index)
+        return self.record.only_lanes.standard
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:
         """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.

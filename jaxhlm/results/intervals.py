@@ -17,7 +17,7 @@ from jaxhlm.core.status import converged
 from jaxhlm.core.streams import Seed
 from jaxhlm.errors import ConvergenceWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import (
     Parameter,
@@ -78,7 +78,7 @@ def bootstrap_confint(
     wanted, model, rows = choose(parameters(fit.model), parm), fit.model, fit.responses
     source = resampler("parametric", rows.prepared, rows.Y[:, 0], fit.estimates, n, seed)
     with all_or_nothing():
-        found = source.fit(fit.options, None).estimates
+        found = fit_lanes(source, fit.options).estimates
     ok = converged(found.status)
     if failed := int((~ok).sum()):
         text = f"{failed} of {n} bootstrap fits failed and are left out of the intervals"
@@ -106,7 +106,7 @@ def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.
         raise OptionError(f"points={points!r} must be an odd number from 3 on")
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
-    standard = fit.rows.standard(fit.lane_index)
+    standard = fit.only_lanes.standard
     curves = profile_curves(standard, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)

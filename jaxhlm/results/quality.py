@@ -91,12 +91,11 @@ def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float) -> pd.Data
 
 
 def _components(fits: FitRecord) -> Components:
-    source = fits.rows
-
-    def one(at: Ints) -> tuple[Floats, ...]:
-        return variance_explained.components(fits.filled[at], source.moments(fits.lane_index[at]))
-
-    return Components(*fits.over_chunks(one))
+    return Components(
+        *fits.over_chunks(
+            lambda at: variance_explained.components(fits.filled[at], fits.lanes(at).moments)
+        )
+    )
 
 
 def r2(fits: FitRecord) -> Floats:
@@ -125,12 +124,11 @@ def influence(fits: FitRecord, by: str, levels: pd.Index) -> Influence:
 
 def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     """Groups of every fit, and the estimates without each of them, fit after fit."""
-    source, refits = fits.rows, int(fits.ngroups.sum())
+    refits = int(fits.ngroups.sum())
     G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
     def one(at: Ints) -> tuple[Any, ...]:
-        groups = source.by_group(fits.lane_index[at])
-        full = fits.estimates_on(at, groups.standard.scaling.C)
+        full, groups = fits.by_group(at)
         without = leave_one_out(groups, full, fits.options, refits)
         lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
         return lengths, *(getattr(without, f.name) for f in fields(Estimates))

@@ -17,7 +17,8 @@ from jaxhlm.core.chunks import in_order, lane_chunks
 from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable, check_option
 from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
-from jaxhlm.design.design import Design, lacking
+from jaxhlm.design.design import Design
+from jaxhlm.design.subsets import lacking
 from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
@@ -25,6 +26,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
+from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standard
@@ -61,20 +63,17 @@ class FitRecord:
 
     @staticmethod
     def alone(
-        prepared: Prepared, y: Floats, model: Model, estimates: Estimates, options: Options
+        source: ResponseMatrix, model: Model, estimates: Estimates, options: Options
     ) -> FitRecord:
         """The record of one fit.
 
         Args:
-            prepared: its design.
-            y: (n,) the response.
+            source: its design and response.
             model: the labels.
             estimates: of one lane.
             options: what was optimised.
         """
-        d = prepared.design
-        source = ResponseMatrix(prepared, y[:, None])
-        sizes = np.array([d.n]), np.array([d.G])
+        sizes = np.array([source.design.n]), np.array([source.design.G])
         return FitRecord(
             model, estimates, pd.RangeIndex(1), *sizes, options, np.zeros(1, np.int64), source
         )
@@ -108,7 +107,8 @@ class FitRecord:
         if absent.any():
             beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
             own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)
-        return FitRecord.alone(prepared, design.y, model, own, self.options)
+        source = ResponseMatrix(prepared, design.y[:, None])
+        return FitRecord.alone(source, model, own, self.options)
 
     def design(self, i: int) -> Design:
         """The design of a fit, as ``fit`` would build it."""
@@ -220,22 +220,31 @@ class FitRecord:
         self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
     ) -> tuple[Floats, ...]:
         """``function`` of all fits and their statistics; as ``FitBatch.over_lanes``."""
-        source = self.rows
-        return self.over_chunks(
-            lambda at: function(self.filled[at], source.standard(self.lane_index[at]))
-        )
+        return self.over_chunks(lambda at: function(self.filled[at], self.lanes(at).standard))
 
     def over_groups(
         self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
     ) -> tuple[Any, ...]:
         """As ``over_lanes``, with the statistics of every group; as ``FitBatch.over_groups``."""
-        source = self.rows
+        return self.over_chunks(lambda at: function(*self.by_group(at)))
 
-        def one(at: Ints) -> tuple[Any, ...]:
-            groups = source.by_group(self.lane_index[at])
-            return function(self.estimates_on(at, groups.standard.scaling.C), groups)
+    def by_group(self, at: Ints) -> tuple[Estimates, GroupContributions]:
+        """Some fits, and the statistics of every group of theirs by itself."""
+        groups = self.lanes(at).by_group
+        return self.estimates_on(at, groups.standard.scaling.C), groups
 
-        return self.over_chunks(one)
+    def lanes(self, at: Ints) -> Lanes:
+        """The data sets of some fits with their rows; of a record of one fit they are kept.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+        """
+        return self.only_lanes if len(self) == 1 else self.rows.lanes(self.lane_index[at])
+
+    @cached_property
+    def only_lanes(self) -> Lanes:
+        """The data set of a record of one fit with its rows, kept."""
+        return self.rows.lanes(self.lane_index)
 
     def estimates_on(self, at: Ints, C: Floats) -> Estimates:
         """Estimates of some fits for rows that are standardised by C."""
@@ -257,7 +266,7 @@ class FitRecord:
         return self._rows_of(np.zeros(1, np.int64))
 
     def _rows_of(self, at: Ints) -> FitRows:
-        rows, found = self.rows.observations(self.lane_index[at]), self.filled[at]
+        rows, found = self.lanes(at).observations, self.filled[at]
         own = self.estimates_on(at, rows.standard.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)

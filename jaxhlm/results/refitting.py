@@ -10,7 +10,7 @@ import pandas as pd
 from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ConstantResponseError, ResponseShapeError
-from jaxhlm.estimation.pipeline import fit_responses
+from jaxhlm.estimation.pipeline import fit_lanes
 from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.sources import ResponseMatrix
 
@@ -19,14 +19,13 @@ __all__ = ["refitted"]
 
 def refitted(fit: FitRecord, y: pd.Series | Floats) -> FitRecord:
     """The record of one fit to another response; as ``Fit.refit``."""
-    prepared = fit.responses.prepared
     values = _aligned(fit, y)
     if not np.isfinite(values).all():
         raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
     if (values == values[0]).all():
         raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
-    estimates = fit_responses(prepared, values[:, None], fit.options)
-    source = ResponseMatrix(prepared, values[:, None])
+    source = ResponseMatrix(fit.responses.prepared, values[:, None])
+    estimates = fit_lanes(source, fit.options).estimates
     return replace(fit, estimates=estimates, source=source, tests={})
 
 

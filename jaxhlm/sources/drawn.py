@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,17 +15,15 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.streams import Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.estimation.pipeline import Prepared, Report, fit_lanes
-from jaxhlm.optimise.options import Options
-from jaxhlm.sources.sources import Batch
+from jaxhlm.estimation.pipeline import Prepared, Reduced
+from jaxhlm.sources.lanes import Lanes
+from jaxhlm.sources.sources import Source, shared_lanes
 from jaxhlm.statistics.drawing import SamplingDistribution, draw_statistics, sampling_distribution
-from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.moments import RowMoments, column_means, design_moments
-from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["DrawnSource", "Parametric", "draw_in_blocks"]
+
+Draws = TypeVar("Draws", Floats, Ints)
 
 # Lanes that share one stream of random numbers, at fixed places: opening a stream takes as long as
 # drawing a few thousand numbers.
@@ -33,7 +31,7 @@ STREAM_LANES = 16
 
 
 @dataclass(frozen=True)
-class DrawnSource(ABC):
+class DrawnSource(Source):
     """Data sets drawn on one design, as the source of a batch.
 
     Attributes:
@@ -45,7 +43,6 @@ class DrawnSource(ABC):
     prepared: Prepared
     n: int
     key: Any
-    own_scale: ClassVar[bool] = True
 
     @property
     def design(self) -> Design:
@@ -53,13 +50,13 @@ class DrawnSource(ABC):
         return self.prepared.design
 
     @property
-    @abstractmethod
-    def lane_bytes(self) -> int:
-        """What one data set takes while it is drawn."""
+    def B(self) -> int:
+        """Number of data sets."""
+        return self.n
 
-    @abstractmethod
-    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
-        """Standardised statistics of consecutive data sets, and N of each class of equal groups."""
+    def draw(self, lane_slice: slice) -> Reduced:
+        """Consecutive data sets; rows that are reduced, unless there is a shorter way."""
+        return self.prepared.reduced(self.rows(lane_slice))
 
     @abstractmethod
     def rows(self, lane_slice: slice) -> Floats:
@@ -69,16 +66,9 @@ class DrawnSource(ABC):
         """Data set i, as rows."""
         return replace(self.prepared.design, y=self.rows(slice(i, i + 1))[:, 0])
 
-    def sizes(self) -> tuple[Ints, Ints]:
-        """Rows and groups of every data set, (n,) each."""
-        d = self.prepared.design
-        return np.full(self.n, d.n), np.full(self.n, d.G)
-
-    def fit(self, options: Options, report: Report | None) -> Batch:
-        """Draw and fit."""
-        chunks = lane_chunks(self.n, self.lane_bytes)
-        estimates = fit_lanes(self.draw, chunks, self.prepared.equal, options, report)
-        return Batch(estimates, *self.sizes())
+    def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
+        """Draw."""
+        yield self.draw(lane_slice)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Runs of consecutive data sets, as they are drawn."""
@@ -88,28 +78,10 @@ class DrawnSource(ABC):
         runs = np.split(order, breaks)
         return [run[c] for run in runs for c in lane_chunks(len(run), self.lane_bytes)]
 
-    def standard(self, lane_index: Ints) -> Standard:
-        """Standardised statistics of consecutive data sets, drawn again."""
-        return self.draw(_as_slice(lane_index))[0]
-
-    def by_group(self, lane_index: Ints) -> GroupContributions:
-        """The same, every group by itself, of data sets that are drawn as rows."""
-        return self.prepared.by_group(self.rows(_as_slice(lane_index)))
-
-    def observations(self, lane_index: Ints) -> Observations:
-        """The rows of data sets that are drawn as rows."""
-        return self.prepared.observations(self.rows(_as_slice(lane_index)))
-
-    def moments(self, lane_index: Ints) -> RowMoments:
-        """Moments of the rows of the one design."""
-        del lane_index
-        return design_moments(self.prepared.design)
-
-    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
-        """Means over the rows of the one design."""
-        del lane_index
-        known = [self.design._covariates[name] for name in names]
-        return column_means(known, np.zeros(self.design.n, np.int64))
+    def lanes(self, lane_index: Ints) -> Lanes:
+        """Consecutive data sets, drawn again."""
+        run = slice(int(lane_index[0]), int(lane_index[-1]) + 1)
+        return shared_lanes(self.prepared, lambda: self.draw(run).standard, lambda: self.rows(run))
 
 
 @dataclass(frozen=True)
@@ -141,12 +113,13 @@ class Parametric(DrawnSource):
         p = self.prepared
         return sampling_distribution(p.matrices, p.equal, self.beta, self.cov, self.sigma)
 
-    def draw(self, lane_slice: slice) -> tuple[Standard, list[Floats]]:
+    def draw(self, lane_slice: slice) -> Reduced:
         """Draw statistics, or rows and reduce them."""
-        if self.statistics:
-            first, last = self.first + lane_slice.start, self.first + lane_slice.stop
-            return draw_statistics(self.distribution, self.key, first, last)
-        return self.prepared.collapse(self.rows(lane_slice))
+        if not self.statistics:
+            return super().draw(lane_slice)
+        first, last = self.first + lane_slice.start, self.first + lane_slice.stop
+        standard, grams = draw_statistics(self.distribution, self.key, first, last)
+        return Reduced.of(standard, self.prepared.equal, grams)
 
     def rows(self, lane_slice: slice) -> Floats:
         """Responses, unless these data sets are drawn as statistics.
@@ -167,8 +140,8 @@ class Parametric(DrawnSource):
 
 
 def draw_in_blocks(
-    key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Any]
-) -> Any:
+    key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Draws]
+) -> Draws:
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
 
     Args:
@@ -182,8 +155,3 @@ def draw_in_blocks(
     blocks = range(first, -(-lane_slice.stop // STREAM_LANES))
     drawn = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
     return drawn[lane_slice.start - first * STREAM_LANES :][: lane_slice.stop - lane_slice.start]
-
-
-def _as_slice(lane_index: Ints) -> slice:
-    """Numbers of consecutive lanes as a slice."""
-    return slice(int(lane_index[0]), int(lane_index[-1]) + 1)

@@ -7,41 +7,36 @@ all cores. Frames with factors or missing values go another way (``sources.Repli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.columns import Weights, positive, read_weights, select
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.design.terms import Part, evaluate_numbers
 from jaxhlm.errors import JaxhlmError
-from jaxhlm.estimation.pipeline import Report, fit_lanes
-from jaxhlm.language.formula import parse, rhs_variables, variables
-from jaxhlm.optimise.options import Options
-from jaxhlm.sources.sources import Batch
-from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.moments import RowMoments, column_means, moments_by_lane
-from jaxhlm.statistics.observations import Observations
+from jaxhlm.estimation.pipeline import Reduced
+from jaxhlm.language.formula import ParsedFormula
+from jaxhlm.sources.lanes import Lanes
+from jaxhlm.sources.sources import Source
 from jaxhlm.statistics.replicates import Replicates
-from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
 
 __all__ = ["ReplicateFrame", "replicate_frame"]
 
 TEMPLATE_ROWS = 10_000
-# Data sets whose columns are made together: enough to compile for, few enough for the cache.
+# Data sets whose columns are made together.
 LANES = 1280
 
 
 @dataclass(frozen=True, eq=False)
-class ReplicateFrame:
+class ReplicateFrame(Source):
     """Data sets with rows of their own whose design is made when it is needed.
 
     Attributes:
@@ -61,18 +56,31 @@ class ReplicateFrame:
     weights: Floats | None
     index: pd.Index
     starts: Ints
-    own_scale: ClassVar[bool] = True
 
     @cached_property
     def design(self) -> Design:
         """That of the first data sets, with the labels of all rows and groups."""
         levels = pd.Index(np.unique(self.unit), name=self.template.group_name)
-        return replace(self.template, levels=levels, index=self.index, _groups=_groups(levels))
+        group = np.searchsorted(levels.to_numpy(), self.unit)
+        return replace(
+            self.template,
+            group=group,
+            levels=levels,
+            index=self.index,
+            _covariates={name: self.columns[name] for name in self.template._covariates},
+            _groups=Grouping.of(levels),
+        )
+
+    @property
+    def B(self) -> int:
+        """Number of data sets."""
+        return len(self.starts) - 1
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
         rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
         levels, group = np.unique(self.unit[rows], return_inverse=True)
+        levels = pd.Index(levels, name=self.template.group_name)
         y, X, Z = self._evaluate(rows)
         return replace(
             self.template,
@@ -80,80 +88,40 @@ class ReplicateFrame:
             X=X,
             Z=Z,
             group=group.astype(np.int64),
-            levels=pd.Index(levels, name=self.template.group_name),
-            _groups=_groups(pd.Index(levels, name=self.template.group_name)),
+            levels=levels,
+            _groups=Grouping.of(levels),
             weights=None if self.weights is None else self.weights[rows],
             index=self.index[rows],
             kept=np.ones(len(y), bool),
             _covariates={name: self.columns[name][rows] for name in self.template._covariates},
         )
 
-    def fit(self, options: Options, report: Report | None) -> Batch:
-        """Fit every lane."""
-        B = len(self.starts) - 1
-        ngroups = np.zeros(B, np.int64)
+    def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
+        """Consecutive data sets."""
+        rows = self._rows(np.arange(lane_slice.start, lane_slice.stop))
+        yield Reduced.of(rows.standard)
 
-        def standard_of(lane_slice: slice) -> tuple[Standard, list[Floats]]:
-            standard = self.standard(np.arange(lane_slice.start, lane_slice.stop))
-            ngroups[lane_slice] = standard.stats.m.sum(axis=0)
-            return standard, []
+    def lanes(self, lane_index: Ints) -> Lanes:
+        """Data sets in increasing order."""
+        return self.own_lanes(lambda: self._rows(lane_index))
 
-        chunks = lane_chunks(B, self._lane_bytes, LANES)
-        estimates = fit_lanes(standard_of, chunks, None, options, report)
-        return Batch(estimates, np.diff(self.starts), ngroups)
-
-    def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
-        """Runs of lanes, each in increasing order."""
-        del nobs
-        order = np.argsort(lane_index, kind="stable")
-        return [order[c] for c in lane_chunks(len(lane_index), self._lane_bytes, LANES)]
-
-    def standard(self, lane_index: Ints) -> Standard:
-        """Standardised statistics of data sets, in increasing order."""
-        return self._rows(lane_index).standard
-
-    def by_group(self, lane_index: Ints) -> GroupContributions:
-        """The same, every group by itself."""
-        return self._rows(lane_index).by_group
-
-    def observations(self, lane_index: Ints) -> Observations:
-        """The rows of data sets, in increasing order."""
-        return self._rows(lane_index).observations(self._group)
-
-    @cached_property
-    def _group(self) -> Ints:
-        return np.searchsorted(self.design.levels.to_numpy(), self.unit)
-
-    def moments(self, lane_index: Ints) -> RowMoments:
-        """Moments of the rows of data sets, in increasing order."""
-        return moments_by_lane(self._rows(lane_index).rows)
-
-    def means(self, lane_index: Ints, names: Sequence[str]) -> Floats:
-        """Means over the rows of data sets, in increasing order."""
-        row, lane = self._positions(lane_index)
-        return column_means([self.columns[name][row] for name in names], lane)
-
-    def _positions(self, lane_index: Ints) -> tuple[slice | Ints, Ints]:
-        """Row numbers of data sets, in the order of the data, and their lanes."""
+    def _rows(self, lane_index: Ints) -> Replicates:
+        """The rows of data sets, sorted by unit."""
         counts = np.diff(self.starts)[lane_index]
+        boundary = np.cumsum(counts)[:-1] - 1
         first, last = lane_index[0], lane_index[-1] + 1
         part: slice | Ints = slice(int(self.starts[first]), int(self.starts[last]))
         if len(lane_index) != last - first:
             part = np.concatenate([np.arange(*self.starts[[i, i + 1]]) for i in lane_index])
-        return part, np.repeat(np.arange(len(lane_index)), counts)
-
-    def _rows(self, lane_index: Ints) -> Replicates:
-        """The rows of data sets, sorted by unit."""
-        first = np.r_[0, np.cumsum(np.diff(self.starts)[lane_index])]
-        part, lane = self._positions(lane_index)
+        lane = np.repeat(np.arange(len(lane_index)), counts)
         unit = self.unit[part]
         step = np.diff(unit)
-        step[first[1:-1] - 1] = 1
+        step[boundary] = 1
         if step.min(initial=0) < 0:
             order = np.lexsort((unit, lane))
             part = _numbers(part)[order]
             step = np.diff(unit[order])
-            step[first[1:-1] - 1] = 1
+            step[boundary] = 1
         y, X, Z = self._evaluate(part)
         weights = None if self.weights is None else self.weights[part]
         segment = np.r_[0, np.cumsum(step != 0)]
@@ -161,9 +129,14 @@ class ReplicateFrame:
         return Replicates(y, rows, _numbers(part))
 
     @property
-    def _lane_bytes(self) -> int:
-        t = self.template
-        return 8 * (t.p + t.q + 2) * -(-len(self.unit) // (len(self.starts) - 1))
+    def lane_bytes(self) -> int:
+        """What the columns of one data set take."""
+        return 8 * (self.template.p + self.template.q + 2) * -(-len(self.unit) // self.B)
+
+    @property
+    def most(self) -> int:
+        """Enough data sets to compile for, few enough for the cache."""
+        return LANES
 
     def _evaluate(self, rows: slice | Ints) -> tuple[Floats, Floats, Floats]:
         """y, X and Z of some rows; a value that is not finite becomes its data set's status."""
@@ -181,7 +154,7 @@ class ReplicateFrame:
 
 
 def replicate_frame(
-    formula: str,
+    parsed: ParsedFormula,
     data: pd.DataFrame,
     lane: pd.Series,
     weights: Weights,
@@ -194,18 +167,15 @@ def replicate_frame(
     lack a column that all together may have.
 
     Args:
-        formula: the model.
+        parsed: the model.
         data: one row per measurement.
         lane: (n,) labels of the data sets.
         weights: prior weights.
         learned: as for ``build_design``.
     """
     try:
-        parsed = parse(formula)
-        names = {*variables(parsed.response)}
-        for side in (parsed.fixed, *(term.expr for term in parsed.random)):
-            names |= {*rhs_variables(side)}
-        if len(parsed.group) != 1:
+        names = parsed.variables
+        if len(parsed.group) != 1 or parsed.learns(learned or {}):
             return None
         used = select(data, [*names, *parsed.group])
         unit = used[parsed.group[0]]
@@ -216,7 +186,7 @@ def replicate_frame(
         if (values[starts[1:-1]] < values[starts[:-2]]).any():
             return None
         first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
-        template = build_design(formula, first, learned=learned)
+        template = build_design(parsed, first, learned=learned)
         given = read_weights(weights, data)
         response = template._response
         assert response is not None
@@ -242,10 +212,6 @@ def replicate_frame(
 
 def _numbers(part: slice | Ints) -> Ints:
     return np.arange(part.start, part.stop) if isinstance(part, slice) else part
-
-
-def _groups(levels: pd.Index) -> Grouping:
-    return Grouping({str(levels.name): levels}, np.arange(len(levels)))
 
 
 def _integers(column: pd.Series) -> bool:

@@ -35,12 +35,12 @@ from jaxhlm.errors import (
 )
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.language.formula import parse, rhs_variables, variables
+from jaxhlm.language.formula import ParsedFormula, parse
 from jaxhlm.sources.apart import learned_apart
 from jaxhlm.sources.frames import replicate_frame
 from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
 
-__all__ = ["Input", "replicate_input", "response_input"]
+__all__ = ["Input", "replicate_input", "response_input", "shared_input"]
 
 
 class Input(NamedTuple):
@@ -57,15 +57,14 @@ def response_input(
     responses: pd.DataFrame | Floats,
     weights: Weights,
     reml: bool,
-    learned: Mapping[str, Any] | None = None,
 ) -> Input:
-    """Many responses on one design; ``learned`` as for ``build_design``.
+    """Many responses on one design.
 
     Raises:
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
     Y, index = _response_matrix(responses)
-    design = build_design(formula, data, weights, response_rows=len(Y), learned=learned)
+    design = build_design(formula, data, weights, response_rows=len(Y))
     if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
         raise ResponseShapeError(
             "the index of responses differs from that of data; bring the rows into the same order "
@@ -73,12 +72,21 @@ def response_input(
         )
     if design.n_dropped:
         Y = Y[design.kept]
+    return shared_input(Prepared(design), Y, index, reml)
+
+
+def shared_input(prepared: Prepared, Y: Floats, index: pd.Index, reml: bool) -> Input:
+    """Responses (n, B) on the rows of one design, and their labels.
+
+    Raises:
+        JaxhlmError: the design is at fault.
+    """
+    design = prepared.design
     if design.stateful and np.isnan(Y).any():
         raise FormulaError(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
         )
-    prepared = Prepared(design)
     prepared.check_identified(reml)
     return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
 
@@ -106,7 +114,7 @@ def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index
 
 
 def replicate_input(
-    formula: str,
+    formula: str | ParsedFormula,
     data: pd.DataFrame,
     by: str,
     weights: Weights,
@@ -119,12 +127,13 @@ def replicate_input(
         JaxhlmError: the formula, or the frame as a whole, is at fault.
     """
     replicate = _replicates(data, by)
-    if found := replicate_frame(formula, data, replicate, weights, learned):
+    parsed = formula if isinstance(formula, ParsedFormula) else parse(formula)
+    if found := replicate_frame(parsed, data, replicate, weights, learned):
         source, index = found
         return Input(source, index, Model.of(source.template, reml))
     lane, labels = factorized(replicate, "column")
-    usable, stand_in = _usable_rows(formula, data, lane)
-    design = build_design(formula, usable, weights, learned=learned)
+    usable, stand_in = _usable_rows(parsed, data, lane)
+    design = build_design(parsed, usable, weights, learned=learned)
     if design.stateful:
         design = learned_apart(design, usable, lane[design.kept], len(labels))
     rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), stand_in[design.kept])
@@ -145,18 +154,17 @@ def _replicates(data: pd.DataFrame, by: str) -> pd.Series:
     return column
 
 
-def _usable_rows(formula: str, data: pd.DataFrame, lane: Ints) -> tuple[pd.DataFrame, Bools]:
+def _usable_rows(
+    parsed: ParsedFormula, data: pd.DataFrame, lane: Ints
+) -> tuple[pd.DataFrame, Bools]:
     """The frame with stand-ins for what would raise, and (n,) rows where they stand.
 
     Infinite numbers, and missing values of a data set that has no complete row: their data sets
     get a status, and the others do not notice.
     """
-    parsed = parse(formula)
-    sides = (parsed.fixed, *(term.expr for term in parsed.random))
-    names = [*variables(parsed.response), *(v for side in sides for v in rhs_variables(side))]
-    used = select(data, [*names, *parsed.group])
+    used = select(data, [*parsed.variables, *parsed.group])
     infinite = np.zeros(len(data), bool)
-    for values in (numbers(used[name]) for name in names):
+    for values in (numbers(used[name]) for name in parsed.variables):
         infinite |= False if values is None else np.isinf(values)
     complete = ~any_missing(used)
     without_complete = (np.bincount(lane, complete) == 0.0)[lane]

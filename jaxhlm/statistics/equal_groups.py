@@ -158,7 +158,7 @@ class EqualGroups:
 
 
 def balanced_start(
-    stats: Stats, groups: EqualGroups, grams: list[Floats], reml: bool, blocks: Blocks
+    stats: Stats, groups: EqualGroups, grams: Sequence[Floats], reml: bool, blocks: Blocks
 ) -> Floats | None:
     """The minimiser θ (k, B) of a balanced design in closed form, else None.
 

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
-from jaxhlm.design.design import Design
 from jaxhlm.design.segments import Segments
 from jaxhlm.statistics.standardise import Rows
 
-__all__ = ["RowMoments", "column_means", "design_moments", "moments_by_lane"]
+__all__ = ["RowMoments", "column_means", "row_moments"]
 
 
 class RowMoments(NamedTuple):
@@ -22,14 +21,12 @@ class RowMoments(NamedTuple):
     ZZ: Floats  # (b, q, q) mean of z_j z_j'
 
 
-def design_moments(design: Design) -> RowMoments:
-    """Moments of one design's rows."""
-    return _moments(design.X, design.Z, Segments(np.zeros(design.n, np.int64)))
-
-
-def moments_by_lane(rows: Rows) -> RowMoments:
+def row_moments(rows: Rows) -> RowMoments:
     """Moments of the rows of every lane."""
-    return _moments(rows.X, rows.Z, Segments(rows.lane))
+    lanes = Segments(rows.lane)
+    n = lanes.lengths[:, None, None].astype(float)
+    X = rows.X - lanes.broadcast(lanes.sum(rows.X) / n[:, 0])
+    return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(rows.Z) / n)
 
 
 def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
@@ -43,9 +40,3 @@ def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:
     sums = [lane_segments.sum(np.asarray(x, dtype=float)) for x in columns]
     lengths = lane_segments.lengths
     return np.array(sums).reshape(len(columns), len(lengths)).T / lengths[:, None]
-
-
-def _moments(X: Floats, Z: Floats, lane_segments: Segments) -> RowMoments:
-    n = lane_segments.lengths[:, None, None].astype(float)
-    X = X - lane_segments.broadcast(lane_segments.sum(X) / n[:, 0])
-    return RowMoments(lane_segments.gram(X) / np.maximum(n - 1.0, 1.0), lane_segments.gram(Z) / n)

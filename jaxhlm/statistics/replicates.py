@@ -11,7 +11,6 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
-from jaxhlm.statistics.group_contributions import GroupContributions, respond_by_group, within_basis
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.response import Standard, respond
@@ -44,8 +43,13 @@ class Replicates:
     @property
     def lane_bytes(self) -> int:
         """What the rows of one data set take while they are standardised."""
-        columns = self.rows.X.shape[1] + self.rows.Z.shape[1]
-        return 8 * 4 * columns * -(-len(self.y) // self.B)
+        row = self.row_bytes(self.rows.X.shape[1], self.rows.Z.shape[1])
+        return row * -(-len(self.y) // self.B)
+
+    @staticmethod
+    def row_bytes(p: int, q: int) -> int:
+        """What a row of X (n, p) and Z (n, q) takes meanwhile."""
+        return 8 * 4 * (p + q)
 
     @property
     def standard(self) -> Standard:
@@ -67,20 +71,16 @@ class Replicates:
         status = np.where(lower, Status.NOT_IDENTIFIED, standard.status)
         return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
 
-    @property
-    def by_group(self) -> GroupContributions:
-        """Standardised data sets with the contribution of every group by itself."""
-        return respond_by_group(within_basis(standardise_matrices(self.rows)), self.y[:, None])
-
-    def observations(self, group: Ints) -> Observations:
+    def observations(self, level: Ints, place: Ints | None = None) -> Observations:
         """The rows of all of them.
 
         Args:
-            group: number of the level of every row of the source.
+            level: (n,) number of every row's level, among those of the source.
+            place: (n,) the order of the rows in the data, if not that of their numbers.
         """
         matrices = standardise_matrices(self.rows)
-        level = group[self.row[matrices.group_segments.starts]]
-        return Observations(matrices, self.rows, self.y[:, None], self.row, level)
+        levels = level[matrices.group_segments.starts]
+        return Observations(matrices, self.rows, self.y[:, None], self.row, levels, place)
 
     def take(self, lane_index: slice | Ints) -> Replicates:
         """Some data sets, in increasing order."""

@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import EFFECTS, RESIDUALS, VIOLATIONS, Key, Streams
+from jaxhlm.core.streams import EFFECTS, RESIDUALS, TRUTH, VIOLATIONS, Key, Streams
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.studies.truth import SEMIDEFINITE_TOL
+from jaxhlm.studies.truth import SEMIDEFINITE_TOL, Truth
+from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 from jaxhlm.violations.distributions import Distribution, Gaussian
 from jaxhlm.violations.panel import Numbers, Panel
 
-__all__ = ["Parameters", "generate", "symmetric_root"]
+__all__ = ["Parameters", "generate", "parameters_of", "symmetric_root"]
 
 
 class Parameters(NamedTuple):
@@ -25,6 +27,31 @@ class Parameters(NamedTuple):
     beta: Floats  # (B, p)
     cov: Floats  # (B, q, q)
     sigma: Floats  # (B,)
+
+
+def parameters_of(
+    truth: Truth | TruthSource, template: Design, lanes: Sequence[int], key: Key
+) -> Parameters:
+    """The truth of every data set.
+
+    Args:
+        truth: the parameters, or what draws them.
+        template: the generating model.
+        lanes: numbers of the data sets.
+        key: what ``random_key`` returns.
+
+    Raises:
+        OptionError: a truth of other random effects than the model.
+    """
+    truths = [truth] if isinstance(truth, Truth) else []
+    if not isinstance(truth, Truth):
+        streams = Streams(key, TRUTH)
+        truths = [truth.draw(streams.generator(i)) for i in lanes]
+    for one in truths:
+        one.check_effects(template.znames)
+    parts = zip(*((one.fixed(template.xnames), one.cov, one.sigma) for one in truths), strict=True)
+    arrays = [np.array(part) for part in parts]
+    return Parameters(*(np.broadcast_to(x, (len(lanes), *x.shape[1:])) for x in arrays))
 
 
 def generate(

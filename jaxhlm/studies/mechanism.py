@@ -8,8 +8,8 @@ which differ in one share the random numbers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -17,20 +17,19 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
-from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import TRUTH, Key, Seed, Streams, random_key
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design, build_design
+from jaxhlm.design.subsets import settled
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.estimation.model import Model
-from jaxhlm.fitting.many import fit_source
+from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.parameters import random_names, random_values
-from jaxhlm.language.formula import column_name, parse, right_side
-from jaxhlm.language.words import quoted
-from jaxhlm.optimise.options import Options
+from jaxhlm.language.formula import ParsedFormula, column_name, parse
 from jaxhlm.results.batch import FitBatch
-from jaxhlm.sources.inputs import Input, replicate_input, response_input
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.generate import Parameters, generate
+from jaxhlm.studies.fitting import fits_apart, fits_of_layout, fits_of_one, prepared_by
+from jaxhlm.studies.generate import Parameters, generate, parameters_of
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.simulate import Simulated
 from jaxhlm.studies.truth import Truth
@@ -52,6 +51,7 @@ class Mechanism:
         violations: of the assumptions.
         template: the generating model on the frame, or on one frame of the builder.
         response: name of the response column.
+        parsed: the generating formula.
     """
 
     design: pd.DataFrame | UnitDesign = field(repr=False)
@@ -60,6 +60,11 @@ class Mechanism:
     template: Design = field(repr=False)
     response: str
     source: pd.DataFrame | UnitDesign = field(repr=False)
+    parsed: ParsedFormula = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it makes for itself what is kept beside it."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __str__(self) -> str:
         """What is generated, on what, and what is wrong with it."""
@@ -122,9 +127,18 @@ class Mechanism:
         return Drawn(self, first, last, random_key(seed), rows or not self.gaussian)
 
     @cached_property
+    def prepared(self) -> Callable[[ParsedFormula], Prepared]:
+        """The matrices of a formula on the design (on one draw of it, if it is redrawn), kept.
+
+        Its terms mean what they mean in the generating model.
+        """
+        frame = self.design if isinstance(self.design, pd.DataFrame) else self.design.frame()
+        return prepared_by(frame, self.template, self.parsed)
+
+    @cached_property
     def _statistics(self) -> Simulated:
         assert isinstance(self.truth, Truth)
-        return Simulated(self.template, self.truth, 1, True, random_key(0))
+        return Simulated(self.prepared(self.parsed), self.truth, 1, True, random_key(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,22 +198,25 @@ class Drawn:
             JaxhlmError: as for ``jaxhlm.fit_many``.
         """
         m = self.mechanism
-        formula = m.formula if formula is None else formula
-        parsed = parse(formula, response_optional=True)
+        parsed = m.parsed if formula is None else parse(formula, response_optional=True)
         if parsed.response and column_name(parsed.response) != m.response:
             raise OptionError(
                 f"the data sets have the response {m.response!r}, not {parsed.response!r}; write "
                 f"{m.response} ~ … or leave the left side out"
             )
+        generating = parsed.terms == m.parsed.terms
         if not self.rows:
-            own = parse(m.formula, response_optional=True)
-            if (parsed.fixed, parsed.random, parsed.group) != (own.fixed, own.random, own.group):
+            if not generating:
                 self._need_rows(f"be fitted by {formula!r}")
-            statistics = m._statistics.part(self.first, self.last, self.key)
-            fits = statistics.fit(reml, progress=progress)
+            fits = m._statistics.part(self.first, self.last, self.key).fit(reml, progress=progress)
+        elif isinstance(m.design, pd.DataFrame):
+            fits = fits_of_one(m.prepared(parsed), self.responses, reml, progress)
+        elif generating:
+            rows = self._layout, self._drawn[2], self._kept
+            fits = fits_of_layout(m.template, parsed, *rows, m.response, reml, progress)
         else:
-            given = self._input(formula, reml)
-            fits = fit_source(*given, Options(reml, given.model.blocks), progress)
+            long = self.frame()[self._kept]
+            fits = fits_apart(m.template, parsed, long, m.response, reml, progress)
         return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
@@ -243,20 +260,6 @@ class Drawn:
         self._need_rows("show their random effects")
         return self._drawn[1]
 
-    def _input(self, formula: str, reml: bool) -> Input:
-        """The rows and a model, whose terms mean what they mean in the generating one.
-
-        What a term of the generating model learned (the mean that ``center(x)`` subtracts) a term
-        of the same text does not learn again, so that its estimates are those of the truth's
-        coefficient.
-        """
-        m, learned = self.mechanism, self.mechanism.template.learned
-        if isinstance(m.design, pd.DataFrame):
-            return response_input(formula, m.design, self.responses, None, reml, learned)
-        written = f"{quoted(m.response)} ~ {right_side(formula)}"
-        long = self._complete(self.frame())
-        return replicate_input(written, long, "replicate", None, reml, learned)
-
     def _need_rows(self, what: str) -> None:
         if not self.rows:
             raise JaxhlmError(
@@ -264,29 +267,18 @@ class Drawn:
                 f"{what}; draw(first, last, seed, rows=True) draws rows"
             )
 
-    def _complete(self, long: pd.DataFrame) -> pd.DataFrame:
-        """Without the rows that have no response, but for data sets that have no other."""
-        missing = long[self.mechanism.response].isna().to_numpy()
-        if not missing.any():
-            return long
-        panel = self._drawn[0]
+    @property
+    def _kept(self) -> Bools:
+        """(N,) the rows that have a response, and those of data sets that have no other."""
+        panel, _, y = self._drawn
+        missing = np.isnan(y)
         all_missing = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
-        return long[~missing | all_missing]
+        return np.asarray(~missing | all_missing)
 
     @cached_property
     def _parameters(self) -> Parameters:
-        """β (B, p), Σ (B, q, q) and σ (B,) of every data set."""
-        m, truth = self.mechanism, self.mechanism.truth
-        if isinstance(truth, Truth):
-            truths: Sequence[Truth] = [truth]
-        else:
-            streams = Streams(self.key, TRUTH)
-            truths = [truth.draw(streams.generator(i)) for i in self.index]
-        for one in truths:
-            one.check_effects(m.template.znames)
-        parts = zip(*((one.fixed(m.terms), one.cov, one.sigma) for one in truths), strict=True)
-        arrays = [np.array(part) for part in parts]
-        return Parameters(*(np.broadcast_to(x, (len(self), *x.shape[1:])) for x in arrays))
+        m = self.mechanism
+        return parameters_of(m.truth, m.template, self.index, self.key)
 
     @cached_property
     def _layout(self) -> Layout:
@@ -373,8 +365,9 @@ def assembled(
         raise OptionError(f"design={design!r}: give a DataFrame, or what jaxhlm.units returns")
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
-    response = _response(formula)
-    template = build_design(formula, frame, response_rows=len(frame), learned=learned)
+    parsed = parse(formula, response_optional=True)
+    response = _response(parsed)
+    template = build_design(parsed, frame, response_rows=len(frame), learned=learned)
     if isinstance(truth, Truth):
         truth.check_learned(template.learned)
     if "replicate" in frame:
@@ -383,18 +376,18 @@ def assembled(
         check_redrawn(template, design)
     kept = frame[template.kept]
     source = design if isinstance(design, UnitDesign) else kept
-    m = Mechanism(design if redrawn else kept, truth, violations, template, response, source)
+    drawn_on, template = design if redrawn else kept, settled(template)
+    m = Mechanism(drawn_on, truth, violations, template, response, source, parsed)
     # One data set shows whether truth and violations fit the design, before any work is done.
     _ = m.draw(0, 1)._drawn
     return m
 
 
-def _response(formula: str) -> str:
+def _response(parsed: ParsedFormula) -> str:
     """The name on the left side, "y" where there is none."""
-    written = parse(formula, response_optional=True).response or "y"
-    response = column_name(written)
+    response = column_name(parsed.response) if parsed.response else "y"
     if response is None:
         raise FormulaError(
-            f"the generating model draws one column, not {written!r}; write its name there"
+            f"the generating model draws one column, not {parsed.response!r}; write its name there"
         )
     return response

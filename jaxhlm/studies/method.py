@@ -19,7 +19,6 @@ from jaxhlm.inference.degrees import DfMethod, inference_table
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
-from jaxhlm.language.formula import parse
 from jaxhlm.language.words import quoted
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
@@ -170,7 +169,7 @@ def method_estimates(methods: Sequence[Method], drawn: Drawn, level: float = 0.9
     truths = pd.DataFrame(drawn.truths, drawn.index, list(drawn.mechanism.terms), dtype=float)
     for method in methods:
         if method.estimator == "ols" and method.formula and "|" not in method.formula:
-            columns = parse(drawn.mechanism.formula, response_optional=True).group
+            columns = drawn.mechanism.parsed.group
             group = ":".join(map(quoted, columns))
             method = replace(method, formula=f"{method.formula} + (1 | {group})")
         fits = fits_of(method.formula, method.reml)

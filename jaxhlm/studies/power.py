@@ -12,13 +12,14 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Seed, random_key
-from jaxhlm.design.design import Design, build_design
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.degrees import DfMethod, check_df
+from jaxhlm.language.formula import parse
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.studies.analytic import analytic_power, precision
@@ -203,11 +204,10 @@ def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth 
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
-    template, rows = mechanism.template, mechanism.design
-    if formula is not None:
-        frame = rows if isinstance(rows, pd.DataFrame) else rows.frame()
-        template = build_design(formula, frame, response_rows=len(frame), learned=template.learned)
-    return template, mechanism.truth
+    if formula is None:
+        return mechanism.template, mechanism.truth
+    fitted = mechanism.prepared(parse(formula, response_optional=True))
+    return fitted.design, mechanism.truth
 
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:

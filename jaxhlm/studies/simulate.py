@@ -31,7 +31,7 @@ class Simulated:
     """Data sets from one truth on one design; nothing is drawn before it is used.
 
     Attributes:
-        design: the design.
+        prepared: the design.
         truth: the parameters.
         n: number of data sets.
         statistics: drawn as sufficient statistics (else as rows).
@@ -39,12 +39,17 @@ class Simulated:
         first: number of the first data set.
     """
 
-    design: Design = field(repr=False)
+    prepared: Prepared = field(repr=False)
     truth: Truth
     n: int
     statistics: bool
     key: Key = field(repr=False)
     first: int = 0
+
+    @property
+    def design(self) -> Design:
+        """The design."""
+        return self.prepared.design
 
     def __len__(self) -> int:
         """Number of data sets."""
@@ -89,9 +94,9 @@ class Simulated:
 
     @cached_property
     def _source(self) -> Parametric:
-        prepared, beta = Prepared(self.design), self.truth.fixed(self.design.xnames)
-        parameters = beta, self.truth.cov, self.truth.sigma
-        return Parametric(prepared, self.n, self.key, *parameters, self.statistics, self.first)
+        beta, t = self.truth.fixed(self.design.xnames), self.truth
+        parameters = beta, t.cov, t.sigma
+        return Parametric(self.prepared, self.n, self.key, *parameters, self.statistics, self.first)
 
 
 def simulate(
@@ -133,9 +138,10 @@ def simulate(
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
     n = whole_number("n", n)
     check_flag("statistics", statistics)
-    design = model.design if isinstance(model, Fit) else model
+    prepared = model.prepared if isinstance(model, Fit) else Prepared(model)
+    design = prepared.design
     affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
     truth.check_effects(design.znames)
-    return Simulated(design, truth, n, statistics, random_key(seed))
+    return Simulated(prepared, truth, n, statistics, random_key(seed))

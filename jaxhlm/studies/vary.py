@@ -11,7 +11,6 @@ import pandas as pd
 from jaxhlm.core.arguments import number, whole_number
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.language.formula import parse
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.extend import extend
 from jaxhlm.studies.mechanism import Mechanism, assembled
@@ -106,7 +105,7 @@ def _resized(m: Mechanism, along: str, size: float) -> pd.DataFrame | UnitDesign
     n = whole_number(along, int(given) if given.is_integer() else size)
     if isinstance(m.source, UnitDesign):
         return m.source.resized(**{"n" if along == "units" else "measurements": n})
-    (group, *more) = parse(m.formula, response_optional=True).group
+    (group, *more) = m.parsed.group
     if more:
         raise OptionError(f"{along} can be varied where one column names the units")
     return extend(m.source, **{"along" if along == "units" else "within": group}, n=n)

@@ -12,7 +12,7 @@ import tolerances as tol
 from jaxhlm.core.precision import own_rules
 from jaxhlm.core.status import Status
 from jaxhlm.datasets import load_dataset
-from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.estimation.pipeline import Prepared, fit_standard
 from jaxhlm.estimation.program import fit_by_program, responses_program
 from jaxhlm.optimise.options import Options
 
@@ -47,7 +47,10 @@ def problem(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_is_the_host_path(name):
-    expected, found = fit_responses(*problem(name)[1:]), fit_by_program(*problem(name))
+    _, prepared, Y, options = problem(name)
+    reduced = prepared.reduced(Y)
+    expected = fit_standard(reduced.standard, options, reduced.start(options))
+    found = fit_by_program(*problem(name))
     np.testing.assert_array_equal(found.status, expected.status)
     assert expected.status[NAN] == expected.status[CONSTANT] == Status.NOT_FINITE
     np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)

@@ -3,7 +3,8 @@
 import pytest
 
 from jaxhlm.errors import FormulaError, JaxhlmError, MissingColumnError, UnsupportedTermError
-from jaxhlm.language.formula import ParsedTerm, parse, rhs_variables, variables
+from jaxhlm.language.expression import read
+from jaxhlm.language.formula import ParsedTerm, parse
 
 
 def terms(*pairs):
@@ -118,11 +119,11 @@ def test_refused(formula, error, message):
     ],
 )
 def test_variables_of_a_right_side(rhs, names):
-    assert rhs_variables(rhs) == names
+    assert parse(f"~ {rhs} + (1 | g)", response_optional=True).variables == names
 
 
 def test_variables_of_an_expression():
-    assert variables("log(`a b`) - c / c") == ("a b", "c")
+    assert read("log(`a b`) - c / c").variables == ("a b", "c")
 
 
 def test_errors_print_plainly():

@@ -8,6 +8,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, SIZES, frame
 from jaxhlm.core import chunks
+from jaxhlm.language.formula import parse
 from jaxhlm.sources import frames, inputs
 from jaxhlm.sources.frames import ReplicateFrame
 from jaxhlm.sources.sources import ReplicateRows
@@ -88,4 +89,4 @@ def test_what_goes_the_other_way(rng, change):
         data["a"] = np.where(data["a"] > 0, "high", "low")
     else:
         data = data.sample(frac=1.0, random_state=1)
-    assert frames.replicate_frame(FORMULA, data, data["replicate"], None) is None
+    assert frames.replicate_frame(parse(FORMULA), data, data["replicate"], None) is None

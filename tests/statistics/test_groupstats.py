@@ -13,7 +13,7 @@ from jaxhlm import reference
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import random_key
 from jaxhlm.design.design import build_design
-from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.estimation.pipeline import Prepared, fit_lanes
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.likelihood.lane_derivatives import mappable
 from jaxhlm.resampling.cases import Cases
@@ -101,7 +101,7 @@ def test_cases_equal_the_resampled_rows(problem, reml):
     cases = cases_of(fit)
     rows = resampled(data, group, cases.choices(slice(0, LANES)))
     fits = hlm.fit_many(formula, rows, by="lane", reml=reml, weights=weights)
-    assert_equal(cases.fit(fit.options, None), fits)
+    assert_equal(fit_lanes(cases, fit.options), fits)
 
 
 def test_criterion_of_many_columns(rng):
@@ -111,7 +111,7 @@ def test_criterion_of_many_columns(rng):
     data = data.assign(**{name: rng.normal(size=len(data)) for name in names})
     prepared = Prepared(build_design(f"y ~ x + a + {' + '.join(names)} + (1 + x | unit)", data))
     cases = Cases(prepared, 3, random_key(1), prepared.design.y)
-    stats, scaling, _ = cases.draw(slice(0, 3))[0]
+    stats, scaling, _ = cases.draw(slice(0, 3)).standard
     squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
     np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
     mapped, axes = mappable(stats)
@@ -144,7 +144,7 @@ def test_resamples_without_a_level_of_a_factor():
     rows = resampled(data, "unit", cases.choices(slice(0, LANES)))
     fits = hlm.fit_many(formula, rows, by="lane")
     lacking = fits.fixef["a"].isna().to_numpy()
-    found = cases.fit(fit.options, None).estimates
+    found = fit_lanes(cases, fit.options).estimates
     assert lacking.sum() >= 5
     np.testing.assert_array_equal(found.status == Status.RANK_DEFICIENT, lacking)
     there = np.flatnonzero(~lacking)
@@ -158,7 +158,7 @@ def test_groups_drawn_once_give_the_fit_back(monkeypatch):
     formula, data, _, _ = unbalanced()
     fit = hlm.fit(formula, data)
     monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: np.ones((fit.ngroups, 1)))
-    found = cases_of(fit, 1).fit(fit.options, None).estimates
+    found = fit_lanes(cases_of(fit, 1), fit.options).estimates
     np.testing.assert_allclose(found.criterion, fit.criterion, atol=tol.CRITERION)
     np.testing.assert_allclose(found.theta[0], fit.theta, rtol=tol.RESAMPLED)
 
@@ -242,7 +242,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
     W = np.ones((18, 3))
     W[1:, 0] = 0.0
     monkeypatch.setattr(Cases, "counts", lambda self, lane_slice: W[:, lane_slice])
-    found = cases_of(fit, 3).fit(fit.options, None).estimates
+    found = fit_lanes(cases_of(fit, 3), fit.options).estimates
     assert found.status.tolist() == [Status.NOT_IDENTIFIED, Status.CONVERGED, Status.CONVERGED]
     assert np.isnan(found.beta[0]).all()
     np.testing.assert_allclose(found.criterion[1:], fit.criterion, atol=tol.CRITERION)
@@ -251,7 +251,7 @@ def test_lanes_that_cannot_be_fitted_have_a_status(monkeypatch):
 def counted(monkeypatch, fit, chosen):
     """Estimates of one lane of these groups."""
     monkeypatch.setattr(Cases, "counts", lambda self, _: np.asarray(chosen, float)[:, None])
-    return cases_of(fit, 1).fit(fit.options, None).estimates
+    return fit_lanes(cases_of(fit, 1), fit.options).estimates
 
 
 @pytest.mark.parametrize("unit", [1e-90, 1.0, 1e20])

@@ -1,0 +1,70 @@
+"""Some data sets of a source with their rows: what inference asks of them, each reduced once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.statistics.group_contributions import (
+    GroupContributions,
+    respond_by_group,
+    within_basis,
+)
+from jaxhlm.statistics.moments import RowMoments, column_means, row_moments
+from jaxhlm.statistics.observations import Observations
+from jaxhlm.statistics.response import Standard
+
+__all__ = ["Lanes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Lanes:
+    """Some data sets with their rows; b is 1 where they share a design.
+
+    Attributes:
+        reduce: makes their standardised statistics, equal groups collapsed.
+        observe: makes their rows; levels and rows are numbered as in the design of the source.
+        covariate: values of a variable in all rows of the source.
+        prepared: the design that they share, if they do.
+    """
+
+    reduce: Callable[[], Standard]
+    observe: Callable[[], Observations]
+    covariate: Callable[[str], Floats | Bools]
+    prepared: Prepared | None = None
+
+    @cached_property
+    def standard(self) -> Standard:
+        """Standardised statistics, equal groups collapsed."""
+        return self.reduce()
+
+    @cached_property
+    def observations(self) -> Observations:
+        """The rows."""
+        return self.observe()
+
+    @cached_property
+    def by_group(self) -> GroupContributions:
+        """The statistics, every group by itself."""
+        rows, shared = self.observations, self.prepared
+        basis = within_basis(rows.matrices) if shared is None else shared.within_basis
+        found = respond_by_group(basis, rows.y)
+        return found if shared is None else found._replace(equal=shared.equal)
+
+    @property
+    def moments(self) -> RowMoments:
+        """Moments of the rows of X and Z, b of them."""
+        return row_moments(self.observations.rows)
+
+    def means(self, names: Sequence[str]) -> Floats:
+        """(b, names) means of numbers, summed in the order of the data, as ``fit`` does."""
+        rows = self.observations
+        place, lane = rows.row if rows.place is None else rows.place, rows.rows.lane
+        order = np.lexsort((place, lane))
+        row = rows.row[order]
+        return column_means([self.covariate(name)[row] for name in names], lane[order])
