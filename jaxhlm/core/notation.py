@@ -37,7 +37,7 @@ Words:
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from jaxhlm.errors import OptionError
 
 __all__ = [
+    "Array",
     "Bools",
     "BootstrapInterval",
     "BootstrapMethod",
@@ -57,6 +58,10 @@ __all__ = [
     "WildWeights",
     "check_option",
 ]
+
+Array: TypeAlias = Any
+"""An array of NumPy or JAX, or a matrix spelled out in entries (``linalg/small.py``); its shape is
+written beside it, as in ``Float[Array, "k B"]`` (jaxtyping, for reading and type checkers only)."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

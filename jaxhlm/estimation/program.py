@@ -11,7 +11,7 @@ The library fits by the host path, which is the faster on CPUs; this is the one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,11 @@ from jaxhlm.optimise.solve import Solution
 from jaxhlm.optimise.start import started
 from jaxhlm.statistics.equal_groups import balanced_start
 from jaxhlm.statistics.response import respond_once
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = ["fit_by_program", "responses_program"]
 
@@ -71,7 +76,9 @@ def responses_program(prepared: Prepared, options: Options) -> Program:
     return jax.jit(program)
 
 
-def fit_by_program(program: Program, prepared: Prepared, Y: Any, options: Options) -> Estimates:
+def fit_by_program(
+    program: Program, prepared: Prepared, Y: Float[Array, "n B"], options: Options
+) -> Estimates:
     """Estimates of responses (n, B): the program's, and the host path's where it is not final.
 
     Args:

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.linalg.small import entries, matmul, namespace
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "ROUNDED_TO_ZERO",
@@ -63,7 +68,7 @@ def block_of(q: int) -> Blocks:
     return (tuple(range(q)),)
 
 
-def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
+def lambda_matrix(theta: Float[Array, "k"], blocks: Blocks) -> Any:
     """Λ (q, q) from θ (k,).
 
     Args:
@@ -85,7 +90,7 @@ def lambda_matrix(theta: Any, blocks: Blocks) -> Any:
     return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
 
 
-def factor(D: Any, blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
+def factor(D: Float[Array, "q q"], blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
     """Block lower triangular Λ with non-negative diagonal and ΛΛ' = D, zero pivots allowed.
 
     A pivot (a conditional variance) at or below its floor becomes exactly zero, with its column:
@@ -109,7 +114,7 @@ def factor(D: Any, blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
     return Lambda
 
 
-def canonical(theta: Any, blocks: Blocks) -> Any:
+def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Any:
     """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero.
 
     Args:
@@ -123,7 +128,7 @@ def canonical(theta: Any, blocks: Blocks) -> Any:
     return xp.stack([tidy[index] for index in theta_index(blocks)])
 
 
-def theta_of(D: Floats, blocks: Blocks, tolerance: Any = 0.0) -> Floats:
+def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, "B"] = 0.0) -> Floats:
     """θ (k, B) of relative covariances D (B, q, q).
 
     Args:

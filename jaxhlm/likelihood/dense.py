@@ -18,7 +18,7 @@ q steps whatever the number of groups, the rows within groups come before:
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,11 @@ from jaxhlm.likelihood.deviance import Profile
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import Whitened, lanes_first, whitened
 from jaxhlm.linalg.stacked import lapack_cholesky
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = ["dense_derivatives", "lanes_at_once"]
 
@@ -53,7 +58,7 @@ def lanes_at_once(stats: Stats) -> int:
 
 
 def dense_derivatives(
-    theta: Floats, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any = None
+    theta: Floats, stats: Stats, reml: bool, blocks: Blocks, sigma2: Float[Array, "B"] = None
 ) -> Derivatives:
     """``derivatives.derivatives`` of every lane; NaN where A is not positive definite.
 

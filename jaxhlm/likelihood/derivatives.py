@@ -24,7 +24,7 @@ F decides whether a fit on the boundary is a minimum: it must be positive semi-d
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +33,11 @@ from jaxhlm.likelihood.covariance import Blocks, lambda_matrix, theta_index
 from jaxhlm.likelihood.deviance import Profile, SumGroups, profile, sum_groups, whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entrywise, matmul, pack, solve_lower, svec_outer, unpack, unrolled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = ["Derivatives", "derivatives"]
 
@@ -43,10 +48,10 @@ class Derivatives(NamedTuple):
     """The deviance at θ with its exact derivatives."""
 
     profile: Profile
-    grad: Any  # (k,) ∂d/∂θ
-    hess: Any  # (k, k) ∂²d/∂θ∂θ'
-    F: Any  # (q, q) ∂d/∂D
-    pwrss_grad: Any  # (k,) ∂pwrss/∂θ
+    grad: Float[Array, "k"]  # ∂d/∂θ
+    hess: Float[Array, "k k"]  # ∂²d/∂θ∂θ'
+    F: Float[Array, "q q"]  # ∂d/∂D
+    pwrss_grad: Float[Array, "k"]  # ∂pwrss/∂θ
 
 
 def derivatives(
@@ -92,7 +97,7 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(W: Any, e: Any, index: Index) -> tuple[Any, Any, Any]:
+def _directions(W: Any, e: Float[Array, "s"], index: Index) -> tuple[Any, Any, Any]:
     """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:

@@ -25,7 +25,7 @@ them over lanes, with matrices spelled out entry by entry where it is faster (``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,11 @@ from jaxhlm.linalg.small import (
     unrolled,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["Profile", "beside", "deviance", "loglik", "profile", "sum_groups", "whiten"]
 
 SumGroups = Callable[..., Any]
@@ -54,11 +59,11 @@ SumGroups = Callable[..., Any]
 class Profile(NamedTuple):
     """The deviance at θ and what profiling found on the way."""
 
-    value: Any  # () −2 × profiled log-likelihood
-    beta: Any  # (p,)
-    pwrss: Any  # ()
-    L_A: Any  # (p, p) lower Cholesky factor of A = X'V⁻¹X
-    nu: Any  # () n (ML) or n − rank X (REML)
+    value: Float[Array, ""]  # −2 × profiled log-likelihood
+    beta: Float[Array, "p"]
+    pwrss: Float[Array, ""]
+    L_A: Float[Array, "p p"]  # lower Cholesky factor of A = X'V⁻¹X
+    nu: Float[Array, ""]  # n (ML) or n − rank X (REML)
 
 
 def sum_groups(term: Callable[..., Any], stats: Stats) -> Any:
@@ -97,7 +102,9 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
     return Profile(value, solve_upper(L_A, z), pwrss, L_A, nu)
 
 
-def deviance(theta: Any, stats: Stats, reml: bool = True, blocks: Blocks | None = None) -> Any:
+def deviance(
+    theta: Float[Array, "k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
+) -> Any:
     """−2 × the log-likelihood of one data set, profiled over β and σ, at θ.
 
     Pure: jit, vmap, grad and hessian it as you like; it follows the dtype it is given.
@@ -128,7 +135,13 @@ def deviance(theta: Any, stats: Stats, reml: bool = True, blocks: Blocks | None 
     return jnp.where(determined, found.value, jnp.nan)
 
 
-def loglik(beta: Any, theta: Any, sigma: Any, stats: Stats, blocks: Blocks | None = None) -> Any:
+def loglik(
+    beta: Float[Array, "p"],
+    theta: Float[Array, "k"],
+    sigma: Float[Array, ""],
+    stats: Stats,
+    blocks: Blocks | None = None,
+) -> Any:
     """The marginal log-likelihood of one data set, nothing profiled out.
 
         ℓ(β, θ, σ) = −½ [ n log 2πσ² + Σ log|Ω_i| + Σ (y_i − X_iβ)'V_i⁻¹(y_i − X_iβ)/σ² ]

@@ -17,7 +17,7 @@ that is there, and one program serves all numbers of groups up to the length of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,11 @@ from jaxhlm.likelihood.derivatives import Derivatives, derivatives
 from jaxhlm.likelihood.deviance import sum_groups
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, lane_axes
 from jaxhlm.linalg.small import entries, entrywise, joined, namespace, unrolled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "MAX_UNROLLED_P",
@@ -48,7 +53,12 @@ BLOCK_GROUPS = 16
 
 
 def lane_derivatives(
-    theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any = None, sigma2: Any = None
+    theta: Float[Array, "k B"],
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    count: Int[Array, ""] = None,
+    sigma2: Float[Array, "B"] = None,
 ) -> Derivatives:
     """``derivatives`` of every lane.
 

@@ -14,7 +14,7 @@ contributes exactly nothing, so padding is exact.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,11 @@ import numpy as np
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 from jaxhlm.linalg.small import entries
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "GROUP_FIELDS",
@@ -48,16 +53,16 @@ class Stats(NamedTuple):
     coefficient is 0 and concerns no other.
     """
 
-    RZ: Any  # (G, q, q) upper triangular R_i, rows of zeros where n_i < q
-    TX: Any  # (G, q, p) Q_i'X_i
-    Ty: Any  # (G, q)    Q_i'y_i
-    m: Any  # (G,)
-    XX: Any  # (p, p)    Σ X_i'(I − Q_i Q_i')X_i
-    Xy: Any  # (p,)      Σ X_i'(I − Q_i Q_i')y_i
-    yy: Any  # ()        Σ y_i'(I − Q_i Q_i')y_i
-    n: Any  # ()         number of rows
-    logw: Any  # ()      Σ log of the prior weights
-    rank: Any  # ()      rank of X
+    RZ: Float[Array, "G q q"]  # upper triangular R_i, rows of zeros where n_i < q
+    TX: Float[Array, "G q p"]  # Q_i'X_i
+    Ty: Float[Array, "G q"]  # Q_i'y_i
+    m: Float[Array, "G"]
+    XX: Float[Array, "p p"]  # Σ X_i'(I − Q_i Q_i')X_i
+    Xy: Float[Array, "p"]  # Σ X_i'(I − Q_i Q_i')y_i
+    yy: Float[Array, ""]  # Σ y_i'(I − Q_i Q_i')y_i
+    n: Float[Array, ""]  # number of rows
+    logw: Float[Array, ""]  # Σ log of the prior weights
+    rank: Float[Array, ""]  # rank of X
 
     @property
     def num_lanes(self) -> int:
@@ -115,7 +120,12 @@ def take_lanes(record: Any, index: Any, own: Container[str]) -> Iterator[Any]:
 
 
 def suffstats(
-    y: Any, X: Any, Z: Any, group: Any, num_groups: int, weights: Any | None = None
+    y: Float[Array, "n"],
+    X: Float[Array, "n p"],
+    Z: Float[Array, "n q"],
+    group: Float[Array, "n"],
+    num_groups: int,
+    weights: Any | None = None,
 ) -> Stats:
     """Sufficient statistics from rows, in JAX: jit-able, vmap-able, differentiable in y, X and Z.
 

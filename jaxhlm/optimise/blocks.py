@@ -13,13 +13,18 @@ raises an error, and ``compiled`` goes on without.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxhlm.likelihood.suffstats import Stats
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from jaxhlm.core.notation import Array
 
 __all__ = ["BLOCK_LANES", "in_blocks", "one_function"]
 
@@ -29,7 +34,12 @@ ONE_FUNCTION = {"xla_cpu_small_call": "true", "inlineable": "false"}
 T = TypeVar("T")
 
 
-def in_blocks(minimise: Callable[[Stats, Any], T], stats: Stats, start: Any, num_lanes: Any) -> T:
+def in_blocks(
+    minimise: Callable[[Stats, Any], T],
+    stats: Stats,
+    start: Float[Array, "k B"],
+    num_lanes: Int[Array, ""],
+) -> T:
     """``minimise(stats, start)`` of the first ``num_lanes`` lanes; what follows them is undefined.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -19,15 +19,20 @@ from jaxhlm.optimise.newton import stepper
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.start import started
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["Sizes", "minimise_compiled", "minimise_traced"]
 
 
 class Sizes(NamedTuple):
     """What is traced, so that calls for one fit, and fits of other sizes, share one compilation."""
 
-    num_groups: Any  # () how many of the groups are there
-    num_lanes: Any  # () how many of the lanes are
-    max_iter: Any  # () largest number of evaluations
+    num_groups: Int[Array, ""]  # how many of the groups are there
+    num_lanes: Int[Array, ""]  # how many of the lanes are
+    max_iter: Int[Array, ""]  # largest number of evaluations
 
 
 def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
@@ -45,7 +50,9 @@ def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) 
     return _at_once(key, stats, start, sizes, options)
 
 
-def minimise_traced(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+def minimise_traced(
+    stats: Stats, start: Float[Array, "k B"], sizes: Sizes, options: Options
+) -> OptimizeResult:
     """Minimise all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
     mapped, axes = mappable(stats)
 

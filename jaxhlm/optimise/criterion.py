@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,21 @@ from jaxhlm.linalg.small import namespace
 from jaxhlm.optimise.loop import OptimizeResult, Stepper, minimise_lanes
 from jaxhlm.optimise.options import Options
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["minimise_criterion"]
 
 
 def minimise_criterion(
-    stats: Stats, start: Any, stepper: Stepper, options: Options, max_iter: Any, count: Any = None
+    stats: Stats,
+    start: Float[Array, "k B"],
+    stepper: Stepper,
+    options: Options,
+    max_iter: Any,
+    count: Any = None,
 ) -> OptimizeResult:
     """Minimise the criterion of all lanes from ``start`` (k, B).
 

@@ -16,7 +16,7 @@ On JAX arrays the loop is a ``lax.while_loop``; on NumPy arrays it runs at once,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,11 @@ import numpy as np
 from jaxhlm.linalg.small import largest, namespace
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.trust_region import newton_direction, rounding
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "CLOSING_NOISE",
@@ -53,12 +58,12 @@ SAME_THETA = 1e-9
 class OptimizeResult(NamedTuple):
     """Where the loop stopped, a minimum where ``converged``; lanes on the last axis."""
 
-    theta: Any  # (k, B)
-    value: Any  # (B,) criterion at theta
-    gradient_norm: Any  # (B,) largest |∂d/∂θ| at theta
+    theta: Float[Array, "k B"]
+    value: Float[Array, "B"]  # criterion at theta
+    gradient_norm: Float[Array, "B"]  # largest |∂d/∂θ| at theta
     aux: Any  # whatever ``derivatives`` returned beside, at theta
-    converged: Any  # (B,) bool
-    iterations: Any  # (B,) evaluations of value, gradient and Hessian
+    converged: Bool[Array, "B"]
+    iterations: Int[Array, "B"]  # evaluations of value, gradient and Hessian
 
 
 class Stepper(NamedTuple):
@@ -72,17 +77,17 @@ NEWTON = Stepper(trust_region.init, trust_region.update)
 
 
 class _Loop(NamedTuple):
-    theta: Any  # (k, B) the next trial
+    theta: Float[Array, "k B"]  # the next trial
     opt_state: Any
     best: OptimizeResult
-    closing: Any  # (B,) the next trial is the closing step
-    active: Any  # (B,)
-    step: Any  # ()
+    closing: Bool[Array, "B"]  # the next trial is the closing step
+    active: Bool[Array, "B"]
+    step: Int[Array, ""]
 
 
 def minimise_lanes(
     derivatives: Callable[[Any], tuple[Any, Any, Any, Any]],
-    theta: Any,
+    theta: Float[Array, "k B"],
     stepper: Stepper,
     canonical: Callable[[Any], Any],
     tol: float = TOL,

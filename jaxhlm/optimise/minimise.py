@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from jaxhlm.optimise.compiled import Sizes, minimise_traced
 from jaxhlm.optimise.loop import MAX_ITER, TOL
 from jaxhlm.optimise.options import Options
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["Fitted", "minimise"]
 
 SINGLE_TOL = 1e-5
@@ -24,13 +29,13 @@ SINGLE_TOL = 1e-5
 class Fitted(NamedTuple):
     """The minimum of one data set's criterion."""
 
-    theta: Any  # (k,) free entries of Λ, diagonal non-negative
-    value: Any  # () criterion, −2 × log-likelihood
-    beta: Any  # (p,) fixed effects
-    sigma: Any  # () residual standard deviation
-    gradient_norm: Any  # () largest |∂d/∂θ|
-    converged: Any  # () bool
-    iterations: Any  # () evaluations of criterion, gradient and Hessian
+    theta: Float[Array, "k"]  # free entries of Λ, diagonal non-negative
+    value: Float[Array, ""]  # criterion, −2 × log-likelihood
+    beta: Float[Array, "p"]  # fixed effects
+    sigma: Float[Array, ""]  # residual standard deviation
+    gradient_norm: Float[Array, ""]  # largest |∂d/∂θ|
+    converged: Bool[Array, ""]
+    iterations: Int[Array, ""]  # evaluations of criterion, gradient and Hessian
 
 
 def minimise(

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -48,6 +48,11 @@ from jaxhlm.linalg.small import entries
 from jaxhlm.optimise.distances import degrees, distance_sums, residuals
 from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "SAME",
@@ -95,7 +100,9 @@ def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Boo
         return search_needed(stats, found, _distances(stats, found, reml, blocks), reml)
 
 
-def search_needed(stats: Stats, found: OptimizeResult, distances: Any, reml: bool) -> Any:
+def search_needed(
+    stats: Stats, found: OptimizeResult, distances: Float[Array, "2 B"], reml: bool
+) -> Any:
     """``hard`` by the sums of distances (2, B), traceable if the lanes share a design."""
     G = stats.m.sum(axis=0)
     extreme = found.aux["pwrss"] < EXTREME * stats.n

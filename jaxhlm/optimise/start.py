@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxhlm.likelihood.covariance import Blocks, theta_index
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import entries, namespace
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = ["START_FLOOR", "started"]
 
@@ -20,7 +25,7 @@ ENOUGH_DF = 0.1
 ERROR_SHARE = 0.5
 
 
-def started(stats: Stats, start: Any, blocks: Blocks) -> Any:
+def started(stats: Stats, start: Float[Array, "k B"], blocks: Blocks) -> Any:
     """``start`` (k, B), with moment estimates where it is NaN."""
     xp = namespace(start)
     return xp.where(xp.isnan(start), _moment_start(stats, blocks), start)

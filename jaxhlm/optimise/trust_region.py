@@ -11,11 +11,16 @@ are made canonical afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxhlm.linalg.small import entries, largest, namespace, unrolled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "RADIUS",
@@ -76,15 +81,17 @@ RADIUS = RadiusRule()
 class NewtonState(NamedTuple):
     """The best point so far and the trust radius around it."""
 
-    theta: Any  # (k, …)
-    value: Any  # (…)
-    grad: Any  # (k, …)
-    hess: Any  # (k, k, …)
-    radius: Any  # (…)
-    predicted: Any  # (…) decrease that the model predicts for the step to the next trial
+    theta: Float[Array, "k ..."]
+    value: Float[Array, ...]
+    grad: Float[Array, "k ..."]
+    hess: Float[Array, "k k ..."]
+    radius: Float[Array, ...]
+    predicted: Float[Array, ...]  # decrease that the model predicts for the step to the next trial
 
 
-def newton_direction(grad: Any, hess: Any) -> tuple[Any, Any, Any]:
+def newton_direction(
+    grad: Float[Array, "k ..."], hess: Float[Array, "k k ..."]
+) -> tuple[Any, Any, Any]:
     """−H⁻¹g by an LDL' factorisation whose pivots are made positive.
 
     A pivot d that is not safely positive is replaced by max(|d|, δ): the direction then still

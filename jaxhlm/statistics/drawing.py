@@ -16,7 +16,7 @@ neither on the chunk nor on the device that it is made in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,11 @@ from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
 from jaxhlm.statistics.standardise import StandardMatrices
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["SamplingDistribution", "draw_statistics", "sampling_distribution"]
 
 RANK_TOL = 1e-12
@@ -41,14 +46,16 @@ FEWEST_DRAWN = 512
 class _Arrays(NamedTuple):
     """What the drawing needs of the design and the truth."""
 
-    TX: Any  # (g, q, p) groups that are drawn row by row, padded to a number that is compiled
-    factors: Any  # (g, q, q) Cholesky factors of the covariance of their T_i
-    wishart_factors: Any  # (c, q, q) the same for classes drawn as Wishart matrices
-    XX_root: Any  # (p, rank) X_within'ε = σ XX_root z
-    sigma: Any  # ()
-    n: Any  # ()
-    wishart_df: Any  # (c,) degrees of freedom of each class
-    df_within: Any  # () degrees of freedom of the χ² rest
+    TX: Float[
+        Array, "g q p"
+    ]  # groups that are drawn row by row, padded to a number that is compiled
+    factors: Float[Array, "g q q"]  # Cholesky factors of the covariance of their T_i
+    wishart_factors: Float[Array, "c q q"]  # the same for classes drawn as Wishart matrices
+    XX_root: Float[Array, "p rank"]  # X_within'ε = σ XX_root z
+    sigma: Float[Array, ""]
+    n: Float[Array, ""]
+    wishart_df: Float[Array, "c"]  # degrees of freedom of each class
+    df_within: Float[Array, ""]  # degrees of freedom of the χ² rest
 
 
 @dataclass(frozen=True)

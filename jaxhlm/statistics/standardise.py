@@ -20,7 +20,7 @@ the rows, which are sorted by lane and group.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,11 @@ from jaxhlm.design.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from jaxhlm.core.notation import Array
 
 __all__ = [
     "RANK_TOL",
@@ -185,7 +190,12 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
 
 
 def design_status(
-    n: Floats, rank: Any, G: Ints, reached: Any, dependent: Any, deficient: Any
+    n: Floats,
+    rank: Any,
+    G: Ints,
+    reached: Float[Array, "b"],
+    dependent: Float[Array, "b"],
+    deficient: Float[Array, "b"],
 ) -> Ints:
     """(b,) Status.CONVERGED, or why a lane cannot be fitted, as far as Z alone and X alone tell.
 

@@ -13,12 +13,13 @@ from jaxhlm import errors
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design.design import build_design
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Prepared, fit_responses
+from jaxhlm.estimation.pipeline import Prepared, fit_lanes
 from jaxhlm.likelihood.covariance import canonical, covariance_of, lambda_of, theta_of
 from jaxhlm.likelihood.random_term import STRUCTURES, RandomTerm, blocks_of
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.record import FitRecord
+from jaxhlm.sources.sources import ResponseMatrix
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,9 @@ def test_theta_and_lambda_follow_from_the_structure(diagonal, rng):
 def test_a_fit_follows_from_the_structure(diagonal, data, reml):
     prepared, options = Prepared(diagonal), Options(reml, diagonal.blocks)
     prepared.check_identified(reml)
-    estimates = fit_responses(prepared, diagonal.y[:, None], options)
-    model = Model.of(diagonal, reml)
-    found = Fit(FitRecord.alone(prepared, diagonal.y, model, estimates, options))
+    source = ResponseMatrix(prepared, diagonal.y[:, None])
+    estimates = fit_lanes(source, options).estimates
+    found = Fit(FitRecord.alone(source, Model.of(diagonal, reml), estimates, options))
     expected = hlm.fit("Reaction ~ x + (1 + x || g)", data, reml)
     assert found.criterion == expected.criterion
     np.testing.assert_array_equal(found.theta, expected.theta)
