@@ -118,4 +118,4 @@ def test_a_fit_follows_from_the_structure(diagonal, data, reml):
     assert list(found.confint().index) == list(expected.confint().index)
     assert found.confint("profile").equals(expected.confint("profile"))
     assert "Corr" not in str(found.varcorr)
-    assert Model.from_json(model.to_json()) == model
+    assert Model.from_json(found.model.to_json()) == found.model
