@@ -6,13 +6,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.core.streams import Streams
+from jaxhlm.core.streams import Key, Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
@@ -42,7 +42,7 @@ class DrawnSource(Source):
 
     prepared: Prepared
     n: int
-    key: Any
+    key: Key
 
     @property
     def design(self) -> Design:
@@ -140,7 +140,7 @@ class Parametric(DrawnSource):
 
 
 def draw_in_blocks(
-    key: Any, lane_slice: slice, draw: Callable[[np.random.Generator, int], Draws]
+    key: Key, lane_slice: slice, draw: Callable[[np.random.Generator, int], Draws]
 ) -> Draws:
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
 

@@ -1,4 +1,4 @@
-"""Fits of drawn data sets, whose terms mean what they mean in the generating model.
+"""What is fitted to drawn data sets: its terms mean what they mean in the generating model.
 
 What a term of the generating model learned (the mean that ``center(x)`` subtracts) a term of the
 same text does not learn again, so that its estimates are those of the truth's coefficient.
@@ -17,16 +17,13 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.fitting.many import fit_source
-from jaxhlm.language.formula import ParsedFormula
-from jaxhlm.language.words import quoted
-from jaxhlm.optimise.options import Options
-from jaxhlm.results.batch import FitBatch
-from jaxhlm.sources.inputs import Input, replicate_input, shared_input
+from jaxhlm.language.formula import ParsedFormula, column_name
+from jaxhlm.sources.inputs import Input
 from jaxhlm.sources.sources import ReplicateRows
 from jaxhlm.studies.layout import Layout
+from jaxhlm.violations.panel import Panel
 
-__all__ = ["fits_apart", "fits_of_layout", "fits_of_one", "prepared_by"]
+__all__ = ["layout_input", "prepared_by", "rows_to_fit"]
 
 # Formulas whose matrices a mechanism keeps.
 MOST_FORMULAS = 8
@@ -53,37 +50,28 @@ def prepared_by(
     return prepared
 
 
-def fits_of_one(
-    prepared: Prepared, responses: Floats, reml: bool, progress: bool | None
-) -> FitBatch:
-    """Fits of responses (n, B) on one design; reml and progress as for ``fit_many``."""
-    index = pd.RangeIndex(responses.shape[1], name="response")
-    return _fitted(shared_input(prepared, responses, index, reml), reml, progress)
+def rows_to_fit(panel: Panel, y: Floats) -> Bools:
+    """(N,) the rows that have a response, and those of data sets that have no other."""
+    missing = np.isnan(y)
+    all_missing = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
+    return np.asarray(~missing | all_missing)
 
 
-def fits_of_layout(
-    template: Design,
-    formula: ParsedFormula,
-    layout: Layout,
-    y: Floats,
-    kept: Bools,
-    response: str,
-    reml: bool,
-    progress: bool | None,
-) -> FitBatch:
-    """Fits by the generating model of data sets with designs of their own, as they were drawn.
+def layout_input(
+    template: Design, formula: ParsedFormula, layout: Layout, y: Floats, reml: bool
+) -> Input:
+    """Data sets with designs of their own as they were drawn, for fits by the generating model.
 
     Args:
         template: the generating model.
-        formula: its formula.
+        formula: its formula, with the response.
         layout: rows and model matrices.
         y: (N,) responses.
-        kept: (N,) the rows to fit.
-        response: name of the response column.
-        reml, progress: as for ``fit_many``.
+        reml: as for ``fit_many``.
     """
+    panel, kept = layout.panel, rows_to_fit(layout.panel, y)
     rows: slice | Ints = slice(None) if kept.all() else np.flatnonzero(kept)
-    panel, y = layout.panel, y[rows]
+    y = y[rows]
     design = replace(
         template,
         y=y,
@@ -92,36 +80,10 @@ def fits_of_layout(
         group=layout.columns[template.group_name][rows],
         index=pd.RangeIndex(len(kept))[rows],
         kept=np.ones(len(y), bool),
-        response_name=response,
-        formula=formula.of(quoted(response)).formula,
+        response_name=column_name(formula.response) or "",
+        formula=formula.formula,
         _covariates={name: layout.columns[name][rows] for name in template._covariates},
     )
     source = ReplicateRows.of(design, panel.lane[rows], np.isnan(y))
     index = pd.RangeIndex(len(panel.lanes), name="replicate")
-    return _fitted(Input(source, index, Model.of(design, reml)), reml, progress)
-
-
-def fits_apart(
-    template: Design,
-    formula: ParsedFormula,
-    long: pd.DataFrame,
-    response: str,
-    reml: bool,
-    progress: bool | None,
-) -> FitBatch:
-    """Fits by another model of data sets with designs of their own.
-
-    Args:
-        template: the generating model.
-        formula: what to fit; its left side is replaced by ``response``.
-        long: all rows, with a column "replicate".
-        response: name of the response column.
-        reml, progress: as for ``fit_many``.
-    """
-    written = formula.of(quoted(response))
-    given = replicate_input(written, long, "replicate", None, reml, template.learned)
-    return _fitted(given, reml, progress)
-
-
-def _fitted(given: Input, reml: bool, progress: bool | None) -> FitBatch:
-    return fit_source(*given, Options(reml, given.model.blocks), progress)
+    return Input(source, index, Model.of(design, reml))

@@ -17,18 +17,22 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.subsets import settled
 from jaxhlm.errors import FormulaError, JaxhlmError, OptionError, UnknownTermError
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.fitting.many import fit_source
 from jaxhlm.inference.parameters import random_names, random_values
 from jaxhlm.language.formula import ParsedFormula, column_name, parse
+from jaxhlm.language.words import quoted
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
+from jaxhlm.sources.inputs import Input, replicate_input, shared_input
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.fitting import fits_apart, fits_of_layout, fits_of_one, prepared_by
+from jaxhlm.studies.fitting import layout_input, prepared_by, rows_to_fit
 from jaxhlm.studies.generate import Parameters, generate, parameters_of
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.simulate import Simulated
@@ -204,19 +208,13 @@ class Drawn:
                 f"the data sets have the response {m.response!r}, not {parsed.response!r}; write "
                 f"{m.response} ~ … or leave the left side out"
             )
-        generating = parsed.terms == m.parsed.terms
-        if not self.rows:
-            if not generating:
+        if self.rows:
+            given = self._input(parsed, reml)
+            fits = fit_source(*given, Options(reml, given.model.blocks), progress)
+        else:
+            if parsed.terms != m.parsed.terms:
                 self._need_rows(f"be fitted by {formula!r}")
             fits = m._statistics.part(self.first, self.last, self.key).fit(reml, progress=progress)
-        elif isinstance(m.design, pd.DataFrame):
-            fits = fits_of_one(m.prepared(parsed), self.responses, reml, progress)
-        elif generating:
-            rows = self._layout, self._drawn[2], self._kept
-            fits = fits_of_layout(m.template, parsed, *rows, m.response, reml, progress)
-        else:
-            long = self.frame()[self._kept]
-            fits = fits_apart(m.template, parsed, long, m.response, reml, progress)
         return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:
@@ -260,20 +258,23 @@ class Drawn:
         self._need_rows("show their random effects")
         return self._drawn[1]
 
+    def _input(self, formula: ParsedFormula, reml: bool) -> Input:
+        """The rows and a model, whose terms mean what they mean in the generating one."""
+        m, index = self.mechanism, pd.RangeIndex(len(self), name="response")
+        if isinstance(m.design, pd.DataFrame):
+            return shared_input(m.prepared(formula), self.responses, index, reml)
+        (panel, _, y), written = self._drawn, formula.of(quoted(m.response))
+        if formula.terms == m.parsed.terms:
+            return layout_input(m.template, written, self._layout, y, reml)
+        long, learned = self.frame()[rows_to_fit(panel, y)], m.template.learned
+        return replicate_input(written, long, "replicate", None, reml, learned)
+
     def _need_rows(self, what: str) -> None:
         if not self.rows:
             raise JaxhlmError(
                 "these data sets were drawn as sufficient statistics, which have no rows to "
                 f"{what}; draw(first, last, seed, rows=True) draws rows"
             )
-
-    @property
-    def _kept(self) -> Bools:
-        """(N,) the rows that have a response, and those of data sets that have no other."""
-        panel, _, y = self._drawn
-        missing = np.isnan(y)
-        all_missing = np.logical_and.reduceat(missing, panel.starts[:-1])[panel.lane]
-        return np.asarray(~missing | all_missing)
 
     @cached_property
     def _parameters(self) -> Parameters:
