@@ -33,7 +33,7 @@ from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.generate import Parameters, generate
 from jaxhlm.studies.layout import Layout, check_redrawn, one_design, own_designs
 from jaxhlm.studies.simulate import Simulated
-from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.truth import Truth, check_effects
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 from jaxhlm.violations.panel import Panel
@@ -283,7 +283,7 @@ class Drawn:
             streams = Streams(self.key, TRUTH)
             truths = [truth.draw(streams.generator(i)) for i in self.index]
         for one in truths:
-            one.check_effects(m.template.znames)
+            check_effects(one, m.template.znames)
         parts = zip(*((one.fixed(m.terms), one.cov, one.sigma) for one in truths), strict=True)
         arrays = [np.array(part) for part in parts]
         return Parameters(*(np.broadcast_to(x, (len(self), *x.shape[1:])) for x in arrays))
