@@ -48,7 +48,7 @@ def parameters_of(
         streams = Streams(key, TRUTH)
         truths = [truth.draw(streams.generator(i)) for i in lanes]
     for one in truths:
-        one.check_effects(template.znames)
+        check_effects(one, template.znames)
     parts = zip(*((one.fixed(template.xnames), one.cov, one.sigma) for one in truths), strict=True)
     arrays = [np.array(part) for part in parts]
     return Parameters(*(np.broadcast_to(x, (len(lanes), *x.shape[1:])) for x in arrays))

@@ -21,7 +21,7 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.sources.drawn import Parametric
-from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.truth import Truth, check_effects
 
 __all__ = ["Simulated", "simulate"]
 
@@ -143,5 +143,5 @@ def simulate(
     affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
-    truth.check_effects(design.znames)
+    check_effects(truth, design.znames)
     return Simulated(prepared, truth, n, statistics, random_key(seed))

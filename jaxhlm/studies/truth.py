@@ -16,7 +16,7 @@ from jaxhlm.inference.criteria import correlation, standard_errors
 if TYPE_CHECKING:
     from jaxhlm.results.fit import Fit
 
-__all__ = ["Truth", "replaced"]
+__all__ = ["Truth", "check_effects", "replaced"]
 
 SEMIDEFINITE_TOL = 1e-10
 
@@ -198,17 +198,14 @@ class Truth:
             )
         return beta
 
-    def check_effects(self, names: Sequence[str]) -> None:
-        """Refuse a model with other than ``len(names)`` random effects.
 
-        Raises:
-            OptionError: their number is wrong.
-        """
-        if len(self.cov) != len(names):
-            raise OptionError(
-                f"the truth has {len(self.cov)} random effect(s), the model {len(names)}: "
-                + ", ".join(names)
-            )
+def check_effects(truth: Truth, names: Sequence[str]) -> None:
+    """Raise ``OptionError`` unless the truth has the random effects of those names."""
+    if len(truth.cov) != len(names):
+        raise OptionError(
+            f"the truth has {len(truth.cov)} random effect(s), the model {len(names)}: "
+            + ", ".join(names)
+        )
 
 
 def _alike(a: Any, b: Any) -> bool:
