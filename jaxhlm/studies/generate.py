@@ -12,7 +12,7 @@ from jaxhlm.core.streams import EFFECTS, RESIDUALS, TRUTH, VIOLATIONS, Key, Stre
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.studies.truth import SEMIDEFINITE_TOL, Truth
+from jaxhlm.studies.truth import SEMIDEFINITE_TOL, Truth, check_effects
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 from jaxhlm.violations.distributions import Distribution, Gaussian
