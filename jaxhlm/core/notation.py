@@ -59,9 +59,9 @@ __all__ = [
     "check_option",
 ]
 
+# A NumPy or a JAX array, or a matrix of entries (``linalg.small``): no union of these would be of
+# use to a type checker. ``Float[Array, "k B"]`` says the shape, in the notation of jaxtyping.
 Array: TypeAlias = Any
-"""An array of NumPy or JAX, or a matrix spelled out in entries (``linalg/small.py``); its shape is
-written beside it, as in ``Float[Array, "k B"]`` (jaxtyping, for reading and type checkers only)."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

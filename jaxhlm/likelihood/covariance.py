@@ -68,7 +68,7 @@ def block_of(q: int) -> Blocks:
     return (tuple(range(q)),)
 
 
-def lambda_matrix(theta: Float[Array, "k"], blocks: Blocks) -> Any:
+def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Any:
     """Λ (q, q) from θ (k,).
 
     Args:

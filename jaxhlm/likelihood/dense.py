@@ -58,7 +58,11 @@ def lanes_at_once(stats: Stats) -> int:
 
 
 def dense_derivatives(
-    theta: Floats, stats: Stats, reml: bool, blocks: Blocks, sigma2: Float[Array, "B"] = None
+    theta: Floats,
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    sigma2: Float[Array, " B"] | None = None,
 ) -> Derivatives:
     """``derivatives.derivatives`` of every lane; NaN where A is not positive definite.
 

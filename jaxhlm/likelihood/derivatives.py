@@ -48,10 +48,10 @@ class Derivatives(NamedTuple):
     """The deviance at θ with its exact derivatives."""
 
     profile: Profile
-    grad: Float[Array, "k"]  # ∂d/∂θ
-    hess: Float[Array, "k k"]  # ∂²d/∂θ∂θ'
-    F: Float[Array, "q q"]  # ∂d/∂D
-    pwrss_grad: Float[Array, "k"]  # ∂pwrss/∂θ
+    grad: Float[Array, "k ..."]  # ∂d/∂θ
+    hess: Float[Array, "k k ..."]  # ∂²d/∂θ∂θ'
+    F: Float[Array, "q q ..."]  # ∂d/∂D
+    pwrss_grad: Float[Array, "k ..."]  # ∂pwrss/∂θ
 
 
 def derivatives(

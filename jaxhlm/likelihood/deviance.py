@@ -59,11 +59,11 @@ SumGroups = Callable[..., Any]
 class Profile(NamedTuple):
     """The deviance at θ and what profiling found on the way."""
 
-    value: Float[Array, ""]  # −2 × profiled log-likelihood
-    beta: Float[Array, "p"]
-    pwrss: Float[Array, ""]
-    L_A: Float[Array, "p p"]  # lower Cholesky factor of A = X'V⁻¹X
-    nu: Float[Array, ""]  # n (ML) or n − rank X (REML)
+    value: Float[Array, " ..."]  # −2 × profiled log-likelihood
+    beta: Float[Array, "p ..."]
+    pwrss: Float[Array, " ..."]
+    L_A: Float[Array, "p p ..."]  # lower Cholesky factor of A = X'V⁻¹X
+    nu: Float[Array, " ..."]  # n (ML) or n − rank X (REML)
 
 
 def sum_groups(term: Callable[..., Any], stats: Stats) -> Any:
@@ -103,7 +103,7 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
 
 
 def deviance(
-    theta: Float[Array, "k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
+    theta: Float[Array, " k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
 ) -> Any:
     """−2 × the log-likelihood of one data set, profiled over β and σ, at θ.
 
@@ -136,8 +136,8 @@ def deviance(
 
 
 def loglik(
-    beta: Float[Array, "p"],
-    theta: Float[Array, "k"],
+    beta: Float[Array, " p"],
+    theta: Float[Array, " k"],
     sigma: Float[Array, ""],
     stats: Stats,
     blocks: Blocks | None = None,

@@ -57,8 +57,8 @@ def lane_derivatives(
     stats: Stats,
     reml: bool,
     blocks: Blocks,
-    count: Int[Array, ""] = None,
-    sigma2: Float[Array, "B"] = None,
+    count: Int[Array, ""] | None = None,
+    sigma2: Float[Array, " B"] | None = None,
 ) -> Derivatives:
     """``derivatives`` of every lane.
 

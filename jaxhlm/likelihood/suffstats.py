@@ -25,7 +25,7 @@ from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 from jaxhlm.linalg.small import entries
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
     from jaxhlm.core.notation import Array
 
@@ -53,16 +53,16 @@ class Stats(NamedTuple):
     coefficient is 0 and concerns no other.
     """
 
-    RZ: Float[Array, "G q q"]  # upper triangular R_i, rows of zeros where n_i < q
-    TX: Float[Array, "G q p"]  # Q_i'X_i
-    Ty: Float[Array, "G q"]  # Q_i'y_i
-    m: Float[Array, "G"]
-    XX: Float[Array, "p p"]  # Σ X_i'(I − Q_i Q_i')X_i
-    Xy: Float[Array, "p"]  # Σ X_i'(I − Q_i Q_i')y_i
-    yy: Float[Array, ""]  # Σ y_i'(I − Q_i Q_i')y_i
-    n: Float[Array, ""]  # number of rows
-    logw: Float[Array, ""]  # Σ log of the prior weights
-    rank: Float[Array, ""]  # rank of X
+    RZ: Float[Array, "G q q ..."]  # upper triangular R_i, rows of zeros where n_i < q
+    TX: Float[Array, "G q p ..."]  # Q_i'X_i
+    Ty: Float[Array, "G q ..."]  # Q_i'y_i
+    m: Float[Array, "G ..."]
+    XX: Float[Array, "p p ..."]  # Σ X_i'(I − Q_i Q_i')X_i
+    Xy: Float[Array, "p ..."]  # Σ X_i'(I − Q_i Q_i')y_i
+    yy: Float[Array, " ..."]  # Σ y_i'(I − Q_i Q_i')y_i
+    n: Float[Array, " ..."]  # number of rows
+    logw: Float[Array, " ..."]  # Σ log of the prior weights
+    rank: Float[Array, " ..."]  # rank of X
 
     @property
     def num_lanes(self) -> int:
@@ -120,12 +120,12 @@ def take_lanes(record: Any, index: Any, own: Container[str]) -> Iterator[Any]:
 
 
 def suffstats(
-    y: Float[Array, "n"],
+    y: Float[Array, " n"],
     X: Float[Array, "n p"],
     Z: Float[Array, "n q"],
-    group: Float[Array, "n"],
+    group: Int[Array, " n"],
     num_groups: int,
-    weights: Any | None = None,
+    weights: Float[Array, " n"] | None = None,
 ) -> Stats:
     """Sufficient statistics from rows, in JAX: jit-able, vmap-able, differentiable in y, X and Z.
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,16 +13,19 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 __all__ = ["Whitened", "lanes_first", "whitened"]
 
 
 class Whitened(NamedTuple):
     """Factors of Ω, and L⁻¹[R T_X t_y] of every group."""
 
-    L: Floats  # (q, q, G, B)
-    R: Floats  # (q, q, G, B)
-    X: Floats  # (q, p, G, B)
-    y: Floats  # (q, G, B)
+    L: Float[Floats, "q q G B"]
+    R: Float[Floats, "q q G B"]
+    X: Float[Floats, "q p G B"]
+    y: Float[Floats, "q G B"]
 
 
 def whitened(Lambda: Floats, stats: Stats) -> Whitened:

@@ -59,11 +59,11 @@ class OptimizeResult(NamedTuple):
     """Where the loop stopped, a minimum where ``converged``; lanes on the last axis."""
 
     theta: Float[Array, "k B"]
-    value: Float[Array, "B"]  # criterion at theta
-    gradient_norm: Float[Array, "B"]  # largest |∂d/∂θ| at theta
+    value: Float[Array, " B"]  # criterion at theta
+    gradient_norm: Float[Array, " B"]  # largest |∂d/∂θ| at theta
     aux: Any  # whatever ``derivatives`` returned beside, at theta
-    converged: Bool[Array, "B"]
-    iterations: Int[Array, "B"]  # evaluations of value, gradient and Hessian
+    converged: Bool[Array, " B"]
+    iterations: Int[Array, " B"]  # evaluations of value, gradient and Hessian
 
 
 class Stepper(NamedTuple):
@@ -80,8 +80,8 @@ class _Loop(NamedTuple):
     theta: Float[Array, "k B"]  # the next trial
     opt_state: Any
     best: OptimizeResult
-    closing: Bool[Array, "B"]  # the next trial is the closing step
-    active: Bool[Array, "B"]
+    closing: Bool[Array, " B"]  # the next trial is the closing step
+    active: Bool[Array, " B"]
     step: Int[Array, ""]
 
 

@@ -29,9 +29,9 @@ SINGLE_TOL = 1e-5
 class Fitted(NamedTuple):
     """The minimum of one data set's criterion."""
 
-    theta: Float[Array, "k"]  # free entries of Λ, diagonal non-negative
+    theta: Float[Array, " k"]  # free entries of Λ, diagonal non-negative
     value: Float[Array, ""]  # criterion, −2 × log-likelihood
-    beta: Float[Array, "p"]  # fixed effects
+    beta: Float[Array, " p"]  # fixed effects
     sigma: Float[Array, ""]  # residual standard deviation
     gradient_norm: Float[Array, ""]  # largest |∂d/∂θ|
     converged: Bool[Array, ""]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -38,6 +38,11 @@ from jaxhlm.optimise.search import (
 )
 from jaxhlm.optimise.start import started
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+    from jaxhlm.core.notation import Array
+
 __all__ = ["FEW_LANES", "Solution", "solve"]
 
 # Times that a lane is run on from a boundary that is no minimum.
@@ -69,14 +74,14 @@ class Solution:
         iterations: (B,) evaluations.
     """
 
-    theta: Floats
-    value: Floats
-    beta: Floats
-    pwrss: Floats
-    L_A: Floats
-    gradient_norm: Floats
-    converged: Any
-    iterations: Any
+    theta: Float[Floats, "k B"]
+    value: Float[Floats, " B"]
+    beta: Float[Floats, "p B"]
+    pwrss: Float[Floats, " B"]
+    L_A: Float[Floats, "p p B"]
+    gradient_norm: Float[Floats, " B"]
+    converged: Bool[Array, " B"]
+    iterations: Int[Array, " B"]
 
     @classmethod
     def of(cls, found: OptimizeResult) -> Solution:

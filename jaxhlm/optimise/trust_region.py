@@ -82,11 +82,11 @@ class NewtonState(NamedTuple):
     """The best point so far and the trust radius around it."""
 
     theta: Float[Array, "k ..."]
-    value: Float[Array, ...]
+    value: Float[Array, " ..."]
     grad: Float[Array, "k ..."]
     hess: Float[Array, "k k ..."]
-    radius: Float[Array, ...]
-    predicted: Float[Array, ...]  # decrease that the model predicts for the step to the next trial
+    radius: Float[Array, " ..."]
+    predicted: Float[Array, " ..."]  # decrease in the model by the step to the next trial
 
 
 def newton_direction(

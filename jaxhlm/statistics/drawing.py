@@ -46,15 +46,13 @@ FEWEST_DRAWN = 512
 class _Arrays(NamedTuple):
     """What the drawing needs of the design and the truth."""
 
-    TX: Float[
-        Array, "g q p"
-    ]  # groups that are drawn row by row, padded to a number that is compiled
+    TX: Float[Array, "g q p"]  # groups drawn row by row, padded to a number that is compiled
     factors: Float[Array, "g q q"]  # Cholesky factors of the covariance of their T_i
     wishart_factors: Float[Array, "c q q"]  # the same for classes drawn as Wishart matrices
-    XX_root: Float[Array, "p rank"]  # X_within'ε = σ XX_root z
+    XX_root: Float[Array, "p r"]  # X_within'ε = σ XX_root z
     sigma: Float[Array, ""]
     n: Float[Array, ""]
-    wishart_df: Float[Array, "c"]  # degrees of freedom of each class
+    wishart_df: Float[Array, " c"]  # degrees of freedom of each class
     df_within: Float[Array, ""]  # degrees of freedom of the χ² rest
 
 

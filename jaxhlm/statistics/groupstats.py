@@ -19,7 +19,7 @@ scaled in each data set anew. The criterion is exact because ``Scaling`` says wh
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import CONSTANT_TOL, Scaling, Standard
 from jaxhlm.statistics.standardise import RANK_TOL, StandardMatrices, design_status
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 __all__ = ["GroupStats", "group_stats", "least_squares_residual", "multiplied", "reweighted"]
 
 # A squared residual norm below this share of the squared norm is rounding error.
@@ -45,15 +48,15 @@ class GroupStats(NamedTuple):
     The response is √w y = X̃ beta + s r, and what is kept is r.
     """
 
-    TX: Floats  # (G, q, p) Q_i'X̃_i
-    Ty: Floats  # (G, q) Q_i'r_i
-    XX: Floats  # (G, p, p) X̃_i'(I − Q_i Q_i')X̃_i
-    Xy: Floats  # (G, p) X̃_i'(I − Q_i Q_i')r_i
-    yy: Floats  # (G,) r_i'(I − Q_i Q_i')r_i
-    size: Floats  # (G,) y_i'W y_i
-    n: Floats  # (G,) rows
-    logw: Floats  # (G,) Σ log w
-    beta: Floats  # (p,)
+    TX: Float[Floats, "G q p"]  # Q_i'X̃_i
+    Ty: Float[Floats, "G q"]  # Q_i'r_i
+    XX: Float[Floats, "G p p"]  # X̃_i'(I − Q_i Q_i')X̃_i
+    Xy: Float[Floats, "G p"]  # X̃_i'(I − Q_i Q_i')r_i
+    yy: Float[Floats, " G"]  # r_i'(I − Q_i Q_i')r_i
+    size: Float[Floats, " G"]  # y_i'W y_i
+    n: Float[Floats, " G"]  # rows
+    logw: Float[Floats, " G"]  # Σ log w
+    beta: Float[Floats, " p"]
     s: float
 
     @property

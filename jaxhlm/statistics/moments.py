@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.segments import Segments
 from jaxhlm.statistics.standardise import Rows
 
-__all__ = ["RowMoments", "column_means", "row_moments"]
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["RowMoments", "column_means", "design_moments", "moments_by_lane"]
 
 
 class RowMoments(NamedTuple):
     """Moments of the rows; b is 1 when all lanes share a design."""
 
-    X_cov: Floats  # (b, p, p) sample covariance of the rows of X
-    ZZ: Floats  # (b, q, q) mean of z_j z_j'
+    X_cov: Float[Floats, "b p p"]  # sample covariance of the rows of X
+    ZZ: Float[Floats, "b q q"]  # mean of z_j z_j'
 
 
 def row_moments(rows: Rows) -> RowMoments:

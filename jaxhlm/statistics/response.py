@@ -8,7 +8,7 @@ lose digits, and where data sets have rows of their own.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,9 @@ from jaxhlm.likelihood.suffstats import Stats, take_lanes
 from jaxhlm.linalg.small import namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.standardise import StandardMatrices, place
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
 
 __all__ = [
     "EXTREME",
@@ -50,12 +53,12 @@ SCALED_FIELDS = frozenset({"beta_ols", "s"})
 class Scaling(NamedTuple):
     """How standardised quantities map back; b is 1 for a shared design, else B."""
 
-    T: Floats  # (p, p, b)  β = T (β̃_ols + s β̃)
-    C: Floats  # (q, q, b)  D = C D̃ C'
-    n: Floats  # (b,)
-    beta_ols: Floats  # (p, B) standardised least-squares coefficients
-    s: Floats  # (B,) scale of y
-    absent: Bools  # (p, b) columns of X that are zero in all rows of a lane
+    T: Float[Floats, "p p b"]  # β = T (β̃_ols + s β̃)
+    C: Float[Floats, "q q b"]  # D = C D̃ C'
+    n: Float[Floats, " b"]
+    beta_ols: Float[Floats, "p B"]  # standardised least-squares coefficients
+    s: Float[Floats, " B"]  # scale of y
+    absent: Bool[Bools, "p b"]  # columns of X that are zero in all rows of a lane
 
     def take(self, index: Any) -> Scaling:
         """Some lanes, which may repeat; what all share stays."""
@@ -67,7 +70,7 @@ class Standard(NamedTuple):
 
     stats: Stats
     scaling: Scaling
-    status: Ints  # (B,) Status.CONVERGED, or why this lane is not fitted
+    status: Int[Ints, " B"]  # Status.CONVERGED, or why this lane is not fitted
 
     def take(self, index: Any) -> Standard:
         """Some lanes, which may repeat; what all share stays."""
@@ -77,13 +80,13 @@ class Standard(NamedTuple):
 class Products(NamedTuple):
     """Cross products of responses with a design, in the units of y."""
 
-    fitted: Floats  # (p, B) Q_X'y
-    size: Floats  # (B,)   y'y
-    rss: Floats  # (B,)   residual sum of squares of the least-squares fit on X
-    Ty: Floats  # (G, q, B) Q_Z' of its residuals, of the rotated groups
-    Xy: Floats  # (p, B) X_within' of its residuals
-    yy: Floats  # (B,)   residual sum of squares of its residuals on Q_Z
-    grams: list[Floats]  # (q, q, B) N of every class of equal groups
+    fitted: Float[Floats, "p B"]  # Q_X'y
+    size: Float[Floats, " B"]  # y'y
+    rss: Float[Floats, " B"]  # residual sum of squares of the least-squares fit on X
+    Ty: Float[Floats, "G q B"]  # Q_Z' of its residuals, of the rotated groups
+    Xy: Float[Floats, "p B"]  # X_within' of its residuals
+    yy: Float[Floats, " B"]  # residual sum of squares of its residuals on Q_Z
+    grams: list[Float[Floats, "q q B"]]  # N of every class of equal groups
 
 
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:

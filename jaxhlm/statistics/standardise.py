@@ -33,7 +33,7 @@ from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool
 
     from jaxhlm.core.notation import Array
 
@@ -193,9 +193,9 @@ def design_status(
     n: Floats,
     rank: Any,
     G: Ints,
-    reached: Float[Array, "b"],
-    dependent: Float[Array, "b"],
-    deficient: Float[Array, "b"],
+    reached: Bool[Array, " b"],
+    dependent: Bool[Array, " b"],
+    deficient: Bool[Array, " b"],
 ) -> Ints:
     """(b,) Status.CONVERGED, or why a lane cannot be fitted, as far as Z alone and X alone tell.
 
