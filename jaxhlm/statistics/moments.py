@@ -14,7 +14,7 @@ from jaxhlm.statistics.standardise import Rows
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-__all__ = ["RowMoments", "column_means", "design_moments", "moments_by_lane"]
+__all__ = ["RowMoments", "column_means", "row_moments"]
 
 
 class RowMoments(NamedTuple):
