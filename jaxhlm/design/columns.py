@@ -12,29 +12,23 @@ import pandas as pd
 from pandas.api import types
 
 from jaxhlm.core.arguments import check_frame, real_array
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
     NewLevelError,
     NonFiniteError,
-    NoRowsError,
     NotNumericError,
     ResponseShapeError,
-    RowsDroppedWarning,
     WeightsError,
-    warn_user,
 )
 
 __all__ = [
     "Weights",
-    "any_missing",
     "check_shapes",
-    "complete_rows",
     "label",
     "levels_of",
     "listed",
-    "missing",
     "native",
     "numbers",
     "positive",
@@ -80,19 +74,6 @@ def _is_foreign(dtype: object) -> bool:
     if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
         return False
     return not dtype.isnative or dtype.itemsize > 8
-
-
-def missing(column: pd.Series) -> Bools:
-    """(n,) whether each value is missing; a NaN inside a nullable column is, as anywhere else."""
-    found: Bools = column.isna().to_numpy()
-    if isinstance(column.dtype, np.dtype) or not types.is_float_dtype(column.dtype):
-        return found
-    return found | np.isnan(column.to_numpy(dtype=float, na_value=np.nan))
-
-
-def any_missing(frame: pd.DataFrame) -> Bools:
-    """(n,) rows that lack a value of some column."""
-    return np.logical_or.reduce([np.zeros(len(frame), bool), *(missing(frame[v]) for v in frame)])
 
 
 def numbers(column: pd.Series) -> Floats | None:
@@ -161,25 +142,6 @@ def positive(weights: pd.Series, labels: pd.Index) -> Floats:
             "it, or drop rows with weight 0"
         )
     return values
-
-
-def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
-    """(n_total,) mask of the rows without missing values; warns when there are others."""
-    lacking = {str(name): missing(frame[name]) for name in frame}
-    if weights is not None:
-        lacking[str(weights.name)] = weights.isna().to_numpy()
-    kept: Bools = ~np.logical_or.reduce([np.zeros(len(frame), bool), *lacking.values()])
-    dropped = len(kept) - int(kept.sum())
-    where = ", ".join(f"{name}: {mask.sum()}" for name, mask in lacking.items() if mask.any())
-    if not kept.any():
-        raise NoRowsError(
-            f"no rows left of {len(kept)}; missing values by column: {where or 'none'}; "
-            "fill them or leave such columns out of the formula"
-        )
-    if dropped:
-        text = f"dropped {dropped} of {len(kept)} rows with missing values ({where})"
-        warn_user(text, RowsDroppedWarning)
-    return kept
 
 
 def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:

@@ -28,7 +28,6 @@ from jaxhlm.design.checks import (
 from jaxhlm.design.columns import (
     Weights,
     check_shapes,
-    complete_rows,
     levels_of,
     positive,
     prepare,
@@ -37,6 +36,7 @@ from jaxhlm.design.columns import (
 )
 from jaxhlm.design.estimable import determined
 from jaxhlm.design.grouping import Grouping, first_twice, group_codes, known_codes
+from jaxhlm.design.missing_values import complete_rows
 from jaxhlm.design.terms import (
     Part,
     check_levels,

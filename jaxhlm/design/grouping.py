@@ -16,8 +16,9 @@ import pandas as pd
 from pandas.api import types
 
 from jaxhlm.core.notation import Ints
-from jaxhlm.design.columns import missing, native, require_column
+from jaxhlm.design.columns import native, require_column
 from jaxhlm.design.evaluation import level_text
+from jaxhlm.design.missing_values import missing
 from jaxhlm.errors import GroupingError
 
 __all__ = ["Grouping", "factorized", "first_twice", "group_codes", "known_codes"]

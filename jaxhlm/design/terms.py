@@ -14,8 +14,9 @@ import pandas as pd
 
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.design.coding import Block, Coded, Scoped, coded, scoped_terms
-from jaxhlm.design.columns import any_missing, listed, prepare_new, require_finite
+from jaxhlm.design.columns import listed, prepare_new, require_finite
 from jaxhlm.design.evaluation import Columns, Factor, Learned, columns_of, evaluate
+from jaxhlm.design.missing_values import any_missing
 from jaxhlm.errors import (
     FormulaError,
     IdentifiabilityError,

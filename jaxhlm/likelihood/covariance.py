@@ -128,7 +128,7 @@ def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Any:
     return xp.stack([tidy[index] for index in theta_index(blocks)])
 
 
-def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, "B"] = 0.0) -> Floats:
+def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, " B"] = 0.0) -> Floats:
     """θ (k, B) of relative covariances D (B, q, q).
 
     Args:

@@ -97,7 +97,7 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(W: Any, e: Float[Array, "s"], index: Index) -> tuple[Any, Any, Any]:
+def _directions(W: Any, e: Float[Array, " s"], index: Index) -> tuple[Any, Any, Any]:
     """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:

@@ -149,8 +149,7 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
 
     Lanes that share a design have a last axis of 1 on its fields, which is taken off.
     """
-    shared = stats.RZ.shape[-1] == 1
-    axes = lane_axes(shared)
+    axes = lane_axes(stats.shared)
     fields = zip(stats, axes, strict=True)
     return Stats(*(x[..., 0] if axis is None else x for x, axis in fields)), axes
 

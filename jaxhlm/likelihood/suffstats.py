@@ -70,6 +70,11 @@ class Stats(NamedTuple):
         return int(self.yy.shape[-1])
 
     @property
+    def shared(self) -> bool:
+        """Whether all lanes share one design."""
+        return bool(self.RZ.shape[-1] == 1)
+
+    @property
     def by_group(self) -> tuple[Any, Any, Any, Any]:
         """The fields of ``GROUP_FIELDS``."""
         return self.RZ, self.TX, self.Ty, self.m

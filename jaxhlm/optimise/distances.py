@@ -88,6 +88,6 @@ def traced_distance_sums(
 def residuals(stats: Stats, beta: Floats) -> Floats:
     """t_y − T_X β (G, q, B)."""
     TX = stats.TX
-    if TX.shape[-1] < beta.shape[-1]:
+    if stats.shared:
         return stats.Ty - (TX[..., 0].reshape(-1, len(beta)) @ beta).reshape(*TX.shape[:2], -1)
     return stats.Ty - np.einsum("gapl,pl->gal", TX, beta)

@@ -61,7 +61,7 @@ def bracketed(stats: Stats, reml: bool) -> Brackets:
         reml: REML criterion instead of ML deviance.
     """
     (G, _, p, _), B = stats.TX.shape, stats.yy.shape[-1]
-    each = p + 1 if stats.TX.shape[-1] == 1 else (p + 1) ** 2
+    each = p + 1 if stats.shared else (p + 1) ** 2
     size = max(1, BLOCK_NUMBERS // (G * each))
     blocks = (_lanes_first(stats, slice(i, i + size)) for i in range(0, B, size))
     with np.errstate(all="ignore"):

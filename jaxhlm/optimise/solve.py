@@ -264,7 +264,7 @@ def _continue(
 
 def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
     """Lanes that can go on together: all of them, or those of one order if they share a design."""
-    if stats.RZ.shape[-1] != 1:
+    if not stats.shared:
         return [np.arange(len(orders))]
     return [np.flatnonzero((orders == one).all(axis=1)) for one in np.unique(orders, axis=0)]
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable, check_option
-from jaxhlm.design.columns import any_missing, select
+from jaxhlm.design.columns import select
 from jaxhlm.design.design import Design, design_for
+from jaxhlm.design.missing_values import any_missing
 from jaxhlm.errors import MissingColumnError
 from jaxhlm.inference.criteria import check_level, wald_interval
 
