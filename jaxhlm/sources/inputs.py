@@ -17,8 +17,6 @@ from jaxhlm.core.arguments import check_frame, real_array
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.columns import (
     Weights,
-    any_missing,
-    missing,
     native,
     numbers,
     require_column,
@@ -26,6 +24,7 @@ from jaxhlm.design.columns import (
 )
 from jaxhlm.design.design import build_design
 from jaxhlm.design.grouping import factorized
+from jaxhlm.design.missing_values import any_missing, missing
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
