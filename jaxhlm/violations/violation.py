@@ -1,4 +1,4 @@
-"""What a violation may act on."""
+"""What a violation may act on; the violations themselves are in ``violations/__init__.py``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ __all__ = ["Violation"]
 
 
 class Violation:
-    """A mechanism calls these in turn; a violation overrides what it violates."""
+    """What ``studies/generate.py`` calls in turn; a violation overrides what it violates.
+
+    ``EffectsFrom`` and ``ResidualsFrom`` override nothing: they are the distributions that are drawn
+    from in place of the normal one.
+    """
 
     def remaining(self, panel: Panel, cov: Floats) -> Floats:
         """(B, q, q) remaining covariance of the random effects to draw, given Σ."""
