@@ -11,8 +11,8 @@ __all__ = ["Violation"]
 class Violation:
     """What ``studies/generate.py`` calls in turn; a violation overrides what it violates.
 
-    ``EffectsFrom`` and ``ResidualsFrom`` override nothing: they are the distributions that are drawn
-    from in place of the normal one.
+    ``EffectsFrom`` and ``ResidualsFrom`` override nothing: they are the distributions drawn from
+    in place of the normal one.
     """
 
     def remaining(self, panel: Panel, cov: Floats) -> Floats:
