@@ -87,7 +87,7 @@ def traced_distance_sums(
 
 def residuals(stats: Stats, beta: Floats) -> Floats:
     """t_y − T_X β (G, q, B)."""
-    TX = stats.TX
+    TX, (G, q, p) = stats.TX, stats.TX.shape[:3]
     if stats.shared:
-        return stats.Ty - (TX[..., 0].reshape(-1, len(beta)) @ beta).reshape(*TX.shape[:2], -1)
+        return stats.Ty - (TX[..., 0].reshape(G * q, p) @ beta).reshape(G, q, -1)
     return stats.Ty - np.einsum("gapl,pl->gal", TX, beta)

@@ -62,3 +62,13 @@ def test_three_ways_agree(rng, shared, reml):
             stats, theta, beta, pwrss, reml=reml, blocks=BLOCKS, count=len(CLASSES)
         )
     np.testing.assert_allclose(traced, expected, rtol=tol.BATCH)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_models_without_fixed_effects(rng, shared):
+    stats = lanes_of(rng, shared)
+    stats = stats._replace(TX=stats.TX[:, :, :0], rank=0.0 * stats.rank)
+    theta, beta, pwrss = rng.normal(size=(3, B)), np.empty((0, B)), np.full(B, 40.0)
+    found = distance_sums(stats, theta, beta, pwrss, True, BLOCKS)
+    expected = by_definition(stats, theta, beta, pwrss, True)
+    np.testing.assert_allclose(found, expected, rtol=tol.BATCH)
