@@ -124,14 +124,13 @@ class Prepared:
 
     def reduced(self, Y: Floats) -> Reduced:
         """Responses (n, B), equal groups joined."""
-        return self._joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
+        return self.joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
 
-    def joined(self, standard: Standard) -> Reduced:
-        """Standardised lanes of this design, equal groups joined."""
-        rows, grams = self.equal.split(standard.stats.Ty)
-        return self._joined(standard._replace(stats=standard.stats._replace(Ty=rows)), grams)
-
-    def _joined(self, standard: Standard, grams: list[Floats]) -> Reduced:
+    def joined(self, standard: Standard, grams: list[Floats] | None = None) -> Reduced:
+        """Standardised lanes of this design, equal groups joined; without ``grams`` split first."""
+        if grams is None:
+            rows, grams = self.equal.split(standard.stats.Ty)
+            standard = standard._replace(stats=standard.stats._replace(Ty=rows))
         stats = self.equal.join(standard.stats, standard.stats.Ty, grams)
         return Reduced.of(standard._replace(stats=stats), self.equal, grams)
 

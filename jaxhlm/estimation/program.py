@@ -29,7 +29,6 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.search import search_needed
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.optimise.start import started
-from jaxhlm.statistics.equal_groups import balanced_start
 from jaxhlm.statistics.response import respond_once
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ def responses_program(prepared: Prepared, options: Options) -> Program:
 
     def program(Y: Any) -> tuple[dict[str, Any], Any]:
         standard, grams, precise = respond_once(matrices, prepared.by_group_order(Y), equal)
-        stats = equal.join(standard.stats, standard.stats.Ty, grams)
-        start = balanced_start(stats, equal, grams, options.reml, blocks)
+        reduced = prepared.joined(standard, grams)
+        stats, start = reduced.standard.stats, reduced.start(options)
         known = start is not None
         if not known:
             start = started(
@@ -70,7 +69,7 @@ def responses_program(prepared: Prepared, options: Options) -> Program:
             # With one random effect the host scans the whole range, whatever the data.
             lowest &= stats.RZ.shape[2] > 1
         unfit = standard.status != Status.CONVERGED
-        arrays = estimate_arrays(Solution.of(found), standard._replace(stats=stats), options)
+        arrays = estimate_arrays(Solution.of(found), reduced.standard, options)
         return arrays, precise & (lowest | unfit)
 
     return jax.jit(program)
