@@ -55,11 +55,9 @@ def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
 
 def select(data: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The named columns, under their names as text."""
-    wanted = list(dict.fromkeys(names))
-    places = [require_column(data, name) for name in wanted]
-    chosen = data.iloc[:, places].set_axis(wanted, axis=1)
-    foreign = [name for name in wanted if _is_foreign(chosen[name].dtype)]
-    return chosen.assign(**{name: native(chosen[name]) for name in foreign})
+    columns = {name: native(data.iloc[:, require_column(data, name)]) for name in names}
+    # The values are not copied: a frame may hold a gigabyte of them.
+    return pd.DataFrame(columns, data.index, copy=False)
 
 
 def native(column: pd.Series) -> pd.Series:

@@ -22,6 +22,7 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.dense import lanes_at_once
 from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
+from jaxhlm.optimise.blocks import BLOCK_LANES
 from jaxhlm.optimise.boundary import leaving
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
@@ -240,7 +241,10 @@ def _off_boundary(found: OptimizeResult, stats: Stats, options: Options) -> Opti
         lane_index, D = leaving(found, stats, options.blocks)
         if not len(lane_index):
             break
+        before = found.value
         found = _continue(found, stats, lane_index, D, options)
+        if not (found.value < before).any():
+            break
     return found
 
 
@@ -327,14 +331,17 @@ def _minimise(
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.optimise.compiled import Sizes, minimise_compiled
 
-    count, parts = len(stats.m), []
-    stats = _padded(stats, compiled_groups(count))
-    size = compiled_lanes(B, len(stats.m))
+    G, parts = compiled_groups(len(stats.m)), []
+    size = compiled_lanes(B, G)
     for first in range(0, B, size):
-        lane_index = np.minimum(np.arange(first, first + size), B - 1)
-        sizes = Sizes(count, min(size, B - first), max_iter)
-        some = stats.take(as_slice(lane_index))
-        parts.append(minimise_compiled(some, start[:, lane_index], sizes, options))
+        count = min(size, B - first)
+        # Blocks are whole, and what is in a block should be as fast as its neighbours.
+        used = -(-count // BLOCK_LANES) * BLOCK_LANES
+        lane_index = np.minimum(np.arange(first, first + used), B - 1)
+        some = _padded(stats.take(as_slice(lane_index)), G, size)
+        theta = _zeros_after(start[:, lane_index], (len(start), size))
+        sizes = Sizes(len(stats.m), count, max_iter)
+        parts.append(minimise_compiled(some, theta, sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
 
 
@@ -345,15 +352,24 @@ def _compiled(B: int, among: int, G: int) -> bool:
     return B > FEW_LANES or (among > FEW_LANES and same)
 
 
-def _padded(stats: Stats, G: int) -> Stats:
-    """Groups without rows added, up to G; they change nothing."""
-    more = G - len(stats.m)
-    fields = {
-        name: np.concatenate([x, np.zeros((more, *x.shape[1:]))])
-        for name, x in zip(stats._fields, stats, strict=True)
-        if name in GROUP_FIELDS
-    }
-    return stats._replace(**fields) if more else stats
+def _padded(stats: Stats, G: int, B: int) -> Stats:
+    """Groups without rows added, up to G, and lanes without data, up to B; both change nothing."""
+    fields = {}
+    for name, x in zip(stats._fields, stats, strict=True):
+        shape = [*x.shape[:-1], B if x.shape[-1] > 1 else 1]
+        if name in GROUP_FIELDS:
+            shape[0] = G
+        fields[name] = _zeros_after(x, (*shape,))
+    return Stats(**fields)
+
+
+def _zeros_after(x: Floats, shape: tuple[int, ...]) -> Floats:
+    """An array of a shape that is at least that of x, with x in front."""
+    if x.shape == shape:
+        return x
+    padded = np.zeros(shape)
+    padded[tuple(map(slice, x.shape))] = x
+    return padded
 
 
 def _joined(parts: tuple[Any, ...]) -> Floats:

@@ -131,12 +131,19 @@ class ReplicateFrame(Source):
     @property
     def lane_bytes(self) -> int:
         """What the columns of one data set take."""
-        return 8 * (self.template.p + self.template.q + 2) * -(-len(self.unit) // self.B)
+        own = 0 if self._leading else self.template.q
+        return 8 * (self.template.p + own + 2) * -(-len(self.unit) // self.B)
 
     @property
     def most(self) -> int:
         """Enough data sets to compile for, few enough for the cache."""
         return LANES
+
+    @cached_property
+    def _leading(self) -> bool:
+        """Whether Z is the first columns of X, and takes no memory of its own."""
+        names = [name for part in self.template._random for name in part.names]
+        return names == [*self.template._fixed.names[: len(names)]]
 
     def _evaluate(self, rows: slice | Ints) -> tuple[Floats, Floats, Floats]:
         """y, X and Z of some rows; a value that is not finite becomes its data set's status."""
@@ -146,9 +153,8 @@ class ReplicateFrame(Source):
         }
         X = evaluate_numbers(t._fixed, columns)
         y = evaluate_numbers(self.response, columns)[:, 0]
-        names = [name for part in t._random for name in part.names]
-        if names == [*t._fixed.names[: len(names)]]:
-            return y, X, X[:, : len(names)]
+        if self._leading:
+            return y, X, X[:, : t.q]
         Z = [evaluate_numbers(part, columns).T for part in t._random]
         return y, X, np.concatenate(Z).T
 

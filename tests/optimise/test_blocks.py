@@ -26,7 +26,7 @@ def problem():
     fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", frame)
     Y = fit.simulate(LANES, seed=1).to_numpy()
     stats = Prepared(hlm.design("~ Days + (1 + Days | Subject)", frame)).respond(Y).stats
-    return _padded(stats, 64), np.full((3, LANES), np.nan)
+    return _padded(stats, 64, LANES), np.full((3, LANES), np.nan)
 
 
 @pytest.fixture(scope="module")
