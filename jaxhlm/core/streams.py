@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import jax
@@ -118,4 +119,21 @@ class Streams:
 
     def generator(self, lane: int) -> np.random.Generator:
         """The generator of a data set, at its beginning."""
-        return np.random.Generator(np.random.Philox(key=self._key, counter=lane << 192))
+        return next(self.generators([lane]))
+
+    def generators(self, lanes: Iterable[int]) -> Iterator[np.random.Generator]:
+        """Those of data sets, in turn: one generator that is moved on, which takes half the time.
+
+        >>> streams = Streams(random_key(1))
+        >>> [g.random() for g in streams.generators([5, 6])] == [
+        ...     streams.generator(lane).random() for lane in [5, 6]
+        ... ]
+        True
+        """
+        source = np.random.Philox(key=self._key, counter=0)
+        generator, start = np.random.Generator(source), source.state
+        for lane in lanes:
+            # The counter has four words; draws move the first ones.
+            start["state"]["counter"][3] = lane
+            source.state = start
+            yield generator

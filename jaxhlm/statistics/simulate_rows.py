@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from jaxhlm.core.arguments import affordable, whole_number
@@ -10,6 +12,9 @@ from jaxhlm.core.streams import Seed, Streams, random_key
 from jaxhlm.linalg.factors import semidefinite_root
 
 __all__ = ["simulate_rows"]
+
+# Replicates that are drawn together, so that what is drawn stays in the cache.
+IN_CACHE = 64
 
 
 def simulate_rows(
@@ -57,12 +62,17 @@ def simulate_rows(
     q = Z.shape[1]
     n = whole_number("n", n, least=0)
     affordable("n", n, 2.0 * 8.0 * (G * q + len(X)))
-    streams, normals = Streams(random_key(seed)), np.empty((n, G * q + len(X)))
-    for lane, row in enumerate(normals, first):
-        streams.generator(lane).standard_normal(out=row)
-    effects, Y = normals[:, : G * q].reshape(n, G, q) @ root.T, normals[:, G * q :]
-    Y *= scale
-    Y += X @ np.asarray(beta, dtype=float)
-    for j in range(q):
-        Y += Z[:, j] * effects[:, group, j]
+    mean, Y = X @ np.asarray(beta, dtype=float), np.empty((n, len(X)))
+    generators = Streams(random_key(seed)).generators(range(first, first + n))
+    normals = np.empty((min(n, IN_CACHE), G * q + len(X)))
+    for i in range(0, n, IN_CACHE):
+        part = Y[i : i + IN_CACHE]
+        for row, generator in zip(normals, islice(generators, len(part)), strict=False):
+            generator.standard_normal(out=row)
+        drawn = normals[: len(part)]
+        effects = drawn[:, : G * q].reshape(-1, G, q) @ root.T
+        np.multiply(drawn[:, G * q :], scale, out=part)
+        part += mean
+        for j in range(q):
+            part += Z[:, j] * effects[:, group, j]
     return Y.T

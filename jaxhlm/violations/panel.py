@@ -144,7 +144,7 @@ class Numbers:
 
     def _fill(self, draw: Draw, starts: Ints) -> Floats:
         out = np.empty(int(starts[-1]))
-        for i, lane in enumerate(self.panel.lanes):
+        for i, generator in enumerate(self.streams.generators(self.panel.lanes)):
             part = slice(int(starts[i]), int(starts[i + 1]))
-            out[part] = draw(self.streams.generator(lane), part.stop - part.start)
+            out[part] = draw(generator, part.stop - part.start)
         return out
