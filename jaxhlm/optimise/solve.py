@@ -337,9 +337,9 @@ def _minimise(
         count = min(size, B - first)
         # Blocks are whole, and what is in a block should be as fast as its neighbours.
         used = -(-count // BLOCK_LANES) * BLOCK_LANES
-        lane_index = np.minimum(np.arange(first, first + used), B - 1)
-        some = _padded(stats.take(as_slice(lane_index)), G, size)
-        theta = _zeros_after(start[:, lane_index], (len(start), size))
+        lanes = as_slice(np.minimum(np.arange(first, first + used), B - 1))
+        some = _padded(stats.take(lanes), G, size)
+        theta = _zeros_after(start[:, lanes], (len(start), size))
         sizes = Sizes(len(stats.m), count, max_iter)
         parts.append(minimise_compiled(some, theta, sizes, options))
     return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)

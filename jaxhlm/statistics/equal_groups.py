@@ -189,7 +189,7 @@ def balanced_start(
         sigma2 = xp.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
     ratio = xp.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
     root = xp.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * xp.sqrt(ratio)[:, None, :])
-    D = xp.einsum("ajl,bjl->lab", root, root)
+    D = xp.moveaxis(xp.einsum("ajl,bjl->abl", root, root), -1, 0)
     return theta_of(D, blocks, xp.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
 
 
@@ -235,7 +235,8 @@ def _eigen(A: Floats) -> tuple[Floats, Floats]:
     radius = xp.hypot(half, off)
     angle = 0.5 * xp.arctan2(off, half)
     c, s = xp.cos(angle), xp.sin(angle)
-    vectors = xp.stack([-s, c, c, s], axis=1).reshape(A.shape)
+    # In memory the lanes are next to each other, as in what is made of them.
+    vectors = xp.moveaxis(xp.stack([-s, c, c, s]).reshape(2, 2, len(A)), -1, 0)
     large = mean + radius
     determinant = A[:, 0, 0] * A[:, 1, 1] - off**2
     small = xp.where(large > 0.0, determinant / xp.where(large > 0.0, large, 1.0), 0.0)
