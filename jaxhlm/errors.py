@@ -22,6 +22,7 @@ __all__ = [
     "ContrastError",
     "ConvergenceWarning",
     "DegenerateWarning",
+    "DeviceMemoryWarning",
     "DifferentRowsError",
     "FileError",
     "FileWarning",
@@ -217,6 +218,10 @@ class DegenerateWarning(JaxhlmWarning):
 
 class InterruptedFitsWarning(JaxhlmWarning):
     """The work was interrupted and only part of the fits is returned."""
+
+
+class DeviceMemoryWarning(JaxhlmWarning):
+    """A device is out of memory for a chunk, and goes on with smaller ones."""
 
 
 class ConvergenceWarning(JaxhlmWarning):

@@ -29,7 +29,7 @@ from jaxhlm.statistics.group_contributions import (
     within_basis,
 )
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.response import Standard, respond, respond_split
+from jaxhlm.statistics.response import Standard, respond, respond_once, respond_split
 from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
 
 __all__ = [
@@ -125,6 +125,17 @@ class Prepared:
     def reduced(self, Y: Floats) -> Reduced:
         """Responses (n, B), equal groups joined."""
         return self.joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
+
+    def traced(self, Y: Any) -> tuple[Reduced, Any]:
+        """``reduced``, traceable; also which lanes (B,) are precise."""
+        y = self.by_group_order(Y)
+        standard, grams, precise = respond_once(self.matrices, y, self.equal)
+        return self.joined(standard, grams), precise
+
+    @cached_property
+    def programs(self) -> dict[Any, Any]:
+        """What was compiled for this design, by what it was compiled for."""
+        return {}
 
     def joined(self, standard: Standard, grams: list[Floats] | None = None) -> Reduced:
         """Standardised lanes of this design, equal groups joined; without ``grams`` split first."""

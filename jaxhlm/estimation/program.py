@@ -1,96 +1,117 @@
-"""All stages from responses to estimates as one compiled function of a chunk of data sets.
+"""All stages from data sets to estimates as one compiled function of a chunk of data sets.
 
-    reduce → standardise → equal groups → start → minimum → estimates
+    draw, or reduce → standardise → equal groups → start → minimum → estimates
 
 are the functions that the host path calls, given JAX arrays. Left to the host path are sums of
 squares that cancel, a minimum on the boundary of an unbalanced design, lanes where a lower minimum
 may be, and the scan of models with one random effect: the program says which lanes it is final for.
-The library fits by the host path, which is the faster on CPUs; this is the one for devices.
+The host path is the faster on CPUs; the program is for devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.notation import Ints
 from jaxhlm.core.status import Status
-from jaxhlm.estimation.estimates import Estimates, estimate_arrays
-from jaxhlm.estimation.pipeline import Prepared, fit_standard
+from jaxhlm.design.identified import identified
+from jaxhlm.estimation.estimates import estimate_arrays
+from jaxhlm.estimation.pipeline import Chunks, Prepared, Reduced
 from jaxhlm.likelihood.covariance import on_boundary, theta_index
+from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.distances import traced_distance_sums
-from jaxhlm.optimise.loop import NEWTON
+from jaxhlm.optimise.loop import NEWTON, OptimizeResult
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.search import search_needed
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.optimise.start import started
-from jaxhlm.statistics.response import respond_once
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["fit_by_program", "responses_program"]
+__all__ = ["Program", "Some", "Traceable", "chunk_program", "traceable_responses"]
 
-Program = Callable[[Any], tuple[dict[str, Any], Any]]
+Program = Callable[[Any, Any], tuple[dict[str, Any], Any]]
 
 
-def responses_program(prepared: Prepared, options: Options) -> Program:
-    """A jitted function of responses (n, B): estimates, and for which lanes they are final.
+class Traceable(NamedTuple):
+    """Data sets on one design, as a compiled program is given them."""
+
+    prepared: Prepared  # the design
+    shared: Any  # arrays that all data sets share
+    argument: Callable[[slice], Any]  # what consecutive data sets come from, (…, B)
+    reduce: Callable[[Any, Any], tuple[Reduced, Any]]  # both, reduced; which are precise
+    again: Callable[[Ints], Chunks]  # some of the data sets for the host path
+    kind: str  # tells programs of one design apart
+
+
+def traceable_responses(
+    prepared: Prepared, responses: Callable[[slice], Any], again: Callable[[Ints], Chunks]
+) -> Traceable:
+    """Responses (n, B) on the rows of a design; arguments as in ``Traceable``."""
+    return Traceable(
+        prepared, (), responses, lambda _, Y: prepared.traced(Y), again, kind="responses"
+    )
+
+
+class Some(NamedTuple):
+    """Some data sets of a source, in increasing order, as ``fit_lanes`` takes them."""
+
+    lane_index: Ints
+    reduce: Callable[[Ints], Reduced]
+    lane_bytes: int
+
+    def runs(self) -> Iterator[slice]:
+        """Runs of them that are reduced together."""
+        return lane_chunks(len(self.lane_index), self.lane_bytes)
+
+    def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
+        """Some of them."""
+        yield self.reduce(self.lane_index[lane_slice])
+
+
+def chunk_program(lanes: Traceable, options: Options) -> Program:
+    """A function of ``lanes.shared`` and ``lanes.argument``: estimates, and which are final.
 
     Args:
-        prepared: the design.
+        lanes: the data sets.
         options: what to optimise; not an optimiser of the user's.
     """
-    matrices, equal, blocks = prepared.matrices, prepared.equal, options.blocks
+    # What the host path finds once, of the design.
+    known = bool(identified(lanes.prepared.matrices.stats, options.blocks, options.reml).all())
 
-    def program(Y: Any) -> tuple[dict[str, Any], Any]:
-        standard, grams, precise = respond_once(matrices, prepared.by_group_order(Y), equal)
-        reduced = prepared.joined(standard, grams)
+    def program(shared: Any, argument: Any) -> tuple[dict[str, Any], Any]:
+        reduced, precise = lanes.reduce(shared, argument)
         stats, start = reduced.standard.stats, reduced.start(options)
-        known = start is not None
-        if not known:
-            start = started(
-                stats, jnp.full((len(theta_index(blocks)), Y.shape[1]), jnp.nan), blocks
-            )
-        found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
-        lowest = found.converged
-        if not known:
-            at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, blocks
-            distances = traced_distance_sums(stats, *at, len(stats.m))
-            lowest &= ~search_needed(stats, found, distances, options.reml)
-            lowest &= ~on_boundary(found.theta, blocks)
-            # With one random effect the host scans the whole range, whatever the data.
-            lowest &= stats.RZ.shape[2] > 1
-        unfit = standard.status != Status.CONVERGED
+        if start is None:
+            found, lowest = _descended(stats, options)
+        else:
+            found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+            lowest = found.converged
+        unfit = reduced.standard.status != Status.CONVERGED
         arrays = estimate_arrays(Solution.of(found), reduced.standard, options)
-        return arrays, precise & (lowest | unfit)
+        return arrays, precise & (lowest & known | unfit)
 
-    return jax.jit(program)
+    return program
 
 
-def fit_by_program(
-    program: Program, prepared: Prepared, Y: Float[Array, "n B"], options: Options
-) -> Estimates:
-    """Estimates of responses (n, B): the program's, and the host path's where it is not final.
-
-    Args:
-        program: the ``responses_program`` of the design.
-        prepared: the design.
-        Y: (n, B) responses, rows as in the design.
-        options: what to optimise.
-    """
-    with own_rules():
-        arrays, final = program(Y)
-        found = Estimates(**{name: np.array(x) for name, x in arrays.items()})
-    rest = np.flatnonzero(~np.asarray(final))
-    if not len(rest):
-        return found
-    again = prepared.reduced(np.asarray(Y)[:, rest])
-    return found.replaced(rest, fit_standard(again.standard, options, again.start(options)))
+def _descended(stats: Stats, options: Options) -> tuple[OptimizeResult, Bool[Array, " B"]]:
+    """Minima from moment estimates, and which are known to be the lowest."""
+    unknown: Float[Array, "k B"] = jnp.full(
+        (len(theta_index(options.blocks)), stats.num_lanes), jnp.nan
+    )
+    start = started(stats, unknown, options.blocks)
+    found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+    at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, options.blocks
+    distances = traced_distance_sums(stats, *at, len(stats.m))
+    lowest = found.converged & ~search_needed(stats, found, distances, options.reml)
+    lowest &= ~on_boundary(found.theta, options.blocks)
+    # With one random effect the host scans the whole range, whatever the data.
+    return found, lowest & (stats.RZ.shape[2] > 1)

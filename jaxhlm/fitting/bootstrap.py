@@ -11,6 +11,7 @@ from os import PathLike
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import (
     Bools,
     BootstrapInterval,
@@ -256,6 +257,7 @@ def bootstrap(
     weights: WildWeights = "rademacher",
     leverage: Leverage = "hc2",
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> Bootstrap:
     """Fit ``n`` bootstrap data sets of one fit, all at once, as the fit itself was fitted.
 
@@ -283,12 +285,13 @@ def bootstrap(
             moment 1) or "webb" (six points, for a dozen groups or fewer).
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
         progress: show a progress bar; by default when the output is a terminal.
+        devices: as for ``jaxhlm.fit_many``, for the methods "parametric" and "residual".
 
     Returns:
         A ``Bootstrap``; ``print`` it for bias, standard errors and counts.
 
     Raises:
-        OptionError: an unknown method or option, or n < 1.
+        OptionError: an unknown method or option, n < 1, or devices that are not there.
         ResamplingError: the fit failed, or it has too few groups for the residual bootstrap.
 
     Example:
@@ -310,7 +313,7 @@ def bootstrap(
     y = fit.record.responses.Y[:, 0]
     source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
     index = pd.RangeIndex(n, name="replicate")
-    fits = fit_source(source, index, fit.model, fit.options, progress)
+    fits = fit_source(source, index, fit.model, fit.options, progress, devices)
     wild = (weights, leverage) if method == "wild" else None
     alone = one_group_terms(fit.record) if wild else ()
     return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)

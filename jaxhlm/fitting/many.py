@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.devices import Devices, chosen_devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status
 from jaxhlm.design.columns import listed
@@ -18,8 +19,9 @@ from jaxhlm.errors import (
     RankDeficientWarning,
     warn_user,
 )
+from jaxhlm.estimation.device_chunks import fit_on_devices
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import fit_lanes
+from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
@@ -50,6 +52,7 @@ def fit_many(
     tol: float = TOL,
     max_iter: int = MAX_ITER,
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> FitBatch:
     """Fit many data sets at once: many responses on one design, or replicates in a long frame.
 
@@ -72,6 +75,10 @@ def fit_many(
             as ``center(x)`` every data set learns by itself.
         reml, weights, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
+        devices: where the responses are fitted: a number of JAX's devices, or devices such as
+            ``jax.devices("gpu")``. By default those of JAX's default backend, unless it is the
+            CPU, whose cores take a faster way of their own. What ``by`` tells apart is always
+            fitted on the cores.
 
     Returns:
         A ``FitBatch``; ``print`` it for counts and a summary.
@@ -79,6 +86,7 @@ def fit_many(
     Raises:
         OptionError: neither or both of ``responses`` and ``by`` were given.
         ResponseShapeError: ``responses`` has another number of rows than ``data``.
+        OptionError: ``devices`` that are not there, with ``by`` or with an optimiser of your own.
         ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
@@ -103,12 +111,17 @@ def fit_many(
         else:
             given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
-    return fit_source(*given, options, progress)
+    return fit_source(*given, options, progress, devices)
 
 
 @np.errstate(all="ignore")
 def fit_source(
-    source: Source, index: pd.Index, model: Model, options: Options, progress: bool | None
+    source: Source,
+    index: pd.Index,
+    model: Model,
+    options: Options,
+    progress: bool | None,
+    devices: Devices = None,
 ) -> FitBatch:
     """Fit every lane of a source; an interrupt keeps what was finished.
 
@@ -118,9 +131,10 @@ def fit_source(
         model: the labels of the fits.
         options: what to optimise.
         progress: show a progress bar; None when the output is a terminal.
+        devices: as for ``fit_many``.
     """
     with progress_report(len(index), progress) as report:
-        found = fit_lanes(source, options, report)
+        found = _fitted(source, options, report, devices)
     done = len(found.nobs)
     if done < len(index):
         warn_user(
@@ -134,6 +148,18 @@ def fit_source(
     _report_failures(fits)
     _report_absent(fits)
     return fits
+
+
+def _fitted(source: Source, options: Options, report: Report | None, devices: Devices) -> Fitted:
+    """All data sets of a source, on devices or by the host path."""
+    chosen = chosen_devices(devices)
+    lanes = source.traceable if chosen and options.optimizer is None else None
+    if chosen is None or (lanes is None and devices is None):
+        return fit_lanes(source, options, report)
+    if lanes is None:
+        what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
+        raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
+    return fit_on_devices(lanes, source.B, options, chosen, report)
 
 
 def _report_failures(fits: FitBatch) -> None:

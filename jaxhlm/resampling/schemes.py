@@ -31,6 +31,7 @@ from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ResamplingError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import Prepared, Reduced
+from jaxhlm.estimation.program import Traceable
 from jaxhlm.inference.henderson import random_effects
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.resampling.cases import Cases
@@ -118,6 +119,11 @@ class Residual(DrawnSource):
     def lane_bytes(self) -> int:
         """Indices, draws and responses."""
         return 8 * 4 * self.prepared.design.n
+
+    @property
+    def traceable(self) -> Traceable:
+        """Rows that are resampled here and reduced where they are fitted."""
+        return self.traceable_rows
 
     def rows(self, lane_slice: slice) -> Floats:
         """Xβ̂ + Zb* + ε*/√w, (rows, lanes)."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,15 @@ from jaxhlm.core.streams import Key, Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
+from jaxhlm.estimation.program import Some, Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import Source, shared_lanes
-from jaxhlm.statistics.drawing import SamplingDistribution, draw_statistics, sampling_distribution
+from jaxhlm.statistics.drawing import (
+    SamplingDistribution,
+    draw_statistics,
+    sampling_distribution,
+    trace_statistics,
+)
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = ["DrawnSource", "Parametric", "draw_in_blocks"]
@@ -65,6 +71,20 @@ class DrawnSource(Source):
     def lane(self, i: int) -> Design:
         """Data set i, as rows."""
         return replace(self.prepared.design, y=self.rows(slice(i, i + 1))[:, 0])
+
+    @property
+    def traceable_rows(self) -> Traceable:
+        """Rows that are drawn here and reduced where they are fitted."""
+
+        def again(lane_index: Ints) -> Reduced:
+            rows = [self.rows(slice(i, i + 1)) for i in lane_index.tolist()]
+            return self.prepared.reduced(np.concatenate(rows, axis=1))
+
+        return traceable_responses(
+            self.prepared,
+            lambda lane_slice: self.rows(lane_slice),
+            lambda lane_index: Some(lane_index, again, self.lane_bytes),
+        )
 
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """Draw."""
@@ -117,9 +137,31 @@ class Parametric(DrawnSource):
         """Draw statistics, or rows and reduce them."""
         if not self.statistics:
             return super().draw(lane_slice)
-        first, last = self.first + lane_slice.start, self.first + lane_slice.stop
-        standard, grams = draw_statistics(self.distribution, self.key, first, last)
-        return Reduced.of(standard, self.prepared.equal, grams)
+        return self._drawn(np.arange(lane_slice.start, lane_slice.stop))
+
+    @property
+    def traceable(self) -> Traceable:
+        """Statistics that are drawn where they are fitted, or rows that are reduced there."""
+        if not self.statistics:
+            return self.traceable_rows
+
+        def draw(shared: Any, numbers: Any) -> tuple[Reduced, Any]:
+            key, arrays = shared
+            found = trace_statistics(self.distribution, key, numbers, arrays)
+            return Reduced.of(found[0], self.prepared.equal, found[1]), True
+
+        return Traceable(
+            self.prepared,
+            (self.key, self.distribution.arrays),
+            lambda run: self.first + np.arange(run.start, run.stop, dtype=np.uint32),
+            draw,
+            lambda lane_index: Some(lane_index, self._drawn, self.lane_bytes),
+            "drawn",
+        )
+
+    def _drawn(self, lane_index: Ints) -> Reduced:
+        found = draw_statistics(self.distribution, self.key, self.first + lane_index)
+        return Reduced.of(found[0], self.prepared.equal, found[1])
 
     def rows(self, lane_slice: slice) -> Floats:
         """Responses, unless these data sets are drawn as statistics.

@@ -17,6 +17,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.design.subsets import take_rows
 from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
+from jaxhlm.estimation.program import Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
@@ -52,6 +53,11 @@ class Source(ABC):
     @property
     def most(self) -> int | None:
         """Largest number of lanes that are reduced together; None where memory alone counts."""
+        return None
+
+    @property
+    def traceable(self) -> Traceable | None:
+        """How a compiled program reduces these data sets, if it can."""
         return None
 
     @abstractmethod
@@ -126,6 +132,15 @@ class ResponseMatrix(Source):
     def lane_bytes(self) -> int:
         """What one complete response takes."""
         return self.prepared.lane_bytes
+
+    @property
+    def traceable(self) -> Traceable:
+        """Responses that are reduced where they are fitted."""
+        return traceable_responses(
+            self.prepared,
+            lambda lane_slice: self.Y[:, lane_slice],
+            lambda lane_index: ResponseMatrix(self.prepared, self.Y[:, lane_index]),
+        )
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""

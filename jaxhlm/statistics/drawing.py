@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.chunks import CompiledByOne, compiled_groups, compiled_sizes
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import own_rules
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
+from jaxhlm.linalg.small import namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
 from jaxhlm.statistics.standardise import StandardMatrices
@@ -36,7 +37,12 @@ if TYPE_CHECKING:
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["SamplingDistribution", "draw_statistics", "sampling_distribution"]
+__all__ = [
+    "SamplingDistribution",
+    "draw_statistics",
+    "sampling_distribution",
+    "trace_statistics",
+]
 
 RANK_TOL = 1e-12
 # Compiling the draws takes seconds, drawing a few hundred too many nothing.
@@ -50,6 +56,7 @@ class _Arrays(NamedTuple):
     factors: Float[Array, "g q q"]  # Cholesky factors of the covariance of their T_i
     wishart_factors: Float[Array, "c q q"]  # the same for classes drawn as Wishart matrices
     XX_root: Float[Array, "p r"]  # X_within'ε = σ XX_root z
+    beta: Float[Array, " p"]  # true fixed effects on the standardised scale
     sigma: Float[Array, ""]
     n: Float[Array, ""]
     wishart_df: Float[Array, " c"]  # degrees of freedom of each class
@@ -64,14 +71,12 @@ class SamplingDistribution:
         matrices: the standardised model matrices.
         equal: the equal groups of the design.
         stats: collapsed statistics with empty response fields.
-        beta: (p,) true fixed effects on the standardised scale.
         arrays: see ``_Arrays``.
     """
 
     matrices: StandardMatrices
     equal: EqualGroups
     stats: Stats
-    beta: Floats
     arrays: _Arrays
 
 
@@ -105,42 +110,61 @@ def sampling_distribution(
         factors=np.pad(_factors(drawn, cov, sigma), more),
         wishart_factors=_factors(wishart_R, cov, sigma),
         XX_root=XX_root[:, kept],
+        beta=np.linalg.solve(matrices.T[..., 0], beta).astype(float),
         sigma=np.float64(sigma),
         n=stats.n[0],
         wishart_df=wishart_df,
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
     )
-    standard_beta: Floats = np.linalg.solve(matrices.T[..., 0], beta).astype(float)
-    return SamplingDistribution(matrices, equal, equal.join_design(stats), standard_beta, arrays)
+    return SamplingDistribution(matrices, equal, equal.join_design(stats), arrays)
 
 
 def draw_statistics(
-    distribution: SamplingDistribution, key: Any, first: int, last: int
+    distribution: SamplingDistribution, key: Any, lane_index: Ints
 ) -> tuple[Standard, list[Floats]]:
     """Standardised statistics of data sets, equal groups joined, and N of every class of them.
 
     Args:
         distribution: of the statistics.
         key: what ``random_key`` returns.
-        first: number of the first data set.
-        last: number after the last.
+        lane_index: (B,) numbers of the data sets.
     """
     shapes = tuple(x.shape for x in distribution.arrays)
-    parts, at = [], first
+    parts, at, B = [], 0, len(lane_index)
+    sizes = compiled_sizes(max(B, FEWEST_DRAWN))
+    lane_index = np.pad(lane_index.astype(np.uint32), (0, sum(sizes) - B), mode="edge")
     with own_rules():
-        for size in compiled_sizes(max(last - first, FEWEST_DRAWN)):
-            lane_index, at = np.arange(at, at + size, dtype=np.uint32), at + size
-            parts.append(_draw((shapes, size), key, lane_index, distribution.arrays))
-    drawn = (np.concatenate(x, axis=-1)[..., : last - first] for x in zip(*parts, strict=True))
-    rows, columns, Xy, yy, fitted, s = drawn
+        for size in sizes:
+            numbers, at = lane_index[at : at + size], at + size
+            parts.append(_draw((shapes, size), key, numbers, distribution.arrays))
+    drawn = (np.concatenate(x, axis=-1)[..., :B] for x in zip(*parts, strict=True))
+    return _standard(distribution, *drawn)
+
+
+def trace_statistics(
+    distribution: SamplingDistribution, key: Any, lane_index: Any, arrays: Any
+) -> tuple[Standard, list[Any]]:
+    """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart.
+
+    What follows is kept apart from the draws, so that it changes none of their bits.
+    """
+    drawn = jax.lax.optimization_barrier(_draws(key, lane_index, arrays))
+    return _standard(distribution, *drawn)
+
+
+def _standard(
+    distribution: SamplingDistribution,
+    rows: Any, columns: Any, Xy: Any, yy: Any, beta_ols: Any, s: Any,
+) -> tuple[Standard, list[Any]]:  # fmt: skip
+    """What was drawn as standardised statistics, and N of every class of equal groups."""
     rows = rows[: len(distribution.stats.m) - len(columns)]
     columns = columns.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
     Ty = distribution.equal.interleaved(rows, list(columns))
-    d, root_n = distribution.matrices, np.sqrt(distribution.arrays.n)
-    scaling = Scaling(d.T, d.C, d.n, distribution.beta[:, None] + fitted / root_n, s, d.absent)
+    d = distribution.matrices
+    scaling = Scaling(d.T, d.C, d.n, beta_ols, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
     standard = Standard(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
-    return standard, [np.einsum("jal,jbl->abl", root, root) for root in columns]
+    return standard, [namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
 
 
 def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
@@ -162,7 +186,7 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
         s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(columns**2)) / a.n)
         yy = within / s**2
         Xy = a.XX_root @ residual / s
-        return t / s, columns.reshape(-1, q) / s, Xy, yy, fitted, s
+        return t / s, columns.reshape(-1, q) / s, Xy, yy, a.beta + fitted / root_n, s
 
     return jax.vmap(one, out_axes=-1)(lane_index)
 

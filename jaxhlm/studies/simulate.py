@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
@@ -71,6 +72,7 @@ class Simulated:
         tol: float = TOL,
         max_iter: int = MAX_ITER,
         progress: bool | None = None,
+        devices: Devices = None,
     ) -> FitBatch:
         """Fit them all; memory is that of one chunk and the estimates, whatever ``n``.
 
@@ -79,10 +81,15 @@ class Simulated:
             tol: largest Newton decrement at which a fit is done.
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
+            devices: as for ``jaxhlm.fit_many``; what is drawn is the same on all of them.
+
+        Raises:
+            OptionError: ``devices`` that are not there.
         """
         index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
-        return fit_source(self._source, index, Model.of(self.design, reml), options, progress)
+        model = Model.of(self.design, reml)
+        return fit_source(self._source, index, model, options, progress, devices)
 
     def part(self, first: int, last: int, key: Key) -> Simulated:
         """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""

@@ -30,6 +30,7 @@ SHOWN = ("no", 0, 1.0)
 SHARE = (95, "0.95", True, None, np.nan, 0, 1, [0.9], np.array([0.9, 0.95]), 0.9j)
 COUNT = (10.0, True, "10", None, -1, np.nan, [10])
 SEED = (True, "1", 1.5, [1, 2], jnp.array([1.0, 2.0]), jnp.array(3))
+DEVICES = ("gpu", 0, 99, True, 1.5, [], [0])
 WHOLE_SEED = (True, "1", 1.5, -1)
 DF = ("KR", "Satterthwaite", 17, ["normal"], True, None)
 WORD = ("Wald", 3, True, ["wald"])
@@ -153,6 +154,7 @@ WRONG = {
               np.array(pd.date_range("2020", periods=180))[:, None]),
         "by": ("Subject", ["Subject"], 3), "reml": FLAG, "weights": ("w", 2.0), "tol": ("x", True),
         "optimizer": ("adam",), "max_iter": COUNT, "progress": SHOWN, "unsafe_formula": FLAG,
+        "devices": DEVICES,
     }),
     "design": (
         lambda f=DESIGN, d=None, unsafe_formula=False: hlm.design(
@@ -255,6 +257,7 @@ WRONG = {
         one() if fit is None else fit, **{"n": 4, "seed": 1, "progress": False} | o), {
         "fit": (many(), "x", FORMULA), "n": COUNT, "method": ("Cases", None, True), "seed": SEED,
         "weights": ("normal", None), "leverage": ("HC2", None), "progress": SHOWN,
+        "devices": DEVICES,
     }),
     "bootstrap_lrt": (lambda small_fit=None, large_fit=None, **o: hlm.bootstrap_lrt(
         small_fit or one(), large_fit or slopes(), **{"n": 4, "seed": 1} | o), {

@@ -1,0 +1,50 @@
+"""The devices that a user asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import jax
+import numpy as np
+
+from jaxhlm.core.processes import use_jax
+from jaxhlm.errors import OptionError
+
+__all__ = ["Devices", "chosen_devices"]
+
+Devices: TypeAlias = int | jax.Device | Sequence[jax.Device] | None
+
+
+def chosen_devices(devices: Devices) -> tuple[jax.Device, ...] | None:
+    """JAX devices, or None for the cores by the host path.
+
+    Args:
+        devices: None for JAX's default backend if that is no CPU, else the cores; so many of that
+            backend's devices; or devices.
+
+    Raises:
+        OptionError: there are not so many, or something else is given.
+
+    >>> chosen_devices(1) == (jax.local_devices()[0],)
+    True
+    """
+    use_jax()
+    if devices is None:
+        return None if jax.default_backend() == "cpu" else tuple(jax.local_devices())
+    if isinstance(devices, int | np.integer) and not isinstance(devices, bool):
+        known = jax.local_devices()
+        if not 1 <= devices <= len(known):
+            raise OptionError(
+                f"devices={devices}: JAX has {len(known)} of the kind {known[0].platform!r} "
+                "(jax.local_devices()); give a number from 1 to that, or some of them"
+            )
+        return tuple(known[:devices])
+    given = (devices,) if isinstance(devices, jax.Device) else devices
+    if not isinstance(given, Sequence) or not all(isinstance(d, jax.Device) for d in given):
+        raise OptionError(f"devices={devices!r}: give a number, or devices such as jax.devices()")
+    if not given or len({*given}) < len(given) or len({d.platform for d in given}) > 1:
+        raise OptionError(
+            f"devices={devices!r}: give at least one, each once, and all of one platform"
+        )
+    return tuple(given)

@@ -1,0 +1,149 @@
+"""Data sets on several devices: the same draws and fits on any number of them."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm.core.precision import own_rules
+from jaxhlm.datasets import load_dataset
+from jaxhlm.errors import ConvergenceWarning, DeviceMemoryWarning, OptionError
+from jaxhlm.estimation import device_chunks
+
+FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
+B = 300
+
+# Eight devices are there before JAX is imported, so this runs in a process of its own.
+ON_DEVICES = f"""
+import jax, numpy as np, jaxhlm as hlm
+from jaxhlm.core.precision import own_rules
+assert len(jax.devices()) == 8
+fit = hlm.fit({FORMULA!r}, hlm.load_dataset("sleepstudy"))
+simulated = hlm.simulate(fit, n={B}, seed=1)
+expected = simulated.fit()
+for devices in (1, 2, 3, jax.devices()):
+    fits = simulated.fit(devices=devices)
+    np.testing.assert_array_equal(fits.status, expected.status)
+    for name in ("criterion", "beta", "vcov", "theta", "cov", "sigma"):
+        found, known = (getattr(f.estimates, name) for f in (fits, expected))
+        np.testing.assert_allclose(found, known, rtol={tol.ESTIMATE}, atol={tol.ESTIMATE})
+    print(len(fits), "on", devices)
+"""
+
+
+def test_draws_and_fits_are_the_same_on_any_number_of_devices(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ON_DEVICES], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"{B} on") == 4
+
+
+def test_draws_have_the_same_bits_in_any_chunk():
+    """Those of the host path, too; chunks are powers of two."""
+    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    source = hlm.simulate(fit, n=B, seed=1)._source
+    lanes, known = source.traceable, source.draw(slice(0, 40)).standard
+
+    def drawn(size):
+        with own_rules():
+            draw = jax.jit(lambda *given: lanes.reduce(*given)[0].standard.stats.yy)
+            return np.asarray(draw(lanes.shared, lanes.argument(slice(0, size))))[:40]
+
+    for size in (128, 256, 1024):
+        np.testing.assert_array_equal(drawn(size), known.stats.yy)
+
+
+@pytest.fixture(scope="module")
+def responses():
+    """Responses of which two miss values and one is constant."""
+    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    Y = fit.simulate(B, seed=1).to_numpy().copy()
+    Y[3, 5], Y[:, 7], Y[:20, 9] = np.nan, 1.0, np.nan
+    return fit, Y
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.JaxhlmWarning")
+def test_responses_on_a_device_are_fitted_as_on_the_cores(responses):
+    _, Y = responses
+    data = load_dataset("sleepstudy")
+    found = hlm.fit_many(FORMULA, data, Y, devices=1)
+    expected = hlm.fit_many(FORMULA, data, Y)
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_array_equal(found.nobs, expected.nobs)
+    np.testing.assert_allclose(found.fixef, expected.fixef, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)
+
+
+def test_a_design_that_does_not_tell_variances_apart_is_seen_on_devices():
+    data = load_dataset("sleepstudy").iloc[:40]
+    design = hlm.design("~ C(Subject) * Days + (1 + Days | Subject)", data)
+    truth = hlm.Truth.of([1.0] * design.p, sd=[20.0, 5.0], sigma=25.0)
+    simulated = hlm.simulate(design, truth, 20, seed=1)
+    with pytest.warns(ConvergenceWarning, match="not_identified"):
+        assert (simulated.fit(devices=1).status == hlm.Status.NOT_IDENTIFIED).all()
+
+
+def test_another_truth_on_the_same_design_is_drawn_by_the_same_program():
+    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    low, high = (
+        hlm.Truth.of([mean, 10.0], sd=[20.0, 5.0], corr=0.1, sigma=25.0) for mean in (200.0, 300.0)
+    )
+    for truth in (low, high):
+        simulated = hlm.simulate(fit, truth, 200, seed=1)
+        found, expected = simulated.fit(devices=1), simulated.fit()
+        np.testing.assert_allclose(found.fixef, expected.fixef, rtol=tol.ESTIMATE)
+    assert len(fit.prepared.programs) == 1
+
+
+def test_a_device_out_of_memory_goes_on_with_smaller_chunks(monkeypatch):
+    """Said once, nothing lost, nothing twice."""
+    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    simulated = hlm.simulate(fit, n=500, seed=1)
+    started = device_chunks._started
+
+    def out_of_memory(program, lanes, run, each, devices):
+        if each > 128:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return started(program, lanes, run, each, devices)
+
+    monkeypatch.setattr(device_chunks, "_started", out_of_memory)
+    with pytest.warns(DeviceMemoryWarning, match="for 512") as said:
+        found = simulated.fit(devices=1)
+    assert len(said) == 1
+    np.testing.assert_allclose(found.criterion, simulated.fit().criterion, rtol=tol.DEVIANCE)
+
+
+@pytest.mark.parametrize(
+    ("devices", "text"),
+    [
+        (0, "devices=0: JAX has 1"),
+        (99, "devices=99: JAX has 1"),
+        (True, "give a number"),
+        ("gpu", "give a number"),
+        ([], "at least one"),
+        (jax.devices() * 2, "each once"),
+        (1.5, "give a number"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(devices, text):
+    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    with pytest.raises(OptionError, match=text):
+        hlm.simulate(fit, n=5, seed=1).fit(devices=devices)
+
+
+def test_what_runs_on_the_cores_only_is_refused_by_name():
+    optax = pytest.importorskip("optax")
+    fit, data = hlm.fit(FORMULA, load_dataset("sleepstudy")), load_dataset("sleepstudy")
+    with pytest.raises(OptionError, match="rows of their own"):
+        hlm.fit_many(FORMULA, data.assign(r=0), by="r", devices=1)
+    with pytest.raises(OptionError, match="rows of their own"):
+        hlm.bootstrap(fit, 10, "cases", seed=1, devices=1)
+    with pytest.raises(OptionError, match="your optimizer"):
+        Y = fit.simulate(3, seed=1)
+        hlm.fit_many(FORMULA, data, Y, optimizer=optax.lbfgs(), devices=1)
