@@ -9,13 +9,16 @@ and for m groups that share R_i (``jaxhlm.statistics.equal_groups``) the part or
 dimensions of T^X is N ~ Wishart_q(m − r, σ²I + RΣR'), drawn by Bartlett's decomposition. The
 residuals of the least-squares fit do not depend on β, which is added at the end.
 
-Every data set has a key of its own, folded from the seed and its number, so a draw depends
-neither on the chunk nor on the device that it is made in.
+Every data set has a key of its own, folded from the seed and its number, and is drawn by the same
+code whatever is drawn beside it, so a draw does not depend on the chunk, or on how many devices
+share the work. (Kinds of devices round differently.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -45,6 +48,8 @@ __all__ = [
 ]
 
 RANK_TOL = 1e-12
+# Data sets that a CPU draws together; every number of them that is compiled is a multiple of it.
+BLOCK_LANES = 128
 # Compiling the draws takes seconds, drawing a few hundred too many nothing.
 FEWEST_DRAWN = 512
 
@@ -146,10 +151,9 @@ def trace_statistics(
 ) -> tuple[Standard, list[Any]]:
     """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart.
 
-    What follows is kept apart from the draws, so that it changes none of their bits.
+    ``lane_index`` has a multiple of ``BLOCK_LANES`` numbers.
     """
-    drawn = jax.lax.optimization_barrier(_draws(key, lane_index, arrays))
-    return _standard(distribution, *drawn)
+    return _standard(distribution, *_draws(key, lane_index, arrays))
 
 
 def _standard(
@@ -188,7 +192,18 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
         Xy = a.XX_root @ residual / s
         return t / s, columns.reshape(-1, q) / s, Xy, yy, a.beta + fitted / root_n, s
 
-    return jax.vmap(one, out_axes=-1)(lane_index)
+    return jax.lax.platform_dependent(
+        lane_index,
+        cpu=partial(_in_blocks, jax.vmap(one, out_axes=-1)),
+        default=jax.vmap(one, out_axes=-1),
+    )
+
+
+def _in_blocks(draw: Callable[[Any], tuple[Any, ...]], lane_index: Any) -> tuple[Any, ...]:
+    """``draw`` block by block: XLA orders sums on a CPU by the size of the arrays."""
+    B = len(lane_index)
+    drawn = jax.lax.map(draw, lane_index.reshape(-1, BLOCK_LANES))
+    return tuple(jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], B) for x in drawn)
 
 
 _draw = CompiledByOne(_draws)

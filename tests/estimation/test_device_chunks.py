@@ -48,15 +48,24 @@ def test_draws_have_the_same_bits_in_any_chunk():
     """Those of the host path, too; chunks are powers of two."""
     fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
     source = hlm.simulate(fit, n=B, seed=1)._source
-    lanes, known = source.traceable, source.draw(slice(0, 40)).standard
+    lanes = source.traceable
 
-    def drawn(size):
-        with own_rules():
-            draw = jax.jit(lambda *given: lanes.reduce(*given)[0].standard.stats.yy)
-            return np.asarray(draw(lanes.shared, lanes.argument(slice(0, size))))[:40]
+    def drawn(reduced):
+        stats, scaling, _ = reduced.standard
+        return stats.Ty, stats.Xy, stats.yy, scaling.beta_ols, scaling.s
 
+    @jax.jit
+    def draw(shared, lane_index):
+        return drawn(lanes.reduce(shared, lane_index)[0])
+
+    known = drawn(source.draw(slice(0, 40)))
+    for found, expected in zip(drawn(source.draw(slice(0, 4000))), known, strict=True):
+        np.testing.assert_array_equal(found[..., :40], expected)
     for size in (128, 256, 1024):
-        np.testing.assert_array_equal(drawn(size), known.stats.yy)
+        with own_rules():
+            again = draw(lanes.shared, lanes.argument(slice(0, size)))
+        for found, expected in zip(again, known, strict=True):
+            np.testing.assert_array_equal(np.asarray(found)[..., :40], expected)
 
 
 @pytest.fixture(scope="module")

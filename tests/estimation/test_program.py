@@ -99,7 +99,7 @@ def test_drawn_statistics_lower_for_a_gpu_without_code_of_the_cpu():
     with own_rules():
         traced = jax.jit(chunk_program(lanes, options))
         lowered = export.export(traced, platforms=["cuda"])(
-            lanes.shared, lanes.argument(slice(0, B))
+            lanes.shared, lanes.argument(slice(0, 128))
         )
     assert "callback" not in lowered.mlir_module()
     assert "lapack" not in lowered.mlir_module()
