@@ -58,14 +58,15 @@ def test_draws_have_the_same_bits_in_any_chunk():
     def draw(shared, lane_index):
         return drawn(lanes.reduce(shared, lane_index)[0])
 
-    known = drawn(source.draw(slice(0, 40)))
+    known = drawn(source.draw(slice(0, 600)))
     for found, expected in zip(drawn(source.draw(slice(0, 4000))), known, strict=True):
-        np.testing.assert_array_equal(found[..., :40], expected)
+        np.testing.assert_array_equal(found[..., :600], expected)
     for size in (128, 256, 1024):
         with own_rules():
             again = draw(lanes.shared, lanes.argument(slice(0, size)))
         for found, expected in zip(again, known, strict=True):
-            np.testing.assert_array_equal(np.asarray(found)[..., :40], expected)
+            shared = min(size, 600)
+            np.testing.assert_array_equal(found[..., :shared], expected[..., :shared])
 
 
 @pytest.fixture(scope="module")
