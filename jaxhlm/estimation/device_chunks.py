@@ -15,7 +15,7 @@ from jaxhlm.core.precision import own_rules
 from jaxhlm.errors import DeviceMemoryWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes, gather
-from jaxhlm.estimation.program import Traceable, chunk_program
+from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
 from jaxhlm.linalg.small import namespace
 from jaxhlm.optimise.options import Options
 
@@ -47,7 +47,7 @@ def fit_on_devices(
         devices: among which every chunk is shared out in equal parts.
         report: called with the estimates of every finished chunk.
     """
-    stats = lanes.prepared.matrices.stats
+    stats = lanes.reduction.prepared.matrices.stats
     nobs = np.full(B, int(stats.n[0]))
     ngroups = np.full(B, int(stats.m.sum()))
 
@@ -70,14 +70,13 @@ def _chunks(
 ) -> Iterator[tuple[slice, Estimates, Any]]:
     """Consecutive runs, their estimates, and which of these are final."""
     each = _lanes_per_device(lanes, B, devices)
-    program = _shared_out(lanes, options, devices)
     pending: deque[tuple[slice, Any]] = deque()
     first, done, halved = 0, 0, False
     while done < B:
         try:
             while first < B and len(pending) < UNDER_WAY:
                 run = slice(first, min(first + each * len(devices), B))
-                pending.append((run, _started(program, lanes, run, each, devices)))
+                pending.append((run, _started(lanes, options, run, each, devices)))
                 first = run.stop
             run, found = pending.popleft()
             arrays, final = jax.tree.map(np.array, found)
@@ -98,45 +97,46 @@ def _chunks(
 
 
 def _started(
-    program: CompiledByOne, lanes: Traceable, run: slice, each: int, devices: tuple[jax.Device, ...]
+    lanes: Traceable, options: Options, run: slice, each: int, devices: tuple[jax.Device, ...]
 ) -> Any:
     """A chunk under way, filled up to its full size with copies of its last data set."""
-    argument = lanes.argument(run)
+    argument, fixed = lanes.argument(run), (lanes.reduction, options, devices)
     more = [(0, 0)] * (argument.ndim - 1) + [(0, each * len(devices) - argument.shape[-1])]
     with own_rules():
         argument = namespace(argument).pad(argument, more, mode="edge")
         placed = jax.device_put(argument, _sharding(devices, argument.ndim))
         shared = jax.device_put(lanes.shared, _sharding(devices, 0))
-        return program(argument.shape, shared, placed)
+        return _program((argument.shape, *fixed), shared, placed, *fixed)
 
 
 def _shared_out(
-    lanes: Traceable, options: Options, devices: tuple[jax.Device, ...]
-) -> CompiledByOne:
-    """The compiled program, each device with data sets of its own: none waits for another."""
-    programs, key = lanes.prepared.programs, (lanes.kind, options, devices)
-    if key not in programs:
-        own = PartitionSpec(LANES)
-        ndim = lanes.argument(slice(0, 1)).ndim
-        programs[key] = CompiledByOne(
-            jax.shard_map(
-                chunk_program(lanes, options),
-                mesh=_mesh(devices),
-                in_specs=(PartitionSpec(), _spec(ndim)),
-                out_specs=(own, own),
-                check_vma=False,
-            )
-        )
-    program: CompiledByOne = programs[key]
-    return program
+    shared: Any,
+    argument: Any,
+    reduction: Reduction,
+    options: Options,
+    devices: tuple[jax.Device, ...],
+) -> Any:
+    """The program, each device with data sets of its own: none waits for another."""
+    own = PartitionSpec(LANES)
+    program = jax.shard_map(
+        chunk_program(reduction, options),
+        mesh=_mesh(devices),
+        in_specs=(PartitionSpec(), _spec(argument.ndim)),
+        out_specs=(own, own),
+        check_vma=False,
+    )
+    return program(shared, argument)
+
+
+_program = CompiledByOne(_shared_out, static_argnames=("reduction", "options", "devices"))
 
 
 def _lanes_per_device(lanes: Traceable, B: int, devices: tuple[jax.Device, ...]) -> int:
     """A power of two, so that few sizes are compiled, within the memory and what there is to do."""
     memory = devices[0].memory_stats() or {}
     most = int(MEMORY_SHARE * memory["bytes_limit"]) if "bytes_limit" in memory else CHUNK_BYTES
-    design = lanes.prepared.design
-    taken = COPIES * estimate_bytes(design.p, design.q) + lanes.prepared.lane_bytes
+    design = lanes.reduction.prepared.design
+    taken = COPIES * estimate_bytes(design.p, design.q) + lanes.reduction.prepared.lane_bytes
     taken += 2 * lanes.argument(slice(0, 1)).nbytes
     share = -(-B // len(devices))
     fitting = 2 ** int(np.log2(max(FEWEST, min(most // taken, MOST))))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -133,9 +134,13 @@ class Prepared:
         return self.joined(standard, grams), precise
 
     @cached_property
-    def programs(self) -> dict[Any, Any]:
-        """What was compiled for this design, by what it was compiled for."""
-        return {}
+    def digest(self) -> bytes:
+        """Equal for designs with the same numbers, whose compiled programs are the same."""
+        d, content = self.design, blake2b()
+        content.update(repr((d.X.shape, d.blocks, d.G)).encode())
+        for values in (d.X, d.Z, d.group, d.weights):
+            content.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
+        return content.digest()
 
     def joined(self, standard: Standard, grams: list[Floats] | None = None) -> Reduced:
         """Standardised lanes of this design, equal groups joined; without ``grams`` split first."""

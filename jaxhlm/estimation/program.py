@@ -11,6 +11,7 @@ The host path is the faster on CPUs; the program is for devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -36,29 +37,60 @@ if TYPE_CHECKING:
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["Program", "Some", "Traceable", "chunk_program", "traceable_responses"]
+__all__ = [
+    "Program",
+    "Reduction",
+    "Some",
+    "Traceable",
+    "chunk_program",
+    "traceable_responses",
+]
 
 Program = Callable[[Any, Any], tuple[dict[str, Any], Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """What a program is compiled for; equal to another that does the same with an equal design.
+
+    Attributes:
+        prepared: the design.
+        reduce: shared arrays and what data sets come from, reduced, and which are precise.
+        kind: tells reductions on one design apart.
+    """
+
+    prepared: Prepared
+    reduce: Callable[[Any, Any], tuple[Reduced, Any]]
+    kind: str
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another does the same."""
+        return isinstance(other, Reduction) and self._does == other._does
+
+    def __hash__(self) -> int:
+        """As ``==``."""
+        return hash(self._does)
+
+    @property
+    def _does(self) -> tuple[str, bytes]:
+        return self.kind, self.prepared.digest
 
 
 class Traceable(NamedTuple):
     """Data sets on one design, as a compiled program is given them."""
 
-    prepared: Prepared  # the design
+    reduction: Reduction
     shared: Any  # arrays that all data sets share
     argument: Callable[[slice], Any]  # what consecutive data sets come from, (…, B)
-    reduce: Callable[[Any, Any], tuple[Reduced, Any]]  # both, reduced; which are precise
     again: Callable[[Ints], Chunks]  # some of the data sets for the host path
-    kind: str  # tells programs of one design apart
 
 
 def traceable_responses(
     prepared: Prepared, responses: Callable[[slice], Any], again: Callable[[Ints], Chunks]
 ) -> Traceable:
     """Responses (n, B) on the rows of a design; arguments as in ``Traceable``."""
-    return Traceable(
-        prepared, (), responses, lambda _, Y: prepared.traced(Y), again, kind="responses"
-    )
+    reduction = Reduction(prepared, lambda _, Y: prepared.traced(Y), "responses")
+    return Traceable(reduction, (), responses, again)
 
 
 class Some(NamedTuple):
@@ -77,18 +109,18 @@ class Some(NamedTuple):
         yield self.reduce(self.lane_index[lane_slice])
 
 
-def chunk_program(lanes: Traceable, options: Options) -> Program:
-    """A function of ``lanes.shared`` and ``lanes.argument``: estimates, and which are final.
+def chunk_program(reduction: Reduction, options: Options) -> Program:
+    """A function of what ``Traceable`` shares and gives: estimates, and which are final.
 
     Args:
-        lanes: the data sets.
+        reduction: how the data sets are reduced.
         options: what to optimise; not an optimiser of the user's.
     """
     # What the host path finds once, of the design.
-    known = bool(identified(lanes.prepared.matrices.stats, options.blocks, options.reml).all())
+    known = bool(identified(reduction.prepared.matrices.stats, options.blocks, options.reml).all())
 
     def program(shared: Any, argument: Any) -> tuple[dict[str, Any], Any]:
-        reduced, precise = lanes.reduce(shared, argument)
+        reduced, precise = reduction.reduce(shared, argument)
         stats, start = reduced.standard.stats, reduced.start(options)
         if start is None:
             found, lowest = _descended(stats, options)

@@ -16,7 +16,7 @@ from jaxhlm.core.streams import Key, Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
-from jaxhlm.estimation.program import Some, Traceable, traceable_responses
+from jaxhlm.estimation.program import Reduction, Some, Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import Source, shared_lanes
 from jaxhlm.statistics.drawing import (
@@ -151,12 +151,10 @@ class Parametric(DrawnSource):
             return Reduced.of(found[0], self.prepared.equal, found[1]), True
 
         return Traceable(
-            self.prepared,
+            Reduction(self.prepared, draw, "drawn"),
             (self.key, self.distribution.arrays),
             lambda run: self.first + np.arange(run.start, run.stop, dtype=np.uint32),
-            draw,
             lambda lane_index: Some(lane_index, self._drawn, self.lane_bytes),
-            "drawn",
         )
 
     def _drawn(self, lane_index: Ints) -> Reduced:

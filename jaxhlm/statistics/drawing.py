@@ -16,9 +16,7 @@ share the work. (Kinds of devices round differently.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -48,8 +46,6 @@ __all__ = [
 ]
 
 RANK_TOL = 1e-12
-# Data sets that a CPU draws together; every number of them that is compiled is a multiple of it.
-BLOCK_LANES = 128
 # Compiling the draws takes seconds, drawing a few hundred too many nothing.
 FEWEST_DRAWN = 512
 
@@ -149,10 +145,7 @@ def draw_statistics(
 def trace_statistics(
     distribution: SamplingDistribution, key: Any, lane_index: Any, arrays: Any
 ) -> tuple[Standard, list[Any]]:
-    """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart.
-
-    ``lane_index`` has a multiple of ``BLOCK_LANES`` numbers.
-    """
+    """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart."""
     return _standard(distribution, *_draws(key, lane_index, arrays))
 
 
@@ -186,24 +179,22 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
         # Squares of residuals, not differences of squares, in which a small σ would drown.
         t = t - a.TX @ fitted / root_n
         residual = z - a.XX_root.T @ fitted / root_n
-        within = rest + jnp.sum(residual**2)
-        s = jnp.sqrt((within + jnp.sum(t**2) + jnp.sum(columns**2)) / a.n)
+        within = rest + _sum_of_squares(residual)
+        s = jnp.sqrt((within + _sum_of_squares(t) + _sum_of_squares(columns)) / a.n)
         yy = within / s**2
         Xy = a.XX_root @ residual / s
         return t / s, columns.reshape(-1, q) / s, Xy, yy, a.beta + fitted / root_n, s
 
-    return jax.lax.platform_dependent(
-        lane_index,
-        cpu=partial(_in_blocks, jax.vmap(one, out_axes=-1)),
-        default=jax.vmap(one, out_axes=-1),
-    )
+    return jax.vmap(one, out_axes=-1)(lane_index)
 
 
-def _in_blocks(draw: Callable[[Any], tuple[Any, ...]], lane_index: Any) -> tuple[Any, ...]:
-    """``draw`` block by block: XLA orders sums on a CPU by the size of the arrays."""
-    B = len(lane_index)
-    drawn = jax.lax.map(draw, lane_index.reshape(-1, BLOCK_LANES))
-    return tuple(jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], B) for x in drawn)
+def _sum_of_squares(x: Any) -> Any:
+    """Σ x², by halves: XLA orders a sum by the size of the arrays, and draws would depend on it."""
+    x = x.reshape(-1) ** 2
+    while len(x) > 1:
+        half = len(x) // 2
+        x = jnp.concatenate([x[:half] + x[half : 2 * half], x[2 * half :]])
+    return x.sum()
 
 
 _draw = CompiledByOne(_draws)

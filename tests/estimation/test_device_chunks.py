@@ -56,7 +56,7 @@ def test_draws_have_the_same_bits_in_any_chunk():
 
     @jax.jit
     def draw(shared, lane_index):
-        return drawn(lanes.reduce(shared, lane_index)[0])
+        return drawn(lanes.reduction.reduce(shared, lane_index)[0])
 
     known = drawn(source.draw(slice(0, 600)))
     for found, expected in zip(drawn(source.draw(slice(0, 4000))), known, strict=True):
@@ -100,15 +100,16 @@ def test_a_design_that_does_not_tell_variances_apart_is_seen_on_devices():
 
 
 def test_another_truth_on_the_same_design_is_drawn_by_the_same_program():
-    fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
+    known = len(device_chunks._program._programs)
     low, high = (
         hlm.Truth.of([mean, 10.0], sd=[20.0, 5.0], corr=0.1, sigma=25.0) for mean in (200.0, 300.0)
     )
     for truth in (low, high):
+        fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
         simulated = hlm.simulate(fit, truth, 200, seed=1)
         found, expected = simulated.fit(devices=1), simulated.fit()
         np.testing.assert_allclose(found.fixef, expected.fixef, rtol=tol.ESTIMATE)
-    assert len(fit.prepared.programs) == 1
+    assert len(device_chunks._program._programs) <= known + 1
 
 
 def test_a_device_out_of_memory_goes_on_with_smaller_chunks(monkeypatch):
@@ -117,10 +118,10 @@ def test_a_device_out_of_memory_goes_on_with_smaller_chunks(monkeypatch):
     simulated = hlm.simulate(fit, n=500, seed=1)
     started = device_chunks._started
 
-    def out_of_memory(program, lanes, run, each, devices):
+    def out_of_memory(lanes, options, run, each, devices):
         if each > 128:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return started(program, lanes, run, each, devices)
+        return started(lanes, options, run, each, devices)
 
     monkeypatch.setattr(device_chunks, "_started", out_of_memory)
     with pytest.warns(DeviceMemoryWarning, match="for 512") as said:

@@ -64,7 +64,7 @@ def test_the_program_is_the_host_path(name):
 
 def program(name):
     source, options = problem(name)
-    return jax.jit(chunk_program(source.traceable, options))
+    return jax.jit(chunk_program(source.traceable.reduction, options))
 
 
 def final_lanes(name):
@@ -97,7 +97,7 @@ def test_drawn_statistics_lower_for_a_gpu_without_code_of_the_cpu():
     source = hlm.simulate(design, hlm.Truth.of([1, 3], sd=[0.2, 0.5], sigma=0.75), B, 1)._source
     lanes, options = source.traceable, Options(True, design.blocks)
     with own_rules():
-        traced = jax.jit(chunk_program(lanes, options))
+        traced = jax.jit(chunk_program(lanes.reduction, options))
         lowered = export.export(traced, platforms=["cuda"])(
             lanes.shared, lanes.argument(slice(0, 128))
         )
