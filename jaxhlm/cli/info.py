@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 from jaxhlm.core.cache import cache_directory
+from jaxhlm.core.devices import chosen_devices
 
 __all__ = ["lines", "versions"]
 
@@ -31,7 +32,7 @@ def lines() -> Iterator[str]:
         yield _line("device", device)
     cores = os.cpu_count() or 1
     yield _line("cores", f"{cores}, with {_memory()}")
-    yield _line("path", f"the cores: NumPy on {cores} threads, inner loops compiled by JAX")
+    yield _line("path", _path(cores))
     yield _line("precision", "float64 within the library's calls, JAX's own setting outside")
     yield _line("cache", _cache())
 
@@ -79,6 +80,19 @@ def _statistics(device: jax.Device) -> dict[str, int] | None:
         return device.memory_stats()
     except (RuntimeError, NotImplementedError):
         return None
+
+
+def _path(cores: int) -> str:
+    """Where many data sets are fitted unless ``devices=`` says otherwise."""
+    host = f"the cores: NumPy on {cores} threads, inner loops compiled by JAX"
+    try:
+        chosen = chosen_devices(None)
+    except (RuntimeError, AssertionError):
+        return host
+    if chosen is None:
+        return host
+    kinds = ", ".join(str(device) for device in chosen)
+    return f"one compiled program on {kinds}; the cores for what it cannot fit"
 
 
 def _memory() -> str:

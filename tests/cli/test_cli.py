@@ -120,6 +120,12 @@ def test_info_of_a_cache_that_is_not_there(set_by, shown, monkeypatch, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_info_of_the_path_where_the_default_backend_is_no_cpu(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert main(["info"]) == 0
+    assert "one compiled program on " in capsys.readouterr().out
+
+
 def test_info_where_jax_finds_no_device():
     """Also where JAX is told to use a GPU that is not there, or caches by itself."""
     ran = _command(
