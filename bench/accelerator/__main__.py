@@ -40,7 +40,7 @@ def main() -> int:
     """Run what was asked for; the exit status is 1 if a fit was wrong or a workload failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.accelerator", description=__doc__)
     parser.add_argument("--only", help=f"some of: {','.join(WORKLOADS)}")
-    parser.add_argument("--scale", type=float, default=1.0, help="part of the data sets")
+    parser.add_argument("--scale", type=positive, default=1.0, help="part of the data sets")
     parser.add_argument("--devices", type=int, help="fit on so many devices, CPUs too")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
     options = parser.parse_args()
@@ -53,6 +53,17 @@ def main() -> int:
         # Code kept from before would hide what compiling takes.
         os.environ["JAXHLM_CACHE"] = empty
         return run(chosen, options)
+
+
+def positive(text: str) -> float:
+    """A number above zero.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not 0.0 < float(text) < float("inf"):
+        raise ValueError(text)
+    return float(text)
 
 
 def run(chosen: list[str], options: argparse.Namespace) -> int:

@@ -117,8 +117,10 @@ def _cache() -> str:
 
 def _held(directory: Path) -> str:
     """How many files a directory holds, and how large they are."""
+    if not directory.is_dir():
+        return "no folder, so nothing is kept" if directory.exists() else "empty"
     sizes = list(_file_sizes(directory))
-    return f"{len(sizes):,} files, {_size(sum(sizes))}" if sizes else "empty"
+    return f"{len(sizes):,} files of {_size(sum(sizes))} in all" if sizes else "empty"
 
 
 def _file_sizes(directory: Path) -> Iterator[int]:

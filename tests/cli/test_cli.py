@@ -93,7 +93,8 @@ def test_replicates_are_a_number(number, capsys):
 
 
 def test_info_names_versions_devices_path_and_cache(monkeypatch, tmp_path, capsys):
-    (tmp_path / "kept").write_bytes(bytes(25_300))
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(bytes(12_650))
     monkeypatch.setenv("JAXHLM_CACHE", str(tmp_path))
     before = dict(jax.config.values)
     assert main(["info"]) == 0
@@ -104,13 +105,18 @@ def test_info_names_versions_devices_path_and_cache(monkeypatch, tmp_path, capsy
     assert shown["cores"].startswith(f"{os.cpu_count()}, with ")
     assert "NumPy" in shown["path"]
     assert shown["precision"].startswith("float64")
-    assert shown["cache"] == f"{tmp_path}, 1 files, 25.3 kB"
+    assert shown["cache"] == f"{tmp_path}, 2 files of 25.3 kB in all"
     assert dict(jax.config.values) == before
 
 
 @pytest.mark.parametrize(
     ("set_by", "shown"),
-    [("off", "off (JAXHLM_CACHE)"), ("nowhere", "nowhere, empty"), ("~no\udcff", ", empty")],
+    [
+        ("off", "off (JAXHLM_CACHE)"),
+        ("nowhere", "nowhere, empty"),
+        ("~no\udcff", ", empty"),
+        (__file__, "no folder, so nothing is kept"),
+    ],
 )
 def test_info_of_a_cache_that_is_not_there(set_by, shown, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
