@@ -1,35 +1,19 @@
 """Run the workloads beside their peers, print the table, write ``bench/results``."""
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import machine
+from bench.report import Result, judged, table, write
 from bench.speed import peers
-
-EXCESS = 1e-6
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured number and what it had to be."""
-
-    workload: str
-    measure: str
-    value: float
-    target: str = ""
-    met: str = ""
-
 
 # What must be reached: by workload and measure, a lower or an upper bound.
 TARGETS = {
@@ -70,7 +54,8 @@ def main() -> int:
         found = {"statsmodels": peers.statsmodels(), "mixedlm": peers.mixedlm()}
         results += [Result("article", f"{name} fits/s", 1.0 / s) for name, s in found.items() if s]
     console.print(table(results))
-    path = write(results, options.out, facts)
+    path = machine.results_path(options.out, facts)
+    write(results, path)
     console.print(f"written to {path}")
     return int(any(r.met == "WRONG" for r in results))
 
@@ -96,7 +81,7 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
     if times is not None:
         (name,) = TARGETS[workload]
         values[name] = figures["fits"] * times
-    return [judged(workload, m, v) for m, v in values.items()]
+    return [judged(workload, m, v, TARGETS[workload]) for m, v in values.items()]
 
 
 def worker(workload: str, scale: float, cache: str, with_lme4: bool = False) -> dict[str, Any]:
@@ -109,42 +94,6 @@ def worker(workload: str, scale: float, cache: str, with_lme4: bool = False) -> 
         check=True,
     )
     return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def judged(workload: str, measure: str, value: float) -> Result:
-    """A result beside its target; an answer that is not right is WRONG."""
-    if (measure == "failed" and value > 0.0) or (measure == "excess" and not value <= EXCESS):
-        return Result(workload, measure, value, "0" if measure == "failed" else "<= 1e-6", "WRONG")
-    if measure not in TARGETS[workload]:
-        return Result(workload, measure, value)
-    sign, bound = TARGETS[workload][measure]
-    met = value >= bound if sign == ">=" else value <= bound
-    return Result(workload, measure, value, f"{sign} {bound:g}", "yes" if met else "no")
-
-
-def table(results: list[Result]) -> Table:
-    """All results as one printed table."""
-    out = Table("workload", "measure", "value", "target", "met")
-    previous = None
-    for r in results:
-        if r.workload != previous:
-            out.add_section()
-        shown = (
-            "" if r.value != r.value else f"{r.value:,.4g}" if r.value < 1e4 else f"{r.value:,.0f}"
-        )
-        out.add_row(r.workload if r.workload != previous else "", r.measure, shown, r.target, r.met)
-        previous = r.workload
-    return out
-
-
-def write(results: list[Result], folder: Path, facts: dict[str, str]) -> Path:
-    """Write one row per result; the file is named after the day and the machine."""
-    path = machine.results_path(folder, facts)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(results[0])))
-        writer.writeheader()
-        writer.writerows(asdict(r) for r in results)
-    return path
 
 
 if __name__ == "__main__":

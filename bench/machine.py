@@ -6,8 +6,9 @@ import platform
 import re
 import subprocess
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from jaxhlm.cli.info import versions
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "statsmodels", "mixedlm")
@@ -25,12 +26,7 @@ def describe() -> dict[str, str]:
         "device": device.device_kind if device.platform != "cpu" else "cpu",
         "python": platform.python_version(),
     }
-    for package in PACKAGES:
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            facts[package] = "absent"
-    return facts
+    return facts | versions(PACKAGES)
 
 
 def processor() -> str:

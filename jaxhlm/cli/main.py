@@ -6,20 +6,17 @@ import _thread
 import argparse
 import io
 import os
-import platform
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-import jax
 import pandas as pd
 
-from jaxhlm.cli import article
+from jaxhlm.cli import article, info
 from jaxhlm.cli.commands import add_commands, add_model, add_option
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
@@ -163,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_bootstrap)
 
     add_commands(commands)
-    command = commands.add_parser("info", help="versions and devices")
+    command = commands.add_parser("info", help="versions, devices, default path, cache")
     command.set_defaults(run=_info)
     return parser
 
@@ -210,8 +207,5 @@ def _bootstrap(arguments: argparse.Namespace) -> None:
 
 
 def _info(_: argparse.Namespace) -> None:
-    for name in ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "scipy", "formulaic"):
-        print(f"{name:10} {version(name)}")
-    print(f"{'python':10} {platform.python_version()} on {platform.machine()}")
-    for device in jax.devices():
-        print(f"{'device':10} {device.device_kind} ({device.platform}:{device.id})")
+    for line in info.lines():
+        print(line)

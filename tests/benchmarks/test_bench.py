@@ -38,14 +38,18 @@ def test_quick_run(tmp_path):
 
 def test_wrong_answers_are_called_wrong(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
-    from bench.__main__ import judged
+    from bench.__main__ import TARGETS
+    from bench.report import judged
     from bench.speed.workloads import slope
 
-    assert judged("article", "excess", 1e-5).met == "WRONG"
-    assert judged("article", "excess", float("nan")).met == "WRONG"
-    assert judged("article", "failed", 1e-5).met == "WRONG"
-    assert judged("genes", "seconds", 3.1).met == "no"
-    assert judged("replicates", "times lme4 lmer", 300.0).met == "yes"
+    def met(workload, measure, value):
+        return judged(workload, measure, value, TARGETS[workload]).met
+
+    assert met("article", "excess", 1e-5) == "WRONG"
+    assert met("article", "excess", float("nan")) == "WRONG"
+    assert met("article", "failed", 1e-5) == "WRONG"
+    assert met("genes", "seconds", 3.1) == "no"
+    assert met("replicates", "times lme4 lmer", 300.0) == "yes"
     assert abs(slope([1, 10, 100], [2, 20, 200]) - 1.0) < tol.SUMMED
 
 

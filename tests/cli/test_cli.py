@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,11 +92,54 @@ def test_replicates_are_a_number(number, capsys):
     assert f"'{number}': give a whole number" in capsys.readouterr().err
 
 
-def test_info_names_versions_and_devices(capsys):
+def test_info_names_versions_devices_path_and_cache(monkeypatch, tmp_path, capsys):
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(bytes(12_650))
+    monkeypatch.setenv("JAXHLM_CACHE", str(tmp_path))
+    before = dict(jax.config.values)
     assert main(["info"]) == 0
-    printed = capsys.readouterr().out
-    assert f"jaxhlm     {hlm.__version__}" in printed
-    assert "device" in printed
+    shown = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert shown["jaxhlm"] == hlm.__version__
+    assert shown["jaxlib"] == jax.lib.__version__
+    assert shown["device"].startswith(jax.devices()[0].device_kind)
+    assert shown["cores"].startswith(f"{os.cpu_count()}, with ")
+    assert "NumPy" in shown["path"]
+    assert shown["precision"].startswith("float64")
+    assert shown["cache"] == f"{tmp_path}, 2 files of 25.3 kB in all"
+    assert dict(jax.config.values) == before
+
+
+@pytest.mark.parametrize(
+    ("set_by", "shown"),
+    [
+        ("off", "off (JAXHLM_CACHE)"),
+        ("nowhere", "nowhere, empty"),
+        ("~no\udcff", ", empty"),
+        (__file__, "no folder, so nothing is kept"),
+    ],
+)
+def test_info_of_a_cache_that_is_not_there(set_by, shown, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXHLM_CACHE", set_by)
+    assert main(["info"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(shown)
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_of_the_path_where_the_default_backend_is_no_cpu(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert main(["info"]) == 0
+    assert "one compiled program on " in capsys.readouterr().out
+
+
+def test_info_where_jax_finds_no_device():
+    """Also where JAX is told to use a GPU that is not there, or caches by itself."""
+    ran = _command(
+        "info", stdout=subprocess.PIPE, JAX_PLATFORMS="cuda", JAX_COMPILATION_CACHE_DIR="theirs"
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "\ndevice     none: " in ran.stdout
+    assert "theirs, JAX's own" in ran.stdout
 
 
 def test_article(capsys):
