@@ -121,7 +121,7 @@ def article_program(B: int) -> Program:
     formula, frame, Y = article(B)
     source, _, model = response_input(formula, frame, Y, None, reml=True)
     options = Options(True, model.blocks)
-    program = partial(chunk_program(source.traceable, options), ())
+    program = partial(chunk_program(source.traceable.reduction, options), ())
     return Program(source, model, options, jax.jit(program), on_device(Y))
 
 
