@@ -21,7 +21,7 @@ from jaxhlm.fitting.failures import Failures
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import to_columns
 from jaxhlm.results.record import FitRecord
-from jaxhlm.results.storage import to_table
+from jaxhlm.results.storage import from_table, to_table
 from jaxhlm.results.stored import FITS, StoredFits
 from jaxhlm.sources.fingerprint import fingerprint
 from jaxhlm.sources.sources import Source
@@ -140,6 +140,8 @@ class _Run:
 
     def write_to(self, folder: Folder, failures: Failures, progress: bool | None) -> None:
         """Fit and write what is not there yet, each chunk while the next one is fitted."""
+        for chunk in folder.chunks():
+            failures.add(from_table(*folder.read(chunk)).estimates)
         todo = [chunk for chunk in self.plan if chunk not in folder]
         wanted = [run for chunk in todo for run in self._runs(chunk)]
         parts = fitted_runs(self.source.forgetful, self.options, wanted)
