@@ -12,8 +12,8 @@ from typing import overload
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.devices import Devices
 from jaxhlm.core.arguments import affordable
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import (
     Bools,
     BootstrapInterval,

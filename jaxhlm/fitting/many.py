@@ -123,7 +123,7 @@ def fit_many(
             fitted on the cores.
         out: folder that the estimates are written to, one Parquet file for each chunk of fits and a
             manifest that says what they are; memory is then bounded by the chunk, whatever the
-            number of fits. They are those of the call without it, to the last bit.
+            number of fits. The cores fit them; they are those of the cores in memory, to the bit.
         resume: go on with what ``out`` holds of this very run: after a kill, or where a file was
             damaged, which is set aside and made anew.
 

@@ -117,8 +117,8 @@ class Simulated:
             out, resume: as for ``fit_many``; to go on, simulate from the same seed.
 
         Raises:
-            OptionError: ``n`` fits do not fit into memory, without ``out``; or ``devices`` that are not
-                there.
+            OptionError: ``n`` fits do not fit into memory, without ``out``, or ``devices`` that are
+                not there.
             FolderError: as for ``fit_many``.
         """
         check_storing(out, resume, devices)
