@@ -4,7 +4,8 @@
 accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer's users know.
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
-not an exception.
+not an exception. With ``out=`` it writes more fits than memory holds to a folder, which
+``read_fits`` opens.
 ``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
 model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from jaxhlm.optimise.minimise import minimise as minimise
     from jaxhlm.optimise.newton import newton as newton
     from jaxhlm.results.batch import FitBatch as FitBatch
+    from jaxhlm.results.stored import StoredFits as StoredFits
+    from jaxhlm.results.stored import read_fits as read_fits
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
     from jaxhlm.studies.extend import extend as extend
@@ -91,6 +94,7 @@ __all__ = [
     "Mechanism",
     "Method",
     "Status",
+    "StoredFits",
     "Study",
     "Truth",
     "TruthDistribution",
@@ -114,6 +118,7 @@ __all__ = [
     "nsim",
     "power",
     "power_curve",
+    "read_fits",
     "read_study",
     "simulate",
     "solve_power",
@@ -130,6 +135,7 @@ __all__ = [
 _WHEN_ASKED_FOR = {
     "fitting.many": ("fit_many",),
     "results.batch": ("FitBatch",),
+    "results.stored": ("StoredFits", "read_fits"),
     "studies.simulate": ("simulate",),
     "inference.lmlist": ("lm_list",),
     "studies.truth": ("Truth",),

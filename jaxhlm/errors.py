@@ -26,6 +26,7 @@ __all__ = [
     "DifferentRowsError",
     "FileError",
     "FileWarning",
+    "FolderError",
     "ForkedProcessError",
     "FormulaError",
     "GroupingError",
@@ -172,7 +173,11 @@ class FileError(JaxhlmError, OSError):
     """A file cannot be read or written, is damaged, or was written by something else."""
 
 
-class StudyFolderError(JaxhlmError, ValueError):
+class FolderError(JaxhlmError, ValueError):
+    """A folder holds another run, or something else, and is left as it is."""
+
+
+class StudyFolderError(FolderError):
     """A folder holds another study, or something else, and is left as it is."""
 
 

@@ -122,10 +122,16 @@ def write_parquet(
     own[DIGEST] = _digest(frame, own)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **own})
 
+    # Estimates hardly repeat: looking for what does takes longer than writing them.
+    repeating = [str(name) for name, dtype in frame.dtypes.items() if dtype.kind != "f"]
+    plain = {name: "snappy" if name in repeating else "none" for name in table.column_names}
+
     def write(at: Path) -> None:
         # pyarrow takes no name that is not UTF-8.
         with at.open("wb") as file:
-            parquet.write_table(table, file, write_page_checksum=True)
+            parquet.write_table(
+                table, file, write_page_checksum=True, use_dictionary=repeating, compression=plain
+            )
 
     write_atomically(path, write)
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from jaxhlm.core.notation import Bools, Ints
 
-__all__ = ["STATUS_MESSAGES", "Status", "converged", "outcome", "tally"]
+__all__ = ["STATUS_MESSAGES", "Status", "converged", "outcome", "outcome_of", "tally"]
 
 
 class Status(IntEnum):
@@ -51,10 +51,14 @@ def tally(status: Ints) -> pd.Series:
 
 def outcome(status: Ints) -> list[str]:
     """How many fits converged and failed, and a line for each cause of failure."""
-    counts, good = tally(status), int(converged(status).sum())
+    return outcome_of(tally(status))
+
+
+def outcome_of(counts: pd.Series) -> list[str]:
+    """As ``outcome``, of what ``tally`` counts."""
+    total, good = int(counts.sum()), int(counts[[s.name.lower() for s in Status if s.ok]].sum())
     return [
-        f"Converged: {good:,}, of these singular: {counts['singular']:,}; "
-        f"failed: {len(status) - good:,}",
+        f"Converged: {good:,}, of these singular: {counts['singular']:,}; failed: {total - good:,}",
         *(f"  {counts.iloc[s]:,} × {s.message}" for s in Status if not s.ok and counts.iloc[s]),
     ]
 

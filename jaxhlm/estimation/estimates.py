@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import and_
@@ -115,6 +115,12 @@ class Estimates:
         for values in out._columns():
             values.flags.writeable = True
         return out
+
+    @staticmethod
+    def joined(parts: Sequence[Estimates]) -> Estimates:
+        """The estimates of several parts, one after another."""
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        return Estimates(*map(np.concatenate, columns))
 
     def write(self, first: int, part: Estimates) -> int:
         """Write a part from fit number ``first`` on; returns the number of the fit after it."""

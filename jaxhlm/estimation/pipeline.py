@@ -39,8 +39,10 @@ __all__ = [
     "Prepared",
     "Reduced",
     "all_or_nothing",
+    "collect",
     "fit_lanes",
     "fit_standard",
+    "fitted_runs",
     "gather",
     "with_identified",
 ]
@@ -207,19 +209,40 @@ def fit_lanes(source: Chunks, options: Options, report: Report | None = None) ->
         report: called with the estimates of every finished chunk.
     """
     runs = list(source.runs())
-    nobs, ngroups = (np.zeros(runs[-1].stop, np.int64) for _ in range(2))
+    return collect(fitted_runs(source, options, runs), runs[-1].stop, report, partial=True)
 
-    def one(lane_slice: slice) -> Estimates:
-        found = None
+
+def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iterator[Fitted]:
+    """Some of the runs of ``source.runs()``, in order, as they are fitted."""
+
+    def one(lane_slice: slice) -> Fitted:
+        found, size = None, lane_slice.stop - lane_slice.start
+        nobs, ngroups = (np.zeros(size, np.int64) for _ in range(2))
         for part in source.reduced(lane_slice):
             fitted = fit_standard(part.standard, options, part.start(options))
             found = fitted if found is None else found.replaced(part.lanes, fitted)
-            nobs[lane_slice][part.lanes] = part.nobs
-            ngroups[lane_slice][part.lanes] = part.ngroups
+            nobs[part.lanes] = part.nobs
+            ngroups[part.lanes] = part.ngroups
         assert found is not None
-        return found
+        return Fitted(found, nobs, ngroups)
 
-    found = gather(in_order(one, runs), len(nobs), report, partial=True)
+    return in_order(one, runs)
+
+
+def collect(
+    parts: Iterable[Fitted], B: int, report: Report | None = None, partial: bool = False
+) -> Fitted:
+    """B data sets from consecutive parts; arguments, and what is raised, as for ``gather``."""
+    nobs, ngroups = (np.zeros(B, np.int64) for _ in range(2))
+
+    def estimates() -> Iterator[Estimates]:
+        first = 0
+        for part in parts:
+            run = slice(first, first + len(part.nobs))
+            nobs[run], ngroups[run], first = part.nobs, part.ngroups, run.stop
+            yield part.estimates
+
+    found = gather(estimates(), B, report, partial)
     done = len(found.status)
     return Fitted(found, nobs[:done], ngroups[:done])
 

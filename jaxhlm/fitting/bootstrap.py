@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from os import PathLike
+from typing import overload
 
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import (
     Bools,
@@ -24,9 +26,10 @@ from jaxhlm.core.notation import (
 from jaxhlm.core.status import outcome
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
-from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.model import Model
 from jaxhlm.fitting.many import fit_source
+from jaxhlm.fitting.storing import check_storing, store_source, stored_seed
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.resampling.intervals import acceleration, bootstrap_interval
@@ -36,6 +39,7 @@ from jaxhlm.results.fit import Fit
 from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import one_group_terms, without_each_group
 from jaxhlm.results.storage import check_saving, load, save
+from jaxhlm.results.stored import StoredFits
 
 __all__ = ["Bootstrap", "bootstrap"]
 
@@ -248,6 +252,38 @@ class Bootstrap:
         return parameter_values(self.model, self.original)[0]
 
 
+@overload
+def bootstrap(
+    fit: Fit,
+    n: int = ...,
+    method: BootstrapMethod = ...,
+    seed: Seed = ...,
+    *,
+    weights: WildWeights = ...,
+    leverage: Leverage = ...,
+    progress: bool | None = ...,
+    devices: Devices = ...,
+    out: None = None,
+    resume: bool = ...,
+) -> Bootstrap: ...
+
+
+@overload
+def bootstrap(
+    fit: Fit,
+    n: int = ...,
+    method: BootstrapMethod = ...,
+    seed: Seed = ...,
+    *,
+    weights: WildWeights = ...,
+    leverage: Leverage = ...,
+    progress: bool | None = ...,
+    devices: Devices = ...,
+    out: str | PathLike[str],
+    resume: bool = ...,
+) -> StoredFits: ...
+
+
 def bootstrap(
     fit: Fit,
     n: int = 1000,
@@ -258,7 +294,9 @@ def bootstrap(
     leverage: Leverage = "hc2",
     progress: bool | None = None,
     devices: Devices = None,
-) -> Bootstrap:
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+) -> Bootstrap | StoredFits:
     """Fit ``n`` bootstrap data sets of one fit, all at once, as the fit itself was fitted.
 
     * "parametric": new random effects and residuals from the fitted model
@@ -286,13 +324,16 @@ def bootstrap(
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
         progress: show a progress bar; by default when the output is a terminal.
         devices: as for ``jaxhlm.fit_many``, for the methods "parametric" and "residual".
+        out, resume: as for ``fit_many``; a seed that was not given is that of the folder.
 
     Returns:
-        A ``Bootstrap``; ``print`` it for bias, standard errors and counts.
+        A ``Bootstrap``; ``print`` it for bias, standard errors and counts. With ``out`` the
+        replicates as a ``StoredFits``, whose ``summary()`` has their means and deviations.
 
     Raises:
         OptionError: an unknown method or option, n < 1, or devices that are not there.
         ResamplingError: the fit failed, or it has too few groups for the residual bootstrap.
+        FolderError: as for ``fit_many``.
 
     Example:
         >>> import jaxhlm as hlm
@@ -309,10 +350,14 @@ def bootstrap(
     """
     if not isinstance(fit, Fit):
         raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
-    key = random_key(seed)
+    check_storing(out, resume, devices)
+    key = random_key(stored_seed(out, resume) if seed is None else seed)
     y = fit.record.responses.Y[:, 0]
     source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
     index = pd.RangeIndex(n, name="replicate")
+    if out is not None:
+        return store_source(source, index, fit.model, fit.options, progress, out, resume)
+    affordable("n", n, estimate_bytes(fit.prepared.design.p, fit.prepared.design.q))
     fits = fit_source(source, index, fit.model, fit.options, progress, devices)
     wild = (weights, leverage) if method == "wild" else None
     alone = one_group_terms(fit.record) if wild else ()

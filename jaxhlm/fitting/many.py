@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import pandas as pd
@@ -10,24 +11,23 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices, chosen_devices
 from jaxhlm.core.notation import Floats
-from jaxhlm.core.status import Status
-from jaxhlm.design.columns import listed
 from jaxhlm.errors import (
-    ConvergenceWarning,
     InterruptedFitsWarning,
     OptionError,
-    RankDeficientWarning,
     warn_user,
 )
 from jaxhlm.estimation.device_chunks import fit_on_devices
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes
 from jaxhlm.estimation.progress import progress_report
+from jaxhlm.fitting.failures import Failures
+from jaxhlm.fitting.storing import check_storing, store_source
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.inputs import replicate_input, response_input
 from jaxhlm.sources.sources import Source
 
@@ -35,6 +35,46 @@ if TYPE_CHECKING:
     import optax
 
 __all__ = ["fit_many", "fit_source"]
+
+
+@overload
+def fit_many(
+    formula: str,
+    data: pd.DataFrame,
+    responses: pd.DataFrame | Floats | None = ...,
+    *,
+    by: str | None = ...,
+    reml: bool = ...,
+    weights: str | pd.Series | Floats | None = ...,
+    unsafe_formula: bool = ...,
+    optimizer: optax.GradientTransformation | None = ...,
+    tol: float = ...,
+    max_iter: int = ...,
+    progress: bool | None = ...,
+    devices: Devices = ...,
+    out: None = None,
+    resume: bool = ...,
+) -> FitBatch: ...
+
+
+@overload
+def fit_many(
+    formula: str,
+    data: pd.DataFrame,
+    responses: pd.DataFrame | Floats | None = ...,
+    *,
+    by: str | None = ...,
+    reml: bool = ...,
+    weights: str | pd.Series | Floats | None = ...,
+    unsafe_formula: bool = ...,
+    optimizer: optax.GradientTransformation | None = ...,
+    tol: float = ...,
+    max_iter: int = ...,
+    progress: bool | None = ...,
+    devices: Devices = ...,
+    out: str | PathLike[str],
+    resume: bool = ...,
+) -> StoredFits: ...
 
 
 # A data set of extreme size gets a status, and no warning stops its neighbours.
@@ -53,7 +93,9 @@ def fit_many(
     max_iter: int = MAX_ITER,
     progress: bool | None = None,
     devices: Devices = None,
-) -> FitBatch:
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+) -> FitBatch | StoredFits:
     """Fit many data sets at once: many responses on one design, or replicates in a long frame.
 
     Every data set gets exactly the fit that ``fit`` would give it. One that cannot be fitted gets
@@ -79,14 +121,22 @@ def fit_many(
             ``jax.devices("gpu")``. By default those of JAX's default backend, unless it is the
             CPU, whose cores take a faster way of their own. What ``by`` tells apart is always
             fitted on the cores.
+        out: folder that the estimates are written to, one Parquet file for each chunk of fits and a
+            manifest that says what they are; memory is then bounded by the chunk, whatever the
+            number of fits. The cores fit them; they are those of the cores in memory, to the bit.
+        resume: go on with what ``out`` holds of this very run: after a kill, or where a file was
+            damaged, which is set aside and made anew.
 
     Returns:
-        A ``FitBatch``; ``print`` it for counts and a summary.
+        A ``FitBatch``, or with ``out`` a ``StoredFits``, which ``jaxhlm.read_fits`` opens again;
+        ``print`` it for counts and a summary.
 
     Raises:
         OptionError: neither or both of ``responses`` and ``by`` were given.
         ResponseShapeError: ``responses`` has another number of rows than ``data``.
         OptionError: ``devices`` that are not there, with ``by`` or with an optimiser of your own.
+        FolderError: ``out`` holds something else, or another run, or this one and ``resume`` is
+            False, or another process writes to it; nothing is overwritten.
         ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
@@ -105,12 +155,15 @@ def fit_many(
             "(a column that tells replicates apart), and not both"
         )
     check_flag("unsafe_formula", unsafe_formula)
+    check_storing(out, resume, devices)
     with allowing(unsafe_formula):
         if by is None:
             given = response_input(formula, data, responses, weights, reml)
         else:
             given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
+    if out is not None:
+        return store_source(*given, options, progress, out, resume)
     return fit_source(*given, options, progress, devices)
 
 
@@ -141,13 +194,12 @@ def fit_source(
             f"interrupted: {done} of {len(index)} fits are finished and returned",
             InterruptedFitsWarning,
         )
-    lane_index = np.arange(done)
+    lane_index, failures = np.arange(done), Failures(model.xnames)
     estimates, nobs, ngroups = found
     record = FitRecord(model, estimates, index[:done], nobs, ngroups, options, lane_index, source)
-    fits = FitBatch(record)
-    _report_failures(fits)
-    _report_absent(fits)
-    return fits
+    failures.add(estimates)
+    failures.warn()
+    return FitBatch(record)
 
 
 def _fitted(source: Source, options: Options, report: Report | None, devices: Devices) -> Fitted:
@@ -160,26 +212,3 @@ def _fitted(source: Source, options: Options, report: Report | None, devices: De
         what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
         raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
     return fit_on_devices(lanes, source.B, options, chosen, report)
-
-
-def _report_failures(fits: FitBatch) -> None:
-    failed = fits.counts[[s.name.lower() for s in Status if not s.ok]]
-    if failed.sum():
-        causes = ", ".join(f"{count} {name}" for name, count in failed.items() if count)
-        warn_user(
-            f"{failed.sum()} of {len(fits)} fits failed ({causes}); see fits.status and "
-            "print(fits) for what each means",
-            ConvergenceWarning,
-        )
-
-
-def _report_absent(fits: FitBatch) -> None:
-    absent = fits.estimates.absent
-    if absent.any():
-        named = [fits.model.xnames[j] for j in np.flatnonzero(absent.any(axis=0)).tolist()]
-        warn_user(
-            f"{int(absent.any(axis=1).sum())} of {len(fits)} data sets have no row in which "
-            f"{listed(named)} is not zero; their coefficients of these columns are NaN, and all "
-            "else is as if the columns were left out",
-            RankDeficientWarning,
-        )

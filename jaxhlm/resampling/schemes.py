@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.arguments import whole_number
 from jaxhlm.core.notation import (
     BootstrapMethod,
     Floats,
@@ -29,7 +29,7 @@ from jaxhlm.core.notation import (
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import ResamplingError
-from jaxhlm.estimation.estimates import Estimates, estimate_bytes
+from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.estimation.program import Traceable
 from jaxhlm.inference.henderson import random_effects
@@ -75,7 +75,6 @@ def resampler(
     check_option("weights", weights, WildWeights)
     check_option("leverage", leverage, Leverage)
     n = whole_number("n", n)
-    affordable("n", n, estimate_bytes(prepared.design.p, prepared.design.q))
     status = Status(int(estimates.status[0]))
     if not status.ok:
         raise ResamplingError(f"this fit has no estimates to start from: {status.message}")

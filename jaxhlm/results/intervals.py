@@ -16,7 +16,7 @@ from jaxhlm.core.notation import BootstrapInterval, Floats, check_option
 from jaxhlm.core.status import converged
 from jaxhlm.core.streams import Seed
 from jaxhlm.errors import ConvergenceWarning, OptionError, warn_user
-from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
 from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import (
@@ -77,6 +77,7 @@ def bootstrap_confint(
     check_option("interval", interval, BootstrapInterval)
     wanted, model, rows = choose(parameters(fit.model), parm), fit.model, fit.responses
     source = resampler("parametric", rows.prepared, rows.Y[:, 0], fit.estimates, n, seed)
+    affordable("n", source.B, estimate_bytes(len(model.xnames), len(model.znames)))
     with all_or_nothing():
         found = fit_lanes(source, fit.options).estimates
     ok = converged(found.status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 
 import numpy as np
@@ -18,7 +18,7 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import from_columns, to_columns
 from jaxhlm.results.record import FitRecord
 
-__all__ = ["check_saving", "load", "save"]
+__all__ = ["check_saving", "from_table", "load", "save", "to_table"]
 
 MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.estimation.model", b"jaxhlm.labels", b"jaxhlm.extra"
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
@@ -50,6 +50,17 @@ def save(
         OptionError: a label is of a type that a file cannot hold.
         FileError: the file cannot be written; an older one of this name is still there.
     """
+    write_parquet(path, *to_table(fits, tests, extra))
+
+
+def to_table(
+    fits: FitRecord, tests: Sequence[str] = (), extra: str = ""
+) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+    """One row per fit, and what a file says beside them; arguments as for ``save``.
+
+    Raises:
+        OptionError: as for ``save``.
+    """
     m, e = fits.model, fits.estimates
     p, q = len(m.xnames), len(m.znames)
     columns, labels = to_columns(fits.index)
@@ -63,10 +74,9 @@ def save(
     for method in tests:
         for kind, values in zip(("std_error", "df"), fits.tests[method][:2], strict=True):
             columns |= {f"{kind}:{method}:{x}": values[:, j] for j, x in enumerate(m.xnames)}
-    frame = pd.DataFrame(columns)
     texts = (m.to_json(), labels, extra)
     own = {key: text.encode() for key, text in zip(OWN_KEYS, texts, strict=True)}
-    write_parquet(path, frame, own)
+    return pd.DataFrame(columns), own
 
 
 def load(path: str | PathLike[str]) -> tuple[FitRecord, str]:
@@ -78,6 +88,11 @@ def load(path: str | PathLike[str]) -> tuple[FitRecord, str]:
     frame, own = read_parquet(path)
     if not {*OWN_KEYS} <= {*own}:
         raise FileError(f"{path} was not written by to_parquet of this version of jaxhlm")
+    return from_table(frame, own), own[EXTRA_KEY].decode()
+
+
+def from_table(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> FitRecord:
+    """The fits, without their rows, that ``to_table`` made a table of."""
     m = Model.from_json(own[MODEL_KEY].decode())
     theta = [f"theta:{j}:{name}" for j, name in enumerate(m.theta_names)]
     estimates = Estimates(
@@ -93,8 +108,7 @@ def load(path: str | PathLike[str]) -> tuple[FitRecord, str]:
     tests = {method: _tests(frame, method, m) for method in written}
     index = from_columns(frame, own[LABELS_KEY].decode())
     options, lane_index = Options(m.reml, m.blocks), np.arange(len(index))
-    fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
-    return fits, own[EXTRA_KEY].decode()
+    return FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
 
 
 def _tests(frame: pd.DataFrame, method: str, m: Model) -> tuple[Floats, ...]:

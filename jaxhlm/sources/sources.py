@@ -72,6 +72,11 @@ class Source(ABC):
     def lanes(self, lane_index: Ints) -> Lanes:
         """Some lanes, one of ``chunks``, with their rows."""
 
+    @property
+    def forgetful(self) -> Source:
+        """The same data sets, of which nothing is kept once they are fitted."""
+        return self
+
     def own_lanes(self, make: Callable[[], Replicates]) -> Lanes:
         """Data sets with rows of their own."""
         rows = cache(make)
@@ -112,10 +117,12 @@ class ResponseMatrix(Source):
     Attributes:
         prepared: the design.
         Y: (n, B) responses on the rows of the design.
+        keeps: whether small statistics are kept for inference.
     """
 
     prepared: Prepared
     Y: Floats
+    keeps: bool = True
     _kept: dict[tuple[int, int], Reduced] = field(default_factory=dict, repr=False)
 
     @property
@@ -127,6 +134,11 @@ class ResponseMatrix(Source):
     def B(self) -> int:
         """Number of responses."""
         return self.Y.shape[1]
+
+    @property
+    def forgetful(self) -> ResponseMatrix:
+        """The same responses, whose statistics are not kept."""
+        return replace(self, keeps=False)
 
     @property
     def lane_bytes(self) -> int:
@@ -198,7 +210,7 @@ class ResponseMatrix(Source):
         if run not in self._kept:
             found = self.prepared.reduced(self.Y[:, lane_slice])
             size = sum(x.nbytes for x in found.standard.stats)
-            if self.B == 1 or size <= KEPT_BYTES * (run[1] - run[0]):
+            if self.keeps and (self.B == 1 or size <= KEPT_BYTES * (run[1] - run[0])):
                 self._kept[run] = found
             return found
         return self._kept[run]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from os import PathLike
+from typing import overload
 
 import pandas as pd
 
@@ -17,10 +19,12 @@ from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.fitting.many import fit_source
+from jaxhlm.fitting.storing import check_storing, store_source
 from jaxhlm.optimise.loop import MAX_ITER, TOL
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.drawn import Parametric
 from jaxhlm.studies.truth import Truth, check_effects
 
@@ -65,6 +69,32 @@ class Simulated:
         lanes = range(self.n)[first:last]
         return self._source.rows(slice(lanes.start, lanes.stop))
 
+    @overload
+    def fit(
+        self,
+        reml: bool = ...,
+        *,
+        tol: float = ...,
+        max_iter: int = ...,
+        progress: bool | None = ...,
+        devices: Devices = ...,
+        out: None = None,
+        resume: bool = ...,
+    ) -> FitBatch: ...
+
+    @overload
+    def fit(
+        self,
+        reml: bool = ...,
+        *,
+        tol: float = ...,
+        max_iter: int = ...,
+        progress: bool | None = ...,
+        devices: Devices = ...,
+        out: str | PathLike[str],
+        resume: bool = ...,
+    ) -> StoredFits: ...
+
     def fit(
         self,
         reml: bool = True,
@@ -73,8 +103,10 @@ class Simulated:
         max_iter: int = MAX_ITER,
         progress: bool | None = None,
         devices: Devices = None,
-    ) -> FitBatch:
-        """Fit them all; memory is that of one chunk and the estimates, whatever ``n``.
+        out: str | PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> FitBatch | StoredFits:
+        """Fit them all; memory is that of one chunk and the estimates, with ``out`` of one chunk.
 
         Args:
             reml: restricted maximum likelihood; False for maximum likelihood.
@@ -82,13 +114,20 @@ class Simulated:
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
             devices: as for ``jaxhlm.fit_many``; what is drawn is the same on all of them.
+            out, resume: as for ``fit_many``; to go on, simulate from the same seed.
 
         Raises:
-            OptionError: ``devices`` that are not there.
+            OptionError: ``n`` fits do not fit into memory, without ``out``, or ``devices`` that are
+                not there.
+            FolderError: as for ``fit_many``.
         """
+        check_storing(out, resume, devices)
         index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         model = Model.of(self.design, reml)
+        if out is not None:
+            return store_source(self._source, index, model, options, progress, out, resume)
+        affordable("n", self.n, estimate_bytes(self.design.p, self.design.q))
         return fit_source(self._source, index, model, options, progress, devices)
 
     def part(self, first: int, last: int, key: Key) -> Simulated:
@@ -147,7 +186,6 @@ def simulate(
     check_flag("statistics", statistics)
     prepared = model.prepared if isinstance(model, Fit) else Prepared(model)
     design = prepared.design
-    affordable("n", n, estimate_bytes(design.p, design.q))
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
     check_effects(truth, design.znames)

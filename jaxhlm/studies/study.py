@@ -8,14 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from itertools import groupby
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import affordable, check_flag
+from jaxhlm.core.arguments import affordable
 from jaxhlm.core.status import Status
 from jaxhlm.errors import (
     ConstantResponseError,
@@ -24,21 +23,21 @@ from jaxhlm.errors import (
     IdentifiabilityError,
     JaxhlmError,
     NoRowsError,
-    OptionError,
+    StudyFolderError,
     failures_counted,
     muted,
 )
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.estimation.progress import study_progress
+from jaxhlm.storage.folder import Chunk, Folder, check_out, open_folder, read_folder, told_before
+from jaxhlm.storage.manifest import Kind, versions
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
-from jaxhlm.studies.folder import Chunk, Folder, open_folder, read_folder
-from jaxhlm.studies.manifest import SCHEMA
 from jaxhlm.studies.measures import Measure, measures
 from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
-__all__ = ["Job", "Study", "read_study", "run_chunk", "study"]
+__all__ = ["STUDY", "Job", "Study", "read_study", "run_chunk", "study"]
 
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Chunks that an executor is given ahead of those that it has finished.
@@ -46,8 +45,20 @@ AHEAD = 64
 # Of a row of estimates in memory.
 ROW_BYTES = 100.0
 KEY = ("condition", "method", "term")
-# Those whose version may change a number.
-LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
+STUDY = Kind(
+    "study",
+    2,
+    {
+        "conditions": list, "mechanisms": list, "methods": list, "n": int, "seed": int,
+        "options": dict,
+    },
+    "resume=True (--resume)",
+    StudyFolderError,
+    {
+        "conditions": lambda one: isinstance(one, dict),
+        "methods": lambda one: isinstance(one, dict) and isinstance(one.get("name"), str),
+    },
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +220,12 @@ def study(
     """
     methods = check_methods(methods)
     check_plan(n, seed, chunk, stop, level)
-    check_flag("resume", resume)
-    if out is not None and not isinstance(out, str | os.PathLike):
-        raise OptionError(f"out={out!r} must be the name of a folder")
+    check_out(out, resume)
     table, mechanisms = read_conditions(conditions, mechanism)
     if out is None:
         affordable("n", n, ROW_BYTES * len(table) * len(methods))
     if seed is None and resume:
-        seed = _known_seed(out)
+        seed = told_before(out, STUDY).get("seed")
     seed = _hashed(None) if seed is None else seed
     plan = [
         Chunk(c, first, min(first + chunk, n)) for c in table.index for first in range(0, n, chunk)
@@ -230,17 +239,17 @@ def study(
     folder: AbstractContextManager[Store] = nullcontext({})
     if out is not None:
         manifest = {
-            "schema": SCHEMA,
+            "schema": STUDY.schema,
             "conditions": table.to_dict("records"),
             "mechanisms": [_fingerprint(m) for m in mechanisms],
             "methods": [asdict(m) for m in methods],
             "n": n,
             "seed": int(seed),
             "options": {"chunk": chunk, "level": level, "stop": dict(stop) if stop else None},
-            "versions": {name: version(name) for name in LIBRARIES},
+            "versions": versions(),
             "chunks": [[*one, one.file] for one in plan],
         }
-        folder = open_folder(out, manifest, resume)
+        folder = open_folder(out, manifest, resume, STUDY)
     with folder as store, study_progress(len(table) * n, n, progress) as report, failures_counted():
         result = Study(table, tuple(m.name for m in methods), (), store)
         for one in plan:
@@ -274,7 +283,7 @@ def read_study(out: str | os.PathLike[str]) -> Study:
         ...     hlm.read_study(folder + "/study").estimates.equals(made.estimates)
         True
     """
-    folder = read_folder(out)
+    folder = read_folder(out, STUDY)
     m = folder.manifest
     records = m["conditions"]
     table = pd.DataFrame(records, pd.RangeIndex(len(records), name="condition"))
@@ -373,12 +382,6 @@ def _fingerprint(mechanism: Mechanism) -> dict[str, str]:
         digest.update(str(name).encode())
         digest.update(pd.util.hash_pandas_object(values.astype(object), index=False).to_numpy())
     return {"formula": mechanism.formula, "first_data_set": digest.hexdigest()[:16]}
-
-
-def _known_seed(out: str | os.PathLike[str] | None) -> int | None:
-    if out is None or not os.path.exists(os.path.join(out, "manifest.json")):
-        return None
-    return int(read_folder(out).manifest["seed"])
 
 
 def _label(table: pd.DataFrame, condition: int) -> str:

@@ -155,6 +155,8 @@ WRONG = {
         "by": ("Subject", ["Subject"], 3), "reml": FLAG, "weights": ("w", 2.0), "tol": ("x", True),
         "optimizer": ("adam",), "max_iter": COUNT, "progress": SHOWN, "unsafe_formula": FLAG,
         "devices": DEVICES,
+        "out": (3, True),
+        "resume": FLAG,
     }),
     "design": (
         lambda f=DESIGN, d=None, unsafe_formula=False: hlm.design(
@@ -258,6 +260,8 @@ WRONG = {
         "fit": (many(), "x", FORMULA), "n": COUNT, "method": ("Cases", None, True), "seed": SEED,
         "weights": ("normal", None), "leverage": ("HC2", None), "progress": SHOWN,
         "devices": DEVICES,
+        "out": (3, True),
+        "resume": FLAG,
     }),
     "bootstrap_lrt": (lambda small_fit=None, large_fit=None, **o: hlm.bootstrap_lrt(
         small_fit or one(), large_fit or slopes(), **{"n": 4, "seed": 1} | o), {
@@ -344,6 +348,7 @@ WRONG = {
         "level": SHARE,
     }),
     "read_study": (hlm.read_study, {"out": FOLDER}),
+    "read_fits": (hlm.read_fits, {"folder": FOLDER}),
     "Method": (lambda name="a", **o: hlm.Method(name, **o), {
         "name": (3, None, ""), "formula": (3, True), "reml": FLAG, "estimator": ("LMM", None),
         "df": DF[:-1], "robust": ("cr2", 2), "variances": FLAG,
@@ -409,7 +414,7 @@ SAME = {
 NOT_CALLED = {
     "deviance", "loglik", "lambda_matrix", "minimise", "newton", "violations", "plot", "Status",
     "JaxhlmError", "JaxhlmWarning", "Fit", "FitBatch", "Bootstrap", "BootstrapLRT", "Drawn",
-    "Mechanism", "Study", "UnitDesign",
+    "Mechanism", "StoredFits", "Study", "UnitDesign",
 }  # fmt: skip
 CLASSES = ("Fit", "FitBatch", "Bootstrap", "Truth", "Mechanism")
 

@@ -9,6 +9,7 @@ from places import PACKAGE, TESTS, module_of
 # Lowest first: a folder imports from itself and from folders before it.
 FOLDERS = (
     "core",
+    "storage",
     "language",
     "linalg",
     "likelihood",

@@ -25,9 +25,10 @@ from jaxhlm.errors import (
     StudyFolderError,
     UnsupportedTermError,
 )
-from jaxhlm.studies import lock
-from jaxhlm.studies.lock import locked
-from jaxhlm.studies.manifest import read_manifest, write_manifest
+from jaxhlm.storage import lock
+from jaxhlm.storage.lock import locked
+from jaxhlm.storage.manifest import read_manifest, write_manifest
+from jaxhlm.studies.study import STUDY
 from jaxhlm.studies.studyfile import read_study_file
 from jaxhlm.studies.tomltext import line_of
 from tolerances import BATCH_DF, ESTIMATE
@@ -297,7 +298,7 @@ def test_another_truth_or_method_is_refused(finished):
 
 
 def test_another_version_or_layout_is_refused(finished, tmp_path):
-    manifest = read_manifest(finished / "manifest.json")
+    manifest = read_manifest(finished / "manifest.json", STUDY)
     assert manifest["schema"] == 2
     assert set(manifest["versions"]) == {"jaxhlm", "jax", "jaxlib", "numpy", "scipy"}
     for change, message in (

@@ -1,4 +1,4 @@
-"""One process at a time writes to the folder of a study.
+"""One process at a time writes to a folder.
 
 The lock is one that the operating system holds for the process, on a small file that says whose it
 is. It ends with the process, however that ends, so that what a killed run leaves stops nobody.
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from jaxhlm.errors import StudyFolderError
+from jaxhlm.errors import FolderError
 
 _WINDOWS = os.name == "nt"
 if _WINDOWS:
@@ -32,14 +32,15 @@ _HELD: set[Path] = set()
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, error: type[FolderError] = FolderError) -> Iterator[None]:
     """Hold the lock of a folder that is there.
 
     Args:
-        folder: the folder of a study.
+        folder: the folder.
+        error: what is raised.
 
     Raises:
-        StudyFolderError: another process, or this one already, works on it, or its file system has
+        FolderError: another process, or this one already, works on it, or its file system has
             no locks.
 
     Example:
@@ -50,10 +51,10 @@ def locked(folder: Path) -> Iterator[None]:
     """
     path = folder.resolve() / LOCK
     if path in _HELD:
-        raise _taken(folder, f"process {os.getpid()}, this one")
+        raise error(_taken(folder, f"process {os.getpid()}, this one"))
     _HELD.add(path)
     try:
-        with _opened(folder, path) as file:
+        with _opened(folder, path, error) as file:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -71,7 +72,7 @@ def locked(folder: Path) -> Iterator[None]:
         _HELD.discard(path)
 
 
-def _opened(folder: Path, path: Path) -> TextIO:
+def _opened(folder: Path, path: Path, kind: type[FolderError]) -> TextIO:
     """The file of the lock, locked."""
     while True:
         file = path.open("a+", encoding="utf-8")
@@ -80,10 +81,10 @@ def _opened(folder: Path, path: Path) -> TextIO:
         except (BlockingIOError, PermissionError):
             with file:
                 file.seek(0)
-                raise _taken(folder, file.read() or "another process") from None
+                raise kind(_taken(folder, file.read() or "another process")) from None
         except OSError as error:
             file.close()
-            raise StudyFolderError(
+            raise kind(
                 f"{folder} cannot be locked ({error.strerror}): its file system has no locks, so "
                 "two runs could write to it at once; give a folder on another one"
             ) from error
@@ -106,8 +107,8 @@ def _lock(file: TextIO) -> None:
         os.lseek(file.fileno(), end, os.SEEK_SET)
 
 
-def _taken(folder: Path, owner: str) -> StudyFolderError:
-    return StudyFolderError(
+def _taken(folder: Path, owner: str) -> str:
+    return (
         f"{folder} is being written to by {owner}; let it finish, or end it and go on with "
         "resume=True (--resume), or give another folder"
     )

@@ -1,0 +1,171 @@
+"""Fits of more data sets than memory holds: each chunk is written to a folder and forgotten."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.errors import InterruptedFitsWarning, OptionError, warn_user
+from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.model import Model
+from jaxhlm.estimation.pipeline import Fitted, collect, fitted_runs
+from jaxhlm.estimation.progress import progress_report
+from jaxhlm.fitting.failures import Failures
+from jaxhlm.optimise.options import Options
+from jaxhlm.results.labels import to_columns
+from jaxhlm.results.record import FitRecord
+from jaxhlm.results.storage import from_table, to_table
+from jaxhlm.results.stored import FITS, StoredFits
+from jaxhlm.sources.fingerprint import fingerprint
+from jaxhlm.sources.sources import Source
+from jaxhlm.storage.folder import Chunk, Folder, check_out, open_folder, told_before
+from jaxhlm.storage.manifest import versions
+
+__all__ = ["check_storing", "store_source", "stored_seed"]
+
+# What the estimates of one file may take in memory.
+FILE_BYTES = 2**25
+
+
+def check_storing(out: Any, resume: Any, devices: Any = None) -> None:
+    """Check ``out`` and ``resume`` before anything else is done.
+
+    Raises:
+        OptionError: one of them cannot be, or ``resume`` without ``out``, or ``devices`` with it.
+    """
+    check_out(out, resume)
+    if resume and out is None:
+        raise OptionError("resume=True goes on with what a folder holds: give out= as well")
+    if out is not None and devices is not None:
+        raise OptionError("out= writes what the cores fit: leave devices= out")
+
+
+def stored_seed(out: str | os.PathLike[str] | None, resume: bool) -> Any:
+    """The key that a run in a folder, to be gone on with, draws from; None if there is none."""
+    seed = told_before(out, FITS).get("seed") if resume else None
+    return np.array(seed, np.uint32) if seed else None
+
+
+@np.errstate(all="ignore")
+def store_source(
+    source: Source,
+    index: pd.Index,
+    model: Model,
+    options: Options,
+    progress: bool | None,
+    out: str | os.PathLike[str],
+    resume: bool,
+) -> StoredFits:
+    """Fit every lane of a source into a folder; an interrupt keeps the chunks that are finished.
+
+    The runs of lanes are those of the fits in memory, so that the estimates are the same to the
+    last bit; the manifest has them, for where there is less memory when it is gone on.
+
+    Args:
+        source, index, model, options, progress: as for ``fit_source``.
+        out: the folder.
+        resume: go on with what it holds.
+
+    Raises:
+        FolderError: it holds something else, or another run, or this one and ``resume`` is False.
+        OptionError: a label that no file can hold.
+    """
+    to_columns(index[:0] if isinstance(index, pd.RangeIndex) else index)
+    told = told_before(out, FITS) if resume else {}
+    ends = told["runs"] if told.get("n") == source.B else [run.stop for run in source.runs()]
+    run = _Run(source, index, model, options, ends)
+    failures, interrupted = Failures(model.xnames), False
+    with open_folder(out, run.manifest, resume, FITS) as folder:
+        try:
+            run.write_to(folder, failures, progress)
+        except KeyboardInterrupt:
+            interrupted = True
+            if not folder.chunks():
+                raise
+        fits = StoredFits(tuple(folder.chunks()), folder, (source, options))
+    if interrupted:
+        warn_user(
+            f"interrupted: {len(fits)} of {len(index)} fits are finished and in {fits.path}; go on "
+            "with resume=True",
+            InterruptedFitsWarning,
+        )
+    failures.warn()
+    return fits
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Data sets that are fitted into a folder; ``ends`` of the runs that are reduced together."""
+
+    source: Source
+    index: pd.Index
+    model: Model
+    options: Options
+    ends: list[int]
+
+    @cached_property
+    def plan(self) -> list[Chunk]:
+        """Several runs each, as many as a file takes."""
+        each = estimate_bytes(len(self.model.xnames), len(self.model.znames))
+        cuts = [0]
+        for end, following in zip(self.ends, [*self.ends[1:], None], strict=True):
+            if following is None or (following - cuts[-1]) * each > FILE_BYTES:
+                cuts.append(end)
+        return [Chunk(0, first, last) for first, last in pairwise(cuts)]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the run is."""
+        o, key = self.options, getattr(self.source, "key", None)
+        optimizer = None if o.optimizer is None else "of the user's"
+        return {
+            "schema": FITS.schema,
+            "kind": FITS.name,
+            "model": asdict(self.model),
+            "options": {"tol": o.tol, "max_iter": int(o.max_iter), "optimizer": optimizer},
+            "n": self.source.B,
+            "seed": [] if key is None else key.tolist(),
+            "data": fingerprint(self.source, self.index),
+            "versions": versions(),
+            "runs": self.ends,
+            "chunks": [[*chunk, chunk.file] for chunk in self.plan],
+        }
+
+    def write_to(self, folder: Folder, failures: Failures, progress: bool | None) -> None:
+        """Fit and write what is not there yet, each chunk while the next one is fitted."""
+        for chunk in folder.chunks():
+            failures.add(from_table(*folder.read(chunk)).estimates)
+        todo = [chunk for chunk in self.plan if chunk not in folder]
+        wanted = [run for chunk in todo for run in self._runs(chunk)]
+        parts = fitted_runs(self.source.forgetful, self.options, wanted)
+        total = sum(chunk.last - chunk.first for chunk in todo)
+        with progress_report(total, progress) as report, ThreadPoolExecutor(1) as writer:
+            written: Future[None] | None = None
+            for chunk in todo:
+                some = islice(parts, len(self._runs(chunk)))
+                found = collect(some, chunk.last - chunk.first, report)
+                failures.add(found.estimates)
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._write, folder, chunk, found)
+            if written is not None:
+                written.result()
+
+    def _runs(self, chunk: Chunk) -> list[slice]:
+        first, last = np.searchsorted(self.ends, [chunk.first, chunk.last], side="left")
+        first += self.ends[first] == chunk.first
+        ends = self.ends[first : last + 1]
+        return [slice(a, b) for a, b in pairwise([chunk.first, *ends])]
+
+    def _write(self, folder: Folder, chunk: Chunk, found: Fitted) -> None:
+        here = np.arange(chunk.first, chunk.last)
+        index, (estimates, nobs, ngroups) = self.index[chunk.first : chunk.last], found
+        record = FitRecord(self.model, estimates, index, nobs, ngroups, self.options, here, None)
+        folder.write(chunk, *to_table(record))

@@ -1,0 +1,232 @@
+"""A run on disk: a manifest that says what it is, and one Parquet file per finished chunk.
+
+Files appear under their names only when complete (written elsewhere, then renamed), so what
+is there is finished, whenever the run was killed. Only one process writes to it at a time. The
+manifest has a checksum of every entry, and every chunk says which run and which data sets it
+holds, so what was damaged, or put there from elsewhere, is found and never read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.files import checksum, file_path, read_parquet, set_aside, write_parquet
+from jaxhlm.errors import FileError, FileWarning, OptionError, warn_user
+from jaxhlm.storage.lock import LOCK, locked
+from jaxhlm.storage.manifest import Kind, check_same, read_manifest, write_manifest
+
+__all__ = ["Chunk", "Folder", "check_out", "open_folder", "read_folder", "told_before"]
+
+MANIFEST, ESTIMATES = "manifest.json", "estimates"
+# Beside a chunk: what it is.
+CHUNK_KEY = b"jaxhlm.chunk"
+
+
+class Chunk(NamedTuple):
+    """Data sets first … last − 1 of a condition, 0 where there are none: the unit of work."""
+
+    condition: int
+    first: int
+    last: int
+
+    @property
+    def file(self) -> str:
+        """Name of its file; names sort as the chunks do."""
+        return f"{self.condition:05d}-{self.first:09d}-{self.last:09d}.parquet"
+
+
+class Folder:
+    """The folder of one run.
+
+    Attributes:
+        path: where it is.
+        manifest: what it holds.
+        kind: what it is.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any], kind: Kind) -> None:
+        self.path, self.manifest, self.kind = path, manifest, kind
+        self._study = checksum(json.dumps(manifest).encode())
+
+    def __contains__(self, chunk: Chunk) -> bool:
+        """Whether a chunk is finished."""
+        return self._file(chunk).exists()
+
+    def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
+        """Write a finished chunk."""
+        self.write(chunk, frame, {})
+
+    def write(self, chunk: Chunk, frame: pd.DataFrame, beside: Mapping[bytes, bytes]) -> None:
+        """Write a finished chunk, and what its file says beside the table."""
+        write_parquet(self._file(chunk), frame, {**beside, CHUNK_KEY: self._says(chunk)})
+
+    def __getitem__(self, chunk: Chunk) -> pd.DataFrame:
+        """Read a finished chunk.
+
+        Raises:
+            FolderError: of its kind; the file is damaged, or holds something else.
+        """
+        return self.read(chunk)[0]
+
+    def read(self, chunk: Chunk) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+        """Read a finished chunk, and what its file says beside it.
+
+        Raises:
+            FolderError: as for a chunk.
+        """
+        try:
+            return self._read(chunk)
+        except FileError as error:
+            raise self.kind.error(
+                f"{error}; resume the {self.kind.name} to make it anew"
+            ) from error
+
+    def set_damaged_aside(self) -> None:
+        """Rename what holds another thing than its name says, and say so: it is made anew."""
+        for chunk in self.chunks():
+            if error := self._damage(chunk):
+                aside = set_aside(self._file(chunk))
+                warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
+
+    def chunks(self) -> list[Chunk]:
+        """Those that are finished, in order."""
+        return [one for one in (Chunk(*it[:3]) for it in self.manifest["chunks"]) if one in self]
+
+    def owns_a_file(self) -> bool:
+        """Whether a file there says that it is one of this run's chunks."""
+        return any(self._damage(chunk) is None for chunk in self.chunks())
+
+    def _damage(self, chunk: Chunk) -> FileError | None:
+        """What is wrong with a chunk's file."""
+        try:
+            self._read(chunk)
+        except FileError as error:
+            return error
+        return None
+
+    def _file(self, chunk: Chunk) -> Path:
+        return self.path / ESTIMATES / chunk.file
+
+    def _read(self, chunk: Chunk) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+        path = self._file(chunk)
+        frame, metadata = read_parquet(path)
+        if metadata.get(CHUNK_KEY) != self._says(chunk):
+            raise FileError(f"{path} holds no chunk, or another one than its name says")
+        return frame, metadata
+
+    def _says(self, chunk: Chunk) -> bytes:
+        return json.dumps({"study": self._study, "chunk": chunk}).encode()
+
+
+@contextmanager
+def open_folder(
+    path: str | os.PathLike[str], manifest: dict[str, Any], resume: bool, kind: Kind
+) -> Iterator[Folder]:
+    """The folder of a run, new, or to go on with, which no other process writes to meanwhile.
+
+    Args:
+        path: the folder; made if it is not there.
+        manifest: what the run is.
+        resume: go on with what is there.
+        kind: of what it is.
+
+    Raises:
+        FolderError: of the kind; the folder holds something else, another run, or this one and
+            ``resume`` is False, or another process works on it. Nothing in it is touched.
+    """
+    path = file_path(path)
+    if path.exists() and not path.is_dir():
+        raise kind.error(f"{path} is a file; give a folder")
+    # As it is read again: tuples as lists.
+    manifest = json.loads(json.dumps(manifest))
+    folder = Folder(path, manifest, kind)
+    known = not path.exists() or _is_this(folder) or all(map(_unfinished, path.iterdir()))
+    if not known and not (resume and folder.owns_a_file()):
+        raise kind.error(f"{path} is not empty and holds no {kind.name}; give a new folder")
+    _make(path, kind)
+    with locked(path, kind.error):
+        # Another run may have made, or finished, it before the lock was had.
+        if not _is_this(folder):
+            _make(path / ESTIMATES, kind)
+            write_manifest(path / MANIFEST, manifest)
+        elif not resume:
+            done, of = len(list((path / ESTIMATES).glob("*.parquet"))), len(manifest["chunks"])
+            raise kind.error(
+                f"{path} holds this {kind.name} already, {done} of {of} chunks "
+                f"finished; go on with {kind.resume}, or give another folder"
+            )
+        for unfinished in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
+            unfinished.unlink(missing_ok=True)
+        folder.set_damaged_aside()
+        yield folder
+
+
+def read_folder(path: str | os.PathLike[str], kind: Kind) -> Folder:
+    """The folder of a run, as it is.
+
+    Raises:
+        FolderError: of the kind; it holds none that this version can read, or its manifest is
+            damaged or was edited; the message has the line and the key.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise kind.error(f"out={path!r} must be the name of a folder")
+    path = file_path(path)
+    if not (path / MANIFEST).is_file():
+        raise kind.error(f"{path} holds no {kind.name}: there is no {path / MANIFEST}")
+    return Folder(path, read_manifest(path / MANIFEST, kind), kind)
+
+
+def told_before(path: Any, kind: Kind) -> dict[str, Any]:
+    """The manifest of a folder that is to be gone on with; nothing where there is none.
+
+    Raises:
+        FolderError: as ``read_folder``.
+    """
+    there = path is not None and os.path.exists(os.path.join(path, MANIFEST))
+    return dict(read_folder(path, kind).manifest) if there else {}
+
+
+def check_out(out: Any, resume: Any) -> None:
+    """Check the name of a folder and the wish to go on with it.
+
+    Raises:
+        OptionError: one of them cannot be.
+    """
+    check_flag("resume", resume)
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise OptionError(f"out={out!r} must be the name of a folder")
+
+
+def _make(path: Path, kind: Kind) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise kind.error(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+def _is_this(folder: Folder) -> bool:
+    """Whether what is on disk is this run.
+
+    Raises:
+        FolderError: of its kind; it is another.
+    """
+    if not (folder.path / MANIFEST).exists():
+        return False
+    there = read_folder(folder.path, folder.kind).manifest
+    check_same(folder.path, there, folder.manifest, folder.kind)
+    return True
+
+
+def _unfinished(entry: Path) -> bool:
+    """What a run leaves that was killed before it had written its manifest."""
+    if entry.is_dir():
+        return entry.name == ESTIMATES and not any(entry.iterdir())
+    return entry.name == LOCK or entry.name.startswith(f".{MANIFEST}.")
