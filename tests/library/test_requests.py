@@ -117,7 +117,7 @@ def test_curves_refuse_values(along, made):
 
 MANY = 10**12
 SIZES = {
-    "simulate": lambda made, fit: hlm.simulate(fit, n=MANY),
+    "simulate": lambda made, fit: hlm.simulate(fit, n=MANY).fit(),
     "bootstrap": lambda made, fit: hlm.bootstrap(fit, MANY, "cases"),
     "bootstrap_lrt": lambda made, fit: hlm.bootstrap_lrt(
         hlm.fit("y ~ x + a + (1 + x | unit)", hlm.load_dataset("article")), fit, MANY
