@@ -48,21 +48,18 @@ def fit_on_devices(
         report: called with the estimates of every finished chunk.
     """
     stats = lanes.reduction.prepared.matrices.stats
-    nobs = np.full(B, int(stats.n[0]))
-    ngroups = np.full(B, int(stats.m.sum()))
 
-    def parts() -> Iterator[Estimates]:
+    def parts() -> Iterator[Fitted]:
         for run, found, final in _chunks(lanes, B, options, devices):
+            nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
             rest = np.flatnonzero(~final)
             if len(rest):
                 again = fit_lanes(lanes.again(run.start + rest), options)
                 found = found.replaced(rest, again.estimates)
-                nobs[run.start + rest], ngroups[run.start + rest] = again.nobs, again.ngroups
-            yield found
+                nobs[rest], ngroups[rest] = again.nobs, again.ngroups
+            yield Fitted(found, nobs, ngroups)
 
-    found = gather(parts(), B, report, partial=True)
-    done = len(found.status)
-    return Fitted(found, nobs[:done], ngroups[:done])
+    return gather(parts(), B, report, partial=True)
 
 
 def _chunks(

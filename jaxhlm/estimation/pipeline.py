@@ -39,7 +39,6 @@ __all__ = [
     "Prepared",
     "Reduced",
     "all_or_nothing",
-    "collect",
     "fit_lanes",
     "fit_standard",
     "fitted_runs",
@@ -209,7 +208,7 @@ def fit_lanes(source: Chunks, options: Options, report: Report | None = None) ->
         report: called with the estimates of every finished chunk.
     """
     runs = list(source.runs())
-    return collect(fitted_runs(source, options, runs), runs[-1].stop, report, partial=True)
+    return gather(fitted_runs(source, options, runs), runs[-1].stop, report, partial=True)
 
 
 def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iterator[Fitted]:
@@ -227,24 +226,6 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
         return Fitted(found, nobs, ngroups)
 
     return in_order(one, runs)
-
-
-def collect(
-    parts: Iterable[Fitted], B: int, report: Report | None = None, partial: bool = False
-) -> Fitted:
-    """B data sets from consecutive parts; arguments, and what is raised, as for ``gather``."""
-    nobs, ngroups = (np.zeros(B, np.int64) for _ in range(2))
-
-    def estimates() -> Iterator[Estimates]:
-        first = 0
-        for part in parts:
-            run = slice(first, first + len(part.nobs))
-            nobs[run], ngroups[run], first = part.nobs, part.ngroups, run.stop
-            yield part.estimates
-
-    found = gather(estimates(), B, report, partial)
-    done = len(found.status)
-    return Fitted(found, nobs[:done], ngroups[:done])
 
 
 def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
@@ -267,9 +248,9 @@ def with_identified(standard: Standard, options: Options) -> Standard:
 
 
 def gather(
-    parts: Iterable[Estimates], B: int, report: Report | None = None, partial: bool = False
-) -> Estimates:
-    """Estimates of B fits from consecutive parts; if ``partial``, those finished at a Ctrl-C.
+    parts: Iterable[Fitted], B: int, report: Report | None = None, partial: bool = False
+) -> Fitted:
+    """B data sets from consecutive parts; if ``partial``, those finished at a Ctrl-C.
 
     They are written into arrays that are made once: parts kept among all that comes and goes while
     others are fitted would leave the heap full of holes.
@@ -278,17 +259,20 @@ def gather(
         KeyboardInterrupt: nothing is finished, or ``all_or_nothing`` was asked for.
     """
     gathered, done = None, 0
+    nobs, ngroups = (np.zeros(B, np.int64) for _ in range(2))
     try:
         for part in parts:
-            gathered = part.empty(B) if gathered is None else gathered
-            done = gathered.write(done, part)
+            gathered = part.estimates.empty(B) if gathered is None else gathered
+            run = slice(done, done + len(part.nobs))
+            nobs[run], ngroups[run] = part.nobs, part.ngroups
+            done = gathered.write(done, part.estimates)
             if report is not None:
-                report(part)
+                report(part.estimates)
     except KeyboardInterrupt:
         if gathered is None or done == 0 or not partial or _ALL_OR_NOTHING.get():
             raise
     assert gathered is not None
-    return gathered[:done]
+    return Fitted(gathered[:done], nobs[:done], ngroups[:done])
 
 
 def all_or_nothing() -> AbstractContextManager[None]:

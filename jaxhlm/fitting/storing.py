@@ -15,7 +15,7 @@ import pandas as pd
 from jaxhlm.errors import InterruptedFitsWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Fitted, collect, fitted_runs
+from jaxhlm.estimation.pipeline import Fitted, fitted_runs, gather
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.failures import Failures
 from jaxhlm.optimise.options import Options
@@ -150,7 +150,7 @@ class _Run:
             written: Future[None] | None = None
             for chunk in todo:
                 some = islice(parts, len(self._runs(chunk)))
-                found = collect(some, chunk.last - chunk.first, report)
+                found = gather(some, chunk.last - chunk.first, report)
                 failures.add(found.estimates)
                 if written is not None:
                     written.result()

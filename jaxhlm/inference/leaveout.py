@@ -20,7 +20,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.identified import group_ranks, identified
 from jaxhlm.estimation.estimates import Estimates, estimate
-from jaxhlm.estimation.pipeline import gather
+from jaxhlm.estimation.pipeline import Fitted, Reduced, gather
 from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
@@ -86,13 +86,14 @@ def leave_one_out(
     equal = groups.equal or EqualGroups.none(G)
     classes = [_Grams.of(c, stats) for c in equal.classes]
 
-    def one(lane_slice: slice) -> Estimates:
+    def one(lane_slice: slice) -> Fitted:
         some = Pairs(*(x[lane_slice] for x in pairs))
         without = _without(stats, equal.rest, totals, classes, some)
         status = _status(groups.standard, without, totals, some, options)
         scaling = groups.standard.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
-        return estimate(solution, Standard(without, scaling, status), options)
+        left = Reduced.of(Standard(without, scaling, status))
+        return Fitted(estimate(solution, left.standard, options), left.nobs, left.ngroups)
 
     count = _representatives(equal, q, p)
     work = max(count, OVERHEAD) * refits
@@ -103,7 +104,7 @@ def leave_one_out(
     runs = lane_chunks(len(pairs.fit), lane_bytes)
     # The fits of a batch are on all cores already.
     parts = in_order(one, runs) if B == 1 else map(one, runs)
-    return gather(parts, len(pairs.fit))
+    return gather(parts, len(pairs.fit)).estimates
 
 
 def numbers_per_fit(G: int, q: int, p: int) -> int:
