@@ -82,7 +82,7 @@ class DrawnSource(Source):
 
         return traceable_responses(
             self.prepared,
-            lambda lane_slice: self.rows(lane_slice),
+            self.rows,
             lambda lane_index: Some(lane_index, again, self.lane_bytes),
         )
 
@@ -190,8 +190,8 @@ def draw_in_blocks(
         draw: makes an array for so many lanes from a generator; it is always called for full
             blocks of lanes, each with a stream of its own.
     """
-    stream = Streams(key).generator
     first = lane_slice.start // STREAM_LANES
     blocks = range(first, -(-lane_slice.stop // STREAM_LANES))
-    drawn = np.concatenate([draw(stream(block), STREAM_LANES) for block in blocks])
+    generators = Streams(key).generators(blocks)
+    drawn = np.concatenate([draw(generator, STREAM_LANES) for generator in generators])
     return drawn[lane_slice.start - first * STREAM_LANES :][: lane_slice.stop - lane_slice.start]
