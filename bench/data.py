@@ -19,6 +19,13 @@ def article(B: int) -> tuple[pd.DataFrame, np.ndarray]:
     return data, np.ascontiguousarray(rows)
 
 
+def schools(B: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """The MathAchieve data and B responses from the fit to them."""
+    data = hlm.load_dataset("math_achieve")
+    Y = hlm.fit(SCHOOLS, data).simulate(B, seed=1).to_numpy()
+    return data, np.ascontiguousarray(Y)
+
+
 def genes(B: int) -> tuple[pd.DataFrame, np.ndarray]:
     """262 rows in 40 unequal groups, six fixed effects, and B responses."""
     rng = np.random.default_rng(2)

@@ -81,9 +81,7 @@ def article_on_device(B: int) -> Responses:
 
 
 def schools(B: int) -> Responses:
-    frame = hlm.load_dataset("math_achieve")
-    Y = hlm.fit(data.SCHOOLS, frame).simulate(B, seed=1).to_numpy()
-    return Responses(data.SCHOOLS, frame, np.ascontiguousarray(Y))
+    return Responses(data.SCHOOLS, *data.schools(B))
 
 
 def missing(B: int) -> Responses:

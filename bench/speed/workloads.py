@@ -61,10 +61,7 @@ def bootstrap(scale: float, clock: Clock) -> dict[str, float]:
 
 
 def schools(scale: float, clock: Clock) -> dict[str, float]:
-    frame = hlm.load_dataset("math_achieve")
-    truth = hlm.fit(data.SCHOOLS, frame)
-    Y = truth.simulate(int(1000 * scale), seed=1).to_numpy()
-    return many(data.SCHOOLS, frame, np.ascontiguousarray(Y), clock)
+    return many(data.SCHOOLS, *data.schools(int(1000 * scale)), clock)
 
 
 def genes(scale: float, clock: Clock) -> dict[str, float]:
