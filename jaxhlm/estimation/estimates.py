@@ -21,7 +21,7 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P
 from jaxhlm.likelihood.suffstats import expanded
-from jaxhlm.linalg.small import entries, joined, matmul, namespace, solve_lower
+from jaxhlm.linalg.small import matmul, namespace, solve_lower, stack_entries, unroll
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Scaling, Standard, at_absent
@@ -217,11 +217,11 @@ def _inverse_gram(L: Floats, T: Floats) -> Floats:
     """T (L L')⁻¹ T' lane by lane, lanes last, (p, p, B); NaN where L is not finite."""
     p, xp = len(L), namespace(L)
     if p <= MAX_UNROLLED_P:
-        root = solve_lower(entries(L, 2), entries(T, 2).T)
+        root = solve_lower(unroll(L, 2), unroll(T, 2).T)
         products = np.empty((p, p), object)
         for i, j in zip(*np.tril_indices(p), strict=True):
             products[i, j] = products[j, i] = root[:, i] @ root[:, j]
-        inverse: Floats = joined(products, L.shape[-1])
+        inverse: Floats = stack_entries(products, L.shape[-1])
         return inverse
     finite = xp.isfinite(L).all(axis=(0, 1))
     L = xp.moveaxis(xp.where(finite, L, np.eye(p)[:, :, None]), -1, 0)
@@ -232,8 +232,8 @@ def _inverse_gram(L: Floats, T: Floats) -> Floats:
 
 def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     """D = C D̃ C' (B, q, q)."""
-    root = matmul(entries(C, 2), lambda_matrix(entries(theta, 1), blocks))
-    D: Floats = joined(matmul(root, root.T), theta.shape[-1])
+    root = matmul(unroll(C, 2), lambda_matrix(unroll(theta, 1), blocks))
+    D: Floats = stack_entries(matmul(root, root.T), theta.shape[-1])
     return namespace(theta).moveaxis(D, -1, 0)
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.linalg.small import entries, matmul, namespace
+from jaxhlm.linalg.small import matmul, namespace, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -121,7 +121,7 @@ def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Any:
         theta: (k, …) free entries of Λ for Z of mean square 1.
         blocks: columns of Z in each random term.
     """
-    Lambda = lambda_matrix(entries(theta, 1), blocks)
+    Lambda = lambda_matrix(unroll(theta, 1), blocks)
     xp = namespace(theta)
     floors = [SINGULAR_SD**2] * len(Lambda)
     tidy = factor(matmul(Lambda, Lambda.T), blocks, floors, xp)
@@ -138,7 +138,7 @@ def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, " B"] = 0.0) -> 
     """
     xp = namespace(D)
     floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
-    Lambda = factor(entries(xp.moveaxis(D, 0, -1), 2), blocks, floors, xp)
+    Lambda = factor(unroll(xp.moveaxis(D, 0, -1), 2), blocks, floors, xp)
     theta: Floats = xp.stack([Lambda[index] for index in theta_index(blocks)])
     return theta
 

@@ -32,7 +32,15 @@ import numpy as np
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix, theta_index
 from jaxhlm.likelihood.deviance import Profile, SumGroups, profile, sum_groups, whiten
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import entrywise, matmul, pack, solve_lower, svec_outer, unpack, unrolled
+from jaxhlm.linalg.small import (
+    entrywise,
+    is_unrolled,
+    matmul,
+    pack,
+    solve_lower,
+    svec_outer,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -111,7 +119,7 @@ def _directions(W: Any, e: Float[Array, " s"], index: Index) -> tuple[Any, Any, 
 def _trace_pairs(P: Any, Q: Any, index: Index) -> Any:
     """The lower triangle over (s, t) of tr(E_s P E_t Q)."""
     rows, columns = np.tril_indices(len(index))
-    if not unrolled(P):
+    if not is_unrolled(P):
         E = _directions_dense(index, len(P), P.dtype)
         return jnp.einsum("sab,bc,tcd,da->st", E, P, E, Q)[rows, columns]
     out = np.empty(len(rows), dtype=object)
@@ -138,7 +146,7 @@ def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any,
     """Gradient and Hessian in θ from those in D, and J = ∂D/∂θ."""
     FL = matmul(F, Lambda)
     grad = _stack([2.0 * FL[a, b] for a, b in index], F)
-    zero = 0.0 if unrolled(F) else jnp.zeros((), F.dtype)
+    zero = 0.0 if is_unrolled(F) else jnp.zeros((), F.dtype)
     k = len(index)
     J = [[zero] * k for _ in range(k)]
     bend = [[zero] * k for _ in range(k)]
@@ -165,9 +173,11 @@ def _divided(M: Any, scalar: Any) -> Any:
 
 def _stack(items: list[Any], like: Any) -> Any:
     """Items along a new first axis, in the dialect of ``like``."""
-    if not unrolled(like):
+    if not is_unrolled(like):
         return jnp.stack(items)
-    out = np.empty((len(items), *np.shape(items[0])) if unrolled(items[0]) else len(items), object)
+    out = np.empty(
+        (len(items), *np.shape(items[0])) if is_unrolled(items[0]) else len(items), object
+    )
     for i, item in enumerate(items):
         out[i] = item
     return out

@@ -36,6 +36,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
     cholesky,
     eye_plus,
+    is_unrolled,
     log_diagonal,
     matmul,
     namespace,
@@ -43,7 +44,6 @@ from jaxhlm.linalg.small import (
     solve_lower,
     solve_upper,
     unpack,
-    unrolled,
 )
 
 if TYPE_CHECKING:
@@ -180,6 +180,6 @@ def loglik(
 
 def beside(X: Any, y: Any) -> Any:
     """[X y]: a matrix with a vector as its last column, in either dialect."""
-    if unrolled(X):
+    if is_unrolled(X):
         return np.concatenate([X, y[:, None]], axis=1)
     return jnp.concatenate([X, y[:, None]], axis=1)

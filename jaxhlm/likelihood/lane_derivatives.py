@@ -28,7 +28,7 @@ from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
 from jaxhlm.likelihood.deviance import sum_groups
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, lane_axes
-from jaxhlm.linalg.small import entries, entrywise, joined, namespace, unrolled
+from jaxhlm.linalg.small import entrywise, is_unrolled, namespace, stack_entries, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -109,14 +109,14 @@ def _unrolled(
 ) -> Derivatives:
     """Spelled out entry by entry."""
     B = theta.shape[-1]
-    stats_entries = stats._replace(XX=entries(stats.XX, 2), Xy=entries(stats.Xy, 1))
+    stats_entries = stats._replace(XX=unroll(stats.XX, 2), Xy=unroll(stats.Xy, 1))
     looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
 
     def over_groups(term: Callable[..., Any], s: Stats) -> Any:
         return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
 
-    out = derivatives(entries(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
-    return jax.tree.map(lambda x: joined(x, B), out)
+    out = derivatives(unroll(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
+    return jax.tree.map(lambda x: stack_entries(x, B), out)
 
 
 def _in_runs(theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any) -> Derivatives:
@@ -185,7 +185,7 @@ def _groups(stats: Stats, i: Any, block: int) -> Stats:
 
 def _split(RZ: Any, TX: Any, Ty: Any, m: Any, lead: int) -> tuple[Any, ...]:
     """Entries of one group's statistics."""
-    return entries(RZ, 2, lead), entries(TX, 2, lead), entries(Ty, 1, lead), m
+    return unroll(RZ, 2, lead), unroll(TX, 2, lead), unroll(Ty, 1, lead), m
 
 
 def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
@@ -207,7 +207,7 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> 
 
     def flat(i: Any) -> tuple[Any, ...]:
         terms = one(i)
-        shapes[:] = [t.shape if unrolled(t) else None for t in terms]
+        shapes[:] = [t.shape if is_unrolled(t) else None for t in terms]
         return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
 
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(flat, 0))
@@ -217,7 +217,7 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> 
 
 
 def _leaves(terms: tuple[Any, ...]) -> list[Any]:
-    return [leaf for t in terms for leaf in (t.flat if unrolled(t) else (t,))]
+    return [leaf for t in terms for leaf in (t.flat if is_unrolled(t) else (t,))]
 
 
 def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
-from jaxhlm.linalg.small import entries
+from jaxhlm.linalg.small import unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -224,7 +224,7 @@ def _reduce(S: Any, q: int) -> tuple[Any, Any]:
     The guarded division (a where inside a where) keeps derivatives finite at a skipped pivot.
     """
     rows = list(S)
-    diagonal = entries(S, 2)[np.arange(q), np.arange(q)]
+    diagonal = unroll(S, 2)[np.arange(q), np.arange(q)]
     tolerance = 1e3 * float(jnp.finfo(S.dtype).eps)
     for j in range(q):
         positive = rows[j][j] > tolerance * diagonal[j]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.linalg.small import assigned, namespace
+from jaxhlm.linalg.small import namespace, set_at
 
 __all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_root"]
 
@@ -70,7 +70,7 @@ def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
         column = A[j:, j] - xp.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
         keep = column[0] > xp.maximum(floors[j], 0.0)
         column = xp.where(keep, column / xp.sqrt(xp.where(keep, column[0], 1.0)), 0.0)
-        L = assigned(L, np.s_[j:, j], column)
+        L = set_at(L, np.s_[j:, j], column)
     return L
 
 

@@ -31,28 +31,28 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
-    "assigned",
     "cholesky",
-    "entries",
     "entrywise",
     "eye_plus",
-    "joined",
+    "is_unrolled",
     "largest",
     "log_diagonal",
     "matmul",
     "namespace",
     "pack",
+    "set_at",
     "solve_lower",
     "solve_upper",
+    "stack_entries",
     "svec_outer",
     "unpack",
-    "unrolled",
+    "unroll",
 ]
 
 Matrix = Any
 
 
-def unrolled(M: Matrix) -> bool:
+def is_unrolled(M: Matrix) -> bool:
     """Whether ``M`` is in the unrolled dialect."""
     return isinstance(M, np.ndarray) and M.dtype == object
 
@@ -62,17 +62,17 @@ def namespace(x: Any) -> ModuleType:
     return jnp if isinstance(x, jax.Array) else np
 
 
-def entries(x: Any, ndim: int, lead: int = 0) -> Matrix:
-    """Split axes ``lead … lead+ndim`` of ``x`` into the entries of an unrolled matrix."""
+def unroll(x: Any, ndim: int, lead: int = 0) -> Matrix:
+    """The unrolled matrix of ``x``, whose rows and columns are its axes ``lead … lead+ndim``."""
     out = np.empty(x.shape[lead : lead + ndim], dtype=object)
     for index in np.ndindex(*out.shape):
         out[index] = x[(slice(None),) * lead + index]
     return out
 
 
-def joined(M: Matrix, B: int) -> Any:
-    """Entries that lie along B lanes back into one array, (…, B)."""
-    if not unrolled(M):
+def stack_entries(M: Matrix, B: int) -> Any:
+    """The reverse of ``unroll``: one array (…, B) of entries of B lanes."""
+    if not is_unrolled(M):
         return namespace(M).broadcast_to(M, (B,))
     if not M.size:
         return np.empty((*M.shape, B))
@@ -81,7 +81,7 @@ def joined(M: Matrix, B: int) -> Any:
     return stacked.reshape(*M.shape, B)
 
 
-def assigned(x: Any, index: Any, values: Any) -> Any:
+def set_at(x: Any, index: Any, values: Any) -> Any:
     """``x`` with values at an index; a NumPy array is written to, a JAX array is not."""
     if not isinstance(x, np.ndarray):
         return x.at[index].set(values)
@@ -91,7 +91,7 @@ def assigned(x: Any, index: Any, values: Any) -> Any:
 
 def entrywise(f: Callable[[Any], Any], M: Matrix) -> Matrix:
     """``f`` of every entry; of the whole array where it is not unrolled."""
-    if not unrolled(M):
+    if not is_unrolled(M):
         return f(M)
     out = np.empty(M.shape, dtype=object)
     for index in np.ndindex(*M.shape):
@@ -106,7 +106,7 @@ def largest(x: Any) -> Any:
 
 def cholesky(A: Matrix) -> Matrix:
     """Lower triangular L with A = L L' (NaN where A is not positive definite)."""
-    if not unrolled(A):
+    if not is_unrolled(A):
         return _cholesky(A)
     d = len(A)
     L = np.full((d, d), 0.0, dtype=object)
@@ -120,7 +120,7 @@ def cholesky(A: Matrix) -> Matrix:
 
 def solve_lower(L: Matrix, T: Matrix) -> Matrix:
     """L⁻¹ T for lower triangular L; T is a matrix or a vector."""
-    if not unrolled(L):
+    if not is_unrolled(L):
         return _substitute(L, T)
     out = np.empty(T.shape, dtype=object)
     shape = len(L), T.size // max(len(L), 1)
@@ -163,7 +163,7 @@ def _substitute(L: Matrix, T: Matrix) -> Matrix:
 
 def log_diagonal(L: Matrix) -> Any:
     """Σ log L_jj, with a single logarithm in the unrolled dialect."""
-    if not unrolled(L):
+    if not is_unrolled(L):
         return jnp.sum(jnp.log(jnp.diagonal(L)))
     product = L[0, 0]
     for j in range(1, len(L)):
@@ -173,14 +173,14 @@ def log_diagonal(L: Matrix) -> Any:
 
 def eye_plus(A: Matrix) -> Matrix:
     """I + A."""
-    if not unrolled(A):
+    if not is_unrolled(A):
         return jnp.eye(len(A), dtype=A.dtype) + A
     return A + np.eye(len(A)).astype(object)
 
 
 def matmul(A: Matrix, B: Matrix) -> Matrix:
     """A B, leaving out the entries of unrolled matrices that are zero by structure."""
-    if not unrolled(A):
+    if not is_unrolled(A):
         return A @ B
     out = np.empty((len(A), B.shape[1]), dtype=object)
     for i, j in np.ndindex(*out.shape):
@@ -208,7 +208,7 @@ def svec_outer(u: Matrix, v: Matrix) -> Matrix:
     """
     rows, columns = np.tril_indices(len(u))
     weight = np.where(rows == columns, 1.0, np.sqrt(2.0))
-    if not unrolled(u):
+    if not is_unrolled(u):
         return (u[rows] * v[columns] + v[rows] * u[columns]) * weight
     out = np.empty(len(rows), dtype=object)
     for s, (i, j, w) in enumerate(zip(rows, columns, weight, strict=True)):

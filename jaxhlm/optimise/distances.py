@@ -18,7 +18,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import entries
+from jaxhlm.linalg.small import unroll
 
 __all__ = ["degrees", "distance_sums", "residuals", "traced_distance_sums"]
 
@@ -51,8 +51,8 @@ def distance_sums(
         some = stats.take(lane_slice)
         sigma2 = pwrss[lane_slice] / (some.n - reml * some.rank)
         left = residuals(some, beta[:, lane_slice])
-        Lambda = lambda_matrix(entries(theta[:, lane_slice], 1), blocks)
-        _, white = whiten(Lambda, entries(some.RZ, 2, 1), entries(left, 1, 1))
+        Lambda = lambda_matrix(unroll(theta[:, lane_slice], 1), blocks)
+        _, white = whiten(Lambda, unroll(some.RZ, 2, 1), unroll(left, 1, 1))
         first = np.flatnonzero((some.m > 0.0).any(axis=1))
         distance = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
         sums[:, lane_slice] = (
@@ -66,13 +66,13 @@ def traced_distance_sums(
     stats: Stats, theta: Any, beta: Any, pwrss: Any, reml: bool, blocks: Blocks, count: Any
 ) -> Any:
     """``distance_sums`` in JAX, of the first ``count`` groups, one after the other."""
-    Lambda, beta = lambda_matrix(entries(theta, 1), blocks), entries(beta, 1)
+    Lambda, beta = lambda_matrix(unroll(theta, 1), blocks), unroll(beta, 1)
     sigma2 = pwrss / (stats.n - reml * stats.rank)
 
     def add(i: Any, sums: tuple[Any, ...]) -> tuple[Any, ...]:
         before, df, total, squares = sums
         RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
-        _, white = whiten(Lambda, entries(RZ, 2), entries(Ty, 1) - entries(TX, 2) @ beta)
+        _, white = whiten(Lambda, unroll(RZ, 2), unroll(Ty, 1) - unroll(TX, 2) @ beta)
         first = (m > 0.0).any()
         before = jnp.where(first, 0.0, before)
         df = jnp.where(first, m * (RZ != 0.0).any(axis=1).sum(axis=0), df)

@@ -44,7 +44,7 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import entries
+from jaxhlm.linalg.small import unroll
 from jaxhlm.optimise.distances import degrees, distance_sums, residuals
 from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
@@ -294,8 +294,8 @@ def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blo
         blocks: columns of Z in each random term.
     """
     G, B = len(stats.TX), len(at.value)
-    Lambda = lambda_matrix(entries(at.theta, 1), blocks)
-    RZ, e = entries(stats.RZ, 2, 1), entries(residuals(stats, at.aux["beta"]), 1, 1)
+    Lambda = lambda_matrix(unroll(at.theta, 1), blocks)
+    RZ, e = unroll(stats.RZ, 2, 1), unroll(residuals(stats, at.aux["beta"]), 1, 1)
     _, u, white = whiten(Lambda, RZ, RZ[:, column], e)
     r = np.sqrt(sum(x * x for x in u))
     h = sum(x * y for x, y in zip(u, white, strict=True)) / np.where(r > 0.0, r, 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxhlm.likelihood.covariance import Blocks, theta_index
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import entries, namespace
+from jaxhlm.linalg.small import namespace, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,7 +46,7 @@ def _moment_start(stats: Stats, blocks: Blocks) -> Any:
     sigma2 = xp.where(enough, stats.yy / xp.maximum(df, 1.0), ERROR_SHARE) + tiny
     diagonal = xp.einsum("gaab->gab", K)
     weight = xp.sum(m * diagonal[:, :, None] * diagonal[:, None, :], axis=0)
-    D = entries(((gram - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
+    D = unroll(((gram - sigma2 * xp.sum(m * K, axis=0)) / weight) / sigma2, 2)
     floor = START_FLOOR * xp.sum(stats.m, axis=0) / stats.n
     Lambda = _floored(D, blocks, floor)
     return xp.stack([Lambda[index] for index in theta_index(blocks)])

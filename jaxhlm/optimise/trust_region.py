@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.linalg.small import entries, largest, namespace, unrolled
+from jaxhlm.linalg.small import is_unrolled, largest, namespace, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -106,7 +106,7 @@ def newton_direction(
         to rounding (…).
     """
     k, xp = grad.shape[0], namespace(grad)
-    H, g = (hess.copy(), grad.copy()) if xp is np else (entries(hess, 2), entries(grad, 1))
+    H, g = (hess.copy(), grad.copy()) if xp is np else (unroll(hess, 2), unroll(grad, 1))
     scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
     floor = LEAST_PIVOT * scale
     pivots, psd = [], True
@@ -125,7 +125,7 @@ def newton_direction(
 
 def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
     """Take row j, of pivot d, out of the rows below it, in place; in NumPy out of all at once."""
-    if not unrolled(H):
+    if not is_unrolled(H):
         factor = H[j + 1 :, j] / d
         H[j + 1 :, j + 1 :] -= factor[:, None] * H[None, j + 1 :, j]
         g[j + 1 :] -= factor * g[j]
@@ -140,7 +140,9 @@ def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
 def _dot(u: Any, v: Any) -> Any:
     """u'v over the first axis, in NumPy at once."""
     return (
-        sum((a * b for a, b in zip(u, v, strict=True)), 0.0) if unrolled(u) else (u * v).sum(axis=0)
+        sum((a * b for a, b in zip(u, v, strict=True)), 0.0)
+        if is_unrolled(u)
+        else (u * v).sum(axis=0)
     )
 
 

@@ -22,7 +22,7 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_of
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
-from jaxhlm.linalg.small import joined, namespace
+from jaxhlm.linalg.small import namespace, stack_entries
 
 __all__ = ["Class", "EqualGroups", "balanced_start"]
 
@@ -218,7 +218,7 @@ def _gram(T: Floats) -> Floats:
     N, xp = np.empty((T.shape[1], T.shape[1]), object), namespace(T)
     for a, b in zip(*np.tril_indices(len(N)), strict=True):
         N[a, b] = N[b, a] = xp.einsum("gl,gl->l", T[:, a], T[:, b])
-    gram: Floats = joined(N, T.shape[-1])
+    gram: Floats = stack_entries(N, T.shape[-1])
     return gram
 
 

@@ -19,7 +19,7 @@ from jaxhlm.likelihood.covariance import (
     theta_index,
     theta_of,
 )
-from jaxhlm.linalg.small import entries
+from jaxhlm.linalg.small import unroll
 
 BLOCKS = [((0,),), ((0, 1),), ((0,), (1,)), ((0, 1, 2),), ((0, 1), (2,)), ((0, 2), (1,))]
 every_blocks = pytest.mark.parametrize("blocks", BLOCKS, ids=str)
@@ -51,7 +51,7 @@ def test_every_form_of_lambda_is_the_same(rng, blocks):
     theta = rng.normal(size=(len(theta_index(blocks)), 4))
     Lambda = lambda_of(theta, blocks)
     assert (Lambda[:, ~(within(blocks) & np.tri(Lambda.shape[1], dtype=bool))] == 0.0).all()
-    unrolled = lambda_matrix(entries(theta, 1), blocks)
+    unrolled = lambda_matrix(unroll(theta, 1), blocks)
     for lane in range(4):
         with jax.enable_x64(True):
             dense = lambda_matrix(jnp.asarray(theta[:, lane]), blocks)
@@ -111,13 +111,13 @@ def test_negligible_variances_become_exactly_zero():
 
 def test_factor_of_singular_matrices():
     D = np.array([[4.0, 2.0, -6.0], [2.0, 1.0, -3.0], [-6.0, -3.0, 10.0]])
-    Lambda = factor(entries(D[..., None], 2), block_of(3), [1e-12] * 3, np)
+    Lambda = factor(unroll(D[..., None], 2), block_of(3), [1e-12] * 3, np)
     found = np.array([[np.ravel(entry)[0] for entry in row] for row in Lambda])
     np.testing.assert_allclose(found @ found.T, D, atol=tol.ROUNDED)
     assert found[1, 1] == 0.0
     assert found[2, 1] == 0.0
     np.testing.assert_allclose(found[2, 2], 1.0)
-    nothing = factor(entries(np.zeros((2, 2, 1)), 2), block_of(2), [0.0, 0.0], np)
+    nothing = factor(unroll(np.zeros((2, 2, 1)), 2), block_of(2), [0.0, 0.0], np)
     assert all(float(np.ravel(entry)[0]) == 0.0 for entry in nothing.flat)
 
 

@@ -15,7 +15,7 @@ LANES = 5
 
 def as_entries(M):
     """Lanes (B, i, j) or (B, i) as an unrolled matrix or vector of NumPy entries (B,)."""
-    return small.entries(np.moveaxis(M, 0, -1), M.ndim - 1)
+    return small.unroll(np.moveaxis(M, 0, -1), M.ndim - 1)
 
 
 def collected(M):
@@ -38,7 +38,7 @@ def in_jax(f):
     """``f`` of unrolled matrices of JAX entries."""
 
     def run(*by_lane):
-        unrolled = [small.entries(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in by_lane]
+        unrolled = [small.unroll(jnp.asarray(np.moveaxis(M, 0, -1)), M.ndim - 1) for M in by_lane]
         out = f(*unrolled)
         assert any(isinstance(entry, jax.Array) for entry in out.flat)
         return collected(out)
@@ -142,11 +142,11 @@ def test_structural_zeros_cost_nothing():
 
 def test_entries_and_dialects():
     x = np.arange(24.0).reshape(2, 3, 4)
-    M = small.entries(x, 2)
-    assert small.unrolled(M)
-    assert not small.unrolled(x)
+    M = small.unroll(x, 2)
+    assert small.is_unrolled(M)
+    assert not small.is_unrolled(x)
     np.testing.assert_array_equal(M[1, 2], x[1, 2])
-    np.testing.assert_array_equal(small.entries(x, 1, lead=1)[2], x[:, 2])
+    np.testing.assert_array_equal(small.unroll(x, 1, lead=1)[2], x[:, 2])
     assert small.namespace(x) is np
     assert small.namespace(jnp.ones(1)) is jnp
 
