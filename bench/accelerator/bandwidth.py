@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 
 __all__ = ["bandwidths"]
 
@@ -24,7 +24,7 @@ def bandwidths(scale: float) -> dict[str, float]:
         scale: part of the full length of the arrays; small ones show caches and calls instead.
     """
     n, device, host = max(int(NUMBERS * scale), 1024), jax.devices()[0], jax.devices("cpu")[0]
-    with own_rules():
+    with jax_config_scope():
         found = {"device memory": triad(device, n)}
         if device == host:
             return found

@@ -15,7 +15,7 @@ import pandas as pd
 import jaxhlm as hlm
 from bench import data
 from bench.speed.workloads import checked
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import fit_lanes
@@ -92,7 +92,7 @@ def missing(B: int) -> Responses:
 
 
 def on_device(Y: np.ndarray) -> jax.Array:
-    with own_rules():
+    with jax_config_scope():
         return jax.block_until_ready(jax.device_put(Y))
 
 
@@ -126,7 +126,7 @@ def article_program(B: int) -> Program:
 def run_program(made: Program, devices: Any) -> Any:
     """Estimates, and for which data sets they are final; they stay on the device."""
     del devices
-    with own_rules():
+    with jax_config_scope():
         return jax.block_until_ready(made.fit(made.Y))
 
 

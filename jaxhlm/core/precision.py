@@ -1,4 +1,4 @@
-"""float64 and JAX's own rules inside the library's calls, whatever the user has set outside."""
+"""JAX's settings inside the library's calls: float64 and defaults, whatever the user has set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 
-__all__ = ["own_rules"]
+__all__ = ["jax_config_scope"]
 
 # JAX's context managers, each for this thread only, and what they are set to. Those that a version
 # of JAX has not are left out.
-_RULES: tuple[tuple[str, Any], ...] = (
+_SETTINGS: tuple[tuple[str, Any], ...] = (
     ("enable_x64", True),
     # What random numbers a key gives.
     ("threefry_partitionable", True),
@@ -35,11 +35,11 @@ _RULES: tuple[tuple[str, Any], ...] = (
 
 
 @contextmanager
-def own_rules() -> Iterator[None]:
+def jax_config_scope() -> Iterator[None]:
     """Switch float64 on for the calls within, and the user's checks and choices of draws off."""
-    with ExitStack() as rules:
-        for name, value in _RULES:
+    with ExitStack() as scopes:
+        for name, value in _SETTINGS:
             manager = getattr(jax, name, None)
             if manager is not None:
-                rules.enter_context(manager(value))
+                scopes.enter_context(manager(value))
         yield

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.processes import use_jax
 from jaxhlm.errors import OptionError
 
@@ -85,7 +85,7 @@ def _raw(key: Any) -> Any:
     if isinstance(key, jax.core.Tracer):
         raise OptionError(f"seed={key!r}: give a JAX key outside of jit and vmap")
     use_jax()
-    with own_rules():
+    with jax_config_scope():
         typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(key) if typed else key)
 

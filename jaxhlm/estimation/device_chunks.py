@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhlm.core.chunks import CHUNK_BYTES, CompiledByOne
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import DeviceMemoryWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes, gather
@@ -99,7 +99,7 @@ def _started(
     """A chunk under way, filled up to its full size with copies of its last data set."""
     argument, fixed = lanes.argument(run), (lanes.reduction, options, devices)
     more = [(0, 0)] * (argument.ndim - 1) + [(0, each * len(devices) - argument.shape[-1])]
-    with own_rules():
+    with jax_config_scope():
         argument = namespace(argument).pad(argument, more, mode="edge")
         placed = jax.device_put(argument, _sharding(devices, argument.ndim))
         shared = jax.device_put(lanes.shared, _sharding(devices, 0))

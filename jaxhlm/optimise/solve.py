@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.covariance import (
     ROUNDED_TO_ZERO,
     Blocks,
@@ -124,7 +124,7 @@ def solve(
     """
     first = COMPACT_AFTER if start is None else compact_after
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
-    with own_rules():
+    with jax_config_scope():
         if start is not None and first == 1:
             found = _settled(_minimise(stats, start, options, first), stats, options)
         else:

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxhlm.core.chunks import CompiledByOne, compiled_groups, compiled_sizes
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.linalg.small import namespace
@@ -134,7 +134,7 @@ def draw_statistics(
     parts, at, B = [], 0, len(lane_index)
     sizes = compiled_sizes(max(B, FEWEST_DRAWN))
     lane_index = np.pad(lane_index.astype(np.uint32), (0, sum(sizes) - B), mode="edge")
-    with own_rules():
+    with jax_config_scope():
         for size in sizes:
             numbers, at = lane_index[at : at + size], at + size
             parts.append(_draw((shapes, size), key, numbers, distribution.arrays))

@@ -9,7 +9,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import ConvergenceWarning, DeviceMemoryWarning, OptionError
 from jaxhlm.estimation import device_chunks
@@ -20,7 +20,7 @@ B = 300
 # Eight devices are there before JAX is imported, so this runs in a process of its own.
 ON_DEVICES = f"""
 import jax, numpy as np, jaxhlm as hlm
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 assert len(jax.devices()) == 8
 fit = hlm.fit({FORMULA!r}, hlm.load_dataset("sleepstudy"))
 simulated = hlm.simulate(fit, n={B}, seed=1)
@@ -62,7 +62,7 @@ def test_draws_have_the_same_bits_in_any_chunk():
     for found, expected in zip(drawn(source.draw(slice(0, 4000))), known, strict=True):
         np.testing.assert_array_equal(found[..., :600], expected)
     for size in (128, 256, 1024):
-        with own_rules():
+        with jax_config_scope():
             again = draw(lanes.shared, lanes.argument(slice(0, size)))
         for found, expected in zip(again, known, strict=True):
             shared = min(size, 600)

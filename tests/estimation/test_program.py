@@ -9,7 +9,7 @@ from jax import export
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.status import Status
 from jaxhlm.datasets import load_dataset
 from jaxhlm.estimation.device_chunks import fit_on_devices
@@ -68,7 +68,7 @@ def program(name):
 
 
 def final_lanes(name):
-    with own_rules():
+    with jax_config_scope():
         return np.asarray(program(name)((), problem(name)[0].Y)[1])
 
 
@@ -85,7 +85,7 @@ def test_one_random_effect_is_left_to_the_scan():
 @pytest.mark.parametrize("name", ["closed form", "unbalanced"])
 def test_it_lowers_for_a_gpu_without_code_of_the_cpu(name):
     Y = problem(name)[0].Y
-    with own_rules():
+    with jax_config_scope():
         shape = jax.ShapeDtypeStruct(Y.shape, Y.dtype)
         lowered = export.export(program(name), platforms=["cuda"])((), shape)
     assert "callback" not in lowered.mlir_module()
@@ -96,7 +96,7 @@ def test_drawn_statistics_lower_for_a_gpu_without_code_of_the_cpu():
     design = hlm.design(BALANCED, load_dataset("article"))
     source = hlm.simulate(design, hlm.Truth.of([1, 3], sd=[0.2, 0.5], sigma=0.75), B, 1)._source
     lanes, options = source.traceable, Options(True, design.blocks)
-    with own_rules():
+    with jax_config_scope():
         traced = jax.jit(chunk_program(lanes.reduction, options))
         lowered = export.export(traced, platforms=["cuda"])(
             lanes.shared, lanes.argument(slice(0, 128))

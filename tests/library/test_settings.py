@@ -9,7 +9,7 @@ import pytest
 
 import jaxhlm as hlm
 from cases import FORMULA
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.streams import Streams, random_key
 from jaxhlm.errors import failures_counted
 
@@ -85,7 +85,7 @@ def test_keys_do_not_depend_on_settings():
 
 def test_our_rules_hold_in_one_thread_and_end():
     seen = []
-    with own_rules():
+    with jax_config_scope():
         thread = threading.Thread(target=lambda: seen.append(jax.numpy.zeros(1).dtype))
         thread.start()
         thread.join()
@@ -97,5 +97,5 @@ def test_our_rules_hold_in_one_thread_and_end():
 def test_a_version_of_jax_without_one_of_the_rules(monkeypatch):
     monkeypatch.delattr(jax, "thread_guard", raising=False)
     monkeypatch.delattr(jax, "no_tracing", raising=False)
-    with own_rules():
+    with jax_config_scope():
         assert jax.numpy.zeros(1).dtype == np.float64

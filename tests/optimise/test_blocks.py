@@ -7,7 +7,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise import blocks, compiled
@@ -31,13 +31,13 @@ def problem():
 
 @pytest.fixture(scope="module")
 def at_once(problem):
-    with own_rules():
+    with jax_config_scope():
         traced = jax.jit(compiled.minimise_traced, static_argnames="options")
         return traced(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
 def test_blocks_find_the_same_minima(problem, at_once):
-    with own_rules():
+    with jax_config_scope():
         found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
     assert not compiled._refused
     assert found.converged.all()
@@ -51,7 +51,7 @@ def test_lanes_past_the_last_are_left_alone(problem, at_once):
     stats, start = problem
     num_lanes = blocks.BLOCK_LANES + 5
     spoilt = stats._replace(yy=np.where(np.arange(LANES) < num_lanes, stats.yy, np.nan))
-    with own_rules():
+    with jax_config_scope():
         found = compiled.minimise_compiled(spoilt, start, Sizes(18, num_lanes, 100), OPTIONS)
     np.testing.assert_array_equal(found.iterations[2 * blocks.BLOCK_LANES :], 0)
     np.testing.assert_allclose(
@@ -61,7 +61,7 @@ def test_lanes_past_the_last_are_left_alone(problem, at_once):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
 def test_xla_compiles_one_function(problem):
-    with own_rules():
+    with jax_config_scope():
         lowered = jax.jit(compiled._minimise_in_blocks, static_argnames="options").lower(
             *problem, Sizes(18, LANES, 100), OPTIONS
         )
@@ -79,7 +79,7 @@ def test_a_refusal_by_xla_is_gone_around(problem, at_once, monkeypatch):
 
     monkeypatch.setattr(compiled, "_in_blocks", refuse)
     monkeypatch.setattr(compiled, "_refused", set())
-    with own_rules():
+    with jax_config_scope():
         found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
     assert compiled._refused
     np.testing.assert_allclose(found.value, at_once.value, atol=tol.CRITERION)
@@ -90,7 +90,7 @@ def test_other_errors_are_not_swallowed(problem, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     monkeypatch.setattr(compiled, "_in_blocks", fail)
-    with own_rules(), pytest.raises(jax.errors.JaxRuntimeError, match="memory"):
+    with jax_config_scope(), pytest.raises(jax.errors.JaxRuntimeError, match="memory"):
         compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
@@ -99,7 +99,7 @@ def test_statistics_follow_the_lanes():
     B = 2 * blocks.BLOCK_LANES
     shared, own = np.ones((1, 1, 1, 1)), np.arange(float(B))
     stats = Stats(shared, shared, own[None, None], shared, shared, own[None], own, own, own, own)
-    with own_rules():
+    with jax_config_scope():
         found = jax.jit(
             lambda s: blocks.in_blocks(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)
         )(stats)
@@ -115,7 +115,7 @@ def test_three_random_effects_are_one_function(rng):
     stats = Prepared(design).respond(rng.normal(size=(len(unit), blocks.BLOCK_LANES))).stats
     start = np.full((6, blocks.BLOCK_LANES), np.nan)
     options = Options(True, ((0, 1, 2),))
-    with own_rules():
+    with jax_config_scope():
         found = compiled.minimise_compiled(stats, start, Sizes(8, 40, 100), options)
     assert not compiled._refused
     assert np.isfinite(found.value[:40]).all()

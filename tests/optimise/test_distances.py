@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tolerances as tol
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.distances import distance_sums, traced_distance_sums
@@ -57,7 +57,7 @@ def test_three_ways_agree(rng, shared, reml):
     expected = by_definition(stats, theta, beta, pwrss, reml)
     found = distance_sums(stats, theta, beta, pwrss, reml, BLOCKS)
     np.testing.assert_allclose(found, expected, rtol=tol.BATCH)
-    with own_rules():
+    with jax_config_scope():
         traced = jax.jit(traced_distance_sums, static_argnames=("reml", "blocks"))(
             stats, theta, beta, pwrss, reml=reml, blocks=BLOCKS, count=len(CLASSES)
         )

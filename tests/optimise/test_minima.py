@@ -179,7 +179,7 @@ def dense_values(stats, reml, theta):
     """The criterion at every θ (S,) of every lane, (S, B)."""
     options = Options(reml, ((0,),))
     B = stats.yy.shape[-1]
-    with solve_module.own_rules():
+    with solve_module.jax_config_scope():
         return np.array(
             [solve_module._minimise(stats, np.full((1, B), t), options, 1).value for t in theta]
         )
