@@ -26,11 +26,16 @@ from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,
     WithinBasis,
-    respond_by_group,
+    reduce_by_group,
     within_basis,
 )
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.response import Standard, respond, respond_once, respond_split
+from jaxhlm.statistics.response import (
+    Standard,
+    reduce_and_split,
+    reduce_in_one_pass,
+    reduce_responses,
+)
 from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
 
 __all__ = [
@@ -105,9 +110,9 @@ class Prepared:
         """Values (n, …) in the order of the data, group after group."""
         return values if self.sorted else values[self.order]
 
-    def respond(self, Y: Floats) -> Standard:
+    def reduce_responses(self, Y: Floats) -> Standard:
         """Standardised lanes of responses (n, B) in the row order of the design."""
-        return respond(self.matrices, self.by_group_order(Y))
+        return reduce_responses(self.matrices, self.by_group_order(Y))
 
     def observations(self, Y: Floats) -> Observations:
         """The rows with responses (n, B)."""
@@ -121,17 +126,17 @@ class Prepared:
 
     def by_group(self, Y: Floats) -> GroupContributions:
         """Standardised lanes of responses (n, B), every group by itself."""
-        found = respond_by_group(self.within_basis, self.by_group_order(Y))
+        found = reduce_by_group(self.within_basis, self.by_group_order(Y))
         return found._replace(equal=self.equal)
 
     def reduced(self, Y: Floats) -> Reduced:
         """Responses (n, B), equal groups joined."""
-        return self.joined(*respond_split(self.matrices, self.by_group_order(Y), self.equal))
+        return self.joined(*reduce_and_split(self.matrices, self.by_group_order(Y), self.equal))
 
     def traced(self, Y: Any) -> tuple[Reduced, Any]:
         """``reduced``, traceable; also which lanes (B,) are precise."""
         y = self.by_group_order(Y)
-        standard, grams, precise = respond_once(self.matrices, y, self.equal)
+        standard, grams, precise = reduce_in_one_pass(self.matrices, y, self.equal)
         return self.joined(standard, grams), precise
 
     @cached_property

@@ -86,7 +86,7 @@ def resampler(
     if method == "wild":
         return Wild(prepared, n, key, y, e.beta[0], weights, leverage)
     d = prepared.design
-    b = random_effects(e, prepared.respond(y[:, None]), d.blocks).b[0]
+    b = random_effects(e, prepared.reduce_responses(y[:, None]), d.blocks).b[0]
     root_w = 1.0 if d.weights is None else np.sqrt(d.weights)
     residuals = (y - d.X @ e.beta[0] - (d.Z * b[d.group]).sum(axis=1)) * root_w
     Lambda, sigma = lambda_of(e.theta.T, d.blocks)[0], float(e.sigma[0])

@@ -12,7 +12,7 @@ from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,
-    respond_by_group,
+    reduce_by_group,
     within_basis,
 )
 from jaxhlm.statistics.moments import RowMoments, column_means, row_moments
@@ -53,7 +53,7 @@ class Lanes:
         """The statistics, every group by itself."""
         rows, shared = self.observations, self.prepared
         basis = within_basis(rows.matrices) if shared is None else shared.within_basis
-        found = respond_by_group(basis, rows.y)
+        found = reduce_by_group(basis, rows.y)
         return found if shared is None else found._replace(equal=shared.equal)
 
     @property

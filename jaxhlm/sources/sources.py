@@ -101,11 +101,13 @@ class Source(ABC):
 
 
 def shared_lanes(
-    prepared: Prepared, reduce: Callable[[], Standard], respond: Callable[[], Floats]
+    prepared: Prepared, reduce: Callable[[], Standard], responses: Callable[[], Floats]
 ) -> Lanes:
     """Responses (n, B) on one design, and their statistics, as they are asked for."""
     covariates = prepared.design._covariates
-    return Lanes(reduce, lambda: prepared.observations(respond()), covariates.__getitem__, prepared)
+    return Lanes(
+        reduce, lambda: prepared.observations(responses()), covariates.__getitem__, prepared
+    )
 
 
 @dataclass(frozen=True)

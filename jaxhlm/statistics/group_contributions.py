@@ -20,14 +20,14 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.response import Standard, expand, respond
+from jaxhlm.statistics.response import Standard, expand, reduce_responses
 from jaxhlm.statistics.standardise import StandardMatrices, place
 
 __all__ = [
     "GroupContributions",
     "GroupResiduals",
     "WithinBasis",
-    "respond_by_group",
+    "reduce_by_group",
     "within_basis",
 ]
 
@@ -89,9 +89,9 @@ def within_basis(matrices: StandardMatrices) -> WithinBasis:
     return WithinBasis(matrices, Q[:, used], place(R[:, used, q:], *matrices.position))
 
 
-def respond_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
-    """Statistics of responses, group by group; arguments as for ``response.respond``."""
-    matrices, standard = basis.matrices, respond(basis.matrices, y)
+def reduce_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
+    """Statistics of responses, group by group; arguments as for ``response.reduce_responses``."""
+    matrices, standard = basis.matrices, reduce_responses(basis.matrices, y)
     rows = _residual_rows(matrices, standard, y)
     u = _sums(matrices, basis.P, rows)
     rest = _group_residuals(basis, rows)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.statistics.response import Standard, respond
+from jaxhlm.statistics.response import Standard, reduce_responses
 from jaxhlm.statistics.standardise import Rows, StandardMatrices
 
 __all__ = ["Observations"]
@@ -44,7 +44,7 @@ class Observations:
     @cached_property
     def standard(self) -> Standard:
         """Statistics of the lanes, groups not collapsed."""
-        return respond(self.matrices, self.y)
+        return reduce_responses(self.matrices, self.y)
 
     @property
     def num_lanes(self) -> int:

@@ -13,7 +13,7 @@ from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.products import standard_from_products
-from jaxhlm.statistics.response import Standard, respond
+from jaxhlm.statistics.response import Standard, reduce_responses
 from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_matrices
 
 __all__ = ["Replicates", "standard_lanes", "take"]
@@ -115,12 +115,14 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
     """
     p = rows.X.shape[1]
     if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
-        return respond(standardise_matrices(rows), y[:, None])
+        return reduce_responses(standardise_matrices(rows), y[:, None])
     standard, lost = standard_from_products(rows, y)
     if not lost.any():
         return standard
     part = lost[rows.lane]
-    return _merged(standard, respond(standardise_matrices(take(rows, part)), y[part, None]), lost)
+    return _merged(
+        standard, reduce_responses(standardise_matrices(take(rows, part)), y[part, None]), lost
+    )
 
 
 def _merged(standard: Standard, again: Standard, lane_mask: Bools) -> Standard:

@@ -31,9 +31,9 @@ __all__ = [
     "Standard",
     "at_absent",
     "expand",
-    "respond",
-    "respond_once",
-    "respond_split",
+    "reduce_and_split",
+    "reduce_in_one_pass",
+    "reduce_responses",
 ]
 
 CONSTANT_TOL = 1e-13
@@ -96,7 +96,7 @@ def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
     return filled
 
 
-def respond(matrices: StandardMatrices, y: Floats) -> Standard:
+def reduce_responses(matrices: StandardMatrices, y: Floats) -> Standard:
     """Statistics of responses on a design.
 
     Args:
@@ -104,15 +104,15 @@ def respond(matrices: StandardMatrices, y: Floats) -> Standard:
         y: (n, B) responses of B lanes that share the design, or (n, 1) when every lane has rows of
             its own.
     """
-    return respond_split(matrices, y, EqualGroups.none(len(matrices.stats.TX)))[0]
+    return reduce_and_split(matrices, y, EqualGroups.none(len(matrices.stats.TX)))[0]
 
 
 # Lanes that overflow get a status instead of a warning.
 @np.errstate(all="ignore")
-def respond_split(
+def reduce_and_split(
     matrices: StandardMatrices, y: Floats, equal: EqualGroups
 ) -> tuple[Standard, list[Floats]]:
-    """``respond`` with T^y of the rotated groups only, and N of every class of equal groups."""
+    """``reduce_responses`` with T^y of the rotated groups, and N of every class of equal groups."""
     if matrices.root_w is not None:
         y = y * matrices.root_w
     products = _from_products if matrices.shared else _from_residuals
@@ -126,10 +126,10 @@ def respond_split(
     return _scaled(matrices, found, finite)
 
 
-def respond_once(
+def reduce_in_one_pass(
     matrices: StandardMatrices, y: Any, equal: EqualGroups
 ) -> tuple[Standard, list[Any], Any]:
-    """``respond_split`` of a shared design in one pass over y, traceable.
+    """``reduce_and_split`` of a shared design in one pass over y, traceable.
 
     Returns:
         Also which lanes (B,) are precise: of the others sums of squares are differences of large

@@ -25,7 +25,7 @@ def problem():
     frame = hlm.load_dataset("sleepstudy").iloc[3:]
     fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", frame)
     Y = fit.simulate(LANES, seed=1).to_numpy()
-    stats = Prepared(hlm.design("~ Days + (1 + Days | Subject)", frame)).respond(Y).stats
+    stats = Prepared(hlm.design("~ Days + (1 + Days | Subject)", frame)).reduce_responses(Y).stats
     return _padded(stats, 64, LANES), np.full((3, LANES), np.nan)
 
 
@@ -112,7 +112,9 @@ def test_three_random_effects_are_one_function(rng):
     unit = np.repeat(np.arange(8), 9)
     x, z = rng.normal(size=(2, len(unit)))
     design = hlm.design("~ 1 + (1 + x + z | unit)", pd.DataFrame({"x": x, "z": z, "unit": unit}))
-    stats = Prepared(design).respond(rng.normal(size=(len(unit), blocks.BLOCK_LANES))).stats
+    stats = (
+        Prepared(design).reduce_responses(rng.normal(size=(len(unit), blocks.BLOCK_LANES))).stats
+    )
     start = np.full((6, blocks.BLOCK_LANES), np.nan)
     options = Options(True, ((0, 1, 2),))
     with jax_config_scope():

@@ -70,7 +70,7 @@ def test_known_data_sets_reach_the_lowest(name):
 def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     """The criterion of 136.977 there falls to 136.880 once the zero pivot comes last."""
     design = hlm.design("y ~ x + z + b + (1 + x + z | g)", known("3_groups"))
-    standard = Prepared(design).respond(known("3_groups")[["y"]].to_numpy())
+    standard = Prepared(design).reduce_responses(known("3_groups")[["y"]].to_numpy())
     start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
     stop = minimise_criterion(standard.stats, start, NEWTON, options, max_iter=1)
     assert stop.gradient_norm < tol.GRADIENT
@@ -189,7 +189,7 @@ def dense_values(stats, reml, theta):
 @pytest.mark.parametrize("sizes", SIZES)
 def test_no_point_of_the_range_is_lower_than_the_minimum(sizes, reml):
     design = hlm.design("~ x + z + (1 | g)", hard_design(sizes))
-    stats = Prepared(design).respond(hard_responses(sizes)).stats
+    stats = Prepared(design).reduce_responses(hard_responses(sizes)).stats
     found = solve(stats, Options(reml, design.blocks))
     values = dense_values(stats, reml, 10.0 ** np.linspace(-4, 4, 60))
     assert found.converged.all()
@@ -203,7 +203,7 @@ def scanned(sizes, own=False, columns=0):
         **dict(zip(names, np.random.default_rng(5).normal(size=(columns, len(frame))), strict=True))
     )
     design = hlm.design(f"~ {' + '.join(['x', 'z', *names])} + (1 | g)", frame)
-    stats = Prepared(design).respond(hard_responses(sizes)[:, :4]).stats
+    stats = Prepared(design).reduce_responses(hard_responses(sizes)[:, :4]).stats
     all_lanes = (
         stats if not own else Stats(*(np.broadcast_to(x, (*x.shape[:-1], 4)) for x in stats))
     )
@@ -272,7 +272,7 @@ def test_the_scan_starts_beside_the_lowest_of_two_minima():
     """The other one, at zero, is 19 higher: no ripple of the grid could make it the lowest."""
     frame = known("intercept")
     design = hlm.design("y ~ x + b + (1 | g)", frame)
-    stats = Prepared(design).respond(frame[["y"]].to_numpy()).stats
+    stats = Prepared(design).reduce_responses(frame[["y"]].to_numpy()).stats
     line, found = bracketed(stats, True), solve(stats, Options(True, design.blocks))
     assert not line.at_zero[0, 0]
     assert np.isnan(line.theta[1:]).all()

@@ -148,7 +148,7 @@ def test_the_optimum_is_stationary_and_exact():
 
 
 def stats_on(design, *responses):
-    return Prepared(design).respond(np.column_stack(responses)).stats
+    return Prepared(design).reduce_responses(np.column_stack(responses)).stats
 
 
 @pytest.mark.parametrize("blocks", [((0, 1),), ((0,), (1,))])

@@ -14,7 +14,7 @@ from jaxhlm.optimise.loop import NEWTON
 from jaxhlm.optimise.minimise import minimise
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
-from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 jaxtyping = pytest.importorskip("jaxtyping")
@@ -70,5 +70,5 @@ def test_a_wrong_shape_is_found(stats):
 def test_responses(rng):
     X, Z, group = rng.normal(size=(40, 3)), rng.normal(size=(40, 2)), np.repeat(np.arange(5), 8)
     rows = Rows(X, Z, group, np.zeros(40, int), None, block_of(2))
-    found = respond(standardise_matrices(rows), rng.normal(size=(40, 4)))
+    found = reduce_responses(standardise_matrices(rows), rng.normal(size=(40, 4)))
     assert check(found, found.stats, found.scaling) > 16

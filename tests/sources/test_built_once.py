@@ -127,9 +127,9 @@ def test_formulas_are_read_and_designs_built_once(counts, name):
 
 def test_a_fit_passes_over_its_rows_once_for_what_needs_them(monkeypatch):
     """Group by group: robust covariances of every kind, their tests, and influence."""
-    found, real = Counter(), group_contributions.respond_by_group
+    found, real = Counter(), group_contributions.reduce_by_group
     monkeypatch.setattr(
-        "jaxhlm.sources.lanes.respond_by_group",
+        "jaxhlm.sources.lanes.reduce_by_group",
         lambda *arguments: found.update(["rows"]) or real(*arguments),
     )
     one = fit()
@@ -163,10 +163,10 @@ def test_a_response_crosses_few_modules(monkeypatch):
 
         monkeypatch.setattr(pipeline, name, call)
 
-    seen("respond_split")
+    seen("reduce_and_split")
     seen("solve")
     hlm.fit_many(SLEEP, sleep(), fit().simulate(9, seed=1))
     through = {"jaxhlm.fitting.many", "jaxhlm.estimation.pipeline", "jaxhlm.core.chunks"}
     assert {*found["solve"]} == through and len(found["solve"]) <= 7
-    assert {*found["respond_split"]} == through | {"jaxhlm.sources.sources"}
-    assert len(found["respond_split"]) <= 9
+    assert {*found["reduce_and_split"]} == through | {"jaxhlm.sources.sources"}
+    assert len(found["reduce_and_split"]) <= 9

@@ -70,7 +70,7 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     """At any θ, with all groups alike or with some that are not."""
     data = article_frame(3)[-1].iloc[extra:]
     prepared = Prepared(hlm.design(FORMULA, data))
-    stats = prepared.respond(rng.normal(size=(len(data), 4))).stats
+    stats = prepared.reduce_responses(rng.normal(size=(len(data), 4))).stats
     equal = EqualGroups.of(stats, within_reach=True)
     assert equal.balanced == (extra == 0)
     fewer = equal.join(stats, *equal.split(stats.Ty))
@@ -95,7 +95,7 @@ def test_designs_that_do_not_collapse():
 def test_the_closed_form_is_for_one_full_block_only():
     *_, data = article_frame(3)
     prepared = Prepared(hlm.design("~ x * a + (1 + x || unit)", data))
-    stats = prepared.respond(data[["y"]].to_numpy()).stats
+    stats = prepared.reduce_responses(data[["y"]].to_numpy()).stats
     _, grams = prepared.equal.split(stats.Ty)
     assert balanced_start(stats, prepared.equal, grams, True, ((0,), (1,))) is None
     fit = hlm.fit("y ~ x * a + (1 + x || unit)", data)

@@ -171,7 +171,7 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     standard, grams = reweighted(
         p.matrices, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
     )
-    rows, expected = p.equal.split(p.respond(fit.design.y[:, None]).stats.Ty)
+    rows, expected = p.equal.split(p.reduce_responses(fit.design.y[:, None]).stats.Ty)
     for one, other in zip(grams, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
     joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in grams])
@@ -228,7 +228,7 @@ def test_multiplied_groups_equal_the_rows(problem, rng):
     ]
     Y = np.empty_like(y)
     Y[order] = y if matrices.root_w is None else y / matrices.root_w
-    expected = fit.prepared.respond(Y)
+    expected = fit.prepared.reduce_responses(Y)
     for a, b in zip(found.scaling, expected.scaling, strict=True):
         np.testing.assert_allclose(a, b, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
     for name in ("Ty", "Xy", "yy"):

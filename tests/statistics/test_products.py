@@ -8,7 +8,7 @@ from cases import SIZES, rows
 from jaxhlm.core.status import Status
 from jaxhlm.statistics.products import standard_from_products
 from jaxhlm.statistics.replicates import standard_lanes
-from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 CASES = [
@@ -54,7 +54,7 @@ def test_equals_gram_schmidt(rng, q, p, blocks, weighted):
     found, lost = standard_from_products(data, y)
     # A group whose x are close together leaves its rank in doubt, and goes the other way.
     assert not lost.all()
-    assert_same(found, respond(standardise_matrices(data), y[:, None]), ~lost)
+    assert_same(found, reduce_responses(standardise_matrices(data), y[:, None]), ~lost)
 
 
 def test_lanes_that_lose_digits_go_the_other_way(rng):
@@ -74,7 +74,7 @@ def test_lanes_that_lose_digits_go_the_other_way(rng):
         with np.errstate(all="raise"):
             lost = standard_from_products(spoilt, values)[1]
         expected_lost.append(bool(lost[lane]))
-        whole = respond(standardise_matrices(spoilt), values[:, None])
+        whole = reduce_responses(standardise_matrices(spoilt), values[:, None])
         assert_same(standard_lanes(spoilt, values), whole, whole.status == Status.CONVERGED)
         assert (standard_lanes(spoilt, values).status == whole.status).all()
     assert all(expected_lost)

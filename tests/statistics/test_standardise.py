@@ -17,7 +17,7 @@ from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.likelihood.covariance import lambda_of, theta_index
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.linalg import small
-from jaxhlm.statistics.response import respond
+from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
 from oracles import stats_of
 
@@ -29,7 +29,7 @@ def standard(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
     lane = np.zeros(len(group), int) if lane is None else lane
     segment = lane * (group.max() + 1) + group
     matrices = standardise_matrices(Rows(X, Z, segment, lane, weights, blocks))
-    return matrices, respond(matrices, y)
+    return matrices, reduce_responses(matrices, y)
 
 
 @pytest.mark.parametrize("blocks", BLOCKS)
@@ -125,7 +125,7 @@ def test_responses_of_one_design(rng, many):
     Y[:, 1] += 1e4 * X[:, 0]  # nearly all of y'y is fitted: by residuals
     matrices, standardised = standard(Y, X, Z, group)
     for i in range(Y.shape[1]):
-        one = respond(matrices, Y[:, [i]])
+        one = reduce_responses(matrices, Y[:, [i]])
         for name in ("Ty", "Xy", "yy"):
             a, b = getattr(standardised.stats, name)[..., i], getattr(one.stats, name)[..., 0]
             np.testing.assert_allclose(a, b, atol=tol.PRODUCTS)
