@@ -10,18 +10,18 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.loop import CLOSING_NOISE, OptimizeResult
 from jaxhlm.optimise.start import START_FLOOR
 
-__all__ = ["leaving"]
+__all__ = ["kkt_violations"]
 
 # How negative, per row, a one-sided derivative in a variance may be.
-LEAVE_TOL = 1e-6
+KKT_TOL = 1e-6
 # What a step that Λ in its order has no entries for may promise.
 MOST_DECREMENT = 1e-8
 
 
-def leaving(found: OptimizeResult, stats: Stats, blocks: Blocks) -> tuple[Ints, Floats]:
-    """Singular lanes whose criterion falls when a zero variance grows, and D to go on from.
+def kkt_violations(found: OptimizeResult, stats: Stats, blocks: Blocks) -> tuple[Ints, Floats]:
+    """Singular lanes that violate the Karush–Kuhn–Tucker conditions, and D to go on from.
 
-    At a minimum on the boundary F = ∂d/∂D is positive semi-definite within each block, and FD = 0.
+    At a minimum over D ⪰ 0, F = ∂d/∂D is positive semi-definite within each block, and FD = 0.
     If its smallest eigenvalue is negative, D + t v v' along that eigenvector is better. FD ≠ 0 is
     possible where a pivot of zero precedes others, as Λ has no entries then for their part in that
     row: D is gone on from as it is, with zero pivots last.
@@ -38,7 +38,7 @@ def leaving(found: OptimizeResult, stats: Stats, blocks: Blocks) -> tuple[Ints, 
     for block in map(list, blocks):
         at = np.ix_(singular, np.array(block), np.array(block))
         slope, v = np.linalg.eigh(F[:, block][:, :, block])
-        falling = slope[:, 0] < -LEAVE_TOL * n
+        falling = slope[:, 0] < -KKT_TOL * n
         # Half the trace of the positive part of FD: the Newton decrement in all of Λ.
         decrement = 0.5 * (np.maximum(slope, 0.0)[:, None] * v * (D[at] @ v)).sum(axis=(1, 2))
         away |= falling | (decrement > MOST_DECREMENT + CLOSING_NOISE * slope[:, -1])

@@ -23,7 +23,7 @@ from jaxhlm.likelihood.dense import lanes_at_once
 from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
 from jaxhlm.optimise.blocks import BLOCK_LANES
-from jaxhlm.optimise.boundary import leaving
+from jaxhlm.optimise.boundary import kkt_violations
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
 from jaxhlm.optimise.options import Options
@@ -238,7 +238,7 @@ def _settled(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeR
 def _off_boundary(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what stopped on a boundary that is no minimum."""
     for _ in range(MAX_RESTARTS):
-        lane_index, D = leaving(found, stats, options.blocks)
+        lane_index, D = kkt_violations(found, stats, options.blocks)
         if not len(lane_index):
             break
         before = found.value

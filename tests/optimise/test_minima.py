@@ -15,7 +15,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise import scan
 from jaxhlm.optimise import solve as solve_module
-from jaxhlm.optimise.boundary import leaving
+from jaxhlm.optimise.boundary import kkt_violations
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import NEWTON, OptimizeResult
 from jaxhlm.optimise.options import Options
@@ -74,7 +74,7 @@ def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
     stop = minimise_criterion(standard.stats, start, NEWTON, options, max_iter=1)
     assert stop.gradient_norm < tol.GRADIENT
-    lane_index, _ = leaving(
+    lane_index, _ = kkt_violations(
         stop._replace(converged=np.array([True])), standard.stats, design.blocks
     )
     assert lane_index.tolist() == [0]
@@ -98,7 +98,7 @@ def test_what_is_left_and_where_to(n, G):
         theta, np.zeros(B), None, {"F": np.stack(F, axis=-1)}, np.ones(B, bool), None
     )
     stats = Stats(*[None] * 10)._replace(n=np.array([1.0 * n]), m=np.ones((G, 1)))
-    lane_index, D = leaving(found, stats, ((0, 1),))
+    lane_index, D = kkt_violations(found, stats, ((0, 1),))
     assert lane_index.tolist() == [1, 3, 5]
     expected = np.repeat(np.outer(along, along)[None], B, axis=0)
     expected[1] += START_FLOOR * G / n * np.outer(across, across)
