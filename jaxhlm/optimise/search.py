@@ -3,7 +3,7 @@
 As a function of D the criterion is a concave part, log|Ω|, and a convex one, ν log pwrss: a second
 minimum needs data that one D cannot be typical of. By the distances of the groups at the minimum,
 c_i = e_i'Ω_i⁻¹e_i/σ̂², of which each is χ² with rank R_i degrees of freedom under the model, a lane
-is **hard** if
+**may be multimodal** if
 
 * it has few groups, or one of them has much of the sum of squares of a column of Z;
 * the c_i are far from χ²: their mean square (one group explains what all the others do not), or
@@ -19,8 +19,8 @@ Where a variance dwarfs the error, as when one group lies far from all others, w
 it may still be large: such lanes are tried with each variance in turn a part of the largest.
 
 A lane that ended on the **boundary** is scanned along each variance that is zero, over all of its
-range: D̂ + τ e_j e_j' is the model with q = 1 for the residuals of D̂ and β̂ (``along``),
-with a scan of its own. If that ends in another minimum, the lane counts as hard.
+range: D̂ + τ e_j e_j' is the model with q = 1 for the residuals of D̂ and β̂ (``single_variance``),
+with a scan of its own. If that ends in another minimum, the lane is one that may be multimodal.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAME",
-    "along",
     "boundary_starts",
     "dwarfed",
-    "hard",
+    "may_be_multimodal",
     "parts_of_largest",
     "run_of_starts",
     "search_needed",
+    "single_variance",
     "unsettled",
 ]
 
@@ -94,7 +94,7 @@ SAME = 1e-6
 MOST_COLUMNS = 3
 
 
-def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
+def may_be_multimodal(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Bools:
     """(B,) lanes that may have several minima, each by its own data."""
     with np.errstate(all="ignore"):
         return search_needed(stats, found, _distances(stats, found, reml, blocks), reml)
@@ -103,7 +103,7 @@ def hard(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) -> Boo
 def search_needed(
     stats: Stats, found: OptimizeResult, distances: Float[Array, "2 B"], reml: bool
 ) -> Any:
-    """``hard`` by the sums of distances (2, B), traceable if the lanes share a design."""
+    """``may_be_multimodal`` by the sums of distances, traceable if the lanes share a design."""
     G = stats.m.sum(axis=0)
     extreme = found.aux["pwrss"] < EXTREME * stats.n
     slow = found.iterations >= MANY_STEPS
@@ -271,7 +271,7 @@ def boundary_starts(
             continue
         some = stats.take(lane_index)
         at = jax.tree.map(lambda x, index=lane_index: x[..., index], found)
-        brackets = bracketed(along(some, at, reml, column, blocks), reml=False)
+        brackets = bracketed(single_variance(some, at, reml, column, blocks), reml=False)
         for tau, at_zero in zip(*brackets, strict=True):
             other = np.isfinite(tau) & ~at_zero
             start = at.theta[:, other].copy()
@@ -279,7 +279,9 @@ def boundary_starts(
             yield lane_index[other], start
 
 
-def along(stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks) -> Stats:
+def single_variance(
+    stats: Stats, at: OptimizeResult, reml: bool, column: int, blocks: Blocks
+) -> Stats:
     """Statistics with q = 1 and p = 0 whose ML criterion is d(D + τ e_j e_j') with β̂ kept.
 
     With Ω = I + RDR', r² = e_j'R'Ω⁻¹R e_j and e = t_y − T_X β̂, one more variance takes from e'Ω⁻¹e

@@ -32,7 +32,7 @@ from jaxhlm.optimise.search import (
     SAME,
     boundary_starts,
     dwarfed,
-    hard,
+    may_be_multimodal,
     parts_of_largest,
     run_of_starts,
     unsettled,
@@ -155,10 +155,10 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
 
 def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
-    several = hard(stats, found, options.reml, options.blocks) | ~found.converged
+    several = may_be_multimodal(stats, found, options.reml, options.blocks) | ~found.converged
     edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
     if len(edge):
-        found, others = _along_boundary(found, stats, edge, options)
+        found, others = _searched_along_boundary(found, stats, edge, options)
         several[others] = True
     lane_index = np.flatnonzero(np.isfinite(found.value) & several)
     large = lane_index[dwarfed(found.theta[:, lane_index], options.blocks)]
@@ -182,7 +182,7 @@ def _one_by_one(lane_index: Ints, starts: Floats) -> tuple[Ints, Floats]:
     return np.tile(lane_index, len(starts)), np.concatenate(list(starts), axis=1)
 
 
-def _along_boundary(
+def _searched_along_boundary(
     found: OptimizeResult, stats: Stats, lane_index: Ints, options: Options
 ) -> tuple[OptimizeResult, Ints]:
     """Lanes tried along the variances that are zero, and those that have another minimum there."""
