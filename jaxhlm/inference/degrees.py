@@ -102,7 +102,7 @@ def single_tests(
         (B, r) and (B, r); NaN where a fit failed or its Hessian is not positive definite.
     """
     parts = []
-    for part, run, at, root in _blocks(estimates, standard, options, method):
+    for part, run, at, root in _tiles(estimates, standard, options, method):
         if L.ndim == 2:
             u = np.einsum("pql,rq->prl", root, L)
         else:
@@ -121,7 +121,7 @@ def single_tests(
 def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) -> tuple[Floats]:
     """(B, p, p) Kenward & Roger's adjusted covariance Φ_A of β̂, equation (KR)."""
     parts = []
-    for part, _, at, root in _blocks(estimates, standard, options, "kenward-roger"):
+    for part, _, at, root in _tiles(estimates, standard, options, "kenward-roger"):
         inner = np.einsum("pql,qrl->prl", at.correction, root)
         adjusted = np.einsum("pil,pjl->lij", root, root + inner)
         parts.append(part.sigma[:, None, None] ** 2 * adjusted)
@@ -152,7 +152,7 @@ def joint_test(
     """
     test = _joint_satterthwaite if method == "satterthwaite" else _joint_kenward_roger
     parts = []
-    for part, _, at, root in _blocks(estimates, standard, options, method):
+    for part, _, at, root in _tiles(estimates, standard, options, method):
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
         u, off = _comparable(u, off)
@@ -277,7 +277,7 @@ def _quotient(a: Floats, b: Floats) -> Floats:
     return np.where(both, 1.0, a / np.where(both, 1.0, b))
 
 
-def _blocks(
+def _tiles(
     estimates: Estimates, standard: Standard, options: Options, method: DfMethod
 ) -> Iterator[tuple[Estimates, slice, Information, Floats]]:
     """Runs of lanes whose arrays fit the cache, with what ``_information`` says of each."""

@@ -29,7 +29,7 @@ from jaxhlm.statistics.response import Standard
 __all__ = ["profile_curves", "profile_limits"]
 
 # Lanes × groups that are worked on together, so that arrays stay in the cache.
-BLOCK = 2**17
+TILE_NUMBERS = 2**17
 
 # Lanes at their ML solution; what dropping an effect costs there; profiles of one kind.
 Optimum = tuple[Standard, Solution, Blocks]
@@ -50,7 +50,7 @@ def profile_limits(
     """
     B = standard.stats.yy.shape[-1]
     G = len(standard.stats.m)
-    size = max(1, BLOCK // (G * 2 * len(wanted)))
+    size = max(1, TILE_NUMBERS // (G * 2 * len(wanted)))
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
     z = normal_limit(level)
     with np.errstate(all="ignore"):

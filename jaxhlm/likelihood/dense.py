@@ -8,7 +8,7 @@ evaluation takes
     O(G q² p² + k² p²)        tr(B_s B_t), REML only, with k entries of θ
     O(p³)                     the factor of A = X'V⁻¹X
 
-operations, and memory for O(G q (q + p) + p²) numbers beside blocks of bounded size.
+operations, and memory for O(G q (q + p) + p²) numbers beside tiles of bounded size.
 
 Lanes come first, as NumPy's matrix products want them; in the solutions of all groups, which take
 q steps whatever the number of groups, the rows within groups come before:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dense_derivatives", "lanes_at_once"]
 
-# Numbers of a block of products: few enough for the caches, and many for every call of NumPy.
-BLOCK = 2**20
+# Numbers of a tile of products: few enough for the caches, and many for every call of NumPy.
+TILE_NUMBERS = 2**20
 # With more lanes a call of NumPy costs nothing beside its work, and the slowest lane holds others.
 MOST_LANES = 256
 
@@ -54,7 +54,7 @@ class _Directions(NamedTuple):
 def lanes_at_once(stats: Stats) -> int:
     """How many lanes of these sizes are worth working on side by side."""
     G, q, p = stats.TX.shape[:3]
-    return max(1, min(MOST_LANES, BLOCK // (4 * (G * q * (q + p + 1) + p * p))))
+    return max(1, min(MOST_LANES, TILE_NUMBERS // (4 * (G * q * (q + p + 1) + p * p))))
 
 
 def dense_derivatives(
@@ -162,7 +162,7 @@ def _refits(e: Floats, W: Floats, s: _Directions) -> Floats:
 def _refit_traces(W: Floats, s: _Directions) -> Floats:
     """(B, k, k) tr(B_s B_t) with B_s = Σ G'E_s G, some columns of all B_s at a time."""
     B, G, q, p = W.shape
-    rows, width = W.reshape(B, G, q * p).mT, max(1, BLOCK // max(1, B * q * q * p))
+    rows, width = W.reshape(B, G, q * p).mT, max(1, TILE_NUMBERS // max(1, B * q * q * p))
     out = np.zeros((B, len(s.w), len(s.w)))
     for first in range(0, p, width):
         some = W[..., first : first + width]

@@ -49,7 +49,7 @@ MAX_UNROLLED_P = 8
 # third less time with 66 groups or more, and four times as long with 30.
 LOOP_FROM_LANES = 96
 # Groups that the dense dialect takes side by side where their number is known only later.
-BLOCK_GROUPS = 16
+TILE_GROUPS = 16
 
 
 def lane_derivatives(
@@ -158,28 +158,28 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
     """The dense dialect of JAX, mapped over lanes and groups."""
     mapped, axes = mappable(stats)
     G = len(stats.m)
-    block = G if count is None else min(G, BLOCK_GROUPS)
+    tile = G if count is None else min(G, TILE_GROUPS)
 
     def over_groups(term: Callable[..., Any], s: Stats) -> Any:
-        if block == G:
+        if tile == G:
             return sum_groups(term, s)
 
         def add(i: Any, sums: Any) -> Any:
-            more = sum_groups(term, _groups(s, i, block))
+            more = sum_groups(term, _groups(s, i, tile))
             return jax.tree.map(jnp.add, sums, more)
 
-        shapes = jax.eval_shape(lambda: sum_groups(term, _groups(s, 0, block)))
+        shapes = jax.eval_shape(lambda: sum_groups(term, _groups(s, 0, tile)))
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.fori_loop(0, -(-count // block), add, start)
+        return jax.lax.fori_loop(0, -(-count // tile), add, start)
 
     return jax.vmap(
         lambda t, s: derivatives(t, s, reml, blocks, over_groups), in_axes=(-1, axes), out_axes=-1
     )(theta, mapped)
 
 
-def _groups(stats: Stats, i: Any, block: int) -> Stats:
-    """Block i of the groups."""
-    part = (jax.lax.dynamic_slice_in_dim(x, i * block, block) for x in stats.by_group)
+def _groups(stats: Stats, i: Any, tile: int) -> Stats:
+    """Tile i of the groups."""
+    part = (jax.lax.dynamic_slice_in_dim(x, i * tile, tile) for x in stats.by_group)
     return stats._replace(**dict(zip(GROUP_FIELDS, part, strict=True)))
 
 

@@ -95,7 +95,7 @@ RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
 def lane_axes(shared_design: bool) -> Stats:
     """``in_axes`` for ``jax.vmap`` over lanes on the last axis.
 
-    When the lanes share one design, only the response blocks have an axis of lanes.
+    When the lanes share one design, only the response fields have an axis of lanes.
     """
     return Stats(
         *(None if shared_design and f not in RESPONSE_FIELDS else -1 for f in Stats._fields)

@@ -11,13 +11,13 @@ from jaxhlm.core.chunks import CompiledByOne
 from jaxhlm.likelihood.deviance import deviance
 from jaxhlm.likelihood.lane_derivatives import mappable, unrollable
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise.blocks import in_blocks
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.distances import traced_distance_sums
 from jaxhlm.optimise.loop import MAX_ITER, NEWTON, OptimizeResult
 from jaxhlm.optimise.newton import stepper
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.start import started
+from jaxhlm.optimise.tiles import in_tiles
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -39,10 +39,10 @@ def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) 
     """``minimise_traced``, compiled once for each shape and choice of options."""
     options = replace(options, max_iter=MAX_ITER)
     key = (*(x.shape for x in stats), start.shape, options)
-    blocked = options.optimizer is None and unrollable(stats) and jax.default_backend() == "cpu"
-    if blocked and key not in _refused:
+    tiled = options.optimizer is None and unrollable(stats) and jax.default_backend() == "cpu"
+    if tiled and key not in _refused:
         try:
-            return _in_blocks(key, stats, start, sizes, options)
+            return _in_tiles(key, stats, start, sizes, options)
         except jax.errors.JaxRuntimeError as error:
             if "UNIMPLEMENTED" not in str(error):
                 raise
@@ -64,14 +64,14 @@ def minimise_traced(
     return minimise_criterion(stats, start, steps, options, sizes.max_iter, sizes.num_groups)
 
 
-def _minimise_in_blocks(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
-    """By Newton in blocks of lanes, with the distances of the groups."""
+def _minimise_in_tiles(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+    """By Newton tile by tile, with the distances of the groups."""
 
     def minimise(stats: Stats, start: Any) -> OptimizeResult:
         found = minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.num_groups)
         return _with_distances(found, stats, sizes, options)
 
-    return in_blocks(minimise, stats, started(stats, start, options.blocks), sizes.num_lanes)
+    return in_tiles(minimise, stats, started(stats, start, options.blocks), sizes.num_lanes)
 
 
 def _with_distances(
@@ -88,7 +88,7 @@ def _with_distances(
     return found._replace(aux={**found.aux, "distances": sums})
 
 
-_in_blocks = CompiledByOne(_minimise_in_blocks, static_argnames="options")
+_in_tiles = CompiledByOne(_minimise_in_tiles, static_argnames="options")
 _at_once = CompiledByOne(minimise_traced, static_argnames="options")
 # Programs that XLA does not compile to one function.
 _refused: set[Any] = set()

@@ -22,8 +22,8 @@ from jaxhlm.linalg.small import unroll
 
 __all__ = ["degrees", "distance_sums", "residuals", "traced_distance_sums"]
 
-# Groups times lanes of a block, whose entries fit the cache.
-BLOCK_NUMBERS = 2**14
+# Groups times lanes of a tile, whose entries fit the cache.
+TILE_NUMBERS = 2**14
 
 
 def degrees(stats: Stats) -> Floats:
@@ -44,7 +44,7 @@ def distance_sums(
         blocks: columns of Z in each random term.
     """
     B = theta.shape[-1]
-    size = max(1, BLOCK_NUMBERS // len(stats.m))
+    size = max(1, TILE_NUMBERS // len(stats.m))
     sums = np.empty((2, B))
     for i in range(0, B, size):
         lane_slice = slice(i, i + size)

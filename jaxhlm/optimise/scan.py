@@ -37,8 +37,8 @@ SPACING = 0.7
 MINIMA = 3
 # r² and eigenvalues this small, relative to the largest, are zeros.
 ZERO = 1e-10
-# Numbers of a block of lanes, which fit the cache.
-BLOCK_NUMBERS = 2**17
+# Numbers of a tile of lanes, which fit the cache.
+TILE_NUMBERS = 2**17
 # LAPACK factors larger matrices faster, entry by entry many small ones.
 SMALL_P = 16
 
@@ -62,10 +62,10 @@ def bracketed(stats: Stats, reml: bool) -> Brackets:
     """
     (G, _, p, _), B = stats.TX.shape, stats.yy.shape[-1]
     each = p + 1 if stats.shared else (p + 1) ** 2
-    size = max(1, BLOCK_NUMBERS // (G * each))
-    blocks = (_lanes_first(stats, slice(i, i + size)) for i in range(0, B, size))
+    size = max(1, TILE_NUMBERS // (G * each))
+    tiles = (_lanes_first(stats, slice(i, i + size)) for i in range(0, B, size))
     with np.errstate(all="ignore"):
-        parts = zip(*(_minima(block, reml) for block in blocks), strict=True)
+        parts = zip(*(_minima(tile, reml) for tile in tiles), strict=True)
         return Brackets(*(np.concatenate(part, axis=1) for part in parts))
 
 

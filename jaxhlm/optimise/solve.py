@@ -22,7 +22,6 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.dense import lanes_at_once
 from jaxhlm.likelihood.lane_derivatives import unrollable
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
-from jaxhlm.optimise.blocks import BLOCK_LANES
 from jaxhlm.optimise.boundary import kkt_violations
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
@@ -38,6 +37,7 @@ from jaxhlm.optimise.search import (
     unsettled,
 )
 from jaxhlm.optimise.start import started
+from jaxhlm.optimise.tiles import TILE_LANES
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -335,8 +335,8 @@ def _minimise(
     size = compiled_lanes(B, G)
     for first in range(0, B, size):
         count = min(size, B - first)
-        # Blocks are whole, and what is in a block should be as fast as its neighbours.
-        used = -(-count // BLOCK_LANES) * BLOCK_LANES
+        # Tiles are whole, and what is in a tile should be as fast as its neighbours.
+        used = -(-count // TILE_LANES) * TILE_LANES
         lanes = as_slice(np.minimum(np.arange(first, first + used), B - 1))
         some = _padded(stats.take(lanes), G, size)
         theta = _zeros_after(start[:, lanes], (len(start), size))

@@ -1,10 +1,10 @@
-"""Lanes in blocks that fit the cache, one after the other in a single compiled function.
+"""Lanes in tiles that fit the cache, one after the other in a single compiled function.
 
 XLA's CPU backend runs every fused step of a loop as a function of its own: about a hundred calls
 for every group in every evaluation. Tiny loops it marks with the attribute ``xla_cpu_small_call``,
-and compiles each to one function. A loop over blocks of lanes is such a loop, whatever the number
-of lanes, so it is marked here. That takes half the time, a block whose lanes are done stops, and
-one program serves all numbers of blocks that fit its arrays.
+and compiles each to one function. A loop over tiles of lanes is such a loop, whatever the number
+of lanes, so it is marked here. That takes half the time, a tile whose lanes are done stops, and
+one program serves all numbers of tiles that fit its arrays.
 
 Versions of XLA that do not know the mark ignore it. One that cannot compile a marked function
 raises an error, and ``compiled`` goes on without.
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["BLOCK_LANES", "in_blocks", "one_function"]
+__all__ = ["TILE_LANES", "in_tiles", "one_function"]
 
-BLOCK_LANES = 128
+TILE_LANES = 128
 ONE_FUNCTION = {"xla_cpu_small_call": "true", "inlineable": "false"}
 
 T = TypeVar("T")
 
 
-def in_blocks(
+def in_tiles(
     minimise: Callable[[Stats, Any], T],
     stats: Stats,
     start: Float[Array, "k B"],
@@ -43,32 +43,32 @@ def in_blocks(
     """``minimise(stats, start)`` of the first ``num_lanes`` lanes; what follows them is undefined.
 
     Args:
-        minimise: what to do with each block of lanes; returns a pytree, lanes last.
-        stats: statistics of a multiple of ``BLOCK_LANES`` lanes.
+        minimise: what to do with each tile; returns a pytree, lanes last.
+        stats: statistics of a multiple of ``TILE_LANES`` lanes.
         start: (k, B).
         num_lanes: () how many of the lanes there are, which may be traced.
     """
     B = start.shape[-1]
     minimise = jax.jit(minimise)  # traced once, for the shapes and for the loop
 
-    def of_block(j: Any) -> T:
+    def of_tile(j: Any) -> T:
         def cut(x: Any) -> Any:
             if x.shape[-1] != B:
                 return x
-            return jax.lax.dynamic_slice_in_dim(x, j * BLOCK_LANES, BLOCK_LANES, x.ndim - 1)
+            return jax.lax.dynamic_slice_in_dim(x, j * TILE_LANES, TILE_LANES, x.ndim - 1)
 
         return minimise(jax.tree.map(cut, stats), cut(start))
 
-    def write_block(j: Any, found: T) -> T:
+    def write_tile(j: Any, found: T) -> T:
         def write(x: Any, part: Any) -> Any:
-            return jax.lax.dynamic_update_slice_in_dim(x, part, j * BLOCK_LANES, x.ndim - 1)
+            return jax.lax.dynamic_update_slice_in_dim(x, part, j * TILE_LANES, x.ndim - 1)
 
-        return jax.tree.map(write, found, of_block(j))
+        return jax.tree.map(write, found, of_tile(j))
 
-    shapes = jax.eval_shape(of_block, 0)
+    shapes = jax.eval_shape(of_tile, 0)
     empty = jax.tree.map(lambda s: jnp.zeros((*s.shape[:-1], B), s.dtype), shapes)
-    num_blocks = -(-num_lanes // BLOCK_LANES)
-    return one_function(lambda: jax.lax.fori_loop(0, num_blocks, write_block, empty))
+    num_tiles = -(-num_lanes // TILE_LANES)
+    return one_function(lambda: jax.lax.fori_loop(0, num_tiles, write_tile, empty))
 
 
 def one_function(work: Callable[[], T]) -> T:

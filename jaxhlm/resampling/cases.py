@@ -16,7 +16,7 @@ from jaxhlm.design.segments import Segments
 from jaxhlm.design.subsets import regrouped
 from jaxhlm.errors import ResamplingError
 from jaxhlm.estimation.pipeline import Reduced
-from jaxhlm.sources.drawn import DrawnSource, draw_in_blocks
+from jaxhlm.sources.drawn import DrawnSource, draw_by_stream
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, least_squares_residual, reweighted
 from jaxhlm.statistics.replicates import Replicates
@@ -58,7 +58,7 @@ class Cases(DrawnSource):
         def indices(stream: np.random.Generator, num_lanes: int) -> Ints:
             return stream.integers(0, G, (num_lanes, G))
 
-        drawn: Ints = draw_in_blocks(self.key, lane_slice, indices)
+        drawn: Ints = draw_by_stream(self.key, lane_slice, indices)
         return drawn
 
     def counts(self, lane_slice: slice) -> Floats:

@@ -36,7 +36,7 @@ from jaxhlm.inference.henderson import random_effects
 from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.resampling.cases import Cases
 from jaxhlm.resampling.reflate import reflated_effects, reflated_residuals
-from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_in_blocks
+from jaxhlm.sources.drawn import DrawnSource, Parametric, draw_by_stream
 from jaxhlm.statistics.groupstats import GroupStats, group_stats, multiplied
 
 __all__ = ["Residual", "Wild", "resampler"]
@@ -132,7 +132,7 @@ class Residual(DrawnSource):
             units = stream.integers(0, G, (num_lanes, G))
             return np.concatenate([units, stream.integers(0, d.n, (num_lanes, d.n))], axis=1)
 
-        drawn = draw_in_blocks(self.key, lane_slice, indices)
+        drawn = draw_by_stream(self.key, lane_slice, indices)
         Y = self.residuals[drawn[:, G:]]
         if d.weights is not None:
             Y /= np.sqrt(d.weights)
@@ -196,7 +196,7 @@ class Wild(DrawnSource):
         values, probabilities = _WILD[self.weights]
         bounds = np.cumsum(probabilities)[:-1]
         G = self.prepared.design.G
-        drawn = draw_in_blocks(
+        drawn = draw_by_stream(
             self.key, lane_slice, lambda stream, count: stream.random((count, G))
         )
         v: Floats = values[np.searchsorted(bounds, drawn, side="right")].T

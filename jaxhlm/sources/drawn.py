@@ -27,7 +27,7 @@ from jaxhlm.statistics.drawing import (
 )
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
-__all__ = ["DrawnSource", "Parametric", "draw_in_blocks"]
+__all__ = ["DrawnSource", "Parametric", "draw_by_stream"]
 
 Draws = TypeVar("Draws", Floats, Ints)
 
@@ -179,7 +179,7 @@ class Parametric(DrawnSource):
         )  # fmt: skip
 
 
-def draw_in_blocks(
+def draw_by_stream(
     key: Key, lane_slice: slice, draw: Callable[[np.random.Generator, int], Draws]
 ) -> Draws:
     """Draws for lanes, lanes first, that do not depend on how the lanes are chunked.
@@ -188,10 +188,10 @@ def draw_in_blocks(
         key: what ``random_key`` returns.
         lane_slice: consecutive lanes.
         draw: makes an array for so many lanes from a generator; it is always called for full
-            blocks of lanes, each with a stream of its own.
+            sets of lanes, each with a stream of its own.
     """
     first = lane_slice.start // STREAM_LANES
-    blocks = range(first, -(-lane_slice.stop // STREAM_LANES))
-    generators = Streams(key).generators(blocks)
+    streams = range(first, -(-lane_slice.stop // STREAM_LANES))
+    generators = Streams(key).generators(streams)
     drawn = np.concatenate([draw(generator, STREAM_LANES) for generator in generators])
     return drawn[lane_slice.start - first * STREAM_LANES :][: lane_slice.stop - lane_slice.start]

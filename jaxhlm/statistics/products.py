@@ -35,7 +35,7 @@ GROUP_PIVOT = 1e-8
 # So does a pivot that is smaller than this times the number of rows.
 SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
-BLOCK_ROWS = 30_000
+TILE_ROWS = 30_000
 
 
 class Tables(NamedTuple):
@@ -88,7 +88,7 @@ def _tables(columns: list[Floats], group_segments: Segments, lane_segments: Segm
     same = [next(i for i in range(j + 1) if _equal(columns[i], columns[j])) for j in range(k)]
     pairs = sorted({(max(a, b), min(a, b)) for a in same for b in same})
     sums = np.empty((len(pairs), len(group_segments.starts)))
-    cuts = np.searchsorted(group_segments.starts, np.arange(0, n, BLOCK_ROWS))
+    cuts = np.searchsorted(group_segments.starts, np.arange(0, n, TILE_ROWS))
     for first, last in zip(cuts, [*cuts[1:], len(group_segments.starts)], strict=True):
         if first == last:
             continue

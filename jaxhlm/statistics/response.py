@@ -41,8 +41,8 @@ CONSTANT_TOL = 1e-13
 EXTREME = 1e200
 # A sum of squares that is this much smaller than y'y has lost too many digits to cancellation.
 CANCELLATION = 1e3
-# Lanes are gone over again in blocks at fixed places, so that no result depends on its neighbours.
-BLOCK = 64
+# Lanes are gone over again in tiles at fixed places, so that no result depends on its neighbours.
+TILE_LANES = 64
 # Group sums by matrix products from this many lanes on, by running sums below.
 MANY_LANES = 16
 
@@ -209,13 +209,13 @@ def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -
 def _repair(matrices: StandardMatrices, y: Floats, found: Products, equal: EqualGroups) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
     bad = _cancelled(found)
-    for first in range(0, len(bad), BLOCK):
-        block = slice(first, first + BLOCK)
-        if bad[block].any():
-            again = _from_residuals(matrices, y[:, block], equal)
+    for first in range(0, len(bad), TILE_LANES):
+        tile = slice(first, first + TILE_LANES)
+        if bad[tile].any():
+            again = _from_residuals(matrices, y[:, tile], equal)
             pairs = zip([*found[:-1], *found.grams], [*again[:-1], *again.grams], strict=True)
             for before, after in pairs:
-                before[..., block] = np.where(bad[block], after, before[..., block])
+                before[..., tile] = np.where(bad[tile], after, before[..., tile])
 
 
 def _cancelled(found: Products) -> Bools:

@@ -59,8 +59,8 @@ def test_equals_the_entrywise_dialect(rng, monkeypatch, q, p, blocks, reml, shar
     sigma2 = np.array([0.5, 1.0, 2.0]) if fixed_sigma else None
     expected = _unrolled(theta, stats, reml, blocks, None, sigma2)
     assert not unrollable(stats)
-    for block in (dense.BLOCK, 50):
-        monkeypatch.setattr(dense, "BLOCK", block)
+    for numbers in (dense.TILE_NUMBERS, 50):
+        monkeypatch.setattr(dense, "TILE_NUMBERS", numbers)
         found = lane_derivatives(theta, stats, reml, blocks, sigma2=sigma2)
         assert_same(found, expected)
         for name in ("beta", "pwrss", "L_A", "nu"):

@@ -1,4 +1,4 @@
-"""Blocks of lanes in one compiled function: same minima, and without it where XLA refuses."""
+"""Tiles of lanes in one compiled function: same minima, and without it where XLA refuses."""
 
 import jax
 import numpy as np
@@ -10,12 +10,12 @@ import tolerances as tol
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.optimise import blocks, compiled
+from jaxhlm.optimise import compiled, tiles
 from jaxhlm.optimise.compiled import Sizes
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import _padded
 
-LANES = 3 * blocks.BLOCK_LANES
+LANES = 3 * tiles.TILE_LANES
 OPTIONS = Options(True, ((0, 1),))
 
 
@@ -36,7 +36,7 @@ def at_once(problem):
         return traced(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
-def test_blocks_find_the_same_minima(problem, at_once):
+def test_tiles_find_the_same_minima(problem, at_once):
     with jax_config_scope():
         found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
     assert not compiled._refused
@@ -47,13 +47,13 @@ def test_blocks_find_the_same_minima(problem, at_once):
 
 
 def test_lanes_past_the_last_are_left_alone(problem, at_once):
-    """Of three blocks, two are there; the third is neither computed nor read."""
+    """Of three tiles, two are there; the third is neither computed nor read."""
     stats, start = problem
-    num_lanes = blocks.BLOCK_LANES + 5
+    num_lanes = tiles.TILE_LANES + 5
     spoilt = stats._replace(yy=np.where(np.arange(LANES) < num_lanes, stats.yy, np.nan))
     with jax_config_scope():
         found = compiled.minimise_compiled(spoilt, start, Sizes(18, num_lanes, 100), OPTIONS)
-    np.testing.assert_array_equal(found.iterations[2 * blocks.BLOCK_LANES :], 0)
+    np.testing.assert_array_equal(found.iterations[2 * tiles.TILE_LANES :], 0)
     np.testing.assert_allclose(
         found.value[:num_lanes], at_once.value[:num_lanes], atol=tol.CRITERION
     )
@@ -62,7 +62,7 @@ def test_lanes_past_the_last_are_left_alone(problem, at_once):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
 def test_xla_compiles_one_function(problem):
     with jax_config_scope():
-        lowered = jax.jit(compiled._minimise_in_blocks, static_argnames="options").lower(
+        lowered = jax.jit(compiled._minimise_in_tiles, static_argnames="options").lower(
             *problem, Sizes(18, LANES, 100), OPTIONS
         )
         text = lowered.compile().as_text()
@@ -77,7 +77,7 @@ def test_a_refusal_by_xla_is_gone_around(problem, at_once, monkeypatch):
     def refuse(key, *arguments):
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: Fusion kind not implemented on CPU")
 
-    monkeypatch.setattr(compiled, "_in_blocks", refuse)
+    monkeypatch.setattr(compiled, "_in_tiles", refuse)
     monkeypatch.setattr(compiled, "_refused", set())
     with jax_config_scope():
         found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
@@ -89,19 +89,19 @@ def test_other_errors_are_not_swallowed(problem, monkeypatch):
     def fail(key, *arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-    monkeypatch.setattr(compiled, "_in_blocks", fail)
+    monkeypatch.setattr(compiled, "_in_tiles", fail)
     with jax_config_scope(), pytest.raises(jax.errors.JaxRuntimeError, match="memory"):
         compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
 def test_statistics_follow_the_lanes():
     """A shared design is not cut; what has lanes is."""
-    B = 2 * blocks.BLOCK_LANES
+    B = 2 * tiles.TILE_LANES
     shared, own = np.ones((1, 1, 1, 1)), np.arange(float(B))
     stats = Stats(shared, shared, own[None, None], shared, shared, own[None], own, own, own, own)
     with jax_config_scope():
         found = jax.jit(
-            lambda s: blocks.in_blocks(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)
+            lambda s: tiles.in_tiles(lambda x, _: x.yy * x.RZ[0, 0, 0, 0], s, own[None], B)
         )(stats)
     np.testing.assert_array_equal(found, own)
 
@@ -112,10 +112,8 @@ def test_three_random_effects_are_one_function(rng):
     unit = np.repeat(np.arange(8), 9)
     x, z = rng.normal(size=(2, len(unit)))
     design = hlm.design("~ 1 + (1 + x + z | unit)", pd.DataFrame({"x": x, "z": z, "unit": unit}))
-    stats = (
-        Prepared(design).reduce_responses(rng.normal(size=(len(unit), blocks.BLOCK_LANES))).stats
-    )
-    start = np.full((6, blocks.BLOCK_LANES), np.nan)
+    stats = Prepared(design).reduce_responses(rng.normal(size=(len(unit), tiles.TILE_LANES))).stats
+    start = np.full((6, tiles.TILE_LANES), np.nan)
     options = Options(True, ((0, 1, 2),))
     with jax_config_scope():
         found = compiled.minimise_compiled(stats, start, Sizes(8, 40, 100), options)

@@ -185,7 +185,7 @@ def test_more_units_of_unequal_sizes_take_no_new_program():
     m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, truth)
 
     def programs():
-        return [len(f._programs) for f in (drawing._draw, compiled._in_blocks)]
+        return [len(f._programs) for f in (drawing._draw, compiled._in_tiles)]
 
     before = programs()
     hlm.power_curve(m, "x:a", along="units", values=[18, 22, 25, 28, 35, 40], n=400, seed=1)
