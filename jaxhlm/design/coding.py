@@ -17,20 +17,20 @@ from jaxhlm.design.evaluation import Factor, level_text
 from jaxhlm.errors import FormulaError
 from jaxhlm.language.nodes import Constant
 
-__all__ = ["Block", "Coded", "Scoped", "coded", "scoped_terms"]
+__all__ = ["CodedColumns", "Coding", "Scoped", "coded", "scoped_terms"]
 
 
-class Coded(NamedTuple):
+class Coding(NamedTuple):
     """A factor of a term in a term: by contrasts if ``reduced``."""
 
     factor: int
     reduced: bool
 
 
-Scoped: TypeAlias = tuple[Coded, ...]
+Scoped: TypeAlias = tuple[Coding, ...]
 
 
-class Block(NamedTuple):
+class CodedColumns(NamedTuple):
     """The columns of one factor of a term: their labels and (n,) values."""
 
     labels: tuple[str, ...]
@@ -46,14 +46,14 @@ def scoped_terms(terms: Iterable[Sequence[int]], spans_mean: Sequence[bool]) -> 
 
     Example:
         >>> scoped_terms([(), (0,)], [True])
-        [(), (Coded(factor=0, reduced=True),)]
+        [(), (Coding(factor=0, reduced=True),)]
         >>> scoped_terms([(0,)], [True])
-        [(Coded(factor=0, reduced=False),)]
+        [(Coding(factor=0, reduced=False),)]
     """
-    spanned: set[frozenset[Coded]] = set()
+    spanned: set[frozenset[Coding]] = set()
     found: list[Scoped] = []
     for term in terms:
-        choices = [(Coded(f, True), None) if spans_mean[f] else (Coded(f, False),) for f in term]
+        choices = [(Coding(f, True), None) if spans_mean[f] else (Coding(f, False),) for f in term]
         span = [tuple(c for c in chosen if c is not None) for chosen in product(*choices)]
         new = [s for s in span if frozenset(s) not in spanned]
         spanned |= {frozenset(s) for s in new}
@@ -69,7 +69,7 @@ def _simplified(terms: list[Scoped]) -> list[Scoped]:
             extra = set(term) - set(other)
             if len(other) == len(term) - 1 and len(extra) == 1 and next(iter(extra)).reduced:
                 (widened,) = extra
-                merged = tuple(Coded(c.factor, c.reduced and c != widened) for c in term)
+                merged = tuple(Coding(c.factor, c.reduced and c != widened) for c in term)
                 kept = _simplified([*(t for t in kept if t is not other), merged])
                 break
         else:
@@ -78,7 +78,7 @@ def _simplified(terms: list[Scoped]) -> list[Scoped]:
     return kept
 
 
-def coded(value: Floats | Factor, reduced: bool, full_basis: bool) -> Block:
+def coded(value: Floats | Factor, reduced: bool, full_basis: bool) -> CodedColumns:
     """The columns of a factor of a term.
 
     Args:
@@ -89,24 +89,26 @@ def coded(value: Floats | Factor, reduced: bool, full_basis: bool) -> Block:
     if isinstance(value, Factor):
         return _coded_levels(value, reduced)
     if value.ndim == 1:
-        return Block(("",), (value,))
+        return CodedColumns(("",), (value,))
     first = int(full_basis and reduced)
     names = [str(k if full_basis else k + 1) for k in range(value.shape[1])]
-    return Block(tuple(names[first:]), list(value.T[first:]))
+    return CodedColumns(tuple(names[first:]), list(value.T[first:]))
 
 
-def _coded_levels(factor: Factor, reduced: bool) -> Block:
+def _coded_levels(factor: Factor, reduced: bool) -> CodedColumns:
     kind, *given = factor.contrast or ("treatment",)
     texts, options = [level_text(level) for level in factor.levels], dict(given)
     if reduced and kind != "treatment":
         labels, matrix = _contrasts(kind, options, texts)
-        return Block(labels, [np.ascontiguousarray(column)[factor.codes] for column in matrix.T])
+        return CodedColumns(
+            labels, [np.ascontiguousarray(column)[factor.codes] for column in matrix.T]
+        )
     base = -1
     if reduced:
         base = 0 if options.get("base") is None else _base(texts, options["base"])
     kept = [i for i in range(len(texts)) if i != base]
     columns = [(factor.codes == i).astype(float) for i in kept]
-    return Block(tuple(texts[i] for i in kept), columns)
+    return CodedColumns(tuple(texts[i] for i in kept), columns)
 
 
 def _base(texts: list[str], base: object) -> int:

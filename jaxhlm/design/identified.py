@@ -6,7 +6,7 @@ are identified where no combination S of them but zero has K'V(S)K = 0 (Rothenbe
 Econometrica 39, 577-591: the parameters enter linearly). σ² has the rows to itself that are beyond
 the reach of X and Z together; where there are none it is one more of the matrices. K'V(S)K depends
 on X only through N, the directions of X that lie in the span of Z: with V(S) = Q A(S) Q' and A(S)
-of blocks R_i S R_i',
+block diagonal, of R_i S R_i',
 
     K'V(S)K = 0   ⇔   (I − P_N) A(S) (I − P_N) = 0,
 
@@ -16,8 +16,8 @@ by the first of these, and the others by the second:
 * Z_i has full column rank in more groups than N has dimensions: identified. (A(S) would vanish on a
   space of more dimensions than the q − 1 per group on which it can.)
 * Else the Gram matrix of these matrices, tr((I − P_N) Ã_a (I − P_N) Ã_b), is singular or not, with
-  Ã the blocks whitened by I + R_i R_i' so that no group outweighs the others. Where a group is
-  much longer than others, a singular matrix is looked at once more with variances so large that
+  R_i S R_i' whitened in Ã by I + R_i R_i' so that no group outweighs the others. Where a group
+  is much longer than others, a singular matrix is looked at once more with variances so large that
   all groups count.
 
 For ML there is no K, and N is empty.
@@ -215,7 +215,7 @@ def _product(A: Floats, N: Floats) -> Floats:
 
 
 def _identity(R: Floats, L: Floats, full: Bools) -> Floats:
-    """What σ² adds to the blocks, whitened, (l, G, q, q); zero in other lanes than those marked."""
+    """What σ² adds to the groups, whitened, (l, G, q, q); zero in other lanes than those marked."""
     there = (R != 0.0).any(axis=3) & full[:, None, None]
     half = np.linalg.solve(L, there[..., None] * np.eye(R.shape[-1]))
     return half @ half.mT

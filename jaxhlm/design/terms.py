@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.design.coding import Block, Coded, Scoped, coded, scoped_terms
+from jaxhlm.design.coding import CodedColumns, Coding, Scoped, coded, scoped_terms
 from jaxhlm.design.columns import listed, prepare_new, require_finite
 from jaxhlm.design.evaluation import Columns, Factor, Learned, columns_of, evaluate
 from jaxhlm.design.missing_values import any_missing
@@ -125,15 +125,15 @@ def fit_part(
     ]
     scoped = tuple(scoped_terms([[places[f] for f in term] for term in terms], spans))
     variables = tuple(dict.fromkeys(v for factor in factors for v in factor.variables))
-    blocks = _blocks(factors, values, scoped, len(frame))
-    names = tuple(name for term in scoped for name in _names(factors, term, blocks))
+    coded_columns = _coded_columns(factors, values, scoped, len(frame))
+    names = tuple(name for term in scoped for name in _names(factors, term, coded_columns))
     part = Part(factors, levels, scoped, learned, variables, names)
-    matrix = np.ascontiguousarray(_columns(part, blocks, len(frame)).T)
+    matrix = np.ascontiguousarray(_columns(part, coded_columns, len(frame)).T)
     require_finite(matrix, part.names, labels)
     return part, matrix
 
 
-Blocks = Mapping[tuple[int, bool], Block]
+ColumnsOfCodings = Mapping[tuple[int, bool], CodedColumns]
 
 
 def _values(
@@ -142,40 +142,48 @@ def _values(
     return [evaluate(f.node, f.text, columns, rows, learned, learning) for f in factors]
 
 
-def _blocks(
+def _coded_columns(
     factors: Sequence[Expression],
     values: Sequence[Floats | Factor],
     scoped: Sequence[Scoped],
     rows: int,
-) -> Blocks:
-    """The columns of every factor in each of the ways in which it enters."""
-    ways = dict.fromkeys(way for term in scoped for way in term)
+) -> ColumnsOfCodings:
+    """The columns of every factor in each coding with which it enters."""
+    used = dict.fromkeys(coding for term in scoped for coding in term)
     width = [len(v.levels) if isinstance(v, Factor) else v[:1].size for v in values]
-    columns = sum(math.prod(width[way.factor] for way in term) for term in scoped)
+    columns = sum(math.prod(width[coding.factor] for coding in term) for term in scoped)
     if columns > MAX_COLUMNS or columns * rows > MAX_CELLS:
         raise IdentifiabilityError(
             f"the terms make {columns:,} columns of {rows:,} rows: too many; "
             "a number that became a factor, or a crossing of factors with many levels?"
         )
-    return {way: coded(values[way[0]], way[1], full_basis(factors[way[0]].node)) for way in ways}
+    return {
+        coding: coded(values[coding[0]], coding[1], full_basis(factors[coding[0]].node))
+        for coding in used
+    }
 
 
-def _names(factors: Sequence[Expression], term: Scoped, blocks: Blocks) -> list[str]:
+def _names(
+    factors: Sequence[Expression], term: Scoped, coded_columns: ColumnsOfCodings
+) -> list[str]:
     """Names of the columns of a term; the first factor varies fastest, as in R."""
     if not term:
         return ["(Intercept)"]
-    own = [[factors[way.factor].text + label for label in blocks[way].labels] for way in term]
+    own = [
+        [factors[coding.factor].text + label for label in coded_columns[coding].labels]
+        for coding in term
+    ]
     return [":".join(reversed(names)) for names in product(*reversed(own))]
 
 
-def _columns(part: Part, blocks: Blocks, rows: int) -> Floats:
+def _columns(part: Part, coded_columns: ColumnsOfCodings, rows: int) -> Floats:
     """(columns, rows) products of the columns of factors."""
     out = np.ones((len(part.names), rows))
     # Lanes that overflow get a status instead of a warning.
     with np.errstate(all="ignore"):
         rest = iter(out)
         for term in part.scoped:
-            for columns in product(*(blocks[way].columns for way in reversed(term))):
+            for columns in product(*(coded_columns[coding].columns for coding in reversed(term))):
                 column = next(rest)
                 for factor in reversed(columns):
                     column *= factor
@@ -228,7 +236,7 @@ def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | No
 def applied(part: Part, columns: Columns, rows: int, learning: bool = False) -> Floats:
     """(columns, rows) of a part on prepared columns, by what it has learned or is ``learning``."""
     values = _values(part.factors, columns, rows, part.learned, learning)
-    return _columns(part, _blocks(part.factors, values, part.scoped, rows), rows)
+    return _columns(part, _coded_columns(part.factors, values, part.scoped, rows), rows)
 
 
 def relearned(part: Part, columns: Columns, rows: int) -> tuple[Part, Floats]:
@@ -263,7 +271,7 @@ def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple
     part = Part(
         (expression,),
         (None,),
-        ((Coded(0, False),),),
+        ((Coding(0, False),),),
         learned,
         expression.variables,
         (expression.text,),

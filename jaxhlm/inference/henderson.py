@@ -5,7 +5,7 @@ Biometrics 31, 423-447; McLean, Sanders & Stroup 1991). With D = ΛΛ', A = Σ X
 
     K_i = D − D Z_i'V_i⁻¹Z_i D = Λ W_i⁻¹ Λ'          J_i = D Z_i'V_i⁻¹X_i
 
-the blocks that concern group i are C11 = A⁻¹, C12 = −A⁻¹J_i' and C22 = K_i + J_iA⁻¹J_i', so that
+the parts that concern group i are C11 = A⁻¹, C12 = −A⁻¹J_i' and C22 = K_i + J_iA⁻¹J_i', so that
 
     Var(x'β̂ + z'b̂_i − x'β − z'b_i) = σ² [z'K_iz + d'A⁻¹d],      d = x − J_i'z
 
@@ -65,7 +65,7 @@ class RandomEffects:
 
 @dataclass(frozen=True)
 class Henderson:
-    """The blocks of B fits in standardised coordinates, over σ²; NaN where a fit failed.
+    """Parts of the inverse of B fits in standardised coordinates, over σ²; NaN where a fit failed.
 
     Attributes:
         K: (B, G, q, q) conditional variances of b.
@@ -88,7 +88,7 @@ class Henderson:
 
 
 def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Henderson:
-    """The blocks of B fits.
+    """Parts of the inverse of B fits.
 
     Args:
         estimates: of the fits.
@@ -157,7 +157,7 @@ def value_variance(h: Henderson, X: Floats, Z: Floats, group: Ints) -> Floats:
     """Prediction error variances of x'β̂ + z'b̂ on new rows, in the units of y².
 
     Args:
-        h: the blocks.
+        h: of the fits.
         X: (rows, p), Z: (rows, q) columns of the new rows.
         group: (B, rows) group of every row, −1 for a unit that was not seen.
 
@@ -192,7 +192,7 @@ def coef_variance(h: Henderson, x: Floats, z: Floats) -> Floats:
     """Prediction error variances of x'β̂ + z'b̂_i for every unit, (B, G, m), in the units of y².
 
     Args:
-        h: the blocks.
+        h: of the fits.
         x: (m, p), z: (m, q) combinations.
     """
     x, z = (x @ h.T)[:, None], (z @ h.C)[:, None]
@@ -235,7 +235,7 @@ def unit_lines(h: Henderson, standard: Standard, beta: Floats) -> tuple[Floats, 
     """Each unit's own least-squares line, that of its population values X_iβ̂, and W_i.
 
     Args:
-        h: the blocks.
+        h: of the fits.
         standard: the statistics of the lanes, groups not collapsed.
         beta: (B, p) fixed effects.
 

@@ -23,7 +23,7 @@ so that along the profile path dτ/dD_s = −r_s/ν it changes by f δ_s with
     δ_s = u'B_s u / u'u − r_s/pwrss.
 
 Satterthwaite's df = 2f² / (g'·2ℋ⁻¹·g), with the gradient g and the Hessian ℋ of d in (D, τ) (Fai &
-Cornelius 1996, J. Stat. Comput. Simul. 54, 363-378; ``lmerTest::contest1D``), is by blocks
+Cornelius 1996, J. Stat. Comput. Simul. 54, 363-378; ``lmerTest::contest1D``), is by parts
 
     1/df = 1/ν + δ'H⁻¹δ.                                                                       (S)
 

@@ -44,7 +44,7 @@ def leverage(h: Henderson, rows: Observations) -> Leverage:
     """Diagonals of H and of the variance of marginal residuals.
 
     Args:
-        h: Henderson's blocks of the fits.
+        h: of the fits.
         rows: their rows.
     """
     marginal = 1.0 + between_variance(h, rows) - fixed_variance(h, rows)
