@@ -27,6 +27,7 @@ __all__ = [
     "check_target",
     "checksum",
     "file_path",
+    "map_array",
     "read_parquet",
     "read_table",
     "set_aside",
@@ -174,6 +175,20 @@ def read_table(path: PathName) -> pd.DataFrame:
         with _reading(path):
             return read_csv(path)
     raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
+
+
+def map_array(path: PathName) -> np.ndarray:
+    """The array of a .npy file, of which only what is looked at is read.
+
+    Raises:
+        FileError: the file cannot be opened, or is not such a file, or was cut.
+        OptionError: another ending.
+    """
+    path = file_path(path)
+    if path.suffix.lower() != ".npy":
+        raise OptionError(f"{path}: give a file that ends in .npy, as numpy.save writes it")
+    with _reading(path):
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def checksum(*parts: bytes) -> str:

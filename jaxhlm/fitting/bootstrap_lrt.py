@@ -203,7 +203,8 @@ def _check_rows(small: Fit, large: Fit) -> None:
             f"the fits use different rows ({a.n} and {b.n}); rows with missing values are dropped "
             "model by model: drop them from the data first and fit both again"
         )
-    if not np.array_equal(small.record.responses.Y, large.record.responses.Y):
+    y, other = (fit.record.responses.Y[:, 0] for fit in (small, large))
+    if not np.array_equal(y, other):
         raise ComparisonError("the fits have different responses; only models of one can be tested")
     one = np.ones(a.n)
     first, second = (one if d.weights is None else d.weights for d in (a, b))

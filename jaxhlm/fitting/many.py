@@ -29,6 +29,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.inputs import replicate_input, response_input
+from jaxhlm.sources.responses import GivenResponses
 from jaxhlm.sources.sources import Source
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ __all__ = ["fit_many", "fit_source"]
 def fit_many(
     formula: str,
     data: pd.DataFrame,
-    responses: pd.DataFrame | Floats | None = ...,
+    responses: GivenResponses | None = ...,
     *,
     by: str | None = ...,
     reml: bool = ...,
@@ -61,7 +62,7 @@ def fit_many(
 def fit_many(
     formula: str,
     data: pd.DataFrame,
-    responses: pd.DataFrame | Floats | None = ...,
+    responses: GivenResponses | None = ...,
     *,
     by: str | None = ...,
     reml: bool = ...,
@@ -82,7 +83,7 @@ def fit_many(
 def fit_many(
     formula: str,
     data: pd.DataFrame,
-    responses: pd.DataFrame | Floats | None = None,
+    responses: GivenResponses | None = None,
     *,
     by: str | None = None,
     reml: bool = True,
@@ -105,10 +106,12 @@ def fit_many(
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
         data: the frame with the design; with ``by``, all replicates one below the other.
-        responses: (n, B) array or DataFrame, one column per response, rows as in ``data``. A
-            response with missing values (NaN) is fitted on its own complete rows. They are not
-            copied: what is computed from rows later, such as ``fits[i]``, is about what they hold
-            then.
+        responses: (n, B), one column per response, rows as in ``data``: an array, a DataFrame,
+            the path of a .npy file, which is read as it is fitted, or another library's array that
+            has ``__dlpack__``. A response with missing values (NaN) is fitted on its own complete
+            rows. They are not copied: what is computed from rows later, such as ``fits[i]``, is
+            about what they hold then. A ``jax.Array`` stays where it is; only responses that are
+            not fitted there, or are looked at later, are brought from its device.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
             units and covariates. Factor levels are taken from all of ``data``. A data set
             without a row of one of them lacks that coefficient, which is NaN; without a row of the

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.files import checksum
+from jaxhlm.core.precision import own_rules
 
 __all__ = ["fingerprint"]
 
@@ -30,7 +32,8 @@ def fingerprint(*things: Any) -> str:
 
 
 def _parts(value: Any) -> Iterator[bytes]:
-    yield type(value).__name__.encode()
+    kind = np.ndarray if isinstance(value, jax.Array) else type(value)
+    yield kind.__name__.encode()
     if is_dataclass(value) and not isinstance(value, type):
         told = {f.name: getattr(value, f.name) for f in fields(value) if f.name[0] != "_"}
         yield from _parts(told)
@@ -41,7 +44,7 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, tuple | list):
         for one in value:
             yield from _parts(one)
-    elif isinstance(value, np.ndarray):
+    elif isinstance(value, np.ndarray | jax.Array):
         yield from _of_array(value)
     elif isinstance(value, pd.Index) and not isinstance(value, pd.RangeIndex):
         yield from _of_array(value.to_numpy())
@@ -49,10 +52,12 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield repr(value).encode()
 
 
-def _of_array(values: np.ndarray) -> Iterator[bytes]:
-    """Row by row, so that no copy of all of it is made."""
+def _of_array(values: np.ndarray | jax.Array) -> Iterator[bytes]:
+    """Row by row, so that no copy of all of it is made, nor more of it brought from a device."""
     yield f"{values.dtype.str} {values.shape}".encode()
     step = max(1, -(-values.nbytes // WHOLE_BYTES))
-    for row in values[::step] if values.ndim > 1 else [values]:
+    with own_rules():
+        rows = np.asarray(values[::step]) if values.ndim > 1 else [np.asarray(values)]
+    for row in rows:
         shown = "\0".join(map(repr, row.ravel())).encode() if row.dtype.hasobject else row.tobytes()
         yield checksum(shown).encode()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_any_real_numeric_dtype
 
-from jaxhlm.core.arguments import check_frame, real_array
+from jaxhlm.core.arguments import check_frame
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.columns import (
     Weights,
@@ -37,6 +37,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.language.formula import ParsedFormula, parse
 from jaxhlm.sources.apart import learned_apart
 from jaxhlm.sources.frames import replicate_frame
+from jaxhlm.sources.responses import GivenResponses, Held, Responses, has_missing, held, of_rows
 from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
 
 __all__ = ["Input", "replicate_input", "response_input", "shared_input"]
@@ -53,7 +54,7 @@ class Input(NamedTuple):
 def response_input(
     formula: str,
     data: pd.DataFrame,
-    responses: pd.DataFrame | Floats,
+    responses: GivenResponses,
     weights: Weights,
     reml: bool,
 ) -> Input:
@@ -62,26 +63,25 @@ def response_input(
     Raises:
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
-    Y, index = _response_matrix(responses)
-    design = build_design(formula, data, weights, response_rows=len(Y))
+    values, index = _response_matrix(responses)
+    design = build_design(formula, data, weights, response_rows=values.shape[0])
     if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
         raise ResponseShapeError(
             "the index of responses differs from that of data; bring the rows into the same order "
             "and pass responses.to_numpy(), or give both the same index"
         )
-    if design.n_dropped:
-        Y = Y[design.kept]
+    Y = of_rows(values, np.flatnonzero(design.kept) if design.n_dropped else None)
     return shared_input(Prepared(design), Y, index, reml)
 
 
-def shared_input(prepared: Prepared, Y: Floats, index: pd.Index, reml: bool) -> Input:
+def shared_input(prepared: Prepared, Y: Floats | Responses, index: pd.Index, reml: bool) -> Input:
     """Responses (n, B) on the rows of one design, and their labels.
 
     Raises:
         JaxhlmError: the design is at fault.
     """
     design = prepared.design
-    if design.stateful and np.isnan(Y).any():
+    if design.stateful and has_missing(Y):
         raise FormulaError(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
@@ -90,18 +90,18 @@ def shared_input(prepared: Prepared, Y: Floats, index: pd.Index, reml: bool) -> 
     return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
 
 
-def _response_matrix(responses: pd.DataFrame | Floats) -> tuple[Floats, pd.Index]:
-    """(n, B) responses, missing and masked entries NaN, and their labels."""
+def _response_matrix(responses: GivenResponses) -> tuple[Held, pd.Index]:
+    """(n, B) responses, masked entries NaN, and their labels."""
     if isinstance(responses, pd.DataFrame):
         for j, (name, dtype) in enumerate(responses.dtypes.items()):
             if not is_any_real_numeric_dtype(dtype) and numbers(responses.iloc[:, j]) is None:
                 raise NotNumericError(f"response column {name!r} is {dtype}; convert or drop it")
-        Y, index = real_array("responses", responses), responses.columns
+        Y, index = held(responses), responses.columns
         index = index if index.nlevels > 1 else index.rename("response")
     else:
         if isinstance(responses, pd.Series):
             raise ResponseShapeError("responses is one Series; pass responses.to_frame()")
-        Y = real_array("responses", responses)
+        Y = held(responses)
         if Y.ndim != 2:
             raise ResponseShapeError(
                 f"responses has {Y.ndim} dimension(s); give (n, B), one column per response"

@@ -19,6 +19,7 @@ from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.estimation.program import Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
+from jaxhlm.sources.responses import Responses, chunk
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standard
 from jaxhlm.statistics.standardise import Rows
@@ -118,12 +119,12 @@ class ResponseMatrix(Source):
 
     Attributes:
         prepared: the design.
-        Y: (n, B) responses on the rows of the design.
+        Y: (n, B) responses on the rows of the design, where they are.
         keeps: whether small statistics are kept for inference.
     """
 
     prepared: Prepared
-    Y: Floats
+    Y: Floats | Responses
     keeps: bool = True
     _kept: dict[tuple[int, int], Reduced] = field(default_factory=dict, repr=False)
 
@@ -152,7 +153,7 @@ class ResponseMatrix(Source):
         """Responses that are reduced where they are fitted."""
         return traceable_responses(
             self.prepared,
-            lambda lane_slice: self.Y[:, lane_slice],
+            lambda lane_slice: chunk(self.Y, lane_slice),
             lambda lane_index: ResponseMatrix(self.prepared, self.Y[:, lane_index]),
         )
 
@@ -223,9 +224,9 @@ class ResponseMatrix(Source):
 
     def _own_rows(self, lane_index: Ints) -> Replicates:
         d, order = self.design, self.prepared.order
-        lane, at = np.nonzero(~np.isnan(self.Y[np.ix_(order, lane_index)]).T)
-        row = order[at]
-        y = self.Y[row, lane_index[lane]]
+        Y = self.Y[:, lane_index][order]
+        lane, at = np.nonzero(~np.isnan(Y).T)
+        row, y = order[at], Y[at, lane]
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)

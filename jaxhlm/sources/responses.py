@@ -1,0 +1,177 @@
+"""Responses (n, B) where they are: in memory, mapped from a file, or on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import real_array
+from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.files import map_array
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.precision import own_rules
+from jaxhlm.errors import NotNumericError, OptionError
+from jaxhlm.linalg.small import namespace
+
+__all__ = ["GivenResponses", "Held", "Responses", "chunk", "has_missing", "held", "of_rows"]
+
+Held: TypeAlias = np.ndarray | jax.Array
+# Anything with ``__dlpack__`` as well, which has no type of its own.
+GivenResponses: TypeAlias = pd.DataFrame | Floats | jax.Array | str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """Responses of any real type, where they are; what is taken of them is in float64.
+
+    ``Y[:, lanes]`` is a NumPy array of those columns: no others come from a device or a file.
+
+    Attributes:
+        values: (rows, B) array.
+        rows: (n,) numbers of the rows that are meant, all if None.
+    """
+
+    values: Held
+    rows: Ints | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, B)."""
+        n, B = self.values.shape
+        return (n if self.rows is None else len(self.rows)), B
+
+    def __getitem__(self, index: tuple[slice, Any]) -> Floats:
+        """Columns, in memory."""
+        _, lanes = index
+        found = _fetched(self._here, lanes)
+        found = found if self.rows is None else found[self.rows]
+        return found.astype(float, copy=False)
+
+    def chunk(self, run: slice) -> Any:
+        """Consecutive columns, on their device if they are on one."""
+        if isinstance(self.values, np.ndarray):
+            return self[:, run]
+        _check_there(self.values)
+        with own_rules():
+            return _columns(self.values, run.start, self.rows, size=run.stop - run.start)
+
+    @cached_property
+    def _here(self) -> Held:
+        """The values in memory where that needs no copy, else where they are."""
+        if isinstance(self.values, np.ndarray):
+            return self.values
+        _check_there(self.values)
+        (first, *others) = self.values.devices()
+        return self.values if others or first.platform != "cpu" else np.asarray(self.values)
+
+
+def _taken(values: Any, first: Any, rows: Any, size: int) -> Any:
+    found = jax.lax.dynamic_slice_in_dim(values, first, size, axis=1)
+    return (found if rows is None else found[rows]).astype(float)
+
+
+_columns = jax.jit(_taken, static_argnames="size")
+_some_columns = jax.jit(lambda values, lane_index: values[:, lane_index].astype(float))
+
+
+def _fetched(values: Held, lanes: Any) -> np.ndarray:
+    """Columns, in memory; few sizes are compiled for those on devices."""
+    if isinstance(values, np.ndarray):
+        return values[:, lanes]
+    _check_there(values)
+    lane_index = np.arange(values.shape[1])[lanes]
+    wanted = np.atleast_1d(lane_index)
+    more = (1 << max(0, len(wanted) - 1).bit_length()) - len(wanted)
+    with own_rules():
+        found = np.asarray(_some_columns(values, np.pad(wanted, (0, more), "edge")))
+    return found[:, : len(wanted)].reshape(len(found), *lane_index.shape)
+
+
+def _check_there(values: jax.Array) -> None:
+    if values.is_deleted():
+        raise OptionError("responses: JAX has deleted that array, or a call was given its memory")
+
+
+def chunk(Y: Floats | Responses, run: slice) -> Any:
+    """Consecutive columns, on their device if they are on one."""
+    return Y.chunk(run) if isinstance(Y, Responses) else Y[:, run]
+
+
+def has_missing(Y: Floats | Responses) -> bool:
+    """Whether a value is missing, looked up where they are."""
+    n, B = Y.shape
+    with own_rules():
+        chunks = (chunk(Y, run) for run in lane_chunks(B, 8 * n))
+        return any(bool(namespace(y).isnan(y).any()) for y in chunks)
+
+
+def of_rows(values: Held, rows: Ints | None) -> Floats | Responses:
+    """Some rows, or all; the array itself where that says the same."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and rows is None:
+        return values
+    return Responses(values, rows)
+
+
+def held(given: GivenResponses) -> Held:
+    """What a user gives as responses, not copied where it need not be.
+
+    Args:
+        given: an array of NumPy's or of JAX's, anything with ``__dlpack__``, the path of a .npy
+            file, or what ``real_array`` takes.
+
+    Raises:
+        NotNumericError: it holds no real numbers.
+        OptionError: a JAX array that was deleted, or lies on other processes' devices.
+        FileError: the file cannot be read.
+    """
+    if isinstance(given, str | PathLike):
+        return _real(map_array(given))
+    if isinstance(given, jax.Array):
+        return _of_jax(given)
+    if isinstance(given, np.ndarray):
+        taken = not isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "iuf"
+        return np.asarray(given) if taken else real_array("responses", given)
+    if hasattr(type(given), "__dlpack__") and not isinstance(given, np.generic):
+        return _exported(given)
+    return real_array("responses", given)
+
+
+def _of_jax(values: jax.Array) -> jax.Array:
+    if isinstance(values, jax.core.Tracer):
+        raise NotNumericError(
+            "responses is an array that JAX traces and has no values; call this outside of "
+            "jax.jit, jax.vmap and jax.grad"
+        )
+    _check_there(values)
+    if not values.is_fully_addressable:
+        raise OptionError("responses: parts of that array lie on devices of other processes")
+    return _real(values)
+
+
+def _exported(given: Any) -> Held:
+    """Another library's array, by the first way that there is: as it is, or copied by itself."""
+    reasons = []
+    for take in (np.from_dlpack, jax.dlpack.from_dlpack, np.asarray):
+        try:
+            with own_rules():
+                return _real(take(given))
+        # What other libraries raise has no common base.
+        except Exception as error:
+            reasons.append(str(error).split("\n")[0] or type(error).__name__)
+    kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
+    raise NotNumericError(f"responses: nothing can be read from this {kind}: {reasons[0]}")
+
+
+def _real(values: Any) -> Any:
+    """The array; bfloat16 and its like count as numbers, keys and booleans do not."""
+    kind = getattr(values.dtype, "kind", "")
+    if kind in ("i", "u", "f") or jnp.issubdtype(values.dtype, jnp.floating):
+        return values
+    raise NotNumericError(f"responses must be numbers, and is not numeric: dtype {values.dtype}")
