@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.files import checksum
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 
 __all__ = ["fingerprint"]
 
@@ -56,7 +56,7 @@ def _of_array(values: np.ndarray | jax.Array) -> Iterator[bytes]:
     """Row by row, so that no copy of all of it is made, nor more of it brought from a device."""
     yield f"{values.dtype.str} {values.shape}".encode()
     step = max(1, -(-values.nbytes // WHOLE_BYTES))
-    with own_rules():
+    with jax_config_scope():
         rows = np.asarray(values[::step]) if values.ndim > 1 else [np.asarray(values)]
     for row in rows:
         shown = "\0".join(map(repr, row.ravel())).encode() if row.dtype.hasobject else row.tobytes()

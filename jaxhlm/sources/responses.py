@@ -16,7 +16,7 @@ from jaxhlm.core.arguments import real_array
 from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.files import map_array
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import NotNumericError, OptionError
 from jaxhlm.linalg.small import namespace
 
@@ -59,7 +59,7 @@ class Responses:
         if isinstance(self.values, np.ndarray):
             return self[:, run]
         _check_there(self.values)
-        with own_rules():
+        with jax_config_scope():
             return _columns(self.values, run.start, self.rows, size=run.stop - run.start)
 
     @cached_property
@@ -89,7 +89,7 @@ def _fetched(values: Held, lanes: Any) -> np.ndarray:
     lane_index = np.arange(values.shape[1])[lanes]
     wanted = np.atleast_1d(lane_index)
     more = (1 << max(0, len(wanted) - 1).bit_length()) - len(wanted)
-    with own_rules():
+    with jax_config_scope():
         found = np.asarray(_some_columns(values, np.pad(wanted, (0, more), "edge")))
     return found[:, : len(wanted)].reshape(len(found), *lane_index.shape)
 
@@ -107,7 +107,7 @@ def chunk(Y: Floats | Responses, run: slice) -> Any:
 def has_missing(Y: Floats | Responses) -> bool:
     """Whether a value is missing, looked up where they are."""
     n, B = Y.shape
-    with own_rules():
+    with jax_config_scope():
         chunks = (chunk(Y, run) for run in lane_chunks(B, 8 * n))
         return any(bool(namespace(y).isnan(y).any()) for y in chunks)
 
@@ -160,7 +160,7 @@ def _exported(given: Any) -> Held:
     reasons = []
     for take in (np.from_dlpack, jax.dlpack.from_dlpack, np.asarray):
         try:
-            with own_rules():
+            with jax_config_scope():
                 return _real(take(given))
         # What other libraries raise has no common base.
         except Exception as error:

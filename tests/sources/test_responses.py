@@ -12,7 +12,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import SLEEP
 from jaxhlm import errors
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.sources.responses import Responses
 
 B = 150
@@ -45,7 +45,7 @@ class Exported:
 
 
 def on_device(Y):
-    with own_rules():
+    with jax_config_scope():
         return jnp.asarray(Y)
 
 
@@ -107,7 +107,7 @@ def test_a_tensor_of_torch_is_a_view():
 ON_OTHERS = f"""
 import jax, numpy as np, jaxhlm as hlm
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxhlm.core.precision import own_rules
+from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.sources import responses
 data, devices = hlm.load_dataset("sleepstudy"), jax.devices()
 Y = hlm.fit({SLEEP!r}, data).simulate(400, seed=1).to_numpy().copy()
@@ -120,7 +120,7 @@ def counted(values, lane_index):
 responses._some_columns = counted
 places = [devices[2]] + [NamedSharding(mesh, PartitionSpec(*s)) for s in ((None, "d"), ("d",), ())]
 for place in places:
-    with own_rules():
+    with jax_config_scope():
         there = jax.device_put(Y, place)
     for on in (None, devices[1:3]):
         fits = hlm.fit_many({SLEEP!r}, data, there, devices=on)
