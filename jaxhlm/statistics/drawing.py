@@ -29,6 +29,7 @@ from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.linalg.small import namespace
+from jaxhlm.statistics.deviates import lane_keys, normals_and_chi_squares
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standard
 from jaxhlm.statistics.standardise import StandardMatrices
@@ -165,16 +166,22 @@ def _standard(
 
 
 def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
-    key = jax.random.wrap_key_data(key, impl="threefry2x32")
+    groups, q = a.TX.shape[:2]
+    classes, below = len(a.wishart_df), np.tril_indices(q, -1)
+    sizes = [groups * q, a.XX_root.shape[1], classes * len(below[0])]
+    wishart_df = a.wishart_df[:, None] - jnp.arange(q)
+    df = jnp.concatenate([wishart_df.ravel(), a.df_within[None]])
+    normals, chi2 = normals_and_chi_squares(lane_keys(key, lane_index), sum(sizes), df)
 
-    def one(lane: Any) -> tuple[Any, ...]:
-        keys = jax.random.split(jax.random.fold_in(key, lane), 4)
-        q, root_n = a.TX.shape[1], jnp.sqrt(a.n)
-        t = jnp.einsum("gab,gb->ga", a.factors, jax.random.normal(keys[0], a.TX.shape[:2]))
-        columns = _bartlett(keys[1], a.wishart_factors, a.wishart_df)
-        z = a.sigma * jax.random.normal(keys[2], a.XX_root.shape[1:])
-        chi2 = 2.0 * jax.random.gamma(keys[3], 0.5 * jnp.maximum(a.df_within, 1.0))
-        rest = a.sigma**2 * jnp.where(a.df_within > 0.0, chi2, 0.0)
+    def one(normals: Any, chi2: Any) -> tuple[Any, ...]:
+        of_groups, z, of_classes = jnp.split(normals, np.cumsum(sizes)[:-1])
+        root_n, z = jnp.sqrt(a.n), a.sigma * z
+        t = jnp.einsum("gab,gb->ga", a.factors, of_groups.reshape(groups, q))
+        # Bartlett's factors of Wishart matrices, W = Σ_j column_j column_j'.
+        bartlett = jnp.sqrt(chi2[:-1]).reshape(classes, q, 1) * jnp.eye(q)
+        bartlett = bartlett.at[:, *below].set(of_classes.reshape(classes, -1))
+        columns = (a.wishart_factors @ bartlett).swapaxes(1, 2)
+        rest = a.sigma**2 * jnp.where(a.df_within > 0.0, chi2[-1], 0.0)
         fitted = (a.XX_root @ z + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
         # Squares of residuals, not differences of squares, in which a small σ would drown.
         t = t - a.TX @ fitted / root_n
@@ -185,7 +192,7 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
         Xy = a.XX_root @ residual / s
         return t / s, columns.reshape(-1, q) / s, Xy, yy, a.beta + fitted / root_n, s
 
-    return jax.vmap(one, out_axes=-1)(lane_index)
+    return jax.vmap(one, in_axes=-1, out_axes=-1)(normals, chi2)
 
 
 def _sum_of_squares(x: Any) -> Any:
@@ -198,19 +205,6 @@ def _sum_of_squares(x: Any) -> Any:
 
 
 _draw = CompiledByOne(_draws)
-
-
-def _bartlett(key: Any, factors: Any, df: Any) -> Any:
-    """Columns (c, q, q) of factors of Wishart matrices, W = Σ_j column_j column_j'."""
-    c, q = factors.shape[:2]
-    if c == 0:
-        return jnp.zeros((0, q, q))
-    normal, gamma = jax.random.split(key)
-    below = jnp.tril(jax.random.normal(normal, (c, q, q)), -1)
-    shape = 0.5 * (df[:, None] - jnp.arange(q))
-    diagonal = jnp.sqrt(2.0 * jax.random.gamma(gamma, shape))
-    factor = factors @ (below + diagonal[:, :, None] * jnp.eye(q))
-    return factor.swapaxes(1, 2)
 
 
 def _factors(RZ: Floats, cov: Floats, sigma: float) -> Floats:
