@@ -24,7 +24,7 @@ from jaxhlm.likelihood.suffstats import expanded
 from jaxhlm.linalg.small import matmul, namespace, solve_lower, stack_entries, unroll
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
-from jaxhlm.statistics.response import Scaling, Standard, at_absent
+from jaxhlm.statistics.response import Scaling, Standardised, at_absent
 
 __all__ = [
     "Estimates",
@@ -138,21 +138,23 @@ def estimate_bytes(p: int, q: int) -> int:
     return 8 * (2 * p + p * p + 2 * q * q + q * (q + 1) + 8)
 
 
-def estimate(solution: Solution, standard: Standard, options: Options) -> Estimates:
+def estimate(solution: Solution, standardised: Standardised, options: Options) -> Estimates:
     """Map the minima back: β = T(β̃_ols + s β̃), D = C D̃ C', σ̂ = s √(pwrss/ν).
 
     Args:
         solution: minima of B lanes.
-        standard: the lanes, with the status of those that could not be fitted.
+        standardised: the lanes, with the status of those that could not be fitted.
         options: what was optimised.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        return Estimates(**estimate_arrays(solution, standard, options))
+        return Estimates(**estimate_arrays(solution, standardised, options))
 
 
-def estimate_arrays(solution: Solution, standard: Standard, options: Options) -> dict[str, Any]:
+def estimate_arrays(
+    solution: Solution, standardised: Standardised, options: Options
+) -> dict[str, Any]:
     """The fields of ``Estimates`` by name, traceable; arguments as in ``estimate``."""
-    stats, scaling, status = standard
+    stats, scaling, status = standardised
     xp = namespace(solution.theta)
     nu = xp.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
     sigma = scaling.s * xp.sqrt(solution.pwrss / nu)

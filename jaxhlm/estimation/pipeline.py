@@ -31,12 +31,12 @@ from jaxhlm.statistics.group_contributions import (
 )
 from jaxhlm.statistics.observations import Observations
 from jaxhlm.statistics.response import (
-    Standard,
+    Standardised,
     reduce_and_split,
     reduce_in_one_pass,
     reduce_responses,
 )
-from jaxhlm.statistics.standardise import Rows, StandardMatrices, standardise_matrices
+from jaxhlm.statistics.standardise import Rows, StandardisedMatrices, standardise_matrices
 
 __all__ = [
     "Chunks",
@@ -45,7 +45,7 @@ __all__ = [
     "Reduced",
     "all_or_nothing",
     "fit_lanes",
-    "fit_standard",
+    "fit_standardised",
     "fitted_runs",
     "gather",
     "with_identified",
@@ -80,7 +80,7 @@ class Prepared:
         return Rows(X, Z, group, np.zeros(d.n, np.int64), weights, d.blocks)
 
     @cached_property
-    def matrices(self) -> StandardMatrices:
+    def matrices(self) -> StandardisedMatrices:
         """Its standardised model matrices."""
         return standardise_matrices(self.rows)
 
@@ -110,7 +110,7 @@ class Prepared:
         """Values (n, …) in the order of the data, group after group."""
         return values if self.sorted else values[self.order]
 
-    def reduce_responses(self, Y: Floats) -> Standard:
+    def reduce_responses(self, Y: Floats) -> Standardised:
         """Standardised lanes of responses (n, B) in the row order of the design."""
         return reduce_responses(self.matrices, self.by_group_order(Y))
 
@@ -136,8 +136,8 @@ class Prepared:
     def traced(self, Y: Any) -> tuple[Reduced, Any]:
         """``reduced``, traceable; also which lanes (B,) are precise."""
         y = self.by_group_order(Y)
-        standard, grams, precise = reduce_in_one_pass(self.matrices, y, self.equal)
-        return self.joined(standard, grams), precise
+        standardised, grams, precise = reduce_in_one_pass(self.matrices, y, self.equal)
+        return self.joined(standardised, grams), precise
 
     @cached_property
     def digest(self) -> bytes:
@@ -148,19 +148,19 @@ class Prepared:
             content.update(b"" if values is None else np.ascontiguousarray(values).tobytes())
         return content.digest()
 
-    def joined(self, standard: Standard, grams: list[Floats] | None = None) -> Reduced:
+    def joined(self, standardised: Standardised, grams: list[Floats] | None = None) -> Reduced:
         """Standardised lanes of this design, equal groups joined; without ``grams`` split first."""
         if grams is None:
-            rows, grams = self.equal.split(standard.stats.Ty)
-            standard = standard._replace(stats=standard.stats._replace(Ty=rows))
-        stats = self.equal.join(standard.stats, standard.stats.Ty, grams)
-        return Reduced.of(standard._replace(stats=stats), self.equal, grams)
+            rows, grams = self.equal.split(standardised.stats.Ty)
+            standardised = standardised._replace(stats=standardised.stats._replace(Ty=rows))
+        stats = self.equal.join(standardised.stats, standardised.stats.Ty, grams)
+        return Reduced.of(standardised._replace(stats=stats), self.equal, grams)
 
 
 class Reduced(NamedTuple):
     """Data sets of one chunk, reduced to what is fitted."""
 
-    standard: Standard  # with equal groups joined
+    standardised: Standardised  # with equal groups joined
     nobs: Ints  # (B,) rows of each
     ngroups: Ints  # (B,) groups of each
     equal: EqualGroups | None = None  # of the design, if all of them share one
@@ -169,18 +169,20 @@ class Reduced(NamedTuple):
 
     @staticmethod
     def of(
-        standard: Standard, equal: EqualGroups | None = None, grams: Sequence[Floats] = ()
+        standardised: Standardised, equal: EqualGroups | None = None, grams: Sequence[Floats] = ()
     ) -> Reduced:
         """All data sets of a chunk, each with the rows and groups of its statistics."""
-        sizes = standard.stats.n, standard.stats.m.sum(axis=0)
-        nobs, ngroups = (np.broadcast_to(x, standard.status.shape).astype(np.int64) for x in sizes)
-        return Reduced(standard, nobs, ngroups, equal, grams)
+        sizes = standardised.stats.n, standardised.stats.m.sum(axis=0)
+        nobs, ngroups = (
+            np.broadcast_to(x, standardised.status.shape).astype(np.int64) for x in sizes
+        )
+        return Reduced(standardised, nobs, ngroups, equal, grams)
 
     def start(self, options: Options) -> Floats | None:
         """θ (k, B) in closed form where the design is balanced."""
         if self.equal is None:
             return None
-        stats, (reml, blocks) = self.standard.stats, (options.reml, options.blocks)
+        stats, (reml, blocks) = self.standardised.stats, (options.reml, options.blocks)
         return balanced_start(stats, self.equal, self.grams, reml, blocks)
 
 
@@ -223,7 +225,7 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
         found, size = None, lane_slice.stop - lane_slice.start
         nobs, ngroups = (np.zeros(size, np.int64) for _ in range(2))
         for part in source.reduced(lane_slice):
-            fitted = fit_standard(part.standard, options, part.start(options))
+            fitted = fit_standardised(part.standardised, options, part.start(options))
             found = fitted if found is None else found.replaced(part.lanes, fitted)
             nobs[part.lanes] = part.nobs
             ngroups[part.lanes] = part.ngroups
@@ -233,23 +235,25 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
     return in_order(one, runs)
 
 
-def fit_standard(standard: Standard, options: Options, start: Floats | None = None) -> Estimates:
+def fit_standardised(
+    standardised: Standardised, options: Options, start: Floats | None = None
+) -> Estimates:
     """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
-    standard = with_identified(standard, options)
-    solution = solve(standard.stats, options, start)
-    return estimate(solution, standard, options)
+    standardised = with_identified(standardised, options)
+    solution = solve(standardised.stats, options, start)
+    return estimate(solution, standardised, options)
 
 
-def with_identified(standard: Standard, options: Options) -> Standard:
+def with_identified(standardised: Standardised, options: Options) -> Standardised:
     """The lanes, of which those whose θ is not identified have that status and no response."""
-    asked = standard.status == Status.CONVERGED
-    known = identified(standard.stats, options.blocks, options.reml, asked)
+    asked = standardised.status == Status.CONVERGED
+    known = identified(standardised.stats, options.blocks, options.reml, asked)
     if known.all():
-        return standard
+        return standardised
     lost = asked & ~known
-    yy = np.where(lost, np.nan, standard.stats.yy)
-    status = np.where(lost, Status.NOT_IDENTIFIED, standard.status)
-    return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
+    yy = np.where(lost, np.nan, standardised.stats.yy)
+    status = np.where(lost, Status.NOT_IDENTIFIED, standardised.status)
+    return standardised._replace(stats=standardised.stats._replace(yy=yy), status=status)
 
 
 def gather(

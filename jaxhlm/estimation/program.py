@@ -121,14 +121,14 @@ def chunk_program(reduction: Reduction, options: Options) -> Program:
 
     def program(shared: Any, argument: Any) -> tuple[dict[str, Any], Any]:
         reduced, precise = reduction.reduce(shared, argument)
-        stats, start = reduced.standard.stats, reduced.start(options)
+        stats, start = reduced.standardised.stats, reduced.start(options)
         if start is None:
             found, lowest = _descended(stats, options)
         else:
             found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
             lowest = found.converged
-        unfit = reduced.standard.status != Status.CONVERGED
-        arrays = estimate_arrays(Solution.of(found), reduced.standard, options)
+        unfit = reduced.standardised.status != Status.CONVERGED
+        arrays = estimate_arrays(Solution.of(found), reduced.standardised, options)
         return arrays, precise & (lowest & known | unfit)
 
     return program

@@ -33,7 +33,7 @@ from jaxhlm.likelihood.covariance import lambda_of
 from jaxhlm.linalg.factors import principal_axes
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 from jaxhlm.optimise.options import Options
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = [
     "METHOD_NAMES",
@@ -87,13 +87,13 @@ def reference_tests(
 
 @np.errstate(all="ignore")
 def single_tests(
-    estimates: Estimates, standard: Standard, options: Options, L: Floats, method: DfMethod
+    estimates: Estimates, standardised: Standardised, options: Options, L: Floats, method: DfMethod
 ) -> tuple[Floats, Floats]:
     """Standard errors and df of contrasts.
 
     Args:
         estimates: of B fits.
-        standard: their standardised statistics.
+        standardised: their standardised statistics.
         options: what was optimised.
         L: (r, p) contrasts, one per row, or (B, r, p) where every fit has its own.
         method: "satterthwaite" or "kenward-roger".
@@ -102,7 +102,7 @@ def single_tests(
         (B, r) and (B, r); NaN where a fit failed or its Hessian is not positive definite.
     """
     parts = []
-    for part, run, at, root in _tiles(estimates, standard, options, method):
+    for part, run, at, root in _tiles(estimates, standardised, options, method):
         if L.ndim == 2:
             u = np.einsum("pql,rq->prl", root, L)
         else:
@@ -118,10 +118,12 @@ def single_tests(
 
 
 @np.errstate(all="ignore")
-def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) -> tuple[Floats]:
+def adjusted_vcov(
+    estimates: Estimates, standardised: Standardised, options: Options
+) -> tuple[Floats]:
     """(B, p, p) Kenward & Roger's adjusted covariance Φ_A of β̂, equation (KR)."""
     parts = []
-    for part, _, at, root in _tiles(estimates, standard, options, "kenward-roger"):
+    for part, _, at, root in _tiles(estimates, standardised, options, "kenward-roger"):
         inner = np.einsum("pql,qrl->prl", at.correction, root)
         adjusted = np.einsum("pil,pjl->lij", root, root + inner)
         parts.append(part.sigma[:, None, None] ** 2 * adjusted)
@@ -131,7 +133,7 @@ def adjusted_vcov(estimates: Estimates, standard: Standard, options: Options) ->
 @np.errstate(all="ignore")
 def joint_test(
     estimates: Estimates,
-    standard: Standard,
+    standardised: Standardised,
     options: Options,
     L: Floats,
     rhs: Floats,
@@ -141,7 +143,7 @@ def joint_test(
 
     Args:
         estimates: of B fits.
-        standard: their standardised statistics.
+        standardised: their standardised statistics.
         options: what was optimised.
         L: (r, p) contrasts, one per row.
         rhs: (r,) their values under the hypothesis.
@@ -152,7 +154,7 @@ def joint_test(
     """
     test = _joint_satterthwaite if method == "satterthwaite" else _joint_kenward_roger
     parts = []
-    for part, _, at, root in _tiles(estimates, standard, options, method):
+    for part, _, at, root in _tiles(estimates, standardised, options, method):
         u = np.einsum("pql,rq->prl", root, L)
         off = ((part.beta @ L.T - rhs) / part.sigma[:, None]).T
         u, off = _comparable(u, off)
@@ -238,17 +240,17 @@ def inference_table(
 
 
 def _information(
-    estimates: Estimates, standard: Standard, options: Options, method: DfMethod
+    estimates: Estimates, standardised: Standardised, options: Options, method: DfMethod
 ) -> tuple[Information, Floats]:
     """Information at the estimates, and the (p, p, B) matrix that takes a contrast to u."""
     Lambda = np.moveaxis(lambda_of(estimates.theta_standard.T, options.blocks), 0, -1)
-    at = groups_at(Lambda, standard.stats, options.reml)
+    at = groups_at(Lambda, standardised.stats, options.reml)
     if method == "satterthwaite":
         singular = estimates.status == Status.SINGULAR
         found = observed(at, Lambda, singular, options.reml, options.blocks)
     else:
         found = expected(at, options.blocks)
-    return found, solve_lower(at.L_A, standard.scaling.T.swapaxes(0, 1))
+    return found, solve_lower(at.L_A, standardised.scaling.T.swapaxes(0, 1))
 
 
 def _gain(at: Information, u: Floats) -> Floats:
@@ -278,14 +280,14 @@ def _quotient(a: Floats, b: Floats) -> Floats:
 
 
 def _tiles(
-    estimates: Estimates, standard: Standard, options: Options, method: DfMethod
+    estimates: Estimates, standardised: Standardised, options: Options, method: DfMethod
 ) -> Iterator[tuple[Estimates, slice, Information, Floats]]:
     """Runs of lanes whose arrays fit the cache, with what ``_information`` says of each."""
-    stats, B = standard.stats, len(estimates.status)
+    stats, B = standardised.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
     per_lane = G * q * max(q, p) + q * (q + 1) // 2 * p * p
     size = max(1, WORKING_SET // per_lane)
     for first in range(0, B, size):
         run = slice(first, min(first + size, B))
         part = estimates[run]
-        yield part, run, *_information(part, standard.take(run), options, method)
+        yield part, run, *_information(part, standardised.take(run), options, method)

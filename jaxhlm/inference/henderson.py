@@ -29,7 +29,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
 from jaxhlm.likelihood.whitened import lanes_first, whitened
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = [
     "Henderson",
@@ -87,15 +87,15 @@ class Henderson:
     sigma: Floats
 
 
-def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Henderson:
+def henderson(estimates: Estimates, standardised: Standardised, blocks: Blocks) -> Henderson:
     """Parts of the inverse of B fits.
 
     Args:
         estimates: of the fits.
-        standard: their statistics, groups not collapsed.
+        standardised: their statistics, groups not collapsed.
         blocks: columns of Z in each random term.
     """
-    stats, scaling = standard.stats, standard.scaling
+    stats, scaling = standardised.stats, standardised.scaling
     failed = ~estimates.known
     Lambda = _factors(estimates, blocks)
     RZ, TX, XX = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.XX))
@@ -119,15 +119,17 @@ def henderson(estimates: Estimates, standard: Standard, blocks: Blocks) -> Hende
     )
 
 
-def random_effects(estimates: Estimates, standard: Standard, blocks: Blocks) -> RandomEffects:
+def random_effects(
+    estimates: Estimates, standardised: Standardised, blocks: Blocks
+) -> RandomEffects:
     """BLUPs and their conditional variances, with W_i = I + Λ'Z_i'Z_iΛ (Bates et al. 2015, eq. 58).
 
     Args:
         estimates: of B fits.
-        standard: their statistics, groups not collapsed.
+        standardised: their statistics, groups not collapsed.
         blocks: columns of Z in each random term.
     """
-    stats, scaling = standard.stats, standard.scaling
+    stats, scaling = standardised.stats, standardised.scaling
     T, C = (np.moveaxis(x, -1, 0) for x in (scaling.T, scaling.C))
     Lambda = _factors(estimates, blocks)
     gain, project = _gains(Lambda, np.moveaxis(stats.RZ, -1, 0))
@@ -231,19 +233,21 @@ def standardized_effects(b: Floats, variance: Floats, cov: Floats) -> tuple[Floa
     return sd, b / sd
 
 
-def unit_lines(h: Henderson, standard: Standard, beta: Floats) -> tuple[Floats, Floats, Floats]:
+def unit_lines(
+    h: Henderson, standardised: Standardised, beta: Floats
+) -> tuple[Floats, Floats, Floats]:
     """Each unit's own least-squares line, that of its population values X_iβ̂, and W_i.
 
     Args:
         h: of the fits.
-        standard: the statistics of the lanes, groups not collapsed.
+        standardised: the statistics of the lanes, groups not collapsed.
         beta: (B, p) fixed effects.
 
     Returns:
         (B, G, q), (B, G, q) and (B, G, q, q), in the units of b; the lines are NaN where the rows
         of a unit do not determine them.
     """
-    stats, scaling = standard.stats, standard.scaling
+    stats, scaling = standardised.stats, standardised.scaling
     RZ, TX, Ty = (np.moveaxis(x, -1, 0) for x in (stats.RZ, stats.TX, stats.Ty))
     size = np.sqrt((RZ**2).sum(axis=2))
     determined = (np.diagonal(RZ, axis1=2, axis2=3) > RANK_TOL * size).all(axis=2)

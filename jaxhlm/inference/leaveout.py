@@ -28,7 +28,7 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import FEW_LANES, solve
 from jaxhlm.statistics.equal_groups import Class, EqualGroups
 from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["MOST_LANES", "Pairs", "leave_one_out", "numbers_per_fit"]
@@ -78,7 +78,7 @@ def leave_one_out(
     Returns:
         One lane for every fit and group, the groups of the first fit first.
     """
-    stats, B = groups.standard.stats, len(estimates.status)
+    stats, B = groups.standardised.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
     there = np.broadcast_to(stats.m > 0.0, (G, B))
     pairs = Pairs(*np.nonzero(there.T))
@@ -89,11 +89,11 @@ def leave_one_out(
     def one(lane_slice: slice) -> Fitted:
         some = Pairs(*(x[lane_slice] for x in pairs))
         without = _without(stats, equal.rest, totals, classes, some)
-        status = _status(groups.standard, without, totals, some, options)
-        scaling = groups.standard.scaling.take(some.fit)
+        status = _status(groups.standardised, without, totals, some, options)
+        scaling = groups.standardised.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
-        left = Reduced.of(Standard(without, scaling, status))
-        return Fitted(estimate(solution, left.standard, options), left.nobs, left.ngroups)
+        left = Reduced.of(Standardised(without, scaling, status))
+        return Fitted(estimate(solution, left.standardised, options), left.nobs, left.ngroups)
 
     count = _representatives(equal, q, p)
     work = max(count, OVERHEAD) * refits
@@ -131,7 +131,7 @@ class _Totals(NamedTuple):
 
     @staticmethod
     def of(groups: GroupContributions) -> _Totals:
-        stats, rest, U, u = groups.standard.stats, groups.rest, groups.UX, groups.Uy
+        stats, rest, U, u = groups.standardised.stats, groups.rest, groups.UX, groups.Uy
         XX = np.einsum("grpl,grsl->gpsl", U, U)
         each = (
             XX,
@@ -144,7 +144,7 @@ class _Totals(NamedTuple):
             group_ranks(stats.RZ).astype(float),
         )
         totals = _Totals(*map(_sums_without, each))
-        absent = absent_squares(groups.standard.scaling.absent, stats.n)
+        absent = absent_squares(groups.standardised.scaling.absent, stats.n)
         return totals._replace(XX=totals.XX + absent, X_all=totals.X_all + absent)
 
 
@@ -226,7 +226,7 @@ def _start(estimates: Estimates) -> Floats:
 
 
 def _status(
-    full: Standard, without: Stats, totals: _Totals, pairs: Pairs, options: Options
+    full: Standardised, without: Stats, totals: _Totals, pairs: Pairs, options: Options
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n

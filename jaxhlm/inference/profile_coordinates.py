@@ -23,7 +23,7 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.suffstats import Stats, expanded
 from jaxhlm.optimise.solve import Solution
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["coefficient_profiles", "correlation_profiles", "joined", "sd_profiles", "sigma_profile"]
 
@@ -31,24 +31,24 @@ H = TypeVar("H", bound=ProfileDeviance)
 
 
 def sd_profiles(
-    standard: Standard, best: Solution, blocks: Blocks, random: Sequence[int]
+    standardised: Standardised, best: Solution, blocks: Blocks, random: Sequence[int]
 ) -> list[Scales]:
     """Lanes that fix the standard deviations of ``random`` columns of the user's Z, one by one.
 
     Args:
-        standard: B standardised lanes.
+        standardised: B standardised lanes.
         best: their ML solution.
         blocks: columns of Z in each random term.
         random: which.
     """
-    stats, index = standard.stats, theta_index(blocks)
+    stats, index = standardised.stats, theta_index(blocks)
     B = stats.yy.shape[-1]
     n, G = np.broadcast_to(stats.n, B), np.broadcast_to(stats.m.sum(axis=0), B)
     residual = np.sqrt(best.pwrss / n)
     D = covariance_of(best.theta, blocks)
     profiles = []
     for j in random:
-        Q, length = isolating_basis(_lanes_first(standard.scaling.C, B), blocks, j)
+        Q, length = isolating_basis(_lanes_first(standardised.scaling.C, B), blocks, j)
         last = next(block for block in blocks if j in block)
         Q = _ordered(Q, D, last)
         theta = theta_of(Q.swapaxes(1, 2) @ D @ Q, blocks, ROUNDED_TO_ZERO)
@@ -57,26 +57,26 @@ def sd_profiles(
         phi = np.where(row * sd > 0.0, theta / np.where(sd > 0.0, sd, 1.0), theta)
         phi[index.index((last[-1], last[-1])), sd == 0.0] = 1.0 / residual[sd == 0.0]
         step = np.sqrt((sd**2 + residual**2 * G / n) / (2.0 * G))
-        unit = standard.scaling.s * length
+        unit = standardised.scaling.s * length
         profiles.append(Scales(blocks, _change_basis(stats, Q), phi, sd, step, row, unit))
     return profiles
 
 
-def sigma_profile(standard: Standard, best: Solution, blocks: Blocks) -> Scales:
+def sigma_profile(standardised: Standardised, best: Solution, blocks: Blocks) -> Scales:
     """Lanes that fix σ; arguments as in ``sd_profiles``."""
-    stats, s = standard.stats.expand(), standard.scaling.s
+    stats, s = standardised.stats.expand(), standardised.scaling.s
     u = 0.5 * np.log(best.pwrss / stats.n)
     step = 1.0 / np.sqrt(2.0 * stats.n)
     return Scales(blocks, stats, best.theta, u, step, np.zeros_like(best.theta), s)
 
 
 def correlation_profiles(
-    standard: Standard, best: Solution, blocks: Blocks, pairs: Sequence[tuple[int, int]]
+    standardised: Standardised, best: Solution, blocks: Blocks, pairs: Sequence[tuple[int, int]]
 ) -> list[Correlations]:
     """Lanes that fix the correlations of ``pairs`` of columns; else as ``sd_profiles``."""
-    stats, index = standard.stats, theta_index(blocks)
+    stats, index = standardised.stats, theta_index(blocks)
     B = stats.yy.shape[-1]
-    C = _lanes_first(standard.scaling.C, B)
+    C = _lanes_first(standardised.scaling.C, B)
     D = covariance_of(best.theta, blocks)
     profiles = []
     for a, b in pairs:
@@ -99,10 +99,10 @@ def correlation_profiles(
 
 
 def coefficient_profiles(
-    standard: Standard, best: Solution, blocks: Blocks, fixed: Sequence[int]
+    standardised: Standardised, best: Solution, blocks: Blocks, fixed: Sequence[int]
 ) -> list[Coefficients]:
     """Lanes that fix the ``fixed`` effects, columns of the user's X; else as ``sd_profiles``."""
-    stats, scaling = standard.stats, standard.scaling
+    stats, scaling = standardised.stats, standardised.scaling
     B = stats.yy.shape[-1]
     T, L = _lanes_first(scaling.T, B), np.moveaxis(best.L_A, -1, 0)
     residual = np.sqrt(best.pwrss / np.broadcast_to(stats.n, B))

@@ -24,7 +24,7 @@ from jaxhlm.inference.reduced_models import reduced_minimum
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution, solve
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["profile_curves", "profile_limits"]
 
@@ -32,38 +32,42 @@ __all__ = ["profile_curves", "profile_limits"]
 TILE_NUMBERS = 2**17
 
 # Lanes at their ML solution; what dropping an effect costs there; profiles of one kind.
-Optimum = tuple[Standard, Solution, Blocks]
+Optimum = tuple[Standardised, Solution, Blocks]
 Reduced = dict[int, Floats]
 Fixed = tuple[ProfileDeviance, Ends]
 
 
 def profile_limits(
-    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float
+    standardised: Standardised, blocks: Blocks, wanted: Sequence[Parameter], level: float
 ) -> Floats:
     """Profile likelihood limits (B, P, 2) of B lanes.
 
     Args:
-        standard: standardised lanes.
+        standardised: standardised lanes.
         blocks: columns of Z in each random term.
         wanted: the P parameters.
         level: confidence level.
     """
-    B = standard.stats.yy.shape[-1]
-    G = len(standard.stats.m)
+    B = standardised.stats.yy.shape[-1]
+    G = len(standardised.stats.m)
     size = max(1, TILE_NUMBERS // (G * 2 * len(wanted)))
     pieces = [np.arange(first, min(first + size, B)) for first in range(0, B, size)]
     z = normal_limit(level)
     with np.errstate(all="ignore"):
-        return np.concatenate([_limits(standard.take(p), blocks, wanted, z) for p in pieces])
+        return np.concatenate([_limits(standardised.take(p), blocks, wanted, z) for p in pieces])
 
 
 def profile_curves(
-    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], level: float, points: int
+    standardised: Standardised,
+    blocks: Blocks,
+    wanted: Sequence[Parameter],
+    level: float,
+    points: int,
 ) -> Floats:
     """(P, points, 2) values and ζ of one fit's profiles, from limit to limit of ``level``.
 
     Args:
-        standard: one standardised lane.
+        standardised: one standardised lane.
         blocks: columns of Z in each random term.
         wanted: the P parameters.
         level: confidence level that the profiles reach to.
@@ -72,7 +76,7 @@ def profile_curves(
     out = np.full((len(wanted), points, 2), np.nan)
     z, half = normal_limit(level), points // 2
     with np.errstate(all="ignore"):
-        for which, _, best, profile, ends in _profile_lanes(standard, blocks, wanted):
+        for which, _, best, profile, ends in _profile_lanes(standardised, blocks, wanted):
             lowest = np.tile(best.value, len(which))
             limits = likelihood_limits(profile, ends, lowest, z)
             lane_index = np.arange(len(which))
@@ -89,9 +93,11 @@ def profile_curves(
     return np.take_along_axis(out, order[:, :, None], axis=1)
 
 
-def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: float) -> Floats:
-    out = np.full((len(standard.status), len(wanted), 2), np.nan)
-    for which, good, best, profile, ends in _profile_lanes(standard, blocks, wanted):
+def _limits(
+    standardised: Standardised, blocks: Blocks, wanted: Sequence[Parameter], z: float
+) -> Floats:
+    out = np.full((len(standardised.status), len(wanted), 2), np.nan)
+    for which, good, best, profile, ends in _profile_lanes(standardised, blocks, wanted):
         lowest = np.tile(best.value, len(which))
         limits = np.sort(profile.user(likelihood_limits(profile, ends, lowest, z)), axis=0)
         limits = limits.reshape(2, len(which), len(good))
@@ -100,19 +106,19 @@ def _limits(standard: Standard, blocks: Blocks, wanted: Sequence[Parameter], z: 
 
 
 def _profile_lanes(
-    standard: Standard, blocks: Blocks, wanted: Sequence[Parameter]
+    standardised: Standardised, blocks: Blocks, wanted: Sequence[Parameter]
 ) -> Iterator[tuple[Ints, Ints, Solution, ProfileDeviance, Ends]]:
     """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their profiles."""
     options = Options(False, blocks)
-    best = solve(standard.stats, options)
-    good = np.flatnonzero(best.converged & (standard.status == Status.CONVERGED))
+    best = solve(standardised.stats, options)
+    good = np.flatnonzero(best.converged & (standardised.status == Status.CONVERGED))
     if not len(good):
         return
     best = Solution(*(getattr(best, f.name)[..., good] for f in fields(best)))
-    standard = standard.take(good)
-    optimum = standard, best, blocks
+    standardised = standardised.take(good)
+    optimum = standardised, best, blocks
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
-    reduced = {a: reduced_minimum(standard, options, a) - best.value for a in variances}
+    reduced = {a: reduced_minimum(standardised, options, a) - best.value for a in variances}
     for kinds, set_up in (
         (("sd", "sigma"), _scales),
         (("cor",), _correlations),

@@ -20,7 +20,7 @@ from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import solve
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = [
     "householder_reflection",
@@ -69,19 +69,19 @@ def without_column(blocks: Blocks, j: int) -> tuple[int, Blocks]:
     return last, tuple(block for block in remaining if block)
 
 
-def reduced_criteria(estimates: Estimates, standard: Standard, options: Options) -> Floats:
+def reduced_criteria(estimates: Estimates, standardised: Standardised, options: Options) -> Floats:
     """−2 × maximised log-likelihood (B, q) without each of the q random effects.
 
     Args:
         estimates: of B fits of the full model; where they failed the result is NaN.
-        standard: the standardised lanes that they were estimated from.
+        standardised: the standardised lanes that they were estimated from.
         options: what was optimised.
     """
-    q, stats = standard.stats.RZ.shape[2], standard.stats
-    nu = np.broadcast_to(stats.n - options.reml * stats.rank, standard.status.shape)
-    minima = [reduced_minimum(standard, options, a) for a in range(q)]
+    q, stats = standardised.stats.RZ.shape[2], standardised.stats
+    nu = np.broadcast_to(stats.n - options.reml * stats.rank, standardised.status.shape)
+    minima = [reduced_minimum(standardised, options, a) for a in range(q)]
     with np.errstate(invalid="ignore"):
-        found = [user_criterion(value, standard.scaling, nu, options.reml) for value in minima]
+        found = [user_criterion(value, standardised.scaling, nu, options.reml) for value in minima]
     return np.where(converged(estimates.status)[:, None], np.stack(found, axis=1), np.nan)
 
 
@@ -98,18 +98,18 @@ def term_label(model: Model, a: int) -> str:
     return text if len(block) == 1 else f"{model.znames[a]} in {text}"
 
 
-def reduced_minimum(standard: Standard, options: Options, j: int) -> Floats:
+def reduced_minimum(standardised: Standardised, options: Options, j: int) -> Floats:
     """Minimum (B,) of the standardised criterion without the random effect j; NaN where none.
 
     Args:
-        standard: standardised lanes.
+        standardised: standardised lanes.
         options: what to optimise, with the blocks of the larger model.
         j: the random effect, a column of the user's Z.
     """
-    stats = standard.stats
+    stats = standardised.stats
     if stats.RZ.shape[2] == 1:
         return null_criterion(stats, options.reml)
-    Q, _ = isolating_basis(np.moveaxis(standard.scaling.C, -1, 0), options.blocks, j)
+    Q, _ = isolating_basis(np.moveaxis(standardised.scaling.C, -1, 0), options.blocks, j)
     last, blocks = without_column(options.blocks, j)
     RZ = np.einsum("gabl,lbc->gacl", np.broadcast_to(stats.RZ, (*stats.RZ.shape[:3], len(Q))), Q)
     smaller = stats._replace(RZ=np.delete(RZ, last, axis=2))

@@ -81,7 +81,7 @@ def robust_covariance(
         blocks: columns of Z in each random term.
         kind: which correction.
     """
-    G, q, p = groups.standard.stats.TX.shape[:3]
+    G, q, p = groups.standardised.stats.TX.shape[:3]
     s = q + groups.UX.shape[1]
     B = len(estimates.sigma)
     runs = lane_chunks(B, 8 * G * (6 * s * s + 6 * s * p))
@@ -90,7 +90,7 @@ def robust_covariance(
 
 
 def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: RobustKind) -> Robust:
-    stats, scaling = groups.standard.stats, groups.standard.scaling
+    stats, scaling = groups.standardised.stats, groups.standardised.scaling
     ok = e.known
     T = _usable(_first(scaling.T), ok)
     Lambda = lambda_of(np.where(ok[:, None], e.theta_standard, 0.0).T, blocks)
@@ -142,7 +142,7 @@ def _whitened(
     groups: GroupContributions, Lambda: Floats, step: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """X̌ (B, G, s, p), ě (B, G, s) and the Cholesky factors L of Ω (B, G, q, q)."""
-    L, _, X, y = map(lanes_first, whitened(np.moveaxis(Lambda, 0, -1), groups.standard.stats))
+    L, _, X, y = map(lanes_first, whitened(np.moveaxis(Lambda, 0, -1), groups.standardised.stats))
     UX = np.broadcast_to(_first(groups.UX), (len(X), *groups.UX.shape[:3]))
     X, y = np.concatenate([X, UX], axis=2), np.concatenate([y, _first(groups.Uy)], axis=2)
     return X, y - (X @ step[:, None, :, None])[..., 0], L

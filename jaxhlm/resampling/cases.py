@@ -90,7 +90,7 @@ class Cases(DrawnSource):
         run = slice(int(lane_index[0]), int(lane_index[-1]) + 1)
         rows = cache(lambda: self._replicates(lane_index))
         return Lanes(
-            lambda: self.draw(run).standard,
+            lambda: self.draw(run).standardised,
             lambda: rows().observations(
                 self._levels(lane_index, rows()), np.arange(len(rows().row))
             ),

@@ -29,7 +29,7 @@ from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.sources.sources import Source
 from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["BatchInterval", "ByLabel", "FitBatch"]
 
@@ -247,7 +247,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         return tally(self.record.estimates.status)
 
     def over_lanes(
-        self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
+        self, function: Callable[[Estimates, Standardised], tuple[Floats, ...]]
     ) -> tuple[Floats, ...]:
         """``function`` of all fits and their statistics, chunk by chunk on all cores.
 

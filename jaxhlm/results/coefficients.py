@@ -62,8 +62,8 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     if method in SMALL_SAMPLE:
 
         def one(at: Ints) -> tuple[Floats, ...]:
-            standard, own = fits.lanes(at).standard, L if L.ndim == 2 else L[at]
-            se, df = degrees.single_tests(fits.filled[at], standard, fits.options, own, method)
+            standardised, own = fits.lanes(at).standardised, L if L.ndim == 2 else L[at]
+            se, df = degrees.single_tests(fits.filled[at], standardised, fits.options, own, method)
             # The tails take as long as the df: both belong on all cores.
             return se, df, _tails(own, fits.filled[at], se, df)
 

@@ -30,7 +30,7 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
 from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         return summaries.varcorr(self.record)
 
     @cached_property
-    def standard(self) -> Standard:
+    def standardised(self) -> Standardised:
         """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
-        return self.record.only_lanes.standard
+        return self.record.only_lanes.standardised
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:
         """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.

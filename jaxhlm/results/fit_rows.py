@@ -50,17 +50,17 @@ class FitRows:
     @cached_property
     def effects(self) -> RandomEffects:
         """Predicted random effects."""
-        return random_effects(self.own, self.rows.standard, self.blocks)
+        return random_effects(self.own, self.rows.standardised, self.blocks)
 
     @cached_property
     def henderson(self) -> Henderson:
         """Blocks of the inverse of Henderson's mixed model equations."""
-        return henderson(self.own, self.rows.standard, self.blocks)
+        return henderson(self.own, self.rows.standardised, self.blocks)
 
     @cached_property
     def lines(self) -> tuple[Floats, Floats, Floats]:
         """Own lines of the units, their population's, and W."""
-        return unit_lines(self.henderson, self.rows.standard, self.estimates.beta)
+        return unit_lines(self.henderson, self.rows.standardised, self.estimates.beta)
 
     @cached_property
     def fixed(self) -> Floats:

@@ -29,7 +29,7 @@ from jaxhlm.inference.parameters import (
 from jaxhlm.results.presenters import long_table
 from jaxhlm.results.quality import without_each_group
 from jaxhlm.results.record import FitRecord
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["bootstrap_confint", "confint", "profile_frame"]
 
@@ -56,8 +56,8 @@ def _profile_limits(fits: FitRecord, wanted: Parameters, level: float) -> Floats
     """(B, P, 2) limits from the profiles of the ML deviance."""
     from jaxhlm.inference.profiles import profile_limits
 
-    def profile(_: Estimates, standard: Standard) -> tuple[Floats]:
-        return (profile_limits(standard, fits.model.blocks, wanted, level),)
+    def profile(_: Estimates, standardised: Standardised) -> tuple[Floats]:
+        return (profile_limits(standardised, fits.model.blocks, wanted, level),)
 
     (limits,) = fits.over_lanes(profile)
     for k, p in enumerate(wanted):
@@ -107,8 +107,8 @@ def profile_frame(fit: FitRecord, parm: Names, level: float, points: int) -> pd.
         raise OptionError(f"points={points!r} must be an odd number from 3 on")
     wanted = choose(parameters(fit.model), parm)
     affordable("points", points, 16.0 * len(wanted))
-    standard = fit.only_lanes.standard
-    curves = profile_curves(standard, fit.model.blocks, wanted, level, points)
+    standardised = fit.only_lanes.standardised
+    curves = profile_curves(standardised, fit.model.blocks, wanted, level, points)
     value, zeta = curves.reshape(-1, 2).T
     term = np.repeat(np.array([p.name for p in wanted], dtype=object), points)
     return pd.DataFrame({"term": term, "value": value, "zeta": zeta})

@@ -14,14 +14,14 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.estimation.pipeline import fit_standard
+from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import contained, null_distribution
 from jaxhlm.inference.reduced_models import reduced_criteria, term_label
 from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
 from jaxhlm.results.presenters import long_table
 from jaxhlm.results.record import FitRecord
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
 
@@ -35,8 +35,8 @@ def refit_ml(fits: FitRecord) -> FitRecord:
         return fits
     options = replace(fits.options, reml=False)
 
-    def refit(_: Estimates, standard: Standard) -> tuple[Floats, ...]:
-        found = fit_standard(standard, options)
+    def refit(_: Estimates, standardised: Standardised) -> tuple[Floats, ...]:
+        found = fit_standardised(standardised, options)
         return tuple(getattr(found, f.name) for f in fields(Estimates))
 
     arrays: Any = fits.over_lanes(refit)
@@ -223,8 +223,8 @@ def _same_data(first: FitRecord, second: FitRecord, batches: Sequence[FitRecord]
 def _sizes(fits: FitRecord) -> Floats:
     """y'Wy of every data set."""
 
-    def size(_: Estimates, standard: Standard) -> tuple[Floats]:
-        scaling = standard.scaling
+    def size(_: Estimates, standardised: Standardised) -> tuple[Floats]:
+        scaling = standardised.scaling
         return (scaling.n * (scaling.s**2 + (scaling.beta_ols**2).sum(axis=0)),)
 
     return fits.over_lanes(size)[0]

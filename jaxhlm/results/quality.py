@@ -130,7 +130,7 @@ def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     def one(at: Ints) -> tuple[Any, ...]:
         full, groups = fits.by_group(at)
         without = leave_one_out(groups, full, fits.options, refits)
-        lengths = np.broadcast_to((groups.standard.stats.m > 0.0).sum(axis=0), len(at))
+        lengths = np.broadcast_to((groups.standardised.stats.m > 0.0).sum(axis=0), len(at))
         return lengths, *(getattr(without, f.name) for f in fields(Estimates))
 
     # As many fits together as fill the lanes of a few compiled runs, on all cores.

@@ -29,7 +29,7 @@ from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["FitRecord"]
 
@@ -217,10 +217,10 @@ class FitRecord:
         warn_user(f"{text}; these are NaN", NotEstimableWarning)
 
     def over_lanes(
-        self, function: Callable[[Estimates, Standard], tuple[Floats, ...]]
+        self, function: Callable[[Estimates, Standardised], tuple[Floats, ...]]
     ) -> tuple[Floats, ...]:
         """``function`` of all fits and their statistics; as ``FitBatch.over_lanes``."""
-        return self.over_chunks(lambda at: function(self.filled[at], self.lanes(at).standard))
+        return self.over_chunks(lambda at: function(self.filled[at], self.lanes(at).standardised))
 
     def over_groups(
         self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
@@ -231,7 +231,7 @@ class FitRecord:
     def by_group(self, at: Ints) -> tuple[Estimates, GroupContributions]:
         """Some fits, and the statistics of every group of theirs by itself."""
         groups = self.lanes(at).by_group
-        return self.estimates_on(at, groups.standard.scaling.C), groups
+        return self.estimates_on(at, groups.standardised.scaling.C), groups
 
     def lanes(self, at: Ints) -> Lanes:
         """The data sets of some fits with their rows; of a record of one fit they are kept.
@@ -267,7 +267,7 @@ class FitRecord:
 
     def _rows_of(self, at: Ints) -> FitRows:
         rows, found = self.lanes(at).observations, self.filled[at]
-        own = self.estimates_on(at, rows.standard.scaling.C)
+        own = self.estimates_on(at, rows.standardised.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)
 

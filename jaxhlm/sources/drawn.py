@@ -101,7 +101,9 @@ class DrawnSource(Source):
     def lanes(self, lane_index: Ints) -> Lanes:
         """Consecutive data sets, drawn again."""
         run = slice(int(lane_index[0]), int(lane_index[-1]) + 1)
-        return shared_lanes(self.prepared, lambda: self.draw(run).standard, lambda: self.rows(run))
+        return shared_lanes(
+            self.prepared, lambda: self.draw(run).standardised, lambda: self.rows(run)
+        )
 
 
 @dataclass(frozen=True)

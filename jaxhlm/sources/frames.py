@@ -99,7 +99,7 @@ class ReplicateFrame(Source):
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """Consecutive data sets."""
         rows = self._rows(np.arange(lane_slice.start, lane_slice.stop))
-        yield Reduced.of(rows.standard)
+        yield Reduced.of(rows.standardised)
 
     def lanes(self, lane_index: Ints) -> Lanes:
         """Data sets in increasing order."""

@@ -17,7 +17,7 @@ from jaxhlm.statistics.group_contributions import (
 )
 from jaxhlm.statistics.moments import RowMoments, column_means, row_moments
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 
 __all__ = ["Lanes"]
 
@@ -33,13 +33,13 @@ class Lanes:
         prepared: the design that they share, if they do.
     """
 
-    reduce: Callable[[], Standard]
+    reduce: Callable[[], Standardised]
     observe: Callable[[], Observations]
     covariate: Callable[[str], Floats | Bools]
     prepared: Prepared | None = None
 
     @cached_property
-    def standard(self) -> Standard:
+    def standardised(self) -> Standardised:
         """Standardised statistics, equal groups collapsed."""
         return self.reduce()
 

@@ -21,7 +21,7 @@ from jaxhlm.estimation.program import Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.responses import Responses, chunk
 from jaxhlm.statistics.replicates import Replicates
-from jaxhlm.statistics.response import Standard
+from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import Rows
 
 __all__ = ["ReplicateRows", "ResponseMatrix", "Source", "shared_lanes"]
@@ -82,7 +82,7 @@ class Source(ABC):
         """Data sets with rows of their own."""
         rows = cache(make)
         return Lanes(
-            lambda: rows().standard,
+            lambda: rows().standardised,
             lambda: rows().observations(self.design.group[rows().row]),
             lambda name: self.design._covariates[name],
         )
@@ -102,7 +102,7 @@ class Source(ABC):
 
 
 def shared_lanes(
-    prepared: Prepared, reduce: Callable[[], Standard], responses: Callable[[], Floats]
+    prepared: Prepared, reduce: Callable[[], Standardised], responses: Callable[[], Floats]
 ) -> Lanes:
     """Responses (n, B) on one design, and their statistics, as they are asked for."""
     covariates = prepared.design._covariates
@@ -169,7 +169,7 @@ class ResponseMatrix(Source):
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """All responses on the one design; then those with missing values, on their own rows."""
         found, d = self._collapsed(lane_slice), self.design
-        failed = np.flatnonzero(np.isnan(found.standard.stats.yy))
+        failed = np.flatnonzero(np.isnan(found.standardised.stats.yy))
         present = ~np.isnan(self.Y[:, lane_slice.start + failed])
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
         nobs[failed] = present.sum(axis=0)
@@ -178,7 +178,7 @@ class ResponseMatrix(Source):
         own = failed[(nobs[failed] > 0) & (nobs[failed] < d.n)]
         for some in (own[run] for run in lane_chunks(len(own), self._own_bytes)):
             rows = self._own_rows(lane_slice.start + some)
-            yield Reduced.of(rows.standard)._replace(lanes=some)
+            yield Reduced.of(rows.standardised)._replace(lanes=some)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Complete responses, those with missing values, and those with nothing else, apart."""
@@ -196,12 +196,12 @@ class ResponseMatrix(Source):
         if self._incomplete(lane_index):
             return self.own_lanes(lambda: self._own_rows(lane_index))
         run = as_slice(lane_index)
-        return shared_lanes(self.prepared, lambda: self._standard(run), lambda: self.Y[:, run])
+        return shared_lanes(self.prepared, lambda: self._standardised(run), lambda: self.Y[:, run])
 
-    def _standard(self, run: slice | Ints) -> Standard:
+    def _standardised(self, run: slice | Ints) -> Standardised:
         if isinstance(run, slice):
-            return self._collapsed(run).standard
-        return self.prepared.reduced(self.Y[:, run]).standard
+            return self._collapsed(run).standardised
+        return self.prepared.reduced(self.Y[:, run]).standardised
 
     def _collapsed(self, lane_slice: slice) -> Reduced:
         """The statistics of a run of responses, kept if it is the only one or they are small.
@@ -212,7 +212,7 @@ class ResponseMatrix(Source):
         run = (lane_slice.start, lane_slice.stop)
         if run not in self._kept:
             found = self.prepared.reduced(self.Y[:, lane_slice])
-            size = sum(x.nbytes for x in found.standard.stats)
+            size = sum(x.nbytes for x in found.standardised.stats)
             if self.keeps and (self.B == 1 or size <= KEPT_BYTES * (run[1] - run[0])):
                 self._kept[run] = found
             return found
@@ -299,7 +299,7 @@ class ReplicateRows(Source):
         """Consecutive data sets; rows that cannot be used do not count."""
         part = self.replicates.take(lane_slice)
         nobs = np.bincount(part.rows.lane, ~np.isnan(part.y)).astype(np.int64)
-        yield Reduced.of(part.standard)._replace(nobs=nobs)
+        yield Reduced.of(part.standardised)._replace(nobs=nobs)
 
     def lanes(self, lane_index: Ints) -> Lanes:
         """Data sets in increasing order."""

@@ -31,8 +31,8 @@ from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.linalg.small import namespace
 from jaxhlm.statistics.deviates import lane_keys, normals_and_chi_squares
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.response import Scaling, Standard
-from jaxhlm.statistics.standardise import StandardMatrices
+from jaxhlm.statistics.response import Scaling, Standardised
+from jaxhlm.statistics.standardise import StandardisedMatrices
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -76,14 +76,14 @@ class SamplingDistribution:
         arrays: see ``_Arrays``.
     """
 
-    matrices: StandardMatrices
+    matrices: StandardisedMatrices
     equal: EqualGroups
     stats: Stats
     arrays: _Arrays
 
 
 def sampling_distribution(
-    matrices: StandardMatrices, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
+    matrices: StandardisedMatrices, equal: EqualGroups, beta: Floats, cov: Floats, sigma: float
 ) -> SamplingDistribution:
     """The distribution of the statistics of data sets on a design.
 
@@ -123,7 +123,7 @@ def sampling_distribution(
 
 def draw_statistics(
     distribution: SamplingDistribution, key: Any, lane_index: Ints
-) -> tuple[Standard, list[Floats]]:
+) -> tuple[Standardised, list[Floats]]:
     """Standardised statistics of data sets, equal groups joined, and N of every class of them.
 
     Args:
@@ -140,20 +140,20 @@ def draw_statistics(
             numbers, at = lane_index[at : at + size], at + size
             parts.append(_draw((shapes, size), key, numbers, distribution.arrays))
     drawn = (np.concatenate(x, axis=-1)[..., :B] for x in zip(*parts, strict=True))
-    return _standard(distribution, *drawn)
+    return _standardised(distribution, *drawn)
 
 
 def trace_statistics(
     distribution: SamplingDistribution, key: Any, lane_index: Any, arrays: Any
-) -> tuple[Standard, list[Any]]:
+) -> tuple[Standardised, list[Any]]:
     """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart."""
-    return _standard(distribution, *_draws(key, lane_index, arrays))
+    return _standardised(distribution, *_draws(key, lane_index, arrays))
 
 
-def _standard(
+def _standardised(
     distribution: SamplingDistribution,
     rows: Any, columns: Any, Xy: Any, yy: Any, beta_ols: Any, s: Any,
-) -> tuple[Standard, list[Any]]:  # fmt: skip
+) -> tuple[Standardised, list[Any]]:  # fmt: skip
     """What was drawn as standardised statistics, and N of every class of equal groups."""
     rows = rows[: len(distribution.stats.m) - len(columns)]
     columns = columns.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
@@ -161,8 +161,8 @@ def _standard(
     d = distribution.matrices
     scaling = Scaling(d.T, d.C, d.n, beta_ols, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
-    standard = Standard(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
-    return standard, [namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
+    standardised = Standardised(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
+    return standardised, [namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
 
 
 def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:

@@ -20,8 +20,8 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.response import Standard, expand, reduce_responses
-from jaxhlm.statistics.standardise import StandardMatrices, place
+from jaxhlm.statistics.response import Standardised, expand, reduce_responses
+from jaxhlm.statistics.standardise import StandardisedMatrices, place
 
 __all__ = [
     "GroupContributions",
@@ -46,7 +46,7 @@ class GroupResiduals(NamedTuple):
 class GroupContributions(NamedTuple):
     """Standardised lanes, and what each group contributes to their statistics."""
 
-    standard: Standard  # statistics that are not collapsed
+    standardised: Standardised  # statistics that are not collapsed
     UX: Floats  # (G, r, p, b) P_i'X_i
     Uy: Floats  # (G, r, B)    P_i'y_i
     rest: GroupResiduals
@@ -55,7 +55,7 @@ class GroupContributions(NamedTuple):
     def take(self, index: Any) -> GroupContributions:
         """Some lanes, which may repeat; what all share stays."""
         return GroupContributions(
-            self.standard.take(index),
+            self.standardised.take(index),
             taken(self.UX, index),
             self.Uy[..., index],
             GroupResiduals(*take_lanes(self.rest, index, {"yy"})),
@@ -73,12 +73,12 @@ class WithinBasis:
         UX: (G, r, p, b) P_i'X_i.
     """
 
-    matrices: StandardMatrices
+    matrices: StandardisedMatrices
     P: Floats
     UX: Floats
 
 
-def within_basis(matrices: StandardMatrices) -> WithinBasis:
+def within_basis(matrices: StandardisedMatrices) -> WithinBasis:
     """P_i and U_i of every group; columns that are zero in all groups are left out."""
     q = matrices.QZ.shape[1]
     X = matrices.QX * matrices.lane_segments.broadcast(np.sqrt(matrices.n))[:, None]
@@ -91,12 +91,12 @@ def within_basis(matrices: StandardMatrices) -> WithinBasis:
 
 def reduce_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
     """Statistics of responses, group by group; arguments as for ``response.reduce_responses``."""
-    matrices, standard = basis.matrices, reduce_responses(basis.matrices, y)
-    rows = _residual_rows(matrices, standard, y)
+    matrices, standardised = basis.matrices, reduce_responses(basis.matrices, y)
+    rows = _residual_rows(matrices, standardised, y)
     u = _sums(matrices, basis.P, rows)
     rest = _group_residuals(basis, rows)
-    s = standard.scaling.s
-    return GroupContributions(standard, basis.UX, u / s, rest._replace(yy=rest.yy / s**2))
+    s = standardised.scaling.s
+    return GroupContributions(standardised, basis.UX, u / s, rest._replace(yy=rest.yy / s**2))
 
 
 def _group_residuals(basis: WithinBasis, rows: Floats) -> GroupResiduals:
@@ -114,16 +114,16 @@ def _group_residuals(basis: WithinBasis, rows: Floats) -> GroupResiduals:
     return GroupResiduals(yy, place(n, *matrices.position), place(logw, *matrices.position))
 
 
-def _residual_rows(matrices: StandardMatrices, standard: Standard, y: Floats) -> Floats:
+def _residual_rows(matrices: StandardisedMatrices, standardised: Standardised, y: Floats) -> Floats:
     """Residuals of the least-squares fit on X, in the units of y, weighted rows."""
     y = y if matrices.root_w is None else y * matrices.root_w
-    fitted = standard.scaling.beta_ols * np.sqrt(matrices.n)
+    fitted = standardised.scaling.beta_ols * np.sqrt(matrices.n)
     # A response that overflows has a status; its sums may be anything.
     with np.errstate(over="ignore", invalid="ignore"):
         return y - expand(matrices, fitted)
 
 
-def _sums(matrices: StandardMatrices, P: Floats, rows: Floats) -> Floats:
+def _sums(matrices: StandardisedMatrices, P: Floats, rows: Floats) -> Floats:
     """P_i' rows by group, (G, r, B)."""
     groups = matrices.group_segments
     if not matrices.shared:

@@ -30,8 +30,8 @@ from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.response import CONSTANT_TOL, Scaling, Standard
-from jaxhlm.statistics.standardise import RANK_TOL, StandardMatrices, design_status
+from jaxhlm.statistics.response import CONSTANT_TOL, Scaling, Standardised
+from jaxhlm.statistics.standardise import RANK_TOL, StandardisedMatrices, design_status
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -69,7 +69,7 @@ class GroupStats(NamedTuple):
         )
 
 
-def group_stats(matrices: StandardMatrices, r: Floats, beta: Floats) -> GroupStats:
+def group_stats(matrices: StandardisedMatrices, r: Floats, beta: Floats) -> GroupStats:
     """Reduce the response √w y = X̃ beta + r, group by group.
 
     Args:
@@ -103,7 +103,7 @@ def group_stats(matrices: StandardMatrices, r: Floats, beta: Floats) -> GroupSta
     )
 
 
-def least_squares_residual(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Floats]:
+def least_squares_residual(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, Floats]:
     """√w y less its projection on X, (n,), and the standardised coefficients (p,).
 
     Args:
@@ -120,8 +120,12 @@ def least_squares_residual(matrices: StandardMatrices, y: Floats) -> tuple[Float
 
 
 def reweighted(
-    matrices: StandardMatrices, groups: GroupStats, equal: EqualGroups, W: Floats, blocks: Blocks
-) -> tuple[Standard, list[Floats]]:
+    matrices: StandardisedMatrices,
+    groups: GroupStats,
+    equal: EqualGroups,
+    W: Floats,
+    blocks: Blocks,
+) -> tuple[Standardised, list[Floats]]:
     """Standardised lanes in which group i counts W_i times, and N of every class of equal groups.
 
     Args:
@@ -156,12 +160,12 @@ def reweighted(
     )
     T, C = (np.broadcast_to(x, (*x.shape[:2], B)) for x in (matrices.T, matrices.C))
     status = np.where(usable, status, _failed(status))
-    standard = _regressed(stats, groups, T, C, delta, rss, status)
-    s = standard.scaling.s / groups.s
-    return standard, [N / s**2 for N in grams]
+    standardised = _regressed(stats, groups, T, C, delta, rss, status)
+    s = standardised.scaling.s / groups.s
+    return standardised, [N / s**2 for N in grams]
 
 
-def multiplied(matrices: StandardMatrices, groups: GroupStats, V: Floats) -> Standard:
+def multiplied(matrices: StandardisedMatrices, groups: GroupStats, V: Floats) -> Standardised:
     """Standardised lanes √w y_i = X̃_i beta + s V_i r_i, sharing the design.
 
     Args:
@@ -186,7 +190,7 @@ def multiplied(matrices: StandardMatrices, groups: GroupStats, V: Floats) -> Sta
 
 def _regressed(
     stats: Stats, groups: GroupStats, T: Floats, C: Floats, delta: Floats, rss: Floats, status: Ints
-) -> Standard:
+) -> Standardised:
     """Take the fit X̃ delta out of the response and scale the rest to mean square 1."""
     B = delta.shape[1]
     s = np.sqrt(np.where(status == Status.CONVERGED, rss, stats.n) / stats.n)
@@ -201,7 +205,7 @@ def _regressed(
     )
     beta = groups.beta[:, None] + groups.s * delta
     absent = np.zeros((len(delta), T.shape[-1]), bool)
-    return Standard(stats, Scaling(T, C, stats.n, beta, groups.s * s, absent), status)
+    return Standardised(stats, Scaling(T, C, stats.n, beta, groups.s * s, absent), status)
 
 
 def _representatives(

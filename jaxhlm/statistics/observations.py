@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.statistics.response import Standard, reduce_responses
-from jaxhlm.statistics.standardise import Rows, StandardMatrices
+from jaxhlm.statistics.response import Standardised, reduce_responses
+from jaxhlm.statistics.standardise import Rows, StandardisedMatrices
 
 __all__ = ["Observations"]
 
@@ -34,7 +34,7 @@ class Observations:
         place: (n,) the order of the rows in the data, if not that of their numbers.
     """
 
-    matrices: StandardMatrices
+    matrices: StandardisedMatrices
     rows: Rows
     y: Floats
     row: Ints
@@ -42,7 +42,7 @@ class Observations:
     place: Ints | None = None
 
     @cached_property
-    def standard(self) -> Standard:
+    def standardised(self) -> Standardised:
         """Statistics of the lanes, groups not collapsed."""
         return reduce_responses(self.matrices, self.y)
 

@@ -22,10 +22,10 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import cholesky, matmul, solve_lower
-from jaxhlm.statistics.response import EXTREME, Scaling, Standard
+from jaxhlm.statistics.response import EXTREME, Scaling, Standardised
 from jaxhlm.statistics.standardise import Rows, design_status
 
-__all__ = ["Tables", "standard_from_products"]
+__all__ = ["Tables", "standardised_from_products"]
 
 KEPT = 1e-3
 # The mean square of a column of X within groups is zero if it is this small, else at least KEPT.
@@ -45,7 +45,7 @@ class Tables(NamedTuple):
     by_lane: Any  # the same of (b,) arrays
 
 
-def standard_from_products(rows: Rows, y: Floats) -> tuple[Standard, Bools]:
+def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Bools]:
     """Standardised statistics of lanes that have rows of their own, and which lost digits.
 
     Args:
@@ -122,7 +122,7 @@ def _reduced(
     first: Floats,
     group_rows: Ints,
     lane_of: Ints,
-) -> tuple[Standard, Bools]:
+) -> tuple[Standardised, Bools]:
     p, q = rows.X.shape[1], rows.Z.shape[1]
     fixed, random, root_n = slice(0, p), slice(p, p + q), np.sqrt(n)
     total = tables.by_lane
@@ -189,7 +189,7 @@ def _reduced(
     beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
     dense = _dense(T, len(n)), _dense(C, len(n)), n, _dense(beta_ols, len(n))
     scaling = Scaling(*dense, s, absent=np.zeros((p, len(n)), bool))
-    return Standard(stats, scaling, status), lost
+    return Standardised(stats, scaling, status), lost
 
 
 def _lost(L: Any, A: Any) -> Bools:

@@ -12,11 +12,11 @@ from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.products import standard_from_products
-from jaxhlm.statistics.response import Standard, reduce_responses
+from jaxhlm.statistics.products import standardised_from_products
+from jaxhlm.statistics.response import Standardised, reduce_responses
 from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_matrices
 
-__all__ = ["Replicates", "standard_lanes", "take"]
+__all__ = ["Replicates", "standardised_lanes", "take"]
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,24 @@ class Replicates:
         return 8 * 4 * (p + q)
 
     @property
-    def standard(self) -> Standard:
+    def standardised(self) -> Standardised:
         """Standardised lanes of all of them."""
-        return self._with_all_levels(standard_lanes(self.rows, self.y))
+        return self._with_all_levels(standardised_lanes(self.rows, self.y))
 
-    def _with_all_levels(self, standard: Standard) -> Standard:
+    def _with_all_levels(self, standardised: Standardised) -> Standardised:
         """Lanes that lack a level of a factor of Z are not identified: its columns mean less there.
 
         Without the first level the others add up to the intercept, and independent terms would be
         another model than the one that ``fit`` makes of the levels that are left.
         """
         if self.reach is None:
-            return standard
+            return standardised
         R = orthonormalise(self.rows.Z, Segments(self.rows.lane), RANK_TOL)[1]
         lower = (np.diagonal(R, axis1=1, axis2=2) != 0.0).sum(axis=1) < self.reach
-        lower &= standard.status == Status.CONVERGED
-        yy = np.where(lower, np.nan, standard.stats.yy)
-        status = np.where(lower, Status.NOT_IDENTIFIED, standard.status)
-        return standard._replace(stats=standard.stats._replace(yy=yy), status=status)
+        lower &= standardised.status == Status.CONVERGED
+        yy = np.where(lower, np.nan, standardised.stats.yy)
+        status = np.where(lower, Status.NOT_IDENTIFIED, standardised.status)
+        return standardised._replace(stats=standardised.stats._replace(yy=yy), status=status)
 
     def observations(self, level: Ints, place: Ints | None = None) -> Observations:
         """The rows of all of them.
@@ -106,7 +106,7 @@ def take(rows: Rows, part: slice | Ints | Bools) -> Rows:
     )
 
 
-def standard_lanes(rows: Rows, y: Floats) -> Standard:
+def standardised_lanes(rows: Rows, y: Floats) -> Standardised:
     """Standardised lanes from cross products, from rows where those lose digits or are too many.
 
     Args:
@@ -116,24 +116,24 @@ def standard_lanes(rows: Rows, y: Floats) -> Standard:
     p = rows.X.shape[1]
     if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
         return reduce_responses(standardise_matrices(rows), y[:, None])
-    standard, lost = standard_from_products(rows, y)
+    standardised, lost = standardised_from_products(rows, y)
     if not lost.any():
-        return standard
+        return standardised
     part = lost[rows.lane]
     return _merged(
-        standard, reduce_responses(standardise_matrices(take(rows, part)), y[part, None]), lost
+        standardised, reduce_responses(standardise_matrices(take(rows, part)), y[part, None]), lost
     )
 
 
-def _merged(standard: Standard, again: Standard, lane_mask: Bools) -> Standard:
+def _merged(standardised: Standardised, again: Standardised, lane_mask: Bools) -> Standardised:
     """The lanes of ``again``, which may have fewer groups, in place of those marked."""
     at = np.flatnonzero(lane_mask)
-    for mine, other in ((standard.stats, again.stats), (standard.scaling, again.scaling)):
+    for mine, other in ((standardised.stats, again.stats), (standardised.scaling, again.scaling)):
         for name, values, others in zip(mine._fields, mine, other, strict=True):
             if name in GROUP_FIELDS:
                 values[..., at] = 0.0
                 values[: len(others), ..., at] = others
             else:
                 values[..., at] = others
-    standard.status[at] = again.status
-    return standard
+    standardised.status[at] = again.status
+    return standardised

@@ -19,7 +19,7 @@ from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
 from jaxhlm.linalg.small import namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.standardise import StandardMatrices, place
+from jaxhlm.statistics.standardise import StandardisedMatrices, place
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -28,7 +28,7 @@ __all__ = [
     "EXTREME",
     "Products",
     "Scaling",
-    "Standard",
+    "Standardised",
     "at_absent",
     "expand",
     "reduce_and_split",
@@ -65,16 +65,16 @@ class Scaling(NamedTuple):
         return Scaling(*take_lanes(self, index, SCALED_FIELDS))
 
 
-class Standard(NamedTuple):
+class Standardised(NamedTuple):
     """Standardised lanes: statistics, the inverse scaling, and lanes that cannot be fitted."""
 
     stats: Stats
     scaling: Scaling
     status: Int[Ints, " B"]  # Status.CONVERGED, or why this lane is not fitted
 
-    def take(self, index: Any) -> Standard:
+    def take(self, index: Any) -> Standardised:
         """Some lanes, which may repeat; what all share stays."""
-        return Standard(self.stats.take(index), self.scaling.take(index), self.status[index])
+        return Standardised(self.stats.take(index), self.scaling.take(index), self.status[index])
 
 
 class Products(NamedTuple):
@@ -96,7 +96,7 @@ def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
     return filled
 
 
-def reduce_responses(matrices: StandardMatrices, y: Floats) -> Standard:
+def reduce_responses(matrices: StandardisedMatrices, y: Floats) -> Standardised:
     """Statistics of responses on a design.
 
     Args:
@@ -110,8 +110,8 @@ def reduce_responses(matrices: StandardMatrices, y: Floats) -> Standard:
 # Lanes that overflow get a status instead of a warning.
 @np.errstate(all="ignore")
 def reduce_and_split(
-    matrices: StandardMatrices, y: Floats, equal: EqualGroups
-) -> tuple[Standard, list[Floats]]:
+    matrices: StandardisedMatrices, y: Floats, equal: EqualGroups
+) -> tuple[Standardised, list[Floats]]:
     """``reduce_responses`` with T^y of the rotated groups, and N of every class of equal groups."""
     if matrices.root_w is not None:
         y = y * matrices.root_w
@@ -127,8 +127,8 @@ def reduce_and_split(
 
 
 def reduce_in_one_pass(
-    matrices: StandardMatrices, y: Any, equal: EqualGroups
-) -> tuple[Standard, list[Any], Any]:
+    matrices: StandardisedMatrices, y: Any, equal: EqualGroups
+) -> tuple[Standardised, list[Any], Any]:
     """``reduce_and_split`` of a shared design in one pass over y, traceable.
 
     Returns:
@@ -143,7 +143,7 @@ def reduce_in_one_pass(
     return *_scaled(matrices, found, finite), ~_cancelled(found)
 
 
-def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
+def _from_products(matrices: StandardisedMatrices, y: Floats, equal: EqualGroups) -> Products:
     """One pass over the rows; the least-squares fit is taken out of the products."""
     TX, root_n = equal.rotated(matrices.stats.TX[..., 0]), np.sqrt(matrices.n)
     R, q, p = TX.shape
@@ -159,7 +159,7 @@ def _from_products(matrices: StandardMatrices, y: Floats, equal: EqualGroups) ->
     return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
 
-def _row_products(matrices: StandardMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
+def _row_products(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,)."""
     groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
     if namespace(y) is not np:
@@ -190,7 +190,7 @@ def _padded_products(groups: Segments, Q: Floats, y: Any) -> Any:
     return jnp.einsum("gmq,gml->gql", Q, grouped)
 
 
-def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -> Products:
+def _from_residuals(matrices: StandardisedMatrices, y: Floats, equal: EqualGroups) -> Products:
     """Residual rows, projected twice, so that no digits cancel."""
     size, fitted = _lane_squares(matrices, y), _project(matrices, matrices.QX, y)
     y = y - expand(matrices, fitted)
@@ -206,7 +206,7 @@ def _from_residuals(matrices: StandardMatrices, y: Floats, equal: EqualGroups) -
     return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(matrices, y), grams)
 
 
-def _repair(matrices: StandardMatrices, y: Floats, found: Products, equal: EqualGroups) -> None:
+def _repair(matrices: StandardisedMatrices, y: Floats, found: Products, equal: EqualGroups) -> None:
     """Go over the lanes again, in place, whose sums of squares are differences of large numbers."""
     bad = _cancelled(found)
     for first in range(0, len(bad), TILE_LANES):
@@ -225,8 +225,8 @@ def _cancelled(found: Products) -> Bools:
 
 
 def _scaled(
-    matrices: StandardMatrices, found: Products, finite: Bools
-) -> tuple[Standard, list[Floats]]:
+    matrices: StandardisedMatrices, found: Products, finite: Bools
+) -> tuple[Standardised, list[Floats]]:
     xp = namespace(found.yy)
     usable = finite & (found.rss > xp.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
     usable &= found.size < EXTREME
@@ -237,23 +237,23 @@ def _scaled(
     stats = matrices.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)
     beta_ols = found.fitted / np.sqrt(matrices.n)
     scaling = Scaling(matrices.T, matrices.C, matrices.n, beta_ols, s, matrices.absent)
-    standard = Standard(stats, scaling, status)
-    return standard, [N / s**2 for N in found.grams]
+    standardised = Standardised(stats, scaling, status)
+    return standardised, [N / s**2 for N in found.grams]
 
 
-def _lane_squares(matrices: StandardMatrices, y: Floats) -> Floats:
+def _lane_squares(matrices: StandardisedMatrices, y: Floats) -> Floats:
     """Sums of squares by lane, (B,)."""
     if matrices.shared:
         return np.einsum("ij,ij->j", y, y)
     return matrices.lane_segments.sum(y**2).ravel()
 
 
-def _project(matrices: StandardMatrices, Q: Floats, y: Floats) -> Floats:
+def _project(matrices: StandardisedMatrices, Q: Floats, y: Floats) -> Floats:
     """Q'y lane by lane, (p, B)."""
     return Q.T @ y if matrices.shared else matrices.lane_segments.sum(Q * y).T
 
 
-def expand(matrices: StandardMatrices, coefficients: Floats) -> Floats:
+def expand(matrices: StandardisedMatrices, coefficients: Floats) -> Floats:
     """Q_X times (p, B) coefficients, in the layout of y."""
     if matrices.shared:
         return matrices.QX @ coefficients

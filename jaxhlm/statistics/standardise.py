@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RANK_TOL",
     "Rows",
-    "StandardMatrices",
+    "StandardisedMatrices",
     "absent_squares",
     "design_status",
     "place",
@@ -75,7 +75,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class StandardMatrices:
+class StandardisedMatrices:
     """Standardised model matrices, and their half of the statistics, ready to meet responses.
 
     Attributes:
@@ -119,7 +119,7 @@ class StandardMatrices:
 
 
 @on_one_blas_thread
-def standardise_matrices(rows: Rows) -> StandardMatrices:
+def standardise_matrices(rows: Rows) -> StandardisedMatrices:
     """Orthogonalise and scale the columns of X and Z and reduce them to statistics."""
     lane_segments, group_segments = Segments(rows.lane), Segments(rows.segment)
     X, Z, root_w = rows.X, rows.Z, None
@@ -157,7 +157,7 @@ def standardise_matrices(rows: Rows) -> StandardMatrices:
     deficient = ((np.diagonal(RX, axis1=1, axis2=2) == 0.0) & ~absent).any(axis=1)
     status = design_status(n, rank, G, reached, np.isnan(C).any(axis=(0, 1)), deficient)
     T = np.moveaxis(_scaled_inverse(RX + np.eye(len(absent.T)) * absent[:, None], root_n), 0, -1)
-    return StandardMatrices(
+    return StandardisedMatrices(
         root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status,
         lane_segments, group_segments, position,
     )  # fmt: skip

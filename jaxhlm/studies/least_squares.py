@@ -19,7 +19,7 @@ from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.estimation.model import Model
 from jaxhlm.linalg.stacked import solve_upper
 from jaxhlm.statistics.group_contributions import GroupContributions
-from jaxhlm.statistics.response import Standard, at_absent
+from jaxhlm.statistics.response import Standardised, at_absent
 from jaxhlm.statistics.standardise import absent_squares
 
 __all__ = ["pooled_ols", "two_stage"]
@@ -30,17 +30,19 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 
 
-def pooled_ols(standard: Standard) -> tuple[Floats, ...]:
+def pooled_ols(standardised: Standardised) -> tuple[Floats, ...]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:
         β̂ (B, p), Var(β̂) (B, p, p), σ̂ (B,) and status (B,); NaN where a lane cannot be fitted.
     """
-    scaling = standard.scaling
+    scaling = standardised.scaling
     T, B = np.moveaxis(scaling.T, -1, 0), scaling.beta_ols.shape[1]
-    n, p = (np.broadcast_to(x, B) for x in (scaling.n, standard.stats.rank))
-    ok = (standard.status == Status.CONVERGED) & (n > p)
-    status = np.where(standard.status == Status.CONVERGED, Status.NO_RESIDUAL_DF, standard.status)
+    n, p = (np.broadcast_to(x, B) for x in (scaling.n, standardised.stats.rank))
+    ok = (standardised.status == Status.CONVERGED) & (n > p)
+    status = np.where(
+        standardised.status == Status.CONVERGED, Status.NO_RESIDUAL_DF, standardised.status
+    )
     status = np.where(ok, Status.CONVERGED, status)
     sigma = np.where(ok, scaling.s * np.sqrt(n / np.where(ok, n - p, 1.0)), np.nan)
     beta = np.where(ok[:, None], (T @ scaling.beta_ols.T[..., None])[..., 0], np.nan)
@@ -66,10 +68,10 @@ def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats,
         UnsupportedTermError: X is not Z_iA_i, or a term belongs to several coefficients of the
             line.
     """
-    stats, scaling, status = groups.standard
+    stats, scaling, status = groups.standardised
     XX = stats.XX - absent_squares(scaling.absent, stats.n)
     if np.abs(XX).max() > REACH_TOL * scaling.n.max():
-        raise _out_of_reach(groups.standard, model)
+        raise _out_of_reach(groups.standardised, model)
     gamma, A = _lines(groups)
     component = _components(A)
     B, p = gamma.shape[0], A.shape[-1]
@@ -85,13 +87,13 @@ def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats,
     return beta, se, df
 
 
-def _out_of_reach(standard: Standard, model: Model) -> UnsupportedTermError:
+def _out_of_reach(standardised: Standardised, model: Model) -> UnsupportedTermError:
     """The error that names the fixed effects beyond the units' lines."""
-    XX, T = standard.stats.XX, standard.scaling.T
+    XX, T = standardised.stats.XX, standardised.scaling.T
     lane = int(np.abs(XX).max(axis=(0, 1)).argmax())
     back = np.linalg.inv(T[..., lane])
     within = np.diag(back.T @ XX[..., lane] @ back)
-    total = standard.scaling.n[lane] * (back**2).sum(axis=0)
+    total = standardised.scaling.n[lane] * (back**2).sum(axis=0)
     names = [model.xnames[i] for i in np.flatnonzero(within > REACH_TOL * total)]
     line = ["1" if "(Intercept)" in model.znames else "0"]
     line += [name for name in model.znames if name != "(Intercept)"]
@@ -105,7 +107,7 @@ def _out_of_reach(standard: Standard, model: Model) -> UnsupportedTermError:
 
 def _lines(groups: GroupContributions) -> tuple[Floats, Floats]:
     """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
-    stats, scaling, _ = groups.standard
+    stats, scaling, _ = groups.standardised
     RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))
     t = scaling.s * stats.Ty + np.einsum("gqpl,pl->gql", stats.TX, scaling.beta_ols)
     known = (np.einsum("aagb->agb", RZ) != 0.0).all(axis=0)

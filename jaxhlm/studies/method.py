@@ -220,7 +220,7 @@ def _two_stage(method: Method, fits: FitBatch) -> _Found:
 
 def pooled_fits(fits: FitBatch) -> FitBatch:
     """The same data sets by least squares on all rows: fits with no random effects."""
-    beta, vcov, sigma, status = fits.over_lanes(lambda _, standard: pooled_ols(standard))
+    beta, vcov, sigma, status = fits.over_lanes(lambda _, standardised: pooled_ols(standardised))
     e = fits.estimates
     failed = np.isnan(sigma)
     zero = np.where(failed[:, None], np.nan, np.zeros_like(e.theta))

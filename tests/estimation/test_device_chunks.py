@@ -51,7 +51,7 @@ def test_draws_have_the_same_bits_in_any_chunk():
     lanes = source.traceable
 
     def drawn(reduced):
-        stats, scaling, _ = reduced.standard
+        stats, scaling, _ = reduced.standardised
         return stats.Ty, stats.Xy, stats.yy, scaling.beta_ols, scaling.s
 
     @jax.jit

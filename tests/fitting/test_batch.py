@@ -248,7 +248,7 @@ def test_collapsed_groups_give_the_same_fit(monkeypatch):
 def test_one_fit_reduces_its_rows_once_for_all_inference():
     """However many groups it has: 160 unequal schools."""
     record = hlm.fit("MathAch ~ SES + (1 | School)", hlm.load_dataset("math_achieve")).record
-    first, again = (record.rows.lanes(record.lane_index).standard for _ in range(2))
+    first, again = (record.rows.lanes(record.lane_index).standardised for _ in range(2))
     assert again is first
 
 

@@ -55,13 +55,13 @@ def test_leverage_from_the_hat_matrix(formula, weighted):
     np.testing.assert_allclose(H @ m.y, fit.fitted, rtol=tol.DENSE, atol=tol.DENSE)
     np.testing.assert_allclose(fit.hatvalues, np.diag(H), rtol=tol.DENSE)
     conditional, marginal = np.eye(len(m.y)) - H, np.eye(len(m.y)) - to_fixed
-    for residuals, standard, by in (
+    for residuals, standardised, by in (
         (fit.residuals, fit.residuals_std, conditional),
         (fit.residuals_marginal, fit.residuals_marginal_std, marginal),
     ):
         np.testing.assert_allclose(residuals, by @ m.y, rtol=tol.DENSE, atol=tol.DENSE)
         sd = np.sqrt(np.diag(by @ m.V @ by.T))
-        np.testing.assert_allclose(standard, residuals / sd, rtol=tol.DENSE)
+        np.testing.assert_allclose(standardised, residuals / sd, rtol=tol.DENSE)
     w = weights() if weighted else 1.0
     h, p = np.diag(H), m.X.shape[1]
     cook = w * (fit.residuals / (1 - h)) ** 2 * h / (p * fit.sigma**2)

@@ -259,18 +259,21 @@ def test_batch_is_its_fits():
 
 
 def lanes_of_every_kind(fit):
-    blocks, standard = fit.model.blocks, fit.standard
-    best = solve(standard.stats, Options(False, blocks))
+    blocks, standardised = fit.model.blocks, fit.standardised
+    best = solve(standardised.stats, Options(False, blocks))
     q, p = fit.design.q, len(fit.fixef)
     pairs = [(a, b) for block in blocks for i, b in enumerate(block) for a in block[i + 1 :]]
     profiles = [
         joined(
-            [*sd_profiles(standard, best, blocks, range(q)), sigma_profile(standard, best, blocks)]
+            [
+                *sd_profiles(standardised, best, blocks, range(q)),
+                sigma_profile(standardised, best, blocks),
+            ]
         ),
-        joined(coefficient_profiles(standard, best, blocks, range(p))),
+        joined(coefficient_profiles(standardised, best, blocks, range(p))),
     ]
     if pairs:
-        profiles.append(joined(correlation_profiles(standard, best, blocks, pairs)))
+        profiles.append(joined(correlation_profiles(standardised, best, blocks, pairs)))
     return best, profiles
 
 

@@ -70,16 +70,16 @@ def test_known_data_sets_reach_the_lowest(name):
 def test_a_zero_pivot_before_others_is_left_if_it_is_no_minimum():
     """The criterion of 136.977 there falls to 136.880 once the zero pivot comes last."""
     design = hlm.design("y ~ x + z + b + (1 + x + z | g)", known("3_groups"))
-    standard = Prepared(design).reduce_responses(known("3_groups")[["y"]].to_numpy())
+    standardised = Prepared(design).reduce_responses(known("3_groups")[["y"]].to_numpy())
     start, options = np.array(FALSE_STOP)[:, None], Options(reml=False, blocks=design.blocks)
-    stop = minimise_criterion(standard.stats, start, NEWTON, options, max_iter=1)
+    stop = minimise_criterion(standardised.stats, start, NEWTON, options, max_iter=1)
     assert stop.gradient_norm < tol.GRADIENT
     lane_index, _ = kkt_violations(
-        stop._replace(converged=np.array([True])), standard.stats, design.blocks
+        stop._replace(converged=np.array([True])), standardised.stats, design.blocks
     )
     assert lane_index.tolist() == [0]
     fit = hlm.fit(design.formula, known("3_groups"), reml=False)
-    value = user_criterion(stop.value, standard.scaling, design.n, reml=False)
+    value = user_criterion(stop.value, standardised.scaling, design.n, reml=False)
     np.testing.assert_allclose(
         [value.item(), fit.criterion], [136.976556, 136.880445], atol=tol.printed(6)
     )

@@ -199,8 +199,8 @@ def test_inference_runs_over_the_replicates(method):
     """Statistics are drawn again for whatever lanes are asked for."""
     fits = hlm.bootstrap(sleepstudy(), FEW, method, seed=3).fits
 
-    def yy(estimates, standard):
-        return (np.column_stack([estimates.sigma, standard.scaling.s]),)
+    def yy(estimates, standardised):
+        return (np.column_stack([estimates.sigma, standardised.scaling.s]),)
 
     (all_of_them,) = fits.over_lanes(yy)
     (some,) = fits[[20, 3, 4, 11]].over_lanes(yy)

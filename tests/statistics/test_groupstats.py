@@ -111,7 +111,7 @@ def test_criterion_of_many_columns(rng):
     data = data.assign(**{name: rng.normal(size=len(data)) for name in names})
     prepared = Prepared(build_design(f"y ~ x + a + {' + '.join(names)} + (1 + x | unit)", data))
     cases = Cases(prepared, 3, random_key(1), prepared.design.y)
-    stats, scaling, _ = cases.draw(slice(0, 3)).standard
+    stats, scaling, _ = cases.draw(slice(0, 3)).standardised
     squares = (stats.Ty**2).sum(axis=(0, 1)) + stats.yy
     np.testing.assert_allclose(squares, stats.n, rtol=tol.PRODUCTS)
     mapped, axes = mappable(stats)
@@ -168,7 +168,7 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
     """What the closed form starts from."""
     fit = hlm.fit(*problem()[:2])
     p, groups = fit.prepared, cases_of(fit, 1).groups
-    standard, grams = reweighted(
+    standardised, grams = reweighted(
         p.matrices, groups, p.equal, np.ones((fit.ngroups, 1)), p.design.blocks
     )
     rows, expected = p.equal.split(p.reduce_responses(fit.design.y[:, None]).stats.Ty)
@@ -176,7 +176,7 @@ def test_classes_of_groups_drawn_once_are_rotated_as_the_groups_are(problem):
         np.testing.assert_allclose(one, other, rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
     joined = p.equal.interleaved(rows, [np.zeros((p.design.q, p.design.q, 1)) for _ in grams])
     rotated = (joined != 0.0).any(axis=1)[:, 0]
-    found = standard.stats.Ty[rotated]
+    found = standardised.stats.Ty[rotated]
     np.testing.assert_allclose(found, joined[rotated], rtol=tol.PRODUCTS, atol=tol.PRODUCTS)
 
 
@@ -185,10 +185,10 @@ def test_what_is_rotated_away_is_on_the_scale_of_the_lane():
     fit = hlm.fit(*two_classes()[:2])
     p, cases = fit.prepared, cases_of(fit, 6)
     W = cases.counts(slice(0, 6))
-    standard, grams = reweighted(p.matrices, cases.groups, p.equal, W, p.design.blocks)
+    standardised, grams = reweighted(p.matrices, cases.groups, p.equal, W, p.design.blocks)
     at = len(p.equal.rest)
     for c, N in zip(p.equal.classes, grams, strict=True):
-        t = standard.stats.Ty[at + len(c.rotation) :][: p.design.q]
+        t = standardised.stats.Ty[at + len(c.rotation) :][: p.design.q]
         np.testing.assert_allclose(N, np.einsum("jal,jbl->abl", t, t), rtol=tol.PRODUCTS)
         at += len(c.rotation) + p.design.q
 

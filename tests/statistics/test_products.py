@@ -6,8 +6,8 @@ import pytest
 import tolerances as tol
 from cases import SIZES, rows
 from jaxhlm.core.status import Status
-from jaxhlm.statistics.products import standard_from_products
-from jaxhlm.statistics.replicates import standard_lanes
+from jaxhlm.statistics.products import standardised_from_products
+from jaxhlm.statistics.replicates import standardised_lanes
 from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
@@ -51,7 +51,7 @@ def assert_same(found, expected, lane_index=slice(None)):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_equals_gram_schmidt(rng, q, p, blocks, weighted):
     data, y = rows_of_lanes(rng, q, p, blocks, weighted)
-    found, lost = standard_from_products(data, y)
+    found, lost = standardised_from_products(data, y)
     # A group whose x are close together leaves its rank in doubt, and goes the other way.
     assert not lost.all()
     assert_same(found, reduce_responses(standardise_matrices(data), y[:, None]), ~lost)
@@ -72,20 +72,20 @@ def test_lanes_that_lose_digits_go_the_other_way(rng):
             values[part] = 3.0
         spoilt = Rows(X, Z, data.segment, data.lane, None, data.blocks)
         with np.errstate(all="raise"):
-            lost = standard_from_products(spoilt, values)[1]
+            lost = standardised_from_products(spoilt, values)[1]
         expected_lost.append(bool(lost[lane]))
         whole = reduce_responses(standardise_matrices(spoilt), values[:, None])
-        assert_same(standard_lanes(spoilt, values), whole, whole.status == Status.CONVERGED)
-        assert (standard_lanes(spoilt, values).status == whole.status).all()
+        assert_same(standardised_lanes(spoilt, values), whole, whole.status == Status.CONVERGED)
+        assert (standardised_lanes(spoilt, values).status == whole.status).all()
     assert all(expected_lost)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
 def test_a_bad_lane_leaves_its_neighbours_alone(rng, bad):
     data, y = rows_of_lanes(rng, 2, 3, ((0, 1),))
-    clean, spoilt = standard_lanes(data, y), y.copy()
+    clean, spoilt = standardised_lanes(data, y), y.copy()
     spoilt[np.flatnonzero(data.lane == 1)[3]] = bad
-    found = standard_lanes(data, spoilt)
+    found = standardised_lanes(data, spoilt)
     for a, b in zip([*found.stats, *found.scaling], [*clean.stats, *clean.scaling], strict=True):
         np.testing.assert_array_equal(a[..., [0, 2]], b[..., [0, 2]])
     assert found.status[0] == found.status[2] == Status.CONVERGED

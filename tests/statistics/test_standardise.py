@@ -24,7 +24,7 @@ from oracles import stats_of
 BLOCKS = [((0, 1),), ((0,), (1,))]
 
 
-def standard(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
+def reduced_rows(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
     """Standardised lanes of rows sorted by lane and group; y is (n, B), or (n, 1) with lanes."""
     lane = np.zeros(len(group), int) if lane is None else lane
     segment = lane * (group.max() + 1) + group
@@ -37,7 +37,7 @@ def standard(y, X, Z, group, weights=None, blocks=((0, 1),), lane=None):
 def test_columns_are_on_a_common_scale(rng, blocks, weighted):
     y, X, Z, group = rows(rng, SIZES)
     w = rng.uniform(0.5, 2.0, len(y)) if weighted else None
-    matrices, standardised = standard(y[:, None], X, Z, group, w, blocks)
+    matrices, standardised = reduced_rows(y[:, None], X, Z, group, w, blocks)
     root = np.ones((len(y), 1)) if w is None else np.sqrt(w)[:, None]
     n, T, C = len(y), matrices.T[..., 0], matrices.C[..., 0]
     np.testing.assert_allclose(matrices.QX.T @ matrices.QX, np.eye(4), atol=tol.ROUNDED)
@@ -62,7 +62,7 @@ def test_the_criterion_changes_by_a_constant_only(rng, blocks, reml):
     """d(θ) of the rows = d̃(θ̃) + 2ν log s − 2 log|det T| [REML], with D = C D̃ C'."""
     y, X, Z, group = rows(rng, SIZES)
     w = rng.uniform(0.5, 2.0, len(y))
-    _, standardised = standard(y[:, None], X, Z, group, w, blocks)
+    _, standardised = reduced_rows(y[:, None], X, Z, group, w, blocks)
     theta = rng.normal(size=(len(theta_index(blocks)), 1))
     at = lane_derivatives(theta, standardised.stats, reml, blocks).profile
     scaling = standardised.scaling
@@ -77,7 +77,7 @@ def test_the_criterion_changes_by_a_constant_only(rng, blocks, reml):
 def test_random_effects_of_any_size(rng, ratio):
     """No digits cancel when the random effects dwarf the residuals: checked in long double."""
     y, X, Z, group = rows(rng, (4, 1, 3, 2, 6), 2, 3)
-    _, standardised = standard(y[:, None], X, Z, group)
+    _, standardised = reduced_rows(y[:, None], X, Z, group)
     theta = ratio * np.array([[1.0], [0.3], [0.8]])
     stats, C = standardised.stats, standardised.scaling.C[..., 0]
     at = lane_derivatives(theta, stats, True, ((0, 1),)).profile
@@ -109,8 +109,8 @@ def test_wild_units_give_the_same_digits(rng, reml):
     shift = np.array([[1.0, 1e5], [0.0, 3.0]])
     shift_X = np.eye(3)
     shift_X[:2, :2] = shift
-    _, plain = standard(y[:, None], X, Z, group)
-    _, wild = standard(1e-4 * (y + 50.0)[:, None], X @ shift_X, Z @ shift, group)
+    _, plain = reduced_rows(y[:, None], X, Z, group)
+    _, wild = reduced_rows(1e-4 * (y + 50.0)[:, None], X @ shift_X, Z @ shift, group)
     for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy"):
         a, b = getattr(wild.stats, name), getattr(plain.stats, name)
         np.testing.assert_allclose(np.abs(a), np.abs(b), atol=tol.UNITS * np.abs(b).max())
@@ -123,7 +123,7 @@ def test_responses_of_one_design(rng, many):
     y, X, Z, group = rows(rng, SIZES)
     Y = np.column_stack([y, rng.normal(size=(len(y), 20 if many else 2))])
     Y[:, 1] += 1e4 * X[:, 0]  # nearly all of y'y is fitted: by residuals
-    matrices, standardised = standard(Y, X, Z, group)
+    matrices, standardised = reduced_rows(Y, X, Z, group)
     for i in range(Y.shape[1]):
         one = reduce_responses(matrices, Y[:, [i]])
         for name in ("Ty", "Xy", "yy"):
@@ -137,11 +137,11 @@ def test_data_sets_of_their_own_are_padded_exactly(rng):
     together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
     y, X, Z, group = together
     lane = np.repeat(np.arange(3), [len(part[0]) for part in parts])
-    _, standardised = standard(y[:, None], X, Z, group, lane=lane)
+    _, standardised = reduced_rows(y[:, None], X, Z, group, lane=lane)
     assert standardised.stats.RZ.shape == (5, 2, 2, 3)
     np.testing.assert_array_equal(standardised.stats.m.sum(axis=0), [3, 5, 2])
     for i, part in enumerate(parts):
-        _, one = standard(part[0][:, None], *part[1:])
+        _, one = reduced_rows(part[0][:, None], *part[1:])
         G = len(one.stats.m)
         for name in ("RZ", "TX", "Ty", "XX", "Xy", "yy", "n"):
             a, b = getattr(standardised.stats, name)[..., i], getattr(one.stats, name)[..., 0]
@@ -154,7 +154,7 @@ def test_data_sets_of_their_own_are_padded_exactly(rng):
 def test_standardised_and_raw_statistics_agree(rng):
     """The two routes from rows to ``Stats`` differ by the change of basis only."""
     y, X, Z, group = rows(rng, SIZES)
-    matrices, standardised = standard(y[:, None], X, Z, group)
+    matrices, standardised = reduced_rows(y[:, None], X, Z, group)
     T, C, s = matrices.T[..., 0], matrices.C[..., 0], standardised.scaling.s[0]
     residual = y - X @ T @ standardised.scaling.beta_ols[:, 0]
     with jax.enable_x64(True):
@@ -207,6 +207,6 @@ def test_what_cannot_be_fitted_gets_a_code(rng):
 
 def test_segments_cover_the_rows(rng):
     y, X, Z, group = rows(rng, SIZES)
-    design, _ = standard(y[:, None], X, Z, group)
+    design, _ = reduced_rows(y[:, None], X, Z, group)
     ends = [*design.group_segments.starts, len(y)]
     assert [b - a for a, b in pairwise(ends)] == list(SIZES)
