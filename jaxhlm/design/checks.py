@@ -62,11 +62,11 @@ def check_random(Z: Floats, group: Ints, name: str, znames: Sequence[str], block
     # What follows takes fourth powers. No column is zero here.
     Z = Z / np.abs(Z).max(axis=0)
     RZ = orthonormalise(Z[order], Segments(group[order]), GROUP_RANK_TOL)[1]
-    reached = int(group_ranks(RZ).sum())
-    if reached >= len(Z):
+    random_rank = int(group_ranks(RZ).sum())
+    if random_rank >= len(Z):
         term = " + ".join(znames)
         raise IdentifiabilityError(
-            f"number of observations (={len(Z)}) <= number of random effects (={reached}) for "
+            f"number of observations (={len(Z)}) <= number of random effects (={random_rank}) for "
             f"({term} | {name}); the random-effect and residual variances cannot be told apart: "
             "use fewer random effects per group, or groups with more rows"
         )

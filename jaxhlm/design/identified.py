@@ -4,7 +4,7 @@ REML is the likelihood of K'y, where K spans what is orthogonal to X. Its covari
 σ²(I + Σ D_ab K'V_abK) with V_ab = Σ_i (z_ia z_ib' + z_ib z_ia'), so the entries of D that are free
 are identified where no combination S of them but zero has K'V(S)K = 0 (Rothenberg 1971,
 Econometrica 39, 577-591: the parameters enter linearly). σ² has the rows to itself that are beyond
-the reach of X and Z together; where there are none it is one more of the matrices. K'V(S)K depends
+what X and Z span together; where there are none it is one more of the matrices. K'V(S)K depends
 on X only through N, the directions of X that lie in the span of Z: with V(S) = Q A(S) Q' and A(S)
 block diagonal, of R_i S R_i',
 
@@ -42,7 +42,7 @@ __all__ = [
     "identified",
 ]
 
-# A direction of X of which less than this share of the squared length is out of reach of Z lies in
+# A direction of X of which less than this share of the squared length is not spanned by Z lies in
 # the span of Z: random effects as large as the error would change the criterion by less, per row,
 # than the optimiser can see.
 SPANNED = 1e-10
@@ -143,7 +143,7 @@ def _directions(
     """Eigenvalues (l, k), ascending, and vectors (l, k, k) of the Gram matrix of some lanes.
 
     The vectors hold the entries of symmetric S on the scale of the columns of Z, in the order of θ.
-    For REML there may be one entry more, of σ²: where X and Z together reach every row, it may
+    For REML there may be one entry more, of σ²: where X and Z together span all rows, it may
     depend on the others.
     """
     R, T, XX, m = (_some(x, lane_index) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
@@ -190,9 +190,9 @@ def _rows(T: Floats) -> Floats:
 
 
 def _full(stats: Stats, lane_index: Ints, inside: Bools) -> Bools:
-    """Whether X and Z together reach every row, (l,)."""
-    reached = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lane_index]
-    full: Bools = reached + (~inside).sum(axis=1) >= stats.n[lane_index]
+    """Whether X and Z together span all rows, (l,)."""
+    random_rank = (stats.m * group_ranks(stats.RZ)).sum(axis=0)[lane_index]
+    full: Bools = random_rank + (~inside).sum(axis=1) >= stats.n[lane_index]
     return full
 
 
@@ -224,9 +224,9 @@ def _identity(R: Floats, L: Floats, full: Bools) -> Floats:
 def _add_low_rank(gram: Floats, A: Floats, H: Floats) -> None:
     """Add HH' to the last of the matrices, in place; H is orthogonal to N.
 
-    Where X and Z reach every row, σ² adds the inverse of Q'(I − P_X)Q beside N. That is
+    Where X and Z span all rows, σ² adds the inverse of Q'(I − P_X)Q beside N. That is
     I + Σ_j t_j t_j'/s_j with t_j = Q'x_j for directions x_j of X, of length 1, of which a share s_j
-    is out of reach of Z.
+    is not spanned by Z.
     """
     traces = (_product(A, H) * H[:, None]).sum(axis=(2, 3))
     gram[:, -1] += traces
@@ -241,7 +241,7 @@ def _direction(R: Floats, a: int, b: int) -> Floats:
 
 
 def _beyond(T: Floats, XX: Floats) -> tuple[Floats, Floats]:
-    """Directions of X (l, p, p) with X'X = I, and the shares (l, p) of them out of reach of Z."""
+    """Directions of X (l, p, p), X'X = I, and the shares (l, p) of them that Z does not span."""
     T = _rows(T)
     root = _inverse_root(XX + T.mT @ T)
     shares, vectors = np.linalg.eigh(root.mT @ XX @ root)

@@ -99,12 +99,12 @@ class Prepared:
     def lane_bytes(self) -> int:
         """What the products of one response with the design take while they are reduced."""
         d = self.design
-        return 8 * 8 * d.G * (d.q if self.matrices.within_reach else d.q + d.p)
+        return 8 * 8 * d.G * (d.q if self.matrices.z_spans_x else d.q + d.p)
 
     @cached_property
     def equal(self) -> EqualGroups:
         """Groups that count once because they share their random-effects columns."""
-        return EqualGroups.of(self.matrices.stats, self.matrices.within_reach)
+        return EqualGroups.of(self.matrices.stats, self.matrices.z_spans_x)
 
     def by_group_order(self, values: Any) -> Any:
         """Values (n, …) in the order of the data, group after group."""

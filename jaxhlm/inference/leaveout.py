@@ -127,7 +127,7 @@ class _Totals(NamedTuple):
     logw: Floats
     X_all: Floats  # (G, p, p, b) Σ X_i'X_i
     Z_all: Floats  # (G, q, q, b) Σ Z_i'Z_i
-    reached: Floats  # (G, b) Σ rank Z_i
+    random_rank: Floats  # (G, b) Σ rank Z_i
 
     @staticmethod
     def of(groups: GroupContributions) -> _Totals:
@@ -230,9 +230,9 @@ def _status(
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n
-    G, reached = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.reached)
+    G, random_rank = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.random_rank)
     X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (totals.X_all, totals.Z_all))
-    unidentified: Any = (G < 2) | (reached >= n)
+    unidentified: Any = (G < 2) | (random_rank >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
     known = full.status[pairs.fit]

@@ -143,8 +143,8 @@ class _Search:
         Far out a profile can end in another valley, and no start nearby leaves it.
         """
         inside, theta = self.u_in[at], self.theta_in[:, at]
-        reach = np.abs(self.theta_out[:, at] - theta).max(axis=0)
-        known = reach <= 0.1 + np.abs(theta).max(axis=0)
+        size = np.abs(self.theta_out[:, at] - theta).max(axis=0)
+        known = size <= 0.1 + np.abs(theta).max(axis=0)
         other = np.where(known, self.theta_out[:, at], self.theta_was[:, at])
         ratio = (u - inside) / (np.where(known, self.u_out[at], self.u_was[at]) - inside)
         line = theta + ratio * (other - theta)
@@ -188,7 +188,7 @@ def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: f
     theta = profile.theta[:, lane_index]
     end, rise = ends.at.ravel(), ends.rise.ravel().copy()
     if ends.cap is not None:
-        # Every value is within reach: both ends are limits, and nothing needs to be found.
+        # Every value is admitted: both ends are limits, and nothing needs to be found.
         rise = np.where(np.tile(ends.cap < z**2, 2), 0.0, rise)
     ask = np.flatnonzero(~np.isnan(end) & np.isnan(rise))
     if len(ask):

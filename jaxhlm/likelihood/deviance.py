@@ -3,7 +3,7 @@
     y_i = X_i β + Z_i b_i + ε_i,     b_i ~ N(0, σ² Λ Λ'),     ε_i ~ N(0, σ² I)
 
 so y_i ~ N(X_i β, σ² V_i) with V_i = I + Z_i Λ Λ' Z_i'. ``suffstats`` reduces the rows of group i to
-R_i (Z_i = Q_i R_i) and T_i = Q_i'[X_i y_i], plus what Q_i does not reach, summed in ``within``:
+R_i (Z_i = Q_i R_i) and T_i = Q_i'[X_i y_i], plus what Q_i does not span, summed in ``within``:
 
     Ω_i = I + R_i Λ Λ' R_i' = L_i L_i'                     log|V_i| = log|Ω_i| = 2 Σ log diag L_i
     [A b; b' c] = Σ_i [X_i y_i]' V_i⁻¹ [X_i y_i] = within + Σ_i (L_i⁻¹T_i)'(L_i⁻¹T_i)

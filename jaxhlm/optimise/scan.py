@@ -92,8 +92,8 @@ def _minima(stats: Stats, reml: bool) -> Brackets:
     vertex = 0.5 * (left - right) / (left - 2.0 * height + right)
     inside = (order > 1) & np.isfinite(vertex)
     theta = theta * np.exp(np.where(inside, 0.5 * SPACING * vertex, 0.0))
-    reach = (stats.m.sum(axis=1) + stats.n)[:, None] * SPACING**2 / 32.0
-    near = np.isfinite(height) & (height - height[:, :1] <= reach)
+    highest = (stats.m.sum(axis=1) + stats.n)[:, None] * SPACING**2 / 32.0
+    near = np.isfinite(height) & (height - height[:, :1] <= highest)
     return Brackets(np.where(near, theta, np.nan).T, (order == 0).T)
 
 

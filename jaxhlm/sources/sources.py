@@ -230,7 +230,7 @@ class ResponseMatrix(Source):
         weights = None if d.weights is None else d.weights[row]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
-        return Replicates(y, rows, row, self._reach)
+        return Replicates(y, rows, row, self._full_rank)
 
     @property
     def _own_bytes(self) -> int:
@@ -238,8 +238,8 @@ class ResponseMatrix(Source):
         return Replicates.row_bytes(self.design.p, self.design.q) * self.design.n
 
     @cached_property
-    def _reach(self) -> int | None:
-        return _reach(self.design)
+    def _full_rank(self) -> int | None:
+        return _full_rank(self.design)
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,7 @@ class ReplicateRows(Source):
             row = at = np.argsort(segment, kind="stable")
         weights = None if design.weights is None else design.weights[at]
         rows = Rows(design.X[at], design.Z[at], segment[at], lane[at], weights, design.blocks)
-        return ReplicateRows(design, Replicates(y[at], rows, row, _reach(design)))
+        return ReplicateRows(design, Replicates(y[at], rows, row, _full_rank(design)))
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -306,7 +306,7 @@ class ReplicateRows(Source):
         return self.own_lanes(lambda: self.replicates.take(as_slice(lane_index)))
 
 
-def _reach(design: Design) -> int | None:
-    """What ``Replicates.reach`` is; one term is judged by itself (``standardise_matrices``)."""
+def _full_rank(design: Design) -> int | None:
+    """What ``Replicates.full_rank`` is; one term is judged by itself (``standardise_matrices``)."""
     factors = len(design.blocks) > 1 and any(part.coding for part in design._random)
     return len(independent_columns(design.Z)[0]) if factors else None

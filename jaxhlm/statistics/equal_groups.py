@@ -73,12 +73,12 @@ class EqualGroups:
         return EqualGroups((), np.arange(G))
 
     @staticmethod
-    def of(stats: Stats, within_reach: bool) -> EqualGroups:
+    def of(stats: Stats, z_spans_x: bool) -> EqualGroups:
         """The equal groups of a shared design, where collapsing them saves anything.
 
         Args:
             stats: statistics of the design.
-            within_reach: whether Q_Z reaches all of X.
+            z_spans_x: whether Z spans all of X within groups.
         """
         RZ, TX = stats.RZ[..., 0], stats.TX[..., 0]
         G, q, p = TX.shape
@@ -95,7 +95,7 @@ class EqualGroups:
         collapsed = np.concatenate([c.groups for c in classes])
         rest = np.setdiff1d(np.arange(G), collapsed)
         full = np.linalg.matrix_rank(RZ[0]) == q
-        balanced = len(rest) == 0 and len(classes) == 1 and within_reach and full
+        balanced = len(rest) == 0 and len(classes) == 1 and z_spans_x and full
         balanced = bool(balanced and p == q * len(classes[0].rotation))
         return EqualGroups(tuple(classes), rest, balanced)
 

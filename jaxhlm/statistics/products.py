@@ -178,9 +178,9 @@ def _reduced(
     number = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G)
     place = _Placed(number, lane_of, (int(G.max()), len(n)))
     Ty = place(reduced[:, p:])[:, :, 0] / s
-    reached = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
+    random_rank = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
     nothing_known = np.zeros(len(n), bool)
-    status = design_status(n, p, G, reached, nothing_known, nothing_known)
+    status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
         RZ=place(R), TX=place(reduced[:, :p]), Ty=Ty, m=place.ones(), XX=XX, Xy=Xy / s,

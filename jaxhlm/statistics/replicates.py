@@ -27,13 +27,13 @@ class Replicates:
         y: (n,) response.
         rows: the design rows; ``rows.lane`` numbers the data sets.
         row: (n,) number of every row in the source.
-        reach: rank of Z in data sets that have every level of its factors; None where it has none.
+        full_rank: of Z in data sets with every level of its factors; None where it has none.
     """
 
     y: Floats
     rows: Rows
     row: Ints
-    reach: int | None = None
+    full_rank: int | None = None
 
     @property
     def B(self) -> int:
@@ -62,10 +62,10 @@ class Replicates:
         Without the first level the others add up to the intercept, and independent terms would be
         another model than the one that ``fit`` makes of the levels that are left.
         """
-        if self.reach is None:
+        if self.full_rank is None:
             return standardised
         R = orthonormalise(self.rows.Z, Segments(self.rows.lane), RANK_TOL)[1]
-        lower = (np.diagonal(R, axis1=1, axis2=2) != 0.0).sum(axis=1) < self.reach
+        lower = (np.diagonal(R, axis1=1, axis2=2) != 0.0).sum(axis=1) < self.full_rank
         lower &= standardised.status == Status.CONVERGED
         yy = np.where(lower, np.nan, standardised.stats.yy)
         status = np.where(lower, Status.NOT_IDENTIFIED, standardised.status)
@@ -89,7 +89,7 @@ class Replicates:
             part: slice | Ints = slice(int(start), int(stop))
         else:
             part = np.flatnonzero(np.isin(self.rows.lane, lane_index))
-        return Replicates(self.y[part], take(self.rows, part), self.row[part], self.reach)
+        return Replicates(self.y[part], take(self.rows, part), self.row[part], self.full_rank)
 
 
 def take(rows: Rows, part: slice | Ints | Bools) -> Rows:

@@ -148,9 +148,9 @@ def _from_products(matrices: StandardisedMatrices, y: Floats, equal: EqualGroups
     TX, root_n = equal.rotated(matrices.stats.TX[..., 0]), np.sqrt(matrices.n)
     R, q, p = TX.shape
     TX = TX.reshape(R * q, p)
-    products, reached, size = _row_products(matrices, y)
+    products, inside, size = _row_products(matrices, y)
     Ty, grams = equal.split(products)
-    fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + reached) / root_n
+    fitted = (TX.T @ Ty.reshape(R * q, y.shape[1]) + inside) / root_n
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
@@ -167,7 +167,7 @@ def _row_products(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, An
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
         return Ty, matrices.X_within.T @ y, _lane_squares(matrices, y)
-    Q = QZ if matrices.within_reach else np.concatenate([QZ, matrices.X_within], axis=1)
+    Q = QZ if matrices.z_spans_x else np.concatenate([QZ, matrices.X_within], axis=1)
     Q = np.ascontiguousarray(Q.T)
     products = np.empty((len(groups.starts), len(Q), y.shape[1]))
     size = np.zeros(y.shape[1])
@@ -175,7 +175,7 @@ def _row_products(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, An
         rows = slice(start, start + length)
         np.matmul(Q[:, rows], y[rows], out=products[g])
         size += np.einsum("ij,ij->j", y[rows], y[rows])
-    if matrices.within_reach:
+    if matrices.z_spans_x:
         return products, 0.0, size
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 

@@ -113,8 +113,8 @@ class StandardisedMatrices:
         return len(self.n) == 1
 
     @property
-    def within_reach(self) -> bool:
-        """Whether Q_Z reaches all of X, as in two-level designs such as ``x * a``."""
+    def z_spans_x(self) -> bool:
+        """Whether Z spans all of X within groups, as in two-level designs such as ``x * a``."""
         return bool(np.abs(self.stats.XX).max(initial=0.0) <= WITHIN_TOL * self.n.max() ** 2)
 
 
@@ -153,9 +153,9 @@ def standardise_matrices(rows: Rows) -> StandardisedMatrices:
         logw=log_w,
         rank=rank,
     )
-    reached = np.bincount(lane_of_group, group_ranks(RZ))
+    random_rank = np.bincount(lane_of_group, group_ranks(RZ))
     deficient = ((np.diagonal(RX, axis1=1, axis2=2) == 0.0) & ~absent).any(axis=1)
-    status = design_status(n, rank, G, reached, np.isnan(C).any(axis=(0, 1)), deficient)
+    status = design_status(n, rank, G, random_rank, np.isnan(C).any(axis=(0, 1)), deficient)
     T = np.moveaxis(_scaled_inverse(RX + np.eye(len(absent.T)) * absent[:, None], root_n), 0, -1)
     return StandardisedMatrices(
         root_w, QX, QZ, X_within, stats, T, C, n, absent.T, status,
@@ -193,7 +193,7 @@ def design_status(
     n: Floats,
     rank: Any,
     G: Ints,
-    reached: Bool[Array, " b"],
+    random_rank: Bool[Array, " b"],
     dependent: Bool[Array, " b"],
     deficient: Bool[Array, " b"],
 ) -> Ints:
@@ -202,11 +202,11 @@ def design_status(
     Args:
         n: (b,) rows, and G: (b,) groups of every lane.
         rank: rank of X.
-        reached: (b,) dimensions that the random effects reach, Σ rank Z_i.
+        random_rank: (b,) dimensions of the random effects, Σ rank Z_i.
         dependent: (b,) lanes where a random term has columns that others of it determine.
         deficient: (b,) lanes where columns of X depend on others.
     """
-    unidentified = (G < 2) | (reached >= n) | dependent
+    unidentified = (G < 2) | (random_rank >= n) | dependent
     conditions = [n <= rank, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))

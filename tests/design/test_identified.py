@@ -80,7 +80,7 @@ def decided(X, Z, group, weights, blocks, reml):
     if matrices.status[0] != Status.CONVERGED:
         return None
     found = bool(identified(matrices.stats, blocks, reml)[0])
-    joined = EqualGroups.of(matrices.stats, matrices.within_reach).join_design(matrices.stats)
+    joined = EqualGroups.of(matrices.stats, matrices.z_spans_x).join_design(matrices.stats)
     assert identified(joined, blocks, reml)[0] == found
     return found
 

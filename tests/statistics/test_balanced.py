@@ -71,7 +71,7 @@ def test_collapsing_leaves_the_criterion_alone(rng, extra, reml):
     data = article_frame(3)[-1].iloc[extra:]
     prepared = Prepared(hlm.design(FORMULA, data))
     stats = prepared.reduce_responses(rng.normal(size=(len(data), 4))).stats
-    equal = EqualGroups.of(stats, within_reach=True)
+    equal = EqualGroups.of(stats, z_spans_x=True)
     assert equal.balanced == (extra == 0)
     fewer = equal.join(stats, *equal.split(stats.Ty))
     assert len(fewer.m) == len(equal.rest) + 4 < len(stats.m)
