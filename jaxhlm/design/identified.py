@@ -68,7 +68,7 @@ def identified(stats: Stats, blocks: Blocks, reml: bool, asked: Bools | None = N
     """Whether every direction of θ is identified, (b,).
 
     Args:
-        stats: statistics of b lanes, equal groups collapsed or not.
+        stats: statistics of b lanes, equal groups joined or not.
         blocks: columns of Z in each random term.
         reml: REML criterion instead of ML deviance.
         asked: (B,) lanes that it is asked of, b being B, or 1 where they share a design; the

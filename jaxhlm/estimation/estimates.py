@@ -117,7 +117,7 @@ class Estimates:
         return out
 
     @staticmethod
-    def joined(parts: Sequence[Estimates]) -> Estimates:
+    def concatenated(parts: Sequence[Estimates]) -> Estimates:
         """The estimates of several parts, one after another."""
         columns = zip(*(part._columns() for part in parts), strict=True)
         return Estimates(*map(np.concatenate, columns))

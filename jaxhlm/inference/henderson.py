@@ -92,7 +92,7 @@ def henderson(estimates: Estimates, standardised: Standardised, blocks: Blocks) 
 
     Args:
         estimates: of the fits.
-        standardised: their statistics, groups not collapsed.
+        standardised: their statistics, groups not joined.
         blocks: columns of Z in each random term.
     """
     stats, scaling = standardised.stats, standardised.scaling
@@ -126,7 +126,7 @@ def random_effects(
 
     Args:
         estimates: of B fits.
-        standardised: their statistics, groups not collapsed.
+        standardised: their statistics, groups not joined.
         blocks: columns of Z in each random term.
     """
     stats, scaling = standardised.stats, standardised.scaling
@@ -240,7 +240,7 @@ def unit_lines(
 
     Args:
         h: of the fits.
-        standardised: the statistics of the lanes, groups not collapsed.
+        standardised: the statistics of the lanes, groups not joined.
         beta: (B, p) fixed effects.
 
     Returns:

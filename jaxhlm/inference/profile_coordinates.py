@@ -25,7 +25,13 @@ from jaxhlm.likelihood.suffstats import Stats, expanded
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["coefficient_profiles", "correlation_profiles", "joined", "sd_profiles", "sigma_profile"]
+__all__ = [
+    "coefficient_profiles",
+    "concatenated",
+    "correlation_profiles",
+    "sd_profiles",
+    "sigma_profile",
+]
 
 H = TypeVar("H", bound=ProfileDeviance)
 
@@ -125,7 +131,7 @@ def coefficient_profiles(
     return profiles
 
 
-def joined(parts: Sequence[H]) -> H:
+def concatenated(parts: Sequence[H]) -> H:
     """Lanes of several parameters side by side."""
     first, rest = parts[0], [f.name for f in fields(parts[0]) if f.name not in ("blocks", "stats")]
     arrays: dict[str, Any] = {

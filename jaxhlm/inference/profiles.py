@@ -14,8 +14,8 @@ from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.profile_coordinates import (
     coefficient_profiles,
+    concatenated,
     correlation_profiles,
-    joined,
     sd_profiles,
     sigma_profile,
 )
@@ -140,7 +140,7 @@ def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> 
     at[0, : len(random)] = 0.0
     for i, a in enumerate(random):
         rise[0, i] = reduced[a]
-    return joined(profiles), Ends(at.reshape(2, -1), rise.reshape(2, -1))
+    return concatenated(profiles), Ends(at.reshape(2, -1), rise.reshape(2, -1))
 
 
 def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
@@ -148,12 +148,12 @@ def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduce
     pairs = [(w.at[0], w.at[1]) for w in wanted]
     without = np.concatenate([np.minimum(reduced[a], reduced[b]) for a, b in pairs])
     at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
-    profile = joined(correlation_profiles(*optimum, pairs))
+    profile = concatenated(correlation_profiles(*optimum, pairs))
     return profile, Ends(at, np.full_like(at, np.nan), without)
 
 
 def _fixed(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
     """Fixed effects do not end."""
-    profile = joined(coefficient_profiles(*optimum, [w.at[0] for w in wanted]))
+    profile = concatenated(coefficient_profiles(*optimum, [w.at[0] for w in wanted]))
     nowhere = np.full((2, len(profile.estimate)), np.nan)
     return profile, Ends(nowhere, nowhere)

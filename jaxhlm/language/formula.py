@@ -160,7 +160,7 @@ def parse(formula: str, *, response_optional: bool = False) -> ParsedFormula:
         ParsedFormula(formula='y ~ x*a + (x | unit)', response='y', fixed='x*a', \
 random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',))
     """
-    return _parse(_collapse(formula), response_optional, allowed())
+    return _parse(_on_one_line(formula), response_optional, allowed())
 
 
 @lru_cache(maxsize=256)
@@ -197,7 +197,7 @@ def column_name(expression: str) -> str | None:
     return node.name if isinstance(node, Column) else None
 
 
-def _collapse(formula: str) -> str:
+def _on_one_line(formula: str) -> str:
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be a string, got {type(formula).__name__}")
     return re.sub(rf"({_QUOTED})|\s+", lambda match: match[1] or " ", formula).strip()

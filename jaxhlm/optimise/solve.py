@@ -327,7 +327,7 @@ def _minimise(
                 minimise_criterion(stats.take(run), start[:, run], NEWTON, options, max_iter)
                 for run in runs
             )
-            return jax.tree.map(lambda *x: _joined(x), *found)
+            return jax.tree.map(lambda *x: _concatenated(x), *found)
     # Importing optax and compiling would double the time of a small fit that needs neither.
     from jaxhlm.optimise.compiled import Sizes, minimise_compiled
 
@@ -342,7 +342,7 @@ def _minimise(
         theta = _zeros_after(start[:, lanes], (len(start), size))
         sizes = Sizes(len(stats.m), count, max_iter)
         parts.append(minimise_compiled(some, theta, sizes, options))
-    return jax.tree.map(lambda *x: _joined(x)[..., :B], *parts)
+    return jax.tree.map(lambda *x: _concatenated(x)[..., :B], *parts)
 
 
 def _compiled(B: int, among: int, G: int) -> bool:
@@ -372,7 +372,7 @@ def _zeros_after(x: Floats, shape: tuple[int, ...]) -> Floats:
     return padded
 
 
-def _joined(parts: tuple[Any, ...]) -> Floats:
+def _concatenated(parts: tuple[Any, ...]) -> Floats:
     """Lanes of several parts side by side."""
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 

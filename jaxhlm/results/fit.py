@@ -118,7 +118,7 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
 
     @cached_property
     def standardised(self) -> Standardised:
-        """Standardised statistics of the one lane, equal groups collapsed: what inference needs."""
+        """Standardised statistics of the one lane, equal groups joined: what inference needs."""
         return self.record.only_lanes.standardised
 
     def anova(self, *others: Fit, refit: bool = True) -> Anova:

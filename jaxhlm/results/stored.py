@@ -209,7 +209,7 @@ def _joined(parts: list[FitRecord]) -> FitRecord:
     sizes = np.concatenate([[p.nobs, p.ngroups, p.lane_index] for p in parts], axis=1)
     return replace(
         parts[0],
-        estimates=Estimates.joined([p.estimates for p in parts]),
+        estimates=Estimates.concatenated([p.estimates for p in parts]),
         index=parts[0].index.append([p.index for p in parts[1:]]),
         nobs=sizes[0],
         ngroups=sizes[1],

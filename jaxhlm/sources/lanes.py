@@ -27,7 +27,7 @@ class Lanes:
     """Some data sets with their rows; b is 1 where they share a design.
 
     Attributes:
-        reduce: makes their standardised statistics, equal groups collapsed.
+        reduce: makes their standardised statistics, equal groups joined.
         observe: makes their rows; levels and rows are numbered as in the design of the source.
         covariate: values of a variable in all rows of the source.
         prepared: the design that they share, if they do.
@@ -40,7 +40,7 @@ class Lanes:
 
     @cached_property
     def standardised(self) -> Standardised:
-        """Standardised statistics, equal groups collapsed."""
+        """Standardised statistics, equal groups joined."""
         return self.reduce()
 
     @cached_property

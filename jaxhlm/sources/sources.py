@@ -168,7 +168,7 @@ class ResponseMatrix(Source):
 
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """All responses on the one design; then those with missing values, on their own rows."""
-        found, d = self._collapsed(lane_slice), self.design
+        found, d = self._reduced_run(lane_slice), self.design
         failed = np.flatnonzero(np.isnan(found.standardised.stats.yy))
         present = ~np.isnan(self.Y[:, lane_slice.start + failed])
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
@@ -200,10 +200,10 @@ class ResponseMatrix(Source):
 
     def _standardised(self, run: slice | Ints) -> Standardised:
         if isinstance(run, slice):
-            return self._collapsed(run).standardised
+            return self._reduced_run(run).standardised
         return self.prepared.reduced(self.Y[:, run]).standardised
 
-    def _collapsed(self, lane_slice: slice) -> Reduced:
+    def _reduced_run(self, lane_slice: slice) -> Reduced:
         """The statistics of a run of responses, kept if it is the only one or they are small.
 
         Inference on all fits asks for the same runs again, and a pass over the rows takes as long

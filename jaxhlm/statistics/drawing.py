@@ -72,7 +72,7 @@ class SamplingDistribution:
     Attributes:
         matrices: the standardised model matrices.
         equal: the equal groups of the design.
-        stats: collapsed statistics with empty response fields.
+        stats: joined statistics with empty response fields.
         arrays: see ``_Arrays``.
     """
 

@@ -51,14 +51,14 @@ class Class:
 
 @dataclass(frozen=True)
 class EqualGroups:
-    """The groups of a shared design that share R_i, and those that are not collapsed.
+    """The groups of a shared design that share R_i, and those that are not joined.
 
     Statistics of a response (G, q, B) are ``split`` into those of R rotated groups, in which T^X is
     not zero: the rest, then r of every class; and the Gram matrix N (q, q, B) = Σ t t' over the
     other groups of every class. ``join`` combines them into statistics of fewer groups.
 
     Attributes:
-        classes: those worth collapsing; may be none.
+        classes: those worth joining; may be none.
         rest: (…,) groups in none of them.
         balanced: there is one class and X is a product of Z with group-level predictors.
     """
@@ -74,7 +74,7 @@ class EqualGroups:
 
     @staticmethod
     def of(stats: Stats, z_spans_x: bool) -> EqualGroups:
-        """The equal groups of a shared design, where collapsing them saves anything.
+        """The equal groups of a shared design, where joining them saves anything.
 
         Args:
             stats: statistics of the design.
@@ -92,8 +92,8 @@ class EqualGroups:
                 classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
         if not classes:
             return EqualGroups.none(G)
-        collapsed = np.concatenate([c.groups for c in classes])
-        rest = np.setdiff1d(np.arange(G), collapsed)
+        together = np.concatenate([c.groups for c in classes])
+        rest = np.setdiff1d(np.arange(G), together)
         full = np.linalg.matrix_rank(RZ[0]) == q
         balanced = len(rest) == 0 and len(classes) == 1 and z_spans_x and full
         balanced = bool(balanced and p == q * len(classes[0].rotation))
@@ -168,7 +168,7 @@ def balanced_start(
     and σ² pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
 
     Args:
-        stats: statistics of the lanes, collapsed or not.
+        stats: statistics of the lanes, joined or not.
         groups: of the same design.
         grams: N of their only class.
         reml: REML criterion instead of ML deviance.

@@ -46,7 +46,7 @@ class GroupResiduals(NamedTuple):
 class GroupContributions(NamedTuple):
     """Standardised lanes, and what each group contributes to their statistics."""
 
-    standardised: Standardised  # statistics that are not collapsed
+    standardised: Standardised  # statistics that are not joined
     UX: Floats  # (G, r, p, b) P_i'X_i
     Uy: Floats  # (G, r, B)    P_i'y_i
     rest: GroupResiduals

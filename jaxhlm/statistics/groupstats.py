@@ -7,7 +7,7 @@ of the within parts. So two ways of resampling cost O(G) a data set:
   with m_i = w_i and √w_i T_i, exactly, since the copies share R_i and enter through w_i T_i'T_i;
 * y = Xβ + v_i r_i with one factor v_i per group (``multiplied``): T_i^y is multiplied by v_i.
 
-Groups that share R_i collapse here as well (``jaxhlm.statistics.equal_groups``). With
+Groups that share R_i are joined here as well (``jaxhlm.statistics.equal_groups``). With
 T_i^X = Σ_j a_ij T_j over the r rotated groups of the class, only
 H = Σ w_i [a_i t_i]'[a_i t_i] counts, and the columns of its Cholesky
 factor are r + q groups that stand for all: the cost of a fit is that of the design.
@@ -211,7 +211,7 @@ def _regressed(
 def _representatives(
     groups: GroupStats, RZ: Floats, equal: EqualGroups, W: Floats
 ) -> tuple[Stats, list[Floats]]:
-    """The group fields of ``Stats`` for weights W, equal groups collapsed.
+    """The group fields of ``Stats`` for weights W, equal groups joined.
 
     Also, for every class, N (q, q, B).
     """

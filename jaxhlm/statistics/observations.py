@@ -43,7 +43,7 @@ class Observations:
 
     @cached_property
     def standardised(self) -> Standardised:
-        """Statistics of the lanes, groups not collapsed."""
+        """Statistics of the lanes, groups not joined."""
         return reduce_responses(self.matrices, self.y)
 
     @property

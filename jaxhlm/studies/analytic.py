@@ -56,9 +56,9 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
     """
     prepared = Prepared(design)
     matrices = prepared.matrices
-    collapsed = prepared.equal.join_design(matrices.stats)
-    one = collapsed._replace(
-        Ty=np.zeros((*collapsed.TX.shape[:2], 1)), Xy=np.zeros((design.p, 1)), yy=np.ones(1)
+    joined = prepared.equal.join_design(matrices.stats)
+    one = joined._replace(
+        Ty=np.zeros((*joined.TX.shape[:2], 1)), Xy=np.zeros((design.p, 1)), yy=np.ones(1)
     )
     C = matrices.C[..., 0]
     root: Floats = np.linalg.solve(C, semidefinite_root(truth.cov) / truth.sigma).astype(float)

@@ -72,7 +72,7 @@ def random_design(rng):
 
 
 def decided(X, Z, group, weights, blocks, reml):
-    """The library's answer, None where another status comes first; equal groups collapsed too."""
+    """The library's answer, None where another status comes first; equal groups joined too."""
     rows = Rows(X, Z, group, np.zeros(len(X), np.int64), weights, blocks)
     matrices = standardise_matrices(rows)
     if matrices.status[0] == Status.NOT_IDENTIFIED:

@@ -235,7 +235,7 @@ def test_truths_that_cannot_be():
 
 
 def test_collapsed_groups_give_the_same_fit(monkeypatch):
-    """An article data set with one unit cut short: 29 groups collapse, one does not."""
+    """An article data set with one unit cut short: 29 groups are joined, one is not."""
     data = hlm.load_dataset("article").iloc[7:]
     whole = hlm.fit(FORMULA, data)
     assert whole.prepared.equal.classes

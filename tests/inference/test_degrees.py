@@ -360,7 +360,7 @@ def test_joint_tests_of_r(which, method):
 
 
 def responses_of_lanes():
-    """Responses that collapse, with failed, constant and incomplete ones among them."""
+    """Responses whose groups are joined, with failed, constant and incomplete ones among them."""
     data = hlm.load_dataset("article")
     Y = article().simulate(12, seed=6).to_numpy().copy()
     Y[:, 5], Y[::7, 9] = np.inf, np.nan

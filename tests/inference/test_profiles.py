@@ -16,8 +16,8 @@ from jaxhlm.inference.likelihood_limits import profile_rise
 from jaxhlm.inference.parameters import parameters
 from jaxhlm.inference.profile_coordinates import (
     coefficient_profiles,
+    concatenated,
     correlation_profiles,
-    joined,
     sd_profiles,
     sigma_profile,
 )
@@ -264,16 +264,16 @@ def lanes_of_every_kind(fit):
     q, p = fit.design.q, len(fit.fixef)
     pairs = [(a, b) for block in blocks for i, b in enumerate(block) for a in block[i + 1 :]]
     profiles = [
-        joined(
+        concatenated(
             [
                 *sd_profiles(standardised, best, blocks, range(q)),
                 sigma_profile(standardised, best, blocks),
             ]
         ),
-        joined(coefficient_profiles(standardised, best, blocks, range(p))),
+        concatenated(coefficient_profiles(standardised, best, blocks, range(p))),
     ]
     if pairs:
-        profiles.append(joined(correlation_profiles(standardised, best, blocks, pairs)))
+        profiles.append(concatenated(correlation_profiles(standardised, best, blocks, pairs)))
     return best, profiles
 
 

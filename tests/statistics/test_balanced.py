@@ -1,4 +1,4 @@
-"""Balanced designs against their closed form, and the collapsing of equal groups it rests on."""
+"""Balanced designs against their closed form, and the joining of equal groups it rests on."""
 
 import numpy as np
 import pandas as pd

@@ -58,7 +58,7 @@ def sleepstudy():
 
 
 def cut_short():
-    """29 groups that collapse and one that does not."""
+    """29 groups that are joined and one that is not."""
     return FORMULA, hlm.load_dataset("article").iloc[7:], "unit", None
 
 

@@ -44,7 +44,7 @@ def test_rates_of_nothing_are_nan():
 
 @pytest.mark.parametrize("n_units", [7, 30])
 def test_precision_is_the_dense_one(n_units):
-    """Unbalanced, so that nothing collapses."""
+    """Unbalanced, so that nothing is joined."""
     rng = np.random.default_rng(3)
     unit = np.repeat(np.arange(n_units), rng.integers(3, 9, size=n_units))
     data = pd.DataFrame({"unit": unit, "x": rng.normal(size=len(unit)), "a": unit % 3 + 0.5})
@@ -165,7 +165,7 @@ def test_curves_share_their_random_numbers(article):
 
 
 def test_more_units_take_no_new_program(article, monkeypatch):
-    """Balanced designs collapse to one shape whatever their number of units."""
+    """Balanced designs are joined to one shape whatever their number of units."""
     from jaxhlm.statistics import drawing
 
     hlm.power(article, "x:a", n=600, seed=1)
