@@ -16,7 +16,7 @@ from jaxhlm.studies.truth import SEMIDEFINITE_TOL, Truth, check_effects
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 from jaxhlm.violations.distributions import Distribution, Gaussian
-from jaxhlm.violations.panel import Numbers, Panel
+from jaxhlm.violations.panel import Panel, RandomNumbers
 
 __all__ = ["Parameters", "generate", "parameters_of", "symmetric_root"]
 
@@ -79,14 +79,18 @@ def generate(
     """
     beta, cov, sigma = truth
     q, B = Z.shape[1], len(panel.lanes)
-    own = [(v, Numbers(Streams(key, VIOLATIONS + k), panel)) for k, v in enumerate(violations)]
+    own = [
+        (v, RandomNumbers(Streams(key, VIOLATIONS + k), panel)) for k, v in enumerate(violations)
+    ]
     remaining = cov
     for v, _ in own:
         remaining = v.remaining(panel, remaining)
     draw = _distribution(violations, EffectsFrom).draw
-    u = Numbers(Streams(key, EFFECTS), panel).units(draw, q).reshape(-1, q)
+    u = RandomNumbers(Streams(key, EFFECTS), panel).units(draw, q).reshape(-1, q)
     b = np.einsum("uab,ub->ua", symmetric_root(remaining)[panel.unit_lane], u)
-    e = Numbers(Streams(key, RESIDUALS), panel).rows(_distribution(violations, ResidualsFrom).draw)
+    e = RandomNumbers(Streams(key, RESIDUALS), panel).rows(
+        _distribution(violations, ResidualsFrom).draw
+    )
     for v, numbers in own:
         b, e = v.effects(panel, b, cov, numbers), v.residuals(panel, e, numbers)
     one_design = len(X) * B == len(e)

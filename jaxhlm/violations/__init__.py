@@ -53,7 +53,7 @@ from jaxhlm.violations.missingness import (
     MissingCompletely,
     MissingNotAtRandom,
 )
-from jaxhlm.violations.panel import Numbers, Panel
+from jaxhlm.violations.panel import Panel, RandomNumbers
 from jaxhlm.violations.violation import Violation
 
 __all__ = [
@@ -141,7 +141,7 @@ class Autocorrelated(Violation):
         if not -1.0 < number("rho", self.rho) < 1.0:
             raise OptionError(f"rho={self.rho!r} must lie between -1 and 1")
 
-    def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
+    def residuals(self, panel: Panel, e: Floats, numbers: RandomNumbers) -> Floats:
         """(N,) autocorrelated residuals."""
         out, scale = e.copy(), np.sqrt(1.0 - self.rho**2)
         order = np.lexsort((panel.unit, panel.occasion))
@@ -192,7 +192,7 @@ class Heteroscedastic(_FunctionOf):
         OptionError: s is not positive and finite everywhere, or of another shape.
     """
 
-    def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
+    def residuals(self, panel: Panel, e: Floats, numbers: RandomNumbers) -> Floats:
         """(N,) residuals of unequal variance."""
         s = self._values(panel)
         if not (s >= 0.0).all() or not (panel.mean(s) > 0.0).all():
@@ -222,7 +222,7 @@ class UnequalVariances(Violation):
         if not 0.0 <= number("spread", self.spread) <= MOST_SPREAD:
             raise OptionError(f"spread={self.spread!r} must lie between 0 and {MOST_SPREAD:g}")
 
-    def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
+    def residuals(self, panel: Panel, e: Floats, numbers: RandomNumbers) -> Floats:
         """(N,) residuals of unequal variance."""
         z = numbers.units(Gaussian().draw)
         return np.asarray(e * np.exp(self.spread * z - self.spread**2)[panel.unit])
@@ -270,7 +270,7 @@ class OmittedCovariate(Violation):
             number(f"effects_of[{name!r}]", gamma)
         object.__setattr__(self, "distribution", standardised(self.distribution))
 
-    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
+    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: RandomNumbers) -> Floats:
         """(U, q) random effects with those of w."""
         w = numbers.units(self.distribution.draw)
         out = b.copy()
@@ -309,7 +309,7 @@ class CorrelatedEffects(Violation):
         c = self._loadings(panel, cov)
         return cov - c[:, :, None] * c[:, None, :]
 
-    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
+    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: RandomNumbers) -> Floats:
         """(U, q) random effects with those of a."""
         a, units = panel.unit_column(self.column), panel.unit_lane
         count = np.diff(panel.unit_starts)

@@ -10,7 +10,7 @@ from jaxhlm.core.arguments import fraction, number
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.tails import logistic_cdf, logit
-from jaxhlm.violations.panel import Numbers, Panel
+from jaxhlm.violations.panel import Panel, RandomNumbers
 from jaxhlm.violations.violation import Violation
 
 __all__ = ["InformativeSize", "MissingAtRandom", "MissingCompletely", "MissingNotAtRandom"]
@@ -47,7 +47,9 @@ class InformativeSize(Violation):
         fraction("kept", self.kept, 0.1)
         number("slope", self.slope)
 
-    def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
+    def missing(
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
+    ) -> Bools:
         """(N,) responses that are missing."""
         j = panel.effect(self.effect)
         if not (cov[:, j, j] > 0.0).all():
@@ -74,7 +76,9 @@ class MissingCompletely(Violation):
         """Check the rate."""
         fraction("rate", self.rate, 0.1)
 
-    def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
+    def missing(
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
+    ) -> Bools:
         """(N,) responses that are missing."""
         return np.asarray(numbers.rows(np.random.Generator.random) < self.rate)
 
@@ -104,7 +108,9 @@ class MissingAtRandom(Violation):
         fraction("rate", self.rate, 0.1)
         _check_slope(self.slope)
 
-    def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
+    def missing(
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
+    ) -> Bools:
         """(N,) responses that are missing."""
         scores = panel.standard_scores(panel.column(self.column))
         return _selected(panel, float(self.slope) * scores, self.rate, numbers)
@@ -133,12 +139,14 @@ class MissingNotAtRandom(Violation):
         fraction("rate", self.rate, 0.1)
         _check_slope(self.slope)
 
-    def missing(self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers) -> Bools:
+    def missing(
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
+    ) -> Bools:
         """(N,) responses that are missing."""
         return _selected(panel, float(self.slope) * panel.standard_scores(y), self.rate, numbers)
 
 
-def _selected(panel: Panel, score: Floats, rate: float, numbers: Numbers) -> Bools:
+def _selected(panel: Panel, score: Floats, rate: float, numbers: RandomNumbers) -> Bools:
     """(N,) rows selected with log odds α + score, and the rate in every data set.
 
     The mean probability rises with α, so Newton's step, held within the bracket that the signs

@@ -21,7 +21,7 @@ from jaxhlm.errors import (
     UnknownTermError,
 )
 
-__all__ = ["Numbers", "Panel"]
+__all__ = ["Panel", "RandomNumbers"]
 
 Draw = Callable[[np.random.Generator, int], Floats]
 
@@ -127,7 +127,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class RandomNumbers:
     """Random numbers of one purpose for the data sets of a panel, each from its own stream."""
 
     streams: Streams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.violations.panel import Numbers, Panel
+from jaxhlm.violations.panel import Panel, RandomNumbers
 
 __all__ = ["Violation"]
 
@@ -19,11 +19,11 @@ class Violation:
         """(B, q, q) remaining covariance of the random effects to draw, given Σ."""
         return cov
 
-    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: Numbers) -> Floats:
+    def effects(self, panel: Panel, b: Floats, cov: Floats, numbers: RandomNumbers) -> Floats:
         """(U, q) random effects; ``cov`` (B, q, q) is the truth's Σ."""
         return b
 
-    def residuals(self, panel: Panel, e: Floats, numbers: Numbers) -> Floats:
+    def residuals(self, panel: Panel, e: Floats, numbers: RandomNumbers) -> Floats:
         """(N,) residuals in units of σ."""
         return e
 
@@ -32,7 +32,7 @@ class Violation:
         return 0.0
 
     def missing(
-        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: Numbers
+        self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
     ) -> Bools | None:
         """(N,) responses that are missing, or None."""
         return None
