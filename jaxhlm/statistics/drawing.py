@@ -179,7 +179,7 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
         t = jnp.einsum("gab,gb->ga", a.factors, of_groups.reshape(groups, q))
         # Bartlett's factors of Wishart matrices, W = Σ_j column_j column_j'.
         bartlett = jnp.sqrt(chi2[:-1]).reshape(classes, q, 1) * jnp.eye(q)
-        bartlett = bartlett.at[:, *below].set(of_classes.reshape(classes, -1))
+        bartlett = bartlett.at[:, *below].set(of_classes.reshape(classes, len(below[0])))
         columns = (a.wishart_factors @ bartlett).swapaxes(1, 2)
         rest = a.sigma**2 * jnp.where(a.df_within > 0.0, chi2[-1], 0.0)
         fitted = (a.XX_root @ z + jnp.einsum("gqp,gq->p", a.TX, t)) / root_n
