@@ -22,6 +22,7 @@ __all__ = [
     "ContrastError",
     "ConvergenceWarning",
     "DegenerateWarning",
+    "DeviceError",
     "DeviceMemoryWarning",
     "DifferentRowsError",
     "FileError",
@@ -187,6 +188,10 @@ class StudyFileError(JaxhlmError, ValueError):
 
 class ForkedProcessError(JaxhlmError, RuntimeError):
     """JAX is needed in a process that was forked from one that had used it."""
+
+
+class DeviceError(JaxhlmError, RuntimeError):
+    """A device was lost, or cannot do what it was given; what was finished is kept."""
 
 
 class JaxhlmWarning(UserWarning):

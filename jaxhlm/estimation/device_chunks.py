@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,14 +12,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhlm.core.chunks import CHUNK_BYTES, CompiledByOne
 from jaxhlm.core.precision import jax_config_scope
-from jaxhlm.errors import DeviceMemoryWarning, warn_user
+from jaxhlm.errors import DeviceError, DeviceMemoryWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
-from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes, gather
+from jaxhlm.estimation.pipeline import Fitted, all_or_nothing, fit_lanes
 from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
 from jaxhlm.linalg.small import namespace
 from jaxhlm.optimise.options import Options
 
-__all__ = ["fit_on_devices"]
+__all__ = ["fitted_on_devices"]
 
 # The part of a device's memory that a chunk may take: two are under way, and what XLA keeps.
 MEMORY_SHARE = 0.25
@@ -27,70 +27,101 @@ MEMORY_SHARE = 0.25
 FEWEST, MOST = 128, 2**20
 # What the estimates of a data set take, in copies, while it is fitted.
 COPIES = 16
+# What is made on the host for all devices together, and goes up at a time.
+HOST_BYTES = 2**30
 UNDER_WAY = 2
 LANES = "lanes"
 
 
-def fit_on_devices(
+def fitted_on_devices(
     lanes: Traceable,
-    B: int,
     options: Options,
     devices: tuple[jax.Device, ...],
-    report: Report | None = None,
-) -> Fitted:
-    """Fit B data sets on devices, and by the host path those that the program is not final for.
+    runs: Iterable[slice],
+) -> Iterator[Fitted]:
+    """Runs of data sets, in order, as devices fit them; parts end where chunks of devices do.
+
+    The host path fits those that the program is not final for.
 
     Args:
         lanes: the data sets.
-        B: how many.
         options: what to optimise.
         devices: among which every chunk is shared out in equal parts.
-        report: called with the estimates of every finished chunk.
+        runs: which data sets; consecutive ones of several runs are fitted together.
+
+    Raises:
+        DeviceError: a device was lost, or has no memory for the least that it is given.
     """
     stats = lanes.reduction.prepared.matrices.stats
-
-    def parts() -> Iterator[Fitted]:
-        for run, found, final in _chunks(lanes, B, options, devices):
-            nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
-            rest = np.flatnonzero(~final)
-            if len(rest):
+    for run, found, final in _chunks(lanes, options, devices, _joined(runs)):
+        nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
+        rest = np.flatnonzero(~final)
+        if len(rest):
+            with all_or_nothing():
                 again = fit_lanes(lanes.again(run.start + rest), options)
-                found = found.replaced(rest, again.estimates)
-                nobs[rest], ngroups[rest] = again.nobs, again.ngroups
-            yield Fitted(found, nobs, ngroups)
+            found = found.replaced(rest, again.estimates)
+            nobs[rest], ngroups[rest] = again.nobs, again.ngroups
+        yield Fitted(found, nobs, ngroups)
 
-    return gather(parts(), B, report, partial=True)
+
+def _joined(runs: Iterable[slice]) -> deque[slice]:
+    """Runs that follow on one another as one."""
+    joined: deque[slice] = deque()
+    for run in runs:
+        follows = joined and joined[-1].stop == run.start
+        joined.append(slice(joined.pop().start if follows else run.start, run.stop))
+    return joined
 
 
 def _chunks(
-    lanes: Traceable, B: int, options: Options, devices: tuple[jax.Device, ...]
+    lanes: Traceable, options: Options, devices: tuple[jax.Device, ...], left: deque[slice]
 ) -> Iterator[tuple[slice, Estimates, Any]]:
-    """Consecutive runs, their estimates, and which of these are final."""
-    each = _lanes_per_device(lanes, B, devices)
+    """What is left to do in chunks, their estimates, and which of these are final."""
+    each = _lanes_per_device(lanes, max(run.stop - run.start for run in left), devices)
     pending: deque[tuple[slice, Any]] = deque()
-    first, done, halved = 0, 0, False
-    while done < B:
+    halved = False
+    while left or pending:
         try:
-            while first < B and len(pending) < UNDER_WAY:
-                run = slice(first, min(first + each * len(devices), B))
+            while left and len(pending) < UNDER_WAY:
+                run, rest = _split(left[0], each * len(devices))
                 pending.append((run, _started(lanes, options, run, each, devices)))
-                first = run.stop
-            run, found = pending.popleft()
-            arrays, final = jax.tree.map(np.array, found)
+                left.popleft()
+                left.extendleft(rest)
+            arrays, final = jax.tree.map(np.array, pending[0][1])
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or each == FEWEST:
-                raise
+            if not _out_of_memory(error) or each == FEWEST:
+                raise DeviceError(_lost(error, devices)) from error
             if not halved:
                 warn_user(
                     f"a device has no memory for {each} data sets at a time; they are halved until "
                     "they fit",
                     DeviceMemoryWarning,
                 )
-            each, first, halved = max(FEWEST, each // 2), done, True
+            each, halved = max(FEWEST, each // 2), True
+            left.extendleft(run for run, _ in reversed(pending))
             pending.clear()
             continue
-        size, done = run.stop - run.start, run.stop
+        run, _ = pending.popleft()
+        size = run.stop - run.start
         yield run, Estimates(**arrays)[:size], final[:size]
+
+
+def _split(run: slice, most: int) -> tuple[slice, list[slice]]:
+    """The first ``most`` data sets of a run, and what is left of it."""
+    stop = min(run.start + most, run.stop)
+    return slice(run.start, stop), [slice(stop, run.stop)] if stop < run.stop else []
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _lost(error: Exception, devices: tuple[jax.Device, ...]) -> str:
+    """What is said of devices that do not go on."""
+    names = ", ".join(map(str, devices))
+    if _out_of_memory(error):
+        return f"no memory on {names} for {FEWEST} data sets at a time"
+    return f"lost {names}: {str(error).splitlines()[0]}"
 
 
 def _started(
@@ -130,13 +161,15 @@ _program = CompiledByOne(_shared_out, static_argnames=("reduction", "options", "
 
 def _lanes_per_device(lanes: Traceable, B: int, devices: tuple[jax.Device, ...]) -> int:
     """A power of two, so that few sizes are compiled, within the memory and what there is to do."""
+    argument, share = lanes.argument(slice(0, 1)), -(-B // len(devices))
     memory = devices[0].memory_stats() or {}
     most = int(MEMORY_SHARE * memory["bytes_limit"]) if "bytes_limit" in memory else CHUNK_BYTES
     design = lanes.reduction.prepared.design
     taken = COPIES * estimate_bytes(design.p, design.q) + lanes.reduction.prepared.lane_bytes
-    taken += 2 * lanes.argument(slice(0, 1)).nbytes
-    share = -(-B // len(devices))
-    fitting = 2 ** int(np.log2(max(FEWEST, min(most // taken, MOST))))
+    fitting = min(most // (taken + 2 * argument.nbytes), MOST)
+    if isinstance(argument, np.ndarray):
+        fitting = min(fitting, HOST_BYTES // (argument.nbytes * len(devices)))
+    fitting = 2 ** int(np.log2(max(FEWEST, fitting)))
     return int(min(fitting, max(FEWEST, 2 ** (share - 1).bit_length())))
 
 

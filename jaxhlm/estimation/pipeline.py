@@ -19,6 +19,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.checks import check_identified
 from jaxhlm.design.design import Design
 from jaxhlm.design.identified import identified
+from jaxhlm.errors import DeviceError, InterruptedFitsWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import solve
@@ -44,6 +45,7 @@ __all__ = [
     "Prepared",
     "Reduced",
     "all_or_nothing",
+    "cut",
     "fit_lanes",
     "fit_standardised",
     "fitted_runs",
@@ -193,6 +195,10 @@ class Fitted(NamedTuple):
     nobs: Ints  # (B,) rows of each
     ngroups: Ints  # (B,) groups of each
 
+    def part(self, which: slice) -> Fitted:
+        """Some of them."""
+        return Fitted(self.estimates[which], self.nobs[which], self.ngroups[which])
+
 
 class Chunks(Protocol):
     """Data sets that are reduced chunk by chunk."""
@@ -259,13 +265,14 @@ def with_identified(standardised: Standardised, options: Options) -> Standardise
 def gather(
     parts: Iterable[Fitted], B: int, report: Report | None = None, partial: bool = False
 ) -> Fitted:
-    """B data sets from consecutive parts; if ``partial``, those finished at a Ctrl-C.
+    """The next B data sets of consecutive parts.
 
-    They are written into arrays that are made once: parts kept among all that comes and goes while
-    others are fitted would leave the heap full of holes.
+    If ``partial``, those that were finished when it was interrupted or a device was lost, which a
+    warning says. They are written into arrays that are made once: parts kept among all that comes
+    and goes while others are fitted would leave the heap full of holes.
 
     Raises:
-        KeyboardInterrupt: nothing is finished, or ``all_or_nothing`` was asked for.
+        KeyboardInterrupt, DeviceError: nothing is finished, or ``all_or_nothing`` was asked for.
     """
     gathered, done = None, 0
     nobs, ngroups = (np.zeros(B, np.int64) for _ in range(2))
@@ -277,11 +284,26 @@ def gather(
             done = gathered.write(done, part.estimates)
             if report is not None:
                 report(part.estimates)
-    except KeyboardInterrupt:
+            if done == B:
+                break
+    except (KeyboardInterrupt, DeviceError) as error:
         if gathered is None or done == 0 or not partial or _ALL_OR_NOTHING.get():
             raise
+        why = str(error) or "interrupted"
+        warn_user(f"{why}: {done} of {B} fits are finished and returned", InterruptedFitsWarning)
     assert gathered is not None
     return Fitted(gathered[:done], nobs[:done], ngroups[:done])
+
+
+def cut(parts: Iterable[Fitted], sizes: Iterable[int]) -> Iterator[Fitted]:
+    """Consecutive parts, cut in two where one goes beyond the end of so many data sets together."""
+    left, room = iter(sizes), 0
+    for part in parts:
+        while len(part.nobs):
+            room = room or next(left)
+            here, part = part.part(slice(room)), part.part(slice(room, None))
+            room -= len(here.nobs)
+            yield here
 
 
 def all_or_nothing() -> AbstractContextManager[None]:

@@ -350,13 +350,14 @@ def bootstrap(
     """
     if not isinstance(fit, Fit):
         raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
-    check_storing(out, resume, devices)
+    check_storing(out, resume)
     key = random_key(stored_seed(out, resume) if seed is None else seed)
     y = fit.record.responses.Y[:, 0]
     source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
     index = pd.RangeIndex(n, name="replicate")
     if out is not None:
-        return store_source(source, index, fit.model, fit.options, progress, out, resume)
+        to = out, resume, devices
+        return store_source(source, index, fit.model, fit.options, progress, *to)
     affordable("n", n, estimate_bytes(fit.prepared.design.p, fit.prepared.design.q))
     fits = fit_source(source, index, fit.model, fit.options, progress, devices)
     wild = (weights, leverage) if method == "wild" else None

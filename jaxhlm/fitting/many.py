@@ -9,18 +9,14 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
-from jaxhlm.core.devices import Devices, chosen_devices
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats
-from jaxhlm.errors import (
-    InterruptedFitsWarning,
-    OptionError,
-    warn_user,
-)
-from jaxhlm.estimation.device_chunks import fit_on_devices
+from jaxhlm.errors import OptionError
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Fitted, Report, fit_lanes
+from jaxhlm.estimation.pipeline import gather
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.failures import Failures
+from jaxhlm.fitting.places import fitter
 from jaxhlm.fitting.storing import check_storing, store_source
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
@@ -126,9 +122,9 @@ def fit_many(
             fitted on the cores.
         out: folder that the estimates are written to, one Parquet file for each chunk of fits and a
             manifest that says what they are; memory is then bounded by the chunk, whatever the
-            number of fits. The cores fit them; they are those of the cores in memory, to the bit.
+            number of fits. Those of the cores are the ones in memory, to the bit.
         resume: go on with what ``out`` holds of this very run: after a kill, or where a file was
-            damaged, which is set aside and made anew.
+            damaged, which is set aside and made anew. On ``devices`` or the cores, whichever began.
 
     Returns:
         A ``FitBatch``, or with ``out`` a ``StoredFits``, which ``jaxhlm.read_fits`` opens again;
@@ -140,6 +136,8 @@ def fit_many(
         OptionError: ``devices`` that are not there, with ``by`` or with an optimiser of your own.
         FolderError: ``out`` holds something else, or another run, or this one and ``resume`` is
             False, or another process writes to it; nothing is overwritten.
+        DeviceError: a device was lost before anything was finished, or with ``out``, which keeps
+            what was; else what was finished is returned and a warning says so, as at a Ctrl-C.
         ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
@@ -158,7 +156,7 @@ def fit_many(
             "(a column that tells replicates apart), and not both"
         )
     check_flag("unsafe_formula", unsafe_formula)
-    check_storing(out, resume, devices)
+    check_storing(out, resume)
     with allowing(unsafe_formula):
         if by is None:
             given = response_input(formula, data, responses, weights, reml)
@@ -166,7 +164,7 @@ def fit_many(
             given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter)
     if out is not None:
-        return store_source(*given, options, progress, out, resume)
+        return store_source(*given, options, progress, out, resume, devices)
     return fit_source(*given, options, progress, devices)
 
 
@@ -179,7 +177,7 @@ def fit_source(
     progress: bool | None,
     devices: Devices = None,
 ) -> FitBatch:
-    """Fit every lane of a source; an interrupt keeps what was finished.
+    """Fit every lane of a source; an interrupt, or a device that is lost, keeps what was finished.
 
     Args:
         source: where the rows are.
@@ -189,29 +187,13 @@ def fit_source(
         progress: show a progress bar; None when the output is a terminal.
         devices: as for ``fit_many``.
     """
+    fitted = fitter(source, options, devices)
     with progress_report(len(index), progress) as report:
-        found = _fitted(source, options, report, devices)
-    done = len(found.nobs)
-    if done < len(index):
-        warn_user(
-            f"interrupted: {done} of {len(index)} fits are finished and returned",
-            InterruptedFitsWarning,
-        )
-    lane_index, failures = np.arange(done), Failures(model.xnames)
+        found = gather(fitted(source.runs()), len(index), report, partial=True)
     estimates, nobs, ngroups = found
+    done = len(nobs)
+    lane_index, failures = np.arange(done), Failures(model.xnames)
     record = FitRecord(model, estimates, index[:done], nobs, ngroups, options, lane_index, source)
     failures.add(estimates)
     failures.warn()
     return FitBatch(record)
-
-
-def _fitted(source: Source, options: Options, report: Report | None, devices: Devices) -> Fitted:
-    """All data sets of a source, on devices or by the host path."""
-    chosen = chosen_devices(devices)
-    lanes = source.traceable if chosen and options.optimizer is None else None
-    if chosen is None or (lanes is None and devices is None):
-        return fit_lanes(source, options, report)
-    if lanes is None:
-        what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
-        raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
-    return fit_on_devices(lanes, source.B, options, chosen, report)

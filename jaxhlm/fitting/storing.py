@@ -6,18 +6,20 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.errors import InterruptedFitsWarning, OptionError, warn_user
+from jaxhlm.core.devices import Devices
+from jaxhlm.errors import DeviceError, InterruptedFitsWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.model import Model
-from jaxhlm.estimation.pipeline import Fitted, fitted_runs, gather
+from jaxhlm.estimation.pipeline import Fitted, cut, gather
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.failures import Failures
+from jaxhlm.fitting.places import Fitter, fitter
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import to_columns
 from jaxhlm.results.record import FitRecord
@@ -34,17 +36,15 @@ __all__ = ["check_storing", "store_source", "stored_seed"]
 FILE_BYTES = 2**25
 
 
-def check_storing(out: Any, resume: Any, devices: Any = None) -> None:
+def check_storing(out: Any, resume: Any) -> None:
     """Check ``out`` and ``resume`` before anything else is done.
 
     Raises:
-        OptionError: one of them cannot be, or ``resume`` without ``out``, or ``devices`` with it.
+        OptionError: one of them cannot be, or ``resume`` without ``out``.
     """
     check_out(out, resume)
     if resume and out is None:
         raise OptionError("resume=True goes on with what a folder holds: give out= as well")
-    if out is not None and devices is not None:
-        raise OptionError("out= writes what the cores fit: leave devices= out")
 
 
 def stored_seed(out: str | os.PathLike[str] | None, resume: bool) -> Any:
@@ -62,42 +62,49 @@ def store_source(
     progress: bool | None,
     out: str | os.PathLike[str],
     resume: bool,
+    devices: Devices = None,
 ) -> StoredFits:
     """Fit every lane of a source into a folder; an interrupt keeps the chunks that are finished.
 
-    The runs of lanes are those of the fits in memory, so that the estimates are the same to the
-    last bit; the manifest has them, for where there is less memory when it is gone on.
+    On the cores the runs of lanes are those of the fits in memory, so that the estimates are the
+    same to the last bit; the manifest has them, for where there is less memory when it is gone on.
+    It does not say what fitted them: draws are the same everywhere, and fits to rounding.
 
     Args:
-        source, index, model, options, progress: as for ``fit_source``.
+        source, index, model, options, progress, devices: as for ``fit_source``.
         out: the folder.
         resume: go on with what it holds.
 
     Raises:
         FolderError: it holds something else, or another run, or this one and ``resume`` is False.
-        OptionError: a label that no file can hold.
+        OptionError: a label that no file can hold, or ``devices`` as for ``fit_many``.
+        DeviceError: a device was lost; the chunks that are finished are kept.
     """
+    fitted = fitter(source.forgetful, options, devices)
     to_columns(index[:0] if isinstance(index, pd.RangeIndex) else index)
     told = told_before(out, FITS) if resume else {}
     ends = told["runs"] if told.get("n") == source.B else [run.stop for run in source.runs()]
-    run = _Run(source, index, model, options, ends)
+    run = _Run(source, index, model, options, fitted, ends)
     failures, interrupted = Failures(model.xnames), False
     with open_folder(out, run.manifest, resume, FITS) as folder:
         try:
             run.write_to(folder, failures, progress)
+        except DeviceError as error:
+            raise DeviceError(f"{error}; {_finished(folder)}") from error
         except KeyboardInterrupt:
             interrupted = True
             if not folder.chunks():
                 raise
         fits = StoredFits(tuple(folder.chunks()), folder, (source, options))
     if interrupted:
-        warn_user(
-            f"interrupted: {len(fits)} of {len(index)} fits are finished and in {fits.path}; go on "
-            "with resume=True",
-            InterruptedFitsWarning,
-        )
+        warn_user(f"interrupted: {_finished(folder)}", InterruptedFitsWarning)
     failures.warn()
     return fits
+
+
+def _finished(folder: Folder) -> str:
+    done, of = sum(chunk.last - chunk.first for chunk in folder.chunks()), folder.manifest["n"]
+    return f"{done} of {of} fits are finished and in {folder.path}; go on with resume=True"
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class _Run:
     index: pd.Index
     model: Model
     options: Options
+    fitted: Fitter
     ends: list[int]
 
     @cached_property
@@ -144,13 +152,12 @@ class _Run:
             failures.add(from_table(*folder.read(chunk)).estimates)
         todo = [chunk for chunk in self.plan if chunk not in folder]
         wanted = [run for chunk in todo for run in self._runs(chunk)]
-        parts = fitted_runs(self.source.forgetful, self.options, wanted)
-        total = sum(chunk.last - chunk.first for chunk in todo)
-        with progress_report(total, progress) as report, ThreadPoolExecutor(1) as writer:
+        sizes = [chunk.last - chunk.first for chunk in todo]
+        parts = cut(self.fitted(wanted), sizes)
+        with progress_report(sum(sizes), progress) as report, ThreadPoolExecutor(1) as writer:
             written: Future[None] | None = None
-            for chunk in todo:
-                some = islice(parts, len(self._runs(chunk)))
-                found = gather(some, chunk.last - chunk.first, report)
+            for chunk, size in zip(todo, sizes, strict=True):
+                found = gather(parts, size, report)
                 failures.add(found.estimates)
                 if written is not None:
                     written.result()

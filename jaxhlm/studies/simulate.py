@@ -121,12 +121,13 @@ class Simulated:
                 not there.
             FolderError: as for ``fit_many``.
         """
-        check_storing(out, resume, devices)
+        check_storing(out, resume)
         index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter)
         model = Model.of(self.design, reml)
         if out is not None:
-            return store_source(self._source, index, model, options, progress, out, resume)
+            to = out, resume, devices
+            return store_source(self._source, index, model, options, progress, *to)
         affordable("n", self.n, estimate_bytes(self.design.p, self.design.q))
         return fit_source(self._source, index, model, options, progress, devices)
 

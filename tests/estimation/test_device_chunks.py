@@ -11,7 +11,13 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.datasets import load_dataset
-from jaxhlm.errors import ConvergenceWarning, DeviceMemoryWarning, OptionError
+from jaxhlm.errors import (
+    ConvergenceWarning,
+    DeviceError,
+    DeviceMemoryWarning,
+    InterruptedFitsWarning,
+    OptionError,
+)
 from jaxhlm.estimation import device_chunks
 
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
@@ -19,14 +25,20 @@ B = 300
 
 # Eight devices are there before JAX is imported, so this runs in a process of its own.
 ON_DEVICES = f"""
+import tempfile
 import jax, numpy as np, jaxhlm as hlm
-from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.core import chunks
+from jaxhlm.fitting import storing
 assert len(jax.devices()) == 8
 fit = hlm.fit({FORMULA!r}, hlm.load_dataset("sleepstudy"))
 simulated = hlm.simulate(fit, n={B}, seed=1)
 expected = simulated.fit()
+storing.FILE_BYTES, chunks.MAX_LANES = 2**13, 20
 for devices in (1, 2, 3, jax.devices()):
     fits = simulated.fit(devices=devices)
+    with tempfile.TemporaryDirectory() as out:
+        stored = simulated.fit(devices=devices, out=out)
+        assert len(stored.chunks) > 3 and stored[:].fixef.equals(fits.fixef)
     np.testing.assert_array_equal(fits.status, expected.status)
     for name in ("criterion", "beta", "vcov", "theta", "cov", "sigma"):
         found, known = (getattr(f.estimates, name) for f in (fits, expected))
@@ -128,6 +140,39 @@ def test_a_device_out_of_memory_goes_on_with_smaller_chunks(monkeypatch):
         found = simulated.fit(devices=1)
     assert len(said) == 1
     np.testing.assert_allclose(found.criterion, simulated.fit().criterion, rtol=tol.DEVIANCE)
+
+
+def lost_at(call, monkeypatch, error="INTERNAL: CUDA_ERROR_ECC_UNCORRECTABLE\nmore"):
+    """The device goes when it is given so many chunks, here of 128 data sets."""
+    started, calls = device_chunks._started, []
+
+    def lost(*arguments):
+        calls.append(1)
+        if len(calls) > call:
+            raise jax.errors.JaxRuntimeError(error)
+        return started(*arguments)
+
+    monkeypatch.setattr(device_chunks, "MOST", 128)
+    monkeypatch.setattr(device_chunks, "_started", lost)
+
+
+def test_a_lost_device_gives_what_is_finished(monkeypatch):
+    """In memory as an interrupt does; nothing of it where a part is of no use."""
+    simulated = hlm.simulate(hlm.fit(FORMULA, load_dataset("sleepstudy")), n=500, seed=1)
+    with monkeypatch.context() as patch:
+        lost_at(3, patch)
+        with pytest.warns(InterruptedFitsWarning, match="lost .*ECC_UNCORR.*: 256 of 500") as said:
+            found = simulated.fit(devices=1)
+    assert len(found) == 256 and "more" not in str(said[0].message)
+    expected = simulated.fit()[:256]
+    np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)
+    for call, error, text in (
+        (0, "INTERNAL: gone", "lost .*gone"),
+        (0, "RESOURCE_EXHAUSTED: none", "no memory on .* for 128 data sets"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(DeviceError, match=text):
+            lost_at(call, patch, error)
+            simulated.fit(devices=1)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,16 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from jax.errors import JaxRuntimeError
 
 import jaxhlm as hlm
 from jaxhlm import errors
 from jaxhlm.core import chunks
+from jaxhlm.estimation import device_chunks
 from jaxhlm.fitting import storing
 from jaxhlm.results.stored import FITS
 from jaxhlm.storage.manifest import read_manifest
-from tolerances import SUMMED
+from tolerances import DEVIANCE, ESTIMATE, SUMMED
 
 DATA = hlm.load_dataset("sleepstudy")
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
@@ -240,21 +242,85 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path, monkeypatch):
     assert_same(made("simulate", out=tmp_path / "out", resume=True), made("simulate"))
 
 
+def assert_equal(fits, expected):
+    """The same labels, sizes and status, and estimates to rounding."""
+    whole = fits[:]
+    assert whole.index.equals(expected.index)
+    for name in ("status", "nobs", "ngroups", "lanes"):
+        assert np.array_equal(getattr(whole, name), getattr(expected, name)), name
+    np.testing.assert_allclose(whole.criterion, expected.criterion, rtol=DEVIANCE)
+    for name in ("beta", "vcov", "theta", "cov", "sigma"):
+        found, known = (getattr(f.estimates, name) for f in (whole, expected))
+        np.testing.assert_allclose(found, known, rtol=ESTIMATE, atol=ESTIMATE)
+
+
+@pytest.mark.parametrize("what", ["simulate", "responses"])
+def test_devices_write_the_files_of_the_cores(what, tmp_path, monkeypatch):
+    """Wherever a folder was begun it may be gone on with on the others."""
+    monkeypatch.setattr(device_chunks, "MOST", 128)
+    expected = made(what)
+    stored = [made(what, out=tmp_path / str(d), devices=d) for d in (None, 1)]
+    files = [sorted((tmp_path / d / "estimates").iterdir()) for d in ("None", "1")]
+    assert [f.name for f in files[0]] == [f.name for f in files[1]] and len(files[0]) == 3
+    manifests = [(tmp_path / d / "manifest.json").read_bytes() for d in ("None", "1")]
+    assert manifests[0] == manifests[1]
+    assert_equal(stored[1], expected)
+    for (first, _, last), devices in zip(files, (1, None), strict=True):
+        first.unlink(), last.unlink()
+        again = made(what, out=first.parent.parent, devices=devices, resume=True)
+        assert again.complete
+        assert_equal(again, expected)
+
+
+def test_a_lost_device_ends_with_what_is_finished(tmp_path, monkeypatch):
+    started, calls = device_chunks._started, []
+
+    def lost(*arguments):
+        calls.append(1)
+        if len(calls) > 12:
+            raise JaxRuntimeError("INTERNAL: device lost")
+        return started(*arguments)
+
+    monkeypatch.setattr(device_chunks, "MOST", 128)
+    out, text = tmp_path / "out", r"lost .*: INTERNAL.*; \d+ of 2600 fits .* with resume=True"
+    with monkeypatch.context() as patch, pytest.raises(errors.DeviceError, match=text) as said:
+        patch.setattr(device_chunks, "_started", lost)
+        made("simulate", out=out, devices=1)
+    kept = hlm.read_fits(out)
+    assert 0 < len(kept) < N and f" {len(kept)} of" in str(said.value)
+    assert_equal(made("simulate", out=out, devices=1, resume=True), made("simulate"))
+
+
+@pytest.mark.parametrize("devices", [99, "gpu"])
+def test_devices_that_are_not_there_make_no_folder(devices, tmp_path):
+    for what in ("simulate", "residual"):
+        with pytest.raises(errors.OptionError, match="devices="):
+            made(what, out=tmp_path / "out", devices=devices)
+    with pytest.raises(errors.OptionError, match="rows of their own"):
+        made("by", out=tmp_path / "out", devices=1)
+    assert not (tmp_path / "out").exists()
+
+
 KILLED = """
 import sys
 import jaxhlm as hlm
 from jaxhlm.core import chunks
+from jaxhlm.estimation import device_chunks
 from jaxhlm.fitting import storing
-storing.FILE_BYTES, chunks.MAX_LANES = 2**18, 400
+storing.FILE_BYTES, chunks.MAX_LANES, device_chunks.MOST = 2**18, 400, 128
 fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"))
-hlm.simulate(fit, n=100_000, seed=1).fit(out=sys.argv[1], resume=True)
+devices = int(sys.argv[2]) or None
+hlm.simulate(fit, n=100_000, seed=1).fit(out=sys.argv[1], resume=True, devices=devices)
 """
 
 
-def test_killed_and_resumed_it_gives_the_same_bits(tmp_path):
+@pytest.mark.parametrize("devices", [None, 1])
+def test_killed_and_resumed_it_gives_the_same_bits(devices, tmp_path, monkeypatch):
+    """On devices, too, in chunks of one size."""
+    monkeypatch.setattr(device_chunks, "MOST", 128)
     out = tmp_path / "out"
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(out)],
+        [sys.executable, "-c", KILLED, str(out), str(devices or 0)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     deadline = time.monotonic() + 120
@@ -264,9 +330,9 @@ def test_killed_and_resumed_it_gives_the_same_bits(tmp_path):
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     assert 0 < len(hlm.read_fits(out)) < 100_000
-    fits = made("simulate", n=100_000, out=out, resume=True)
+    fits = made("simulate", n=100_000, out=out, resume=True, devices=devices)
     assert not list(out.rglob("*.tmp")) and len(json.loads((out / "manifest.json").read_text()))
-    assert_same(fits, made("simulate", n=100_000))
+    assert_same(fits, made("simulate", n=100_000, devices=devices))
 
 
 def test_more_than_memory_is_refused_unless_it_goes_to_a_folder(monkeypatch):

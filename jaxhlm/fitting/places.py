@@ -1,0 +1,39 @@
+"""Where data sets are fitted: on devices, or on the cores by the host path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeAlias
+
+from jaxhlm.core.devices import Devices, chosen_devices
+from jaxhlm.errors import OptionError
+from jaxhlm.estimation.device_chunks import fitted_on_devices
+from jaxhlm.estimation.pipeline import Fitted, fitted_runs
+from jaxhlm.optimise.options import Options
+from jaxhlm.sources.sources import Source
+
+__all__ = ["Fitter", "fitter"]
+
+Fitter: TypeAlias = Callable[[Iterable[slice]], Iterator[Fitted]]
+
+
+def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
+    """What fits runs of the data sets of a source, in order, as parts that may end elsewhere.
+
+    Args:
+        source: the data sets.
+        options: what to optimise.
+        devices: as for ``fit_many``.
+
+    Raises:
+        OptionError: ``devices`` that are not there, or not for such data sets.
+    """
+    chosen = chosen_devices(devices)
+    lanes = source.traceable if chosen and options.optimizer is None else None
+    if chosen is None or (lanes is None and devices is None):
+        return partial(fitted_runs, source, options)
+    if lanes is None:
+        what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
+        raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
+    return partial(fitted_on_devices, lanes, options, chosen)
