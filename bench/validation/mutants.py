@@ -56,7 +56,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "optimise/scan": ("minima",),
     "likelihood/whitened": ("wide", "degrees", "robust"),
     "inference/criteria": ("results", "compared"),
-    "inference/degrees": ("degrees",),
+    "inference/contrast_tests": ("degrees",),
     "inference/reduced_models": ("influence", "compared"),
     "inference/variance_explained": ("compared", "batch_units"),
     "inference/profile_deviance": ("likelihood_limits", "profiles"),
@@ -65,6 +65,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     "estimation/hypotheses": ("hypotheses", "degrees"),
     "inference/influence": ("influence",),
     "inference/information": ("degrees",),
+    "inference/kenward_roger": ("degrees",),
+    "inference/satterthwaite": ("degrees",),
     "inference/leaveout": ("influence",),
     "inference/leverage": ("influence", "compared", "batch_units"),
     "inference/lmlist": ("results", "prediction"),
@@ -304,7 +306,7 @@ def read(path: Path) -> list[dict[str, str]]:
 def main() -> int:
     """Try the mutants that were asked for; the exit status is 1 if one survived unexplained."""
     parser = argparse.ArgumentParser(prog="python -m bench.validation.mutants", description=__doc__)
-    parser.add_argument("--only", help="modules, such as deviance,inference/degrees")
+    parser.add_argument("--only", help="modules, such as deviance,inference/satterthwaite")
     parser.add_argument("--again", type=Path, help="results to add to: what is open there")
     parser.add_argument("--lines", help="of the one module, such as 20,31")
     parser.add_argument("--sample", type=int, help="so many of all, at random")

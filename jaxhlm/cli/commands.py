@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.errors import OptionError
-from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.measures_table import MeasuresTable
 from jaxhlm.studies.mechanism import mechanism
 from jaxhlm.studies.power import power

@@ -22,40 +22,8 @@ so that along the profile path dτ/dD_s = −r_s/ν it changes by f δ_s with
 
     δ_s = u'B_s u / u'u − r_s/pwrss.
 
-Satterthwaite's df = 2f² / (g'·2ℋ⁻¹·g), with the gradient g and the Hessian ℋ of d in (D, τ) (Fai &
-Cornelius 1996, J. Stat. Comput. Simul. 54, 363-378; ``lmerTest::contest1D``), is by parts
-
-    1/df = 1/ν + δ'H⁻¹δ.                                                                       (S)
-
-Kenward & Roger (1997, Biometrics 53, 983-997) take the covariance σ²V = Σ γ_i M_i to be linear in
-γ = (entries of Σ = τD, τ), with expected information. All that they use is the same for any fixed
-basis of the span of the M_i. In the basis Z E_s Z', V, and in units of τ, their P_i and Q_ij are
-−L_A B_s L_A', −A and L_A (Σ G'E_s P E_t G) L_A', L_A B_s L_A', A. Everything in which V takes part
-cancels from Q_ij − P_i Φ P_j, and eliminating V from the information leaves
-
-    S_st = Σ tr(E_s P E_t (m P − 2 G G')) + tr(B_s B_t) − v_s v_t/ν,    v_s = t_s − tr B_s
-    W = 2 S⁻¹
-    Φ_A = Φ + 2 τ L_A⁻ᵀ [Σ_st W_st (Σ G'E_s P E_t G − B_s B_t)] L_A⁻¹                          (KR)
-
-(the second derivatives of a linear structure vanish), and δ_s = u'B_s u/u'u − v_s/ν,
-with which a single contrast has 1/df = 1/ν + δ'S⁻¹δ: formula (S) with expected information. At an
-interior REML optimum F = 0 makes v_s/ν and r_s/pwrss the same number.
-
-**On the boundary** (a singular fit: D̂ has rank below q) d is not stationary in D, so H⁻¹ is not the
-covariance of anything, H need not be positive definite, and (S) would depend on how D is
-parametrised. Satterthwaite's df are then those of the model that was in effect fitted, whose D
-has the rank found: d is stationary on the smooth surface of such matrices, and H is replaced by
-the Hessian along it, over the tangent directions E (with E zero on the null space of D̂) only,
-
-    H(E, E) + 2 tr(F E D⁺ E),
-
-the second term for the bending of the surface. A variance of zero so drops out of the model; with
-all variances zero df = ν, as in least squares. lmerTest's numerical derivatives in θ come to the
-same, except that they depend on the order of the random effects. (Keeping all entries of D instead
-fails: among 53,000 singular fits of ``bench.validation.type_one_error`` H was not positive
-definite in a third, and df went down to 0.0003 in others.) Kenward & Roger's formula uses expected
-information, which needs no stationary point: it stays as it is, as in pbkrtest, and is the better
-choice there.
+Satterthwaite's df and Kenward & Roger's are both 1/df = 1/ν + δ'I⁻¹δ, with I the observed curvature
+H in ``inference/satterthwaite.py``, the expected one S in ``inference/kenward_roger.py``.
 
 Joined groups (``statistics/equal_groups.py``): m weighs what is of R alone, t_s and
 Σ tr(E_s P E_t m P).
@@ -67,13 +35,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import whitened
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
-__all__ = ["GroupsAtLambda", "Information", "expected", "groups_at", "observed"]
+__all__ = [
+    "GroupsAtLambda",
+    "Index",
+    "Information",
+    "contrast_gradients",
+    "directions",
+    "groups_at",
+    "inverse_forms",
+    "quadratic_forms",
+    "traces",
+    "weighted_entries",
+]
 
 
 Index = tuple[tuple[int, int], ...]
@@ -122,92 +100,20 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
     )
 
 
-def observed(
-    at: GroupsAtLambda, Lambda: Floats, singular: Bools, reml: bool, blocks: Blocks
-) -> Information:
-    """Satterthwaite's: the exact curvature of the criterion.
-
-    Args:
-        at: the groups at Λ.
-        Lambda: (q, q, B), with columns of zeros where D is singular.
-        singular: (B,) lanes whose optimum is on the boundary.
-        reml: REML criterion instead of ML deviance.
-        blocks: columns of Z in each random term.
-    """
-    index = theta_index(blocks)
-    precision = at.nu / at.pwrss
-    ee = precision * np.einsum("agl,bgl->abgl", at.e, at.e)
-    score = ee + np.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
-    r = _entries(ee.sum(axis=2), index)
-    h = np.stack([_cross(at, a, b) for a, b in index])
-    B = _quadratic_forms(at.G, index)
-    H = _traces(at.P, 2.0 * score - at.P_all, index)
-    H -= 2.0 * precision * np.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
-    if reml:
-        H -= np.einsum("sprl,tprl->stl", B, B)
-    tangent = None
-    if singular.any():
-        F = (at.P_all - score).sum(axis=2)[..., singular]
-        tangent = np.tile(np.eye(len(index))[..., None], len(at.nu))
-        H[..., singular], tangent[..., singular] = _along_boundary(
-            H[..., singular], F, Lambda[..., singular], blocks
-        )
-    return Information(at.nu, at.L_A, B, r / at.nu, cholesky(H), tangent, None)
+def contrast_gradients(at: Information, u: Floats) -> Floats:
+    """u'B_s u for every column of u (p, r, B), (k, r, B)."""
+    return np.stack([np.einsum("prl,prl->rl", u, np.einsum("pql,qrl->prl", B, u)) for B in at.B])
 
 
-def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
-    """Kenward & Roger's: expected information, and the correction of Var(β̂)."""
-    index = theta_index(blocks)
-    GG = np.einsum("pagl,pbgl->abgl", at.G, at.G)
-    B = _quadratic_forms(at.G, index)
-    v = _entries((at.P_all - GG).sum(axis=2), index)
-    S = _traces(at.P, at.P_all - 2.0 * GG, index) + np.einsum("sprl,tprl->stl", B, B)
-    root = cholesky(S - v[:, None] * v / at.nu)
-    k = len(index)
-    identity = np.broadcast_to(np.eye(k)[..., None], root.shape)
-    half = solve_lower(root, identity)
-    W = 2.0 * np.einsum("usl,utl->stl", half, half)
-    E = _directions(index, len(GG))
-    EP, WE = np.einsum("sab,bcgl->sacgl", E, at.P), np.einsum("stl,tcd->scdl", W, E)
-    middle = np.einsum("sacgl,scdl->adgl", EP, WE)
-    correction = np.einsum("pagl,adgl,rdgl->prl", at.G, middle, at.G)
-    correction -= np.einsum("sptl,strl->prl", B, np.einsum("stl,tprl->sprl", W, B))
-    return Information(at.nu, at.L_A, B, v / at.nu, root, None, 2.0 * correction)
+def inverse_forms(at: Information, delta: Floats) -> Floats:
+    """δ'H⁻¹δ for δ (k, r, B), (r, B)."""
+    if at.tangent is not None:
+        delta = np.einsum("stl,srl->trl", at.tangent, delta)
+    half = solve_lower(at.root, delta)
+    return np.einsum("srl,srl->rl", half, half)
 
 
-def _along_boundary(H: Floats, F: Floats, Lambda: Floats, blocks: Blocks) -> tuple[Floats, Floats]:
-    """The Hessian along the surface of equal rank, and its directions; identity where left out.
-
-    The directions are v_i v_j' + v_j v_i' in the eigenvectors v of D; those with i and j in the
-    null space leave the surface. In these coordinates F lives on the null space and D⁺ on the rest.
-    """
-    index = theta_index(blocks)
-    D = np.einsum("abl,cbl->acl", Lambda, Lambda)
-    V, value, null = np.zeros_like(D), np.zeros(D.shape[1:]), np.zeros(D.shape[1:], bool)
-    for block in blocks:
-        square, rows = np.ix_(block, block), list(block)
-        values, vectors = np.linalg.eigh(np.moveaxis(D[square], -1, 0))
-        V[square], value[rows] = np.moveaxis(vectors, 0, -1), values.T
-        n_zero = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
-        null[rows] = np.arange(len(block))[:, None] < n_zero
-    gone = np.stack([null[i] & null[j] for i, j in index])
-    M = np.where(gone, 0.0, np.stack([_entry(V, a, b, index) for a, b in index]))
-    F = np.einsum("abl,acl->bcl", V, np.einsum("acl,cdl->adl", F, V)) * (null[:, None] & null)
-    inverse = np.where(null, 0.0, 1.0 / np.where(null, 1.0, value))
-    E = _directions(index, len(D))
-    FE, ED = np.einsum("abl,sbc->sacl", F, E), np.einsum("cl,tca->tcal", inverse, E)
-    along = np.einsum("asl,atl->stl", M, np.einsum("abl,btl->atl", H, M))
-    along += 2.0 * np.einsum("sacl,tcal->stl", FE, ED)
-    along[np.diag_indices(len(index))] += gone
-    return along, M
-
-
-def _entry(V: Floats, a: int, b: int, index: Index) -> Floats:
-    """Entry (a, b) of every direction v_i v_j' + v_j v_i' (v_i v_i' for i = j), (k, B)."""
-    return np.stack([V[a, i] * V[b, j] + (V[a, j] * V[b, i] if i != j else 0.0) for i, j in index])
-
-
-def _directions(index: Index, q: int) -> Floats:
+def directions(index: Index, q: int) -> Floats:
     """E_s (k, q, q), one for every free entry of D."""
     E = np.zeros((len(index), q, q))
     for s, (a, b) in enumerate(index):
@@ -215,29 +121,23 @@ def _directions(index: Index, q: int) -> Floats:
     return E
 
 
-def _entries(M: Floats, index: Index) -> Floats:
+def weighted_entries(M: Floats, index: Index) -> Floats:
     """tr(E_s M) of symmetric M (q, q, B), (k, B)."""
     return np.stack([M[a, b] * (1.0 if a == b else 2.0) for a, b in index])
 
 
-def _traces(P: Floats, Q: Floats, index: Index) -> Floats:
+def traces(P: Floats, Q: Floats, index: Index) -> Floats:
     """Σ tr(E_s P E_t Q) over groups, (k, k, B)."""
     q = len(P)
-    E = _directions(index, q).reshape(-1, q * q)
+    E = directions(index, q).reshape(-1, q * q)
     products = np.einsum("bcgl,dagl->abcdl", P, Q).reshape(q * q, q * q, -1)
     return np.einsum("tx,sxl->stl", E, np.tensordot(E, products, 1))
 
 
-def _quadratic_forms(G: Floats, index: Index) -> Floats:
+def quadratic_forms(G: Floats, index: Index) -> Floats:
     """B_s = Σ G'E_s G over groups, (k, p, p, B)."""
     B = []
     for a, b in index:
         outer = np.einsum("pgl,rgl->prl", G[:, a], G[:, b])
         B.append(outer if a == b else outer + outer.swapaxes(0, 1))
     return np.stack(B)
-
-
-def _cross(at: GroupsAtLambda, a: int, b: int) -> Floats:
-    """h_s = Σ G'E_s e over groups for the direction of entry (a, b), (p, B)."""
-    h = np.einsum("pgl,gl->pl", at.G[:, a], at.e[b])
-    return h if a == b else h + np.einsum("pgl,gl->pl", at.G[:, b], at.e[a])

@@ -15,7 +15,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints, check_option
 from jaxhlm.core.status import tally
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.results import coefficients, intervals, likelihood_ratios, summaries
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.fit import Fit

@@ -18,10 +18,9 @@ from jaxhlm.design.design import determined_rows
 from jaxhlm.errors import ContrastError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
-from jaxhlm.inference import degrees
+from jaxhlm.inference import contrast_tests
+from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.degrees import SMALL_SAMPLE, DfMethod, check_df, inference_table
-from jaxhlm.inference.parameters import random_groups, random_names, random_values
 from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
@@ -33,6 +32,7 @@ from jaxhlm.inference.refgrid import (
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.tidy import inference_table
 from jaxhlm.statistics.response import at_absent
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "fixed_tests",
     "joint_test",
     "tests",
-    "tidy",
 ]
 
 # What the rows of a table of means are, and its columns, by whether they are differences.
@@ -63,12 +62,14 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
 
         def one(at: Ints) -> tuple[Floats, ...]:
             standardised, own = fits.lanes(at).standardised, L if L.ndim == 2 else L[at]
-            se, df = degrees.single_tests(fits.filled[at], standardised, fits.options, own, method)
+            se, df = contrast_tests.single_tests(
+                fits.filled[at], standardised, fits.options, own, method
+            )
             # The tails take as long as the df: both belong on all cores.
             return se, df, _tails(own, fits.filled[at], se, df)
 
         return fits.over_chunks(one)
-    se, df = degrees.reference_tests(fits.estimates, fits.nobs, L, method)
+    se, df = contrast_tests.reference_tests(fits.estimates, fits.nobs, L, method)
     return se, df, _tails(L, fits.filled, se, df)
 
 
@@ -84,7 +85,7 @@ def fixed_tests(fits: FitRecord, method: DfMethod) -> tuple[Floats, ...]:
 def adjusted_vcov(fits: FitRecord) -> Floats:
     """(B, p, p) Kenward and Roger's adjusted covariances of β̂."""
     check_df("kenward-roger", fits.model.reml)
-    found = fits.over_lanes(lambda e, s: degrees.adjusted_vcov(e, s, fits.options))[0]
+    found = fits.over_lanes(lambda e, s: contrast_tests.adjusted_vcov(e, s, fits.options))[0]
     return at_absent(found, fits.estimates.absent)
 
 
@@ -108,11 +109,11 @@ def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> d
     fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
     if df in SMALL_SAMPLE:
         F, den = fits.over_lanes(
-            lambda e, s: degrees.joint_test(e, s, fits.options, rows, values, df)
+            lambda e, s: contrast_tests.joint_test(e, s, fits.options, rows, values, df)
         )
     else:
-        F = degrees.wald_f(fits.filled, rows, values)
-        den = degrees.reference_tests(fits.estimates, fits.nobs, rows[:1], df)[1][:, 0]
+        F = contrast_tests.wald_f(fits.filled, rows, values)
+        den = contrast_tests.reference_tests(fits.estimates, fits.nobs, rows[:1], df)[1][:, 0]
     F, den = (np.where(about.any(axis=1), np.nan, x) for x in (F, den))
     p_value = f_tail(F, len(rows), den)
     return {"num_df": len(rows), "den_df": den, "statistic": F, "p_value": p_value}
@@ -176,30 +177,6 @@ def _grids(fits: FitRecord, numbers: Sequence[str]) -> tuple[Floats, Ints]:
 
     grids, which = np.unique(fits.over_chunks(means)[0], axis=0, return_inverse=True)
     return grids, which.ravel()
-
-
-def tidy(fits: FitRecord, df: DfMethod, conf_level: float) -> pd.DataFrame:
-    """One row per fit and parameter, with the columns of ``broom.mixed::tidy``."""
-    check_level(conf_level, "conf_level")
-    model, (se, dof, _) = fits.model, fixed_tests(fits, df)
-    columns = inference_table(fits.estimates.beta, se, dof, 0.0, conf_level)
-    random = random_values(model, fits.estimates.cov)
-    values = np.column_stack([columns.pop("estimate"), random, fits.estimates.sigma])
-    p, (B, m) = len(model.xnames), values.shape
-    labels = {
-        "effect": ["fixed"] * p + ["ran_pars"] * (m - p),
-        "group": [*[None] * p, *random_groups(model), "Residual"],
-        "term": [*model.xnames, *random_names(model), "sd__Observation"],
-    }
-    long: dict[str, Any] = {
-        name: np.tile(np.array(told, dtype=object), B) for name, told in labels.items()
-    }
-    long["estimate"] = values.ravel()
-    for name, of_fixed in columns.items():
-        padded = np.full((B, m), np.nan)
-        padded[:, :p] = of_fixed
-        long[name] = padded.ravel()
-    return pd.DataFrame(long | {"boundary": np.repeat(fits.singular, m)})
 
 
 def _columns(

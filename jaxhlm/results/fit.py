@@ -21,7 +21,7 @@ from jaxhlm.core.streams import Seed
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.results import intervals, likelihood_ratios, summaries
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
 from jaxhlm.results.fit_results import FitResults

@@ -16,8 +16,8 @@ from jaxhlm.core.notation import Floats, NewLevels, NotEstimable
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.estimation.model import Model
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.degrees import DfMethod
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.optimise.options import Options
@@ -26,6 +26,7 @@ from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import Each, Matrix, Number, Presenter, Vector
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.tidy import tidy
 
 __all__ = ["FitResults"]
 
@@ -373,7 +374,7 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def df(self, method: DfMethod = "satterthwaite") -> Vector:
         """(p,) denominator degrees of freedom of every fixed effect.
 
-        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/information.py`` (Fai & Cornelius 1996; Kenward
+        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/satterthwaite.py`` (Fai & Cornelius 1996; Kenward
         & Roger 1997). Equals lmerTest's and pbkrtest's. At a singular fit Satterthwaite's df are
         those of the model with the covariance of the rank that was found; a zero variance so drops
         out. Kenward and Roger's formula holds there as it is.
@@ -726,7 +727,9 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
         Raises:
             OptionError, NeedsRemlError: as for ``df``.
         """
-        return self._show.long(coefficients.tidy(self.record, df, conf_level))
+        check_level(conf_level, "conf_level")
+        se, dof, _ = coefficients.fixed_tests(self.record, df)
+        return self._show.long(tidy(self.record, se, dof, conf_level))
 
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics, as ``broom.mixed::glance``."""

@@ -15,7 +15,6 @@ from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level, standard_errors
-from jaxhlm.inference.degrees import inference_table
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
@@ -23,6 +22,7 @@ from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.presenters import Runs, long_table
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.units import over_rows
 from jaxhlm.statistics.response import at_absent
 

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.status import Status, outcome
-from jaxhlm.inference.degrees import METHOD_NAMES, DfMethod, inference_table
+from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.summary_table import Summary
+from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.varcorr import VarCorr
 
 __all__ = ["batch_text", "glance", "parameter_summary", "summary", "varcorr"]

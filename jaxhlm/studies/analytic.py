@@ -2,7 +2,7 @@
 
 At the true Σ and σ², Var(Lβ̂) = L(Σ X_i'V_i⁻¹X_i)⁻¹L', and the t statistic of one contrast is about
 noncentral t with δ = (c'β − r)/√Var(c'β̂) and the degrees of freedom of equation (S) of
-``jaxhlm.inference.information`` with expected information. Several rows give noncentral F with
+``jaxhlm.inference.kenward_roger`` with expected information. Several rows give noncentral F with
 λ = (Lβ − r)'Var(Lβ̂)⁻¹(Lβ − r) and Fai & Cornelius's denominator df (Helms 1992, Stat. Med. 11,
 1889-1904; Stroup 2002, JABES 7, 491-511). Exact where β̂ does not depend on the variances, as in
 balanced designs; otherwise an approximation that ignores their estimation beyond the df.
@@ -17,8 +17,9 @@ import numpy as np
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.inference.degrees import DfMethod
-from jaxhlm.inference.information import Information, expected, groups_at
+from jaxhlm.inference.contrast_tests import DfMethod
+from jaxhlm.inference.information import Information, groups_at
+from jaxhlm.inference.kenward_roger import expected
 from jaxhlm.inference.tails import (
     f_quantile,
     noncentral_f_cdf,
@@ -121,7 +122,7 @@ def _degrees(at: Information, u: Floats) -> Floats:
 
 
 def _denominator(df: Floats) -> float:
-    """2E/(E − r) with E = Σ ν/(ν − 2), the df of ``degrees.joint_test``."""
+    """2E/(E − r) with E = Σ ν/(ν − 2), the df of ``contrast_tests.joint_test``."""
     if len(df) == 1 or np.ptp(df) < 1e-8:
         return float(df.mean())
     if (df <= 2.0).any():

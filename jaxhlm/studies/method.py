@@ -14,8 +14,8 @@ from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.criteria import standard_errors
-from jaxhlm.inference.degrees import DfMethod, inference_table
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.inference.tails import t_tail
@@ -23,6 +23,7 @@ from jaxhlm.language.words import quoted
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
+from jaxhlm.results.tidy import inference_table
 from jaxhlm.studies.least_squares import pooled_ols, two_stage
 from jaxhlm.studies.mechanism import Drawn
 

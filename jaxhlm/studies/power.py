@@ -17,8 +17,8 @@ from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.degrees import DfMethod, check_df
 from jaxhlm.language.formula import parse
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test

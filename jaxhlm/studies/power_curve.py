@@ -13,7 +13,7 @@ from jaxhlm.core.arguments import fraction, listed_values, number
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.progress import step_progress
-from jaxhlm.inference.degrees import DfMethod
+from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
     Generating,
     Test,
