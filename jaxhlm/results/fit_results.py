@@ -374,10 +374,10 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def df(self, method: DfMethod = "satterthwaite") -> Vector:
         """(p,) denominator degrees of freedom of every fixed effect.
 
-        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/satterthwaite.py`` (Fai & Cornelius 1996; Kenward
-        & Roger 1997). Equals lmerTest's and pbkrtest's. At a singular fit Satterthwaite's df are
-        those of the model with the covariance of the rank that was found; a zero variance so drops
-        out. Kenward and Roger's formula holds there as it is.
+        1/df = 1/ν + δ'H⁻¹δ, derived in ``inference/satterthwaite.py`` (Fai & Cornelius 1996;
+        Kenward & Roger 1997 in ``kenward_roger.py``). Equals lmerTest's and pbkrtest's. At a
+        singular fit Satterthwaite's df are those of the model with the covariance of the rank that
+        was found; a zero variance so drops out. Kenward and Roger's formula holds there as it is.
 
         Args:
             method: "satterthwaite", "kenward-roger" (REML only), "residual" (n − p) or "normal".

@@ -1,11 +1,22 @@
-"""What a violation may act on; the violations themselves are in ``violations/__init__.py``."""
+"""What a violation may act on; the violations are in a module for each thing that they act on.
+
+A new one is a subclass of ``Violation`` in its module, exported by ``violations/__init__.py``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxhlm.core.arguments import check_function
 from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.errors import OptionError
+from jaxhlm.violations.distributions import Distribution, standardised
 from jaxhlm.violations.panel import Panel, RandomNumbers
 
-__all__ = ["Violation"]
+__all__ = ["FromDistribution", "FunctionOfColumn", "Violation"]
 
 
 class Violation:
@@ -36,3 +47,40 @@ class Violation:
     ) -> Bools | None:
         """(N,) responses that are missing, or None."""
         return None
+
+
+@dataclass(frozen=True)
+class FromDistribution(Violation):
+    """A violation that is one distribution, standardised."""
+
+    distribution: Distribution
+
+    def __post_init__(self) -> None:
+        """Check the distribution."""
+        object.__setattr__(self, "distribution", standardised(self.distribution))
+
+
+@dataclass(frozen=True)
+class FunctionOfColumn(Violation):
+    """A violation by a function of a column of the design."""
+
+    column: str
+    function: Callable[[Floats], Floats]
+
+    def __post_init__(self) -> None:
+        """Check the function."""
+        check_function("function", self.function)
+
+    def _values(self, panel: Panel) -> Floats:
+        """(N,) values of the function."""
+        x = panel.column(self.column)
+        values = np.asarray(self.function(x))
+        if values.dtype.kind in "biuf":
+            values = values.astype(float)
+        if values.dtype != float or values.shape != x.shape or not np.isfinite(values).all():
+            raise OptionError(
+                f"function returned values of shape {values.shape}, or not all finite, for "
+                f"{x.shape} numbers; it must map an array to an array of finite numbers of the "
+                "same shape"
+            )
+        return values
