@@ -52,6 +52,7 @@ __all__ = [
     "Floats",
     "IntervalMethod",
     "Ints",
+    "LaneIndex",
     "Leverage",
     "NewLevels",
     "NotEstimable",
@@ -66,6 +67,8 @@ Array: TypeAlias = Any
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+# Some lanes: consecutive ones, or by number; they may repeat.
+LaneIndex: TypeAlias = slice | Ints
 
 IntervalMethod = Literal["wald", "profile", "boot"]
 NewLevels = Literal["population", "error"]

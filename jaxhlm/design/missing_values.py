@@ -1,4 +1,8 @@
-"""Missing values: rows that have any are left out, counted and told."""
+"""Missing values: rows that have any are left out, counted and told.
+
+Of many responses each is fitted on its own complete rows (``ResponseMatrix`` in
+``sources/sources.py``), as is each data set of a long frame (``ReplicateRows`` there).
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ entries column by column, block after block, as lme4 does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,7 @@ def block_of(q: int) -> Blocks:
     return (tuple(range(q)),)
 
 
-def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Any:
+def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Float[Array, "q q"]:
     """Λ (q, q) from θ (k,).
 
     Args:
@@ -90,7 +91,9 @@ def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Any:
     return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
 
 
-def factor(D: Float[Array, "q q"], blocks: Blocks, floor: Any, xp: ModuleType) -> Any:
+def factor(
+    D: Float[Array, "q q"], blocks: Blocks, floor: Sequence[Array | float], xp: ModuleType
+) -> Float[Array, "q q"]:
     """Block lower triangular Λ with non-negative diagonal and ΛΛ' = D, zero pivots allowed.
 
     A pivot (a conditional variance) at or below its floor becomes exactly zero, with its column:
@@ -114,7 +117,7 @@ def factor(D: Float[Array, "q q"], blocks: Blocks, floor: Any, xp: ModuleType) -
     return Lambda
 
 
-def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Any:
+def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Float[Array, "k ..."]:
     """θ of the same covariance with diag Λ ≥ 0 and negligible variances exactly zero.
 
     Args:

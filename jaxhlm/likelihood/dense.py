@@ -18,7 +18,7 @@ q steps whatever the number of groups, the rows within groups come before:
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -185,6 +185,6 @@ def _flat(T: Floats) -> Floats:
     return T.reshape(B, G * q, r)
 
 
-def _matrices(values: Any) -> Any:
+def _matrices(values: Float[Array, "d e B"]) -> Float[Array, "B d e"]:
     """(B,) as (B, 1, 1), to scale matrices."""
     return values[:, None, None]

@@ -24,7 +24,7 @@ F decides whether a fit on the boundary is a minimum: it must be positive semi-d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +33,7 @@ from jaxhlm.likelihood.covariance import Blocks, lambda_matrix, theta_index
 from jaxhlm.likelihood.deviance import Profile, SumGroups, profile, sum_groups, whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
+    Matrix,
     entrywise,
     is_unrolled,
     matmul,
@@ -63,12 +64,12 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(
-    theta: Any,
+    theta: Float[Array, " k"],
     stats: Stats,
     reml: bool,
     blocks: Blocks,
     over_groups: SumGroups = sum_groups,
-    sigma2: Any = None,
+    sigma2: Float[Array, ""] | None = None,
 ) -> Derivatives:
     """Value, gradient and Hessian in θ of one data set's criterion, and F = ∂d/∂D.
 
@@ -81,7 +82,7 @@ def derivatives(
     variance = at.pwrss / at.nu if sigma2 is None else sigma2
     precision = 1.0 / variance
 
-    def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, ...]:
+    def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, ...]:
         _, U, YX, residual = whiten(Lambda, RZ, RZ, TX, Ty - TX @ at.beta)
         P, e = U.T @ U, U.T @ residual
         W = solve_lower(at.L_A, YX.T @ U).T
@@ -105,7 +106,9 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(W: Any, e: Float[Array, " s"], index: Index) -> tuple[Any, Any, Any]:
+def _directions(
+    W: Float[Array, "s q"], e: Float[Array, " s"], index: Index
+) -> tuple[Array, Array, Array]:
     """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:
@@ -116,7 +119,9 @@ def _directions(W: Any, e: Float[Array, " s"], index: Index) -> tuple[Any, Any, 
     return _stack(r, W), _stack(h, W), _stack(B, W)
 
 
-def _trace_pairs(P: Any, Q: Any, index: Index) -> Any:
+def _trace_pairs(
+    P: Float[Array, "q q"], Q: Float[Array, "q q"], index: Index
+) -> Float[Array, " k*k"]:
     """The lower triangle over (s, t) of tr(E_s P E_t Q)."""
     rows, columns = np.tril_indices(len(index))
     if not is_unrolled(P):
@@ -135,14 +140,19 @@ def _both(ab: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     return ab, ab[::-1]
 
 
-def _directions_dense(index: Index, q: int, dtype: Any) -> Any:
+def _directions_dense(index: Index, q: int, dtype: np.dtype[np.floating]) -> Float[Array, "k q q"]:
     E = np.zeros((len(index), q, q))
     for s, (a, b) in enumerate(index):
         E[s, a, b] = E[s, b, a] = 1.0
     return jnp.asarray(E, dtype)
 
 
-def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any, Any, Any]:
+def _chain_rule(
+    F: Float[Array, "q q"],
+    curvature: Float[Array, "k k"],
+    Lambda: Float[Array, "q q"],
+    index: Index,
+) -> tuple[Array, Array, Array]:
     """Gradient and Hessian in θ from those in D, and J = ∂D/∂θ."""
     FL = matmul(F, Lambda)
     grad = _stack([2.0 * FL[a, b] for a, b in index], F)
@@ -161,17 +171,17 @@ def _chain_rule(F: Any, curvature: Any, Lambda: Any, index: Index) -> tuple[Any,
     return grad, hess, J
 
 
-def _scaled(scalar: Any, M: Any) -> Any:
+def _scaled(scalar: Array, M: Matrix) -> Matrix:
     """A scalar times a matrix or a vector."""
     return entrywise(lambda entry: scalar * entry, M)
 
 
-def _divided(M: Any, scalar: Any) -> Any:
+def _divided(M: Matrix, scalar: Array) -> Matrix:
     """A matrix over a scalar: XLA keeps quotients, and forms products anew wherever they occur."""
     return entrywise(lambda entry: entry / scalar, M)
 
 
-def _stack(items: list[Any], like: Any) -> Any:
+def _stack(items: list[Matrix], like: Matrix) -> Matrix:
     """Items along a new first axis, in the dialect of ``like``."""
     if not is_unrolled(like):
         return jnp.stack(items)

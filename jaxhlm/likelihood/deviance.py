@@ -25,12 +25,13 @@ them over lanes, with matrices spelled out entry by entry where it is faster (``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.core.notation import Array
 from jaxhlm.likelihood.covariance import Blocks, block_of, lambda_matrix
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
@@ -49,11 +50,12 @@ from jaxhlm.linalg.small import (
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from jaxhlm.core.notation import Array
 
 __all__ = ["Profile", "beside", "deviance", "loglik", "profile", "sum_groups", "whiten"]
 
-SumGroups = Callable[..., Any]
+# What a group adds to the sums over groups, from its R_i, T_i^X, t_i^y and m_i.
+GroupTerm = Callable[[Array, Array, Array, Array], tuple[Array, ...]]
+SumGroups = Callable[[GroupTerm, Stats], tuple[Array, ...]]
 
 
 class Profile(NamedTuple):
@@ -66,23 +68,27 @@ class Profile(NamedTuple):
     nu: Float[Array, " ..."]  # n (ML) or n − rank X (REML)
 
 
-def sum_groups(term: Callable[..., Any], stats: Stats) -> Any:
+def sum_groups(term: GroupTerm, stats: Stats) -> tuple[Array, ...]:
     """Σ_i term(R_i, T_i^X, t_i^y, m_i) over the groups of one data set."""
     terms = jax.vmap(term)(stats.RZ, stats.TX, stats.Ty, stats.m)
     return jax.tree.map(lambda t: jnp.sum(t, axis=0), terms)
 
 
-def whiten(Lambda: Any, RZ: Any, *T: Any) -> tuple[Any, ...]:
+def whiten(
+    Lambda: Float[Array, "q q"], RZ: Float[Array, "q q"], *T: Float[Array, "q ..."]
+) -> tuple[Array, ...]:
     """L, and L⁻¹T for every T given, with LL' = Ω = I + R Λ Λ' R' of one group."""
     RL = matmul(RZ, Lambda)
     L = cholesky(eye_plus(RL @ RL.T))
     return (L, *(solve_lower(L, t) for t in T))
 
 
-def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_groups) -> Profile:
+def profile(
+    Lambda: Float[Array, "q q"], stats: Stats, reml: bool, over_groups: SumGroups = sum_groups
+) -> Profile:
     """Profile β and σ² out of the likelihood at Λ."""
 
-    def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, Any]:
+    def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, Array]:
         L, YX, yy = whiten(Lambda, RZ, TX, Ty)
         Y = beside(YX, yy)
         return 2.0 * m * log_diagonal(L), pack(Y.T @ Y)
@@ -104,7 +110,7 @@ def profile(Lambda: Any, stats: Stats, reml: bool, over_groups: SumGroups = sum_
 
 def deviance(
     theta: Float[Array, " k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
-) -> Any:
+) -> Float[Array, ""]:
     """−2 × the log-likelihood of one data set, profiled over β and σ, at θ.
 
     Pure: jit, vmap, grad and hessian it as you like; it follows the dtype it is given.
@@ -141,7 +147,7 @@ def loglik(
     sigma: Float[Array, ""],
     stats: Stats,
     blocks: Blocks | None = None,
-) -> Any:
+) -> Float[Array, ""]:
     """The marginal log-likelihood of one data set, nothing profiled out.
 
         ℓ(β, θ, σ) = −½ [ n log 2πσ² + Σ log|Ω_i| + Σ (y_i − X_iβ)'V_i⁻¹(y_i − X_iβ)/σ² ]
@@ -168,7 +174,7 @@ def loglik(
     """
     Lambda = lambda_matrix(theta, blocks or block_of(stats.RZ.shape[-1]))
 
-    def term(RZ: Any, TX: Any, Ty: Any, m: Any) -> tuple[Any, Any]:
+    def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, Array]:
         L, r = whiten(Lambda, RZ, Ty - TX @ beta)
         return 2.0 * m * log_diagonal(L), r @ r
 
@@ -178,7 +184,7 @@ def loglik(
     return -0.5 * (stats.n * log_2pi_variance - stats.logw + logdet + (between + within) / sigma**2)
 
 
-def beside(X: Any, y: Any) -> Any:
+def beside(X: Float[Array, "q p"], y: Float[Array, " q"]) -> Float[Array, "q p+1"]:
     """[X y]: a matrix with a vector as its last column, in either dialect."""
     if is_unrolled(X):
         return np.concatenate([X, y[:, None]], axis=1)

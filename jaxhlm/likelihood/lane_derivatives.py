@@ -16,8 +16,7 @@ that is there, and one program serves all numbers of groups up to the length of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,7 @@ import numpy as np
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
-from jaxhlm.likelihood.deviance import sum_groups
+from jaxhlm.likelihood.deviance import GroupTerm, sum_groups
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, lane_axes
 from jaxhlm.linalg.small import entrywise, is_unrolled, namespace, stack_entries, unroll
 
@@ -84,7 +83,11 @@ def lane_derivatives(
 
 
 def _without_fixed(
-    theta: Any, stats: Stats, blocks: Blocks, count: Any, sigma2: Any
+    theta: Float[Array, "k B"],
+    stats: Stats,
+    blocks: Blocks,
+    count: Int[Array, ""] | None,
+    sigma2: Float[Array, " B"] | None,
 ) -> Derivatives:
     """``lane_derivatives`` for p = 0, where REML and ML are one: with a column of X that is zero.
 
@@ -105,21 +108,32 @@ def _without_fixed(
 
 
 def _unrolled(
-    theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any, sigma2: Any
+    theta: Float[Array, "k B"],
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    count: Int[Array, ""] | None,
+    sigma2: Float[Array, " B"] | None,
 ) -> Derivatives:
     """Spelled out entry by entry."""
     B = theta.shape[-1]
     stats_entries = stats._replace(XX=unroll(stats.XX, 2), Xy=unroll(stats.Xy, 1))
     looped = B >= LOOP_FROM_LANES and isinstance(theta, jax.Array)
 
-    def over_groups(term: Callable[..., Any], s: Stats) -> Any:
+    def over_groups(term: GroupTerm, s: Stats) -> tuple[Array, ...]:
         return _loop_groups(term, s, B, count) if looped else _side_by_side(term, s, B)
 
     out = derivatives(unroll(theta, 1), stats_entries, reml, blocks, over_groups, sigma2)
     return jax.tree.map(lambda x: stack_entries(x, B), out)
 
 
-def _in_runs(theta: Any, stats: Stats, reml: bool, blocks: Blocks, sigma2: Any) -> Derivatives:
+def _in_runs(
+    theta: Float[Array, "k B"],
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    sigma2: Float[Array, " B"] | None,
+) -> Derivatives:
     """By LAPACK, some lanes at a time."""
     B, size = theta.shape[-1], lanes_at_once(stats)
     if size >= B:
@@ -154,17 +168,23 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
     return Stats(*(x[..., 0] if axis is None else x for x, axis in fields)), axes
 
 
-def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) -> Derivatives:
+def _mapped(
+    theta: Float[Array, "k B"],
+    stats: Stats,
+    reml: bool,
+    blocks: Blocks,
+    count: Int[Array, ""] | None,
+) -> Derivatives:
     """The dense dialect of JAX, mapped over lanes and groups."""
     mapped, axes = mappable(stats)
     G = len(stats.m)
     tile = G if count is None else min(G, TILE_GROUPS)
 
-    def over_groups(term: Callable[..., Any], s: Stats) -> Any:
-        if tile == G:
+    def over_groups(term: GroupTerm, s: Stats) -> tuple[Array, ...]:
+        if count is None or tile == G:
             return sum_groups(term, s)
 
-        def add(i: Any, sums: Any) -> Any:
+        def add(i: Int[Array, ""], sums: tuple[Array, ...]) -> tuple[Array, ...]:
             more = sum_groups(term, _groups(s, i, tile))
             return jax.tree.map(jnp.add, sums, more)
 
@@ -177,18 +197,18 @@ def _mapped(theta: Any, stats: Stats, reml: bool, blocks: Blocks, count: Any) ->
     )(theta, mapped)
 
 
-def _groups(stats: Stats, i: Any, tile: int) -> Stats:
+def _groups(stats: Stats, i: Int[Array, ""] | int, tile: int) -> Stats:
     """Tile i of the groups."""
     part = (jax.lax.dynamic_slice_in_dim(x, i * tile, tile) for x in stats.by_group)
     return stats._replace(**dict(zip(GROUP_FIELDS, part, strict=True)))
 
 
-def _split(RZ: Any, TX: Any, Ty: Any, m: Any, lead: int) -> tuple[Any, ...]:
+def _split(RZ: Array, TX: Array, Ty: Array, m: Array, lead: int) -> tuple[Array, ...]:
     """Entries of one group's statistics."""
     return unroll(RZ, 2, lead), unroll(TX, 2, lead), unroll(Ty, 1, lead), m
 
 
-def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
+def _side_by_side(term: GroupTerm, stats: Stats, B: int) -> tuple[Array, ...]:
     """Sum over groups with the groups as a leading axis of every entry."""
     terms = term(*_split(stats.RZ, stats.TX, stats.Ty, stats.m, 1))
     G = len(stats.m)
@@ -196,16 +216,18 @@ def _side_by_side(term: Callable[..., Any], stats: Stats, B: int) -> Any:
     return tuple(entrywise(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms)
 
 
-def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> Any:
+def _loop_groups(
+    term: GroupTerm, stats: Stats, B: int, count: Int[Array, ""] | None
+) -> tuple[Array, ...]:
     """Sum over groups one after the other: the working set is a few hundred arrays of (B,)."""
 
-    def one(i: Any) -> tuple[Any, ...]:
+    def one(i: Int[Array, ""] | int) -> tuple[Array, ...]:
         RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
         return term(*_split(RZ, TX, Ty, m, 0))
 
     shapes: list[tuple[int, ...] | None] = []
 
-    def flat(i: Any) -> tuple[Any, ...]:
+    def flat(i: Int[Array, ""] | int) -> tuple[Array, ...]:
         terms = one(i)
         shapes[:] = [t.shape if is_unrolled(t) else None for t in terms]
         return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
@@ -216,11 +238,11 @@ def _loop_groups(term: Callable[..., Any], stats: Stats, B: int, count: Any) -> 
     return _rebuild(sums, shapes)
 
 
-def _leaves(terms: tuple[Any, ...]) -> list[Any]:
+def _leaves(terms: tuple[Array, ...]) -> list[Array]:
     return [leaf for t in terms for leaf in (t.flat if is_unrolled(t) else (t,))]
 
 
-def _rebuild(leaves: tuple[Any, ...], shapes: list[tuple[int, ...] | None]) -> tuple[Any, ...]:
+def _rebuild(leaves: tuple[Array, ...], shapes: list[tuple[int, ...] | None]) -> tuple[Array, ...]:
     out, rest = [], iter(leaves)
     for shape in shapes:
         if shape is None:

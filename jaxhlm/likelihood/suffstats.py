@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.notation import LaneIndex
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
 from jaxhlm.linalg.small import unroll
 
@@ -75,11 +76,11 @@ class Stats(NamedTuple):
         return bool(self.RZ.shape[-1] == 1)
 
     @property
-    def by_group(self) -> tuple[Any, Any, Any, Any]:
+    def by_group(self) -> tuple[Array, Array, Array, Array]:
         """The fields of ``GROUP_FIELDS``."""
         return self.RZ, self.TX, self.Ty, self.m
 
-    def take(self, index: Any) -> Stats:
+    def take(self, index: LaneIndex) -> Stats:
         """Some lanes, which may repeat; what all share stays."""
         return Stats(*take_lanes(self, index, RESPONSE_FIELDS))
 
@@ -102,17 +103,17 @@ def lane_axes(shared_design: bool) -> Stats:
     )
 
 
-def taken(x: Any, index: Any) -> Any:
+def taken(x: Float[Array, "... b"], index: LaneIndex) -> Float[Array, "... b"]:
     """Some lanes of (…, b); what all share, (…, 1), stays."""
     return x[..., index] if x.shape[-1] > 1 else x
 
 
-def expanded(x: Any, B: int) -> Any:
+def expanded(x: Float[Array, "... b"], B: int) -> Float[Array, "... B"]:
     """(…, b) with an entry for each of B lanes."""
     return np.broadcast_to(x, (*x.shape[:-1], B))
 
 
-def take_lanes(record: Any, index: Any, own: Container[str]) -> Iterator[Any]:
+def take_lanes(record: NamedTuple, index: LaneIndex, own: Container[str]) -> Iterator[Array]:
     """Fields of a record for some of its lanes.
 
     Args:
@@ -218,7 +219,7 @@ def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: An
         )
 
 
-def _reduce(S: Any, q: int) -> tuple[Any, Any]:
+def _reduce(S: Float[Array, "q q+p+1"], q: int) -> tuple[Array, Array]:
     """R and T = R⁻ᵀ Z'[X y] of one group from S = Z'[Z X y], by a Cholesky that skips zero pivots.
 
     The guarded division (a where inside a where) keeps derivatives finite at a skipped pivot.
@@ -236,7 +237,7 @@ def _reduce(S: Any, q: int) -> tuple[Any, Any]:
     return jnp.triu(reduced[:, :q]), reduced[:, q:]
 
 
-def _solve_upper(R: Any, T: Any) -> Any:
+def _solve_upper(R: Float[Array, "q q"], T: Float[Array, "q c"]) -> Float[Array, "q c"]:
     """B with R B = T for upper triangular R, with rows of zeros where a pivot of R is zero."""
     B = jnp.zeros_like(T)
     for j in reversed(range(len(R))):

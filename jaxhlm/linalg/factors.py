@@ -8,11 +8,9 @@ a continuous function of the matrix, whose choices do not hang on the last bit.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.linalg.small import namespace, set_at
 
 __all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_root"]
@@ -51,7 +49,7 @@ def orthonormal_basis(M: Floats, tol: float) -> Floats:
     return rows
 
 
-def semidefinite_root(A: Floats, floor: Any = None) -> Floats:
+def semidefinite_root(A: Floats, floor: Floats | float | None = None) -> Floats:
     """Lower triangular L (d, d, …) with A = LL' for a positive semi-definite A.
 
     Args:
@@ -131,6 +129,6 @@ def _axes(V: Floats) -> Floats:
     return out
 
 
-def _first_long(lengths: Floats) -> Any:
+def _first_long(lengths: Floats) -> Ints:
     """The first of the last axis that is at least PIVOT_SHARE of the largest."""
     return np.argmax(lengths >= PIVOT_SHARE * lengths.max(axis=-1, keepdims=True), axis=-1)

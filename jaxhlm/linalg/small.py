@@ -24,11 +24,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxhlm.core.notation import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = [
     "cholesky",
@@ -49,7 +54,7 @@ __all__ = [
     "unroll",
 ]
 
-Matrix = Any
+Matrix: TypeAlias = Array
 
 
 def is_unrolled(M: Matrix) -> bool:
@@ -57,12 +62,12 @@ def is_unrolled(M: Matrix) -> bool:
     return isinstance(M, np.ndarray) and M.dtype == object
 
 
-def namespace(x: Any) -> ModuleType:
+def namespace(x: Array) -> ModuleType:
     """``jax.numpy`` for JAX arrays and tracers, else ``numpy``."""
     return jnp if isinstance(x, jax.Array) else np
 
 
-def unroll(x: Any, ndim: int, lead: int = 0) -> Matrix:
+def unroll(x: Array, ndim: int, lead: int = 0) -> Matrix:
     """The unrolled matrix of ``x``, whose rows and columns are its axes ``lead … lead+ndim``."""
     out = np.empty(x.shape[lead : lead + ndim], dtype=object)
     for index in np.ndindex(*out.shape):
@@ -70,7 +75,7 @@ def unroll(x: Any, ndim: int, lead: int = 0) -> Matrix:
     return out
 
 
-def stack_entries(M: Matrix, B: int) -> Any:
+def stack_entries(M: Matrix, B: int) -> Float[Array, "... B"]:
     """The reverse of ``unroll``: one array (…, B) of entries of B lanes."""
     if not is_unrolled(M):
         return namespace(M).broadcast_to(M, (B,))
@@ -81,7 +86,7 @@ def stack_entries(M: Matrix, B: int) -> Any:
     return stacked.reshape(*M.shape, B)
 
 
-def set_at(x: Any, index: Any, values: Any) -> Any:
+def set_at(x: Array, index: tuple[slice | int, ...], values: Array) -> Array:
     """``x`` with values at an index; a NumPy array is written to, a JAX array is not."""
     if not isinstance(x, np.ndarray):
         return x.at[index].set(values)
@@ -89,7 +94,7 @@ def set_at(x: Any, index: Any, values: Any) -> Any:
     return x
 
 
-def entrywise(f: Callable[[Any], Any], M: Matrix) -> Matrix:
+def entrywise(f: Callable[[Array], Array], M: Matrix) -> Matrix:
     """``f`` of every entry; of the whole array where it is not unrolled."""
     if not is_unrolled(M):
         return f(M)
@@ -99,7 +104,7 @@ def entrywise(f: Callable[[Any], Any], M: Matrix) -> Matrix:
     return out
 
 
-def largest(x: Any) -> Any:
+def largest(x: Float[Array, "d ..."]) -> Float[Array, "..."]:
     """max |x_i| over the first axis; in JAX one by one: XLA takes a reduction for a function."""
     return abs(x).max(axis=0) if isinstance(x, np.ndarray) else reduce(jnp.maximum, abs(x))
 
@@ -142,7 +147,7 @@ def _cholesky(A: Matrix) -> Matrix:
     if d == 0:
         return A
 
-    def column(j: Any, L: Any) -> Any:
+    def column(j: Int[Array, ""], L: Float[Array, "d d"]) -> Float[Array, "d d"]:
         rest = A[:, j] - (L * L[j]).sum(axis=1)
         return L.at[:, j].set(jnp.where(jnp.arange(d) < j, 0.0, rest / jnp.sqrt(rest[j])))
 
@@ -155,13 +160,13 @@ def _substitute(L: Matrix, T: Matrix) -> Matrix:
     if len(L) == 0:
         return start
 
-    def row(i: Any, X: Any) -> Any:
+    def row(i: Int[Array, ""], X: Float[Array, "d ..."]) -> Float[Array, "d ..."]:
         return X.at[i].set((T[i] - L[i] @ X) / L[i, i])
 
     return jax.lax.fori_loop(0, len(L), row, start)
 
 
-def log_diagonal(L: Matrix) -> Any:
+def log_diagonal(L: Matrix) -> Array:
     """Σ log L_jj, with a single logarithm in the unrolled dialect."""
     if not is_unrolled(L):
         return jnp.sum(jnp.log(jnp.diagonal(L)))
@@ -216,7 +221,7 @@ def svec_outer(u: Matrix, v: Matrix) -> Matrix:
     return out
 
 
-def _minus_dot(start: Any, u: Matrix, v: Matrix) -> Any:
+def _minus_dot(start: Array, u: Matrix, v: Matrix) -> Array:
     """start − u'v."""
     for left, right in zip(u, v, strict=True):
         if not (_is_zero(left) or _is_zero(right)):
@@ -224,11 +229,11 @@ def _minus_dot(start: Any, u: Matrix, v: Matrix) -> Any:
     return start
 
 
-def _dot(u: Matrix, v: Matrix) -> Any:
+def _dot(u: Matrix, v: Matrix) -> Array | float:
     """u'v, a literal 0.0 if every product is zero by structure."""
     products = [a * b for a, b in zip(u, v, strict=True) if not (_is_zero(a) or _is_zero(b))]
     return sum(products[1:], start=products[0]) if products else 0.0
 
 
-def _is_zero(entry: Any) -> bool:
+def _is_zero(entry: Array | float) -> bool:
     return isinstance(entry, float) and entry == 0.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
@@ -35,7 +36,9 @@ class Sizes(NamedTuple):
     max_iter: Int[Array, ""]  # largest number of evaluations
 
 
-def minimise_compiled(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+def minimise_compiled(
+    stats: Stats, start: Float[Array, "k B"], sizes: Sizes, options: Options
+) -> OptimizeResult:
     """``minimise_traced``, compiled once for each shape and choice of options."""
     options = replace(options, max_iter=MAX_ITER)
     key = (*(x.shape for x in stats), start.shape, options)
@@ -56,7 +59,7 @@ def minimise_traced(
     """Minimise all lanes from ``start`` (k, B), NaN for moment estimates; traceable."""
     mapped, axes = mappable(stats)
 
-    def value(theta: Any, one: Stats) -> Any:
+    def value(theta: Float[Array, " k"], one: Stats) -> Float[Array, ""]:
         return deviance(theta, one, options.reml, options.blocks)
 
     steps = stepper(options.optimizer, value, mapped, axes)
@@ -64,10 +67,12 @@ def minimise_traced(
     return minimise_criterion(stats, start, steps, options, sizes.max_iter, sizes.num_groups)
 
 
-def _minimise_in_tiles(stats: Stats, start: Any, sizes: Sizes, options: Options) -> OptimizeResult:
+def _minimise_in_tiles(
+    stats: Stats, start: Float[Array, "k B"], sizes: Sizes, options: Options
+) -> OptimizeResult:
     """By Newton tile by tile, with the distances of the groups."""
 
-    def minimise(stats: Stats, start: Any) -> OptimizeResult:
+    def minimise(stats: Stats, start: Float[Array, "k B"]) -> OptimizeResult:
         found = minimise_criterion(stats, start, NEWTON, options, sizes.max_iter, sizes.num_groups)
         return _with_distances(found, stats, sizes, options)
 
@@ -80,7 +85,7 @@ def _with_distances(
     """A minimum with the distances of its groups, which a known one is not asked for."""
     beta, pwrss = found.aux["beta"], found.aux["pwrss"]
 
-    def distances() -> Any:
+    def distances() -> Float[Array, "2 B"]:
         at = found.theta, beta, pwrss, options.reml, options.blocks
         return traced_distance_sums(stats, *at, sizes.num_groups)
 
@@ -91,4 +96,4 @@ def _with_distances(
 _in_tiles = CompiledByOne(_minimise_in_tiles, static_argnames="options")
 _at_once = CompiledByOne(minimise_traced, static_argnames="options")
 # Programs that XLA does not compile to one function.
-_refused: set[Any] = set()
+_refused: set[Hashable] = set()

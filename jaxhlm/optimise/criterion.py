@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from jaxhlm.likelihood.covariance import canonical
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import namespace
-from jaxhlm.optimise.loop import OptimizeResult, Stepper, minimise_lanes
+from jaxhlm.optimise.loop import Evaluated, OptimizeResult, Stepper, minimise_lanes
 from jaxhlm.optimise.options import Options
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
     from jaxhlm.core.notation import Array
 
@@ -26,8 +26,8 @@ def minimise_criterion(
     start: Float[Array, "k B"],
     stepper: Stepper,
     options: Options,
-    max_iter: Any,
-    count: Any = None,
+    max_iter: Int[Array, ""] | int,
+    count: Int[Array, ""] | None = None,
 ) -> OptimizeResult:
     """Minimise the criterion of all lanes from ``start`` (k, B).
 
@@ -35,7 +35,7 @@ def minimise_criterion(
     """
     blocks = options.blocks
 
-    def derivatives(theta: Any) -> tuple[Any, Any, Any, Any]:
+    def derivatives(theta: Float[Array, "k B"]) -> Evaluated:
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
         unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)

@@ -8,17 +8,20 @@ the representatives follow the first; its distance is their sum.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Array, Floats
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import unroll
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 __all__ = ["degrees", "distance_sums", "residuals", "traced_distance_sums"]
 
@@ -63,13 +66,19 @@ def distance_sums(
 
 
 def traced_distance_sums(
-    stats: Stats, theta: Any, beta: Any, pwrss: Any, reml: bool, blocks: Blocks, count: Any
-) -> Any:
+    stats: Stats,
+    theta: Float[Array, "k B"],
+    beta: Float[Array, "p B"],
+    pwrss: Float[Array, " B"],
+    reml: bool,
+    blocks: Blocks,
+    count: Int[Array, ""],
+) -> Float[Array, "2 B"]:
     """``distance_sums`` in JAX, of the first ``count`` groups, one after the other."""
     Lambda, beta = lambda_matrix(unroll(theta, 1), blocks), unroll(beta, 1)
     sigma2 = pwrss / (stats.n - reml * stats.rank)
 
-    def add(i: Any, sums: tuple[Any, ...]) -> tuple[Any, ...]:
+    def add(i: Int[Array, ""], sums: tuple[Array, ...]) -> tuple[Array, ...]:
         before, df, total, squares = sums
         RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
         _, white = whiten(Lambda, unroll(RZ, 2), unroll(Ty, 1) - unroll(TX, 2) @ beta)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.core.notation import Array
 from jaxhlm.linalg.small import largest, namespace
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.trust_region import newton_direction, rounding
@@ -29,7 +30,6 @@ from jaxhlm.optimise.trust_region import newton_direction, rounding
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-    from jaxhlm.core.notation import Array
 
 __all__ = [
     "CLOSING_NOISE",
@@ -55,6 +55,11 @@ CLOSING_NOISE = 1e-11
 SAME_THETA = 1e-9
 
 
+# Value (B,), gradient (k, B), Hessian (k, k, B), and a pytree of anything else, at θ (k, B).
+Evaluated = tuple[Array, Array, Array, Any]
+Derivatives = Callable[[Array], Evaluated]
+
+
 class OptimizeResult(NamedTuple):
     """Where the loop stopped, a minimum where ``converged``; lanes on the last axis."""
 
@@ -69,8 +74,8 @@ class OptimizeResult(NamedTuple):
 class Stepper(NamedTuple):
     """An optimiser over lanes: a state from θ, and the move to the next trial point."""
 
-    init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any]]  # (grad, state, theta, value=, hessian=)
+    init: Callable[[Array], Any]
+    update: Callable[..., tuple[Array, Any]]  # (grad, state, theta, value=, hessian=)
 
 
 NEWTON = Stepper(trust_region.init, trust_region.update)
@@ -86,12 +91,12 @@ class _Loop(NamedTuple):
 
 
 def minimise_lanes(
-    derivatives: Callable[[Any], tuple[Any, Any, Any, Any]],
+    derivatives: Derivatives,
     theta: Float[Array, "k B"],
     stepper: Stepper,
-    canonical: Callable[[Any], Any],
+    canonical: Callable[[Array], Array],
     tol: float = TOL,
-    max_iter: Any = MAX_ITER,
+    max_iter: Int[Array, ""] | int = MAX_ITER,
 ) -> OptimizeResult:
     """Minimise every lane's criterion from ``theta``.
 
@@ -132,7 +137,7 @@ def minimise_lanes(
         theta = xp.where(closing, canonical(loop.theta + direction), loop.theta + move)
         return _Loop(theta, state, best, closing, active, loop.step + 1)
 
-    def unfinished(loop: _Loop) -> Any:
+    def unfinished(loop: _Loop) -> Bool[Array, ""]:
         return xp.any(loop.active) & (loop.step < max_iter)
 
     blank = jax.tree.map(lambda s: xp.full(s.shape, np.inf, s.dtype), _shapes(derivatives, theta))
@@ -148,21 +153,19 @@ def minimise_lanes(
     return loop.best
 
 
-def _shapes(derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], theta: Any) -> Any:
+def _shapes(derivatives: Derivatives, theta: Float[Array, "k B"]) -> tuple[Any, Any, Any]:
     """Anything with the shapes of criterion, gradient norm and aux."""
     traced = isinstance(theta, jax.Array)
     value, _, _, aux = jax.eval_shape(derivatives, theta) if traced else derivatives(theta)
     return value, value, aux
 
 
-def _remembering(
-    derivatives: Callable[[Any], tuple[Any, Any, Any, Any]], start: Any
-) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
+def _remembering(derivatives: Derivatives, start: Float[Array, "k B"]) -> Derivatives:
     """``derivatives``, evaluated once at the start, where NumPy is also asked for the shapes."""
     first = derivatives(start)
     return lambda theta: first if theta is start else derivatives(theta)
 
 
-def _same(a: Any, b: Any) -> Any:
+def _same(a: Float[Array, "k B"], b: Float[Array, "k B"]) -> Bool[Array, " B"]:
     """(B,) whether two θ (k, B) are one point."""
     return largest(a - b) <= SAME_THETA * largest(b)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from jaxhlm.core.notation import Array
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.loop import Stepper
 
@@ -31,8 +32,8 @@ def newton() -> optax.GradientTransformationExtraArgs:
     """
 
     def update(
-        updates: Any, state: Any, params: Any = None, *, value: Any, hessian: Any, **_: Any
-    ) -> tuple[Any, Any]:
+        updates: Array, state: Any, params: Array = None, *, value: Array, hessian: Array, **_: Any
+    ) -> tuple[Array, Any]:
         return trust_region.update(updates, state, params, value=value, hessian=hessian)
 
     return optax.GradientTransformationExtraArgs(trust_region.init, update)
@@ -40,7 +41,7 @@ def newton() -> optax.GradientTransformationExtraArgs:
 
 def stepper(
     optimizer: optax.GradientTransformation | None,
-    value_fn: Callable[[Any, Any], Any],
+    value_fn: Callable[[Array, Any], Array],
     lane_data: Any,
     lane_axes: Any,
 ) -> Stepper:
@@ -58,9 +59,11 @@ def stepper(
         return Stepper(opt.init, opt.update)
     opt = optax.with_extra_args_support(optimizer)
 
-    def one(grad: Any, state: Any, theta: Any, value: Any, hessian: Any, lane: Any) -> Any:
+    def one(
+        grad: Array, state: Any, theta: Array, value: Array, hessian: Array, lane: Any
+    ) -> tuple[Array, Any]:
         # optax's line searches refuse whatever neither they nor value_fn take by name.
-        def criterion(t: Any, hessian: Any = None) -> Any:
+        def criterion(t: Array, hessian: Array = None) -> Array:
             return value_fn(t, lane)
 
         extra = {"value": value, "hessian": hessian, "grad": grad}
@@ -68,7 +71,9 @@ def stepper(
 
     mapped = jax.vmap(one, in_axes=(-1, -1, -1, -1, -1, lane_axes), out_axes=-1)
 
-    def update(grad: Any, state: Any, theta: Any, *, value: Any, hessian: Any) -> Any:
+    def update(
+        grad: Array, state: Any, theta: Array, *, value: Array, hessian: Array
+    ) -> tuple[Array, Any]:
         return mapped(grad, state, theta, value, hessian, lane_data)
 
     return Stepper(jax.vmap(opt.init, in_axes=-1, out_axes=-1), update)

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -50,7 +50,7 @@ from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
     from jaxhlm.core.notation import Array
 
@@ -102,7 +102,7 @@ def may_be_multimodal(stats: Stats, found: OptimizeResult, reml: bool, blocks: B
 
 def search_needed(
     stats: Stats, found: OptimizeResult, distances: Float[Array, "2 B"], reml: bool
-) -> Any:
+) -> Bool[Array, " B"]:
     """``may_be_multimodal`` by the sums of distances, traceable if the lanes share a design."""
     G = stats.m.sum(axis=0)
     extreme = found.aux["pwrss"] < EXTREME * stats.n
@@ -118,7 +118,7 @@ def _dominated(stats: Stats) -> Bools:
     return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
 
 
-def _untypical(stats: Stats, distances: Any, reml: bool) -> Any:
+def _untypical(stats: Stats, distances: Float[Array, "2 B"], reml: bool) -> Bool[Array, " B"]:
     """(B,) lanes whose distances of the groups are not as the model has them."""
     between = degrees(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)

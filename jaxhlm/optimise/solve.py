@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -372,13 +373,13 @@ def _zeros_after(x: Floats, shape: tuple[int, ...]) -> Floats:
     return padded
 
 
-def _concatenated(parts: tuple[Any, ...]) -> Floats:
+def _concatenated(parts: Sequence[Array]) -> Floats:
     """Lanes of several parts side by side."""
     return np.concatenate(parts, axis=-1) if len(parts) > 1 else np.asarray(parts[0])
 
 
 def _merge(
-    found: OptimizeResult, again: OptimizeResult, lane_index: Any, slack: float = CLOSING_SLACK
+    found: OptimizeResult, again: OptimizeResult, lane_index: Ints, slack: float = CLOSING_SLACK
 ) -> OptimizeResult:
     """Take the lower of two minima in the lanes that went on; add up the evaluations."""
     lower = again.value < found.value[lane_index] + slack
@@ -386,7 +387,7 @@ def _merge(
     total = found.iterations.copy()
     total[lane_index] += again.iterations
 
-    def choose(old: Any, new: Any) -> Any:
+    def choose(old: Float[Array, "... B"], new: Float[Array, "... L"]) -> Float[Array, "... B"]:
         out = old.copy()
         out[..., lane_index[better]] = new[..., better]
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,13 +25,13 @@ ENOUGH_DF = 0.1
 ERROR_SHARE = 0.5
 
 
-def started(stats: Stats, start: Float[Array, "k B"], blocks: Blocks) -> Any:
+def started(stats: Stats, start: Float[Array, "k B"], blocks: Blocks) -> Float[Array, "k B"]:
     """``start`` (k, B), with moment estimates where it is NaN."""
     xp = namespace(start)
     return xp.where(xp.isnan(start), _moment_start(stats, blocks), start)
 
 
-def _moment_start(stats: Stats, blocks: Blocks) -> Any:
+def _moment_start(stats: Stats, blocks: Blocks) -> Float[Array, "k B"]:
     """Start values θ (k, B) from moments of the least-squares residuals.
 
     With u_i = Z_i'(y_i − X_i β̂_ols) and K_i = Z_i'Z_i, E u_i u_i' ≈ σ² K_i + K_i Σ K_i; the second
@@ -52,7 +52,9 @@ def _moment_start(stats: Stats, blocks: Blocks) -> Any:
     return xp.stack([Lambda[index] for index in theta_index(blocks)])
 
 
-def _floored(D: Any, blocks: Blocks, floor: Any) -> Any:
+def _floored(
+    D: Float[Array, "q q"], blocks: Blocks, floor: Float[Array, " b"]
+) -> Float[Array, "q q"]:
     """Cholesky factor of D with every pivot at least ``floor``."""
     Lambda = np.full(D.shape, 0.0, dtype=object)
     for block in blocks:

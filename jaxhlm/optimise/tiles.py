@@ -13,7 +13,7 @@ raises an error, and ``compiled`` goes on without.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def in_tiles(
-    minimise: Callable[[Stats, Any], T],
+    minimise: Callable[[Stats, Array], T],
     stats: Stats,
     start: Float[Array, "k B"],
     num_lanes: Int[Array, ""],
@@ -51,16 +51,16 @@ def in_tiles(
     B = start.shape[-1]
     minimise = jax.jit(minimise)  # traced once, for the shapes and for the loop
 
-    def of_tile(j: Any) -> T:
-        def cut(x: Any) -> Any:
+    def of_tile(j: Int[Array, ""] | int) -> T:
+        def cut(x: Float[Array, "... b"]) -> Float[Array, "... b"]:
             if x.shape[-1] != B:
                 return x
             return jax.lax.dynamic_slice_in_dim(x, j * TILE_LANES, TILE_LANES, x.ndim - 1)
 
         return minimise(jax.tree.map(cut, stats), cut(start))
 
-    def write_tile(j: Any, found: T) -> T:
-        def write(x: Any, part: Any) -> Any:
+    def write_tile(j: Int[Array, ""], found: T) -> T:
+        def write(x: Float[Array, "... B"], part: Float[Array, "... t"]) -> Float[Array, "... B"]:
             return jax.lax.dynamic_update_slice_in_dim(x, part, j * TILE_LANES, x.ndim - 1)
 
         return jax.tree.map(write, found, of_tile(j))

@@ -11,7 +11,7 @@ are made canonical afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -91,7 +91,7 @@ class NewtonState(NamedTuple):
 
 def newton_direction(
     grad: Float[Array, "k ..."], hess: Float[Array, "k k ..."]
-) -> tuple[Any, Any, Any]:
+) -> tuple[Array, Array, Array]:
     """−H⁻¹g by an LDL' factorisation whose pivots are made positive.
 
     A pivot d that is not safely positive is replaced by max(|d|, δ): the direction then still
@@ -123,7 +123,9 @@ def newton_direction(
     return xp.stack(list(step)), decrement, psd
 
 
-def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
+def _eliminate(
+    H: Float[Array, "k k"], g: Float[Array, " k"], j: int, d: Float[Array, "..."]
+) -> None:
     """Take row j, of pivot d, out of the rows below it, in place; in NumPy out of all at once."""
     if not is_unrolled(H):
         factor = H[j + 1 :, j] / d
@@ -137,7 +139,7 @@ def _eliminate(H: Any, g: Any, j: int, d: Any) -> None:
         g[i] = g[i] - factor * g[j]
 
 
-def _dot(u: Any, v: Any) -> Any:
+def _dot(u: Float[Array, "d ..."], v: Float[Array, "d ..."]) -> Float[Array, "..."]:
     """u'v over the first axis, in NumPy at once."""
     return (
         sum((a * b for a, b in zip(u, v, strict=True)), 0.0)
@@ -146,7 +148,7 @@ def _dot(u: Any, v: Any) -> Any:
     )
 
 
-def init(theta: Any) -> NewtonState:
+def init(theta: Float[Array, "k ..."]) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
     xp, k = namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
@@ -156,8 +158,13 @@ def init(theta: Any) -> NewtonState:
 
 
 def update(
-    grad: Any, state: NewtonState, theta: Any, *, value: Any, hessian: Any
-) -> tuple[Any, NewtonState]:
+    grad: Float[Array, "k ..."],
+    state: NewtonState,
+    theta: Float[Array, "k ..."],
+    *,
+    value: Float[Array, "..."],
+    hessian: Float[Array, "k k ..."],
+) -> tuple[Float[Array, "k ..."], NewtonState]:
     """The move to the next trial point.
 
     A trial that raised the criterion is undone: the next one starts from the best point, within
@@ -187,6 +194,6 @@ def update(
     return best_theta + step - theta, state
 
 
-def rounding(value: Any) -> Any:
+def rounding(value: Float[Array, "..."]) -> Float[Array, "..."]:
     """Differences of the criterion below this mean nothing."""
     return ROUNDING_EPSILONS * np.finfo(value.dtype).eps * (1.0 + namespace(value).abs(value))

@@ -17,7 +17,7 @@ share the work. (Kinds of devices round differently.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ import numpy as np
 from jaxhlm.core.chunks import CompiledByOne, compiled_groups, compiled_sizes
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.core.streams import Key
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
 from jaxhlm.linalg.small import namespace
@@ -35,7 +36,7 @@ from jaxhlm.statistics.response import Scaling, Standardised
 from jaxhlm.statistics.standardise import StandardisedMatrices
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
     from jaxhlm.core.notation import Array
 
@@ -122,7 +123,7 @@ def sampling_distribution(
 
 
 def draw_statistics(
-    distribution: SamplingDistribution, key: Any, lane_index: Ints
+    distribution: SamplingDistribution, key: Key, lane_index: Ints
 ) -> tuple[Standardised, list[Floats]]:
     """Standardised statistics of data sets, equal groups joined, and N of every class of them.
 
@@ -144,16 +145,16 @@ def draw_statistics(
 
 
 def trace_statistics(
-    distribution: SamplingDistribution, key: Any, lane_index: Any, arrays: Any
-) -> tuple[Standardised, list[Any]]:
+    distribution: SamplingDistribution, key: Key, lane_index: Int[Array, " B"], arrays: _Arrays
+) -> tuple[Standardised, list[Array]]:
     """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart."""
     return _standardised(distribution, *_draws(key, lane_index, arrays))
 
 
 def _standardised(
     distribution: SamplingDistribution,
-    rows: Any, columns: Any, Xy: Any, yy: Any, beta_ols: Any, s: Any,
-) -> tuple[Standardised, list[Any]]:  # fmt: skip
+    rows: Array, columns: Array, Xy: Array, yy: Array, beta_ols: Array, s: Array,
+) -> tuple[Standardised, list[Array]]:  # fmt: skip
     """What was drawn as standardised statistics, and N of every class of equal groups."""
     rows = rows[: len(distribution.stats.m) - len(columns)]
     columns = columns.reshape(-1, *[rows.shape[1]] * 2, rows.shape[2])
@@ -165,7 +166,7 @@ def _standardised(
     return standardised, [namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
 
 
-def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
+def _draws(key: Key, lane_index: Int[Array, " B"], a: _Arrays) -> tuple[Array, ...]:
     groups, q = a.TX.shape[:2]
     classes, below = len(a.wishart_df), np.tril_indices(q, -1)
     sizes = [groups * q, a.XX_root.shape[1], classes * len(below[0])]
@@ -173,7 +174,7 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
     df = jnp.concatenate([wishart_df.ravel(), a.df_within[None]])
     normals, chi2 = normals_and_chi_squares(lane_keys(key, lane_index), sum(sizes), df)
 
-    def one(normals: Any, chi2: Any) -> tuple[Any, ...]:
+    def one(normals: Float[Array, " d"], chi2: Float[Array, " m"]) -> tuple[Array, ...]:
         of_groups, z, of_classes = jnp.split(normals, np.cumsum(sizes)[:-1])
         root_n, z = jnp.sqrt(a.n), a.sigma * z
         t = jnp.einsum("gab,gb->ga", a.factors, of_groups.reshape(groups, q))
@@ -195,7 +196,7 @@ def _draws(key: Any, lane_index: Any, a: _Arrays) -> tuple[Any, ...]:
     return jax.vmap(one, in_axes=-1, out_axes=-1)(normals, chi2)
 
 
-def _sum_of_squares(x: Any) -> Any:
+def _sum_of_squares(x: Float[Array, "..."]) -> Float[Array, ""]:
     """Σ x², by halves: XLA orders a sum by the size of the arrays, and draws would depend on it."""
     x = x.reshape(-1) ** 2
     while len(x) > 1:

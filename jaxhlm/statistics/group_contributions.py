@@ -12,11 +12,11 @@ Where X_i lies in the span of Z_i for every group, as in many two-level designs,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, LaneIndex
 from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
@@ -52,7 +52,7 @@ class GroupContributions(NamedTuple):
     rest: GroupResiduals
     equal: EqualGroups | None = None  # groups that share R_i in all lanes
 
-    def take(self, index: Any) -> GroupContributions:
+    def take(self, index: LaneIndex) -> GroupContributions:
         """Some lanes, which may repeat; what all share stays."""
         return GroupContributions(
             self.standardised.take(index),

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.statistics.response import Standardised, reduce_responses
 from jaxhlm.statistics.standardise import Rows, StandardisedMatrices
 
 __all__ = ["Observations"]
+
+V = TypeVar("V", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,7 @@ class Observations:
         place = self.row if self.place is None else self.place
         return np.lexsort((place, self.matrices.lane_segments.of_row))
 
-    def flat_rows(self, values: Any) -> Any:
+    def flat_rows(self, values: NDArray[V]) -> NDArray[V]:
         """(L, n) to one run of values, lane after lane in the order of the data."""
         return values[:, self._data_order].ravel()
 

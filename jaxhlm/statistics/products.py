@@ -13,7 +13,7 @@ its size, or where the rank of a group is in doubt, is reported, to be standardi
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import cholesky, matmul, solve_lower
+from jaxhlm.linalg.small import Matrix, cholesky, matmul, solve_lower
 from jaxhlm.statistics.response import EXTREME, Scaling, Standardised
 from jaxhlm.statistics.standardise import Rows, design_status
 
@@ -41,8 +41,8 @@ TILE_ROWS = 30_000
 class Tables(NamedTuple):
     """Cross products of the columns [X Z y], one array for each pair that occurs."""
 
-    by_group: Any  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
-    by_lane: Any  # the same of (b,) arrays
+    by_group: Matrix  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
+    by_lane: Matrix  # the same of (b,) arrays
 
 
 def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Bools]:
@@ -65,7 +65,7 @@ def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Boo
         return _reduced(tables, rows, n, log_w, first, group_segments.lengths, lane_of)
 
 
-def _columns(rows: Rows, y: Floats, lane_segments: Segments) -> tuple[list[Floats], Any]:
+def _columns(rows: Rows, y: Floats, lane_segments: Segments) -> tuple[list[Floats], Floats]:
     """The columns of [X Z y] times √w, contiguous, and Σ log w by lane."""
     columns = [np.ascontiguousarray(column) for column in (*rows.X.T, *rows.Z.T, y)]
     if rows.weights is None:
@@ -118,7 +118,7 @@ def _reduced(
     tables: Tables,
     rows: Rows,
     n: Floats,
-    log_w: Any,
+    log_w: Floats,
     first: Floats,
     group_rows: Ints,
     lane_of: Ints,
@@ -192,13 +192,13 @@ def _reduced(
     return Standardised(stats, scaling, status), lost
 
 
-def _lost(L: Any, A: Any) -> Bools:
+def _lost(L: Matrix, A: Matrix) -> Bools:
     """Lanes where a pivot keeps too little of its diagonal, or is not a number."""
     kept = [L[j, j] ** 2 > KEPT * A[j, j] for j in range(len(L))]
     return ~np.logical_and.reduce(kept)
 
 
-def _scaled_inverse(L: Any, root_n: Floats) -> Any:
+def _scaled_inverse(L: Matrix, root_n: Floats) -> Matrix:
     """√n L⁻ᵀ, upper triangular."""
     identity = np.full(L.shape, 0.0, dtype=object)
     for j in range(len(L)):
@@ -208,7 +208,7 @@ def _scaled_inverse(L: Any, root_n: Floats) -> Any:
     return inverse.T
 
 
-def _broadcast(M: Any, lane_of: Ints) -> Any:
+def _broadcast(M: Matrix, lane_of: Ints) -> Matrix:
     """Entries (b,) of lanes as entries (S,) of their groups."""
     out = np.full(M.shape, 0.0, dtype=object)
     for i in np.ndindex(*M.shape):
@@ -217,7 +217,7 @@ def _broadcast(M: Any, lane_of: Ints) -> Any:
     return out
 
 
-def _group_factor(A: Any, right: Any, group_rows: Ints) -> tuple[Any, Any, Bools]:
+def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, Matrix, Bools]:
     """R with A = R'R, R⁻ᵀ right, and groups of doubtful rank.
 
     A group of fewer rows than columns of Z has rows of zeros in both.
@@ -246,7 +246,7 @@ class _Placed:
     def __init__(self, number: Ints, lane: Ints, shape: tuple[int, int]) -> None:
         self._number, self._lane, self._shape = number, lane, shape
 
-    def __call__(self, M: Any) -> Floats:
+    def __call__(self, M: Matrix) -> Floats:
         """Every entry of an unrolled matrix."""
         G, b = self._shape
         out = np.zeros((G, *M.shape, b))
@@ -262,6 +262,6 @@ class _Placed:
         return out
 
 
-def _dense(M: Any, b: int) -> Floats:
+def _dense(M: Matrix, b: int) -> Floats:
     """An unrolled matrix as (…, b)."""
     return np.stack([np.broadcast_to(e, (b,)) for e in M.flat]).reshape(*M.shape, b)

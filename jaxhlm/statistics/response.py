@@ -8,12 +8,12 @@ lose digits, and where data sets have rows of their own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, LaneIndex
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
@@ -60,7 +60,7 @@ class Scaling(NamedTuple):
     s: Float[Floats, " B"]  # scale of y
     absent: Bool[Bools, "p b"]  # columns of X that are zero in all rows of a lane
 
-    def take(self, index: Any) -> Scaling:
+    def take(self, index: LaneIndex) -> Scaling:
         """Some lanes, which may repeat; what all share stays."""
         return Scaling(*take_lanes(self, index, SCALED_FIELDS))
 
@@ -72,7 +72,7 @@ class Standardised(NamedTuple):
     scaling: Scaling
     status: Int[Ints, " B"]  # Status.CONVERGED, or why this lane is not fitted
 
-    def take(self, index: Any) -> Standardised:
+    def take(self, index: LaneIndex) -> Standardised:
         """Some lanes, which may repeat; what all share stays."""
         return Standardised(self.stats.take(index), self.scaling.take(index), self.status[index])
 
@@ -127,8 +127,8 @@ def reduce_and_split(
 
 
 def reduce_in_one_pass(
-    matrices: StandardisedMatrices, y: Any, equal: EqualGroups
-) -> tuple[Standardised, list[Any], Any]:
+    matrices: StandardisedMatrices, y: Float[Array, "n B"], equal: EqualGroups
+) -> tuple[Standardised, list[Array], Bool[Array, " B"]]:
     """``reduce_and_split`` of a shared design in one pass over y, traceable.
 
     Returns:
@@ -159,7 +159,9 @@ def _from_products(matrices: StandardisedMatrices, y: Floats, equal: EqualGroups
     return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
 
-def _row_products(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, Any, Floats]:
+def _row_products(
+    matrices: StandardisedMatrices, y: Floats
+) -> tuple[Floats, Floats | float, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,)."""
     groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
     if namespace(y) is not np:
@@ -180,7 +182,7 @@ def _row_products(matrices: StandardisedMatrices, y: Floats) -> tuple[Floats, An
     return products[:, :q].copy(), products[:, q:].sum(axis=0), size
 
 
-def _padded_products(groups: Segments, Q: Floats, y: Any) -> Any:
+def _padded_products(groups: Segments, Q: Floats, y: Float[Array, "n B"]) -> Float[Array, "G q B"]:
     """Q'y by group, in one batched product: groups padded to the length of the longest."""
     rows = groups.starts[:, None] + np.arange(groups.lengths.max())
     there = np.arange(rows.shape[1]) < groups.lengths[:, None]

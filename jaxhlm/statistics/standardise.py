@@ -20,7 +20,7 @@ the rows, which are sorted by lane and group.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
 
     from jaxhlm.core.notation import Array
 
@@ -191,7 +191,7 @@ def _scaled_inverse(R: Floats, root_n: Floats) -> Floats:
 
 def design_status(
     n: Floats,
-    rank: Any,
+    rank: Float[Array, " b"] | int,
     G: Ints,
     random_rank: Bool[Array, " b"],
     dependent: Bool[Array, " b"],
