@@ -77,6 +77,7 @@ BootstrapMethod = Literal["parametric", "residual", "cases", "wild"]
 BootstrapInterval = Literal["percentile", "basic", "bca", "normal"]
 WildWeights = Literal["rademacher", "mammen", "webb"]
 Leverage = Literal["hc2", "hc3", "none"]
+Precision = Literal["float64", "float32"]
 
 
 def check_option(name: str, value: object, literal: object) -> None:

@@ -11,9 +11,10 @@ The host path is the faster on CPUs; the program is for devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxhlm.core.chunks import lane_chunks
@@ -45,6 +46,11 @@ __all__ = [
     "chunk_program",
     "traceable_responses",
 ]
+
+# Newton decrement at which a search in single precision ends, and the evaluations in double that
+# then decide; two or three do.
+SINGLE_TOL = 1e-7
+DECIDING = 5
 
 Program = Callable[[Any, Any], tuple[dict[str, Any], Any]]
 
@@ -89,7 +95,7 @@ def traceable_responses(
     prepared: Prepared, responses: Callable[[slice], Any], again: Callable[[Ints], Chunks]
 ) -> Traceable:
     """Responses (n, B) on the rows of a design; arguments as in ``Traceable``."""
-    reduction = Reduction(prepared, lambda _, Y: prepared.traced(Y), "responses")
+    reduction = Reduction(prepared, lambda _, Y: prepared.traced(Y.astype(float)), "responses")
     return Traceable(reduction, (), responses, again)
 
 
@@ -140,10 +146,29 @@ def _descended(stats: Stats, options: Options) -> tuple[OptimizeResult, Bool[Arr
         (len(theta_index(options.blocks)), stats.num_lanes), jnp.nan
     )
     start = started(stats, unknown, options.blocks)
-    found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+    found = _searched(stats, start, options)
     at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, options.blocks
     distances = traced_distance_sums(stats, *at, len(stats.m))
     lowest = found.converged & ~search_needed(stats, found, distances, options.reml)
     lowest &= ~on_boundary(found.theta, options.blocks)
     # With one random effect the host scans the whole range, whatever the data.
     return found, lowest & (stats.RZ.shape[2] > 1)
+
+
+def _searched(stats: Stats, start: Float[Array, "k B"], options: Options) -> OptimizeResult:
+    """Minima from ``start``, found in the precision asked for and decided in double precision.
+
+    A lane that single precision cannot evaluate is decided from its start.
+    """
+    if options.precision == "float64":
+        return minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+    rough = minimise_criterion(
+        *jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (stats, start)),
+        NEWTON,
+        replace(options, tol=max(options.tol, SINGLE_TOL)),
+        options.max_iter,
+    )
+    theta = jnp.where(jnp.isfinite(rough.value), rough.theta, start)
+    most = min(options.max_iter, DECIDING)
+    found = minimise_criterion(stats, theta, NEWTON, options, most)
+    return found._replace(iterations=rough.iterations + found.iterations)

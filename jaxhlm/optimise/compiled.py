@@ -40,7 +40,7 @@ def minimise_compiled(
     stats: Stats, start: Float[Array, "k B"], sizes: Sizes, options: Options
 ) -> OptimizeResult:
     """``minimise_traced``, compiled once for each shape and choice of options."""
-    options = replace(options, max_iter=MAX_ITER)
+    options = replace(options, max_iter=MAX_ITER, precision="float64")
     key = (*(x.shape for x in stats), start.shape, options)
     tiled = options.optimizer is None and unrollable(stats) and jax.default_backend() == "cpu"
     if tiled and key not in _refused:

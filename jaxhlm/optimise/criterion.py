@@ -38,7 +38,7 @@ def minimise_criterion(
     def derivatives(theta: Float[Array, "k B"]) -> Evaluated:
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
-        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan)
+        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan, theta.dtype)
         aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "distances": unknown}
         return at.value, d.grad, d.hess, aux
 

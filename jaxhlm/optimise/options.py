@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxhlm.core.arguments import number, whole_number
+from jaxhlm.core.notation import Precision, check_option
 from jaxhlm.errors import OptionError
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.optimise.loop import MAX_ITER, TOL
@@ -28,6 +29,7 @@ class Options:
         optimizer: an optax optimiser, or None for the library's Newton.
         tol: largest Newton decrement, in deviance units, at which a fit is done.
         max_iter: largest number of evaluations per fit.
+        precision: of the search on devices; it is decided in float64, whatever this says.
     """
 
     reml: bool
@@ -35,6 +37,7 @@ class Options:
     optimizer: optax.GradientTransformation | None = None
     tol: float = TOL
     max_iter: int = MAX_ITER
+    precision: Precision = "float64"
 
     def __post_init__(self) -> None:
         """Check what the user gave.
@@ -49,6 +52,7 @@ class Options:
         if not number("tol", self.tol) > 0.0:
             raise OptionError(f"tol={self.tol!r} must be positive, in units of the deviance")
         whole_number("max_iter", self.max_iter)
+        check_option("precision", self.precision, Precision)
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise OptionError(
                 f"optimizer={self.optimizer!r} must be an optax optimiser, such as optax.lbfgs()"

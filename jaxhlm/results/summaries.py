@@ -17,6 +17,11 @@ from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.varcorr import VarCorr
 
+SINGLE = (
+    "Precision: float32 in the search only; what decides every fit, its criterion and its\n"
+    "estimates are float64 (see precision= of fit_many)"
+)
+
 __all__ = ["batch_text", "glance", "parameter_summary", "summary", "varcorr"]
 
 
@@ -109,6 +114,7 @@ def batch_text(fits: FitRecord) -> str:
         f"{len(fits):,} linear mixed model fits by {method}",
         f"Formula: {fits.model.formula}",
         *outcome(fits.estimates.status),
+        *([SINGLE] if fits.options.precision == "float32" else []),
     ]
     if absent := int(fits.estimates.absent.any(axis=1).sum()):
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")

@@ -50,17 +50,22 @@ class Responses:
     def __getitem__(self, index: tuple[slice, Any]) -> Floats:
         """Columns, in memory."""
         _, lanes = index
-        found = _fetched(self._here, lanes)
-        found = found if self.rows is None else found[self.rows]
-        return found.astype(float, copy=False)
+        return self._of_rows(_fetched(self._here, lanes)).astype(float, copy=False)
 
     def chunk(self, run: slice) -> Any:
-        """Consecutive columns, on their device if they are on one."""
+        """Consecutive columns for a program, on their device if they are on one.
+
+        They are not converted, so that float32 goes up in half the bytes.
+        """
         if isinstance(self.values, np.ndarray):
-            return self[:, run]
+            single = self.values.dtype == np.float32
+            return self._of_rows(self.values[:, run]) if single else self[:, run]
         _check_there(self.values)
         with jax_config_scope():
             return _columns(self.values, run.start, self.rows, size=run.stop - run.start)
+
+    def _of_rows(self, values: np.ndarray) -> np.ndarray:
+        return values if self.rows is None else values[self.rows]
 
     @cached_property
     def _here(self) -> Held:
@@ -74,7 +79,7 @@ class Responses:
 
 def _taken(values: Any, first: Any, rows: Any, size: int) -> Any:
     found = jax.lax.dynamic_slice_in_dim(values, first, size, axis=1)
-    return (found if rows is None else found[rows]).astype(float)
+    return found if rows is None else found[rows]
 
 
 _columns = jax.jit(_taken, static_argnames="size")
@@ -100,7 +105,7 @@ def _check_there(values: jax.Array) -> None:
 
 
 def chunk(Y: Floats | Responses, run: slice) -> Any:
-    """Consecutive columns, on their device if they are on one."""
+    """Consecutive columns for a program, on their device if they are on one."""
     return Y.chunk(run) if isinstance(Y, Responses) else Y[:, run]
 
 
