@@ -162,12 +162,9 @@ def _searched(stats: Stats, start: Float[Array, "k B"], options: Options) -> Opt
     """
     if options.precision == "float64":
         return minimise_criterion(stats, start, NEWTON, options, options.max_iter)
-    rough = minimise_criterion(
-        *jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (stats, start)),
-        NEWTON,
-        replace(options, tol=max(options.tol, SINGLE_TOL)),
-        options.max_iter,
-    )
+    single, first = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (stats, start))
+    loose = replace(options, tol=max(options.tol, SINGLE_TOL))
+    rough = minimise_criterion(single, first, NEWTON, loose, options.max_iter)
     theta = jnp.where(jnp.isfinite(rough.value), rough.theta, start)
     most = min(options.max_iter, DECIDING)
     found = minimise_criterion(stats, theta, NEWTON, options, most)
