@@ -64,6 +64,10 @@ EXTREME = 1e-6
 # Implicit derivatives of estimates by the data against differences, relative to the largest.
 IMPLICIT = 1e-6
 SINGLE_ESTIMATE = 5e-3
+# Fits searched in single and decided in double precision against those of the cores: criteria,
+# relative, and β in standard errors. Achieved 6e-14 and 4e-9.
+SINGLE_SEARCH = 1e-11
+SINGLE_SEARCH_BETA = 1e-6
 # Degrees of freedom against lmerTest, whose derivatives are numerical, and pbkrtest, relative.
 LME4_DF = 1e-5  # 1.4e-6 lmerTest, 6e-8 pbkrtest
 LME4_P = 1e-5  # of log p; 7e-7

@@ -80,6 +80,12 @@ def article_on_device(B: int) -> Responses:
     return made._replace(Y=on_device(made.Y))
 
 
+def article_single(B: int) -> Responses:
+    """Half the bytes; they are fitted in double precision."""
+    made = article(B)
+    return made._replace(Y=made.Y.astype(np.float32))
+
+
 def schools(B: int) -> Responses:
     return Responses(data.SCHOOLS, *data.schools(B))
 
@@ -98,6 +104,12 @@ def on_device(Y: np.ndarray) -> jax.Array:
 
 def fit_responses(made: Responses, devices: Any) -> hlm.FitBatch:
     return hlm.fit_many(*made, devices=devices, progress=False)
+
+
+def fit_single(made: Responses, devices: Any) -> hlm.FitBatch:
+    """Searched in single precision, which is for devices: on a CPU too."""
+    devices = devices or len(jax.local_devices())
+    return hlm.fit_many(*made, devices=devices, precision="float32", progress=False)
 
 
 def check_fits(_: Any, fits: hlm.FitBatch, devices: Any) -> dict[str, float]:
@@ -177,6 +189,11 @@ def check_drawn(made: Drawn, fits: hlm.FitBatch, devices: Any) -> dict[str, floa
     return {**found, "excess": float(np.fmax(found["excess"], np.nanmax(apart)))}
 
 
+def fit_drawn_single(made: Drawn, devices: Any) -> hlm.FitBatch:
+    devices = devices or len(jax.local_devices())
+    return made.simulated(made.n).fit(devices=devices, precision="float32", progress=False)
+
+
 def fit_replicates(frame: pd.DataFrame, devices: Any) -> hlm.FitBatch:
     """On the cores, the only way for data sets with rows of their own."""
     del devices
@@ -197,19 +214,24 @@ def no_data(_: Drawn) -> int:
 
 PUBLIC = fit_responses, check_fits, size_of
 PROGRAM = run_program, check_program, size_of
+SINGLE = fit_single, check_fits, size_of
 DRAWN = fit_drawn, check_drawn, no_data
+DRAWN_SINGLE = fit_drawn_single, check_drawn, no_data
 APART = fit_replicates, check_fits, frame_size
 
 WORKLOADS = {
     w.name: w
     for w in (
         Workload("article", 200_000, article, *PUBLIC, "bus"),
+        Workload("article float32", 200_000, article_single, *PUBLIC, "bus"),
         Workload("article on device", 200_000, article_on_device, *PUBLIC, "device memory"),
         Workload("article program", 200_000, article_program, *PROGRAM, "device memory"),
         Workload("drawn 1e6", 1_000_000, drawn_article, *DRAWN, "bus"),
         Workload("drawn 1e7", 10_000_000, drawn_article, *DRAWN, "bus", repeats=1),
         Workload("schools", 20_000, schools, *PUBLIC, "bus"),
+        Workload("schools float32", 20_000, schools, *SINGLE, "bus"),
         Workload("drawn schools", 100_000, drawn_schools, *DRAWN, "bus", repeats=1),
+        Workload("drawn schools float32", 100_000, drawn_schools, *DRAWN_SINGLE, "bus", repeats=1),
         Workload("missing", 20_000, missing, *PUBLIC, "bus"),
         Workload("replicates", 10_000, data.replicates, *APART, "host memory"),
     )

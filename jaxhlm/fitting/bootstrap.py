@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
 from typing import overload
@@ -20,6 +20,7 @@ from jaxhlm.core.notation import (
     BootstrapMethod,
     Floats,
     Leverage,
+    Precision,
     WildWeights,
     check_option,
 )
@@ -263,6 +264,7 @@ def bootstrap(
     leverage: Leverage = ...,
     progress: bool | None = ...,
     devices: Devices = ...,
+    precision: Precision = ...,
     out: None = None,
     resume: bool = ...,
 ) -> Bootstrap: ...
@@ -279,6 +281,7 @@ def bootstrap(
     leverage: Leverage = ...,
     progress: bool | None = ...,
     devices: Devices = ...,
+    precision: Precision = ...,
     out: str | PathLike[str],
     resume: bool = ...,
 ) -> StoredFits: ...
@@ -294,6 +297,7 @@ def bootstrap(
     leverage: Leverage = "hc2",
     progress: bool | None = None,
     devices: Devices = None,
+    precision: Precision = "float64",
     out: str | PathLike[str] | None = None,
     resume: bool = False,
 ) -> Bootstrap | StoredFits:
@@ -323,7 +327,7 @@ def bootstrap(
             moment 1) or "webb" (six points, for a dozen groups or fewer).
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
         progress: show a progress bar; by default when the output is a terminal.
-        devices: as for ``jaxhlm.fit_many``, for the methods "parametric" and "residual".
+        devices, precision: as for ``jaxhlm.fit_many``, for "parametric" and "residual".
         out, resume: as for ``fit_many``; a seed that was not given is that of the folder.
 
     Returns:
@@ -354,12 +358,12 @@ def bootstrap(
     key = random_key(stored_seed(out, resume) if seed is None else seed)
     y = fit.record.responses.Y[:, 0]
     source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
-    index = pd.RangeIndex(n, name="replicate")
+    index, options = pd.RangeIndex(n, name="replicate"), replace(fit.options, precision=precision)
     if out is not None:
         to = out, resume, devices
-        return store_source(source, index, fit.model, fit.options, progress, *to)
+        return store_source(source, index, fit.model, options, progress, *to)
     affordable("n", n, estimate_bytes(fit.prepared.design.p, fit.prepared.design.q))
-    fits = fit_source(source, index, fit.model, fit.options, progress, devices)
+    fits = fit_source(source, index, fit.model, options, progress, devices)
     wild = (weights, leverage) if method == "wild" else None
     alone = one_group_terms(fit.record) if wild else ()
     return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)

@@ -27,11 +27,17 @@ def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
         devices: as for ``fit_many``.
 
     Raises:
-        OptionError: ``devices`` that are not there, or not for such data sets.
+        OptionError: ``devices`` that are not there, or not for such data sets, or single precision
+            on the cores.
     """
     chosen = chosen_devices(devices)
     lanes = source.traceable if chosen and options.optimizer is None else None
     if chosen is None or (lanes is None and devices is None):
+        if options.precision != "float64":
+            raise OptionError(
+                f"precision={options.precision!r} is for devices: the cores fit these data sets in "
+                "float64; give devices= too, or leave precision out"
+            )
         return partial(fitted_runs, source, options)
     if lanes is None:
         what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.devices import Devices
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, Precision
 from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
@@ -78,6 +78,7 @@ class Simulated:
         max_iter: int = ...,
         progress: bool | None = ...,
         devices: Devices = ...,
+        precision: Precision = ...,
         out: None = None,
         resume: bool = ...,
     ) -> FitBatch: ...
@@ -91,6 +92,7 @@ class Simulated:
         max_iter: int = ...,
         progress: bool | None = ...,
         devices: Devices = ...,
+        precision: Precision = ...,
         out: str | PathLike[str],
         resume: bool = ...,
     ) -> StoredFits: ...
@@ -103,6 +105,7 @@ class Simulated:
         max_iter: int = MAX_ITER,
         progress: bool | None = None,
         devices: Devices = None,
+        precision: Precision = "float64",
         out: str | PathLike[str] | None = None,
         resume: bool = False,
     ) -> FitBatch | StoredFits:
@@ -113,7 +116,7 @@ class Simulated:
             tol: largest Newton decrement at which a fit is done.
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
-            devices: as for ``jaxhlm.fit_many``; what is drawn is the same on all of them.
+            devices, precision: as for ``jaxhlm.fit_many``; draws are the same on all devices.
             out, resume: as for ``fit_many``; to go on, simulate from the same seed.
 
         Raises:
@@ -123,7 +126,7 @@ class Simulated:
         """
         check_storing(out, resume)
         index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
-        options = Options(reml, self.design.blocks, None, tol, max_iter)
+        options = Options(reml, self.design.blocks, None, tol, max_iter, precision)
         model = Model.of(self.design, reml)
         if out is not None:
             to = out, resume, devices

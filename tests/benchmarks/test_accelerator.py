@@ -10,7 +10,7 @@ import pytest
 import tolerances as tol
 from places import ROOT
 
-TRIED = "article", "article program", "drawn 1e6", "schools", "missing", "replicates"
+TRIED = "article", "article program", "drawn 1e6", "schools float32", "missing", "replicates"
 MEASURED = ["excess", "fits/s", "compile seconds", "GB moved", "share of device memory"]
 
 
