@@ -25,6 +25,7 @@ __all__ = [
     "DeviceError",
     "DeviceMemoryWarning",
     "DifferentRowsError",
+    "ExecutorError",
     "FileError",
     "FileWarning",
     "FolderError",
@@ -55,6 +56,7 @@ __all__ = [
     "StudyFileError",
     "StudyFolderError",
     "TargetError",
+    "TaskError",
     "UnknownFitError",
     "UnknownTermError",
     "UnsupportedTermError",
@@ -192,6 +194,14 @@ class ForkedProcessError(JaxhlmError, RuntimeError):
 
 class DeviceError(JaxhlmError, RuntimeError):
     """A device was lost, or cannot do what it was given; what was finished is kept."""
+
+
+class ExecutorError(JaxhlmError, RuntimeError):
+    """An executor is shut down or has lost workers, or these cannot do what is asked of them."""
+
+
+class TaskError(JaxhlmError, RuntimeError):
+    """Code of the user's failed on some data sets; the message names them and what it raised."""
 
 
 class JaxhlmWarning(UserWarning):

@@ -9,6 +9,7 @@ forgery: who changes a file on purpose can change its checksums too.
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,7 +56,7 @@ def write_atomically(path: PathName, write: Callable[[Path], object]) -> None:
     """
     # A link stays one: what it leads to is replaced.
     target = Path(os.path.realpath(check_target(path)))
-    number = f"{os.getpid()}-{threading.get_ident()}"
+    number = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     temporary = target.with_name(f".{target.name}.{number}.tmp")
     try:
         write(temporary)

@@ -175,4 +175,4 @@ class _Run:
         here = np.arange(chunk.first, chunk.last)
         index, (estimates, nobs, ngroups) = self.index[chunk.first : chunk.last], found
         record = FitRecord(self.model, estimates, index, nobs, ngroups, self.options, here, None)
-        folder.write(chunk, *to_table(record))
+        folder.files.write(chunk, *to_table(record))

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +25,21 @@ from jaxhlm.errors import FileError, FileWarning, OptionError, warn_user
 from jaxhlm.storage.lock import LOCK, locked
 from jaxhlm.storage.manifest import Kind, check_same, read_manifest, write_manifest
 
-__all__ = ["Chunk", "Folder", "check_out", "open_folder", "read_folder", "told_before"]
+__all__ = [
+    "Chunk",
+    "ChunkFiles",
+    "Folder",
+    "check_out",
+    "open_folder",
+    "read_folder",
+    "told_before",
+]
 
 MANIFEST, ESTIMATES = "manifest.json", "estimates"
 # Beside a chunk: what it is.
 CHUNK_KEY = b"jaxhlm.chunk"
+# Seconds that a file may take to be seen by another machine, and between looking for it.
+PATIENCE, GLANCE = 60.0, 0.1
 
 
 class Chunk(NamedTuple):
@@ -43,6 +55,64 @@ class Chunk(NamedTuple):
         return f"{self.condition:05d}-{self.first:09d}-{self.last:09d}.parquet"
 
 
+@dataclass(frozen=True)
+class ChunkFiles:
+    """The files of one run's chunks, for whoever writes some of them.
+
+    Attributes:
+        path: where they are.
+        run: tells the run from all others.
+    """
+
+    path: Path
+    run: str
+
+    def of(self, chunk: Chunk) -> Path:
+        """The file of a chunk."""
+        return self.path / chunk.file
+
+    def write(
+        self, chunk: Chunk, frame: pd.DataFrame, beside: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Write a finished chunk, and what its file says beside the table.
+
+        Raises:
+            FileError: it cannot be written.
+        """
+        write_parquet(self.of(chunk), frame, {**(beside or {}), CHUNK_KEY: self._says(chunk)})
+
+    def read(self, chunk: Chunk) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+        """Read a finished chunk, and what its file says beside it.
+
+        Raises:
+            FileError: the file is damaged, or holds something else.
+        """
+        path = self.of(chunk)
+        frame, metadata = read_parquet(path)
+        if metadata.get(CHUNK_KEY) != self._says(chunk):
+            raise FileError(f"{path} holds no chunk, or another one than its name says")
+        return frame, metadata
+
+    def wait_for(self, chunk: Chunk) -> None:
+        """Wait until this machine sees what another one wrote, as it may not at once.
+
+        Raises:
+            FileError: it does not.
+        """
+        path, end = self.of(chunk), time.monotonic() + PATIENCE
+        # Network file systems remember that there was no file; a listing makes them look again.
+        while not path.exists() and path.name not in os.listdir(self.path):
+            if time.monotonic() > end:
+                raise FileError(
+                    f"a worker has written {path}, which this machine does not see: give a folder "
+                    "on a file system that all share, or leave workers_write out"
+                )
+            time.sleep(GLANCE)
+
+    def _says(self, chunk: Chunk) -> bytes:
+        return json.dumps({"study": self.run, "chunk": chunk}).encode()
+
+
 class Folder:
     """The folder of one run.
 
@@ -50,23 +120,21 @@ class Folder:
         path: where it is.
         manifest: what it holds.
         kind: what it is.
+        files: those of its chunks.
     """
 
     def __init__(self, path: Path, manifest: Mapping[str, Any], kind: Kind) -> None:
         self.path, self.manifest, self.kind = path, manifest, kind
-        self._study = checksum(json.dumps(manifest).encode())
+        run = checksum(json.dumps(manifest).encode())
+        self.files = ChunkFiles(path.resolve() / ESTIMATES, run)
 
     def __contains__(self, chunk: Chunk) -> bool:
         """Whether a chunk is finished."""
-        return self._file(chunk).exists()
+        return self.files.of(chunk).exists()
 
     def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
         """Write a finished chunk."""
-        self.write(chunk, frame, {})
-
-    def write(self, chunk: Chunk, frame: pd.DataFrame, beside: Mapping[bytes, bytes]) -> None:
-        """Write a finished chunk, and what its file says beside the table."""
-        write_parquet(self._file(chunk), frame, {**beside, CHUNK_KEY: self._says(chunk)})
+        self.files.write(chunk, frame)
 
     def __getitem__(self, chunk: Chunk) -> pd.DataFrame:
         """Read a finished chunk.
@@ -83,7 +151,7 @@ class Folder:
             FolderError: as for a chunk.
         """
         try:
-            return self._read(chunk)
+            return self.files.read(chunk)
         except FileError as error:
             raise self.kind.error(
                 f"{error}; resume the {self.kind.name} to make it anew"
@@ -93,7 +161,7 @@ class Folder:
         """Rename what holds another thing than its name says, and say so: it is made anew."""
         for chunk in self.chunks():
             if error := self._damage(chunk):
-                aside = set_aside(self._file(chunk))
+                aside = set_aside(self.files.of(chunk))
                 warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
 
     def chunks(self) -> list[Chunk]:
@@ -107,23 +175,10 @@ class Folder:
     def _damage(self, chunk: Chunk) -> FileError | None:
         """What is wrong with a chunk's file."""
         try:
-            self._read(chunk)
+            self.files.read(chunk)
         except FileError as error:
             return error
         return None
-
-    def _file(self, chunk: Chunk) -> Path:
-        return self.path / ESTIMATES / chunk.file
-
-    def _read(self, chunk: Chunk) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
-        path = self._file(chunk)
-        frame, metadata = read_parquet(path)
-        if metadata.get(CHUNK_KEY) != self._says(chunk):
-            raise FileError(f"{path} holds no chunk, or another one than its name says")
-        return frame, metadata
-
-    def _says(self, chunk: Chunk) -> bytes:
-        return json.dumps({"study": self._study, "chunk": chunk}).encode()
 
 
 @contextmanager

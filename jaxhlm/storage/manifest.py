@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class Kind:
         return {**self.parts, "chunks": lambda one: _is_chunk(one) and min(one[:3]) >= 0}
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of the libraries that may change a number."""
     return {name: version(name) for name in LIBRARIES}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias, cast
 
@@ -27,21 +27,33 @@ from jaxhlm.errors import (
     failures_counted,
     muted,
 )
-from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.estimation.executors import (
+    Workers,
+    Workload,
+    check_writers,
+    finished_kept,
+    workers_of,
+)
 from jaxhlm.estimation.progress import study_progress
-from jaxhlm.storage.folder import Chunk, Folder, check_out, open_folder, read_folder, told_before
+from jaxhlm.storage.folder import (
+    Chunk,
+    Folder,
+    check_out,
+    open_folder,
+    read_folder,
+    told_before,
+)
 from jaxhlm.storage.manifest import Kind, versions
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
+from jaxhlm.studies.job import Job, run_chunk, write_chunk
 from jaxhlm.studies.measures import Measure, measures
 from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
-__all__ = ["STUDY", "Job", "Study", "read_study", "run_chunk", "study"]
+__all__ = ["STUDY", "Study", "read_study", "study"]
 
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
-# Chunks that an executor is given ahead of those that it has finished.
-AHEAD = 64
 # Of a row of estimates in memory.
 ROW_BYTES = 100.0
 KEY = ("condition", "method", "term")
@@ -142,22 +154,6 @@ class Study:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a chunk needs, wherever it is worked on."""
-
-    mechanism: Mechanism
-    methods: tuple[Method, ...]
-    seed: int
-    level: float
-    labels: pd.DataFrame  # one row: the condition's columns
-
-    @property
-    def needs_rows(self) -> bool:
-        """Whether data sets must be drawn as rows: all methods see the same ones."""
-        return any(method.needs_rows() for method in self.methods)
-
-
 def study(
     conditions: Grid,
     mechanism: MechanismOf,
@@ -167,7 +163,8 @@ def study(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    executor: Executor | None = None,
+    executor: Workload | None = None,
+    workers_write: bool = False,
     stop: Mapping[str, float] | None = None,
     chunk: int = 1000,
     level: float = 0.95,
@@ -190,9 +187,11 @@ def study(
         out: folder for the results, one Parquet file per chunk and a manifest; in memory if None.
         resume: go on with what ``out`` holds of this very study; a chunk whose file is damaged, or
             is another one's, is made anew, which a warning says.
-        executor: any ``concurrent.futures.Executor`` to work on chunks; processes need mechanisms
-            that can be pickled, and a start method other than "fork". By default one chunk after
-            the other, each on all cores.
+        executor: any ``concurrent.futures.Executor``, or a client of Dask, to work on chunks;
+            processes need mechanisms that can be pickled, and a start method other than "fork". By
+            default one chunk after the other, each on all cores.
+        workers_write: whether workers write the files of their chunks, into an ``out`` that all
+            machines share, or return the estimates and this process writes them.
         stop: wanted Monte-Carlo standard errors by measure, such as {"bias": 0.01}. A condition
             ends when those of all its methods and terms are met after 1, 2, 4, 8 … chunks.
         chunk: data sets per chunk.
@@ -206,6 +205,10 @@ def study(
         StudyFolderError: ``out`` holds something else, or another study, or another process is
             writing to it; nothing is overwritten.
         OptionError: an empty grid, or an option that cannot be.
+        ExecutorError: ``executor`` is shut down, or has lost workers (Dask replaces those); what
+            was finished is kept in ``out``.
+        TaskError: code of a mechanism failed; the message names the condition and data sets. Chunks
+            that are finished are kept.
 
     Example:
         >>> import jaxhlm as hlm
@@ -221,6 +224,8 @@ def study(
     methods = check_methods(methods)
     check_plan(n, seed, chunk, stop, level)
     check_out(out, resume)
+    check_writers(workers_write, executor, out)
+    workers = workers_of(executor)
     table, mechanisms = read_conditions(conditions, mechanism)
     if out is None:
         affordable("n", n, ROW_BYTES * len(table) * len(methods))
@@ -235,7 +240,8 @@ def study(
         Job(m, methods, (_hashed(seed) + c) % 2**32, level, table.loc[[c]])
         for c, m in zip(table.index, mechanisms, strict=True)
     ]
-    _try(jobs, table)
+    labels = [_label(table, c) for c in table.index]
+    _try(jobs, labels)
     folder: AbstractContextManager[Store] = nullcontext({})
     if out is not None:
         manifest = {
@@ -250,16 +256,17 @@ def study(
             "chunks": [[*one, one.file] for one in plan],
         }
         folder = open_folder(out, manifest, resume, STUDY)
-    with folder as store, study_progress(len(table) * n, n, progress) as report, failures_counted():
+    shown = study_progress(len(table) * n, n, progress)
+    with folder as store, shown as report, failures_counted(), finished_kept(store):
         result = Study(table, tuple(m.name for m in methods), (), store)
         for one in plan:
             if one in store:
-                report(one.condition, one.last - one.first, _label(table, one.condition))
+                report(one.condition, one.last - one.first, labels[one.condition])
         finished = []
         for todo in _rounds(plan, stop, result):
-            for one, frame in _run([c for c in todo if c not in store], jobs, executor):
-                store[one] = frame
-                report(one.condition, one.last - one.first, _label(table, one.condition))
+            missing = [one for one in todo if one not in store]
+            for one in _run(missing, jobs, labels, workers, store, workers_write):
+                report(one.condition, one.last - one.first, labels[one.condition])
             finished += todo
     return Study(table, result.methods, tuple(sorted(finished)), store)
 
@@ -291,19 +298,9 @@ def read_study(out: str | os.PathLike[str]) -> Study:
     return Study(table, names, tuple(folder.chunks()), folder)
 
 
-def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
-    """The estimates of one chunk."""
-    with failures_counted(), all_or_nothing():
-        drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
-        frame = method_estimates(job.methods, drawn, job.level)
-    labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
-    columns = [*job.labels.columns, "condition"]
-    return pd.concat([labels[columns], frame], axis=1)
-
-
-def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
+def _try(jobs: Sequence[Job], labels: Sequence[str]) -> None:
     """Every method on a data set of every condition: what cannot be is found before all work."""
-    for condition, job in enumerate(jobs):
+    for job, label in zip(jobs, labels, strict=True):
         drawn = job.mechanism.draw(0, 1, job.seed, rows=job.needs_rows)
         for method in job.methods:
             try:
@@ -312,32 +309,26 @@ def _try(jobs: Sequence[Job], table: pd.DataFrame) -> None:
             except (ConstantResponseError, GroupingError, IdentifiabilityError, NoRowsError):
                 continue  # a failed fit, were it one of several
             except JaxhlmError as error:
-                where = f"{_label(table, condition)}, method {method.name!r}"
-                raise type(error)(f"{where}: {error}") from error
+                raise type(error)(f"{label}, method {method.name!r}: {error}") from error
 
 
 def _run(
-    chunks: Sequence[Chunk], jobs: Sequence[Job], executor: Executor | None
-) -> Iterator[tuple[Chunk, pd.DataFrame]]:
-    """Chunks as they are finished."""
-    if executor is None:
-        for one in chunks:
-            yield one, run_chunk(jobs[one.condition], one)
+    chunks: Sequence[Chunk],
+    jobs: Sequence[Job],
+    labels: Sequence[str],
+    workers: Workers,
+    store: Store,
+    workers_write: bool,
+) -> Iterator[Chunk]:
+    """Chunks as they are finished and in the store."""
+    if workers_write and isinstance(store, Folder):
+        for one, _ in workers.finished(partial(write_chunk, store.files), jobs, chunks, labels):
+            store.files.wait_for(one)
+            yield one
         return
-    ahead, running = iter(chunks), dict[Future[pd.DataFrame], Chunk]()
-    try:
-        while True:
-            for one in ahead:
-                running[executor.submit(run_chunk, jobs[one.condition], one)] = one
-                if len(running) >= AHEAD:
-                    break
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-    finally:
-        for future in running:
-            future.cancel()
+    for one, frame in workers.finished(run_chunk, jobs, chunks, labels):
+        store[one] = frame
+        yield one
 
 
 def _rounds(

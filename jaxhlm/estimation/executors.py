@@ -1,0 +1,308 @@
+"""Chunks of work shared out among the workers of an executor.
+
+A task is a chunk's number and range, with what all chunks of its condition share: pickled once, and
+unpickled once by every worker, which keeps what it has prepared and compiled for the next chunk. A
+task that fails hands its error back as a result. So whatever an executor raises by itself means
+that workers were lost, and never that a task was wrong.
+
+Dask runs again elsewhere what a lost worker had; the numbers of a chunk depend on its seed and
+range only, so they are the same wherever and however often it is worked on.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.errors import ExecutorError, JaxhlmError, OptionError, TaskError
+from jaxhlm.storage.folder import Chunk, Folder
+from jaxhlm.storage.manifest import versions
+
+__all__ = ["Workers", "Workload", "check_writers", "finished_kept", "workers_of"]
+
+# Tasks that an executor is given ahead of those that it has finished, and those for each worker.
+AHEAD, AHEAD_OF_EACH = 64, 2
+# Conditions of which a process keeps what their chunks share.
+MOST_SHARED = 8
+
+R = TypeVar("R")
+# An executor; or a client of Dask, which is no such thing, but has one.
+Workload: TypeAlias = Executor | Any
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who works on chunks.
+
+    Attributes:
+        executor: None for this process, one chunk after the other.
+        client: Dask's, if the executor is one of Dask.
+    """
+
+    executor: Executor | None = None
+    client: Any = None
+
+    def finished(
+        self,
+        work: Callable[[Any, Any], R],
+        shared: Sequence[Any],
+        chunks: Iterable[Chunk],
+        labels: Sequence[str],
+        own: Callable[[Chunk], Any] = lambda chunk: chunk,
+    ) -> Iterator[tuple[Chunk, R]]:
+        """Chunks, and what ``work`` makes of them, as they are finished.
+
+        Args:
+            work: a function of a module, of what a condition's chunks share and of a chunk's own.
+            shared: what the chunks of every condition share.
+            chunks: those to be worked on.
+            labels: what messages call the conditions.
+            own: what a chunk's task has beside what is shared.
+
+        Raises:
+            JaxhlmError: of the class that a task raised, with its label.
+            TaskError: a task raised something else.
+            ExecutorError: the executor lost workers, or takes no tasks.
+        """
+        if self.executor is None:
+            for chunk in chunks:
+                yield chunk, _here(work, shared[chunk.condition], own(chunk), _place(labels, chunk))
+            return
+        todo, running = iter(chunks), dict[Future[Any], Chunk]()
+        packed = _Packed(self, shared, labels)
+        try:
+            while True:
+                most = self._ahead()
+                for chunk in todo:
+                    task = work, packed.of(chunk.condition), own(chunk)
+                    running[self.submit(_worked, *task, versions())] = chunk
+                    if len(running) >= most:
+                        break
+                if not running:
+                    return
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                # What is finished is kept before what went wrong is told.
+                for future in sorted(done, key=_went_wrong):
+                    chunk = running.pop(future)
+                    yield chunk, _result(future, _place(labels, chunk))
+        finally:
+            for future in running:
+                future.cancel()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """A task under way.
+
+        Raises:
+            ExecutorError: the executor is shut down, or broken.
+        """
+        assert self.executor is not None
+        # Dask takes equal calls for one, whose result it may still have: they write no file again.
+        options = {} if self.client is None else {"pure": False}
+        try:
+            return self.executor.submit(function, *arguments, **options)
+        except Exception as error:
+            raise ExecutorError(f"the executor takes no tasks ({_said(error)})") from error
+
+    def pack(self, thing: Any, where: str) -> Any:
+        """What tasks share, as they are given it: bytes, unless workers are threads of this one."""
+        if isinstance(self.executor, ThreadPoolExecutor):
+            return thing
+        try:
+            packed = _dumps(thing)
+        except Exception as error:
+            raise OptionError(
+                f"{where} cannot be handed to another process ({_said(error)}): define functions "
+                "and classes at the top level of a module that workers can import"
+            ) from error
+        # A task of Dask's, so that it is made again should the worker that has it be lost.
+        return packed if self.client is None else self.client.submit(bytes, packed)
+
+    def _ahead(self) -> int:
+        """Tasks that may be under way, for as many workers as there are now."""
+        if self.client is not None:
+            return max(AHEAD, AHEAD_OF_EACH * sum(self.client.nthreads().values()))
+        of_mpi, of_pools = (getattr(self.executor, x, 0) for x in ("num_workers", "_max_workers"))
+        return max(AHEAD, AHEAD_OF_EACH * max(of_mpi or 0, of_pools or 0))
+
+
+class _Packed:
+    """What chunks share, packed for workers; that of the last few conditions."""
+
+    def __init__(self, workers: Workers, shared: Sequence[Any], labels: Sequence[str]) -> None:
+        self._workers, self._shared, self._labels = workers, shared, labels
+        self._known: OrderedDict[int, Any] = OrderedDict()
+
+    def of(self, condition: int) -> Any:
+        if condition not in self._known:
+            thing, label = self._shared[condition], self._labels[condition]
+            self._known[condition] = self._workers.pack(thing, label)
+            if len(self._known) > MOST_SHARED:
+                self._known.popitem(last=False)
+        return self._known[condition]
+
+
+class _Failure(NamedTuple):
+    """An error of a task, as a worker hands it back."""
+
+    kind: type[JaxhlmError]
+    text: str
+    trace: str
+
+    @staticmethod
+    def of(error: Exception) -> _Failure:
+        trace = "".join(traceback.format_exception(error))
+        # A class of the user's may be one that this process cannot make again from a text.
+        if isinstance(error, JaxhlmError) and type(error).__module__ == JaxhlmError.__module__:
+            return _Failure(type(error), str(error), trace)
+        return _Failure(TaskError, _said(error), trace)
+
+    def error(self, where: str) -> JaxhlmError:
+        return self.kind(f"{where}: {self.text}")
+
+
+def workers_of(executor: Workload | None) -> Workers:
+    """The workers of an executor, which takes tasks now; this process where there is none.
+
+    Args:
+        executor: a ``concurrent.futures.Executor``, or a client of Dask; or None.
+
+    Raises:
+        OptionError: it is neither.
+        ExecutorError: it is shut down, or broken.
+    """
+    if executor is None:
+        return Workers()
+    client: Any = getattr(executor, "_client", executor)
+    if not hasattr(client, "get_executor"):
+        client = None
+    elif client.asynchronous:
+        raise OptionError("executor= is an asynchronous client of Dask; give a synchronous one")
+    elif client is executor:
+        executor = client.get_executor()
+    if not isinstance(executor, Executor):
+        raise OptionError(
+            f"executor={executor!r}: give a concurrent.futures.Executor, such as "
+            "ProcessPoolExecutor(mp_context=get_context('spawn')), or a Client of Dask"
+        )
+    workers = Workers(executor, client)
+    workers.submit(_nothing)
+    return workers
+
+
+def check_writers(workers_write: bool, executor: Workload | None, out: Any) -> None:
+    """Check the wish that workers write.
+
+    Raises:
+        OptionError: it is none, or there is nobody, or no folder, to write.
+    """
+    check_flag("workers_write", workers_write)
+    if workers_write and (executor is None or out is None):
+        raise OptionError("workers_write=True needs executor= (who writes) and out= (where to)")
+
+
+@contextmanager
+def finished_kept(store: Any) -> Iterator[None]:
+    """Where an executor lets the work down, say what is kept of it in a ``Folder``, if in one."""
+    try:
+        yield
+    except ExecutorError as error:
+        kept = "Give out= to keep what is finished"
+        if isinstance(store, Folder):
+            done, of = len(store.chunks()), len(store.manifest["chunks"])
+            kept = f"{done} of {of} chunks are finished and kept in {store.path}"
+            kept += f"; go on with {store.kind.resume}"
+        raise ExecutorError(f"{error}. {kept}") from error
+
+
+def _here(work: Callable[[Any, Any], R], shared: Any, own: Any, where: str) -> R:
+    """A task in this process."""
+    try:
+        return work(shared, own)
+    except Exception as error:
+        raise _Failure.of(error).error(where) from error
+
+
+def _worked(
+    work: Callable[[Any, Any], R], packed: Any, own: Any, expected: Mapping[str, str]
+) -> R | _Failure:
+    """A task, in a worker."""
+    try:
+        _check_versions(tuple(expected.items()))
+        return work(_unpacked(packed) if isinstance(packed, bytes) else packed, own)
+    except Exception as error:
+        return _Failure.of(error)
+
+
+@lru_cache(MOST_SHARED)
+def _unpacked(packed: bytes) -> Any:
+    return pickle.loads(packed)
+
+
+@lru_cache
+def _check_versions(expected: tuple[tuple[str, str], ...]) -> None:
+    """Refuse to give other numbers than the process that asks would.
+
+    Raises:
+        ExecutorError: this process has other versions.
+    """
+    here = versions()
+    if other := {name: x for name, x in expected if here.get(name) != x}:
+        there = {name: here.get(name) for name in other}
+        raise ExecutorError(
+            f"a worker has the versions {there} where this process has {other}: install the same"
+        )
+
+
+def _result(future: Future[Any], where: str) -> Any:
+    """What a task gave.
+
+    Raises:
+        ExecutorError, JaxhlmError: as ``Workers.finished``.
+    """
+    try:
+        found = future.result()
+    except Exception as error:
+        raise ExecutorError(
+            f"{where}: the executor lost the worker, or could not hand it the task "
+            f"({_said(error)}); workers are often killed for want of memory"
+        ) from error
+    if isinstance(found, _Failure):
+        failure = found.error(where)
+        failure.add_note(f"In the worker:\n{found.trace}")
+        raise failure
+    return found
+
+
+def _place(labels: Sequence[str], chunk: Chunk) -> str:
+    """What messages call a chunk."""
+    return f"{labels[chunk.condition]}, data sets {chunk.first} to {chunk.last - 1}"
+
+
+def _went_wrong(future: Future[Any]) -> bool:
+    return future.cancelled() or bool(future.exception()) or isinstance(future.result(), _Failure)
+
+
+def _nothing() -> None:
+    """A task for an executor that may be shut down."""
+
+
+def _said(error: BaseException) -> str:
+    """Class and first line of an error."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}".rstrip(": ")
+
+
+def _dumps(thing: Any) -> bytes:
+    """Pickled; functions of a script or a notebook too where cloudpickle is there, as with Dask."""
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        return pickle.dumps(thing)
+    return bytes(cloudpickle.dumps(thing))
