@@ -123,7 +123,7 @@ class Workers:
                 "and classes at the top level of a module that workers can import"
             ) from error
         # A task of Dask's, so that it is made again should the worker that has it be lost.
-        return packed if self.client is None else self.client.submit(bytes, packed)
+        return packed if self.client is None else self.client.submit(bytes, packed, pure=False)
 
     def _ahead(self) -> int:
         """Tasks that may be under way, for as many workers as there are now."""
@@ -181,11 +181,10 @@ def workers_of(executor: Workload | None) -> Workers:
     if executor is None:
         return Workers()
     client: Any = getattr(executor, "_client", executor)
-    if not hasattr(client, "get_executor"):
-        client = None
-    elif client.asynchronous:
+    client = client if hasattr(client, "get_executor") else None
+    if client is not None and client.asynchronous:
         raise OptionError("executor= is an asynchronous client of Dask; give a synchronous one")
-    elif client is executor:
+    if client is not None and not isinstance(executor, Executor):
         executor = client.get_executor()
     if not isinstance(executor, Executor):
         raise OptionError(
@@ -271,7 +270,7 @@ def _result(future: Future[Any], where: str) -> Any:
         found = future.result()
     except Exception as error:
         raise ExecutorError(
-            f"{where}: the executor lost the worker, or could not hand it the task "
+            f"the executor lost a worker, or could not hand on a task, while {where} was under way "
             f"({_said(error)}); workers are often killed for want of memory"
         ) from error
     if isinstance(found, _Failure):
