@@ -8,6 +8,7 @@ arguments by itself; ``RIGHT`` lists readings that are right though unusual.
 
 import inspect
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import jax
@@ -30,6 +31,7 @@ SHOWN = ("no", 0, 1.0)
 SHARE = (95, "0.95", True, None, np.nan, 0, 1, [0.9], np.array([0.9, 0.95]), 0.9j)
 COUNT = (10.0, True, "10", None, -1, np.nan, [10])
 SEED = (True, "1", 1.5, [1, 2], jnp.array([1.0, 2.0]), jnp.array(3))
+EXECUTOR = ("dask", 2, ThreadPoolExecutor, ["localhost"])
 DEVICES = ("gpu", 0, 99, True, 1.5, [], [0])
 WHOLE_SEED = (True, "1", 1.5, -1)
 DF = ("KR", "Satterthwaite", 17, ["normal"], True, None)
@@ -344,7 +346,8 @@ WRONG = {
     "study": (study, {
         "conditions": ("a", 3, {"n": 1}, {"n": "ab"}, [1, 2]), "mechanism": ("x", one()),
         "methods": ("lmm", [1], []), "n": COUNT, "seed": WHOLE_SEED, "out": (3, True),
-        "resume": FLAG, "stop": (["coverage"], {"coverage": "a"}, {"x": 1}), "chunk": COUNT,
+        "resume": FLAG, "executor": EXECUTOR, "workers_write": FLAG,
+        "stop": (["coverage"], {"coverage": "a"}, {"x": 1}), "chunk": COUNT,
         "level": SHARE,
     }),
     "read_study": (hlm.read_study, {"out": FOLDER}),
@@ -396,7 +399,6 @@ ANYTHING = {
     "term",
     "terms",
     "columns",
-    "executor",
 }
 SAME = {
     "fit_many": {"formula": "fit", "data": "fit", "responses": "fit_many"},
@@ -407,7 +409,7 @@ SAME = {
     "nsim": {"sd": "nsim of bias"},
     "mechanism": {"truth": "mechanism"},
     "simulate": {"truth": "simulate"},
-    "study": {"executor": "study", "progress": "power"},
+    "study": {"progress": "power"},
     "MeasuresTable": {"which": "measures"},
 }
 # Traced by JAX, records that functions return, or made by functions that check.
