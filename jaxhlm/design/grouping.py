@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import SupportsInt
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real | Decimal) and not isinstance(value, bool)
 
 
-def _integer(name: object, value: Any) -> int:
+def _integer(name: object, value: SupportsInt) -> int:
     """The whole number that a number of any type is."""
     with suppress(OverflowError, ValueError, ArithmeticError):
         if int(value) == value:

@@ -20,11 +20,10 @@ digits are lost to the units of x.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.notation import Array, Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
 from jaxhlm.likelihood.whitened import lanes_first, whitened
@@ -104,7 +103,7 @@ def henderson(estimates: Estimates, standardised: Standardised, blocks: Blocks) 
     A = np.einsum("lgqa,lgqb->lab", white, white) + XX
     A = np.where(failed[:, None, None], np.eye(A.shape[-1]), A)
 
-    def known(values: Any) -> Floats:
+    def known(values: Array) -> Floats:
         return np.where(failed.reshape(-1, *[1] * (values.ndim - 1)), np.nan, values)
 
     return Henderson(

@@ -11,7 +11,7 @@ matrix without the group, of which there are as many as its rank, however many g
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -232,12 +232,17 @@ def _status(
     n = without.n
     G, random_rank = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.random_rank)
     X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (totals.X_all, totals.Z_all))
-    unidentified: Any = (G < 2) | (random_rank >= n)
+    unidentified: Bools = (G < 2) | (random_rank >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
     known = full.status[pairs.fit]
     conditions = [known != Status.CONVERGED, n <= without.rank, _deficient(X, n), unidentified]
-    codes: Any = [known, Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
+    codes: list[Ints | Status] = [
+        known,
+        Status.NO_RESIDUAL_DF,
+        Status.RANK_DEFICIENT,
+        Status.NOT_IDENTIFIED,
+    ]
     status = np.select(conditions, codes, default=int(Status.CONVERGED))
     told = identified(without, options.blocks, options.reml, status == Status.CONVERGED)
     return np.where(told, status, Status.NOT_IDENTIFIED)

@@ -121,7 +121,7 @@ def tukey(t: Floats, cells: int, df: Floats) -> Floats:
     return range_tail(np.sqrt(2.0) * np.abs(t), cells, df)
 
 
-def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[object]]:
     """For every variable of the fixed part its values in the grid."""
     part, values = design._fixed, {}
     for name in part.variables:
@@ -151,7 +151,7 @@ def cell_labels(cells: pd.DataFrame) -> list[str]:
     return [" ".join(map(str, cell)) for cell in cells.itertuples(index=False)]
 
 
-def _levels(design: Design, name: str) -> list[Any] | None:
+def _levels(design: Design, name: str) -> list[object] | None:
     """The levels of a factor, of a boolean, or of a number inside ``C()``; None for a number."""
     known = design._factors[name]
     if known is not None:
@@ -160,7 +160,7 @@ def _levels(design: Design, name: str) -> list[Any] | None:
     return np.unique(column).tolist() if name in design._fixed.coded else None
 
 
-def _require_variables(names: Sequence[str], values: Mapping[str, Any]) -> None:
+def _require_variables(names: Sequence[str], values: Mapping[str, object]) -> None:
     unknown = [name for name in names if name not in values]
     if unknown:
         raise UnknownTermError(

@@ -32,6 +32,7 @@ __all__ = [
 MAX_COLUMNS = 500
 Check = Callable[[object], bool]
 # What a transform has learned, by what it calls it.
+Kind = Literal["elementwise", "reduction", "transform", "factor", "quote", "identity"]
 State = dict[str, Any]
 
 
@@ -50,7 +51,7 @@ class Function:
     """
 
     name: str
-    kind: Literal["elementwise", "reduction", "transform", "factor", "quote", "identity"]
+    kind: Kind
     of: Callable[..., Any]
     arrays: int
     options: Mapping[str, Check]
@@ -207,7 +208,7 @@ _FLAG_OR_NUMBER = _either(_is_flag, is_number)
 def _table() -> dict[str, Function]:
     table: dict[str, Function] = {}
 
-    def add(kind: Any, name: str, of: Any, arrays: int, **options: Check) -> None:
+    def add(kind: Kind, name: str, of: Any, arrays: int, **options: Check) -> None:
         table[name] = Function(name, kind, of, arrays, options)
 
     for name in _ELEMENTWISE:

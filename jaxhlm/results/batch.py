@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
-from jaxhlm.core.notation import Bools, Floats, Ints, check_option
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, check_option
 from jaxhlm.core.status import tally
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
@@ -247,8 +247,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         return tally(self.record.estimates.status)
 
     def over_lanes(
-        self, function: Callable[[Estimates, Standardised], tuple[Floats, ...]]
-    ) -> tuple[Floats, ...]:
+        self, function: Callable[[Estimates, Standardised], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
         """``function`` of all fits and their statistics, chunk by chunk on all cores.
 
         Args:
@@ -261,8 +261,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         return self.record.over_lanes(function)
 
     def over_groups(
-        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
-    ) -> tuple[Any, ...]:
+        self, function: Callable[[Estimates, GroupContributions], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
         """As ``over_lanes``, with the statistics of every group by itself.
 
         Raises:

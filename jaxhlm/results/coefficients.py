@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxhlm.core.arguments import check_flag
-from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable
 from jaxhlm.design.design import determined_rows
 from jaxhlm.errors import ContrastError
 from jaxhlm.estimation.estimates import Estimates
@@ -100,7 +100,7 @@ def contrasts(
     return columns, pd.Index(hypothesis.labels, name="contrast")
 
 
-def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Any]:
+def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Array]:
     """F tests that all rows of Lβ = rhs hold, (B,) each."""
     check_df(df, fits.model.reml)
     hypothesis = fits.model.hypothesis(L, rhs)

@@ -133,7 +133,7 @@ def _index(labels: list[Any], dtype: Any) -> pd.Index:
     return pd.Index(values, dtype=dtype, tupleize_cols=False)
 
 
-def _plain(label: Any) -> Any:
+def _plain(label: object) -> object:
     """A label as JSON holds it."""
     if isinstance(label, np.generic):
         label = label.item()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ def refit_ml(fits: FitRecord) -> FitRecord:
         found = fit_standardised(standardised, options)
         return tuple(getattr(found, f.name) for f in fields(Estimates))
 
-    arrays: Any = fits.over_lanes(refit)
+    arrays = fits.over_lanes(refit)
     model = replace(fits.model, reml=False)
     return replace(fits, model=model, options=options, estimates=Estimates(*arrays), tests={})
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.chunks import CHUNK_BYTES
-from jaxhlm.core.notation import Bools, Floats, Ints, check_option
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, check_option
 from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import variance_explained
@@ -127,7 +127,7 @@ def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     refits = int(fits.ngroups.sum())
     G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
-    def one(at: Ints) -> tuple[Any, ...]:
+    def one(at: Ints) -> tuple[Array, ...]:
         full, groups = fits.by_group(at)
         without = leave_one_out(groups, full, fits.options, refits)
         lengths = np.broadcast_to((groups.standardised.stats.m > 0.0).sum(axis=0), len(at))
@@ -139,10 +139,10 @@ def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     return lengths, Estimates(*without)
 
 
-def augmented(fits: FitRecord) -> tuple[Runs, dict[str, Any]]:
+def augmented(fits: FitRecord) -> tuple[Runs, dict[str, Floats]]:
     """Every row with its diagnostics: the runs, and the columns of ``broom.mixed::augment``."""
 
-    def one(f: FitRows) -> tuple[Any, ...]:
+    def one(f: FitRows) -> tuple[Array, ...]:
         found = f.fitted, f.residual, f.fixed, f.residual_marginal, f.leverage.hat
         return f.response, f.level, *found, f.cooks_distance, f.residual_std
 

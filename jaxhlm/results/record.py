@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.chunks import in_order, lane_chunks
-from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable, check_option
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable, check_option
 from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
 from jaxhlm.design.design import Design
@@ -59,7 +58,7 @@ class FitRecord:
     options: Options = field(repr=False)
     lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
-    tests: dict[str, tuple[Floats, ...]] = field(default_factory=dict, repr=False)
+    tests: dict[str, tuple[Array, ...]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def alone(
@@ -217,14 +216,14 @@ class FitRecord:
         warn_user(f"{text}; these are NaN", NotEstimableWarning)
 
     def over_lanes(
-        self, function: Callable[[Estimates, Standardised], tuple[Floats, ...]]
-    ) -> tuple[Floats, ...]:
+        self, function: Callable[[Estimates, Standardised], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
         """``function`` of all fits and their statistics; as ``FitBatch.over_lanes``."""
         return self.over_chunks(lambda at: function(self.filled[at], self.lanes(at).standardised))
 
     def over_groups(
-        self, function: Callable[[Estimates, GroupContributions], tuple[Any, ...]]
-    ) -> tuple[Any, ...]:
+        self, function: Callable[[Estimates, GroupContributions], tuple[Array, ...]]
+    ) -> tuple[Array, ...]:
         """As ``over_lanes``, with the statistics of every group; as ``FitBatch.over_groups``."""
         return self.over_chunks(lambda at: function(*self.by_group(at)))
 
@@ -272,7 +271,7 @@ class FitRecord:
         return FitRows(at, found, own, rows, self.model.blocks, p)
 
     @np.errstate(all="ignore")
-    def over_chunks(self, one: Callable[[Ints], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def over_chunks(self, one: Callable[[Ints], tuple[Array, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
         chunks = self._chunks()
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
@@ -280,7 +279,9 @@ class FitRecord:
         return tuple(part[back] for part in parts)
 
     @np.errstate(all="ignore")
-    def over_runs(self, one: Callable[[Ints], tuple[Any, ...]], lane_bytes: int) -> tuple[Any, ...]:
+    def over_runs(
+        self, one: Callable[[Ints], tuple[Array, ...]], lane_bytes: int
+    ) -> tuple[Array, ...]:
         """As ``over_chunks``, of arrays in which every fit has a run of its own length.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxhlm.errors import OptionError, UnknownFitError
 __all__ = ["by_label", "by_labels", "by_position_or_label"]
 
 
-def by_position_or_label(index: pd.Index, which: Any) -> int | Ints:
+def by_position_or_label(index: pd.Index, which: object) -> int | Ints:
     """Positions that ``fits[which]`` stands for, one of them as a number.
 
     Whole numbers, alone, in lists and in slices, are positions, also where the labels are numbers;
@@ -38,7 +38,7 @@ def by_position_or_label(index: pd.Index, which: Any) -> int | Ints:
     return _listed(index, which)
 
 
-def by_labels(index: pd.Index, which: Any) -> int | Ints:
+def by_labels(index: pd.Index, which: object) -> int | Ints:
     """Positions that ``fits.loc[which]`` stands for: of a label, or of a list of them.
 
     Raises:
@@ -82,7 +82,7 @@ def _sliced(index: pd.Index, which: slice) -> Ints:
         ) from None
 
 
-def _listed(index: pd.Index, which: Any) -> Ints:
+def _listed(index: pd.Index, which: Iterable[Any]) -> Ints:
     """Positions of a list, array or Series of positions, booleans or labels."""
     if isinstance(which, pd.Series) and which.dtype == bool and not which.index.equals(index):
         raise OptionError("the booleans have another index than the fits; pass them .to_numpy()")
@@ -107,7 +107,7 @@ def _kind(x: object) -> str:
     return "int" if isinstance(x, int | np.integer) else "label"
 
 
-def _positions(index: pd.Index, which: list[Any]) -> Ints:
+def _positions(index: pd.Index, which: list[object]) -> Ints:
     B, at = len(index), np.array(which, dtype=np.int64)
     wrong = at[(at < -B) | (at >= B)]
     if len(wrong):

@@ -8,12 +8,11 @@ all cores; what takes memory is what comes out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.core.notation import Array, Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.design.columns import listed
 from jaxhlm.errors import NewLevelError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
@@ -44,17 +43,17 @@ __all__ = [
 ]
 
 
-def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, G, …) arrays, of all units."""
     return _runs(fits, lambda f: (*f.rows.unit_numbers, *map(f.rows.flat_units, one(f))))
 
 
-def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Floats, ...]]) -> Runs:
+def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
     """``one`` of the rows of some fits, (L, n) arrays, of all rows."""
     return _runs(fits, lambda f: (*f.rows.row_numbers, *map(f.rows.flat_rows, one(f))))
 
 
-def _runs(fits: FitRecord, flat: Callable[[FitRows], tuple[Any, ...]]) -> Runs:
+def _runs(fits: FitRecord, flat: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
     """Runs of all fits, from their lengths, numbers and values of some."""
     lane_bytes = 8 * _lane_numbers(fits)
     lengths, number, *values = fits.over_runs(lambda at: flat(fits.rows_of(at)), lane_bytes)
@@ -107,7 +106,7 @@ def ranef_frame(fits: FitRecord, conf_level: float) -> tuple[pd.DataFrame, Ints]
 def shrinkage(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
     """Own lines, predictions, population values and reliabilities, and the rows of every fit."""
 
-    def one(f: FitRows) -> tuple[Floats, ...]:
+    def one(f: FitRows) -> tuple[Array, ...]:
         own, population, W = f.lines
         return own, population + f.effects.b, population, np.diagonal(W, axis1=-2, axis2=-1)
 
@@ -118,7 +117,7 @@ def shrinkage(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
 def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
     """Standardised random effects beside normal quantiles, and the rows of every fit."""
 
-    def one(f: FitRows) -> tuple[Floats, ...]:
+    def one(f: FitRows) -> tuple[Array, ...]:
         b = f.effects.b
         return b, *standardized_effects(b, ranef_variance(f.henderson), f.estimates.cov)
 
@@ -221,7 +220,7 @@ def _new_predictions(
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
     m, (p, q) = len(X), (X.shape[1], Z.shape[1])
 
-    def one(at: Ints) -> tuple[Any, ...]:
+    def one(at: Ints) -> tuple[Array, ...]:
         f = fits.rows_of(at)
         group = f.rows.group_numbers(len(source.design.levels))[:, code]
         if strict and ranef and (group < 0).any():

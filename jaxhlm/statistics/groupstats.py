@@ -19,11 +19,11 @@ scaled in each data set anew. The criterion is exact because ``Scaling`` says wh
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Array, Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.identified import group_ranks
 from jaxhlm.likelihood.covariance import Blocks
@@ -275,7 +275,7 @@ def _dependent(gram: Floats, T: Floats) -> Bools:
 def _solved(A: Floats, b: Floats, deficient: Bools) -> Floats:
     """A⁻¹b lane by lane, (p, p, B) and (p, B) to (p, B); zero where A is deficient."""
     A = np.where(deficient[:, None, None], np.eye(len(b)), np.moveaxis(A, -1, 0))
-    x: Any = np.linalg.solve(A, b.T[..., None])[..., 0].T
+    x: Array = np.linalg.solve(A, b.T[..., None])[..., 0].T
     return np.where(deficient, 0.0, x)
 
 
