@@ -16,7 +16,7 @@ from jaxhlm.errors import DeviceError, DeviceMemoryWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import Fitted, all_or_nothing, fit_lanes
 from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
-from jaxhlm.linalg.small import namespace
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.optimise.options import Options
 
 __all__ = ["fitted_on_devices"]
@@ -131,7 +131,7 @@ def _started(
     argument, fixed = lanes.argument(run), (lanes.reduction, options, devices)
     more = [(0, 0)] * (argument.ndim - 1) + [(0, each * len(devices) - argument.shape[-1])]
     with jax_config_scope():
-        argument = namespace(argument).pad(argument, more, mode="edge")
+        argument = array_namespace(argument).pad(argument, more, mode="edge")
         placed = jax.device_put(argument, _sharding(devices, argument.ndim))
         shared = jax.device_put(lanes.shared, _sharding(devices, 0))
         return _program((argument.shape, *fixed), shared, placed, *fixed)

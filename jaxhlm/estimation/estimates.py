@@ -21,7 +21,7 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P
 from jaxhlm.likelihood.suffstats import expanded
-from jaxhlm.linalg.small import matmul, namespace, solve_lower, stack_entries, unroll
+from jaxhlm.linalg.small import array_namespace, matmul, solve_lower, stack_entries, unroll
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import Scaling, Standardised, at_absent
@@ -155,7 +155,7 @@ def estimate_arrays(
 ) -> dict[str, Any]:
     """The fields of ``Estimates`` by name, traceable; arguments as in ``estimate``."""
     stats, scaling, status = standardised
-    xp = namespace(solution.theta)
+    xp = array_namespace(solution.theta)
     nu = xp.broadcast_to(stats.n - options.reml * stats.rank, status.shape)
     sigma = scaling.s * xp.sqrt(solution.pwrss / nu)
     beta = _apply(scaling.T, scaling.beta_ols + scaling.s * solution.beta)
@@ -205,19 +205,19 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
 
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
     """The criterion in the user's units, of standardised criteria (B,)."""
-    criterion = value + 2.0 * nu * namespace(value).log(scaling.s)
+    criterion = value + 2.0 * nu * array_namespace(value).log(scaling.s)
     return criterion - 2.0 * np.linalg.slogdet(scaling.T.T).logabsdet if reml else criterion
 
 
 def _apply(T: Floats, v: Floats) -> Floats:
     """T v lane by lane: (p, p, b) and (p, B) to (p, B)."""
-    applied: Floats = namespace(v).einsum("ijb,jb->ib", expanded(T, v.shape[-1]), v)
+    applied: Floats = array_namespace(v).einsum("ijb,jb->ib", expanded(T, v.shape[-1]), v)
     return applied
 
 
 def _inverse_gram(L: Floats, T: Floats) -> Floats:
     """T (L L')⁻¹ T' lane by lane, lanes last, (p, p, B); NaN where L is not finite."""
-    p, xp = len(L), namespace(L)
+    p, xp = len(L), array_namespace(L)
     if p <= MAX_UNROLLED_P:
         root = solve_lower(unroll(L, 2), unroll(T, 2).T)
         products = np.empty((p, p), object)
@@ -236,7 +236,7 @@ def _relative_covariance(theta: Floats, C: Floats, blocks: Blocks) -> Floats:
     """D = C D̃ C' (B, q, q)."""
     root = matmul(unroll(C, 2), lambda_matrix(unroll(theta, 1), blocks))
     D: Floats = stack_entries(matmul(root, root.T), theta.shape[-1])
-    return namespace(theta).moveaxis(D, -1, 0)
+    return array_namespace(theta).moveaxis(D, -1, 0)
 
 
 def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints:
@@ -245,7 +245,7 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
     A response that X and a line for every unit fit exactly drives σ to zero, and no number of
     iterations ends that.
     """
-    xp = namespace(solution.theta)
+    xp = array_namespace(solution.theta)
     finite = xp.isfinite(solution.value) & xp.isfinite(solution.beta).all(axis=0)
     finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
     codes: Ints = xp.select(
@@ -263,13 +263,13 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
 
 def _finite(*values: Floats) -> Bools:
     """(B,) whether arrays, lanes last, are finite: in the user's units numbers may overflow."""
-    xp = namespace(values[0])
+    xp = array_namespace(values[0])
     finite = [xp.isfinite(v).reshape(-1, v.shape[-1]).all(axis=0) for v in values]
     return reduce(and_, finite)
 
 
 def _masked(values: Floats, ok: Any) -> Floats:
-    masked: Floats = namespace(values).where(
+    masked: Floats = array_namespace(values).where(
         ok.reshape(-1, *[1] * (values.ndim - 1)), values, np.nan
     )
     return masked

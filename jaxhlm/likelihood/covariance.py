@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.linalg.small import matmul, namespace, unroll
+from jaxhlm.linalg.small import array_namespace, matmul, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -125,7 +125,7 @@ def canonical(theta: Float[Array, "k ..."], blocks: Blocks) -> Float[Array, "k .
         blocks: columns of Z in each random term.
     """
     Lambda = lambda_matrix(unroll(theta, 1), blocks)
-    xp = namespace(theta)
+    xp = array_namespace(theta)
     floors = [SINGULAR_SD**2] * len(Lambda)
     tidy = factor(matmul(Lambda, Lambda.T), blocks, floors, xp)
     return xp.stack([tidy[index] for index in theta_index(blocks)])
@@ -139,7 +139,7 @@ def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, " B"] = 0.0) -> 
         blocks: columns of Z in each random term.
         tolerance: (B,) or a number: pivots up to this times their variance are zero.
     """
-    xp = namespace(D)
+    xp = array_namespace(D)
     floors = [tolerance * D[:, j, j] for j in range(D.shape[1])]
     Lambda = factor(unroll(xp.moveaxis(D, 0, -1), 2), blocks, floors, xp)
     theta: Floats = xp.stack([Lambda[index] for index in theta_index(blocks)])

@@ -35,12 +35,12 @@ from jaxhlm.core.notation import Array
 from jaxhlm.likelihood.covariance import Blocks, block_of, lambda_matrix
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
+    array_namespace,
     cholesky,
     eye_plus,
     is_unrolled,
     log_diagonal,
     matmul,
-    namespace,
     pack,
     solve_lower,
     solve_upper,
@@ -101,7 +101,7 @@ def profile(
     z = solve_lower(L_A, b)
     pwrss = c - z @ z
     nu = stats.n - reml * stats.rank
-    log = namespace(pwrss).log
+    log = array_namespace(pwrss).log
     value = logdet - stats.logw + nu * (1.0 + log(2.0 * np.pi * pwrss / nu))
     if reml:
         value = value + 2.0 * log_diagonal(L_A)

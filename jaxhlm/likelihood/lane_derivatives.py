@@ -27,7 +27,7 @@ from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
 from jaxhlm.likelihood.deviance import GroupTerm, sum_groups
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, lane_axes
-from jaxhlm.linalg.small import entrywise, is_unrolled, namespace, stack_entries, unroll
+from jaxhlm.linalg.small import array_namespace, entrywise, is_unrolled, stack_entries, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -94,7 +94,7 @@ def _without_fixed(
     Matrices that are spelled out need an entry. A row of its own, with 0 for y, makes a β of 0, and
     REML takes the row off again.
     """
-    xp, (G, q), b = namespace(stats.Ty), stats.TX.shape[:2], stats.TX.shape[-1]
+    xp, (G, q), b = array_namespace(stats.Ty), stats.TX.shape[:2], stats.TX.shape[-1]
     one = stats._replace(
         TX=xp.zeros((G, q, 1, b)),
         XX=xp.ones((1, 1, b)),
@@ -212,7 +212,7 @@ def _side_by_side(term: GroupTerm, stats: Stats, B: int) -> tuple[Array, ...]:
     """Sum over groups with the groups as a leading axis of every entry."""
     terms = term(*_split(stats.RZ, stats.TX, stats.Ty, stats.m, 1))
     G = len(stats.m)
-    xp = namespace(stats.Ty)
+    xp = array_namespace(stats.Ty)
     return tuple(entrywise(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms)
 
 

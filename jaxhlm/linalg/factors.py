@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
-from jaxhlm.linalg.small import namespace, set_at
+from jaxhlm.linalg.small import array_namespace, set_at
 
 __all__ = ["orthonormal_basis", "principal_axes", "root_of_sum", "semidefinite_root"]
 
@@ -60,7 +60,7 @@ def semidefinite_root(A: Floats, floor: Floats | float | None = None) -> Floats:
     >>> semidefinite_root(np.array([[4.0, 2.0], [2.0, 1.0]])).tolist()
     [[2.0, 0.0], [1.0, 0.0]]
     """
-    xp = namespace(A)
+    xp = array_namespace(A)
     diagonal = xp.einsum("jj...->j...", A)
     floors = xp.broadcast_to(PIVOT_TOL * diagonal if floor is None else floor, diagonal.shape)
     L = xp.zeros_like(A, dtype=float)

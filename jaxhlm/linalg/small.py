@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 __all__ = [
+    "array_namespace",
     "cholesky",
     "entrywise",
     "eye_plus",
@@ -43,7 +44,6 @@ __all__ = [
     "largest",
     "log_diagonal",
     "matmul",
-    "namespace",
     "pack",
     "set_at",
     "solve_lower",
@@ -62,7 +62,7 @@ def is_unrolled(M: Matrix) -> bool:
     return isinstance(M, np.ndarray) and M.dtype == object
 
 
-def namespace(x: Array) -> ModuleType:
+def array_namespace(x: Array) -> ModuleType:
     """``jax.numpy`` for JAX arrays and tracers, else ``numpy``."""
     return jnp if isinstance(x, jax.Array) else np
 
@@ -78,10 +78,10 @@ def unroll(x: Array, ndim: int, lead: int = 0) -> Matrix:
 def stack_entries(M: Matrix, B: int) -> Float[Array, "... B"]:
     """The reverse of ``unroll``: one array (…, B) of entries of B lanes."""
     if not is_unrolled(M):
-        return namespace(M).broadcast_to(M, (B,))
+        return array_namespace(M).broadcast_to(M, (B,))
     if not M.size:
         return np.empty((*M.shape, B))
-    xp = namespace(M.flat[-1])
+    xp = array_namespace(M.flat[-1])
     stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in M.flat])
     return stacked.reshape(*M.shape, B)
 
@@ -117,7 +117,7 @@ def cholesky(A: Matrix) -> Matrix:
     L = np.full((d, d), 0.0, dtype=object)
     for j in range(d):
         pivot = _minus_dot(A[j, j], L[j, :j], L[j, :j])
-        L[j, j] = namespace(pivot).sqrt(pivot)
+        L[j, j] = array_namespace(pivot).sqrt(pivot)
         for i in range(j + 1, d):
             L[i, j] = _minus_dot(A[i, j], L[i, :j], L[j, :j]) / L[j, j]
     return L
@@ -173,7 +173,7 @@ def log_diagonal(L: Matrix) -> Array:
     product = L[0, 0]
     for j in range(1, len(L)):
         product = product * L[j, j]
-    return namespace(product).log(product)
+    return array_namespace(product).log(product)
 
 
 def eye_plus(A: Matrix) -> Matrix:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxhlm.likelihood.covariance import canonical
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import namespace
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.optimise.loop import Evaluated, OptimizeResult, Stepper, minimise_lanes
 from jaxhlm.optimise.options import Options
 
@@ -38,7 +38,7 @@ def minimise_criterion(
     def derivatives(theta: Float[Array, "k B"]) -> Evaluated:
         d = lane_derivatives(theta, stats, options.reml, blocks, count)
         at = d.profile
-        unknown = namespace(theta).full((2, theta.shape[-1]), np.nan, theta.dtype)
+        unknown = array_namespace(theta).full((2, theta.shape[-1]), np.nan, theta.dtype)
         aux = {"beta": at.beta, "pwrss": at.pwrss, "L_A": at.L_A, "F": d.F, "distances": unknown}
         return at.value, d.grad, d.hess, aux
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Array
-from jaxhlm.linalg.small import largest, namespace
+from jaxhlm.linalg.small import array_namespace, largest
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.trust_region import newton_direction, rounding
 
@@ -112,7 +112,7 @@ def minimise_lanes(
         tol: largest Newton decrement at which a lane is done.
         max_iter: largest number of evaluations.
     """
-    xp, B = namespace(theta), theta.shape[-1]
+    xp, B = array_namespace(theta), theta.shape[-1]
     if xp is np:
         derivatives = _remembering(derivatives, theta)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxhlm.likelihood.covariance import Blocks, theta_index
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import namespace, unroll
+from jaxhlm.linalg.small import array_namespace, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,7 +27,7 @@ ERROR_SHARE = 0.5
 
 def started(stats: Stats, start: Float[Array, "k B"], blocks: Blocks) -> Float[Array, "k B"]:
     """``start`` (k, B), with moment estimates where it is NaN."""
-    xp = namespace(start)
+    xp = array_namespace(start)
     return xp.where(xp.isnan(start), _moment_start(stats, blocks), start)
 
 
@@ -37,7 +37,7 @@ def _moment_start(stats: Stats, blocks: Blocks) -> Float[Array, "k B"]:
     With u_i = Z_i'(y_i − X_i β̂_ols) and K_i = Z_i'Z_i, E u_i u_i' ≈ σ² K_i + K_i Σ K_i; the second
     sum is solved entry by entry, and pivots of D = Σ/σ² are kept away from zero, where saddles are.
     """
-    RZ, m, xp = stats.RZ, stats.m[:, None, None], namespace(stats.Ty)
+    RZ, m, xp = stats.RZ, stats.m[:, None, None], array_namespace(stats.Ty)
     K = xp.einsum("gcab,gcdb->gadb", RZ, RZ)
     u = xp.sum(RZ * stats.Ty[:, :, None], axis=1)
     gram = xp.sum(u[:, :, None] * u[:, None, :], axis=0)
@@ -61,7 +61,7 @@ def _floored(
         for j, column in enumerate(block):
             done = list(block[:j])
             rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
-            xp = namespace(rest[0])
+            xp = array_namespace(rest[0])
             root = xp.sqrt(xp.maximum(rest[0], floor))
             Lambda[column, column] = root
             for row, value in zip(block[j + 1 :], rest[1:], strict=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxhlm.linalg.small import is_unrolled, largest, namespace, unroll
+from jaxhlm.linalg.small import array_namespace, is_unrolled, largest, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -105,7 +105,7 @@ def newton_direction(
         The direction (k, …), the decrement ½ g'H⁻¹g (…), and whether H was positive semi-definite
         to rounding (…).
     """
-    k, xp = grad.shape[0], namespace(grad)
+    k, xp = grad.shape[0], array_namespace(grad)
     H, g = (hess.copy(), grad.copy()) if xp is np else (unroll(hess, 2), unroll(grad, 1))
     scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
     floor = LEAST_PIVOT * scale
@@ -150,7 +150,7 @@ def _dot(u: Float[Array, "d ..."], v: Float[Array, "d ..."]) -> Float[Array, "..
 
 def init(theta: Float[Array, "k ..."]) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
-    xp, k = namespace(theta), theta.shape[0]
+    xp, k = array_namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
     radius = RADIUS.first_factor * (RADIUS.first_offset + largest(theta))
     hess = xp.zeros((k, *theta.shape), theta.dtype)
@@ -170,7 +170,7 @@ def update(
     A trial that raised the criterion is undone: the next one starts from the best point, within
     the smaller radius (Nocedal & Wright 2006, algorithm 4.1 with η = 0).
     """
-    xp, slack = namespace(theta), rounding(value)
+    xp, slack = array_namespace(theta), rounding(value)
     better = value <= state.value + slack
     decrease = state.value - value
     good = decrease >= RADIUS.grow_above * state.predicted - slack
@@ -196,4 +196,4 @@ def update(
 
 def rounding(value: Float[Array, "..."]) -> Float[Array, "..."]:
     """Differences of the criterion below this mean nothing."""
-    return ROUNDING_EPSILONS * np.finfo(value.dtype).eps * (1.0 + namespace(value).abs(value))
+    return ROUNDING_EPSILONS * np.finfo(value.dtype).eps * (1.0 + array_namespace(value).abs(value))

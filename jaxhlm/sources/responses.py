@@ -18,7 +18,7 @@ from jaxhlm.core.files import map_array
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import NotNumericError, OptionError
-from jaxhlm.linalg.small import namespace
+from jaxhlm.linalg.small import array_namespace
 
 __all__ = ["GivenResponses", "Held", "Responses", "chunk", "has_missing", "held", "of_rows"]
 
@@ -114,7 +114,7 @@ def has_missing(Y: Floats | Responses) -> bool:
     n, B = Y.shape
     with jax_config_scope():
         chunks = (chunk(Y, run) for run in lane_chunks(B, 8 * n))
-        return any(bool(namespace(y).isnan(y).any()) for y in chunks)
+        return any(bool(array_namespace(y).isnan(y).any()) for y in chunks)
 
 
 def of_rows(values: Held, rows: Ints | None) -> Floats | Responses:

@@ -29,7 +29,7 @@ from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.streams import Key
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import root_of_sum, semidefinite_root
-from jaxhlm.linalg.small import namespace
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.statistics.deviates import lane_keys, normals_and_chi_squares
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Scaling, Standardised
@@ -163,7 +163,7 @@ def _standardised(
     scaling = Scaling(d.T, d.C, d.n, beta_ols, s, d.absent)
     status = np.broadcast_to(d.status, s.shape)
     standardised = Standardised(distribution.stats._replace(Ty=Ty, Xy=Xy, yy=yy), scaling, status)
-    return standardised, [namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
+    return standardised, [array_namespace(s).einsum("jal,jbl->abl", root, root) for root in columns]
 
 
 def _draws(key: Key, lane_index: Int[Array, " B"], a: _Arrays) -> tuple[Array, ...]:

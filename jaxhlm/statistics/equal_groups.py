@@ -22,7 +22,7 @@ from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_of
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
-from jaxhlm.linalg.small import namespace, stack_entries
+from jaxhlm.linalg.small import array_namespace, stack_entries
 
 __all__ = ["Class", "EqualGroups", "balanced_start"]
 
@@ -118,7 +118,7 @@ class EqualGroups:
             rotated = _rotated(T, c.rotation)
             rows.append(rotated)
             grams.append(_gram(T) - _gram(rotated))
-        return namespace(Ty).concatenate(rows), grams
+        return array_namespace(Ty).concatenate(rows), grams
 
     def join(self, stats: Stats, rows: Floats, grams: list[Floats]) -> Stats:
         """Statistics with every class replaced by r + q groups.
@@ -141,7 +141,7 @@ class EqualGroups:
         for c, root in zip(self.classes, columns, strict=True):
             parts += [rows[at : at + len(c.rotation)], root]
             at += len(c.rotation)
-        return namespace(rows).concatenate(parts)
+        return array_namespace(rows).concatenate(parts)
 
     def join_design(self, stats: Stats) -> Stats:
         """The design half of ``join``: the rest, then r + q groups for every class."""
@@ -177,7 +177,7 @@ def balanced_start(
     if not groups.balanced or len(blocks) > 1:
         return None
     only = groups.classes[0]
-    G, r, q, xp = len(only.groups), len(only.rotation), stats.TX.shape[1], namespace(grams[0])
+    G, r, q, xp = len(only.groups), len(only.rotation), stats.TX.shape[1], array_namespace(grams[0])
     values, vectors = _eigen(xp.moveaxis(grams[0], -1, 0))
     between = float(G - r if reml else G)
     within, pooled = stats.n - G * q, xp.zeros(len(values))
@@ -215,7 +215,7 @@ def _rotated(Ty: Floats, rotation: Floats) -> Floats:
 
 def _gram(T: Floats) -> Floats:
     """Σ t t' (q, q, B) over the groups of T (m, q, B)."""
-    N, xp = np.empty((T.shape[1], T.shape[1]), object), namespace(T)
+    N, xp = np.empty((T.shape[1], T.shape[1]), object), array_namespace(T)
     for a, b in zip(*np.tril_indices(len(N)), strict=True):
         N[a, b] = N[b, a] = xp.einsum("gl,gl->l", T[:, a], T[:, b])
     gram: Floats = stack_entries(N, T.shape[-1])
@@ -224,7 +224,7 @@ def _gram(T: Floats) -> Floats:
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
-    xp = namespace(A)
+    xp = array_namespace(A)
     finite = xp.isfinite(A.sum(axis=(1, 2), keepdims=True))
     A = xp.where(finite, A, 0.0)
     if A.shape[1] != 2:

@@ -17,7 +17,7 @@ from jaxhlm.core.notation import Array, Bools, Floats, Ints, LaneIndex
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
-from jaxhlm.linalg.small import namespace
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.standardise import StandardisedMatrices, place
 
@@ -92,7 +92,7 @@ class Products(NamedTuple):
 def at_absent(values: Floats, absent: Bools, value: float = np.nan) -> Floats:
     """(B, p) or (B, p, p) with a value in place of what is about absent effects (B, p)."""
     lost = absent if values.ndim == 2 else absent[:, :, None] | absent[:, None, :]
-    filled: Floats = namespace(values).where(lost, value, values)
+    filled: Floats = array_namespace(values).where(lost, value, values)
     return filled
 
 
@@ -135,7 +135,7 @@ def reduce_in_one_pass(
         Also which lanes (B,) are precise: of the others sums of squares are differences of large
         numbers.
     """
-    xp = namespace(y)
+    xp = array_namespace(y)
     if matrices.root_w is not None:
         y = y * matrices.root_w
     finite = xp.isfinite(y).all(axis=0)
@@ -154,7 +154,7 @@ def _from_products(matrices: StandardisedMatrices, y: Floats, equal: EqualGroups
     Ty -= (TX @ (fitted / root_n)).reshape(Ty.shape)
     rss = size - (fitted**2).sum(axis=0)
     Xy = -(TX.T @ Ty.reshape(R * q, y.shape[1]))
-    einsum = namespace(y).einsum
+    einsum = array_namespace(y).einsum
     yy = rss - einsum("gql,gql->l", Ty, Ty) - sum(einsum("qql->l", N) for N in grams)
     return Products(fitted, size, rss, Ty, Xy, yy, grams)
 
@@ -164,7 +164,7 @@ def _row_products(
 ) -> tuple[Floats, Floats | float, Floats]:
     """Q_Z'y by group (G, q, B), X_within'y (p, B) or 0, and y'y (B,)."""
     groups, QZ, q = matrices.group_segments, matrices.QZ, matrices.QZ.shape[1]
-    if namespace(y) is not np:
+    if array_namespace(y) is not np:
         return _padded_products(groups, QZ, y), matrices.X_within.T @ y, (y * y).sum(axis=0)
     if y.shape[1] < MANY_LANES:
         Ty = np.stack([groups.sum(QZ[:, [a]] * y) for a in range(q)], axis=1)
@@ -222,14 +222,14 @@ def _repair(matrices: StandardisedMatrices, y: Floats, found: Products, equal: E
 
 def _cancelled(found: Products) -> Bools:
     """(B,) lanes whose sums of squares are differences of large numbers."""
-    least: Floats = namespace(found.yy).minimum(found.rss, found.yy)
+    least: Floats = array_namespace(found.yy).minimum(found.rss, found.yy)
     return ~(least * CANCELLATION > found.size)
 
 
 def _scaled(
     matrices: StandardisedMatrices, found: Products, finite: Bools
 ) -> tuple[Standardised, list[Floats]]:
-    xp = namespace(found.yy)
+    xp = array_namespace(found.yy)
     usable = finite & (found.rss > xp.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
     usable &= found.size < EXTREME
     s = xp.sqrt(xp.where(usable, found.rss, 1.0) / matrices.n)

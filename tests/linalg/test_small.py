@@ -147,8 +147,8 @@ def test_entries_and_dialects():
     assert not small.is_unrolled(x)
     np.testing.assert_array_equal(M[1, 2], x[1, 2])
     np.testing.assert_array_equal(small.unroll(x, 1, lead=1)[2], x[:, 2])
-    assert small.namespace(x) is np
-    assert small.namespace(jnp.ones(1)) is jnp
+    assert small.array_namespace(x) is np
+    assert small.array_namespace(jnp.ones(1)) is jnp
 
 
 def test_the_dense_dialect_calls_no_lapack():
