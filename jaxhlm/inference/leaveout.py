@@ -26,7 +26,7 @@ from jaxhlm.likelihood.suffstats import Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import FEW_LANES, solve
-from jaxhlm.statistics.equal_groups import Class, EqualGroups
+from jaxhlm.statistics.equal_groups import EqualGroups, EquivalenceClass
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import absent_squares
@@ -181,7 +181,7 @@ class _Grams(NamedTuple):
     place: Ints  # (G,) where to find the matrix without a group
 
     @staticmethod
-    def of(c: Class, stats: Stats) -> _Grams:
+    def of(c: EquivalenceClass, stats: Stats) -> _Grams:
         m, B = len(c.groups), stats.Ty.shape[-1]
         TX = stats.TX[c.groups].reshape(m, -1, stats.TX.shape[-1])
         TX = np.broadcast_to(TX, (*TX.shape[:2], B))

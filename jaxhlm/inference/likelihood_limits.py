@@ -16,7 +16,7 @@ from jaxhlm.inference.profile_deviance import ProfileDeviance, rectified
 from jaxhlm.optimise.loop import NEWTON, minimise_lanes
 from jaxhlm.optimise.start import START_FLOOR
 
-__all__ = ["Ends", "likelihood_limits", "profile_rise"]
+__all__ = ["Bounds", "likelihood_limits", "profile_rise"]
 
 # The limits are found when ζ is this close to z, which is far closer than digits are reported.
 ZETA_TOL = 1e-7
@@ -37,11 +37,11 @@ LOWER_TOL = 1e-4
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Where the parameters of N lanes end, below and above.
+class Bounds:
+    """Bounds of the parameters of N lanes, lower and upper.
 
     Attributes:
-        at: (2, N) u at the ends, NaN where there is none.
+        at: (2, N) u at the bounds, NaN where there is none.
         rise: (2, N) d_p − d̂ there; NaN to have it found.
         cap: (N,) d_p − d̂ that no value of the parameter exceeds, or None.
     """
@@ -173,12 +173,12 @@ class _Search:
         self.theta_out[:, passed] = theta[:, is_out]
 
 
-def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: float) -> Floats:
+def likelihood_limits(profile: ProfileDeviance, bounds: Bounds, lowest: Floats, z: float) -> Floats:
     """Limits (2, N) in u: low and high; NaN where none could be found.
 
     Args:
         profile: the deviance of N lanes with one parameter of each fixed.
-        ends: of their parameters, which are the limits where d_p has not risen by z².
+        bounds: of their parameters, which are the limits where d_p has not risen by z².
         lowest: (N,) d̂.
         z: the quantile; 1.96 for 95 %.
     """
@@ -186,10 +186,10 @@ def likelihood_limits(profile: ProfileDeviance, ends: Ends, lowest: Floats, z: f
     lane_index, side = np.tile(np.arange(N), 2), np.repeat([-1.0, 1.0], N)
     estimate, step = profile.estimate[lane_index], side * profile.step[lane_index] * z
     theta = profile.theta[:, lane_index]
-    end, rise = ends.at.ravel(), ends.rise.ravel().copy()
-    if ends.cap is not None:
-        # Every value is admitted: both ends are limits, and nothing needs to be found.
-        rise = np.where(np.tile(ends.cap < z**2, 2), 0.0, rise)
+    end, rise = bounds.at.ravel(), bounds.rise.ravel().copy()
+    if bounds.cap is not None:
+        # Every value is admitted: both bounds are limits, and nothing needs to be found.
+        rise = np.where(np.tile(bounds.cap < z**2, 2), 0.0, rise)
     ask = np.flatnonzero(~np.isnan(end) & np.isnan(rise))
     if len(ask):
         rise[ask], _, _ = profile_rise(profile, lane_index[ask], end[ask], theta[:, ask], lowest)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.inference.criteria import normal_limit
-from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
+from jaxhlm.inference.likelihood_limits import Bounds, likelihood_limits, profile_rise
 from jaxhlm.inference.parameters import Parameter
 from jaxhlm.inference.profile_coordinates import (
     coefficient_profiles,
@@ -34,7 +34,7 @@ TILE_NUMBERS = 2**17
 # Lanes at their ML solution; what dropping an effect costs there; profiles of one kind.
 Optimum = tuple[Standardised, Solution, Blocks]
 Reduced = dict[int, Floats]
-Fixed = tuple[ProfileDeviance, Ends]
+Fixed = tuple[ProfileDeviance, Bounds]
 
 
 def profile_limits(
@@ -76,9 +76,9 @@ def profile_curves(
     out = np.full((len(wanted), points, 2), np.nan)
     z, half = normal_limit(level), points // 2
     with np.errstate(all="ignore"):
-        for which, _, best, profile, ends in _profile_lanes(standardised, blocks, wanted):
+        for which, _, best, profile, bounds in _profile_lanes(standardised, blocks, wanted):
             lowest = np.tile(best.value, len(which))
-            limits = likelihood_limits(profile, ends, lowest, z)
+            limits = likelihood_limits(profile, bounds, lowest, z)
             lane_index = np.arange(len(which))
             for limit, side in zip(limits, (-1, 1), strict=True):
                 theta, estimate = profile.theta, profile.user(profile.estimate)
@@ -97,9 +97,9 @@ def _limits(
     standardised: Standardised, blocks: Blocks, wanted: Sequence[Parameter], z: float
 ) -> Floats:
     out = np.full((len(standardised.status), len(wanted), 2), np.nan)
-    for which, good, best, profile, ends in _profile_lanes(standardised, blocks, wanted):
+    for which, good, best, profile, bounds in _profile_lanes(standardised, blocks, wanted):
         lowest = np.tile(best.value, len(which))
-        limits = np.sort(profile.user(likelihood_limits(profile, ends, lowest, z)), axis=0)
+        limits = np.sort(profile.user(likelihood_limits(profile, bounds, lowest, z)), axis=0)
         limits = limits.reshape(2, len(which), len(good))
         out[good[:, None], which] = np.moveaxis(limits, 0, -1).swapaxes(0, 1)
     return out
@@ -107,7 +107,7 @@ def _limits(
 
 def _profile_lanes(
     standardised: Standardised, blocks: Blocks, wanted: Sequence[Parameter]
-) -> Iterator[tuple[Ints, Ints, Solution, ProfileDeviance, Ends]]:
+) -> Iterator[tuple[Ints, Ints, Solution, ProfileDeviance, Bounds]]:
     """Positions in ``wanted`` of one kind, the lanes that could be fitted, and their profiles."""
     options = Options(False, blocks)
     best = solve(standardised.stats, options)
@@ -126,8 +126,8 @@ def _profile_lanes(
     ):
         which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
         if len(which):
-            profile, ends = set_up(optimum, [wanted[i] for i in which], reduced)
-            yield which, good, best, profile, ends
+            profile, bounds = set_up(optimum, [wanted[i] for i in which], reduced)
+            yield which, good, best, profile, bounds
 
 
 def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
@@ -140,7 +140,7 @@ def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> 
     at[0, : len(random)] = 0.0
     for i, a in enumerate(random):
         rise[0, i] = reduced[a]
-    return concatenated(profiles), Ends(at.reshape(2, -1), rise.reshape(2, -1))
+    return concatenated(profiles), Bounds(at.reshape(2, -1), rise.reshape(2, -1))
 
 
 def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
@@ -149,11 +149,11 @@ def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduce
     without = np.concatenate([np.minimum(reduced[a], reduced[b]) for a, b in pairs])
     at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
     profile = concatenated(correlation_profiles(*optimum, pairs))
-    return profile, Ends(at, np.full_like(at, np.nan), without)
+    return profile, Bounds(at, np.full_like(at, np.nan), without)
 
 
 def _fixed(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
     """Fixed effects do not end."""
     profile = concatenated(coefficient_profiles(*optimum, [w.at[0] for w in wanted]))
     nowhere = np.full((2, len(profile.estimate)), np.nan)
-    return profile, Ends(nowhere, nowhere)
+    return profile, Bounds(nowhere, nowhere)

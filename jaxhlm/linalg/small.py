@@ -41,9 +41,9 @@ __all__ = [
     "entrywise",
     "eye_plus",
     "is_unrolled",
-    "largest",
     "log_diagonal",
     "matmul",
+    "max_abs",
     "pack",
     "set_at",
     "solve_lower",
@@ -104,7 +104,7 @@ def entrywise(f: Callable[[Array], Array], M: Matrix) -> Matrix:
     return out
 
 
-def largest(x: Float[Array, "d ..."]) -> Float[Array, "..."]:
+def max_abs(x: Float[Array, "d ..."]) -> Float[Array, "..."]:
     """max |x_i| over the first axis; in JAX one by one: XLA takes a reduction for a function."""
     return abs(x).max(axis=0) if isinstance(x, np.ndarray) else reduce(jnp.maximum, abs(x))
 

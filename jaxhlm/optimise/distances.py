@@ -23,13 +23,13 @@ from jaxhlm.linalg.small import unroll
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["degrees", "distance_sums", "residuals", "traced_distance_sums"]
+__all__ = ["distance_df", "distance_sums", "residuals", "traced_distance_sums"]
 
 # Groups times lanes of a tile, whose entries fit the cache.
 TILE_NUMBERS = 2**14
 
 
-def degrees(stats: Stats) -> Floats:
+def distance_df(stats: Stats) -> Floats:
     """Degrees of freedom (C, b) of the classes of equal groups, of which the first counts all."""
     rank = (stats.RZ != 0.0).any(axis=2).sum(axis=1)
     return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
@@ -60,7 +60,7 @@ def distance_sums(
         distance = np.add.reduceat(sum(x * x for x in white) / sigma2, first, axis=0)
         sums[:, lane_slice] = (
             distance.sum(axis=0),
-            (distance**2 / (degrees(some) + 2.0)).sum(axis=0),
+            (distance**2 / (distance_df(some) + 2.0)).sum(axis=0),
         )
     return sums
 

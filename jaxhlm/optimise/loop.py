@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Array
-from jaxhlm.linalg.small import array_namespace, largest
+from jaxhlm.linalg.small import array_namespace, max_abs
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.trust_region import newton_direction, rounding
 
@@ -125,7 +125,7 @@ def minimise_lanes(
         slack = rounding(value) + xp.where(loop.closing, closing, 0.0)
         keep = loop.active & ((value <= loop.best.value + slack) | (loop.step == 0))
         best = loop.best
-        found = (xp.where(exact, tidy, loop.theta), value, largest(grad), aux)
+        found = (xp.where(exact, tidy, loop.theta), value, max_abs(grad), aux)
         at, lowest, norm, kept_aux = jax.tree.map(
             lambda new, old: xp.where(keep, new, old), found, tuple(best[:4])
         )
@@ -168,4 +168,4 @@ def _remembering(derivatives: Derivatives, start: Float[Array, "k B"]) -> Deriva
 
 def _same(a: Float[Array, "k B"], b: Float[Array, "k B"]) -> Bool[Array, " B"]:
     """(B,) whether two θ (k, B) are one point."""
-    return largest(a - b) <= SAME_THETA * largest(b)
+    return max_abs(a - b) <= SAME_THETA * max_abs(b)

@@ -45,7 +45,7 @@ from jaxhlm.likelihood.covariance import (
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import unroll
-from jaxhlm.optimise.distances import degrees, distance_sums, residuals
+from jaxhlm.optimise.distances import distance_df, distance_sums, residuals
 from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 
@@ -59,8 +59,8 @@ __all__ = [
     "boundary_starts",
     "dwarfed",
     "may_be_multimodal",
+    "multistart_points",
     "parts_of_largest",
-    "run_of_starts",
     "search_needed",
     "single_variance",
     "unsettled",
@@ -87,8 +87,8 @@ TILT = 2.0
 # A variance, relative to σ², that dwarfs the error, and the parts of it that others are tried at.
 DWARFING = 1e4
 PARTS = (1e-2, 1e-4)
-# Starts of one run of the fixed sequence, and what tells two minima apart.
-STARTS_PER_RUN = 16
+# Starts of one batch of the fixed sequence, and what tells two minima apart.
+STARTS_PER_BATCH = 16
 SAME = 1e-6
 # With more columns of Z the starts at opposite ends and correlated would be too many.
 MOST_COLUMNS = 3
@@ -120,7 +120,7 @@ def _dominated(stats: Stats) -> Bools:
 
 def _untypical(stats: Stats, distances: Float[Array, "2 B"], reml: bool) -> Bool[Array, " B"]:
     """(B,) lanes whose distances of the groups are not as the model has them."""
-    between = degrees(stats).sum(axis=0)
+    between = distance_df(stats).sum(axis=0)
     within = np.maximum(stats.n - between, 1.0)
     total, squares = distances
     nu = stats.n - reml * stats.rank
@@ -144,16 +144,16 @@ def _distances(stats: Stats, found: OptimizeResult, reml: bool, blocks: Blocks) 
     return sums
 
 
-def run_of_starts(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
-    """θ (S, k, B) of a run of starts: the first from the design, later ones a fixed sequence.
+def multistart_points(stats: Stats, theta: Floats, blocks: Blocks, batch: int) -> Floats:
+    """θ (S, k, B) of a batch of starts: the first from the design, later ones a fixed sequence.
 
     Args:
         stats: statistics of the lanes.
         theta: (k, B) minima so far.
         blocks: columns of Z in each random term.
-        run: 0, 1, …
+        batch: 0, 1, …
     """
-    starts = _log_uniform(stats, theta, blocks, run) if run else _geometric(stats, blocks)
+    starts = _log_uniform(stats, theta, blocks, batch) if batch else _geometric(stats, blocks)
     return np.broadcast_to(starts, (*starts.shape[:2], theta.shape[-1]))
 
 
@@ -193,18 +193,18 @@ def _correlated_pairs(variance: Floats, blocks: Blocks) -> Iterator[Floats]:
             yield sd[:, :, None] * R * sd[:, None, :]
 
 
-def _log_uniform(stats: Stats, theta: Floats, blocks: Blocks, run: int) -> Floats:
-    """θ (``STARTS_PER_RUN``, k, B): a run of a fixed sequence that fills all of the range.
+def _log_uniform(stats: Stats, theta: Floats, blocks: Blocks, batch: int) -> Floats:
+    """θ (``STARTS_PER_BATCH``, k, B): a batch of a fixed sequence that fills all of the range.
 
-    Standard deviations are uniform on the log scale, from the least of the first run to beyond
+    Standard deviations are uniform on the log scale, from the least of the first batch to beyond
     its largest and that of θ (k, B); entries of Λ off the diagonal are random.
     """
-    index, rng = theta_index(blocks), np.random.default_rng(run)
+    index, rng = theta_index(blocks), np.random.default_rng(batch)
     low, high = _range(stats)
     largest = _variances(theta, blocks).T
     width = np.log(np.maximum(high, BEYOND * largest) / low) / 2.0
-    sd = np.sqrt(low) * np.exp(rng.random((STARTS_PER_RUN, len(low), 1)) * width)
-    tilt = TILT * rng.normal(size=(STARTS_PER_RUN, len(index), 1))
+    sd = np.sqrt(low) * np.exp(rng.random((STARTS_PER_BATCH, len(low), 1)) * width)
+    tilt = TILT * rng.normal(size=(STARTS_PER_BATCH, len(index), 1))
     entry = [sd[:, a] * (1.0 if a == b else tilt[:, i]) for i, (a, b) in enumerate(index)]
     return np.stack(entry, axis=1)
 

@@ -33,8 +33,8 @@ from jaxhlm.optimise.search import (
     boundary_starts,
     dwarfed,
     may_be_multimodal,
+    multistart_points,
     parts_of_largest,
-    run_of_starts,
     unsettled,
 )
 from jaxhlm.optimise.start import started
@@ -56,7 +56,7 @@ FEW_LANES = 32
 # Evaluations that a further start may take.
 FURTHER_START_MAX_ITER = 40
 # Runs of starts for lanes that go on ending in several minima.
-MOST_RUNS = 4
+MOST_BATCHES = 4
 # A minimum elsewhere must be lower by this, so that rounding does not choose between equal ones.
 LOWER = 1e-8
 # Starts that run at a time, which bounds the copies of their statistics.
@@ -166,15 +166,15 @@ def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> Optimiz
     if len(large):
         starts = parts_of_largest(found.theta[:, large], options.blocks)
         found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
-    values, run = found.value[None, lane_index], 0
-    while len(lane_index) and run < MOST_RUNS:
-        starts = run_of_starts(
-            stats.take(as_slice(lane_index)), found.theta[:, lane_index], options.blocks, run
+    values, batch = found.value[None, lane_index], 0
+    while len(lane_index) and batch < MOST_BATCHES:
+        starts = multistart_points(
+            stats.take(as_slice(lane_index)), found.theta[:, lane_index], options.blocks, batch
         )
         found, ends = _tried(found, stats, *_one_by_one(lane_index, starts), options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
         more = unsettled(values)
-        lane_index, values, run = lane_index[more], values[:, more], run + 1
+        lane_index, values, batch = lane_index[more], values[:, more], batch + 1
     return found
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxhlm.linalg.small import array_namespace, is_unrolled, largest, unroll
+from jaxhlm.linalg.small import array_namespace, is_unrolled, max_abs, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -107,7 +107,7 @@ def newton_direction(
     """
     k, xp = grad.shape[0], array_namespace(grad)
     H, g = (hess.copy(), grad.copy()) if xp is np else (unroll(hess, 2), unroll(grad, 1))
-    scale = largest(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
+    scale = max_abs(hess.reshape(k * k, *hess.shape[2:])) + np.finfo(grad.dtype).tiny
     floor = LEAST_PIVOT * scale
     pivots, psd = [], True
     for j in range(k):
@@ -152,7 +152,7 @@ def init(theta: Float[Array, "k ..."]) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
     xp, k = array_namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
-    radius = RADIUS.first_factor * (RADIUS.first_offset + largest(theta))
+    radius = RADIUS.first_factor * (RADIUS.first_offset + max_abs(theta))
     hess = xp.zeros((k, *theta.shape), theta.dtype)
     return NewtonState(theta, unseen, xp.zeros_like(theta), hess, radius, unseen)
 

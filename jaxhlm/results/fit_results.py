@@ -128,8 +128,8 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             >>> fits.ranef.loc[("sim_2", "308")].index.tolist(), fits.fitted.shape
             (['(Intercept)', 'Days'], (540,))
         """
-        runs = units.over_units(self.record, lambda f: (f.effects.b,))
-        return self._show.units(runs, self.record.model.znames)
+        ragged = units.over_units(self.record, lambda f: (f.effects.b,))
+        return self._show.units(ragged, self.record.model.znames)
 
     @property
     def ranef_cov(self) -> Each:
@@ -205,8 +205,8 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             >>> table.shape, list(table.index.names)
             ((360, 9), ['response', None])
         """
-        runs, columns = quality.augmented(self.record)
-        return pd.DataFrame(columns, self._show.row_index(runs))
+        ragged, columns = quality.augmented(self.record)
+        return pd.DataFrame(columns, self._show.row_index(ragged))
 
     def predict(
         self,
@@ -270,11 +270,11 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             (4, 4)
         """
         check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
-        runs, labels = units.predictions(
+        ragged, labels = units.predictions(
             self.record, newdata, ranef, new_levels, interval, not_estimable
         )
-        index = self._show.index(runs.lengths, labels, runs.number)
-        return prediction_frame(runs.values, index, se or interval is not None, level)
+        index = self._show.index(ragged.lengths, labels, ragged.number)
+        return prediction_frame(ragged.values, index, se or interval is not None, level)
 
     def ranef_frame(self, conf_level: float = 0.95) -> pd.DataFrame:
         """BLUPs with conditional standard deviations and limits, as ``tidy(effects="ran_vals")``.

@@ -1,7 +1,7 @@
 """How results are shown: without the axis of fits for one fit, with it for many.
 
 Results are arrays with the fits on the first axis, (B, …). Tables with rows of their own in every
-fit (its units, its measurements) are ``Runs``. Everything that differs between the answers of a
+fit (its units, its measurements) are ``Ragged``. Everything that differs between the answers of a
 ``Fit`` and of a ``FitBatch`` is here.
 """
 
@@ -25,15 +25,15 @@ __all__ = [
     "Number",
     "OneFit",
     "Presenter",
-    "Runs",
+    "Ragged",
     "Vector",
     "long_table",
     "split",
 ]
 
 
-class Runs(NamedTuple):
-    """Arrays whose rows are the units, or the measurements, of one fit after another."""
+class Ragged(NamedTuple):
+    """Ragged arrays, whose rows are the units, or the measurements, of one fit after another."""
 
     lengths: Ints  # (B,) rows of every fit
     number: Ints  # (Σ,) number of each one's level, or row, in the source
@@ -66,8 +66,8 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
         """A matrix of the fixed effects for every fit, from (B, p, p) values."""
 
     @abstractmethod
-    def by_fit(self, runs: Runs) -> Each:
-        """The run of every fit."""
+    def by_fit(self, ragged: Ragged) -> Each:
+        """The rows of every fit."""
 
     @abstractmethod
     def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
@@ -75,7 +75,7 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
 
     @abstractmethod
     def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.Index:
-        """Labels of the rows of runs: of each the one at ``number``."""
+        """Labels of the rows: of each the one at ``number``."""
 
     def line(self, columns: Mapping[str, Floats]) -> pd.DataFrame:
         """A DataFrame with a row for every fit, from (B,) columns."""
@@ -87,22 +87,22 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
         rows = self.index(np.full(B, r), labels, np.tile(np.arange(r), B))
         return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()}, rows)
 
-    def units(self, runs: Runs, names: Sequence[str]) -> pd.DataFrame:
+    def units(self, ragged: Ragged, names: Sequence[str]) -> pd.DataFrame:
         """A DataFrame by unit, from (Σ, m) values."""
-        return pd.DataFrame(runs.values[0], self.unit_index(runs), list(names))
+        return pd.DataFrame(ragged.values[0], self.unit_index(ragged), list(names))
 
-    def rows(self, runs: Runs, name: str) -> pd.Series:
+    def rows(self, ragged: Ragged, name: str) -> pd.Series:
         """A Series by row, from (Σ,) values."""
-        return pd.Series(runs.values[0], self.row_index(runs), name=name)
+        return pd.Series(ragged.values[0], self.row_index(ragged), name=name)
 
-    def unit_index(self, runs: Runs) -> pd.Index:
-        """Labels of the units of runs."""
+    def unit_index(self, ragged: Ragged) -> pd.Index:
+        """Labels of the units."""
         levels = self.fits.rows.design.levels.rename(self.fits.model.group_name)
-        return self.index(runs.lengths, levels, runs.number)
+        return self.index(ragged.lengths, levels, ragged.number)
 
-    def row_index(self, runs: Runs) -> pd.Index:
-        """Labels of the measurements of runs."""
-        return self.index(runs.lengths, self.fits.rows.design.index, runs.number)
+    def row_index(self, ragged: Ragged) -> pd.Index:
+        """Labels of the measurements."""
+        return self.index(ragged.lengths, self.fits.rows.design.index, ragged.number)
 
 
 class OneFit(Presenter[float, pd.Series, pd.DataFrame, Floats]):
@@ -125,9 +125,9 @@ class OneFit(Presenter[float, pd.Series, pd.DataFrame, Floats]):
         """A DataFrame by term."""
         return pd.DataFrame(values[0], self.terms, self.terms)
 
-    def by_fit(self, runs: Runs) -> Floats:
-        """The run itself."""
-        return runs.values[0]
+    def by_fit(self, ragged: Ragged) -> Floats:
+        """The rows themselves."""
+        return ragged.values[0]
 
     def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
         """The frame as it is."""
@@ -154,9 +154,9 @@ class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """The array."""
         return values
 
-    def by_fit(self, runs: Runs) -> dict[Any, Floats]:
-        """The runs by the labels of the fits."""
-        return dict(zip(self.fits.index, split(runs.lengths, runs.values[0]), strict=True))
+    def by_fit(self, ragged: Ragged) -> dict[Any, Floats]:
+        """The rows by the labels of the fits."""
+        return dict(zip(self.fits.index, split(ragged.lengths, ragged.values[0]), strict=True))
 
     def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
         """The frame with the fit as its first column."""
@@ -182,7 +182,7 @@ def long_table(terms: Sequence[str], columns: Mapping[str, Floats]) -> pd.DataFr
 
 
 def split(lengths: Ints, values: Floats) -> list[Floats]:
-    """The run of every fit."""
+    """The rows of every fit."""
     return np.split(values, np.cumsum(lengths)[:-1])
 
 

@@ -20,7 +20,7 @@ from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.inference.variance_explained import Components
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.presenters import Runs, long_table
+from jaxhlm.results.presenters import Ragged, long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.units import over_rows
@@ -139,17 +139,17 @@ def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
     return lengths, Estimates(*without)
 
 
-def augmented(fits: FitRecord) -> tuple[Runs, dict[str, Floats]]:
-    """Every row with its diagnostics: the runs, and the columns of ``broom.mixed::augment``."""
+def augmented(fits: FitRecord) -> tuple[Ragged, dict[str, Floats]]:
+    """Every row with its diagnostics, and the columns of ``broom.mixed::augment``."""
 
     def one(f: FitRows) -> tuple[Array, ...]:
         found = f.fitted, f.residual, f.fixed, f.residual_marginal, f.leverage.hat
         return f.response, f.level, *found, f.cooks_distance, f.residual_std
 
-    runs = over_rows(fits, one)
-    y, level, *values = runs.values
+    ragged = over_rows(fits, one)
+    y, level, *values = ragged.values
     columns = {
         fits.model.response_name or "y": y,
         fits.model.group_name: fits.rows.design.levels[level],
     }
-    return runs, columns | dict(zip(AUGMENTED, values, strict=True))
+    return ragged, columns | dict(zip(AUGMENTED, values, strict=True))

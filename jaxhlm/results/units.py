@@ -1,8 +1,8 @@
 """Units and rows of all fits: random effects, coefficients, predictions, residuals.
 
-Tables are runs (``presenters``): lengths by fit, the number of the level or row of each entry, and
-arrays. A fit that failed has its units and rows, and NaN in them. All is computed chunk by chunk on
-all cores; what takes memory is what comes out.
+Tables are ragged arrays (``presenters``): lengths by fit, the number of the level or row of each
+entry, and values. A fit that failed has its units and rows, and NaN in them. All is computed chunk
+by chunk on all cores; what takes memory is what comes out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jaxhlm.inference.henderson import (
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, new_rows
-from jaxhlm.results.presenters import Runs, long_table, split
+from jaxhlm.results.presenters import Ragged, long_table, split
 from jaxhlm.results.record import FitRecord
 
 __all__ = [
@@ -43,21 +43,21 @@ __all__ = [
 ]
 
 
-def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
+def over_units(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Ragged:
     """``one`` of the rows of some fits, (L, G, …) arrays, of all units."""
-    return _runs(fits, lambda f: (*f.rows.unit_numbers, *map(f.rows.flat_units, one(f))))
+    return _ragged(fits, lambda f: (*f.rows.unit_numbers, *map(f.rows.flat_units, one(f))))
 
 
-def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
+def over_rows(fits: FitRecord, one: Callable[[FitRows], tuple[Array, ...]]) -> Ragged:
     """``one`` of the rows of some fits, (L, n) arrays, of all rows."""
-    return _runs(fits, lambda f: (*f.rows.row_numbers, *map(f.rows.flat_rows, one(f))))
+    return _ragged(fits, lambda f: (*f.rows.row_numbers, *map(f.rows.flat_rows, one(f))))
 
 
-def _runs(fits: FitRecord, flat: Callable[[FitRows], tuple[Array, ...]]) -> Runs:
-    """Runs of all fits, from their lengths, numbers and values of some."""
+def _ragged(fits: FitRecord, flat: Callable[[FitRows], tuple[Array, ...]]) -> Ragged:
+    """Ragged arrays of all fits, from their lengths, numbers and values of some."""
     lane_bytes = 8 * _lane_numbers(fits)
     lengths, number, *values = fits.over_runs(lambda at: flat(fits.rows_of(at)), lane_bytes)
-    return Runs(lengths, number, tuple(values))
+    return Ragged(lengths, number, tuple(values))
 
 
 def _lane_numbers(fits: FitRecord) -> int:
@@ -67,19 +67,19 @@ def _lane_numbers(fits: FitRecord) -> int:
     return units * (8 * q * q + 4 * q * p) + rows * (2 * p * p + 3 * q * q + 2 * q * p + 8)
 
 
-def coef(fits: FitRecord) -> tuple[Runs, list[str]]:
+def coef(fits: FitRecord) -> tuple[Ragged, list[str]]:
     """Coefficients of every unit, (Σ, m), and their names."""
     return _coefficients(fits, lambda f, x, z: f.estimates.beta[:, None] @ x.T + f.effects.b @ z.T)
 
 
-def coef_se(fits: FitRecord) -> tuple[Runs, list[str]]:
+def coef_se(fits: FitRecord) -> tuple[Ragged, list[str]]:
     """Standard errors of ``coef``."""
     return _coefficients(fits, lambda f, x, z: np.sqrt(coef_variance(f.henderson, x, z)))
 
 
 def _coefficients(
     fits: FitRecord, values: Callable[[FitRows, Floats, Floats], Floats]
-) -> tuple[Runs, list[str]]:
+) -> tuple[Ragged, list[str]]:
     """Values of the m coefficients xβ̂ + zb̂ of a unit, x (m, p) and z (m, q), and their names.
 
     NaN for one that is a fixed effect only, and absent.
@@ -96,11 +96,11 @@ def _coefficients(
 
 def ranef_frame(fits: FitRecord, conf_level: float) -> tuple[pd.DataFrame, Ints]:
     """BLUPs, conditional standard deviations and limits, and the rows of every fit."""
-    runs = over_units(fits, lambda f: (f.effects.b, standard_errors(f.effects.cov)))
-    b, se = runs.values
+    ragged = over_units(fits, lambda f: (f.effects.b, standard_errors(f.effects.cov)))
+    b, se = ragged.values
     low, high = wald_interval(b, se, conf_level)
     columns = {"estimate": b, "std_error": se, "conf_low": low, "conf_high": high}
-    return _unit_frame(fits, runs, columns)
+    return _unit_frame(fits, ragged, columns)
 
 
 def shrinkage(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
@@ -110,8 +110,8 @@ def shrinkage(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
         own, population, W = f.lines
         return own, population + f.effects.b, population, np.diagonal(W, axis1=-2, axis2=-1)
 
-    runs, names = over_units(fits, one), ("ols", "blup", "population", "reliability")
-    return _unit_frame(fits, runs, dict(zip(names, runs.values, strict=True)))
+    ragged, names = over_units(fits, one), ("ols", "blup", "population", "reliability")
+    return _unit_frame(fits, ragged, dict(zip(names, ragged.values, strict=True)))
 
 
 def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
@@ -121,19 +121,19 @@ def ranef_qq(fits: FitRecord) -> tuple[pd.DataFrame, Ints]:
         b = f.effects.b
         return b, *standardized_effects(b, ranef_variance(f.henderson), f.estimates.cov)
 
-    runs, names = over_units(fits, one), ("estimate", "std_error", "standardized")
-    columns = dict(zip(names, runs.values, strict=True))
-    scores = [_normal_scores(part) for part in split(runs.lengths, columns["standardized"])]
-    return _unit_frame(fits, runs, columns | {"theoretical": np.concatenate(scores)})
+    ragged, names = over_units(fits, one), ("estimate", "std_error", "standardized")
+    columns = dict(zip(names, ragged.values, strict=True))
+    scores = [_normal_scores(part) for part in split(ragged.lengths, columns["standardized"])]
+    return _unit_frame(fits, ragged, columns | {"theoretical": np.concatenate(scores)})
 
 
 def _unit_frame(
-    fits: FitRecord, runs: Runs, columns: dict[str, Floats]
+    fits: FitRecord, ragged: Ragged, columns: dict[str, Floats]
 ) -> tuple[pd.DataFrame, Ints]:
     frame, q = long_table(fits.model.znames, columns), len(fits.model.znames)
     frame.insert(0, "group", fits.model.group_name)
-    frame.insert(1, "level", fits.rows.design.levels[runs.number].repeat(q))
-    return frame, runs.lengths * q
+    frame.insert(1, "level", fits.rows.design.levels[ragged.number].repeat(q))
+    return frame, ragged.lengths * q
 
 
 def _normal_scores(values: Floats) -> Floats:
@@ -158,7 +158,7 @@ def predictions(
     new_levels: NewLevels,
     interval: Interval | None,
     not_estimable: NotEstimable,
-) -> tuple[Runs, pd.Index]:
+) -> tuple[Ragged, pd.Index]:
     """Predictions, their error variances, those behind limits; and labels of the rows."""
     added = (interval == "prediction") * 1.0
     if newdata is None:
@@ -167,7 +167,7 @@ def predictions(
     return _new_predictions(fits, newdata, ranef, strict, added, not_estimable), newdata.index
 
 
-def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Runs:
+def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Ragged:
     """Predictions of the rows that were fitted, their error variances, and those behind limits.
 
     Args:
@@ -194,7 +194,7 @@ def _new_predictions(
     strict: bool,
     added: float,
     not_estimable: NotEstimable,
-) -> Runs:
+) -> Ragged:
     """As ``_row_predictions``, of new rows.
 
     Args:
@@ -214,7 +214,7 @@ def _new_predictions(
         parts = [_new_predictions(fit, newdata, *options) for fit in fits.singly()]
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
-        return Runs(np.concatenate(lengths), np.concatenate(number), tuple(columns))
+        return Ragged(np.concatenate(lengths), np.concatenate(number), tuple(columns))
     X, Z, code = new_rows(source.design.of_lane(fits.lane_index[0]), newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
@@ -239,7 +239,7 @@ def _new_predictions(
 
     lane_bytes = 8 * (m * (2 * q * q + 2 * q * p + 4 * (p + q)) + _lane_numbers(fits))
     lengths, *arrays = fits.over_runs(one, lane_bytes)
-    return Runs(lengths, np.tile(np.arange(m), len(fits)), tuple(arrays))
+    return Ragged(lengths, np.tile(np.arange(m), len(fits)), tuple(arrays))
 
 
 def _unseen(fits: FitRecord, rows: pd.Index) -> NewLevelError:

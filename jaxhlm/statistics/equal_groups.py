@@ -24,7 +24,7 @@ from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
 from jaxhlm.linalg.small import array_namespace, stack_entries
 
-__all__ = ["Class", "EqualGroups", "balanced_start"]
+__all__ = ["EqualGroups", "EquivalenceClass", "balanced_start"]
 
 SAME_R = 1e-11
 # A pivot of a D that is singular by construction.
@@ -33,7 +33,7 @@ RANK_TOL = 1e-10
 
 
 @dataclass(frozen=True)
-class Class:
+class EquivalenceClass:
     """Groups that share R_i.
 
     Attributes:
@@ -63,7 +63,7 @@ class EqualGroups:
         balanced: there is one class and X is a product of Z with group-level predictors.
     """
 
-    classes: tuple[Class, ...]
+    classes: tuple[EquivalenceClass, ...]
     rest: Ints
     balanced: bool = False
 
@@ -89,7 +89,7 @@ class EqualGroups:
             rotation = orthonormal_basis(TX[groups].reshape(len(groups), q * p), RANK_TOL)
             if len(rotation) + q < len(groups):
                 rotated = np.einsum("rm,mqp->rqp", rotation, TX[groups])
-                classes.append(Class(groups, rotation, RZ[groups[0]], rotated))
+                classes.append(EquivalenceClass(groups, rotation, RZ[groups[0]], rotated))
         if not classes:
             return EqualGroups.none(G)
         together = np.concatenate([c.groups for c in classes])

@@ -21,7 +21,7 @@ from jaxhlm.design.segments import orthonormalise
 from jaxhlm.likelihood.suffstats import take_lanes, taken
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.response import Standardised, expand, reduce_responses
-from jaxhlm.statistics.standardise import StandardisedMatrices, place
+from jaxhlm.statistics.standardise import StandardisedMatrices, scatter_groups
 
 __all__ = [
     "GroupContributions",
@@ -86,7 +86,7 @@ def within_basis(matrices: StandardisedMatrices) -> WithinBasis:
         np.concatenate([matrices.QZ, X], axis=1), matrices.group_segments, SPAN_TOL
     )
     used = q + np.flatnonzero(np.diagonal(R, axis1=1, axis2=2)[:, q:].any(axis=0))
-    return WithinBasis(matrices, Q[:, used], place(R[:, used, q:], *matrices.position))
+    return WithinBasis(matrices, Q[:, used], scatter_groups(R[:, used, q:], *matrices.position))
 
 
 def reduce_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
@@ -109,9 +109,11 @@ def _group_residuals(basis: WithinBasis, rows: Floats) -> GroupResiduals:
     root_w = np.ones(len(rows)) if matrices.root_w is None else matrices.root_w[:, 0]
     logw = groups.sum(2.0 * np.log(root_w))
     if not matrices.shared:
-        yy = place(yy[:, 0], *matrices.position)
+        yy = scatter_groups(yy[:, 0], *matrices.position)
     n = groups.lengths.astype(float)
-    return GroupResiduals(yy, place(n, *matrices.position), place(logw, *matrices.position))
+    return GroupResiduals(
+        yy, scatter_groups(n, *matrices.position), scatter_groups(logw, *matrices.position)
+    )
 
 
 def _residual_rows(matrices: StandardisedMatrices, standardised: Standardised, y: Floats) -> Floats:
@@ -127,7 +129,7 @@ def _sums(matrices: StandardisedMatrices, P: Floats, rows: Floats) -> Floats:
     """P_i' rows by group, (G, r, B)."""
     groups = matrices.group_segments
     if not matrices.shared:
-        return place(groups.sum(P * rows), *matrices.position)
+        return scatter_groups(groups.sum(P * rows), *matrices.position)
     out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))
     for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
         np.matmul(P[start : start + length].T, rows[start : start + length], out=out[g])

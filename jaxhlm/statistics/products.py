@@ -176,14 +176,14 @@ def _reduced(
     s = np.sqrt(rss / n)
     G = np.bincount(lane_of)
     number = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G)
-    place = _Placed(number, lane_of, (int(G.max()), len(n)))
-    Ty = place(reduced[:, p:])[:, :, 0] / s
+    scatter = _Scatter(number, lane_of, (int(G.max()), len(n)))
+    Ty = scatter(reduced[:, p:])[:, :, 0] / s
     random_rank = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
     nothing_known = np.zeros(len(n), bool)
     status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
-        RZ=place(R), TX=place(reduced[:, :p]), Ty=Ty, m=place.ones(), XX=XX, Xy=Xy / s,
+        RZ=scatter(R), TX=scatter(reduced[:, :p]), Ty=Ty, m=scatter.ones(), XX=XX, Xy=Xy / s,
         yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
@@ -240,7 +240,7 @@ def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, M
     return R, reduced, doubtful
 
 
-class _Placed:
+class _Scatter:
     """Entries (S,) of groups into (G, …, b), zeros where a lane has fewer groups."""
 
     def __init__(self, number: Ints, lane: Ints, shape: tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats, take_lanes
 from jaxhlm.linalg.small import array_namespace
 from jaxhlm.statistics.equal_groups import EqualGroups
-from jaxhlm.statistics.standardise import StandardisedMatrices, place
+from jaxhlm.statistics.standardise import StandardisedMatrices, scatter_groups
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -203,7 +203,9 @@ def _from_residuals(matrices: StandardisedMatrices, y: Floats, equal: EqualGroup
     Ty = np.stack([matrices.group_segments.sum(matrices.QZ[:, [a]] * y) for a in range(q)], axis=1)
     for a in range(q):
         y -= matrices.QZ[:, [a]] * matrices.group_segments.broadcast(Ty[:, a])
-    Ty, grams = equal.split(Ty if matrices.shared else place(Ty[..., 0], *matrices.position))
+    Ty, grams = equal.split(
+        Ty if matrices.shared else scatter_groups(Ty[..., 0], *matrices.position)
+    )
     Xy = _project(matrices, matrices.X_within, y)
     return Products(fitted + again, size, rss, Ty, Xy, _lane_squares(matrices, y), grams)
 

@@ -43,7 +43,7 @@ __all__ = [
     "StandardisedMatrices",
     "absent_squares",
     "design_status",
-    "place",
+    "scatter_groups",
     "standardise_matrices",
 ]
 
@@ -142,10 +142,10 @@ def standardise_matrices(rows: Rows) -> StandardisedMatrices:
     G = np.bincount(lane_of_group)
     position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
     stats = Stats(
-        RZ=place(RZ, *position),
-        TX=place(TX, *position),
+        RZ=scatter_groups(RZ, *position),
+        TX=scatter_groups(TX, *position),
         Ty=None,
-        m=place(np.ones(len(lane_of_group)), *position),
+        m=scatter_groups(np.ones(len(lane_of_group)), *position),
         XX=np.moveaxis(lane_segments.gram(X_within), 0, -1) + absent_squares(absent.T, n),
         Xy=None,
         yy=None,
@@ -212,7 +212,7 @@ def design_status(
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
 
 
-def place(values: Floats, number: Ints, lane: Ints) -> Floats:
+def scatter_groups(values: Floats, number: Ints, lane: Ints) -> Floats:
     """(S, …) to (G, …, b) with zeros where a lane has fewer groups: padding that adds nothing."""
     out = np.zeros((number.max() + 1, *values.shape[1:], lane.max() + 1))
     out[number, ..., lane] = values

@@ -7,7 +7,7 @@ import pytest
 
 import tolerances as tol
 from jaxhlm.inference import likelihood_limits as search
-from jaxhlm.inference.likelihood_limits import Ends, likelihood_limits, profile_rise
+from jaxhlm.inference.likelihood_limits import Bounds, likelihood_limits, profile_rise
 from jaxhlm.inference.profile_deviance import ProfileDeviance
 from jaxhlm.likelihood.suffstats import Stats
 
@@ -89,9 +89,9 @@ def known(bend, wrong=1.0):
 def limits(profile, at=np.nan, rise=np.nan, cap=None, lowest=LOWEST, z=Z):
     """As multiples of a standard error."""
     both = np.ones((2, len(profile.se)))
-    ends = Ends(profile.estimate + profile.se * at * both, rise * both, cap)
+    bounds = Bounds(profile.estimate + profile.se * at * both, rise * both, cap)
     with np.errstate(all="ignore"):
-        found = likelihood_limits(profile, ends, np.full(len(profile.se), lowest), z)
+        found = likelihood_limits(profile, bounds, np.full(len(profile.se), lowest), z)
     return (found - profile.estimate) / profile.se
 
 
