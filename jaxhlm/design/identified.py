@@ -146,7 +146,8 @@ def _directions(
     For REML there may be one entry more, of σ²: where X and Z together span all rows, it may
     depend on the others.
     """
-    R, T, XX, m = (_some(x, lane_index) for x in (stats.RZ, stats.TX, stats.XX, stats.m))
+    fields = stats.RZ, stats.TX, stats.XX, stats.m
+    R, T, XX, m = (np.moveaxis(x[..., lane_index], -1, 0) for x in fields)
     L: Any = np.linalg.cholesky(np.eye(R.shape[-1]) + R @ R.mT)
     axes, shares = _beyond(T, XX)
     inside, T = (shares <= SPANNED) & reml, np.linalg.solve(L, T @ axes[:, None])
@@ -177,11 +178,6 @@ def _directions(
         gram = _gram(forms, N, m)
     values, vectors = np.linalg.eigh(gram)
     return values, vectors / scale[:, :, None]
-
-
-def _some(values: Floats, lane_index: Ints) -> Floats:
-    """(…, b) to (l, …)."""
-    return np.moveaxis(values[..., lane_index], -1, 0)
 
 
 def _rows(T: Floats) -> Floats:

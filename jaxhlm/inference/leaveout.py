@@ -82,7 +82,9 @@ def leave_one_out(
     G, q, p = stats.TX.shape[:3]
     there = np.broadcast_to(stats.m > 0.0, (G, B))
     pairs = Pairs(*np.nonzero(there.T))
-    totals, start = _Totals.of(groups), _start(estimates)
+    totals, inside = _Totals.of(groups), estimates.status == Status.CONVERGED
+    # From θ̃ of the full data; on the boundary, where saddles are, from moment estimates.
+    start = np.where(inside, estimates.theta_standard.T, np.nan)
     equal = groups.equal or EqualGroups.none(G)
     classes = [_Grams.of(c, stats) for c in equal.classes]
 
@@ -95,7 +97,8 @@ def leave_one_out(
         left = Reduced.of(Standardised(without, scaling, status))
         return Fitted(estimate(solution, left.standardised, options), left.nobs, left.ngroups)
 
-    count = _representatives(equal, q, p)
+    # Groups, at most, that stand for all of them in one lane.
+    count = len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
     work = max(count, OVERHEAD) * refits
     compiled = options.optimizer is not None or (work > UNCOMPILED and unrollable(stats))
     most = MOST_LANES if compiled else FEW_LANES
@@ -110,11 +113,6 @@ def leave_one_out(
 def numbers_per_fit(G: int, q: int, p: int) -> int:
     """About how many numbers one fit takes while its groups are left out."""
     return 4 * G * (2 * p * p + 2 * q * q + (q * (p + 1)) ** 2)
-
-
-def _representatives(equal: EqualGroups, q: int, p: int) -> int:
-    """How many groups, at most, stand for all of them in one lane."""
-    return len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
 
 
 class _Totals(NamedTuple):
@@ -217,12 +215,6 @@ def _columns(grams: Floats) -> Floats:
     """Cholesky factors (k, k, N) of Gram matrices, a column of zeros where a pivot is zero."""
     diagonal = np.einsum("jjn->jn", grams)
     return semidefinite_root(grams, PIVOT_TOL * diagonal + NOISE * diagonal.max(axis=0))
-
-
-def _start(estimates: Estimates) -> Floats:
-    """θ̃ (k, B) of the full data; NaN, for moment estimates, on the boundary, where saddles are."""
-    inside = estimates.status == Status.CONVERGED
-    return np.where(inside, estimates.theta_standard.T, np.nan)
 
 
 def _status(

@@ -52,17 +52,14 @@ def read_python(source: str) -> Expression:
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise FormulaError(f"cannot read '{excerpt(source)}': {error}") from None
     bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_set(n)}
+    used = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    stored = {n.id for n in used if isinstance(n.ctx, ast.Store)}
     other = bound | stored | {*_KNOWN} | {*dir(builtins)}
-    found = (n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id not in other)
+    found = (n for n in used if n.id not in other)
     names = sorted(found, key=lambda name: (name.lineno, name.col_offset))
     variables = tuple(dict.fromkeys(name.id for name in names))
     text = ast.unparse(tree)
     return Expression(Opaque(text, variables), text, variables)
-
-
-def _is_set(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Store)
 
 
 def python_value(node: Opaque, columns: Mapping[str, pd.Series], check: bool) -> Floats | Bools:

@@ -16,11 +16,9 @@ from jaxhlm.likelihood.covariance import Blocks, theta_index
 __all__ = ["STRUCTURES", "RandomTerm", "WithTerms", "blocks_of", "group_of", "names_of"]
 
 
-def _unstructured(columns: tuple[int, ...]) -> Blocks:
-    return (columns,)
-
-
-STRUCTURES: dict[str, Callable[[tuple[int, ...]], Blocks]] = {"unstructured": _unstructured}
+STRUCTURES: dict[str, Callable[[tuple[int, ...]], Blocks]] = {
+    "unstructured": lambda columns: (columns,)
+}
 """From a term's columns of Z to the sets of them that covary freely, by name of the structure."""
 
 

@@ -140,7 +140,9 @@ def minimise_lanes(
     def unfinished(loop: _Loop) -> Bool[Array, ""]:
         return xp.any(loop.active) & (loop.step < max_iter)
 
-    blank = jax.tree.map(lambda s: xp.full(s.shape, np.inf, s.dtype), _shapes(derivatives, theta))
+    like = jax.eval_shape(derivatives, theta) if xp is jnp else derivatives(theta)
+    # Criterion, gradient norm and aux, nothing known of them yet.
+    blank = jax.tree.map(lambda s: xp.full(s.shape, np.inf, s.dtype), (like[0], like[0], like[3]))
     nobody, everybody = xp.zeros(B, bool), xp.ones(B, bool)
     value, norm, aux = blank
     best = OptimizeResult(theta, value, norm, aux, nobody, xp.zeros(B, np.int32))
@@ -151,13 +153,6 @@ def minimise_lanes(
     while unfinished(loop):
         loop = body(loop)
     return loop.best
-
-
-def _shapes(derivatives: Derivatives, theta: Float[Array, "k B"]) -> tuple[Any, Any, Any]:
-    """Anything with the shapes of criterion, gradient norm and aux."""
-    traced = isinstance(theta, jax.Array)
-    value, _, _, aux = jax.eval_shape(derivatives, theta) if traced else derivatives(theta)
-    return value, value, aux
 
 
 def _remembering(derivatives: Derivatives, start: Float[Array, "k B"]) -> Derivatives:

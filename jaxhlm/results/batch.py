@@ -24,7 +24,6 @@ from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.selection import by_labels, by_position_or_label
 from jaxhlm.results.storage import check_saving, load, save
-from jaxhlm.results.units import over_units
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
 from jaxhlm.sources.sources import Source
@@ -108,10 +107,6 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     @property
     def _show(self) -> ManyFits:
         return ManyFits(self.record)
-
-    @property
-    def _unit_index(self) -> pd.Index:
-        return self._show.unit_index(over_units(self.record, lambda f: ()))
 
     def __getitem__(self, which: Any) -> Any:
         """The fit at a position or of a label, or the batch of some fits."""

@@ -73,10 +73,6 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         return OneFit(self.record)
 
     @property
-    def _unit_index(self) -> pd.Index:
-        return self.design.levels.rename(self.model.group_name)
-
-    @property
     def nobs(self) -> int:
         """Number of rows used, n."""
         return int(self.record.nobs[0])

@@ -44,10 +44,6 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def _show(self) -> Presenter[Number, Vector, Matrix, Each]:
         raise NotImplementedError
 
-    @property
-    def _unit_index(self) -> pd.Index:
-        raise NotImplementedError
-
     def _of_rows(self, name: str, values: Callable[[FitRows], Floats]) -> pd.Series:
         return self._show.rows(units.over_rows(self.record, lambda f: (values(f),)), name)
 
@@ -706,7 +702,8 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             >>> influence.cooks_distance.shape, influence.dfbetas.loc["sim_2"].shape
             ((36,), (18, 2))
         """
-        return quality.influence(self.record, by, self._unit_index)
+        levels = self._show.unit_index(units.over_units(self.record, lambda f: ()))
+        return quality.influence(self.record, by, levels)
 
     def refit_ml(self) -> Self:
         """The same model fitted by maximum likelihood (``lme4::refitML``); itself if it is."""
