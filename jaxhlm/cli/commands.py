@@ -17,7 +17,7 @@ from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Truth
 
-__all__ = ["add_commands", "add_model", "add_option"]
+__all__ = ["add_commands", "add_devices", "add_model", "add_option"]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,6 +58,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=[4, 1000],
         help="where --target is looked for (default: 4,1000)",
     )
+    add_devices(command)
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the table")
     command.set_defaults(run=_power)
 
@@ -70,6 +71,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("file", type=Path, help="the study, .toml, as below")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
     command.add_argument("--resume", action="store_true", help="go on with what DIR holds")
+    add_devices(command)
     command.set_defaults(run=_study)
 
 
@@ -79,6 +81,11 @@ def add_model(command: argparse.ArgumentParser, file: str) -> argparse.ArgumentP
     command.add_argument("file", type=Path, help=file)
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     return command
+
+
+def add_devices(command: argparse.ArgumentParser) -> None:
+    """Add what every command takes that draws and fits many data sets of one design."""
+    command.add_argument("--devices", type=int, metavar="N", help="fit on N of JAX's devices")
 
 
 def add_option(
@@ -95,6 +102,7 @@ def _power(a: argparse.Namespace) -> None:
     truth = Truth.of(a.beta, a.sd, a.corr, a.sigma)
     made = mechanism(a.formula, read_table(a.file), truth)
     options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}
+    options["devices"] = a.devices
     if a.target is not None:
         if a.values is not None:
             raise OptionError("give either --values or --target")

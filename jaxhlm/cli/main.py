@@ -17,7 +17,7 @@ from typing import get_args
 import pandas as pd
 
 from jaxhlm.cli import article, info
-from jaxhlm.cli.commands import add_commands, add_model, add_option
+from jaxhlm.cli.commands import add_commands, add_devices, add_model, add_option
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.errors import JaxhlmError, said_by
@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     add_option(command, "--level", 0.95, "confidence level")
     command.add_argument("--seed", type=int, help="seed of the draws")
     command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
+    add_devices(command)
     command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
     command.set_defaults(run=_bootstrap)
 
@@ -197,7 +198,8 @@ def _bootstrap(arguments: argparse.Namespace) -> None:
         check_target(arguments.out)
     data = read_table(arguments.file)
     result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
-    boot = bootstrap(result, arguments.n, arguments.method, arguments.seed)
+    how = arguments.n, arguments.method, arguments.seed
+    boot = bootstrap(result, *how, devices=arguments.devices)
     interval = boot.confint(arguments.interval, arguments.level)
     table = pd.concat([boot.summary()[["original", "bias", "std_error"]], interval], axis=1)
     print(boot.heading, table.to_string(float_format="%.4f", na_rep=""), sep="\n\n")

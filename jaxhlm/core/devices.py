@@ -20,8 +20,8 @@ def chosen_devices(devices: Devices) -> tuple[jax.Device, ...] | None:
     """JAX devices, or None for the cores by the host path.
 
     Args:
-        devices: None for JAX's default backend if that is no CPU, else the cores; so many of that
-            backend's devices; or devices.
+        devices: None for those of JAX's default backend if that is no CPU, else the cores; so many
+            of that backend's devices; or devices.
 
     Raises:
         OptionError: there are not so many, or something else is given.

@@ -327,7 +327,7 @@ def bootstrap(
             moment 1) or "webb" (six points, for a dozen groups or fewer).
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
         progress: show a progress bar; by default when the output is a terminal.
-        devices, precision: as for ``jaxhlm.fit_many``, for "parametric" and "residual".
+        devices, precision: as for ``jaxhlm.fit_many``, for all methods but "cases".
         out, resume: as for ``fit_many``; a seed that was not given is that of the folder.
 
     Returns:

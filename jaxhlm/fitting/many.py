@@ -120,8 +120,9 @@ def fit_many(
         reml, weights, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
         devices: where the responses are fitted: a number of JAX's devices, or devices such as
-            ``jax.devices("gpu")``. By default those of JAX's default backend, unless it is the
-            CPU, whose cores take a faster way of their own. What ``by`` tells apart is always
+            ``jax.devices("gpu")``. By default 100,000 data sets or more, whose fits are worth
+            compiling, are fitted on those of JAX's default backend, unless it is the CPU; and all
+            others on the cores, by a faster way of their own. What ``by`` tells apart is always
             fitted on the cores.
         precision: "float32" for ``devices`` on which double precision is slow: they search in
             single precision. Statistics of the data, the steps that end the search and decide it

@@ -15,6 +15,9 @@ from jaxhlm.sources.sources import Source
 
 __all__ = ["Fitter", "fitter"]
 
+# Of fewer data sets than this, where no devices are asked for, compiling would take the longest.
+WORTH_COMPILING = 100_000
+
 Fitter: TypeAlias = Callable[[Iterable[slice]], Iterator[Fitted]]
 
 
@@ -31,6 +34,8 @@ def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
             on the cores.
     """
     chosen = chosen_devices(devices)
+    if devices is None and source.B < WORTH_COMPILING:
+        chosen = None
     lanes = source.traceable if chosen and options.optimizer is None else None
     if chosen is None or (lanes is None and devices is None):
         if options.precision != "float64":

@@ -7,7 +7,7 @@ cases          whole groups with replacement, each drawn copy a group of its own
 wild           y*_i = X_i β̂ + v_i ṽ_i, one random factor v_i for each group
 =============  ============================================================================
 
-Cases and wild never form rows: they are sums over groups (``group_contributions``).
+On the cores cases and wild never form rows: they are sums over groups (``groupstats``).
 """
 
 from __future__ import annotations
@@ -166,6 +166,11 @@ class Wild(DrawnSource):
     def lane_bytes(self) -> int:
         """Factors and statistics of every group."""
         return 8 * 4 * self.prepared.design.G * self.prepared.design.q
+
+    @property
+    def traceable(self) -> Traceable:
+        """Rows that are multiplied here and reduced where they are fitted."""
+        return self.traceable_rows
 
     @cached_property
     def residuals(self) -> Floats:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
+from jaxhlm.core.devices import Devices, chosen_devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design, build_design
@@ -184,7 +185,11 @@ class Drawn:
         return pd.DataFrame(values, self.index, [*random_names(model), "sigma"])
 
     def fit(
-        self, formula: str | None = None, reml: bool = True, progress: bool | None = False
+        self,
+        formula: str | None = None,
+        reml: bool = True,
+        progress: bool | None = False,
+        devices: Devices = None,
     ) -> FitBatch:
         """Fit all of them, by any formula; the data sets stay the same, so methods are paired.
 
@@ -192,15 +197,19 @@ class Drawn:
             formula: the generating one if None.
             reml: restricted maximum likelihood; False for maximum likelihood.
             progress: show a progress bar; None for one when the output is a terminal.
+            devices: as for ``jaxhlm.fit_many``; data sets with designs of their own are fitted on
+                the cores all the same.
 
         Returns:
             A batch whose index is the number of the data set.
 
         Raises:
             OptionError: the formula is of another response, or the data sets were drawn as
-                statistics and the formula is not the generating one.
+                statistics and the formula is not the generating one; or ``devices`` that are not
+                there.
             JaxhlmError: as for ``jaxhlm.fit_many``.
         """
+        chosen_devices(devices)
         m = self.mechanism
         parsed = m.parsed if formula is None else parse(formula, response_optional=True)
         if parsed.response and column_name(parsed.response) != m.response:
@@ -210,11 +219,13 @@ class Drawn:
             )
         if self.rows:
             given = self._input(parsed, reml)
-            fits = fit_source(*given, Options(reml, given.model.blocks), progress)
+            on = None if given.source.traceable is None else devices
+            fits = fit_source(*given, Options(reml, given.model.blocks), progress, on)
         else:
             if parsed.terms != m.parsed.terms:
                 self._need_rows(f"be fitted by {formula!r}")
-            fits = m._statistics.part(self.first, self.last, self.key).fit(reml, progress=progress)
+            some = m._statistics.part(self.first, self.last, self.key)
+            fits = some.fit(reml, progress=progress, devices=devices)
         return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
@@ -153,20 +154,23 @@ def check_methods(methods: Sequence[Method] | None) -> tuple[Method, ...]:
     return methods
 
 
-def method_estimates(methods: Sequence[Method], drawn: Drawn, level: float = 0.95) -> pd.DataFrame:
+def method_estimates(
+    methods: Sequence[Method], drawn: Drawn, level: float = 0.95, devices: Devices = None
+) -> pd.DataFrame:
     """What every method makes of the same data sets.
 
     Args:
         methods: what to do.
         drawn: data sets of a ``Mechanism``, with rows if a method needs them.
         level: of the intervals.
+        devices: as for ``Drawn.fit``.
 
     Returns:
         One row per data set, method and fixed effect: replicate, method, term, truth, estimate,
         std_error, df, p_value (of the term being zero), conf_low, conf_high, status. Where a fit
         failed the numbers are NaN.
     """
-    fits_of, frames = cache(drawn.fit), []
+    fits_of, frames = cache(partial(drawn.fit, devices=devices)), []
     truths = pd.DataFrame(drawn.truths, drawn.index, list(drawn.mechanism.terms), dtype=float)
     for method in methods:
         if method.estimator == "ols" and method.formula and "|" not in method.formula:

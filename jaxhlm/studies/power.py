@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
+from jaxhlm.core.devices import Devices, chosen_devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.design.design import Design
@@ -117,6 +118,7 @@ def power(
     reml: bool = True,
     level: float = 0.95,
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> Power:
     """Power of a test, by simulation, with its error, and by formula beside it.
 
@@ -133,13 +135,17 @@ def power(
         reml: restricted maximum likelihood, or maximum likelihood.
         level: of the exact (Clopper-Pearson) interval.
         progress: show a progress bar; by default when the output is a terminal.
+        devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; those with
+            designs of their own are fitted on the cores.
 
     Returns:
         A ``Power``.
 
     Raises:
         UnknownTermError: the test names what is no fixed effect; the message lists those there are.
-        ContrastError, OptionError, NeedsRemlError: a test or an option that cannot be.
+        ContrastError, OptionError, NeedsRemlError: a test or an option that cannot be, or
+            ``devices`` that are not there.
+        DeviceError: a device was lost.
 
     Example:
         >>> import jaxhlm as hlm
@@ -149,14 +155,14 @@ def power(
         >>> print(f"{found.analytic:.3f}", bool(abs(found.power - found.analytic) < 4 * found.mcse))
         0.776 True
     """
-    check_options(n, alpha, df, reml, level)
+    check_options(n, alpha, df, reml, level, devices)
     design, truth = analysed(mechanism, formula)
     affordable("n", n, estimate_bytes(design.p, design.q))
     tests = read_tests(test, design)
     with failures_counted(), all_or_nothing():
         parts = [
             (_p_values(fits, tests, df), fits.singular)
-            for fits in _fits(mechanism, n, seed, formula, reml, progress, design.n)
+            for fits in _fits(mechanism, n, seed, formula, reml, progress, devices, design.n)
         ]
     p, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
     hits, made = (p < alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
@@ -181,13 +187,16 @@ def power(
     return Power(pd.DataFrame(columns), alpha, df)
 
 
-def check_options(n: int, alpha: float, df: str, reml: bool, level: float) -> None:
+def check_options(
+    n: int, alpha: float, df: str, reml: bool, level: float, devices: Devices
+) -> None:
     """Raise unless these options make sense."""
     check_flag("reml", reml)
     check_df(df, reml)
     check_level(level)
     fraction("alpha", alpha, 0.05)
     whole_number("n", n)
+    chosen_devices(devices)
 
 
 def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:
@@ -225,18 +234,19 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
 
 def _fits(
     mechanism: Generating, n: int, seed: Seed, formula: str | None, reml: bool,
-    progress: bool | None, rows: int,
+    progress: bool | None, devices: Devices, rows: int,
 ) -> Iterator[FitBatch]:  # fmt: skip
-    """Fits of all data sets; in parts of bounded memory where rows must be drawn."""
+    """Fits of all data sets; in equal parts of bounded memory where rows must be drawn."""
     if isinstance(mechanism, tuple):
         design, truth = mechanism
-        yield simulate(design, truth, n, seed).fit(reml, progress=progress)
+        yield simulate(design, truth, n, seed).fit(reml, progress=progress, devices=devices)
         return
     key, drawn_as_rows = random_key(seed), formula is not None or not mechanism.gaussian
-    size = max(1, MOST_NUMBERS // rows) if drawn_as_rows else n
+    parts = -(-n // max(1, MOST_NUMBERS // rows)) if drawn_as_rows else 1
+    size = -(-n // parts)
     for first in range(0, n, size):
         drawn = mechanism.draw(first, min(first + size, n), key, rows=drawn_as_rows)
-        yield drawn.fit(formula, reml=reml, progress=progress)
+        yield drawn.fit(formula, reml, progress, devices)
 
 
 def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats:

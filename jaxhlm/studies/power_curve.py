@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import fraction, listed_values, number
+from jaxhlm.core.devices import Devices
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.progress import step_progress
@@ -80,6 +81,7 @@ def power_curve(
     reml: bool = True,
     level: float = 0.95,
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> pd.DataFrame:
     """Power at several values of a size or a parameter.
 
@@ -97,6 +99,7 @@ def power_curve(
             from ``jaxhlm.units`` is made anew in the other size.
         values: one or more.
         progress: show a progress bar; by default when the output is a terminal.
+        devices: as for ``power``; every size is compiled anew for them.
 
     Returns:
         One row per value and test: the value in a column named as ``along``, then the columns of
@@ -113,7 +116,7 @@ def power_curve(
         >>> curve[["units", "analytic"]].round(2).to_dict("list")
         {'units': [10, 20], 'analytic': [0.2, 0.72]}
     """
-    check_options(n, alpha, df, reml, level)
+    check_options(n, alpha, df, reml, level, devices)
     check_along(along)
     values = listed_values("values", values)
     if not values:
@@ -123,7 +126,7 @@ def power_curve(
         read_tests(test, analysed(step, formula)[0])
     simulated = partial(
         power, test=test, n=n, alpha=alpha, df=df, seed=random_key(seed),
-        formula=formula, reml=reml, level=level, progress=False,
+        formula=formula, reml=reml, level=level, progress=False, devices=devices,
     )  # fmt: skip
     tables = []
     with step_progress(len(values), along, progress) as advance:
@@ -149,6 +152,7 @@ def solve_power(
     reml: bool = True,
     level: float = 0.99,
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> PowerSolution:
     """The smallest size, or effect, at which a test reaches the target.
 
@@ -166,6 +170,7 @@ def solve_power(
         n, alpha, df, seed, formula, reml: as for ``power``.
         level: of the intervals that decide.
         progress: show a progress bar; by default when the output is a terminal.
+        devices: as for ``power_curve``.
 
     Raises:
         TargetError: the target is not reached within the bounds.
@@ -179,7 +184,7 @@ def solve_power(
         >>> bool(35 < found.value < 55)
         True
     """
-    check_options(n, alpha, df, reml, level)
+    check_options(n, alpha, df, reml, level, devices)
     low, high, step = _bounds(along, bounds)
     fraction("target", target, 0.8)
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
@@ -187,7 +192,7 @@ def solve_power(
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     simulated = partial(
         power, test=test, alpha=alpha, df=df, seed=random_key(seed),
-        formula=formula, reml=reml, level=level, progress=False,
+        formula=formula, reml=reml, level=level, progress=False, devices=devices,
     )  # fmt: skip
     tables: dict[float, pd.DataFrame] = {}
 

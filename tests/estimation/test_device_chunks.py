@@ -5,10 +5,12 @@ import sys
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from jaxhlm import violations as v
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.datasets import load_dataset
 from jaxhlm.errors import (
@@ -33,12 +35,16 @@ assert len(jax.devices()) == 8
 fit = hlm.fit({FORMULA!r}, hlm.load_dataset("sleepstudy"))
 simulated = hlm.simulate(fit, n={B}, seed=1)
 expected = simulated.fit()
+design = hlm.design({FORMULA!r}, hlm.load_dataset("sleepstudy"))
+made = design, hlm.Truth.from_fit(fit, beta={{"Days": 3.0}})
+power = hlm.power(made, "Days", n={B}, seed=1).table
 storing.FILE_BYTES, chunks.MAX_LANES = 2**13, 20
 for devices in (1, 2, 3, jax.devices()):
     fits = simulated.fit(devices=devices)
     with tempfile.TemporaryDirectory() as out:
         stored = simulated.fit(devices=devices, out=out)
         assert len(stored.chunks) > 3 and stored[:].fixef.equals(fits.fixef)
+    assert hlm.power(made, "Days", n={B}, seed=1, devices=devices).table.equals(power)
     np.testing.assert_array_equal(fits.status, expected.status)
     for name in ("criterion", "beta", "vcov", "theta", "cov", "sigma"):
         found, known = (getattr(f.estimates, name) for f in (fits, expected))
@@ -173,6 +179,54 @@ def test_a_lost_device_gives_what_is_finished(monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(DeviceError, match=text):
             lost_at(call, patch, error)
             simulated.fit(devices=1)
+
+
+def test_a_wild_bootstrap_is_that_of_the_cores(responses):
+    fit, _ = responses
+    found, expected = (hlm.bootstrap(fit, B, "wild", 1, devices=d).fits for d in (1, None))
+    np.testing.assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.fixef, expected.fixef, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)
+
+
+@pytest.fixture
+def mechanisms(responses):
+    """Of one design, without and with missing responses, and of designs drawn anew."""
+    fit, _ = responses
+    data, truth = load_dataset("sleepstudy"), hlm.Truth.from_fit(fit, beta={"Days": 4.0})
+    units = hlm.units(n=12, within={"Days": range(5)}, between={"z": np.arange(12.0)}, redraw=True)
+    return {
+        "complete": hlm.mechanism(FORMULA, data, truth),
+        "missing": hlm.mechanism(FORMULA, data, truth, [v.MissingCompletely(0.01)]),
+        "redrawn": hlm.mechanism(FORMULA.replace("Subject", "unit"), units, truth),
+    }
+
+
+def test_power_on_devices_is_that_of_the_cores(mechanisms, monkeypatch):
+    """Drawn as statistics, as rows, with missing values, and on the cores all the same."""
+    monkeypatch.setattr(device_chunks, "MOST", 128)
+    for name, formula in (("complete", None), ("complete", "~ Days + (1 + Days | Subject)"),
+                          ("missing", None), ("redrawn", None)):  # fmt: skip
+        told = {"n": 150, "seed": 1, "formula": formula, "progress": False}
+        found, expected = (hlm.power(mechanisms[name], "Days", **told, devices=d).table
+                           for d in (1, None))  # fmt: skip
+        pd.testing.assert_frame_equal(found, expected)
+    m, told = mechanisms["complete"], {"n": 100, "seed": 1, "progress": False}
+    curves = [
+        hlm.power_curve(m, "Days", "beta[Days]", [2, 5], devices=d, **told) for d in (1, None)
+    ]
+    pd.testing.assert_frame_equal(*curves)
+    solved = [hlm.solve_power(m, "Days", along="beta[Days]", bounds=(1, 9), devices=d, **told)
+              for d in (1, None)]  # fmt: skip
+    assert solved[0].value == solved[1].value
+    pd.testing.assert_frame_equal(solved[0].curve, solved[1].curve)
+
+
+def test_a_device_lost_in_a_simulation_is_an_error(mechanisms, monkeypatch):
+    """A part of the data sets is not taken for all."""
+    lost_at(1, monkeypatch)
+    with pytest.raises(DeviceError, match="lost"):
+        hlm.power(mechanisms["complete"], "Days", n=300, seed=1, devices=1)
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,9 @@ WRONG = {
     "Mechanism.draw": (lambda **o: made().draw(**{"first": 0, "last": 3} | o), {
         "first": (0.0, False, "0", -1, 5), "last": (3.0, True, "3", 0), "seed": SEED, "rows": FLAG,
     }),
+    "Drawn.fit": (lambda **o: made().draw(0, 3, 1).fit(**o), {
+        "formula": (3,), "reml": FLAG, "devices": DEVICES,
+    }),
     "simulate": (lambda model=None, truth_=None, **o: hlm.simulate(
         model or one(), truth_ or truth(), **o), {
         "model": ("x", many()), "truth_": ({"b": 1}, "x"), "n": COUNT, "seed": SEED,
@@ -302,18 +305,19 @@ WRONG = {
     "power": (power, {
         "mechanism": (one(), "x", (1, 2)), "test": (1, "days", [], 3.5), "n": COUNT,
         "alpha": (5, "0.05", True, None, 0), "df": DF, "seed": SEED, "formula": (3,), "reml": FLAG,
-        "level": SHARE, "progress": SHOWN,
+        "level": SHARE, "progress": SHOWN, "devices": DEVICES,
     }),
     "power_curve": (curve, {
         "along": ("Units", None, 3),
         "values": ("10", ["10"], [10.5], 10, [], None, [True], [np.nan]),
         "n": COUNT, "alpha": (5, "0.05"), "df": DF, "seed": SEED, "reml": FLAG, "level": SHARE,
-        "progress": SHOWN,
+        "progress": SHOWN, "devices": DEVICES,
     }),
     "solve_power": (solve, {
         "target": (80, "0.8", None, True), "along": ("Units", None),
         "bounds": ("4", None, (4,), (40, 4), (4, 5, 6), ("4", "5"), 4), "n": COUNT,
         "alpha": (5, "0.05"), "df": DF, "seed": SEED, "reml": FLAG, "level": SHARE,
+        "devices": DEVICES,
     }),
     "nsim": (lambda mcse=0.01, measure="coverage", **o: hlm.nsim(mcse, measure, **o), {
         "mcse": ("0.01", True, 0.0, None, np.nan), "measure": ("Coverage", None, 3),
