@@ -34,7 +34,7 @@ def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
             on the cores.
     """
     chosen = chosen_devices(devices)
-    if devices is None and source.B < WORTH_COMPILING:
+    if devices is None and options.precision == "float64" and source.B < WORTH_COMPILING:
         chosen = None
     lanes = source.traceable if chosen and options.optimizer is None else None
     if chosen is None or (lanes is None and devices is None):

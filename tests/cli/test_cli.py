@@ -167,6 +167,15 @@ def test_bootstrap_prints_intervals_and_writes_replicates(csv, tmp_path, capsys)
     assert len(hlm.Bootstrap.read_parquet(out)) == 30
 
 
+@pytest.mark.parametrize("command", ["bootstrap", "power"])
+def test_devices_that_are_not_there(command, csv, capsys):
+    truth = ["--beta=1,2", "--sd", "1,1", "--sigma", "2", "--test", "Days"]
+    arguments = [command, SLEEP, str(csv), *(truth if command == "power" else []), "--devices", "9"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "devices=9: JAX has 1" in said and said.count("\n") == 1
+
+
 def test_bootstrap_with_a_bad_level(csv, capsys):
     assert main(["bootstrap", SLEEP, str(csv), "--level", "95"]) == 2
     assert "level=95.0 is not a confidence level" in capsys.readouterr().err
