@@ -62,10 +62,10 @@ if TYPE_CHECKING:
     from jaxhlm.results.stored import read_fits as read_fits
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
+    from jaxhlm.studies.drawn import Drawn as Drawn
     from jaxhlm.studies.extend import extend as extend
     from jaxhlm.studies.measures import measures as measures
     from jaxhlm.studies.measures_table import MeasuresTable as MeasuresTable
-    from jaxhlm.studies.mechanism import Drawn as Drawn
     from jaxhlm.studies.mechanism import Mechanism as Mechanism
     from jaxhlm.studies.mechanism import mechanism as mechanism
     from jaxhlm.studies.method import Method as Method

@@ -25,8 +25,8 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
 from jaxhlm.results.tidy import inference_table
+from jaxhlm.studies.drawn import Drawn
 from jaxhlm.studies.least_squares import pooled_ols, two_stage
-from jaxhlm.studies.mechanism import Drawn
 
 __all__ = [
     "COLUMNS",
