@@ -140,7 +140,7 @@ def _run_study(a: argparse.Namespace) -> None:
     file = read_study_file(a.file)
     result = study(
         file.conditions, file.mechanism, file.methods,
-        out=a.out, resume=a.resume, **file.options,
+        out=a.out, resume=a.resume, devices=a.devices, **file.options,
     )  # fmt: skip
     print(result)
     table = result.measures()

@@ -8,10 +8,11 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
+from jaxhlm.core.arguments import whole_number
 from jaxhlm.core.processes import use_jax
 from jaxhlm.errors import OptionError
 
-__all__ = ["Devices", "chosen_devices"]
+__all__ = ["Devices", "check_devices", "chosen_devices"]
 
 Devices: TypeAlias = int | jax.Device | Sequence[jax.Device] | None
 
@@ -48,3 +49,24 @@ def chosen_devices(devices: Devices) -> tuple[jax.Device, ...] | None:
             f"devices={devices!r}: give at least one, each once, and all of one platform"
         )
     return tuple(given)
+
+
+def check_devices(devices: Devices, elsewhere: bool = False) -> None:
+    """Refuse devices that are not there, before all work.
+
+    Args:
+        devices: as for ``chosen_devices``.
+        elsewhere: other processes choose theirs, which need not be like those of this one.
+
+    Raises:
+        OptionError: as ``chosen_devices``; or JAX's devices, which are of this process, for others.
+    """
+    if not elsewhere:
+        chosen_devices(devices)
+    elif isinstance(devices, int | np.integer):
+        whole_number("devices", devices)
+    elif devices is not None:
+        raise OptionError(
+            f"devices={devices!r}: the workers of this executor have devices of their own; give "
+            "the number of them that each worker takes"
+        )

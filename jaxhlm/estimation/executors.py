@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jaxhlm.core.arguments import check_flag
-from jaxhlm.errors import ExecutorError, JaxhlmError, OptionError, TaskError
+from jaxhlm.errors import DeviceError, ExecutorError, JaxhlmError, OptionError, TaskError
 from jaxhlm.storage.folder import Chunk, Folder
 from jaxhlm.storage.manifest import versions
 
@@ -97,6 +97,11 @@ class Workers:
             for future in running:
                 future.cancel()
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they may be other processes."""
+        return not isinstance(self.executor, ThreadPoolExecutor | None)
+
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """A task under way.
 
@@ -113,7 +118,7 @@ class Workers:
 
     def pack(self, thing: Any, where: str) -> Any:
         """What tasks share, as they are given it: bytes, unless workers are threads of this one."""
-        if isinstance(self.executor, ThreadPoolExecutor):
+        if not self.elsewhere:
             return thing
         try:
             packed = _dumps(thing)
@@ -209,16 +214,16 @@ def check_writers(workers_write: bool, executor: Workload | None, out: Any) -> N
 
 @contextmanager
 def finished_kept(store: Any) -> Iterator[None]:
-    """Where an executor lets the work down, say what is kept of it in a ``Folder``, if in one."""
+    """Where workers or devices are lost, say what is kept in a ``Folder``, if work is in one."""
     try:
         yield
-    except ExecutorError as error:
+    except (ExecutorError, DeviceError) as error:
         kept = "Give out= to keep what is finished"
         if isinstance(store, Folder):
             done, of = len(store.chunks()), len(store.manifest["chunks"])
             kept = f"{done} of {of} chunks are finished and kept in {store.path}"
             kept += f"; go on with {store.kind.resume}"
-        raise ExecutorError(f"{error}. {kept}") from error
+        raise type(error)(f"{error}. {kept}") from error
 
 
 def _here(work: Callable[[Any, Any], R], shared: Any, own: Any, where: str) -> R:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable
-from jaxhlm.core.devices import Devices, chosen_devices
+from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Key
 from jaxhlm.errors import JaxhlmError, OptionError
@@ -97,7 +97,7 @@ class Drawn:
                 there.
             JaxhlmError: as for ``jaxhlm.fit_many``.
         """
-        chosen_devices(devices)
+        check_devices(devices)
         m = self.mechanism
         parsed = m.parsed if formula is None else parse(formula, response_optional=True)
         if parsed.response and column_name(parsed.response) != m.response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.devices import Devices
 from jaxhlm.errors import failures_counted
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.storage.folder import Chunk, ChunkFiles
@@ -25,6 +26,7 @@ class Job:
     seed: int
     level: float
     labels: pd.DataFrame  # one row: the condition's columns
+    devices: Devices
 
     @property
     def needs_rows(self) -> bool:
@@ -36,7 +38,7 @@ def run_chunk(job: Job, chunk: Chunk) -> pd.DataFrame:
     """The estimates of one chunk."""
     with failures_counted(), all_or_nothing():
         drawn = job.mechanism.draw(chunk.first, chunk.last, job.seed, rows=job.needs_rows)
-        frame = method_estimates(job.methods, drawn, job.level)
+        frame = method_estimates(job.methods, drawn, job.level, job.devices)
     labels = job.labels.iloc[np.zeros(len(frame), int)].reset_index()
     columns = [*job.labels.columns, "condition"]
     return pd.concat([labels[columns], frame], axis=1)

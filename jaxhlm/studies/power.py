@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
-from jaxhlm.core.devices import Devices, chosen_devices
+from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.design.design import Design
@@ -196,7 +196,7 @@ def check_options(
     check_level(level)
     fraction("alpha", alpha, 0.05)
     whole_number("n", n)
-    chosen_devices(devices)
+    check_devices(devices)
 
 
 def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable
+from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.status import Status
 from jaxhlm.errors import (
     ConstantResponseError,
@@ -169,6 +170,7 @@ def study(
     chunk: int = 1000,
     level: float = 0.95,
     progress: bool | None = None,
+    devices: Devices = None,
 ) -> Study:
     """Simulate every condition, and do with every data set what each method does.
 
@@ -197,6 +199,10 @@ def study(
         chunk: data sets per chunk.
         level: of the intervals.
         progress: show progress bars; by default when the output is a terminal.
+        devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; with an
+            executor of processes the number of devices that each worker takes. Data sets with
+            designs of their own, and tests, stay on the cores. Every design is compiled for devices
+            anew, and so is every size of chunk: long chunks are worth it.
 
     Returns:
         A ``Study``.
@@ -205,6 +211,7 @@ def study(
         StudyFolderError: ``out`` holds something else, or another study, or another process is
             writing to it; nothing is overwritten.
         OptionError: an empty grid, or an option that cannot be.
+        DeviceError: a device was lost; what was finished is kept in ``out``.
         ExecutorError: ``executor`` is shut down, or has lost workers (Dask replaces those); what
             was finished is kept in ``out``.
         TaskError: code of a mechanism failed; the message names the condition and data sets. Chunks
@@ -226,6 +233,7 @@ def study(
     check_out(out, resume)
     check_writers(workers_write, executor, out)
     workers = workers_of(executor)
+    check_devices(devices, workers.elsewhere)
     table, mechanisms = read_conditions(conditions, mechanism)
     if out is None:
         affordable("n", n, ROW_BYTES * len(table) * len(methods))
@@ -237,7 +245,7 @@ def study(
     ]
     # Of 2³² keys those of the conditions of one study are distinct.
     jobs = [
-        Job(m, methods, (_hashed(seed) + c) % 2**32, level, table.loc[[c]])
+        Job(m, methods, (_hashed(seed) + c) % 2**32, level, table.loc[[c]], devices)
         for c, m in zip(table.index, mechanisms, strict=True)
     ]
     labels = [_label(table, c) for c in table.index]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -203,30 +204,73 @@ def mechanisms(responses):
 
 
 def test_power_on_devices_is_that_of_the_cores(mechanisms, monkeypatch):
-    """Drawn as statistics, as rows, with missing values, and on the cores all the same."""
+    """Drawn as statistics and as rows; along a parameter by one program."""
     monkeypatch.setattr(device_chunks, "MOST", 128)
-    for name, formula in (("complete", None), ("complete", "~ Days + (1 + Days | Subject)"),
-                          ("missing", None), ("redrawn", None)):  # fmt: skip
-        told = {"n": 150, "seed": 1, "formula": formula, "progress": False}
-        found, expected = (hlm.power(mechanisms[name], "Days", **told, devices=d).table
-                           for d in (1, None))  # fmt: skip
-        pd.testing.assert_frame_equal(found, expected)
     m, told = mechanisms["complete"], {"n": 100, "seed": 1, "progress": False}
-    curves = [
-        hlm.power_curve(m, "Days", "beta[Days]", [2, 5], devices=d, **told) for d in (1, None)
-    ]
+    for formula in (None, "~ Days + (1 + Days | Subject)"):
+        powers = [hlm.power(m, "Days", formula=formula, devices=d, **told) for d in (1, None)]
+        pd.testing.assert_frame_equal(*(found.table for found in powers))
+    along = {"along": "beta[Days]", **told}
+    curves = [hlm.power_curve(m, "Days", values=[2, 5], devices=d, **along) for d in (1, None)]
     pd.testing.assert_frame_equal(*curves)
-    solved = [hlm.solve_power(m, "Days", along="beta[Days]", bounds=(1, 9), devices=d, **told)
-              for d in (1, None)]  # fmt: skip
-    assert solved[0].value == solved[1].value
-    pd.testing.assert_frame_equal(solved[0].curve, solved[1].curve)
+    solved = [hlm.solve_power(m, "Days", bounds=(1, 9), devices=d, **along) for d in (1, None)]
+    pd.testing.assert_frame_equal(*(found.curve for found in solved))
 
 
-def test_a_device_lost_in_a_simulation_is_an_error(mechanisms, monkeypatch):
+def studied(mechanisms, **options):
+    methods = [hlm.Method("t"), hlm.Method("OLS", estimator="ols")]
+    return hlm.study(None, mechanisms, methods, n=120, seed=1, chunk=60, progress=False, **options)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_study_on_devices_is_that_of_the_cores(rows, mechanisms, monkeypatch, tmp_path):
+    """Whichever began it the other may go on; threads share the devices."""
+    monkeypatch.setattr(device_chunks, "MOST", 128)
+    if not rows:
+        del mechanisms["missing"], mechanisms["redrawn"]
+    expected, out = studied(mechanisms).estimates, tmp_path / "out"
+    found = studied(mechanisms, devices=1, out=out).estimates
+    pd.testing.assert_frame_equal(found, expected, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+    next((out / "estimates").iterdir()).unlink()
+    again = studied(mechanisms, out=out, resume=True).estimates
+    pd.testing.assert_frame_equal(again, expected, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+    with ThreadPoolExecutor(2) as pool:
+        shared = studied(mechanisms, devices=jax.devices(), executor=pool).estimates
+    pd.testing.assert_frame_equal(shared, found, check_exact=True)
+
+
+class Elsewhere(Executor):
+    """Workers that are other processes, as far as one can tell."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        future.set_result(None)
+        return future
+
+
+@pytest.mark.parametrize(
+    ("devices", "text"),
+    [
+        (jax.devices(), "the number of them that each worker takes"),
+        (0, "1 or more"),
+        (True, "1 or"),
+    ],
+)
+def test_workers_are_told_a_number_of_devices(devices, text, mechanisms):
+    with pytest.raises(OptionError, match=text):
+        studied(mechanisms, devices=devices, executor=Elsewhere())
+
+
+def test_a_device_lost_in_a_simulation_is_an_error(mechanisms, monkeypatch, tmp_path):
     """A part of the data sets is not taken for all."""
-    lost_at(1, monkeypatch)
-    with pytest.raises(DeviceError, match="lost"):
-        hlm.power(mechanisms["complete"], "Days", n=300, seed=1, devices=1)
+    with monkeypatch.context() as patch:
+        lost_at(1, patch)
+        with pytest.raises(DeviceError, match="lost"):
+            hlm.power(mechanisms["complete"], "Days", n=300, seed=1, devices=1)
+    with monkeypatch.context() as patch, pytest.raises(DeviceError, match=r"1 of 6 .* resume=True"):
+        lost_at(1, patch)
+        studied(mechanisms, devices=1, out=tmp_path / "out")
+    assert studied(mechanisms, out=tmp_path / "out", resume=True).counts["replicates"].eq(120).all()
 
 
 @pytest.mark.parametrize(

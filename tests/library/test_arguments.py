@@ -352,7 +352,7 @@ WRONG = {
         "methods": ("lmm", [1], []), "n": COUNT, "seed": WHOLE_SEED, "out": (3, True),
         "resume": FLAG, "executor": EXECUTOR, "workers_write": FLAG,
         "stop": (["coverage"], {"coverage": "a"}, {"x": 1}), "chunk": COUNT,
-        "level": SHARE,
+        "level": SHARE, "devices": DEVICES,
     }),
     "read_study": (hlm.read_study, {"out": FOLDER}),
     "read_fits": (hlm.read_fits, {"folder": FOLDER}),
