@@ -39,9 +39,10 @@ __all__ = [
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
 CHUNK_BYTES = 2**26
 MEMORY_SHARE = 0.25
-MAX_LANES = 16384
 # No powers of two from 256 on: arrays of those lengths fall on the same lines of the cache.
 COMPILED_LANES = (128, 640, 3840)
+# As many as fill compiled programs.
+MAX_LANES = 4 * COMPILED_LANES[-1]
 # Lengths of arrays of groups below the powers of two.
 SHORTEST = (4, 16, 64)
 MANY_GROUPS = 16
