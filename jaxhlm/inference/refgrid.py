@@ -24,7 +24,6 @@ __all__ = [
     "averaged",
     "cell_labels",
     "cell_variables",
-    "holm",
     "marginal_means",
     "pairwise",
     "tukey",
@@ -98,20 +97,6 @@ def pairwise(cells: pd.DataFrame, L: Floats) -> tuple[list[str], Floats]:
     names = [f"{row[i]} - {row[j]}" for row in labels for i, j in pairs]
     first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
     return names, L[:, first] - L[:, second]
-
-
-def holm(p: Floats) -> Floats:
-    """p values (…, tests) adjusted by Holm (1979), Scand. J. Statist. 6, 65-70.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, axis=-1)
-    steps = np.arange(p.shape[-1], 0, -1) * np.take_along_axis(p, order, axis=-1)
-    adjusted = np.empty_like(p)
-    rising = np.minimum(np.maximum.accumulate(steps, axis=-1), 1.0)
-    np.put_along_axis(adjusted, order, rising, axis=-1)
-    return adjusted
 
 
 def tukey(t: Floats, cells: int, df: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Literal
@@ -15,11 +15,22 @@ from jaxhlm.core.notation import Array, Bools, Floats, Ints, check_option
 from jaxhlm.core.status import tally
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.inference.contrast_tests import DfMethod
-from jaxhlm.results import coefficients, intervals, likelihood_ratios, summaries
+from jaxhlm.inference.multiplicity import Adjustment
+from jaxhlm.results import (
+    coefficients,
+    intervals,
+    likelihood_ratios,
+    moderated,
+    named_contrasts,
+    summaries,
+)
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.fit_results import FitResults
+from jaxhlm.results.moderated import Moderation
+from jaxhlm.results.named_contrasts import Moderate, Shape
 from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.selection import by_labels, by_position_or_label
@@ -61,9 +72,10 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     Series, or a table of one row, a DataFrame with a row for each fit; a matrix of the fixed
     effects an array with the fits on its first axis; an array of units a mapping from fits to
     arrays. Other tables have the fit before the label in their index, or where rows have no label
-    as their first column, ``fit``. What needs the rows of the data raises ``JaxhlmError`` for fits
-    that were read from a file, and what needs single units or rows also for those that were
-    simulated without them.
+    as their first column, under the name of ``fits.index``: ``response``, ``replicate``,
+    ``simulation`` or the column that ``by`` named. What needs the rows of the data raises
+    ``JaxhlmError`` for fits that were read from a file, and what needs single units or rows also
+    for those that were simulated without them.
 
     Example:
         >>> import jaxhlm as hlm
@@ -265,6 +277,98 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """
         return self.record.over_groups(function)
 
+    def test(
+        self,
+        contrasts: Mapping[str, Any] | Contrasts | None = None,
+        *,
+        df: DfMethod = "satterthwaite",
+        moderate: Moderate = False,
+        trend: bool = False,
+        adjust: Adjustment = "BH",
+        joint: bool = False,
+        shape: Shape = "long",
+    ) -> pd.DataFrame:
+        """Tests of named contrasts in every fit, with p values adjusted for the number of fits.
+
+        Args:
+            contrasts: names and what they stand for, each as one row of ``contrast``, such as
+                ``{"high − low": "dosehigh - doselow"}``; or rows without names; by default every
+                fixed effect but the intercept.
+            df: as for the method ``df``.
+            moderate: let the fits learn their residual variances from each other, as ``moderation``
+                has them: every data set is fitted with the prior (d₀, s₀²), worth d₀ more rows,
+                and df count it; without random effects that is limma's moderated t. "dream"
+                multiplies standard errors by s̃/σ̂ and adds d₀ to the df, as ``variancePartition``
+                does, which is too sure of contrasts between few units.
+            trend: let the prior variance depend on the mean response.
+            adjust: "BH" (Benjamini-Hochberg) or "BY" (Benjamini-Yekutieli) for false discovery
+                rates, "storey" for q values, "holm", "bonferroni" or "none"; for each contrast over
+                all fits. A fit that failed does not count.
+            joint: one F test that all contrasts hold.
+            shape: "long", a row for every fit and contrast, or "wide", a row for every fit and
+                columns (contrast, what).
+
+        Returns:
+            A DataFrame with the label of the fit, contrast, estimate, std_error, df, statistic,
+            p_value, conf_low, conf_high, p_adjusted, z (the standard normal number of the same p
+            value, comparable whatever the df) and status; NaN where a fit failed. With ``joint``
+            num_df, den_df, statistic, p_value, p_adjusted and status.
+
+        Raises:
+            UnknownTermError, ContrastError, NotEstimableError, NeedsRemlError: as for ``contrast``.
+            OptionError: an option that cannot be.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(50, seed=1)
+            >>> fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
+            >>> table = fits.test({"a week": "7*Days"})
+            >>> table[["response", "contrast", "df"]].round(1).iloc[0].to_dict()
+            {'response': 'sim_1', 'contrast': 'a week', 'df': 161.0}
+        """
+        options = (contrasts, df, moderate, trend, adjust, joint, shape)
+        return named_contrasts.test_table(self.record, *options)
+
+    def top(self, n: int = 20, by: str | None = None, **options: Any) -> pd.DataFrame:
+        """The n rows of ``test`` with the smallest p values.
+
+        Args:
+            n: how many.
+            by: name of the contrast that ranks the fits, where several are tested.
+            options: contrasts, df, moderate, trend, adjust and joint, as for ``test``.
+
+        Raises:
+            OptionError: as for ``test``; ``by`` that is none of the contrasts.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(50, seed=1)
+            >>> fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
+            >>> bool(fits.top(3)["p_value"].is_monotonic_increasing)
+            True
+        """
+        return named_contrasts.top(self.test(**options), n, by)
+
+    def moderation(self, trend: bool = False) -> Moderation:
+        """Residual variances of all fits, shrunk towards each other by empirical Bayes.
+
+            s̃² = (d₀s₀² + df σ̂²)/(d₀ + df)
+
+        with the prior (d₀, s₀²) from all fits (Smyth 2004), as ``limma::squeezeVar`` until version
+        3.60, and df the method ``df_residual``, as in ``variancePartition::dream``.
+
+        Args:
+            trend: let s₀² depend on the mean response by a natural cubic spline.
+
+        Raises:
+            OptionError: ``trend`` is neither True nor False.
+            JaxhlmError: the fits were read from a file; with ``trend`` also if simulated without
+                rows.
+        """
+        return moderated.moderation(self.record, trend)
+
     def anova(self, other: FitBatch, refit: bool = True) -> Anova:
         """Likelihood ratio tests of every fit against the same data set's fit in another batch.
 
@@ -305,8 +409,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """Every random effect of every fit dropped in turn; see ``Fit.rand_test``.
 
         Returns:
-            One row per fit and row of ``Fit.rand_test().table``: fit, term, and its columns; NaN
-            where the fit failed.
+            One row per fit and row of ``Fit.rand_test().table``: its label, term, and its columns;
+            NaN where the fit failed.
         """
         return self._show.long(likelihood_ratios.without_each_effect(self.record))
 
@@ -319,7 +423,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """Confidence intervals of every fit; method, level and parm as for ``Fit.confint``.
 
         Returns:
-            One row per fit and parameter: fit, term and the two limits, such as "2.5 %" and
+            One row per fit and parameter: its label, term and the two limits, such as "2.5 %" and
             "97.5 %"; NaN where the fit failed.
 
         Raises:

@@ -21,11 +21,11 @@ from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import contrast_tests
 from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.multiplicity import holm
 from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
     cell_variables,
-    holm,
     marginal_means,
     tukey,
 )

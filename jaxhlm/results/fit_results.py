@@ -21,7 +21,14 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.robust import RobustKind
 from jaxhlm.optimise.options import Options
-from jaxhlm.results import coefficients, likelihood_ratios, quality, summaries, units
+from jaxhlm.results import (
+    coefficients,
+    likelihood_ratios,
+    moderated,
+    quality,
+    summaries,
+    units,
+)
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import Each, Matrix, Number, Presenter, Vector
@@ -91,6 +98,18 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def criterion(self) -> Number:
         """−2 × the maximised log-likelihood: REML criterion, or ML deviance."""
         return self._show.number(self.record.estimates.criterion, "criterion")
+
+    @property
+    def df_residual(self) -> Number:
+        """Residual degrees of freedom n − 2 tr H + tr HH, with Hy the fitted values.
+
+        n − p if there were no random effects. ``variancePartition::rdf.merMod``; what ``glance``
+        calls df_residual is ``broom.mixed``'s, rows less parameters.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+        """
+        return self._show.number(moderated.df_residual(self.record), "df_residual")
 
     @property
     def loglik(self) -> Number:
@@ -295,10 +314,10 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             0  Subject   308  (Intercept)      2.26      12.07    -21.40      25.92
             1  Subject   308         Days      9.20       2.30      4.68      13.72
             >>> fits = hlm.fit_many(formula, data, responses=fit.simulate(2, seed=1))
-            >>> fits.ranef_frame()[["fit", "level", "term"]].iloc[[0, 36]]
-                  fit level         term
-            0   sim_1   308  (Intercept)
-            36  sim_2   308  (Intercept)
+            >>> fits.ranef_frame()[["response", "level", "term"]].iloc[[0, 36]]
+               response level         term
+            0     sim_1   308  (Intercept)
+            36    sim_2   308  (Intercept)
         """
         check_level(conf_level, "conf_level")
         return self._show.long(*units.ranef_frame(self.record, conf_level))
@@ -541,12 +560,12 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             0  Female  11.404      0.191
             1    Male  12.634      0.194
             >>> formula, Y = "~ SES + Sex + (1 | School)", fit.simulate(2, seed=1)
-            >>> hlm.fit_many(formula, data, responses=Y).emmeans("Sex")[["fit", "Sex"]]
-                 fit     Sex
-            0  sim_1  Female
-            1  sim_1    Male
-            2  sim_2  Female
-            3  sim_2    Male
+            >>> hlm.fit_many(formula, data, responses=Y).emmeans("Sex")[["response", "Sex"]]
+              response     Sex
+            0    sim_1  Female
+            1    sim_1    Male
+            2    sim_2  Female
+            3    sim_2    Male
         """
         options = df, pairwise, conf_level, not_estimable
         return self._show.long(coefficients.emmeans(self.record, specs, at, *options))
@@ -607,12 +626,12 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             >>> fit.tidy_robust().set_index("term")["df"].round(3).to_dict()
             {'(Intercept)': 17.0, 'Days': 17.0}
             >>> fits = hlm.fit_many(formula, data, responses=fit.simulate(2, seed=1))
-            >>> fits.tidy_robust()[["fit", "term"]]
-                 fit         term
-            0  sim_1  (Intercept)
-            1  sim_1         Days
-            2  sim_2  (Intercept)
-            3  sim_2         Days
+            >>> fits.tidy_robust()[["response", "term"]]
+              response         term
+            0    sim_1  (Intercept)
+            1    sim_1         Days
+            2    sim_2  (Intercept)
+            3    sim_2         Days
         """
         return self._show.long(quality.tidy_robust(self.record, kind, conf_level))
 

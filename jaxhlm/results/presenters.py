@@ -159,9 +159,11 @@ class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         return dict(zip(self.fits.index, split(ragged.lengths, ragged.values[0]), strict=True))
 
     def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
-        """The frame with the fit as its first column."""
+        """The frame with the label of the fit as its first column, under its name."""
         each = len(frame) // max(len(self.fits), 1) if lengths is None else lengths
-        frame.insert(0, "fit", self.fits.index.repeat(each))
+        name = self.fits.index.name
+        name = "fit" if name is None or name in frame else name
+        frame.insert(0, name, self.fits.index.repeat(each))
         return frame
 
     def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.MultiIndex:

@@ -155,7 +155,7 @@ def test_a_batch_answers_alike(kind):
     for pairwise in (False, True):
         table = fits.emmeans(["arm", "time"], pairwise=pairwise)
         one = alone.emmeans(["arm", "time"], pairwise=pairwise)
-        first = table[: len(one)].drop(columns="fit")
+        first = table[: len(one)].drop(columns=table.columns[0])
         pd.testing.assert_frame_equal(first, one, rtol=tol.ESTIMATE)
         assert table["estimable"].sum() == len(fits) * one["estimable"].sum()
     with pytest.raises(errors.NotEstimableError):
@@ -243,7 +243,7 @@ def test_it_lacks_that_coefficient_and_is_else_as_alone(some_without_a_level):
     )
     alone = hlm.fit("y ~ x * k + (1 | g)", d[d["rep"] == 4])
     table = fits.tidy("kenward-roger")
-    table = table[(table["fit"] == 4) & table["estimate"].notna()]
+    table = table[(table["rep"] == 4) & table["estimate"].notna()]
     expected = alone.tidy("kenward-roger")
     for column in ("estimate", "std_error", "df", "p_value"):
         np.testing.assert_allclose(table[column], expected[column], rtol=tol.ESTIMATE)
@@ -272,7 +272,7 @@ def test_what_is_about_it_is_not_estimable(some_without_a_level):
     with pytest.warns(errors.NotEstimableWarning):
         predicted = fits.predict(new, interval="confidence").loc[4]
     assert predicted.isna().all(axis=1).tolist() == [True, False]
-    limits = fits.confint("profile").query("fit == 4").set_index("term")
+    limits = fits.confint("profile").query("rep == 4").set_index("term")
     assert limits.loc[["kc", "x:kc"], "2.5 %"].isna().all() and np.isfinite(
         limits.loc["kb"].iloc[1]
     )

@@ -61,7 +61,7 @@ def test_tables_of_many():
     fits = batch()
     tidy, glance = fits.tidy(), fits.glance()
     assert len(tidy) == 40 * 6
-    third = tidy[tidy["fit"] == fits.index[3]].drop(columns="fit").reset_index(drop=True)
+    third = tidy[tidy["response"] == fits.index[3]].drop(columns="response").reset_index(drop=True)
     expected = fits[3].tidy()
     assert list(third["term"]) == list(expected["term"])
     np.testing.assert_allclose(third["estimate"], expected["estimate"], rtol=tol.SMALL)

@@ -309,7 +309,7 @@ def test_rand_test_of_a_batch_is_that_of_its_fits():
     fits = batches()["line"]
     long = fits.rand_test()
     one = fits[5].rand_test().table
-    mine = long[long["fit"] == fits.index[5]].drop(columns="fit").set_index("term")
+    mine = long[long["response"] == fits.index[5]].drop(columns="response").set_index("term")
     pd.testing.assert_frame_equal(mine.rename_axis(None), one, rtol=tol.ESTIMATE, atol=tol.RATIO)
 
 
@@ -365,12 +365,12 @@ def test_a_failed_lane_is_nan_and_harms_nobody():
     table = large.anova(small).table
     assert list(table["statistic"].isna()) == [False, True, False, False]
     assert table["p_value"].isna().tolist() == table["p_mixture"].isna().tolist()
-    assert large.rand_test().groupby("fit", sort=False)["LRT"].count().tolist() == [
+    assert large.rand_test().groupby("response", sort=False)["LRT"].count().tolist() == [
         2,
         0,
         2,
         2,
     ]
     limits = large.confint("profile")
-    assert limits.groupby("fit", sort=False)["2.5 %"].count().tolist() == [6, 0, 6, 6]
+    assert limits.groupby("response", sort=False)["2.5 %"].count().tolist() == [6, 0, 6, 6]
     assert isinstance(limits, pd.DataFrame)

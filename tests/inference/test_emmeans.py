@@ -11,7 +11,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import frame, growth
 from jaxhlm import errors
-from jaxhlm.inference.refgrid import holm, tukey
+from jaxhlm.inference.multiplicity import holm
+from jaxhlm.inference.refgrid import tukey
 from jaxhlm.inference.tails import range_tail
 from places import DATA
 
@@ -109,11 +110,11 @@ def test_covariates_are_those_of_the_rows_used():
 def assert_rows_of_every_fit(fits, specs, at=None, **options):
     """What a batch says is what its fits say one by one, to the last digits."""
     table = fits.emmeans(specs, at, **options)
-    assert table.columns[0] == "fit"
+    assert table.columns[0] == (fits.index.name or "fit")
     for i, fit in enumerate(fits):
         one = fit.emmeans(specs, at, **options)
         mine = table[len(one) * i : len(one) * (i + 1)]
-        assert (mine.pop("fit") == fits.index[i]).all()
+        assert (mine.pop(table.columns[0]) == fits.index[i]).all()
         pd.testing.assert_frame_equal(mine.reset_index(drop=True), one, rtol=tol.BATCH, atol=0.0)
 
 
@@ -132,7 +133,7 @@ def test_means_of_many_responses(method):
     for specs, at in cells:
         assert_rows_of_every_fit(some, specs, at, df=method)
     assert_rows_of_every_fit(some, "kind", df=method, pairwise=True, conf_level=0.9)
-    nothing = fits.emmeans("kind", df=method).query("fit == 4")
+    nothing = fits.emmeans("kind", df=method).query("response == 4")
     assert nothing[["emmean", "std_error", "df"]].isna().all(axis=None)
     with pytest.raises(errors.ContrastError, match="one cell"):
         fits.emmeans("x", pairwise=True)

@@ -243,11 +243,11 @@ def test_batch_is_its_fits():
     data = hlm.load_dataset("sleepstudy")
     fits = hlm.fit_many("~ Days + (1 + Days | Subject)", data, Y)
     long = fits.confint("profile", level=0.9)
-    assert list(long.columns) == ["fit", "term", "5 %", "95 %"]
+    assert list(long.columns) == ["response", "term", "5 %", "95 %"]
     assert len(long) == 12 * 6
     for i in (0, 4, 11):
         one = fits[i].confint("profile", level=0.9)
-        mine = long[long["fit"] == fits.index[i]]
+        mine = long[long["response"] == fits.index[i]]
         assert list(mine["term"]) == list(one.index)
         np.testing.assert_allclose(mine.iloc[:, 2:], one, rtol=tol.ESTIMATE)
     wald = fits.confint()

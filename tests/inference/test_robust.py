@@ -189,7 +189,7 @@ def assert_lanes(fits, lane_index):
             np.testing.assert_allclose(
                 vcov[i], one.vcov_robust(kind), rtol=tol.UNITS, atol=tol.SUMMED
             )
-            part = tidy[tidy["fit"] == fits.index[i]]
+            part = tidy[tidy[tidy.columns[0]] == fits.index[i]]
             columns = ["estimate", "std_error", "df", "conf_low"]
             expected = one.tidy_robust(kind)[columns]
             np.testing.assert_allclose(part[columns], expected, rtol=tol.UNITS)

@@ -42,9 +42,10 @@ def block(batch, i):
 
 
 def long(batch, i):
-    """Frames whose first column is the fit."""
-    label = list(dict.fromkeys(batch["fit"]))[i]
-    return batch[batch["fit"] == label].drop(columns="fit").reset_index(drop=True)
+    """Frames whose first column is the label of the fit."""
+    name = batch.columns[0]
+    label = list(dict.fromkeys(batch[name]))[i]
+    return batch[batch[name] == label].drop(columns=name).reset_index(drop=True)
 
 
 def keyed(batch, i):
@@ -88,8 +89,9 @@ NEW = pd.DataFrame(
 # name: (how to take row i of the batch's value, how to call it if it is a method).
 SHARED = {
     **dict.fromkeys(
-        ["aic", "aicc", "bic", "criterion", "loglik", "sigma", "singular", "status", "iterations",
-         "gradient_norm", "nobs", "ngroups", "theta", "fixef", "se", "vcov"], (value, None)
+        ["aic", "aicc", "bic", "criterion", "df_residual", "loglik", "sigma", "singular", "status",
+         "iterations", "gradient_norm", "nobs", "ngroups", "theta", "fixef", "se", "vcov"],
+        (value, None),
     ),
     **dict.fromkeys(
         ["fitted", "residuals", "residuals_marginal", "residuals_marginal_std", "residuals_std",

@@ -1,0 +1,103 @@
+"""Residual variances of many fits shrunk towards each other, and the fits that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.pipeline import fit_standardised
+from jaxhlm.inference.moderation import moderated_variances, variance_prior
+from jaxhlm.inference.residual_df import residual_df
+from jaxhlm.results.record import FitRecord
+from jaxhlm.sources.pseudo_rows import WithPrior
+
+__all__ = ["Moderation", "df_residual", "moderated", "moderation"]
+
+# A prior of more degrees of freedom than so many times the rows counts as one of so many: 1/df is
+# then 0 to four digits, and the criterion still has digits left for the rows.
+MOST_DF = 1e4
+
+
+@dataclass(frozen=True)
+class Moderation:
+    """Residual variances shrunk towards each other; print it for one line.
+
+    Attributes:
+        df_prior: d₀, the degrees of freedom that the other fits are worth; it may be infinite.
+        variances: a DataFrame with a row for each fit: variance (σ̂²), df_residual, prior (s₀²) and
+            moderated (s̃²).
+    """
+
+    df_prior: float
+    variances: pd.DataFrame
+
+    def __str__(self) -> str:
+        """How much is shrunk."""
+        v = self.variances
+        return (
+            f"Residual variances of {v['variance'].notna().sum():,} fits: prior with "
+            f"{self.df_prior:.4g} degrees of freedom beside {v['df_residual'].median():.4g} of a "
+            f"fit (median), prior variance {v['prior'].median():.4g}"
+        )
+
+    __repr__ = __str__
+
+
+def df_residual(fits: FitRecord) -> Floats:
+    """(B,) residual degrees of freedom n − 2 tr H + tr HH."""
+    found = fits.over_lanes(lambda e, s: residual_df(e, s, fits.options))[0]
+    return np.where(fits.ok, found, np.nan)
+
+
+@np.errstate(all="ignore")
+def moderation(fits: FitRecord, trend: bool) -> Moderation:
+    """Empirical-Bayes variances of all fits."""
+    check_flag("trend", trend)
+    variance, df = np.where(fits.ok, fits.estimates.sigma, np.nan) ** 2, df_residual(fits)
+    prior = variance_prior(variance, df, _means(fits) if trend else None)
+    columns = {
+        "variance": variance,
+        "df_residual": df,
+        "prior": np.broadcast_to(prior.variance, variance.shape),
+        "moderated": moderated_variances(variance, df, prior),
+    }
+    return Moderation(prior.df, pd.DataFrame(columns, index=fits.index))
+
+
+@np.errstate(all="ignore")
+def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
+    """The fits of the same data sets under the prior of their residual variances.
+
+    θ, β and σ are those that maximise the (restricted) likelihood times the prior density of σ⁻²,
+    and df count what the prior is worth. Without random effects this is limma's moderated t.
+    """
+    count = min(found.df_prior, MOST_DF * float(fits.nobs.max()))
+    squares = np.full(fits.rows.B, np.nan)
+    squares[fits.lane_index] = found.variances["prior"]
+    source = WithPrior(fits.rows, count, squares)
+
+    def fitted(at: Ints) -> tuple[Floats, ...]:
+        lanes = source.lanes(fits.lane_index[at])
+        estimates = fit_standardised(lanes.standardised, fits.options)
+        return tuple(getattr(estimates, f.name) for f in fields(estimates))
+
+    estimates = Estimates(*fits.over_chunks(fitted))
+    return replace(fits, estimates=estimates, source=source, tests={})
+
+
+def _means(fits: FitRecord) -> Floats:
+    """(B,) the mean response of every fit."""
+
+    def means(at: Ints) -> tuple[Floats]:
+        rows = fits.lanes(at).observations
+        if rows.matrices.shared:
+            return (rows.y.mean(axis=0),)
+        lane, lanes = rows.rows.lane, len(at)
+        return (np.bincount(lane, rows.y[:, 0], lanes) / np.bincount(lane, None, lanes),)
+
+    return np.asarray(fits.over_chunks(means)[0])

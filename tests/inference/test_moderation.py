@@ -1,0 +1,75 @@
+"""Shrunken variances and adjusted p values, against limma, qvalue and R's p.adjust."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tolerances as tol
+from cases import DATA
+from jaxhlm import errors
+from jaxhlm.inference.moderation import moderated_variances, variance_prior
+from jaxhlm.inference.multiplicity import adjusted, null_share
+
+R = json.loads((DATA / "moderation.json").read_text())
+P = np.array(R["p"])
+
+
+@pytest.mark.parametrize("name", R["squeezed"])
+def test_variances_are_squeezed_as_by_limma(name):
+    case = R["squeezed"][name]
+    variance, df = np.array(case["variance"]), np.array(case["df"])
+    covariate = np.array(case["covariate"]) if case["covariate"] else None
+    prior = variance_prior(variance, df, covariate)
+    np.testing.assert_allclose(prior.df, float(case["df_prior"]), rtol=tol.LIMMA_DF)
+    np.testing.assert_allclose(prior.variance, case["prior"], rtol=tol.LIMMA_DF)
+    found = moderated_variances(variance, df, prior)
+    np.testing.assert_allclose(found, case["moderated"], rtol=tol.LIMMA_DF)
+
+
+def test_a_fit_that_failed_counts_for_nothing():
+    case = R["squeezed"]["trend"]
+    values = [np.array(case[name]) for name in ("variance", "df", "covariate")]
+    alone = variance_prior(*values)
+    lost = [np.append(x, np.nan) for x in values]
+    beside = variance_prior(*lost)
+    assert beside.df == alone.df
+    np.testing.assert_array_equal(beside.variance[:-1], alone.variance)
+    assert np.isnan(moderated_variances(lost[0], lost[1], beside)[-1])
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_trend_over_one_value_is_none(constant):
+    case = R["squeezed"]["finite"]
+    variance, df = np.array(case["variance"]), np.array(case["df"])
+    covariate = np.full(len(df), 3.0) if constant else None
+    assert variance_prior(variance, df, covariate).df == pytest.approx(
+        case["df_prior"], rel=tol.LIMMA_DF
+    )
+
+
+def test_one_variance_has_no_prior():
+    prior = variance_prior(np.array([2.0, np.nan]), np.array([5.0, np.nan]))
+    assert prior.df == 0.0
+    assert moderated_variances(np.array([2.0]), np.array([5.0]), prior)[0] == 2.0
+
+
+@pytest.mark.parametrize("method", R["adjusted"])
+def test_p_values_are_adjusted_as_by_r(method):
+    lost = np.insert(P, [0, 40, len(P)], np.nan)
+    table = adjusted(np.column_stack([lost, lost[::-1]]), method)
+    np.testing.assert_allclose(table[~np.isnan(lost), 0], R["adjusted"][method], rtol=tol.SUMMED)
+    np.testing.assert_allclose(table[::-1, 1], table[:, 0], rtol=tol.SUMMED)
+    assert np.isnan(table[np.isnan(lost), 0]).all()
+
+
+def test_the_share_of_true_hypotheses():
+    assert null_share(P) == pytest.approx(R["pi0"], rel=tol.SUMMED)
+    assert null_share(np.linspace(0.9, 1.0, 50)) == 1.0
+
+
+def test_none_is_none_and_other_words_are_refused():
+    np.testing.assert_array_equal(adjusted(P[:, None], "none")[:, 0], P)
+    assert np.isnan(adjusted(np.full((3, 1), np.nan), "BH")).all()
+    with pytest.raises(errors.OptionError, match=r"adjust=.fdr..*.BH."):
+        adjusted(P[:, None], "fdr")

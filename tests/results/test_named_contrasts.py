@@ -1,0 +1,206 @@
+"""Tables of tests of many fits: what they hold, under which names, and how they are moderated."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import SLEEP, sleepstudy
+from jaxhlm import errors
+from jaxhlm.inference.moderation import Prior
+
+NAMED = {"a week": "7*Days", "ten a day": "Days = 10", "level": {"(Intercept)": 1.0}}
+
+
+@cache
+def responses():
+    Y = sleepstudy().simulate(60, seed=3)
+    Y *= np.exp(0.4 * np.random.default_rng(1).standard_normal(60))
+    Y.iloc[4, 2] = np.nan
+    Y.iloc[:, 5] = 1.0
+    return Y
+
+
+@cache
+def fits():
+    with pytest.warns(errors.ConvergenceWarning):
+        return hlm.fit_many(
+            "~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"), responses()
+        )
+
+
+def hat(fit):
+    """H of one fit, (n, n)."""
+    d = fit.design
+    Z = np.zeros((d.n, d.G, d.q))
+    Z[np.arange(d.n), d.group] = d.Z
+    root = np.linalg.cholesky(fit.estimates.cov[0]) / fit.sigma
+    Z = (Z @ root).reshape(d.n, -1)
+    V = np.linalg.inv(np.eye(d.n) + Z @ Z.T)
+    return np.eye(d.n) - V + V @ d.X @ np.linalg.solve(d.X.T @ V @ d.X, d.X.T @ V)
+
+
+def test_residual_degrees_of_freedom_are_those_of_the_hat_matrix():
+    for i in (0, 2, 40):
+        H = hat(fits()[i])
+        expected = len(H) - 2.0 * np.trace(H) + (H**2).sum()
+        assert fits().df_residual.iloc[i] == pytest.approx(expected, rel=tol.DENSE)
+        assert fits()[i].df_residual == pytest.approx(expected, rel=tol.ALIKE)
+    assert np.isnan(fits().df_residual.iloc[5])
+
+
+def test_without_random_effects_they_are_n_less_p():
+    data = pd.DataFrame(
+        {"y": [1.0, 2, 4, 3, 5, 4, 1, 3], "x": range(8), "g": [0, 0, 1, 1, 2, 2, 3, 3]}
+    )
+    with pytest.warns(errors.SingularFitWarning):
+        fit = hlm.fit("y ~ x + (1 | g)", data.assign(y=[1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 1.0]))
+    assert fit.df_residual == pytest.approx(6.0, rel=tol.SUMMED)
+
+
+def test_the_table_is_that_of_contrast_with_names_and_adjusted_p_values():
+    table = fits().test(NAMED)
+    one = fits().contrast(["7*Days", "Days = 10", "(Intercept)"])
+    assert list(table.columns[:2]) == ["response", "contrast"]
+    assert table["response"].tolist() == [name for name in fits().index for _ in NAMED]
+    assert table["contrast"].tolist() == [*NAMED] * 60
+    for name in ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high"):
+        np.testing.assert_allclose(table[name], one[name], rtol=tol.BATCH)
+    for name, part in table.groupby("contrast"):
+        known = part["p_value"].dropna()
+        expected = stats.false_discovery_control(known)
+        np.testing.assert_allclose(
+            part["p_adjusted"].dropna(), expected, rtol=tol.SUMMED, err_msg=name
+        )
+    np.testing.assert_allclose(2 * stats.norm.sf(table["z"].abs()), table["p_value"], rtol=tol.TAIL)
+    assert (np.sign(table["z"]) == np.sign(table["statistic"])).sum() == 59 * 3
+    lost = table[table["response"] == fits().index[5]]
+    assert lost["status"].eq("not_finite").all() and lost["p_adjusted"].isna().all()
+
+
+def test_variances_are_shrunk_by_smyths_formula():
+    found = fits().moderation()
+    assert 0.0 < found.df_prior < np.inf and f"{found.df_prior:.4g}" in str(found)
+    v = found.variances
+    s2 = (found.df_prior * v["prior"] + v["df_residual"] * v["variance"]) / (
+        found.df_prior + v["df_residual"]
+    )
+    np.testing.assert_allclose(v["moderated"], s2, rtol=tol.SUMMED)
+
+
+def test_as_dream_standard_errors_and_df_are_those_of_the_prior():
+    plain, table = fits().test(NAMED), fits().test(NAMED, moderate="dream")
+    found = fits().moderation()
+    v = found.variances
+    ratio = np.repeat(np.sqrt(v["moderated"] / v["variance"]).to_numpy(), len(NAMED))
+    np.testing.assert_allclose(table["std_error"], plain["std_error"] * ratio, rtol=tol.SUMMED)
+    np.testing.assert_allclose(table["df"], plain["df"] + found.df_prior, rtol=tol.SUMMED)
+    rhs = np.tile([0.0, 10.0, 0.0], 60)
+    t = (table["estimate"] - rhs) / table["std_error"]
+    np.testing.assert_allclose(table["p_value"], 2 * stats.t.sf(abs(t), table["df"]), rtol=tol.TAIL)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.RowsDroppedWarning")
+@pytest.mark.parametrize("df", ["satterthwaite", "kenward-roger"])
+def test_the_prior_is_so_many_rows_that_x_and_z_do_not_see(monkeypatch, df):
+    """Data sets with rows of zeros in X and Z, and a response of mean square s₀², by ``fit``."""
+    d0, s0 = 6, 21.0
+    monkeypatch.setattr("jaxhlm.results.moderated.variance_prior", lambda *_: Prior(d0, s0**2))
+    formula, data = (
+        "y ~ 0 + one + Days + (0 + one + Days | Subject)",
+        hlm.load_dataset("sleepstudy"),
+    )
+    data = data.assign(one=1.0).rename(columns={"Reaction": "y"})
+    more = data.iloc[:d0].assign(one=0.0, Days=0.0)
+    own = hlm.fit_many(formula, data, responses().iloc[:, :5])
+    table = own.test({"Days": "Days", "sum": "one + 3*Days"}, df=df, moderate=True)
+    for i, name in enumerate(own.index):
+        y = np.append(responses()[name], np.tile([s0, -s0], d0 // 2))
+        alone = hlm.fit(formula, pd.concat([data, more]).assign(y=y).reset_index(drop=True))
+        expected = alone.contrast(["Days", "one + 3*Days"], df=df)
+        for column in ("estimate", "std_error", "df", "p_value"):
+            part = table[column].to_numpy()[2 * i : 2 * i + 2]
+            np.testing.assert_allclose(part, expected[column], rtol=tol.BATCH_DF)
+
+
+def test_a_trend_follows_the_mean_response():
+    with_trend = fits().moderation(trend=True).variances
+    assert with_trend["prior"].nunique() > 50
+    means, prior = responses().mean(), with_trend["prior"]
+    assert np.corrcoef(np.log(means[fits().ok]), np.log(prior[fits().ok]))[0, 1] > 0.5
+    table = fits().test(NAMED, moderate=True, trend=True)
+    assert table["p_value"].notna().sum() == 59 * 3
+
+
+def test_jointly_it_is_an_f_test_and_one_row_of_it_is_t_squared():
+    joint = fits().test({"slope": "Days = 10", "level": "(Intercept) = 250"}, joint=True)
+    one = fits().joint_test(["Days = 10", "(Intercept) = 250"])
+    np.testing.assert_allclose(joint["statistic"], one["statistic"], rtol=tol.BATCH)
+    assert joint["contrast"].unique().tolist() == ["slope, level"] and len(joint) == 60
+    for moderate in (False, True):
+        F = fits().test({"slope": "Days = 10"}, joint=True, moderate=moderate)
+        t = fits().test({"slope": "Days = 10"}, moderate=moderate)
+        np.testing.assert_allclose(F["statistic"], t["statistic"] ** 2, rtol=tol.BATCH)
+        np.testing.assert_allclose(F["p_value"], t["p_value"], rtol=tol.TAIL)
+
+
+def test_wide_has_a_row_for_every_fit():
+    wide, long = fits().test(NAMED, shape="wide"), fits().test(NAMED)
+    assert wide.index.equals(fits().index)
+    column = long.loc[long["contrast"] == "a week", "p_adjusted"]
+    np.testing.assert_array_equal(wide["a week", "p_adjusted"], column)
+    assert wide["status"].tolist()[5] == "not_finite"
+
+
+def test_the_top_is_ranked_by_p():
+    table = fits().test(NAMED)
+    best = fits().top(4, by="ten a day", contrasts=NAMED)
+    own = table[table["contrast"] == "ten a day"].sort_values("p_value")
+    assert best["response"].tolist() == own["response"].tolist()[:4]
+    assert fits().top(1000)["p_value"].isna().sum() == 1  # failed fits come last
+    with pytest.raises(errors.OptionError, match=r"by='Days' is no contrast.*'a week'"):
+        fits().top(by="Days", contrasts=NAMED)
+
+
+def test_by_default_every_effect_but_the_intercept():
+    assert fits().test()["contrast"].unique().tolist() == ["Days"]
+    level = hlm.fit_many(
+        "~ 1 + (1 | Subject)", hlm.load_dataset("sleepstudy"), responses().iloc[:, :2]
+    )
+    with pytest.raises(errors.ContrastError, match="only fixed effect is the intercept"):
+        level.test()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"contrasts": {"x": 1.0}}, errors.ContrastError, "maps names to contrasts"),
+        ({"contrasts": {"both": "Days, (Intercept)"}}, errors.ContrastError, "has 2 rows"),
+        ({"contrasts": {}}, errors.ContrastError, "no contrast to test"),
+        ({"contrasts": {"x": "Dys"}}, errors.UnknownTermError, "Dys"),
+        ({"moderate": "yes"}, errors.OptionError, "moderate='yes'"),
+        ({"trend": True}, errors.OptionError, "moderate=True as well"),
+        ({"adjust": "fdr"}, errors.OptionError, "adjust='fdr'"),
+        ({"moderate": True, "df": "residual"}, errors.OptionError, "does not count a prior"),
+        ({"shape": "tall"}, errors.OptionError, "shape='tall'"),
+        ({"df": "kr"}, errors.OptionError, "df='kr'"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, error, match):
+    with pytest.raises(error, match=match):
+        fits().test(**options)
+
+
+def test_p_values_of_true_hypotheses_are_uniform():
+    design = hlm.design(SLEEP, hlm.load_dataset("sleepstudy"))
+    truth = hlm.Truth.of([250, 0], sd=[25, 6], corr=0.1, sigma=25)
+    null = hlm.simulate(design, truth, n=4000, seed=2).fit(progress=False)
+    for moderate in (False, True):
+        table = null.test(moderate=moderate)
+        assert stats.kstest(table["p_value"], "uniform").pvalue > 1e-3
+        assert (table["p_adjusted"] < 0.05).sum() <= 2
+    assert null.moderation().df_prior > 1000.0
