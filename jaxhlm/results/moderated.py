@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,13 +82,14 @@ def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
     squares[fits.lane_index] = found.variances["prior"]
     source = WithPrior(fits.rows, count, squares)
 
-    def fitted(at: Ints) -> tuple[Floats, ...]:
+    def fitted(at: Ints) -> tuple[Any, ...]:
         lanes = source.lanes(fits.lane_index[at])
         estimates = fit_standardised(lanes.standardised, fits.options)
         return tuple(getattr(estimates, f.name) for f in fields(estimates))
 
-    estimates = Estimates(*fits.over_chunks(fitted))
-    return replace(fits, estimates=estimates, source=source, tests={})
+    # Codes and counts are whole numbers among arrays of floats.
+    arrays: Any = fits.over_chunks(fitted)
+    return replace(fits, estimates=Estimates(*arrays), source=source, tests={})
 
 
 def _means(fits: FitRecord) -> Floats:
