@@ -38,7 +38,7 @@ ALLOWED = {
     "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
     "pyarrow": {"core.files"},
     "rich": {"estimation.progress"},
-    "scipy": {"inference.tails"},
+    "scipy": {"inference.moderation", "inference.multiplicity", "inference.tails"},
     "matplotlib": {
         "plot.canvas",
         "plot.measure_plots",
