@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from mmap import mmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,7 +29,9 @@ __all__ = [
     "check_target",
     "checksum",
     "file_path",
+    "map_again",
     "map_array",
+    "mapped_from",
     "read_parquet",
     "read_table",
     "set_aside",
@@ -190,6 +193,37 @@ def map_array(path: PathName) -> np.ndarray:
         raise OptionError(f"{path}: give a file that ends in .npy, as numpy.save writes it")
     with _reading(path):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+
+
+def mapped_from(values: np.ndarray) -> dict[str, Any] | None:
+    """How ``np.memmap`` opens the file that an array is mapped from; None if it is in memory."""
+    mapped = values if isinstance(values, np.memmap) else values.base
+    # Parts of a mapping do not know where in the file they begin; nor is "c" what the file holds.
+    if not isinstance(mapped, np.memmap) or not isinstance(getattr(mapped, "base", None), mmap):
+        return None
+    whole = (mapped.shape, mapped.strides, mapped.dtype, mapped.ctypes.data)
+    if whole != (values.shape, values.strides, values.dtype, values.ctypes.data):
+        return None
+    if mapped.filename is None or mapped.mode not in ("r", "r+"):
+        return None
+    order = "C" if values.flags.c_contiguous else "F"
+    return {
+        "filename": os.path.abspath(mapped.filename),
+        "dtype": values.dtype,
+        "offset": mapped.offset,
+        "shape": values.shape,
+        "order": order,
+    }
+
+
+def map_again(file: Mapping[str, Any]) -> np.ndarray:
+    """The array of a file that ``mapped_from`` told of.
+
+    Raises:
+        FileError: the file cannot be opened, or is too short.
+    """
+    with _reading(file["filename"]):
+        return np.asarray(np.memmap(mode="r", **file))
 
 
 def checksum(*parts: bytes) -> str:

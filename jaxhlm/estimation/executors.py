@@ -14,11 +14,12 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jaxhlm.core.arguments import check_flag
@@ -50,6 +51,14 @@ class Workers:
     executor: Executor | None = None
     client: Any = None
 
+    @property
+    def count(self) -> int:
+        """How many there are now, as far as the executor tells; 1 or more."""
+        if self.client is not None:
+            return max(1, sum(self.client.nthreads().values()))
+        of_mpi, of_pools = (getattr(self.executor, x, 0) for x in ("num_workers", "_max_workers"))
+        return max(1, of_mpi or 0, of_pools or 0)
+
     def finished(
         self,
         work: Callable[[Any, Any], R],
@@ -57,6 +66,7 @@ class Workers:
         chunks: Iterable[Chunk],
         labels: Sequence[str],
         own: Callable[[Chunk], Any] = lambda chunk: chunk,
+        held: Sized = (),
     ) -> Iterator[tuple[Chunk, R]]:
         """Chunks, and what ``work`` makes of them, as they are finished.
 
@@ -66,6 +76,7 @@ class Workers:
             chunks: those to be worked on.
             labels: what messages call the conditions.
             own: what a chunk's task has beside what is shared.
+            held: results that the caller holds back; they count among those under way.
 
         Raises:
             JaxhlmError: of the class that a task raised, with its label.
@@ -80,12 +91,10 @@ class Workers:
         packed = _Packed(self, shared, labels)
         try:
             while True:
-                most = self._ahead()
-                for chunk in todo:
+                room = max(not running, self._ahead() - len(running) - len(held))
+                for chunk in islice(todo, room):
                     task = work, packed.of(chunk.condition), own(chunk)
                     running[self.submit(_worked, *task, versions())] = chunk
-                    if len(running) >= most:
-                        break
                 if not running:
                     return
                 done = wait(running, return_when=FIRST_COMPLETED).done
@@ -101,6 +110,25 @@ class Workers:
     def elsewhere(self) -> bool:
         """Whether they may be other processes."""
         return not isinstance(self.executor, ThreadPoolExecutor | None)
+
+    def in_order(
+        self,
+        work: Callable[[Any, Any], R],
+        shared: Any,
+        chunks: Sequence[Chunk],
+        own: Callable[[Chunk], Any],
+    ) -> Iterator[R]:
+        """What ``work`` makes of the chunks of one condition, in their order.
+
+        Raises:
+            JaxhlmError: as for ``finished``.
+        """
+        held: dict[Chunk, R] = {}
+        found = self.finished(work, [shared], chunks, [""], own, held)
+        for chunk in chunks:
+            while chunk not in held:
+                held.update([next(found)])
+            yield held.pop(chunk)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """A task under way.
@@ -123,8 +151,9 @@ class Workers:
         try:
             packed = _dumps(thing)
         except Exception as error:
+            what = where or "what is to be fitted"
             raise OptionError(
-                f"{where} cannot be handed to another process ({_said(error)}): define functions "
+                f"{what} cannot be handed to another process ({_said(error)}): define functions "
                 "and classes at the top level of a module that workers can import"
             ) from error
         # A task of Dask's, so that it is made again should the worker that has it be lost.
@@ -132,10 +161,7 @@ class Workers:
 
     def _ahead(self) -> int:
         """Tasks that may be under way, for as many workers as there are now."""
-        if self.client is not None:
-            return max(AHEAD, AHEAD_OF_EACH * sum(self.client.nthreads().values()))
-        of_mpi, of_pools = (getattr(self.executor, x, 0) for x in ("num_workers", "_max_workers"))
-        return max(AHEAD, AHEAD_OF_EACH * max(of_mpi or 0, of_pools or 0))
+        return max(AHEAD, AHEAD_OF_EACH * self.count)
 
 
 class _Packed:
@@ -287,7 +313,8 @@ def _result(future: Future[Any], where: str) -> Any:
 
 def _place(labels: Sequence[str], chunk: Chunk) -> str:
     """What messages call a chunk."""
-    return f"{labels[chunk.condition]}, data sets {chunk.first} to {chunk.last - 1}"
+    sets = f"data sets {chunk.first} to {chunk.last - 1}"
+    return ", ".join(filter(None, (labels[chunk.condition], sets)))
 
 
 def _went_wrong(future: Future[Any]) -> bool:

@@ -19,7 +19,7 @@ from jaxhlm.core.status import Status
 from jaxhlm.design.checks import check_identified
 from jaxhlm.design.design import Design
 from jaxhlm.design.identified import identified
-from jaxhlm.errors import DeviceError, InterruptedFitsWarning, warn_user
+from jaxhlm.errors import DeviceError, ExecutorError, InterruptedFitsWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import solve
@@ -53,7 +53,7 @@ __all__ = [
     "with_identified",
 ]
 
-Report = Callable[[Estimates], None]
+Report = Callable[[Ints], None]
 _ALL_OR_NOTHING: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
 
 
@@ -218,7 +218,7 @@ def fit_lanes(source: Chunks, options: Options, report: Report | None = None) ->
     Args:
         source: the data sets.
         options: what to optimise.
-        report: called with the estimates of every finished chunk.
+        report: called with the statuses of every finished chunk.
     """
     runs = list(source.runs())
     return gather(fitted_runs(source, options, runs), runs[-1].stop, report, partial=True)
@@ -267,12 +267,13 @@ def gather(
 ) -> Fitted:
     """The next B data sets of consecutive parts.
 
-    If ``partial``, those that were finished when it was interrupted or a device was lost, which a
-    warning says. They are written into arrays that are made once: parts kept among all that comes
-    and goes while others are fitted would leave the heap full of holes.
+    If ``partial``, those that were finished when it was interrupted, or a device or a worker was
+    lost, which a warning says. They are written into arrays that are made once: parts kept among
+    all that comes and goes while others are fitted would leave the heap full of holes.
 
     Raises:
-        KeyboardInterrupt, DeviceError: nothing is finished, or ``all_or_nothing`` was asked for.
+        KeyboardInterrupt, DeviceError, ExecutorError: nothing is finished, or ``all_or_nothing``
+            was asked for.
     """
     gathered, done = None, 0
     nobs, ngroups = (np.zeros(B, np.int64) for _ in range(2))
@@ -283,10 +284,10 @@ def gather(
             nobs[run], ngroups[run] = part.nobs, part.ngroups
             done = gathered.write(done, part.estimates)
             if report is not None:
-                report(part.estimates)
+                report(part.estimates.status)
             if done == B:
                 break
-    except (KeyboardInterrupt, DeviceError) as error:
+    except (KeyboardInterrupt, DeviceError, ExecutorError) as error:
         if gathered is None or done == 0 or not partial or _ALL_OR_NOTHING.get():
             raise
         why = str(error) or "interrupted"

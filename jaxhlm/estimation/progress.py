@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.notation import Ints
 from jaxhlm.core.status import Status
-from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import Report
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ["progress_report", "step_progress", "study_progress"]
 
 @contextmanager
 def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
-    """Yield a function to call with every finished chunk, or None when there is nothing to show.
+    """Yield a function to call with the statuses of every finished chunk; None to show nothing.
 
     Args:
         total: number of fits.
@@ -41,13 +41,13 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
     with _bars("fitting", *columns) as bar:
         task = bar.add_task("fit", total=total, rate="–", singular=0, failed=0)
 
-        def report(done: Estimates) -> None:
+        def report(status: Ints) -> None:
             shown = bar.tasks[task]
-            failed = len(done.status) - np.isin(done.status, _GOOD).sum()
+            failed = len(status) - np.isin(status, _GOOD).sum()
             bar.update(
                 task,
-                advance=len(done.status),
-                singular=shown.fields["singular"] + int((done.status == Status.SINGULAR).sum()),
+                advance=len(status),
+                singular=shown.fields["singular"] + int((status == Status.SINGULAR).sum()),
                 failed=shown.fields["failed"] + int(failed),
             )
             if shown.elapsed:

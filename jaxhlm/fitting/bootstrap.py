@@ -28,6 +28,7 @@ from jaxhlm.core.status import outcome
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
+from jaxhlm.estimation.executors import Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.fitting.many import fit_source
 from jaxhlm.fitting.storing import check_storing, store_source, stored_seed
@@ -265,8 +266,10 @@ def bootstrap(
     progress: bool | None = ...,
     devices: Devices = ...,
     precision: Precision = ...,
+    executor: Workload | None = ...,
     out: None = None,
     resume: bool = ...,
+    workers_write: bool = ...,
 ) -> Bootstrap: ...
 
 
@@ -282,8 +285,10 @@ def bootstrap(
     progress: bool | None = ...,
     devices: Devices = ...,
     precision: Precision = ...,
+    executor: Workload | None = ...,
     out: str | PathLike[str],
     resume: bool = ...,
+    workers_write: bool = ...,
 ) -> StoredFits: ...
 
 
@@ -298,8 +303,10 @@ def bootstrap(
     progress: bool | None = None,
     devices: Devices = None,
     precision: Precision = "float64",
+    executor: Workload | None = None,
     out: str | PathLike[str] | None = None,
     resume: bool = False,
+    workers_write: bool = False,
 ) -> Bootstrap | StoredFits:
     """Fit ``n`` bootstrap data sets of one fit, all at once, as the fit itself was fitted.
 
@@ -328,6 +335,7 @@ def bootstrap(
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
         progress: show a progress bar; by default when the output is a terminal.
         devices, precision: as for ``jaxhlm.fit_many``, for all methods but "cases".
+        executor, workers_write: as for ``jaxhlm.fit_many``.
         out, resume: as for ``fit_many``; a seed that was not given is that of the folder.
 
     Returns:
@@ -337,7 +345,7 @@ def bootstrap(
     Raises:
         OptionError: an unknown method or option, n < 1, or devices that are not there.
         ResamplingError: the fit failed, or it has too few groups for the residual bootstrap.
-        FolderError: as for ``fit_many``.
+        FolderError, ExecutorError: as for ``fit_many``.
 
     Example:
         >>> import jaxhlm as hlm
@@ -355,15 +363,17 @@ def bootstrap(
     if not isinstance(fit, Fit):
         raise OptionError(f"{type(fit).__name__} is no single Fit; give one, such as fits[0]")
     check_storing(out, resume)
+    check_writers(workers_write, executor, out)
+    workers = workers_of(executor)
     key = random_key(stored_seed(out, resume) if seed is None else seed)
     y = fit.record.responses.Y[:, 0]
     source = resampler(method, fit.prepared, y, fit.estimates, n, key, weights, leverage)
     index, options = pd.RangeIndex(n, name="replicate"), replace(fit.options, precision=precision)
     if out is not None:
-        to = out, resume, devices
+        to = out, resume, devices, workers, workers_write
         return store_source(source, index, fit.model, options, progress, *to)
     affordable("n", n, estimate_bytes(fit.prepared.design.p, fit.prepared.design.q))
-    fits = fit_source(source, index, fit.model, options, progress, devices)
+    fits = fit_source(source, index, fit.model, options, progress, devices, workers)
     wild = (weights, leverage) if method == "wild" else None
     alone = one_group_terms(fit.record) if wild else ()
     return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)

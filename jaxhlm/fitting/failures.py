@@ -28,6 +28,12 @@ class Failures:
         self._absent |= absent.any(axis=0)
         self._lacking += int(absent.any(axis=1).sum())
 
+    def merge(self, others: Failures) -> None:
+        """Count what others have seen."""
+        self._counts += others._counts
+        self._absent |= others._absent
+        self._lacking += others._lacking
+
     def warn(self) -> None:
         """Say what failed, and what lacks coefficients."""
         total = int(self._counts.sum())

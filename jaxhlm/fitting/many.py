@@ -12,6 +12,7 @@ from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Precision
 from jaxhlm.errors import OptionError
+from jaxhlm.estimation.executors import Workers, Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import gather
 from jaxhlm.estimation.progress import progress_report
@@ -49,9 +50,11 @@ def fit_many(
     max_iter: int = ...,
     progress: bool | None = ...,
     devices: Devices = ...,
+    executor: Workload | None = ...,
     precision: Precision = ...,
     out: None = None,
     resume: bool = ...,
+    workers_write: bool = ...,
 ) -> FitBatch: ...
 
 
@@ -70,9 +73,11 @@ def fit_many(
     max_iter: int = ...,
     progress: bool | None = ...,
     devices: Devices = ...,
+    executor: Workload | None = ...,
     precision: Precision = ...,
     out: str | PathLike[str],
     resume: bool = ...,
+    workers_write: bool = ...,
 ) -> StoredFits: ...
 
 
@@ -93,8 +98,10 @@ def fit_many(
     progress: bool | None = None,
     devices: Devices = None,
     precision: Precision = "float64",
+    executor: Workload | None = None,
     out: str | PathLike[str] | None = None,
     resume: bool = False,
+    workers_write: bool = False,
 ) -> FitBatch | StoredFits:
     """Fit many data sets at once: many responses on one design, or replicates in a long frame.
 
@@ -137,6 +144,13 @@ def fit_many(
         resume: go on with what ``out`` holds of this very run: after a kill, or where a file was
             damaged, which is set aside and made anew. On ``devices`` or the cores, whichever began.
 
+        executor: any ``concurrent.futures.Executor``, or a client of Dask, whose workers fit them;
+            processes need a start method other than "fork". Responses in memory are sent to them;
+            of those in a .npy file only the path is, which workers must see. ``devices`` is then
+            a number of those that every worker has.
+        workers_write: whether workers write the files of ``out``, on a file system that all share,
+            or return the estimates and this process writes them.
+
     Returns:
         A ``FitBatch``, or with ``out`` a ``StoredFits``, which ``jaxhlm.read_fits`` opens again;
         ``print`` it for counts and a summary.
@@ -150,6 +164,8 @@ def fit_many(
             False, or another process writes to it; nothing is overwritten.
         DeviceError: a device was lost before anything was finished, or with ``out``, which keeps
             what was; else what was finished is returned and a warning says so, as at a Ctrl-C.
+        ExecutorError: ``executor`` is shut down, or has lost workers (Dask replaces those) before
+            anything was finished; later that is returned, or kept in ``out``, as at a Ctrl-C.
         ForkedProcessError: in a forked child, as above.
         JaxhlmError: as for ``fit``, where the design as a whole is at fault.
 
@@ -169,6 +185,8 @@ def fit_many(
         )
     check_flag("unsafe_formula", unsafe_formula)
     check_storing(out, resume)
+    check_writers(workers_write, executor, out)
+    workers = workers_of(executor)
     with allowing(unsafe_formula):
         if by is None:
             given = response_input(formula, data, responses, weights, reml)
@@ -176,8 +194,9 @@ def fit_many(
             given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter, precision)
     if out is not None:
-        return store_source(*given, options, progress, out, resume, devices)
-    return fit_source(*given, options, progress, devices)
+        to = out, resume, devices, workers, workers_write
+        return store_source(given.source, given.index, given.model, options, progress, *to)
+    return fit_source(*given, options, progress, devices, workers)
 
 
 @np.errstate(all="ignore")
@@ -188,8 +207,9 @@ def fit_source(
     options: Options,
     progress: bool | None,
     devices: Devices = None,
+    workers: Workers | None = None,
 ) -> FitBatch:
-    """Fit every lane of a source; an interrupt, or a device that is lost, keeps what was finished.
+    """Fit every lane of a source; where it ends early, what was finished is kept.
 
     Args:
         source: where the rows are.
@@ -198,8 +218,9 @@ def fit_source(
         options: what to optimise.
         progress: show a progress bar; None when the output is a terminal.
         devices: as for ``fit_many``.
+        workers: who fits them, if not this process.
     """
-    fitted = fitter(source, options, devices)
+    fitted = fitter(source, options, devices, workers)
     with progress_report(len(index), progress) as report:
         found = gather(fitted(source.runs()), len(index), report, partial=True)
     estimates, nobs, ngroups = found

@@ -1,19 +1,27 @@
-"""Where data sets are fitted: on devices, or on the cores by the host path."""
+"""Where data sets are fitted: on devices, on the cores by the host path, or by workers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from jaxhlm.core.devices import Devices, chosen_devices
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.device_chunks import fitted_on_devices
-from jaxhlm.estimation.pipeline import Fitted, fitted_runs
+from jaxhlm.estimation.executors import Workers
+from jaxhlm.estimation.pipeline import Fitted, all_or_nothing, fitted_runs, gather
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Source
+from jaxhlm.storage.folder import Chunk
 
-__all__ = ["Fitter", "fitter"]
+__all__ = ["Fitter", "Job", "Part", "fit_part", "fitter", "job_of", "part_of"]
+
+# Runs that a task has at most, and tasks that each worker is to have at least.
+MOST_RUNS, TASKS_OF_EACH = 8, 4
 
 # Of fewer data sets than this, where no devices are asked for, compiling would take the longest.
 WORTH_COMPILING = 100_000
@@ -21,18 +29,42 @@ WORTH_COMPILING = 100_000
 Fitter: TypeAlias = Callable[[Iterable[slice]], Iterator[Fitted]]
 
 
-def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
+class Job(NamedTuple):
+    """What all tasks share: see ``Source.shared``."""
+
+    source: Source
+    options: Options
+    devices: int | None
+
+
+class Part(NamedTuple):
+    """What a task fits: consecutive runs, and of each what ``Source.own`` gives.
+
+    Each by itself, so that the memory that they lie in, and the last bits of sums over it, are the
+    same in whatever tasks.
+    """
+
+    runs: list[slice]
+    own: list[Any]
+
+
+def fitter(
+    source: Source, options: Options, devices: Devices, workers: Workers | None = None
+) -> Fitter:
     """What fits runs of the data sets of a source, in order, as parts that may end elsewhere.
 
     Args:
         source: the data sets.
         options: what to optimise.
         devices: as for ``fit_many``.
+        workers: who fits them, if not this process; on devices of theirs.
 
     Raises:
         OptionError: ``devices`` that are not there, or not for such data sets, or single precision
             on the cores.
     """
+    if workers is not None and workers.executor is not None:
+        return partial(_fitted_by_workers, workers, source, job_of(source, options, devices))
     chosen = chosen_devices(devices)
     if devices is None and options.precision == "float64" and source.B < WORTH_COMPILING:
         chosen = None
@@ -48,3 +80,58 @@ def fitter(source: Source, options: Options, devices: Devices) -> Fitter:
         what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
         raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
     return partial(fitted_on_devices, lanes, options, chosen)
+
+
+def job_of(source: Source, options: Options, devices: Devices) -> Job:
+    """What tasks share that fit parts of a source.
+
+    Raises:
+        OptionError: devices of this process, which others have not.
+    """
+    if devices is not None and not isinstance(devices, int):
+        raise OptionError(
+            f"devices={devices!r} are of this process; with executor= give a number, of the devices"
+            " that every worker has, or leave devices out"
+        )
+    return Job(source.shared, options, devices)
+
+
+def part_of(source: Source, runs: list[slice]) -> Part:
+    """What a task needs that fits consecutive runs."""
+    return Part(runs, [source.own(run) for run in runs])
+
+
+@np.errstate(all="ignore")
+def fit_part(job: Job, part: Part) -> Fitted:
+    """A task: fit consecutive runs, wherever this is called."""
+    with all_or_nothing():
+        return gather(_fitted(job, part), part.runs[-1].stop - part.runs[0].start)
+
+
+def _fitted(job: Job, part: Part) -> Iterator[Fitted]:
+    source, options, devices = job
+    if part.own[0] is None:
+        return fitter(source.forgetful, options, devices)(part.runs)
+    sources = (source.with_own(own).forgetful for own in part.own)
+    return chain.from_iterable(fitter(one, options, devices)([slice(0, one.B)]) for one in sources)
+
+
+def _fitted_by_workers(
+    workers: Workers, source: Source, job: Job, runs: Iterable[slice]
+) -> Iterator[Fitted]:
+    tasks = {Chunk(0, some[0].start, some[-1].stop): some for some in _tasks(runs, workers.count)}
+    return workers.in_order(fit_part, job, [*tasks], lambda chunk: part_of(source, tasks[chunk]))
+
+
+def _tasks(runs: Iterable[slice], workers: int) -> Iterator[list[slice]]:
+    """Consecutive runs that are fitted by one task."""
+    runs = list(runs)
+    most = min(MOST_RUNS, max(1, len(runs) // (TASKS_OF_EACH * workers)))
+    some: list[slice] = []
+    for run in runs:
+        if some and (len(some) == most or some[-1].stop != run.start):
+            yield some
+            some = []
+        some.append(run)
+    if some:
+        yield some

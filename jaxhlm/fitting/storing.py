@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.devices import Devices
-from jaxhlm.errors import DeviceError, InterruptedFitsWarning, OptionError, warn_user
+from jaxhlm.core.notation import Ints
+from jaxhlm.errors import DeviceError, ExecutorError, InterruptedFitsWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.executors import Workers
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Fitted, cut, gather
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.failures import Failures
-from jaxhlm.fitting.places import Fitter, fitter
+from jaxhlm.fitting.places import Fitter, Job, Part, fit_part, fitter, job_of, part_of
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.labels import to_columns
 from jaxhlm.results.record import FitRecord
@@ -27,7 +29,7 @@ from jaxhlm.results.storage import from_table, to_table
 from jaxhlm.results.stored import FITS, StoredFits
 from jaxhlm.sources.fingerprint import fingerprint
 from jaxhlm.sources.sources import Source
-from jaxhlm.storage.folder import Chunk, Folder, check_out, open_folder, told_before
+from jaxhlm.storage.folder import Chunk, ChunkFiles, Folder, check_out, open_folder, told_before
 from jaxhlm.storage.manifest import versions
 
 __all__ = ["check_storing", "store_source", "stored_seed"]
@@ -63,6 +65,8 @@ def store_source(
     out: str | os.PathLike[str],
     resume: bool,
     devices: Devices = None,
+    workers: Workers | None = None,
+    workers_write: bool = False,
 ) -> StoredFits:
     """Fit every lane of a source into a folder; an interrupt keeps the chunks that are finished.
 
@@ -71,16 +75,18 @@ def store_source(
     It does not say what fitted them: draws are the same everywhere, and fits to rounding.
 
     Args:
-        source, index, model, options, progress, devices: as for ``fit_source``.
+        source, index, model, options, progress, devices, workers: as for ``fit_source``.
         out: the folder.
         resume: go on with what it holds.
+        workers_write: whether workers write chunks, or return them.
 
     Raises:
         FolderError: it holds something else, or another run, or this one and ``resume`` is False.
         OptionError: a label that no file can hold, or ``devices`` as for ``fit_many``.
-        DeviceError: a device was lost; the chunks that are finished are kept.
+        DeviceError, ExecutorError: a device or a worker was lost; the chunks that are finished are
+            kept.
     """
-    fitted = fitter(source.forgetful, options, devices)
+    fitted = fitter(source.forgetful, options, devices, workers)
     to_columns(index[:0] if isinstance(index, pd.RangeIndex) else index)
     told = told_before(out, FITS) if resume else {}
     ends = told["runs"] if told.get("n") == source.B else [run.stop for run in source.runs()]
@@ -88,9 +94,12 @@ def store_source(
     failures, interrupted = Failures(model.xnames), False
     with open_folder(out, run.manifest, resume, FITS) as folder:
         try:
-            run.write_to(folder, failures, progress)
-        except DeviceError as error:
-            raise DeviceError(f"{error}; {_finished(folder)}") from error
+            if workers is None or not workers_write:
+                run.write_to(folder, failures, progress)
+            else:
+                run.let_write(workers, job_of(source, options, devices), folder, failures, progress)
+        except (DeviceError, ExecutorError) as error:
+            raise type(error)(f"{error}; {_finished(folder)}") from error
         except KeyboardInterrupt:
             interrupted = True
             if not folder.chunks():
@@ -146,11 +155,33 @@ class _Run:
             "chunks": [[*chunk, chunk.file] for chunk in self.plan],
         }
 
+    def let_write(
+        self,
+        workers: Workers,
+        job: Job,
+        folder: Folder,
+        failures: Failures,
+        progress: bool | None,
+    ) -> None:
+        """Let workers fit and write what is not there yet, a chunk each."""
+
+        def own(chunk: Chunk) -> tuple[Chunk, Part, pd.Index]:
+            part = part_of(self.source, self._runs(chunk))
+            return chunk, part, self.index[chunk.first : chunk.last]
+
+        todo = self._todo(folder, failures)
+        work = partial(_fit_and_write, folder.files, self.model)
+        total = sum(chunk.last - chunk.first for chunk in todo)
+        with progress_report(total, progress) as report:
+            for chunk, (failed, status) in workers.finished(work, [job], todo, [""], own):
+                folder.files.wait_for(chunk)
+                failures.merge(failed)
+                if report is not None:
+                    report(status)
+
     def write_to(self, folder: Folder, failures: Failures, progress: bool | None) -> None:
         """Fit and write what is not there yet, each chunk while the next one is fitted."""
-        for chunk in folder.chunks():
-            failures.add(from_table(*folder.read(chunk)).estimates)
-        todo = [chunk for chunk in self.plan if chunk not in folder]
+        todo = self._todo(folder, failures)
         wanted = [run for chunk in todo for run in self._runs(chunk)]
         sizes = [chunk.last - chunk.first for chunk in todo]
         parts = cut(self.fitted(wanted), sizes)
@@ -161,9 +192,17 @@ class _Run:
                 failures.add(found.estimates)
                 if written is not None:
                     written.result()
-                written = writer.submit(self._write, folder, chunk, found)
+                index = self.index[chunk.first : chunk.last]
+                task = folder.files, self.model, self.options, chunk, index, found
+                written = writer.submit(_write, *task)
             if written is not None:
                 written.result()
+
+    def _todo(self, folder: Folder, failures: Failures) -> list[Chunk]:
+        """What is not there yet; the failures of the rest are counted."""
+        for chunk in folder.chunks():
+            failures.add(from_table(*folder.read(chunk)).estimates)
+        return [chunk for chunk in self.plan if chunk not in folder]
 
     def _runs(self, chunk: Chunk) -> list[slice]:
         first, last = np.searchsorted(self.ends, [chunk.first, chunk.last], side="left")
@@ -171,8 +210,26 @@ class _Run:
         ends = self.ends[first : last + 1]
         return [slice(a, b) for a, b in pairwise([chunk.first, *ends])]
 
-    def _write(self, folder: Folder, chunk: Chunk, found: Fitted) -> None:
-        here = np.arange(chunk.first, chunk.last)
-        index, (estimates, nobs, ngroups) = self.index[chunk.first : chunk.last], found
-        record = FitRecord(self.model, estimates, index, nobs, ngroups, self.options, here, None)
-        folder.files.write(chunk, *to_table(record))
+
+def _write(
+    files: ChunkFiles,
+    model: Model,
+    options: Options,
+    chunk: Chunk,
+    index: pd.Index,
+    found: Fitted,
+) -> None:
+    here, (estimates, nobs, ngroups) = np.arange(chunk.first, chunk.last), found
+    record = FitRecord(model, estimates, index, nobs, ngroups, options, here, None)
+    files.write(chunk, *to_table(record))
+
+
+def _fit_and_write(
+    files: ChunkFiles, model: Model, job: Job, own: tuple[Chunk, Part, pd.Index]
+) -> tuple[Failures, Ints]:
+    """A task: fit and write a chunk; only what is told of its fits comes back."""
+    chunk, part, index = own
+    found, failures = fit_part(job, part), Failures(model.xnames)
+    failures.add(found.estimates)
+    _write(files, model, job.options, chunk, index, found)
+    return failures, found.estimates.status

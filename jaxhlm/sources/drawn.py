@@ -60,6 +60,11 @@ class DrawnSource(Source):
         """Number of data sets."""
         return self.n
 
+    @property
+    def shared(self) -> DrawnSource:
+        """All of them: the design, the truth and the key, without what is computed from these."""
+        return replace(self, prepared=Prepared(self.prepared.design))
+
     def draw(self, lane_slice: slice) -> Reduced:
         """Consecutive data sets; rows that are reduced, unless there is a shorter way."""
         return self.prepared.reduced(self.rows(lane_slice))

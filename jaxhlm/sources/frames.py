@@ -96,6 +96,30 @@ class ReplicateFrame(Source):
             _covariates={name: self.columns[name][rows] for name in self.template._covariates},
         )
 
+    @property
+    def shared(self) -> ReplicateFrame:
+        """How columns are made."""
+        return replace(self, **self._of(slice(0, 0)), index=pd.RangeIndex(0))
+
+    def own(self, lane_slice: slice) -> dict[str, Any]:
+        """Variables of the rows."""
+        return self._of(lane_slice)
+
+    def with_own(self, own: dict[str, Any]) -> ReplicateFrame:
+        """Those rows."""
+        return replace(self, **own)
+
+    def _of(self, lane_slice: slice) -> dict[str, Any]:
+        """The fields that rows of consecutive data sets fill."""
+        starts = self.starts[lane_slice.start : lane_slice.stop + 1]
+        rows = slice(int(starts[0]), int(starts[-1]))
+        return {
+            "columns": {name: values[rows] for name, values in self.columns.items()},
+            "unit": self.unit[rows],
+            "weights": None if self.weights is None else self.weights[rows],
+            "starts": starts - starts[0],
+        }
+
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """Consecutive data sets."""
         rows = self._rows(np.arange(lane_slice.start, lane_slice.stop))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from typing import Any, TypeAlias
@@ -14,13 +15,22 @@ import pandas as pd
 
 from jaxhlm.core.arguments import real_array
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.files import map_array
+from jaxhlm.core.files import checksum, map_again, map_array, mapped_from
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
-from jaxhlm.errors import NotNumericError, OptionError
+from jaxhlm.errors import FileError, NotNumericError, OptionError
 from jaxhlm.linalg.small import array_namespace
 
-__all__ = ["GivenResponses", "Held", "Responses", "chunk", "has_missing", "held", "of_rows"]
+__all__ = [
+    "Carried",
+    "GivenResponses",
+    "Held",
+    "Responses",
+    "chunk",
+    "has_missing",
+    "held",
+    "of_rows",
+]
 
 Held: TypeAlias = np.ndarray | jax.Array
 # Anything with ``__dlpack__`` as well, which has no type of its own.
@@ -75,6 +85,47 @@ class Responses:
         _check_there(self.values)
         (first, *others) = self.values.devices()
         return self.values if others or first.platform != "cpu" else np.asarray(self.values)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Some columns of responses on their way to another process.
+
+    Attributes:
+        values: (rows, lanes) array, or how ``np.memmap`` opens the file that has them.
+        rows: as for ``Responses``.
+        run: which columns of the file.
+        told: checksum of the first of them, by which another file of that name is found.
+    """
+
+    values: np.ndarray | Mapping[str, Any]
+    rows: Ints | None
+    run: slice = field(default_factory=lambda: slice(None))
+    told: str = ""
+
+    @staticmethod
+    def of(Y: Floats | Responses, run: slice) -> Carried:
+        """Columns of responses."""
+        values, rows = (Y.values, Y.rows) if isinstance(Y, Responses) else (Y, None)
+        if not isinstance(values, np.ndarray):
+            return Carried(Y[:, run], None)
+        if (file := mapped_from(values)) is None:
+            return Carried(np.ascontiguousarray(values[:, run]), rows)
+        return Carried(file, rows, run, checksum(values[:, run.start].tobytes()))
+
+    @property
+    def responses(self) -> Floats | Responses:
+        """The columns, in the other process.
+
+        Raises:
+            FileError: the file is not there, or is another one.
+        """
+        if isinstance(self.values, np.ndarray):
+            return of_rows(self.values, self.rows)
+        values = map_again(self.values)[:, self.run]
+        if checksum(values[:, 0].tobytes()) != self.told:
+            raise FileError(f"{self.values['filename']} holds other responses for this worker")
+        return of_rows(values, self.rows)
 
 
 def _taken(values: Any, first: Any, rows: Any, size: int) -> Any:

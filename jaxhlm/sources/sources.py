@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.estimation.program import Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
-from jaxhlm.sources.responses import Responses, chunk
+from jaxhlm.sources.responses import Carried, Responses, chunk
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import Rows
@@ -77,6 +77,19 @@ class Source(ABC):
     def forgetful(self) -> Source:
         """The same data sets, of which nothing is kept once they are fitted."""
         return self
+
+    @property
+    def shared(self) -> Source:
+        """What every process needs of them that fits some: all but what each has of its own."""
+        return self
+
+    def own(self, lane_slice: slice) -> Any:
+        """What consecutive data sets have of their own; None where they are drawn."""
+        return None
+
+    def with_own(self, own: Any) -> Source:
+        """The data sets that ``own`` is of, numbered from 0, where ``self`` is what is shared."""
+        raise NotImplementedError
 
     def own_lanes(self, make: Callable[[], Replicates]) -> Lanes:
         """Data sets with rows of their own."""
@@ -142,6 +155,20 @@ class ResponseMatrix(Source):
     def forgetful(self) -> ResponseMatrix:
         """The same responses, whose statistics are not kept."""
         return replace(self, keeps=False)
+
+    @property
+    def shared(self) -> ResponseMatrix:
+        """The design."""
+        none = np.empty((self.Y.shape[0], 0))
+        return ResponseMatrix(Prepared(self.prepared.design), none, keeps=False)
+
+    def own(self, lane_slice: slice) -> Carried:
+        """Responses, or where in a file they are."""
+        return Carried.of(self.Y, lane_slice)
+
+    def with_own(self, own: Carried) -> ResponseMatrix:
+        """Those responses."""
+        return replace(self, Y=own.responses)
 
     @property
     def lane_bytes(self) -> int:
@@ -289,6 +316,20 @@ class ReplicateRows(Source):
     def B(self) -> int:
         """Number of data sets."""
         return self.replicates.B
+
+    @property
+    def shared(self) -> ReplicateRows:
+        """How columns are made."""
+        design = replace(take_rows(self.combined, np.arange(1)), _apart=())
+        return ReplicateRows(design, self.replicates.take(slice(0, 1)))
+
+    def own(self, lane_slice: slice) -> Replicates:
+        """Rows."""
+        return self.replicates.take(lane_slice)
+
+    def with_own(self, own: Replicates) -> ReplicateRows:
+        """Those rows."""
+        return replace(self, replicates=own)
 
     @property
     def lane_bytes(self) -> int:

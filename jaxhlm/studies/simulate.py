@@ -16,6 +16,7 @@ from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.executors import Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.fitting.many import fit_source
@@ -79,8 +80,10 @@ class Simulated:
         progress: bool | None = ...,
         devices: Devices = ...,
         precision: Precision = ...,
+        executor: Workload | None = ...,
         out: None = None,
         resume: bool = ...,
+        workers_write: bool = ...,
     ) -> FitBatch: ...
 
     @overload
@@ -93,8 +96,10 @@ class Simulated:
         progress: bool | None = ...,
         devices: Devices = ...,
         precision: Precision = ...,
+        executor: Workload | None = ...,
         out: str | PathLike[str],
         resume: bool = ...,
+        workers_write: bool = ...,
     ) -> StoredFits: ...
 
     def fit(
@@ -106,8 +111,10 @@ class Simulated:
         progress: bool | None = None,
         devices: Devices = None,
         precision: Precision = "float64",
+        executor: Workload | None = None,
         out: str | PathLike[str] | None = None,
         resume: bool = False,
+        workers_write: bool = False,
     ) -> FitBatch | StoredFits:
         """Fit them all; memory is that of one chunk and the estimates, with ``out`` of one chunk.
 
@@ -117,25 +124,38 @@ class Simulated:
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default when the output is a terminal.
             devices, precision: as for ``jaxhlm.fit_many``; draws are the same on all devices.
+            executor, workers_write: as for ``fit_many``; what is drawn is the same whoever draws.
             out, resume: as for ``fit_many``; to go on, simulate from the same seed.
 
         Raises:
             OptionError: ``n`` fits do not fit into memory, without ``out``, or ``devices`` that are
                 not there.
-            FolderError: as for ``fit_many``.
+            FolderError, ExecutorError: as for ``fit_many``.
         """
         check_storing(out, resume)
+        check_writers(workers_write, executor, out)
+        workers = workers_of(executor)
         index = pd.RangeIndex(self.first, self.first + self.n, name="simulation")
         options = Options(reml, self.design.blocks, None, tol, max_iter, precision)
         model = Model.of(self.design, reml)
         if out is not None:
-            to = out, resume, devices
+            to = out, resume, devices, workers, workers_write
             return store_source(self._source, index, model, options, progress, *to)
         affordable("n", self.n, estimate_bytes(self.design.p, self.design.q))
-        return fit_source(self._source, index, model, options, progress, devices)
+        return fit_source(self._source, index, model, options, progress, devices, workers)
 
-    def part(self, first: int, last: int, key: Key) -> Simulated:
-        """Data sets ``first`` … ``last − 1`` of a key, on what has been prepared already."""
+    def part(self, first: int, last: int, key: Key | None = None) -> Simulated:
+        """Data sets ``first`` … ``last − 1`` of a key, its own if None; such as a process's share.
+
+        What has been prepared already is not prepared again.
+
+        Raises:
+            OptionError: not 0 ≤ first < last.
+        """
+        first, last = whole_number("first", first, 0), whole_number("last", last, 0)
+        if not first < last:
+            raise OptionError(f"part({first}, {last}): give first and last with 0 ≤ first < last")
+        key = self.key if key is None else key
         part = replace(self, n=last - first, key=key, first=first)
         source = replace(self._source, n=part.n, key=key, first=first)
         source.__dict__["distribution"] = self._source.distribution

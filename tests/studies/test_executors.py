@@ -1,15 +1,18 @@
 """Work shared out: the same bits whoever works, workers and clients that are killed, failures."""
 
 import os
+import pickle
 import re
 import signal
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
 import dask
+import jax
 import loky
 import numpy as np
 import pandas as pd
@@ -17,13 +20,22 @@ import pytest
 from distributed import Client, LocalCluster
 
 import jaxhlm as hlm
+from jaxhlm import errors
+from jaxhlm.core import chunks
+from jaxhlm.core.files import map_array
 from jaxhlm.errors import ExecutorError, OptionError, TaskError
 from jaxhlm.estimation import executors
+from jaxhlm.fitting import storing
+from jaxhlm.sources import frames
+from jaxhlm.sources.responses import Carried, Responses
 from jaxhlm.violations.violation import Violation
+from tolerances import BATCH
 
 DATA = hlm.load_dataset("article").query("unit <= 8 and x < 0.5").reset_index(drop=True)
 METHODS = [hlm.Method("t"), hlm.Method("two", estimator="two_stage")]
 N, CHUNK = 40, 8
+SLEEP, FORMULA = hlm.load_dataset("sleepstudy"), "Reaction ~ Days + (1 + Days | Subject)"
+B = 96
 CHUNKS = 2 * N // CHUNK
 
 
@@ -72,8 +84,12 @@ def assert_same(made, expected):
     pd.testing.assert_frame_equal(made.estimates, expected.estimates, check_exact=True)
 
 
+def files_in(out):
+    return {p.name: p.read_bytes() for p in (out / "estimates").iterdir()}
+
+
 def contents(study):
-    return {p.name: p.read_bytes() for p in (study._store.path / "estimates").iterdir()}
+    return files_in(study._store.path)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +98,7 @@ def client():
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -233,6 +249,179 @@ def test_what_a_worker_wrote_elsewhere_is_missed(undisturbed, monkeypatch):
     monkeypatch.setattr(hlm.storage.folder, "PATIENCE", 0.0)
     with pytest.raises(hlm.errors.FileError, match="does not see: give a folder on a file system"):
         folder.files.wait_for(folder.chunks()[0]._replace(last=7))
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return hlm.fit(FORMULA, SLEEP)
+
+
+@pytest.fixture(scope="module")
+def Y(fit):
+    Y = fit.simulate(B, seed=1).to_numpy(copy=True)
+    Y[3, 5] = np.nan
+    Y[:, 7] = np.nan
+    return Y
+
+
+@pytest.fixture
+def short_runs(monkeypatch):
+    """Many tasks, and several files."""
+    monkeypatch.setattr(storing, "FILE_BYTES", 2**13)
+    monkeypatch.setattr(chunks, "MAX_LANES", 16)
+    monkeypatch.setattr(frames, "LANES", 16)
+
+
+def fits_of(what, fit, Y, tmp, **options):
+    """The fits of some call, in memory or in a folder."""
+    failed = pytest.warns(errors.ConvergenceWarning, match=f"1 of {B} fits failed")
+    if what == "simulate":
+        return hlm.simulate(fit, n=B, seed=1).fit(**options)
+    if what == "rows":
+        return hlm.simulate(fit, n=B, seed=1, statistics=False).fit(**options)
+    if what in ("responses", "single", ".npy"):
+        if what == "single":
+            Y = Y.astype(np.float32)
+        if what == ".npy":
+            np.save(tmp / "Y.npy", Y)
+            Y = str(tmp / "Y.npy")
+        with failed:
+            return hlm.fit_many(FORMULA, SLEEP, Y, **options)
+    if what in ("frame", "factors"):
+        frame = pd.concat([SLEEP.assign(Reaction=Y[:, k], rep=k) for k in range(8, 56)])
+        if what == "frame":
+            frame["Subject"] = frame["Subject"].astype(int)
+        else:
+            frame["rep"] = "r" + frame["rep"].astype(str)
+        return hlm.fit_many(FORMULA, frame, by="rep", **options)
+    found = hlm.bootstrap(fit, B, what, 1, **options)
+    return found.fits if isinstance(found, hlm.Bootstrap) else found
+
+
+KINDS = [
+    "simulate", "rows", "responses", "single", ".npy", "frame", "factors",
+    "parametric", "residual", "cases", "wild",
+]  # fmt: skip
+
+
+def assert_same_fits(fits, expected, rtol=0.0):
+    """The same bits, or numbers to rounding; labels and sizes."""
+    assert fits.index.equals(expected.index)
+    for name, values in vars(expected.record.estimates).items():
+        found = getattr(fits.record.estimates, name)
+        if rtol == 0.0 or name not in ("iterations", "gradient_norm"):
+            np.testing.assert_allclose(found, values, rtol=rtol, atol=rtol, err_msg=name)
+    for name in ("nobs", "ngroups"):
+        assert np.array_equal(getattr(fits, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.usefixtures("short_runs")
+def test_fits_by_workers_are_the_same(what, client, fit, Y, tmp_path):
+    expected = fits_of(what, fit, Y, tmp_path)
+    found = fits_of(what, fit, Y, tmp_path, executor=client)
+    # Where responses lie in memory moves the last bits of sums over them.
+    assert_same_fits(found, expected, BATCH if what == "responses" else 0.0)
+    written = []
+    for write in (False, True):
+        out = tmp_path / str(write)
+        stored = fits_of(what, fit, Y, tmp_path, out=out, executor=client, workers_write=write)
+        assert_same_fits(stored[:], found)
+        assert stored.counts.equals(expected.counts)
+        written.append(files_in(out))
+    assert written[0] == written[1] and len(written[0]) > 1
+    if what != "responses":
+        fits_of(what, fit, Y, tmp_path, out=tmp_path / "alone")
+        assert files_in(tmp_path / "alone") == written[0]
+
+
+def breaks():
+    raise BrokenProcessPool("a process was terminated abruptly")
+
+
+def breaking(after):
+    """Threads that break after some tasks, as a pool of processes does that is killed."""
+
+    class Breaking(ThreadPoolExecutor):
+        left = after
+
+        def submit(self, *task):
+            self.left -= 1
+            return super().submit(*task if self.left >= 0 else (breaks,))
+
+    return Breaking(1)
+
+
+@pytest.mark.usefixtures("short_runs")
+def test_what_is_fitted_when_workers_are_lost_is_kept(fit, Y, tmp_path):
+    expected, out = hlm.simulate(fit, n=B, seed=1).fit(), tmp_path / "out"
+    with breaking(3) as pool, pytest.warns(errors.InterruptedFitsWarning, match="lost a worker"):
+        found = hlm.simulate(fit, n=B, seed=1).fit(executor=pool)
+    assert_same_fits(found, expected[: len(found)])
+    assert 0 < len(found) < B
+    for write in (False, True):
+        told = r"lost a worker.*Broken.*; \d+ of 96 fits are finished and in .*resume=True$"
+        with breaking(4) as pool, pytest.raises(ExecutorError, match=told):
+            hlm.simulate(fit, n=B, seed=1).fit(executor=pool, out=out, workers_write=write)
+        done = hlm.read_fits(out)
+        assert_same_fits(done[:], expected[: len(done)])
+        again = hlm.simulate(fit, n=B, seed=1).fit(out=out, resume=True)
+        assert_same_fits(again[:], expected)
+        out = tmp_path / "other"
+
+
+def test_devices_of_workers_are_a_number(fit):
+    drawn = hlm.simulate(fit, n=20, seed=1)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(OptionError, match=r"with executor= give a number"):
+            drawn.fit(executor=pool, devices=jax.devices())
+        with pytest.raises(OptionError, match=r"^data sets 0 to 19: devices=99: JAX has"):
+            drawn.fit(executor=pool, devices=99)
+        with pytest.raises(OptionError, match=r"^data sets 0 to 19: precision='float32' is for"):
+            drawn.fit(executor=pool, precision="float32")
+
+
+def test_a_part_of_the_data_sets_is_a_share_for_a_process(fit):
+    drawn = hlm.simulate(fit, n=40, seed=1)
+    share = drawn.part(10, 25)
+    assert_same_fits(share.fit(), drawn.fit()[10:25], BATCH)
+    for first, last in ((3, 3), (-1, 2), (4, 2)):
+        with pytest.raises(OptionError, match="first"):
+            drawn.part(first, last)
+
+
+def carried(values, run=slice(2, 4)):
+    return pickle.loads(pickle.dumps(Carried.of(values, run)))
+
+
+def test_of_a_mapped_file_only_the_path_travels(tmp_path):
+    values = np.arange(60.0).reshape(6, 10)
+    file = tmp_path / "Y.npy"
+    for order in "CF":
+        np.save(file, np.asarray(values, order=order))
+        for mapped in (np.load(file, mmap_mode="r"), map_array(file)):
+            sent = carried(mapped)
+            assert not isinstance(sent.values, np.ndarray)
+            assert np.array_equal(sent.responses, values[:, 2:4])
+            rows = Responses(mapped, np.array([5, 0]))
+            assert np.array_equal(carried(rows).responses[:, :], values[[5, 0], 2:4])
+    np.save(file, values + 1.0)
+    with pytest.raises(errors.FileError, match=r"Y\.npy holds other responses for this worker"):
+        _ = sent.responses
+    file.unlink()
+    with pytest.raises(errors.FileError, match=r"Y\.npy"):
+        _ = sent.responses
+
+
+def test_parts_of_a_mapped_file_and_changed_ones_travel_themselves(tmp_path):
+    values = np.arange(60.0).reshape(6, 10)
+    np.save(tmp_path / "Y.npy", values)
+    mapped, changed = (np.load(tmp_path / "Y.npy", mmap_mode=mode) for mode in "rc")
+    changed[0, 2] = 7.0
+    for part in (mapped[1:], mapped[:, 1:], mapped[::2], mapped.T, np.asarray(mapped)[1:], changed):
+        sent = carried(part)
+        assert isinstance(sent.values, np.ndarray)
+        assert np.array_equal(sent.responses, part[:, 2:4])
 
 
 # The last: Dask does not replace a worker that dies while it is started.
