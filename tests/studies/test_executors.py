@@ -361,7 +361,7 @@ def test_what_is_fitted_when_workers_are_lost_is_kept(fit, Y, tmp_path):
     assert 0 < len(found) < B
     for write in (False, True):
         told = r"lost a worker.*Broken.*; \d+ of 96 fits are finished and in .*resume=True$"
-        with breaking(4) as pool, pytest.raises(ExecutorError, match=told):
+        with breaking(2 if write else 4) as pool, pytest.raises(ExecutorError, match=told):
             hlm.simulate(fit, n=B, seed=1).fit(executor=pool, out=out, workers_write=write)
         done = hlm.read_fits(out)
         assert_same_fits(done[:], expected[: len(done)])
