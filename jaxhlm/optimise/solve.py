@@ -127,13 +127,13 @@ def solve(
     first = options.max_iter if options.optimizer else min(first, options.max_iter)
     with jax_config_scope():
         if start is not None and first == 1:
-            found = _settled(_minimise(stats, start, options, first), stats, options)
+            found = _completed(_minimise(stats, start, options, first), stats, options)
         else:
-            found = _searched(stats, start, options, first)
+            found = _multistart(stats, start, options, first)
     return Solution.of(found)
 
 
-def _searched(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:
+def _multistart(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:
     """The lowest of the minima from every start that a lane is given, by its own data only."""
     B, alone = stats.yy.shape[-1], stats.RZ.shape[2] == 1
     if alone:
@@ -141,20 +141,20 @@ def _searched(stats: Stats, start: Floats | None, options: Options, first: int) 
         start = starts[:1]
     elif start is None:
         start = np.full((len(theta_index(options.blocks)), B), np.nan)
-    found = _settled(_minimise(stats, start, options, first), stats, options)
+    found = _completed(_minimise(stats, start, options, first), stats, options)
     if options.optimizer is not None:
         return found
     before = found.value
     if alone:
         rest = starts[1:]
         others = np.isfinite(rest)
-        found, _ = _tried(found, stats, np.nonzero(others)[1], rest[others][None], options)
+        found, _ = _started_from(found, stats, np.nonzero(others)[1], rest[others][None], options)
     else:
-        found = _elsewhere(found, stats, options)
+        found = _further_starts(found, stats, options)
     return _off_boundary(found, stats, options) if (found.value < before).any() else found
 
 
-def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
+def _further_starts(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Minima with q > 1, with those of further starts where ``search`` gives any."""
     several = may_be_multimodal(stats, found, options.reml, options.blocks) | ~found.converged
     edge = np.flatnonzero(found.converged & ~several & on_boundary(found.theta, options.blocks))
@@ -165,20 +165,20 @@ def _elsewhere(found: OptimizeResult, stats: Stats, options: Options) -> Optimiz
     large = lane_index[dwarfed(found.theta[:, lane_index], options.blocks)]
     if len(large):
         starts = parts_of_largest(found.theta[:, large], options.blocks)
-        found, _ = _tried(found, stats, *_one_by_one(large, starts), options)
+        found, _ = _started_from(found, stats, *_flattened(large, starts), options)
     values, batch = found.value[None, lane_index], 0
     while len(lane_index) and batch < MOST_BATCHES:
         starts = multistart_points(
             stats.take(as_slice(lane_index)), found.theta[:, lane_index], options.blocks, batch
         )
-        found, ends = _tried(found, stats, *_one_by_one(lane_index, starts), options)
+        found, ends = _started_from(found, stats, *_flattened(lane_index, starts), options)
         values = np.concatenate([values, ends.reshape(len(starts), -1)])
         more = unsettled(values)
         lane_index, values, batch = lane_index[more], values[:, more], batch + 1
     return found
 
 
-def _one_by_one(lane_index: Ints, starts: Floats) -> tuple[Ints, Floats]:
+def _flattened(lane_index: Ints, starts: Floats) -> tuple[Ints, Floats]:
     """Lanes and θ (k, N) of all starts (S, k, L)."""
     return np.tile(lane_index, len(starts)), np.concatenate(list(starts), axis=1)
 
@@ -190,12 +190,12 @@ def _searched_along_boundary(
     at = jax.tree.map(lambda x: x[..., lane_index], found)
     others, before, some = [], found.value, stats.take(as_slice(lane_index))
     for these, start in boundary_starts(some, at, options.reml, options.blocks):
-        found, ends = _tried(found, stats, lane_index[these], start, options)
+        found, ends = _started_from(found, stats, lane_index[these], start, options)
         others.append(lane_index[these][np.abs(ends - before[lane_index[these]]) > SAME])
     return found, np.concatenate(others)
 
 
-def _tried(
+def _started_from(
     found: OptimizeResult, stats: Stats, lane_index: Ints, theta: Floats, options: Options
 ) -> tuple[OptimizeResult, Floats]:
     """Run lanes from θ (k, N) and keep what is lower; also where each ended (N,), or NaN.
@@ -227,7 +227,7 @@ def _lowest(again: OptimizeResult, lane_index: Ints, count: int) -> tuple[Optimi
     return found._replace(iterations=spent), which
 
 
-def _settled(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
+def _completed(found: OptimizeResult, stats: Stats, options: Options) -> OptimizeResult:
     """Run on what is not done, and then what stopped on a boundary that is no minimum."""
     lane_index = np.flatnonzero(~found.converged & np.isfinite(found.value))
     if len(lane_index):
