@@ -106,9 +106,7 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(
-    W: Float[Array, "s q"], e: Float[Array, " s"], index: Index
-) -> tuple[Array, Array, Array]:
+def _directions(W: Matrix, e: Matrix, index: Index) -> tuple[Matrix, Matrix, Matrix]:
     """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:
@@ -119,9 +117,7 @@ def _directions(
     return _stack(r, W), _stack(h, W), _stack(B, W)
 
 
-def _trace_pairs(
-    P: Float[Array, "q q"], Q: Float[Array, "q q"], index: Index
-) -> Float[Array, " k*k"]:
+def _trace_pairs(P: Matrix, Q: Matrix, index: Index) -> Matrix:
     """The lower triangle over (s, t) of tr(E_s P E_t Q)."""
     rows, columns = np.tril_indices(len(index))
     if not is_unrolled(P):
@@ -148,11 +144,8 @@ def _directions_dense(index: Index, q: int, dtype: np.dtype[np.floating]) -> Flo
 
 
 def _chain_rule(
-    F: Float[Array, "q q"],
-    curvature: Float[Array, "k k"],
-    Lambda: Float[Array, "q q"],
-    index: Index,
-) -> tuple[Array, Array, Array]:
+    F: Matrix, curvature: Matrix, Lambda: Matrix, index: Index
+) -> tuple[Matrix, Matrix, Matrix]:
     """Gradient and Hessian in θ from those in D, and J = ∂D/∂θ."""
     FL = matmul(F, Lambda)
     grad = _stack([2.0 * FL[a, b] for a, b in index], F)

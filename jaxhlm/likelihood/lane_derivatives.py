@@ -16,7 +16,7 @@ that is there, and one program serves all numbers of groups up to the length of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from jaxhlm.core.notation import Array
+
+    Theta: TypeAlias = Float[Array, "k B"]
+    Count: TypeAlias = Int[Array, ""] | None
+    Variance: TypeAlias = Float[Array, " B"] | None
 
 __all__ = [
     "MAX_UNROLLED_P",
@@ -52,12 +56,12 @@ TILE_GROUPS = 16
 
 
 def lane_derivatives(
-    theta: Float[Array, "k B"],
+    theta: Theta,
     stats: Stats,
     reml: bool,
     blocks: Blocks,
-    count: Int[Array, ""] | None = None,
-    sigma2: Float[Array, " B"] | None = None,
+    count: Count = None,
+    sigma2: Variance = None,
 ) -> Derivatives:
     """``derivatives`` of every lane.
 
@@ -83,11 +87,7 @@ def lane_derivatives(
 
 
 def _without_fixed(
-    theta: Float[Array, "k B"],
-    stats: Stats,
-    blocks: Blocks,
-    count: Int[Array, ""] | None,
-    sigma2: Float[Array, " B"] | None,
+    theta: Theta, stats: Stats, blocks: Blocks, count: Count, sigma2: Variance
 ) -> Derivatives:
     """``lane_derivatives`` for p = 0, where REML and ML are one: with a column of X that is zero.
 
@@ -108,12 +108,7 @@ def _without_fixed(
 
 
 def _unrolled(
-    theta: Float[Array, "k B"],
-    stats: Stats,
-    reml: bool,
-    blocks: Blocks,
-    count: Int[Array, ""] | None,
-    sigma2: Float[Array, " B"] | None,
+    theta: Theta, stats: Stats, reml: bool, blocks: Blocks, count: Count, sigma2: Variance
 ) -> Derivatives:
     """Spelled out entry by entry."""
     B = theta.shape[-1]
@@ -128,11 +123,7 @@ def _unrolled(
 
 
 def _in_runs(
-    theta: Float[Array, "k B"],
-    stats: Stats,
-    reml: bool,
-    blocks: Blocks,
-    sigma2: Float[Array, " B"] | None,
+    theta: Theta, stats: Stats, reml: bool, blocks: Blocks, sigma2: Variance
 ) -> Derivatives:
     """By LAPACK, some lanes at a time."""
     B, size = theta.shape[-1], lanes_at_once(stats)
@@ -168,13 +159,7 @@ def mappable(stats: Stats) -> tuple[Stats, Stats]:
     return Stats(*(x[..., 0] if axis is None else x for x, axis in fields)), axes
 
 
-def _mapped(
-    theta: Float[Array, "k B"],
-    stats: Stats,
-    reml: bool,
-    blocks: Blocks,
-    count: Int[Array, ""] | None,
-) -> Derivatives:
+def _mapped(theta: Theta, stats: Stats, reml: bool, blocks: Blocks, count: Count) -> Derivatives:
     """The dense dialect of JAX, mapped over lanes and groups."""
     mapped, axes = mappable(stats)
     G = len(stats.m)
@@ -216,9 +201,7 @@ def _side_by_side(term: GroupTerm, stats: Stats, B: int) -> tuple[Array, ...]:
     return tuple(entrywise(lambda t: xp.sum(xp.broadcast_to(t, (G, B)), axis=0), t) for t in terms)
 
 
-def _loop_groups(
-    term: GroupTerm, stats: Stats, B: int, count: Int[Array, ""] | None
-) -> tuple[Array, ...]:
+def _loop_groups(term: GroupTerm, stats: Stats, B: int, count: Count) -> tuple[Array, ...]:
     """Sum over groups one after the other: the working set is a few hundred arrays of (B,)."""
 
     def one(i: Int[Array, ""] | int) -> tuple[Array, ...]:

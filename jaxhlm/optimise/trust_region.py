@@ -11,7 +11,7 @@ are made canonical afterwards.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from jaxhlm.core.notation import Array
+
+    Vector: TypeAlias = Float[Array, "k ..."]
+    Matrix: TypeAlias = Float[Array, "k k ..."]
+    Scalar: TypeAlias = Float[Array, "..."]
 
 __all__ = [
     "RADIUS",
@@ -81,17 +85,15 @@ RADIUS = RadiusRule()
 class NewtonState(NamedTuple):
     """The best point so far and the trust radius around it."""
 
-    theta: Float[Array, "k ..."]
-    value: Float[Array, " ..."]
-    grad: Float[Array, "k ..."]
-    hess: Float[Array, "k k ..."]
-    radius: Float[Array, " ..."]
-    predicted: Float[Array, " ..."]  # decrease in the model by the step to the next trial
+    theta: Vector
+    value: Scalar
+    grad: Vector
+    hess: Matrix
+    radius: Scalar
+    predicted: Scalar  # decrease in the model by the step to the next trial
 
 
-def newton_direction(
-    grad: Float[Array, "k ..."], hess: Float[Array, "k k ..."]
-) -> tuple[Array, Array, Array]:
+def newton_direction(grad: Vector, hess: Matrix) -> tuple[Array, Array, Array]:
     """−H⁻¹g by an LDL' factorisation whose pivots are made positive.
 
     A pivot d that is not safely positive is replaced by max(|d|, δ): the direction then still
@@ -123,9 +125,7 @@ def newton_direction(
     return xp.stack(list(step)), decrement, psd
 
 
-def _eliminate(
-    H: Float[Array, "k k"], g: Float[Array, " k"], j: int, d: Float[Array, "..."]
-) -> None:
+def _eliminate(H: Matrix, g: Vector, j: int, d: Scalar) -> None:
     """Take row j, of pivot d, out of the rows below it, in place; in NumPy out of all at once."""
     if not is_unrolled(H):
         factor = H[j + 1 :, j] / d
@@ -139,7 +139,7 @@ def _eliminate(
         g[i] = g[i] - factor * g[j]
 
 
-def _dot(u: Float[Array, "d ..."], v: Float[Array, "d ..."]) -> Float[Array, "..."]:
+def _dot(u: Vector, v: Vector) -> Scalar:
     """u'v over the first axis, in NumPy at once."""
     return (
         sum((a * b for a, b in zip(u, v, strict=True)), 0.0)
@@ -148,7 +148,7 @@ def _dot(u: Float[Array, "d ..."], v: Float[Array, "d ..."]) -> Float[Array, "..
     )
 
 
-def init(theta: Float[Array, "k ..."]) -> NewtonState:
+def init(theta: Vector) -> NewtonState:
     """Nothing seen yet; the first trust radius is of the size of θ."""
     xp, k = array_namespace(theta), theta.shape[0]
     unseen = xp.full(theta.shape[1:], np.inf, theta.dtype)
@@ -158,13 +158,8 @@ def init(theta: Float[Array, "k ..."]) -> NewtonState:
 
 
 def update(
-    grad: Float[Array, "k ..."],
-    state: NewtonState,
-    theta: Float[Array, "k ..."],
-    *,
-    value: Float[Array, "..."],
-    hessian: Float[Array, "k k ..."],
-) -> tuple[Float[Array, "k ..."], NewtonState]:
+    grad: Vector, state: NewtonState, theta: Vector, *, value: Scalar, hessian: Matrix
+) -> tuple[Vector, NewtonState]:
     """The move to the next trial point.
 
     A trial that raised the criterion is undone: the next one starts from the best point, within
@@ -194,6 +189,6 @@ def update(
     return best_theta + step - theta, state
 
 
-def rounding(value: Float[Array, "..."]) -> Float[Array, "..."]:
+def rounding(value: Scalar) -> Scalar:
     """Differences of the criterion below this mean nothing."""
     return ROUNDING_EPSILONS * np.finfo(value.dtype).eps * (1.0 + array_namespace(value).abs(value))
