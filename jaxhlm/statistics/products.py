@@ -21,7 +21,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import Matrix, cholesky, matmul, solve_lower
+from jaxhlm.linalg.small import Matrix, cholesky, entrywise, matmul, solve_lower, stack_entries
 from jaxhlm.statistics.response import EXTREME, Scaling, Standardised
 from jaxhlm.statistics.standardise import Rows, design_status
 
@@ -187,7 +187,7 @@ def _reduced(
         yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
-    dense = _dense(T, len(n)), _dense(C, len(n)), n, _dense(beta_ols, len(n))
+    dense = stack_entries(T, len(n)), stack_entries(C, len(n)), n, stack_entries(beta_ols, len(n))
     scaling = Scaling(*dense, s, absent=np.zeros((p, len(n)), bool))
     return Standardised(stats, scaling, status), lost
 
@@ -210,11 +210,7 @@ def _scaled_inverse(L: Matrix, root_n: Floats) -> Matrix:
 
 def _broadcast(M: Matrix, lane_of: Ints) -> Matrix:
     """Entries (b,) of lanes as entries (S,) of their groups."""
-    out = np.full(M.shape, 0.0, dtype=object)
-    for i in np.ndindex(*M.shape):
-        if not isinstance(M[i], float):
-            out[i] = M[i][lane_of]
-    return out
+    return entrywise(lambda entry: entry if isinstance(entry, float) else entry[lane_of], M)
 
 
 def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, Matrix, Bools]:
@@ -260,8 +256,3 @@ class _Scatter:
         out = np.zeros(self._shape)
         out[self._number, self._lane] = 1.0
         return out
-
-
-def _dense(M: Matrix, b: int) -> Floats:
-    """An unrolled matrix as (…, b)."""
-    return np.stack([np.broadcast_to(e, (b,)) for e in M.flat]).reshape(*M.shape, b)
