@@ -23,7 +23,7 @@ from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import Matrix, cholesky, entrywise, matmul, solve_lower, stack_entries
 from jaxhlm.statistics.response import EXTREME, Scaling, Standardised
-from jaxhlm.statistics.standardise import Rows, design_status
+from jaxhlm.statistics.standardise import Rows, design_status, scatter_groups
 
 __all__ = ["Tables", "standardised_from_products"]
 
@@ -175,15 +175,15 @@ def _reduced(
 
     s = np.sqrt(rss / n)
     G = np.bincount(lane_of)
-    number = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G)
-    scatter = _Scatter(number, lane_of, (int(G.max()), len(n)))
-    Ty = scatter(reduced[:, p:])[:, :, 0] / s
+    position = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G), lane_of
+    Ty = _scattered(reduced[:, p:], *position)[:, :, 0] / s
     random_rank = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
     nothing_known = np.zeros(len(n), bool)
     status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
-        RZ=scatter(R), TX=scatter(reduced[:, :p]), Ty=Ty, m=scatter.ones(), XX=XX, Xy=Xy / s,
+        RZ=_scattered(R, *position), TX=_scattered(reduced[:, :p], *position), Ty=Ty,
+        m=scatter_groups(np.ones(len(lane_of)), *position), XX=XX, Xy=Xy / s,
         yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
@@ -236,23 +236,10 @@ def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, M
     return R, reduced, doubtful
 
 
-class _Scatter:
+def _scattered(M: Matrix, number: Ints, lane: Ints) -> Floats:
     """Entries (S,) of groups into (G, …, b), zeros where a lane has fewer groups."""
-
-    def __init__(self, number: Ints, lane: Ints, shape: tuple[int, int]) -> None:
-        self._number, self._lane, self._shape = number, lane, shape
-
-    def __call__(self, M: Matrix) -> Floats:
-        """Every entry of an unrolled matrix."""
-        G, b = self._shape
-        out = np.zeros((G, *M.shape, b))
-        for i in np.ndindex(*M.shape):
-            if not isinstance(M[i], float):
-                out[(self._number, *i, self._lane)] = M[i]
-        return out
-
-    def ones(self) -> Floats:
-        """1 where there is a group."""
-        out = np.zeros(self._shape)
-        out[self._number, self._lane] = 1.0
-        return out
+    out = np.zeros((number.max() + 1, *M.shape, lane.max() + 1))
+    for i in np.ndindex(*M.shape):
+        if not isinstance(M[i], float):
+            out[(number, *i, lane)] = M[i]
+    return out
