@@ -62,6 +62,7 @@ class Part:
         learned: what the expressions learned.
         variables: the columns that it reads.
         names: of the columns that it makes, as lme4 prints them.
+        terms: of each of these columns, the factors that it is of, such as "a:x".
     """
 
     factors: tuple[Expression, ...]
@@ -70,6 +71,7 @@ class Part:
     learned: Learned
     variables: tuple[str, ...]
     names: tuple[str, ...]
+    terms: tuple[str, ...]
 
     @property
     def stateful(self) -> tuple[str, ...]:
@@ -126,8 +128,10 @@ def fit_part(
     scoped = tuple(scoped_terms([[places[f] for f in term] for term in terms], spans))
     variables = tuple(dict.fromkeys(v for factor in factors for v in factor.variables))
     coded_columns = _coded_columns(factors, values, scoped, len(frame))
-    names = tuple(name for term in scoped for name in _names(factors, term, coded_columns))
-    part = Part(factors, levels, scoped, learned, variables, names)
+    named = [(name, term) for term in scoped for name in _names(factors, term, coded_columns)]
+    names = tuple(name for name, _ in named)
+    labels_of_terms = tuple(_label(factors, term) for _, term in named)
+    part = Part(factors, levels, scoped, learned, variables, names, labels_of_terms)
     matrix = np.ascontiguousarray(_columns(part, coded_columns, len(frame)).T)
     require_finite(matrix, part.names, labels)
     return part, matrix
@@ -161,6 +165,10 @@ def _coded_columns(
         coding: coded(values[coding[0]], coding[1], full_basis(factors[coding[0]].node))
         for coding in used
     }
+
+
+def _label(factors: Sequence[Expression], term: Scoped) -> str:
+    return ":".join(factors[coding.factor].text for coding in term) or "(Intercept)"
 
 
 def _names(
@@ -274,6 +282,7 @@ def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple
         ((Coding(0, False),),),
         learned,
         expression.variables,
+        (expression.text,),
         (expression.text,),
     )
     require_finite(values[:, None], part.names, labels)

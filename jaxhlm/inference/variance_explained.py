@@ -11,20 +11,20 @@ weight 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
 from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.statistics.moments import RowMoments
 
-__all__ = ["Components", "components", "icc", "icc_at", "patterns", "r2"]
+__all__ = ["Components", "components", "fractions", "icc", "icc_at", "patterns", "r2"]
 
 
 class Components(NamedTuple):
@@ -47,6 +47,34 @@ def r2(c: Components) -> tuple[Floats, Floats]:
     """Marginal and conditional R² of B fits."""
     total = c.fixed + c.random + c.residual
     return c.fixed / total, (c.fixed + c.random) / total
+
+
+def fractions(estimates: Estimates, moments: RowMoments, fixed: Sequence[Ints]) -> Floats:
+    """Shares of σ_f² + σ_l² + σ² of B fits, (B, m).
+
+    Those of the fixed terms are Var(x_t'β_t), scaled to have the sum σ_f² whatever the covariances
+    of terms (as ``variancePartition``). Units have z̄'Σz̄, their variance where all covariates are at
+    their means, and their slopes Σ_jk Cov(z_j, z_k)Σ_jk, what is left of the mean of z_j'Σz_j.
+
+    Args:
+        estimates: of the fits.
+        moments: of their rows.
+        fixed: columns of X of every fixed term.
+
+    Returns:
+        Columns for every fixed term, units, slopes and residuals.
+    """
+    c, X_cov = components(estimates, moments), _broadcast_lanes(moments.X_cov, estimates.beta)
+    own = [
+        np.einsum("bi,bij,bj->b", beta, X_cov[:, at[:, None], at], beta)
+        for at, beta in ((at, estimates.beta[:, at]) for at in fixed)
+    ]
+    scale = c.fixed / np.where(c.fixed > 0.0, sum(own), 1.0)
+    parts = [scale * part for part in own]
+    mean = _broadcast_lanes(moments.Z_mean, estimates.beta)
+    units = np.einsum("bi,bij,bj->b", mean, estimates.cov, mean)
+    found: Floats = np.column_stack([*parts, units, c.random - units, c.residual])
+    return found / (c.fixed + c.random + c.residual)[:, None]
 
 
 def icc(c: Components) -> Floats:

@@ -660,6 +660,30 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
         labels = pd.Index(["marginal", "conditional"])
         return self._show.vector(quality.r2(self.record), "r2", labels)
 
+    def variance_fractions(self) -> Vector:
+        """Shares of the variance of y by fixed term, unit, slopes and residuals; they sum to 1.
+
+        A fixed term has the variance of its part of Xβ̂, all of them scaled to the sum var(Xβ̂), as
+        ``variancePartition`` does. Units have their variance where all covariates are at their
+        means, z̄'Σz̄, and their slopes Σ_jk Cov(z_j, z_k)Σ_jk. Fixed terms sum to the marginal R² of
+        ``r2``, with the random ones to the conditional one. σ² is that of a row of weight 1.
+
+        Returns:
+            Series by component: the fixed terms, the grouping factor, "slopes | factor", Residual.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, or simulated without rows.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> fit.variance_fractions().round(3).to_dict()
+            {'Days': 0.279, 'Subject': 0.432, 'Days | Subject': 0.089, 'Residual': 0.201}
+        """
+        values, labels = quality.variance_fractions(self.record)
+        return self._show.vector(values, "variance_fractions", labels)
+
     def icc(self, at: Mapping[str, Any] | pd.DataFrame | None = None) -> Number | Vector:
         """Intraclass correlation σ_l²/(σ_l² + σ²), σ_l² the mean of z_j'Σz_j over the rows.
 

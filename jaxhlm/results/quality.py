@@ -34,6 +34,7 @@ __all__ = [
     "r2",
     "robust",
     "tidy_robust",
+    "variance_fractions",
     "without_each_group",
 ]
 
@@ -101,6 +102,24 @@ def _components(fits: FitRecord) -> Components:
 def r2(fits: FitRecord) -> Floats:
     """(B, 2) marginal and conditional R²."""
     return np.column_stack(variance_explained.r2(_components(fits)))
+
+
+def variance_fractions(fits: FitRecord) -> tuple[Floats, pd.Index]:
+    """(B, m) shares of the variance, and what each is of."""
+    design, model = fits.rows.design, fits.model
+    terms = [design._fixed.terms[j] for j in design._x_columns]
+    labels = [name for name in dict.fromkeys(terms) if name != "(Intercept)"]
+    fixed = [np.flatnonzero([term == name for term in terms]) for name in labels]
+    slopes = [name for name in model.znames if name != "(Intercept)"]
+    labels += [model.group_name, f"{' + '.join(slopes)} | {model.group_name}", "Residual"]
+
+    def shares(at: Ints) -> tuple[Floats]:
+        return (variance_explained.fractions(fits.filled[at], fits.lanes(at).moments, fixed),)
+
+    found, components = fits.over_chunks(shares)[0], pd.Index(labels, name="component")
+    if slopes:
+        return found, components
+    return np.delete(found, -2, axis=1), components.delete(-2)
 
 
 def icc(fits: FitRecord, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:

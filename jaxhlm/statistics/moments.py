@@ -22,6 +22,7 @@ class RowMoments(NamedTuple):
 
     X_cov: Float[Floats, "b p p"]  # sample covariance of the rows of X
     ZZ: Float[Floats, "b q q"]  # mean of z_j z_j'
+    Z_mean: Float[Floats, "b q"]
 
 
 def row_moments(rows: Rows) -> RowMoments:
@@ -29,7 +30,8 @@ def row_moments(rows: Rows) -> RowMoments:
     lanes = Segments(rows.lane)
     n = lanes.lengths[:, None, None].astype(float)
     X = rows.X - lanes.broadcast(lanes.sum(rows.X) / n[:, 0])
-    return RowMoments(lanes.gram(X) / np.maximum(n - 1.0, 1.0), lanes.gram(rows.Z) / n)
+    X_cov = lanes.gram(X) / np.maximum(n - 1.0, 1.0)
+    return RowMoments(X_cov, lanes.gram(rows.Z) / n, lanes.sum(rows.Z) / n[:, 0])
 
 
 def column_means(columns: Sequence[Floats | Bools], lane: Ints) -> Floats:

@@ -107,6 +107,7 @@ SHARED = {
     "df": (value, called("kenward-roger")),
     "p_values": (value, called()),
     "r2": (value, called()),
+    "variance_fractions": (value, called()),
     "icc": (value, called()),
     "vcov_robust": (value, called()),
     "glance": (row, called()),
