@@ -6,7 +6,8 @@ devices as are asked for: they share its cores, so that efficiencies say somethi
 of cores only. **Roofline**: bytes that a fit reads and writes once, against the bandwidth that the
 memory was measured to have. **Projection**: 10⁹ fits on 8 and 64 devices such as the one measured,
 8 of them on a host such as this one; what the devices compute, what goes through the bus, what the
-cores finish and what is written go on at the same time, and the slowest holds the others.
+cores finish and what is written go on at the same time, and the slowest holds the others. Times are
+the fastest of five rounds, in which all numbers of devices take turns.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def main() -> int:
 def run(chosen: list[str], counts: list[int], options: argparse.Namespace) -> int:
     """Measure workloads by their names; the exit status."""
     console, started = Console(), time.perf_counter()
-    here = measured(counts[-1], "facts", min(options.scale, 1.0))
+    here = measured(counts[-1], "facts", min(10.0 * options.scale, 1.0))
     path = machine.results_path(options.out, here["facts"], "scaling")
     told = here["facts"] | {"scale": f"{options.scale:g}", "note": options.note}
     results = [Result("machine", f"{k} {v}", NONE) for k, v in told.items() if v]

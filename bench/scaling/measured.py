@@ -2,12 +2,12 @@
 
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxhlm.fitting.storing import FILE_BYTES
 
 __all__ = ["MEASURED"]
 
-REPEATS = 3
+ROUNDS = 5
 # Fits of which the cores' part is measured, and of which a file is written.
 SOME = 4096
 # Chunks of the study that every worker gets.
@@ -48,23 +48,20 @@ def over_devices(name: str, fits: int, counts: list[int]) -> dict[str, Any]:
     """Seconds of the same data sets on more devices, and of as many for each device."""
     workload = WORKLOADS[name]
     made = workload.prepare(fits)
-    strong = {n: seconds(lambda n=n: workload.run(made, n)) for n in counts}
+    parts = {n: workload.prepare(max(1, fits * n // counts[-1])) for n in counts[:-1]}
+    works = {("strong", n): partial(workload.run, made, n) for n in counts}
+    works |= {("weak", n): partial(workload.run, part, n) for n, part in parts.items()}
+    took = fastest(works)
+    took["weak", counts[-1]] = took["strong", counts[-1]]
     results = workload.run(made, counts[0])
     return {
-        "strong": strong,
-        "weak": {n: _weak(workload, fits, n, counts) for n in counts[:-1]}
-        | {counts[-1]: strong[counts[-1]]},
+        **{kind: {n: took[kind, n] for n in counts} for kind in ("strong", "weak")},
         "read": workload.reads(made) / fits,
         "written": nbytes(results) / fits,
         **workload.check(made, results, counts[-1]),
         **_finished_by_cores(results),
         **_filed(results),
     }
-
-
-def _weak(workload: Any, fits: int, n: int, counts: list[int]) -> float:
-    made = workload.prepare(max(1, fits * n // counts[-1]))
-    return seconds(lambda: workload.run(made, n))
 
 
 def _finished_by_cores(fits: hlm.FitBatch) -> dict[str, float]:
@@ -125,14 +122,21 @@ def _study(n: int, workers: int, client: Any) -> float:
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """The median of some calls, after one that compiles."""
-    work()
-    taken = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
+    """The fastest of some calls, after one that compiles."""
+    return fastest({"": work})[""]
+
+
+def fastest(works: dict[Any, Callable[[], Any]]) -> dict[Any, float]:
+    """The fastest call of each, after one that compiles; in rounds, so that all meet all noise."""
+    for work in works.values():
         work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    taken = dict.fromkeys(works, float("inf"))
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            started = time.perf_counter()
+            work()
+            taken[name] = min(taken[name], time.perf_counter() - started)
+    return taken
 
 
 MEASURED = {f.__name__: f for f in (facts, over_devices, over_workers)}

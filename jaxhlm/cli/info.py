@@ -33,7 +33,7 @@ def lines() -> Iterator[str]:
     cores = os.cpu_count() or 1
     yield _line("cores", f"{cores}, with {_memory()}")
     yield _line("path", _path(cores))
-    yield _line("precision", "float64 within the library's calls, JAX's own setting outside")
+    yield _line("precision", "float64 decides every fit, whatever JAX is set to outside")
     yield _line("cache", _cache())
 
 
