@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.files import checksum
 from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.sources.responses import Responses
 
 __all__ = ["fingerprint"]
 
@@ -32,6 +33,8 @@ def fingerprint(*things: Any) -> str:
 
 
 def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Responses) and value.rows is None:
+        value = value.values
     kind = np.ndarray if isinstance(value, jax.Array) else type(value)
     yield kind.__name__.encode()
     if is_dataclass(value) and not isinstance(value, type):

@@ -95,6 +95,16 @@ def test_nothing_is_copied_that_need_not_be(Y):
     assert held[2].values is single
 
 
+def test_a_folder_is_gone_on_with_from_wherever_the_same_numbers_are(Y, tmp_path):
+    complete = np.delete(Y, [INCOMPLETE, CONSTANT, FEW_ROWS], axis=1)
+    hlm.fit_many(SLEEP, sleep(), complete, out=tmp_path / "fits")
+    same = {"out": tmp_path / "fits", "resume": True}
+    for form in ("jax", "exported", "file"):
+        assert len(hlm.fit_many(SLEEP, sleep(), FORMS[form](complete, tmp_path), **same)) == B - 3
+    with pytest.raises(errors.FolderError, match="data"):
+        hlm.fit_many(SLEEP, sleep(), on_device(complete + 1.0), **same)
+
+
 def test_a_tensor_of_torch_is_a_view():
     torch = pytest.importorskip("torch")
     Y = torch.randn(180, 5, dtype=torch.float64)
