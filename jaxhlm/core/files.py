@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from mmap import mmap
 from pathlib import Path
@@ -23,9 +24,10 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.csvtable import read_csv
-from jaxhlm.errors import FileError, JaxhlmError, OptionError
+from jaxhlm.errors import FileError, JaxhlmError, NotNumericError, OptionError
 
 __all__ = [
+    "ParquetColumns",
     "check_target",
     "checksum",
     "file_path",
@@ -190,7 +192,7 @@ def map_array(path: PathName) -> np.ndarray:
     """
     path = file_path(path)
     if path.suffix.lower() != ".npy":
-        raise OptionError(f"{path}: give a file that ends in .npy, as numpy.save writes it")
+        raise OptionError(f"{path}: give a file that ends in .npy or .parquet")
     with _reading(path):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
@@ -224,6 +226,64 @@ def map_again(file: Mapping[str, Any]) -> np.ndarray:
     """
     with _reading(file["filename"]):
         return np.asarray(np.memmap(mode="r", **file))
+
+
+@dataclass(frozen=True)
+class ParquetColumns:
+    """The numbers of a Parquet file as an array (n, B), a column for each of its columns.
+
+    ``values[:, first:last]`` reads those columns and no others.
+
+    Attributes:
+        path: the file.
+        names: (B,) of the columns.
+        shape: (n, B).
+        metadata: pyarrow's, so that it is read once.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    metadata: Any
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """What columns are read as."""
+        return np.dtype(np.float64)
+
+    @staticmethod
+    def of(path: PathName) -> ParquetColumns:
+        """All columns of a file but those that pandas has kept an index in.
+
+        Raises:
+            FileError: the file cannot be opened, or is no Parquet file.
+            NotNumericError: a column holds no numbers; the message names it.
+            JaxhlmError: pyarrow is not installed.
+        """
+        arrow, parquet = _pyarrow()
+        path = file_path(path)
+        with _reading(path), parquet.ParquetFile(path) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            index = (schema.pandas_metadata or {}).get("index_columns", [])
+        fields = [field for field in schema if field.name not in index]
+        names = tuple(field.name for field in fields)
+        for field in fields:
+            if not (arrow.types.is_integer(field.type) or arrow.types.is_floating(field.type)):
+                raise NotNumericError(f"column {field.name!r} of {path} is {field.type}")
+            if names.count(field.name) > 1:
+                raise FileError(f"{path} has several columns {field.name!r}; name them apart")
+        return ParquetColumns(path, names, (metadata.num_rows, len(names)), metadata)
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        """Consecutive columns (n, …), missing values NaN."""
+        _, parquet = _pyarrow()
+        names = self.names[index[1]]
+        out = np.empty((self.shape[0], len(names)))
+        with _reading(self.path), parquet.ParquetFile(self.path, metadata=self.metadata) as file:
+            table = file.read(columns=list(names), use_threads=False)
+            for j, name in enumerate(names):
+                out[:, j] = table.column(name).to_numpy()
+        return out
 
 
 def checksum(*parts: bytes) -> str:

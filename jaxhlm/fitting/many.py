@@ -113,11 +113,13 @@ def fit_many(
         formula: as for ``fit``. With ``responses`` its left side may be left out.
         data: the frame with the design; with ``by``, all replicates one below the other.
         responses: (n, B), one column per response, rows as in ``data``: an array, a DataFrame,
-            the path of a .npy file, which is read as it is fitted, or another library's array that
-            has ``__dlpack__``. A response with missing values (NaN) is fitted on its own complete
-            rows. They are not copied: what is computed from rows later, such as ``fits[i]``, is
-            about what they hold then. A ``jax.Array`` stays where it is; only responses that are
-            not fitted there, or are looked at later, are brought from its device.
+            the path of a .npy file or of a .parquet file with a column for each, another library's
+            array that has ``__dlpack__`` (torch, CuPy), or one in pieces on a disk (zarr, h5py,
+            dask). Files and pieces are read as they are fitted. A response with missing values
+            (NaN) is fitted on its own complete rows. They are not copied: what is computed from
+            rows later, such as ``fits[i]``, is about what they hold then. A ``jax.Array`` stays
+            where it is; only responses that are not fitted there, or are looked at later, are
+            brought from its device.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
             units and covariates. Factor levels are taken from all of ``data``. A data set
             without a row of one of them lacks that coefficient, which is NaN; without a row of the

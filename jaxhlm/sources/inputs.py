@@ -14,6 +14,7 @@ import pandas as pd
 from pandas.api.types import is_any_real_numeric_dtype
 
 from jaxhlm.core.arguments import check_frame
+from jaxhlm.core.files import ParquetColumns
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.columns import (
     Weights,
@@ -102,11 +103,12 @@ def _response_matrix(responses: GivenResponses) -> tuple[Held, pd.Index]:
         if isinstance(responses, pd.Series):
             raise ResponseShapeError("responses is one Series; pass responses.to_frame()")
         Y = held(responses)
-        if Y.ndim != 2:
+        if len(Y.shape) != 2:
             raise ResponseShapeError(
-                f"responses has {Y.ndim} dimension(s); give (n, B), one column per response"
+                f"responses has {len(Y.shape)} dimension(s); give (n, B), one column per response"
             )
-        index = pd.RangeIndex(Y.shape[1], name="response")
+        names = Y.names if isinstance(Y, ParquetColumns) else range(Y.shape[1])
+        index = pd.Index(names, name="response")
     if Y.shape[1] == 0:
         raise ResponseShapeError("responses has no columns; give one for each response")
     return Y, index

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import real_array
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.files import checksum, map_again, map_array, mapped_from
+from jaxhlm.core.files import ParquetColumns, checksum, map_again, map_array, mapped_from
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import FileError, NotNumericError, OptionError
@@ -32,8 +32,24 @@ __all__ = [
     "of_rows",
 ]
 
-Held: TypeAlias = np.ndarray | jax.Array
-# Anything with ``__dlpack__`` as well, which has no type of its own.
+
+class InPieces(Protocol):
+    """An array on a disk, read piece by piece: of zarr, h5py or dask, or ``ParquetColumns``."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, B)."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of its numbers."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """``[:, first:last]``, something that NumPy makes an array of."""
+
+
+Held: TypeAlias = np.ndarray | jax.Array | InPieces
+# Anything with ``__dlpack__``, or in pieces, as well, which have no types of their own.
 GivenResponses: TypeAlias = pd.DataFrame | Floats | jax.Array | str | PathLike[str]
 
 
@@ -55,7 +71,7 @@ class Responses:
     def shape(self) -> tuple[int, int]:
         """(n, B)."""
         n, B = self.values.shape
-        return (n if self.rows is None else len(self.rows)), B
+        return (int(n) if self.rows is None else len(self.rows)), int(B)
 
     def __getitem__(self, index: tuple[slice, Any]) -> Floats:
         """Columns, in memory."""
@@ -67,9 +83,9 @@ class Responses:
 
         They are not converted, so that float32 goes up in half the bytes.
         """
-        if isinstance(self.values, np.ndarray):
+        if not isinstance(self.values, jax.Array):
             single = self.values.dtype == np.float32
-            return self._of_rows(self.values[:, run]) if single else self[:, run]
+            return self._of_rows(_fetched(self.values, run)) if single else self[:, run]
         _check_there(self.values)
         with jax_config_scope():
             return _columns(self.values, run.start, self.rows, size=run.stop - run.start)
@@ -80,7 +96,7 @@ class Responses:
     @cached_property
     def _here(self) -> Held:
         """The values in memory where that needs no copy, else where they are."""
-        if isinstance(self.values, np.ndarray):
+        if not isinstance(self.values, jax.Array):
             return self.values
         _check_there(self.values)
         (first, *others) = self.values.devices()
@@ -141,13 +157,28 @@ def _fetched(values: Held, lanes: Any) -> np.ndarray:
     """Columns, in memory; few sizes are compiled for those on devices."""
     if isinstance(values, np.ndarray):
         return values[:, lanes]
-    _check_there(values)
     lane_index = np.arange(values.shape[1])[lanes]
     wanted = np.atleast_1d(lane_index)
-    more = (1 << max(0, len(wanted) - 1).bit_length()) - len(wanted)
+    if isinstance(values, jax.Array):
+        found = _from_devices(values, wanted)
+    else:
+        found = _from_pieces(values, wanted)
+    return found.reshape(len(found), *lane_index.shape)
+
+
+def _from_devices(values: jax.Array, lane_index: Ints) -> np.ndarray:
+    _check_there(values)
+    more = (1 << max(0, len(lane_index) - 1).bit_length()) - len(lane_index)
     with jax_config_scope():
-        found = np.asarray(_some_columns(values, np.pad(wanted, (0, more), "edge")))
-    return found[:, : len(wanted)].reshape(len(found), *lane_index.shape)
+        found = np.asarray(_some_columns(values, np.pad(lane_index, (0, more), "edge")))
+    return found[:, : len(lane_index)]
+
+
+def _from_pieces(values: InPieces, lane_index: Ints) -> np.ndarray:
+    """Run by run, which is all that every kind of them can."""
+    runs = np.split(lane_index, np.flatnonzero(np.diff(lane_index) != 1) + 1)
+    parts = [np.asarray(values[:, int(run[0]) : int(run[-1]) + 1]) for run in runs if len(run)]
+    return np.concatenate(parts, axis=1) if parts else np.empty((values.shape[0], 0))
 
 
 def _check_there(values: jax.Array) -> None:
@@ -179,8 +210,8 @@ def held(given: GivenResponses) -> Held:
     """What a user gives as responses, not copied where it need not be.
 
     Args:
-        given: an array of NumPy's or of JAX's, anything with ``__dlpack__``, the path of a .npy
-            file, or what ``real_array`` takes.
+        given: an array of NumPy's or of JAX's, anything with ``__dlpack__``, the path of a .npy or
+            .parquet file, an array in pieces, or what ``real_array`` takes.
 
     Raises:
         NotNumericError: it holds no real numbers.
@@ -188,12 +219,15 @@ def held(given: GivenResponses) -> Held:
         FileError: the file cannot be read.
     """
     if isinstance(given, str | PathLike):
-        return _real(map_array(given))
+        parquet = str(given).lower().endswith(".parquet")
+        return ParquetColumns.of(given) if parquet else _real(map_array(given))
     if isinstance(given, jax.Array):
         return _of_jax(given)
     if isinstance(given, np.ndarray):
         taken = not isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "iuf"
         return np.asarray(given) if taken else real_array("responses", given)
+    if all(hasattr(given, name) for name in ("shape", "dtype", "chunks")):
+        return _real(given)
     if hasattr(type(given), "__dlpack__") and not isinstance(given, np.generic):
         return _exported(given)
     return real_array("responses", given)

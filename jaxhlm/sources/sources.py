@@ -172,8 +172,9 @@ class ResponseMatrix(Source):
 
     @property
     def lane_bytes(self) -> int:
-        """What one complete response takes."""
-        return self.prepared.lane_bytes
+        """What one complete response takes, with the response itself where it is elsewhere."""
+        fetched = 8 * self.design.n if isinstance(self.Y, Responses) else 0
+        return self.prepared.lane_bytes + fetched
 
     @property
     def traceable(self) -> Traceable:

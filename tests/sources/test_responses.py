@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 import jaxhlm as hlm
@@ -54,7 +55,34 @@ def saved(Y, folder):
     return folder / "Y.npy"
 
 
+class InPieces:
+    """An array as zarr, h5py and dask have it, which gives runs of columns only."""
+
+    chunks = (60, 7)
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype, self.read = values, values.shape, values.dtype, []
+
+    def __getitem__(self, index):
+        rows, columns = index
+        assert rows == slice(None)
+        assert columns.step is None
+        self.read.append(columns.stop - columns.start)
+        return self.values[index]
+
+
+def parquet(Y, folder):
+    """Missing values are nulls, and pandas keeps an index beside."""
+    frame = pd.DataFrame(Y, columns=[f"gene.{j}" for j in range(Y.shape[1])])
+    index = pd.Index([f"row {i}" for i in range(len(Y))])
+    frame.astype("Float64").set_index(index).to_parquet(folder / "Y.parquet")
+    return folder / "Y.parquet"
+
+
 FORMS = {
+    "pieces": lambda Y, _: InPieces(Y),
+    "single pieces": lambda Y, _: InPieces(Y.astype(np.float32)),
+    "parquet": parquet,
     "jax": lambda Y, _: on_device(Y),
     "jax single": lambda Y, _: jnp.asarray(Y, jnp.float32),
     "single": lambda Y, _: Y.astype(np.float32),
@@ -103,6 +131,47 @@ def test_a_folder_is_gone_on_with_from_wherever_the_same_numbers_are(Y, tmp_path
         assert len(hlm.fit_many(SLEEP, sleep(), FORMS[form](complete, tmp_path), **same)) == B - 3
     with pytest.raises(errors.FolderError, match="data"):
         hlm.fit_many(SLEEP, sleep(), on_device(complete + 1.0), **same)
+
+
+def test_of_what_is_in_pieces_each_is_read_once_and_later_only_what_is_asked_for(Y):
+    values = InPieces(np.delete(Y, [INCOMPLETE, CONSTANT, FEW_ROWS], axis=1))
+    fits = hlm.fit_many(SLEEP, sleep(), values)
+    assert sum(values.read) == B - 3
+    values.read.clear()
+    fits[20].residuals  # noqa: B018
+    assert set(values.read) == {1}
+
+
+def test_columns_of_parquet_name_the_fits(Y, tmp_path):
+    fits = hlm.fit_many(SLEEP, sleep(), str(parquet(Y[:, :3], tmp_path)))
+    assert list(fits.index) == ["gene.0", "gene.1", "gene.2"]
+    assert fits["gene.1"].criterion == fits.criterion.iloc[1]
+
+
+def test_other_numbers_in_a_file_are_another_run(Y, tmp_path):
+    """Of what is in pieces, too."""
+    complete = np.delete(Y, [INCOMPLETE, CONSTANT, FEW_ROWS], axis=1)
+    for form in (parquet, lambda Y, _: InPieces(Y)):
+        hlm.fit_many(SLEEP, sleep(), form(complete, tmp_path), out=tmp_path / form.__name__)
+        same = {"out": tmp_path / form.__name__, "resume": True}
+        assert len(hlm.fit_many(SLEEP, sleep(), form(complete, tmp_path), **same)) == B - 3
+        with pytest.raises(errors.FolderError, match="data"):
+            hlm.fit_many(SLEEP, sleep(), form(complete + 1.0, tmp_path), **same)
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "match"),
+    [
+        ({"a": ["x", "y"]}, errors.NotNumericError, "'a'"),
+        ({"a": [1.0, 2.0], "b": [True, False]}, errors.NotNumericError, "'b'"),
+        ({"a": [1.0, 2.0]}, errors.ResponseShapeError, "2 rows"),
+        ({}, errors.ResponseShapeError, "no columns"),
+    ],
+)
+def test_parquet_files_that_hold_no_responses_are_refused(frame, error, match, tmp_path):
+    pd.DataFrame(frame).to_parquet(tmp_path / "Y.parquet")
+    with pytest.raises(error, match=match):
+        hlm.fit_many(SLEEP, sleep(), tmp_path / "Y.parquet")
 
 
 def test_a_tensor_of_torch_is_a_view():
@@ -197,7 +266,9 @@ def test_what_is_traced_is_refused():
 @pytest.mark.parametrize(
     ("name", "content", "error", "match"),
     [
-        ("Y.npz", b"", errors.OptionError, "ends in .npy"),
+        ("Y.npz", b"", errors.OptionError, "ends in .npy or .parquet"),
+        ("none.parquet", None, errors.FileError, "no file"),
+        ("empty.parquet", b"", errors.FileError, "cannot read"),
         ("none.npy", None, errors.FileError, "no file"),
         ("empty.npy", b"", errors.FileError, "cannot read"),
         ("text.npy", b"a,b\n1,2\n" * 9, errors.FileError, "cannot read"),
