@@ -8,7 +8,7 @@ entries column by column, block after block, as lme4 does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ __all__ = [
     "ROUNDED_TO_ZERO",
     "SINGULAR_SD",
     "Blocks",
+    "block_cholesky",
     "block_of",
     "canonical",
     "covariance_of",
@@ -105,15 +106,33 @@ def factor(
         floor: q floors, one per column.
         xp: ``numpy`` or ``jax.numpy``, whichever the entries belong to.
     """
+
+    def column(j: int, rest: list[Array]) -> list[Array]:
+        keep = rest[0] > floor[j]
+        root = xp.sqrt(xp.where(keep, rest[0], 1.0))
+        return [xp.where(keep, value / root, 0.0) for value in rest]
+
+    return block_cholesky(D, blocks, column)
+
+
+def block_cholesky(
+    D: Float[Array, "q q"], blocks: Blocks, column: Callable[[int, list[Array]], list[Array]]
+) -> Float[Array, "q q"]:
+    """Block lower triangular Λ of unrolled D, column after column.
+
+    Args:
+        D: (q, q) unrolled symmetric matrix.
+        blocks: columns of Z in each random term.
+        column: entries of column j of Λ, from the pivot on, of what the columns before leave of
+            that of D.
+    """
     Lambda = np.full(D.shape, 0.0, dtype=object)
     for block in blocks:
-        for j, column in enumerate(block):
-            done = list(block[:j])
-            rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
-            keep = rest[0] > floor[column]
-            root = xp.sqrt(xp.where(keep, rest[0], 1.0))
-            for row, value in zip(block[j:], rest, strict=True):
-                Lambda[row, column] = xp.where(keep, value / root, 0.0)
+        for i, j in enumerate(block):
+            done = list(block[:i])
+            rest = [D[row, j] - Lambda[row, done] @ Lambda[j, done] for row in block[i:]]
+            for row, value in zip(block[i:], column(j, rest), strict=True):
+                Lambda[row, j] = value
     return Lambda
 
 

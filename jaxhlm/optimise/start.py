@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.covariance import Blocks, block_cholesky, theta_index
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import array_namespace, unroll
 
@@ -56,14 +56,10 @@ def _floored(
     D: Float[Array, "q q"], blocks: Blocks, floor: Float[Array, " b"]
 ) -> Float[Array, "q q"]:
     """Cholesky factor of D with every pivot at least ``floor``."""
-    Lambda = np.full(D.shape, 0.0, dtype=object)
-    for block in blocks:
-        for j, column in enumerate(block):
-            done = list(block[:j])
-            rest = [D[row, column] - Lambda[row, done] @ Lambda[column, done] for row in block[j:]]
-            xp = array_namespace(rest[0])
-            root = xp.sqrt(xp.maximum(rest[0], floor))
-            Lambda[column, column] = root
-            for row, value in zip(block[j + 1 :], rest[1:], strict=True):
-                Lambda[row, column] = value / root
-    return Lambda
+
+    def column(_: int, rest: list[Array]) -> list[Array]:
+        xp = array_namespace(rest[0])
+        root = xp.sqrt(xp.maximum(rest[0], floor))
+        return [root, *(value / root for value in rest[1:])]
+
+    return block_cholesky(D, blocks, column)
