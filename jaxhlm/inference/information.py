@@ -36,13 +36,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhlm.core.notation import Floats
+from jaxhlm.likelihood.covariance import ThetaIndex
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import whitened
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
 __all__ = [
     "GroupsAtLambda",
-    "Index",
     "Information",
     "contrast_gradients",
     "directions",
@@ -52,9 +52,6 @@ __all__ = [
     "traces",
     "weighted_entries",
 ]
-
-
-Index = tuple[tuple[int, int], ...]
 
 
 class GroupsAtLambda(NamedTuple):
@@ -113,7 +110,7 @@ def inverse_forms(at: Information, delta: Floats) -> Floats:
     return np.einsum("srl,srl->rl", half, half)
 
 
-def directions(index: Index, q: int) -> Floats:
+def directions(index: ThetaIndex, q: int) -> Floats:
     """E_s (k, q, q), one for every free entry of D."""
     E = np.zeros((len(index), q, q))
     for s, (a, b) in enumerate(index):
@@ -121,12 +118,12 @@ def directions(index: Index, q: int) -> Floats:
     return E
 
 
-def weighted_entries(M: Floats, index: Index) -> Floats:
+def weighted_entries(M: Floats, index: ThetaIndex) -> Floats:
     """tr(E_s M) of symmetric M (q, q, B), (k, B)."""
     return np.stack([M[a, b] * (1.0 if a == b else 2.0) for a, b in index])
 
 
-def traces(P: Floats, Q: Floats, index: Index) -> Floats:
+def traces(P: Floats, Q: Floats, index: ThetaIndex) -> Floats:
     """Σ tr(E_s P E_t Q) over groups, (k, k, B)."""
     q = len(P)
     E = directions(index, q).reshape(-1, q * q)
@@ -134,7 +131,7 @@ def traces(P: Floats, Q: Floats, index: Index) -> Floats:
     return np.einsum("tx,sxl->stl", E, np.tensordot(E, products, 1))
 
 
-def quadratic_forms(G: Floats, index: Index) -> Floats:
+def quadratic_forms(G: Floats, index: ThetaIndex) -> Floats:
     """B_s = Σ G'E_s G over groups, (k, p, p, B)."""
     B = []
     for a, b in index:

@@ -33,8 +33,8 @@ TILE_NUMBERS = 2**17
 
 # Lanes at their ML solution; what dropping an effect costs there; profiles of one kind.
 Optimum = tuple[Standardised, Solution, Blocks]
-Reduced = dict[int, Floats]
-Fixed = tuple[ProfileDeviance, Bounds]
+DropCosts = dict[int, Floats]
+KindOfProfiles = tuple[ProfileDeviance, Bounds]
 
 
 def profile_limits(
@@ -118,7 +118,7 @@ def _profile_lanes(
     standardised = standardised.take(good)
     optimum = standardised, best, blocks
     variances = sorted({a for w in wanted if w.kind in ("sd", "cor") for a in w.at})
-    reduced = {a: reduced_minimum(standardised, options, a) - best.value for a in variances}
+    drop_costs = {a: reduced_minimum(standardised, options, a) - best.value for a in variances}
     for kinds, set_up in (
         (("sd", "sigma"), _scales),
         (("cor",), _correlations),
@@ -126,11 +126,11 @@ def _profile_lanes(
     ):
         which = np.array([i for kind in kinds for i, w in enumerate(wanted) if w.kind == kind], int)
         if len(which):
-            profile, bounds = set_up(optimum, [wanted[i] for i in which], reduced)
+            profile, bounds = set_up(optimum, [wanted[i] for i in which], drop_costs)
             yield which, good, best, profile, bounds
 
 
-def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
+def _scales(optimum: Optimum, wanted: Sequence[Parameter], drop_costs: DropCosts) -> KindOfProfiles:
     """Standard deviations end at 0, the reduced model without their effect; σ does not end."""
     random = [w.at[0] for w in wanted if w.kind == "sd"]
     profiles = sd_profiles(*optimum, random)
@@ -139,20 +139,22 @@ def _scales(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> 
     at, rise = np.full((2, 2, len(profiles), len(profiles[0].estimate)), np.nan)
     at[0, : len(random)] = 0.0
     for i, a in enumerate(random):
-        rise[0, i] = reduced[a]
+        rise[0, i] = drop_costs[a]
     return concatenated(profiles), Bounds(at.reshape(2, -1), rise.reshape(2, -1))
 
 
-def _correlations(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
+def _correlations(
+    optimum: Optimum, wanted: Sequence[Parameter], drop_costs: DropCosts
+) -> KindOfProfiles:
     """Correlations end at ±1; no rise beyond that of dropping one of the two is needed."""
     pairs = [(w.at[0], w.at[1]) for w in wanted]
-    without = np.concatenate([np.minimum(reduced[a], reduced[b]) for a, b in pairs])
+    without = np.concatenate([np.minimum(drop_costs[a], drop_costs[b]) for a, b in pairs])
     at = np.array([-np.pi / 2, np.pi / 2])[:, None] + np.zeros_like(without)
     profile = concatenated(correlation_profiles(*optimum, pairs))
     return profile, Bounds(at, np.full_like(at, np.nan), without)
 
 
-def _fixed(optimum: Optimum, wanted: Sequence[Parameter], reduced: Reduced) -> Fixed:
+def _fixed(optimum: Optimum, wanted: Sequence[Parameter], drop_costs: DropCosts) -> KindOfProfiles:
     """Fixed effects do not end."""
     profile = concatenated(coefficient_profiles(*optimum, [w.at[0] for w in wanted]))
     nowhere = np.full((2, len(profile.estimate)), np.nan)

@@ -33,7 +33,6 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.inference.information import (
     GroupsAtLambda,
-    Index,
     Information,
     contrast_gradients,
     directions,
@@ -42,7 +41,7 @@ from jaxhlm.inference.information import (
     traces,
     weighted_entries,
 )
-from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.covariance import Blocks, ThetaIndex, theta_index
 from jaxhlm.linalg.factors import principal_axes
 from jaxhlm.linalg.stacked import cholesky
 
@@ -134,7 +133,7 @@ def _cross(at: GroupsAtLambda, a: int, b: int) -> Floats:
     return h if a == b else h + np.einsum("pgl,gl->pl", at.G[:, b], at.e[a])
 
 
-def _entry(V: Floats, a: int, b: int, index: Index) -> Floats:
+def _entry(V: Floats, a: int, b: int, index: ThetaIndex) -> Floats:
     """Entry (a, b) of every direction v_i v_j' + v_j v_i' (v_i v_i' for i = j), (k, B)."""
     return np.stack([V[a, i] * V[b, j] + (V[a, j] * V[b, i] if i != j else 0.0) for i, j in index])
 

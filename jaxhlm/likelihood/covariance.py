@@ -28,6 +28,7 @@ __all__ = [
     "ROUNDED_TO_ZERO",
     "SINGULAR_SD",
     "Blocks",
+    "ThetaIndex",
     "block_cholesky",
     "block_of",
     "canonical",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 Blocks = tuple[tuple[int, ...], ...]
+ThetaIndex = tuple[tuple[int, int], ...]
 
 SINGULAR_SD = 1e-4
 """A relative standard deviation below this counts as zero: lme4's ``isSingular`` tolerance, here
@@ -52,7 +54,7 @@ ROUNDED_TO_ZERO = 1e-9
 
 
 @lru_cache
-def theta_index(blocks: Blocks) -> tuple[tuple[int, int], ...]:
+def theta_index(blocks: Blocks) -> ThetaIndex:
     """Row and column in Λ of every entry of θ, in order.
 
     >>> theta_index(((0, 1),))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.likelihood.covariance import Blocks, lambda_matrix, theta_index
+from jaxhlm.likelihood.covariance import Blocks, ThetaIndex, lambda_matrix, theta_index
 from jaxhlm.likelihood.deviance import Profile, SumGroups, profile, sum_groups, whiten
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from jaxhlm.core.notation import Array
 
 __all__ = ["Derivatives", "derivatives"]
-
-Index = tuple[tuple[int, int], ...]
 
 
 class Derivatives(NamedTuple):
@@ -106,7 +104,7 @@ def derivatives(
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
 
 
-def _directions(W: Matrix, e: Matrix, index: Index) -> tuple[Matrix, Matrix, Matrix]:
+def _directions(W: Matrix, e: Matrix, index: ThetaIndex) -> tuple[Matrix, Matrix, Matrix]:
     """One group's r_s = e'E_s e (s,), h_s = W'E_s e (s, p) and B_s = W'E_s W (s, p(p+1)/2)."""
     r, h, B = [], [], []
     for a, b in index:
@@ -117,7 +115,7 @@ def _directions(W: Matrix, e: Matrix, index: Index) -> tuple[Matrix, Matrix, Mat
     return _stack(r, W), _stack(h, W), _stack(B, W)
 
 
-def _trace_pairs(P: Matrix, Q: Matrix, index: Index) -> Matrix:
+def _trace_pairs(P: Matrix, Q: Matrix, index: ThetaIndex) -> Matrix:
     """The lower triangle over (s, t) of tr(E_s P E_t Q)."""
     rows, columns = np.tril_indices(len(index))
     if not is_unrolled(P):
@@ -136,7 +134,9 @@ def _both(ab: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
     return ab, ab[::-1]
 
 
-def _directions_dense(index: Index, q: int, dtype: np.dtype[np.floating]) -> Float[Array, "k q q"]:
+def _directions_dense(
+    index: ThetaIndex, q: int, dtype: np.dtype[np.floating]
+) -> Float[Array, "k q q"]:
     E = np.zeros((len(index), q, q))
     for s, (a, b) in enumerate(index):
         E[s, a, b] = E[s, b, a] = 1.0
@@ -144,7 +144,7 @@ def _directions_dense(index: Index, q: int, dtype: np.dtype[np.floating]) -> Flo
 
 
 def _chain_rule(
-    F: Matrix, curvature: Matrix, Lambda: Matrix, index: Index
+    F: Matrix, curvature: Matrix, Lambda: Matrix, index: ThetaIndex
 ) -> tuple[Matrix, Matrix, Matrix]:
     """Gradient and Hessian in θ from those in D, and J = ∂D/∂θ."""
     FL = matmul(F, Lambda)

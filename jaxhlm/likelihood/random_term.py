@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jaxhlm.errors import OptionError
-from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.likelihood.covariance import Blocks, ThetaIndex, theta_index
 
 __all__ = ["STRUCTURES", "RandomTerm", "WithTerms", "blocks_of", "group_of", "names_of"]
 
@@ -57,7 +57,7 @@ class RandomTerm:
         return STRUCTURES[self.structure](self.columns)
 
     @property
-    def entries(self) -> tuple[tuple[int, int], ...]:
+    def entries(self) -> ThetaIndex:
         """Row and column in Λ of every entry of θ that belongs to the term, in order."""
         return theta_index(self.blocks)
 

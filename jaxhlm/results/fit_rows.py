@@ -54,7 +54,7 @@ class FitRows:
 
     @cached_property
     def henderson(self) -> Henderson:
-        """Blocks of the inverse of Henderson's mixed model equations."""
+        """Parts of the inverse of Henderson's mixed model equations."""
         return henderson(self.own, self.rows.standardised, self.blocks)
 
     @cached_property
