@@ -31,7 +31,7 @@ class Moderation:
     Attributes:
         df_prior: d₀, the degrees of freedom that the other fits are worth; it may be infinite.
         variances: a DataFrame with a row for each fit: variance (σ̂²), df_residual, prior (s₀²) and
-            moderated (s̃²).
+            moderated (s̃²); with a trend first the mean response.
     """
 
     df_prior: float
@@ -60,8 +60,9 @@ def moderation(fits: FitRecord, trend: bool) -> Moderation:
     """Empirical-Bayes variances of all fits."""
     check_flag("trend", trend)
     variance, df = np.where(fits.ok, fits.estimates.sigma, np.nan) ** 2, df_residual(fits)
-    prior = variance_prior(variance, df, _means(fits) if trend else None)
-    columns = {
+    means = {"mean": _means(fits)} if trend else {}
+    prior = variance_prior(variance, df, means.get("mean"))
+    columns = means | {
         "variance": variance,
         "df_residual": df,
         "prior": np.broadcast_to(prior.variance, variance.shape),

@@ -44,6 +44,7 @@ ALLOWED = {
         "plot.measure_plots",
         "plot.estimate_plots",
         "plot.fit_plots",
+        "plot.response_plots",
     },
 }
 

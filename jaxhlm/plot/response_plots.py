@@ -1,0 +1,295 @@
+"""Figures of tests of very many responses: which differ, whether p values are as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+from jaxhlm.core.arguments import whole_number
+from jaxhlm.core.notation import Floats
+from jaxhlm.errors import NoRowsError, OptionError
+from jaxhlm.inference.criteria import check_level
+from jaxhlm.inference.multiplicity import null_share
+from jaxhlm.inference.tails import beta_quantile
+from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, wrap
+from jaxhlm.results.moderated import Moderation
+from jaxhlm.studies.measures import check_columns
+
+__all__ = [
+    "contrast_heat",
+    "p_histogram",
+    "p_qq",
+    "variance_fractions",
+    "variance_trend",
+    "volcano",
+]
+
+BINS = 40
+LEVEL = 0.95
+# Labels are put at the first of these distances, in points, where they cover nothing.
+AWAY = tuple(product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0)))
+
+
+def volcano(
+    table: pd.DataFrame,
+    contrast: str | None = None,
+    *,
+    level: float = 0.05,
+    labels: int = 10,
+    ax: Axes | None = None,
+) -> Axes:
+    """−log₁₀ p against the estimate of every response; coloured where the adjusted p is below.
+
+    Args:
+        table: a long table of ``FitBatch.test`` for one contrast, or with ``contrast`` given.
+        contrast: which one of several.
+        level: of the adjusted p values.
+        labels: so many responses with the smallest p values are named.
+        ax: axes to draw on; by default a new figure.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingColumnError: a column is not in the frame.
+        OptionError: several contrasts and none chosen, or one that is not there.
+        NoRowsError: no response has a p value.
+
+    Example:
+        >>> table = pd.DataFrame({"response": ["u", "v"], "contrast": "dose",
+        ...                       "estimate": [2.0, 0.1], "p_value": [1e-6, 0.4],
+        ...                       "p_adjusted": [2e-6, 0.4]})
+        >>> volcano(table).get_xlabel()
+        'dose'
+    """
+    check_level(level)
+    named = whole_number("labels", labels, least=0)
+    part = _one_contrast(table, contrast, ["estimate", "p_adjusted"]).sort_values("p_value")
+    x, y = part["estimate"].to_numpy(), _log(part["p_value"].to_numpy())
+    found = part["p_adjusted"].to_numpy() < level
+    with canvas(ax, 3.0) as axes:
+        axes.plot(
+            x[~found], y[~found], ".", color=GREY, markersize=2.0, alpha=0.4, markeredgewidth=0
+        )
+        for color, side in ((INK[1], x > 0), (INK[0], x <= 0)):
+            some = found & side
+            axes.plot(x[some], y[some], "o", color=color, markersize=2.6, markeredgewidth=0)
+        axes.axvline(0.0, color=GREY, linewidth=0.6)
+        axes.set(xlabel=str(part["contrast"].iloc[0]), ylabel="−log₁₀ p")
+        axes.set_title(f"{found.sum():,} of {len(part):,} with adjusted p < {level:g}", loc="left")
+        axes.margins(x=0.12, y=0.08)
+        _name(axes, x[:named], y[:named], part.iloc[:named, 0].tolist())
+    return axes
+
+
+def p_histogram(
+    table: pd.DataFrame, contrast: str | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """The distribution of p values; the line is at π₀, the estimated share of true hypotheses.
+
+    Args:
+        table, contrast, ax: as for ``volcano``.
+
+    Raises:
+        MissingColumnError, OptionError, NoRowsError: as for ``volcano``.
+
+    Example:
+        >>> table = pd.DataFrame({"contrast": "dose", "p_value": np.linspace(0, 1, 101)})
+        >>> p_histogram(table).get_title(loc="left")
+        'dose: π₀ = 1.00'
+    """
+    part = _one_contrast(table, contrast, [])
+    p = part["p_value"].to_numpy()
+    share = null_share(p)
+    with canvas(ax) as axes:
+        axes.hist(p, np.linspace(0.0, 1.0, BINS + 1), color=INK[0], alpha=0.6, density=True)
+        axes.axhline(share, color="black", linewidth=1.0, linestyle="--")
+        axes.set(xlabel="p value", ylabel="Density", xlim=(0.0, 1.0))
+        axes.set_title(f"{part['contrast'].iloc[0]}: π₀ = {share:.2f}", loc="left")
+    return axes
+
+
+def p_qq(table: pd.DataFrame, contrast: str | None = None, *, ax: Axes | None = None) -> Axes:
+    """Observed against expected −log₁₀ p, with the band of 95 % of uniform p values at each rank.
+
+    The i-th smallest of m independent uniform numbers has a Beta(i, m − i + 1) distribution.
+
+    Args:
+        table, contrast, ax: as for ``volcano``.
+
+    Raises:
+        MissingColumnError, OptionError, NoRowsError: as for ``volcano``.
+
+    Example:
+        >>> table = pd.DataFrame({"contrast": "dose", "p_value": np.linspace(0.01, 1, 100)})
+        >>> p_qq(table).get_ylabel()
+        'Observed −log₁₀ p'
+    """
+    part = _one_contrast(table, contrast, [])
+    p = np.sort(part["p_value"].to_numpy())
+    m, rank = len(p), np.arange(1, len(p) + 1)
+    expected = -np.log10((rank - 0.5) / m)
+    low, high = (
+        -np.log10(beta_quantile(q, rank, m - rank + 1)) for q in (0.5 + LEVEL / 2, 0.5 - LEVEL / 2)
+    )
+    with canvas(ax, COLUMN) as axes:
+        axes.fill_between(expected, low, high, color=GREY, alpha=0.25, linewidth=0)
+        axes.plot(expected[[0, -1]], expected[[0, -1]], color="black", linewidth=0.8)
+        axes.plot(expected, _log(p), ".", color=INK[0], markersize=3.0, markeredgewidth=0)
+        axes.set(xlabel="Expected −log₁₀ p", ylabel="Observed −log₁₀ p")
+        axes.set_title(str(part["contrast"].iloc[0]), loc="left")
+    return axes
+
+
+def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
+    """√σ̂ of every response against its mean, with the trend that variances are shrunk to.
+
+    Args:
+        found: ``fits.moderation(trend=True)``.
+        ax: as for ``volcano``.
+
+    Raises:
+        OptionError: the prior has no trend.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("sleepstudy")
+        >>> Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(50, seed=1)
+        >>> fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
+        >>> variance_trend(fits.moderation(trend=True)).get_xlabel()
+        'Mean response'
+    """
+    v = found.variances
+    if "mean" not in v:
+        raise OptionError("these variances have no trend: fits.moderation(trend=True) has one")
+    v = v.dropna().sort_values("mean")
+    with canvas(ax) as axes:
+        axes.plot(
+            v["mean"], v["variance"] ** 0.25, ".", color=GREY, markersize=2.0, alpha=0.5,
+            markeredgewidth=0,
+        )  # fmt: skip
+        axes.plot(v["mean"], v["prior"] ** 0.25, color=INK[1], linewidth=1.4)
+        axes.set(xlabel="Mean response", ylabel="√ residual standard deviation")
+        axes.set_title(f"Prior worth {found.df_prior:.3g} degrees of freedom", loc="left")
+    return axes
+
+
+def contrast_heat(table: pd.DataFrame, n: int = 30, *, ax: Axes | None = None) -> Axes:
+    """z of every contrast for the n responses that have the largest in any of them.
+
+    Args:
+        table: a long table of ``FitBatch.test``.
+        n: how many responses.
+        ax: as for ``volcano``.
+
+    Raises:
+        MissingColumnError: a column is not in the frame.
+        NoRowsError: no response has a p value.
+
+    Example:
+        >>> table = pd.DataFrame({"response": ["u", "u"], "contrast": ["a", "b"],
+        ...                       "p_value": [0.01, 0.5], "z": [2.6, -0.7]})
+        >>> [label.get_text() for label in contrast_heat(table).get_xticklabels()]
+        ['a', 'b']
+    """
+    check_columns("the table", table, ["contrast", "p_value", "z"])
+    known, n = table.dropna(subset=["p_value"]), whole_number("n", n)
+    if not len(known):
+        raise NoRowsError("no row of the table has a p value")
+    z = known.pivot(index=known.columns[0], columns="contrast", values="z")
+    z = z[list(dict.fromkeys(known["contrast"]))]
+    z = z.loc[z.abs().max(axis=1).sort_values(ascending=False).index[:n]]
+    largest = float(np.nanmax(np.abs(z.to_numpy())))
+    with canvas(ax, 0.8 + 0.14 * len(z)) as axes:
+        image = axes.imshow(z, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
+        axes.set_xticks(range(z.shape[1]), [wrap(name, 14) for name in z.columns])
+        axes.set_yticks(range(len(z)), [str(name) for name in z.index])
+        axes.tick_params(length=0)
+        axes.figure.colorbar(image, ax=axes, label="z", shrink=0.8)
+    return axes
+
+
+def variance_fractions(fractions: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Violins of ``fits.variance_fractions()``, one for each component, ordered by their medians.
+
+    Args:
+        fractions: a row for every response, and a column for every component.
+        ax: as for ``volcano``.
+
+    Raises:
+        NoRowsError: no response has fractions.
+
+    Example:
+        >>> shares = pd.DataFrame({"dose": [0.1, 0.3, 0.2], "Residual": [0.9, 0.7, 0.8]})
+        >>> [label.get_text() for label in variance_fractions(shares).get_xticklabels()]
+        ['dose', 'Residual']
+    """
+    known = fractions.dropna()
+    if not len(known):
+        raise NoRowsError("no row of the table has all fractions")
+    terms = known.columns.drop("Residual")
+    order = [*known[terms].median().sort_values(ascending=False).index, "Residual"]
+    with canvas(ax) as axes:
+        values = [100.0 * known[name].to_numpy() for name in order]
+        drawn = axes.violinplot(values, showextrema=False, widths=0.85)
+        for i, body in enumerate(drawn["bodies"]):
+            body.set(facecolor=GREY if order[i] == "Residual" else INK[i % len(INK)], alpha=0.6)
+        axes.boxplot(values, widths=0.12, showfliers=False, medianprops={"color": "black"})
+        axes.set_xticks(range(1, len(order) + 1), order, rotation=30, ha="right")
+        axes.set(ylabel="Variance explained (%)", ylim=(-1.0, 101.0))
+    return axes
+
+
+def _one_contrast(table: pd.DataFrame, contrast: str | None, needed: Sequence[str]) -> pd.DataFrame:
+    """Rows of one contrast that have p values."""
+    check_columns("the table", table, ["contrast", "p_value", *needed])
+    known = list(dict.fromkeys(table["contrast"]))
+    if (contrast is None and len(known) > 1) or (contrast is not None and contrast not in known):
+        raise OptionError(
+            f"contrast={contrast!r}: choose one of the table's contrasts, "
+            + ", ".join(map(repr, known))
+        )
+    part = table if contrast is None else table[table["contrast"] == contrast]
+    part = part.dropna(subset=["p_value", *needed])
+    if not len(part):
+        raise NoRowsError("no row of the table has a p value")
+    return part
+
+
+def _log(p: Floats) -> Floats:
+    """−log₁₀ p, finite."""
+    return np.asarray(-np.log10(np.maximum(p, np.finfo(float).tiny)))
+
+
+def _name(axes: Axes, x: Floats, y: Floats, names: Sequence[Hashable]) -> None:
+    """Name points where the names cover neither each other nor these points."""
+    axes.figure.draw_without_rendering()
+    points = axes.transData.transform(np.column_stack([x, y]))
+    covered = [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points]
+    for at, name in zip(zip(x, y, strict=True), names, strict=True):
+        text = axes.annotate(
+            str(name), at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
+        )
+        covered.append(_placed(axes, text, covered))
+
+
+def _placed(axes: Axes, text: Annotation, covered: Sequence[Bbox]) -> Bbox:
+    """Move a name to the first place that is free; a line goes to it from far away."""
+    for away, up, side in AWAY:
+        text.set(position=(side * away, up * away), ha="left" if side > 0 else "right")
+        box = text.get_window_extent()
+        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        if inside and not any(box.overlaps(other) for other in covered):
+            break
+    if away > AWAY[0][0]:
+        axes.annotate(
+            "", text.xy, text.get_position(), textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0.0},
+        )  # fmt: skip
+    return box

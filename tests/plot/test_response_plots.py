@@ -1,0 +1,151 @@
+"""Figures of tests of many responses: what is drawn, and that names do not cover each other."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.text import Annotation
+from scipy import stats
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import errors, plot
+from jaxhlm.inference.multiplicity import null_share
+from jaxhlm.results.moderated import Moderation
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def table(contrasts=("dose", "time"), size=400):
+    rng, parts = np.random.default_rng(1), []
+    for name in contrasts:
+        z = rng.normal(size=size) + 3.0 * (np.arange(size) < 30)
+        p = 2 * stats.norm.sf(np.abs(z))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "response": [f"gene {i}" for i in range(size)],
+                    "contrast": name,
+                    "estimate": 0.3 * z,
+                    "p_value": p,
+                    "z": z,
+                    "p_adjusted": stats.false_discovery_control(p),
+                }
+            )
+        )
+    found = pd.concat(parts, ignore_index=True)
+    found.loc[7, ["estimate", "p_value", "z", "p_adjusted"]] = np.nan
+    return found
+
+
+def names_of(axes):
+    return [t for t in axes.texts if isinstance(t, Annotation) and t.get_text()]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_volcano_names_the_top_apart_from_each_other(crowded):
+    part = table(["dose"])
+    if crowded:
+        part["estimate"] = part["estimate"] / 50 + 1.0
+    axes = plot.volcano(part, labels=12)
+    axes.figure.canvas.draw()
+    names = names_of(axes)
+    best = part.dropna().sort_values("p_value")["response"].tolist()[:12]
+    assert sorted(t.get_text() for t in names) == sorted(best)
+    boxes = [t.get_window_extent() for t in names]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_volcano_colours_what_is_found_and_counts_it():
+    axes = plot.volcano(table(), "dose", level=0.1, labels=0)
+    part = table(["dose"]).dropna()
+    found = part["p_adjusted"] < 0.1
+    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in drawn) == found.sum()
+    assert axes.get_title(loc="left") == f"{found.sum()} of 399 with adjusted p < 0.1"
+    assert not names_of(axes)
+
+
+def test_a_p_value_of_zero_is_drawn():
+    part = table(["dose"])
+    part.loc[0, "p_value"] = 0.0
+    assert np.isfinite(plot.volcano(part).dataLim.get_points()).all()
+    assert np.isfinite(plot.p_qq(part).dataLim.get_points()).all()
+
+
+def test_the_histogram_has_the_share_of_true_hypotheses():
+    axes = plot.p_histogram(table(), "time")
+    p = table().query("contrast == 'time'")["p_value"].to_numpy()
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(null_share(p), rel=tol.DRAWN)
+    assert sum(bar.get_height() for bar in axes.patches) / len(axes.patches) == pytest.approx(1.0)
+
+
+def test_the_band_holds_uniform_p_values():
+    p = np.random.default_rng(2).random(999)
+    axes = plot.p_qq(pd.DataFrame({"contrast": "none", "p_value": p}))
+    band = axes.collections[0].get_paths()[0].vertices
+    rank = np.arange(1, 1000)
+    low = -np.log10(stats.beta.ppf(0.975, rank, 1000 - rank))
+    assert band[:, 1].min() == pytest.approx(low.min(), rel=tol.DRAWN)
+    inside = (-np.log10(np.sort(p)) > low).mean()
+    assert inside > 0.9
+
+
+def test_the_trend_is_the_prior():
+    fits = hlm.fit_many(
+        "~ Days + (1 | Subject)",
+        hlm.load_dataset("sleepstudy"),
+        hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy")).simulate(
+            40, seed=1
+        ),
+    )
+    found = fits.moderation(trend=True)
+    line = plot.variance_trend(found).lines[1]
+    v = found.variances.sort_values("mean")
+    np.testing.assert_allclose(line.get_ydata(), v["prior"] ** 0.25, rtol=tol.DRAWN)
+    with pytest.raises(errors.OptionError, match="have no trend"):
+        plot.variance_trend(fits.moderation())
+    assert isinstance(found, Moderation)
+
+
+def test_heat_has_the_largest_of_any_contrast_first():
+    axes = plot.contrast_heat(table(), 5)
+    z = table().dropna().pivot(index="response", columns="contrast", values="z")
+    best = z.abs().max(axis=1).sort_values(ascending=False).index[:5]
+    assert [t.get_text() for t in axes.get_yticklabels()] == best.tolist()
+    np.testing.assert_allclose(
+        axes.images[0].get_array(), z.loc[best, ["dose", "time"]], rtol=tol.DRAWN
+    )
+
+
+def test_violins_are_ordered_and_in_percent():
+    rng = np.random.default_rng(3)
+    shares = pd.DataFrame(rng.dirichlet([1, 5, 14], 60), columns=["a:b", "unit", "Residual"])
+    shares.iloc[3] = np.nan
+    axes = plot.variance_fractions(shares)
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["unit", "a:b", "Residual"]
+    assert len([c for c in axes.collections if c.get_paths()]) == 3
+    with pytest.raises(errors.NoRowsError):
+        plot.variance_fractions(shares.iloc[3:4])
+
+
+@pytest.mark.parametrize("draw", [plot.volcano, plot.p_histogram, plot.p_qq])
+def test_one_contrast_must_be_chosen_and_have_p_values(draw):
+    with pytest.raises(errors.OptionError, match=r"contrast=None.*'dose', 'time'"):
+        draw(table())
+    with pytest.raises(errors.OptionError, match="contrast='Dose'"):
+        draw(table(), "Dose")
+    with pytest.raises(errors.MissingColumnError, match="p_value"):
+        draw(table().drop(columns="p_value"))
+    with pytest.raises(errors.NoRowsError):
+        draw(table(["dose"]).assign(p_value=np.nan))
+    _, axes = plt.subplots()
+    assert draw(table(), "dose", ax=axes) is axes
