@@ -43,7 +43,7 @@ def fit_many(
     *,
     by: str | None = ...,
     reml: bool = ...,
-    weights: str | pd.Series | Floats | None = ...,
+    weights: str | pd.Series | pd.DataFrame | Floats | None = ...,
     unsafe_formula: bool = ...,
     optimizer: optax.GradientTransformation | None = ...,
     tol: float = ...,
@@ -66,7 +66,7 @@ def fit_many(
     *,
     by: str | None = ...,
     reml: bool = ...,
-    weights: str | pd.Series | Floats | None = ...,
+    weights: str | pd.Series | pd.DataFrame | Floats | None = ...,
     unsafe_formula: bool = ...,
     optimizer: optax.GradientTransformation | None = ...,
     tol: float = ...,
@@ -90,7 +90,7 @@ def fit_many(
     *,
     by: str | None = None,
     reml: bool = True,
-    weights: str | pd.Series | Floats | None = None,
+    weights: str | pd.Series | pd.DataFrame | Floats | None = None,
     unsafe_formula: bool = False,
     optimizer: optax.GradientTransformation | None = None,
     tol: float = TOL,
@@ -126,7 +126,10 @@ def fit_many(
             first level, which the others are measured against, it is ``RANK_DEFICIENT``; without
             one of a factor left of a bar, ``NOT_IDENTIFIED``. Means, scales and knots of terms such
             as ``center(x)`` every data set learns by itself.
-        reml, weights, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
+        weights: prior weights, as for ``fit``; with ``responses`` also of the shape (n, B), for
+            every response its own (``voom``'s precision weights), in a DataFrame with the labels of
+            ``responses``. A response is fitted without rows whose weight is zero or missing.
+        reml, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
         devices: where the responses are fitted: a number of JAX's devices, or devices such as
             ``jax.devices("gpu")``. By default 100,000 data sets or more, whose fits are worth

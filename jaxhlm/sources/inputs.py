@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_any_real_numeric_dtype
 
-from jaxhlm.core.arguments import check_frame
+from jaxhlm.core.arguments import check_frame, real_array
+from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.files import ParquetColumns
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.columns import (
     Weights,
+    label,
+    listed,
     native,
     numbers,
     require_column,
@@ -32,6 +35,7 @@ from jaxhlm.errors import (
     NotNumericError,
     OptionError,
     ResponseShapeError,
+    WeightsError,
 )
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
@@ -65,30 +69,87 @@ def response_input(
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
     values, index = _response_matrix(responses)
-    design = build_design(formula, data, weights, response_rows=values.shape[0])
+    W = _own_weights(weights, responses, values, index)
+    own = weights if W is None else None
+    design = build_design(formula, data, own, response_rows=values.shape[0])
     if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
         raise ResponseShapeError(
-            "the index of responses differs from that of data; bring the rows into the same order "
-            "and pass responses.to_numpy(), or give both the same index"
+            "the index of responses differs from that of data "
+            f"({_differing(responses.index, data.index)}); bring the rows into the same order and "
+            "pass responses.to_numpy(), or give both the same index"
         )
     Y = of_rows(values, np.flatnonzero(design.kept) if design.n_dropped else None)
-    return shared_input(Prepared(design), Y, index, reml)
+    if W is not None:
+        W = W[design.kept] if design.n_dropped else W
+        _check_weights(W, design.index, index)
+    return shared_input(Prepared(design), Y, index, reml, W)
 
 
-def shared_input(prepared: Prepared, Y: Floats | Responses, index: pd.Index, reml: bool) -> Input:
-    """Responses (n, B) on the rows of one design, and their labels.
+def shared_input(
+    prepared: Prepared,
+    Y: Floats | Responses,
+    index: pd.Index,
+    reml: bool,
+    W: Floats | None = None,
+) -> Input:
+    """Responses (n, B) on the rows of one design, their labels, and weights of their own (n, B).
 
     Raises:
         JaxhlmError: the design is at fault.
     """
     design = prepared.design
-    if design.stateful and has_missing(Y):
+    if design.stateful and (has_missing(Y) or not (W is None or (W > 0.0).all())):
         raise FormulaError(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
         )
     prepared.check_identified(reml)
-    return Input(ResponseMatrix(prepared, Y), index, Model.of(design, reml))
+    return Input(ResponseMatrix(prepared, Y, W=W), index, Model.of(design, reml))
+
+
+def _own_weights(
+    weights: Weights, responses: GivenResponses, values: Held, index: pd.Index
+) -> Floats | None:
+    """(n_total, B) weights, if every response was given some of its own.
+
+    Raises:
+        WeightsError: they have another shape than the responses, or other labels.
+    """
+    if weights is None or isinstance(weights, str | pd.Series) or np.ndim(weights) < 2:
+        return None
+    if isinstance(weights, pd.DataFrame) and isinstance(responses, pd.DataFrame):
+        pairs = ("rows", weights.index, responses.index), ("columns", weights.columns, index)
+        for what, mine, others in pairs:
+            if not mine.equals(others):
+                raise WeightsError(
+                    f"weights has other {what} than responses ({_differing(mine, others)}): bring "
+                    "them into the same order, or pass weights.to_numpy() to match by position"
+                )
+    W = real_array("weights", weights, WeightsError)
+    if W.shape != tuple(values.shape):
+        given, wanted = (" x ".join(map(str, shape)) for shape in (W.shape, values.shape))
+        raise WeightsError(f"{given} weights for {wanted} responses; give one for each value")
+    return W
+
+
+def _differing(mine: pd.Index, others: pd.Index) -> str:
+    """Up to three labels that only one side has, of each side."""
+    sides = [a.difference(b, sort=False)[:3] for a, b in ((mine, others), (others, mine))]
+    if not any(map(len, sides)):
+        return "the same labels in another order"
+    return " against ".join(listed(side) or "none of its own" for side in sides)
+
+
+def _check_weights(W: Floats, rows: pd.Index, index: pd.Index) -> None:
+    """Refuse weights that are negative or infinite; missing ones leave their rows out."""
+    for run in lane_chunks(W.shape[1], 8 * len(W)):
+        bad = (W[:, run] < 0.0) | np.isinf(W[:, run])
+        if bad.any():
+            i, j = np.argwhere(bad)[0]
+            raise WeightsError(
+                f"weights must be positive, or 0 to leave a row out; row {label(rows, int(i))} of "
+                f"response {label(index, run.start + int(j))} has {W[i, run.start + j]:g}"
+            )
 
 
 def _response_matrix(responses: GivenResponses) -> tuple[Held, pd.Index]:

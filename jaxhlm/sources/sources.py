@@ -128,17 +128,19 @@ def shared_lanes(
 class ResponseMatrix(Source):
     """Many responses on one design.
 
-    A response with missing values is fitted on its own complete rows.
+    A response with missing values, or with weights of its own, is fitted on its own complete rows.
 
     Attributes:
         prepared: the design.
         Y: (n, B) responses on the rows of the design, where they are.
         keeps: whether small statistics are kept for inference.
+        W: (n, B) prior weights of their own; a row whose weight is zero or missing is left out.
     """
 
     prepared: Prepared
     Y: Floats | Responses
     keeps: bool = True
+    W: Floats | None = None
     _kept: dict[tuple[int, int], Reduced] = field(default_factory=dict, repr=False)
 
     @property
@@ -162,13 +164,14 @@ class ResponseMatrix(Source):
         none = np.empty((self.Y.shape[0], 0))
         return ResponseMatrix(Prepared(self.prepared.design), none, keeps=False)
 
-    def own(self, lane_slice: slice) -> Carried:
-        """Responses, or where in a file they are."""
-        return Carried.of(self.Y, lane_slice)
+    def own(self, lane_slice: slice) -> tuple[Carried, Floats | None]:
+        """Responses, or where in a file they are, and their weights."""
+        W = None if self.W is None else np.ascontiguousarray(self.W[:, lane_slice])
+        return Carried.of(self.Y, lane_slice), W
 
-    def with_own(self, own: Carried) -> ResponseMatrix:
+    def with_own(self, own: tuple[Carried, Floats | None]) -> ResponseMatrix:
         """Those responses."""
-        return replace(self, Y=own.responses)
+        return replace(self, Y=own[0].responses, W=own[1])
 
     @property
     def lane_bytes(self) -> int:
@@ -177,8 +180,10 @@ class ResponseMatrix(Source):
         return self.prepared.lane_bytes + fetched
 
     @property
-    def traceable(self) -> Traceable:
+    def traceable(self) -> Traceable | None:
         """Responses that are reduced where they are fitted."""
+        if self.W is not None:
+            return None
         return traceable_responses(
             self.prepared,
             lambda lane_slice: chunk(self.Y, lane_slice),
@@ -187,7 +192,8 @@ class ResponseMatrix(Source):
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
-        y, d = self.Y[:, i], self.prepared.design
+        y, d = self._present(i), self.prepared.design
+        d = d if self.W is None else replace(d, weights=self.W[:, i])
         missing = np.isnan(y)
         if not missing.any():
             return replace(d, y=y)
@@ -198,21 +204,21 @@ class ResponseMatrix(Source):
         """All responses on the one design; then those with missing values, on their own rows."""
         found, d = self._reduced_run(lane_slice), self.design
         failed = np.flatnonzero(np.isnan(found.standardised.stats.yy))
-        present = ~np.isnan(self.Y[:, lane_slice.start + failed])
+        present = ~np.isnan(self._present(lane_slice.start + failed))
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
         nobs[failed] = present.sum(axis=0)
         ngroups[failed] = [len(np.unique(d.group[rows])) for rows in present.T]
         yield found._replace(nobs=nobs, ngroups=ngroups)
-        own = failed[(nobs[failed] > 0) & (nobs[failed] < d.n)]
+        own = failed[(nobs[failed] > 0) & (nobs[failed] < self._whole)]
         for some in (own[run] for run in lane_chunks(len(own), self._own_bytes)):
             rows = self._own_rows(lane_slice.start + some)
             yield Reduced.of(rows.standardised)._replace(lanes=some)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Complete responses, those with missing values, and those with nothing else, apart."""
-        incomplete = (nobs > 0) & (nobs < self.design.n)
+        incomplete = (nobs > 0) & (nobs < self._whole)
         kinds = (
-            (nobs == self.design.n, self.lane_bytes),
+            (nobs == self._whole, self.lane_bytes),
             (incomplete, self._own_bytes),
             (nobs == 0, self.lane_bytes),
         )
@@ -229,7 +235,7 @@ class ResponseMatrix(Source):
     def _standardised(self, run: slice | Ints) -> Standardised:
         if isinstance(run, slice):
             return self._reduced_run(run).standardised
-        return self.prepared.reduced(self.Y[:, run]).standardised
+        return self.prepared.reduced(self._on_design(run)).standardised
 
     def _reduced_run(self, lane_slice: slice) -> Reduced:
         """The statistics of a run of responses, kept if it is the only one or they are small.
@@ -239,7 +245,7 @@ class ResponseMatrix(Source):
         """
         run = (lane_slice.start, lane_slice.stop)
         if run not in self._kept:
-            found = self.prepared.reduced(self.Y[:, lane_slice])
+            found = self.prepared.reduced(self._on_design(lane_slice))
             size = sum(x.nbytes for x in found.standardised.stats)
             if self.keeps and (self.B == 1 or size <= KEPT_BYTES * (run[1] - run[0])):
                 self._kept[run] = found
@@ -247,15 +253,32 @@ class ResponseMatrix(Source):
         return self._kept[run]
 
     def _incomplete(self, lane_index: Ints) -> bool:
-        missing = np.isnan(self.Y[:, lane_index[0]])
-        return bool(missing.any() and not missing.all())
+        nobs = (~np.isnan(self._present(lane_index[0]))).sum()
+        return bool(0 < nobs < self._whole)
+
+    @property
+    def _whole(self) -> int:
+        """Rows of a response that shares the design; more than there are where none does."""
+        return self.design.n + (self.W is not None)
+
+    def _on_design(self, lanes: slice | Ints) -> Floats:
+        """Responses to be reduced together; those with weights of their own are not."""
+        Y = self.Y[:, lanes]
+        return Y if self.W is None else np.full(Y.shape, np.nan)
+
+    def _present(self, lanes: int | slice | Ints) -> Floats:
+        """Responses, NaN in rows that are left out."""
+        Y = self.Y[:, lanes]
+        return Y if self.W is None else np.where(self.W[:, lanes] > 0.0, Y, np.nan)
 
     def _own_rows(self, lane_index: Ints) -> Replicates:
         d, order = self.design, self.prepared.order
-        Y = self.Y[:, lane_index][order]
+        Y = self._present(lane_index)[order]
         lane, at = np.nonzero(~np.isnan(Y).T)
         row, y = order[at], Y[at, lane]
         weights = None if d.weights is None else d.weights[row]
+        if self.W is not None:
+            weights = self.W[row, lane_index[lane]]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
         return Replicates(y, rows, row, self._full_rank)

@@ -153,7 +153,7 @@ def data(case):
     d = frame()
     if case == "singular":
         return d.assign(y=d["y"] - d.groupby("unit")["y"].transform("mean"))
-    return d[d.index % 9 != 4] if case == "rows missing" else d
+    return d[d.index % 9 != 4] if case in ("rows missing", "weights of its own") else d
 
 
 CASES = {
@@ -164,6 +164,7 @@ CASES = {
     "weighted": ("y ~ x + a + (1 | unit)", {"weights": "w"}),
     "three effects": ("y ~ x + a + z + (1 + x | unit) + (0 + z | unit)", {}),
     "rows missing": ("y ~ x + a + (1 + x | unit)", {}),
+    "weights of its own": ("y ~ x + a + (1 + x | unit)", {"weights": "w"}),
     "beside a failure": ("y ~ x + a + (1 | unit)", {}),
     "by ML": ("y ~ x + a + (1 | unit)", {"reml": False}),
 }
@@ -179,6 +180,12 @@ def fitted(case, kind):
         # Another response has the rows that this one misses.
         Y = pd.DataFrame({"other": frame()["y"][::-1].to_numpy(), "y": d["y"]}, frame().index)
         return hlm.fit_many(formula, frame(), responses=Y, progress=False, **options)
+    if kind == "responses" and case == "weights of its own":
+        all_rows = frame()
+        Y = pd.DataFrame({"other": all_rows["y"][::-1].to_numpy(), "y": all_rows["y"]})
+        w = all_rows["w"].where(all_rows.index.isin(d.index), 0.0)
+        W = pd.DataFrame({"other": all_rows["w"] ** 2, "y": w})
+        return hlm.fit_many(formula, all_rows, Y, weights=W, progress=False)
     if kind == "responses":
         Y = pd.DataFrame({"other": other["y"], "y": d["y"]})
         return hlm.fit_many(formula, d, responses=Y, progress=False, **options)
