@@ -34,6 +34,7 @@ __all__ = [
     "in_order",
     "lane_chunks",
     "on_one_blas_thread",
+    "slices",
 ]
 
 # What the lanes of one chunk may take, and the part of the free memory that all under way may.
@@ -71,6 +72,11 @@ def lane_chunks(B: int, lane_bytes: int, most: int | None = None) -> Iterator[sl
     if count > 1 or WORTH_SHARING * cores <= B:
         count = -(-count // cores) * cores
     size = -(-B // max(count, 1))
+    return slices(B, size)
+
+
+def slices(B: int, size: int) -> Iterator[slice]:
+    """Consecutive runs of B lanes, of ``size`` each but the last."""
     return (slice(first, min(first + size, B)) for first in range(0, B, max(size, 1)))
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from jaxhlm.core.chunks import slices
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import NeedsRemlError
@@ -190,8 +191,6 @@ def _tiles(
     stats, B = standardised.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
     per_lane = G * q * max(q, p) + q * (q + 1) // 2 * p * p
-    size = max(1, TILE_NUMBERS // per_lane)
-    for first in range(0, B, size):
-        run = slice(first, min(first + size, B))
+    for run in slices(B, TILE_NUMBERS // per_lane):
         part = estimates[run]
         yield part, run, *_information(part, standardised.take(run), options, method)

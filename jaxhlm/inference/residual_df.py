@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxhlm.core.chunks import slices
 from jaxhlm.core.notation import Floats
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.information import groups_at
@@ -29,8 +30,8 @@ from jaxhlm.statistics.response import Standardised
 
 __all__ = ["residual_df"]
 
-# Lanes whose groups are worked on at a time, by numbers of each: what fits the cache.
-WORKING_SET = 2**19
+# Numbers of the groups of lanes that are worked on at a time: what fits the cache.
+TILE_NUMBERS = 2**19
 
 
 @np.errstate(all="ignore")
@@ -46,10 +47,8 @@ def residual_df(
     """
     stats, B = standardised.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
-    size = max(1, WORKING_SET // (G * q * max(q, p)))
     parts = []
-    for first in range(0, B, size):
-        run = slice(first, min(first + size, B))
+    for run in slices(B, TILE_NUMBERS // (G * q * max(q, p))):
         Lambda = lambda_of(estimates.theta_standard[run].T, options.blocks)
         parts.append(_residual_df(np.moveaxis(Lambda, 0, -1), stats.take(run)))
     return (np.concatenate(parts),)

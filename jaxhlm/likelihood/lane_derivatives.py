@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.core.chunks import slices
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
@@ -129,7 +130,6 @@ def _in_runs(
     B, size = theta.shape[-1], lanes_at_once(stats)
     if size >= B:
         return dense_derivatives(theta, stats, reml, blocks, sigma2)
-    runs = [slice(first, first + size) for first in range(0, B, size)]
     parts = [
         dense_derivatives(
             theta[:, run],
@@ -138,7 +138,7 @@ def _in_runs(
             blocks,
             None if sigma2 is None else sigma2[run],
         )
-        for run in runs
+        for run in slices(B, size)
     ]
     return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
 

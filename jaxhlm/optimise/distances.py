@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhlm.core.chunks import slices
 from jaxhlm.core.notation import Array, Floats
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.deviance import whiten
@@ -47,10 +48,8 @@ def distance_sums(
         blocks: columns of Z in each random term.
     """
     B = theta.shape[-1]
-    size = max(1, TILE_NUMBERS // len(stats.m))
     sums = np.empty((2, B))
-    for i in range(0, B, size):
-        lane_slice = slice(i, i + size)
+    for lane_slice in slices(B, TILE_NUMBERS // len(stats.m)):
         some = stats.take(lane_slice)
         sigma2 = pwrss[lane_slice] / (some.n - reml * some.rank)
         left = residuals(some, beta[:, lane_slice])

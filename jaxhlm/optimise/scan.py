@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxhlm.core.chunks import slices
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg import stacked
@@ -62,8 +63,7 @@ def bracketed(stats: Stats, reml: bool) -> Brackets:
     """
     (G, _, p, _), B = stats.TX.shape, stats.yy.shape[-1]
     each = p + 1 if stats.shared else (p + 1) ** 2
-    size = max(1, TILE_NUMBERS // (G * each))
-    tiles = (_lanes_first(stats, slice(i, i + size)) for i in range(0, B, size))
+    tiles = (_lanes_first(stats, run) for run in slices(B, TILE_NUMBERS // (G * each)))
     with np.errstate(all="ignore"):
         parts = zip(*(_minima(tile, reml) for tile in tiles), strict=True)
         return Brackets(*(np.concatenate(part, axis=1) for part in parts))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes
+from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes, slices
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.covariance import (
@@ -323,10 +323,9 @@ def _minimise(
         with np.errstate(all="ignore"):
             start = started(stats, start, options.blocks)
             size = B if small else lanes_at_once(stats)
-            runs = [slice(first, first + size) for first in range(0, B, size)]
             found = (
                 minimise_criterion(stats.take(run), start[:, run], NEWTON, options, max_iter)
-                for run in runs
+                for run in slices(B, size)
             )
             return jax.tree.map(lambda *x: _concatenated(x), *found)
     # Importing optax and compiling would double the time of a small fit that needs neither.
