@@ -12,12 +12,13 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.violations.distributions import Distribution, Gaussian, standardised
 from jaxhlm.violations.panel import Panel, RandomNumbers
-from jaxhlm.violations.violation import FromDistribution, Violation
+from jaxhlm.violations.violation import Violation
 
 __all__ = ["CorrelatedEffects", "EffectsFrom", "OmittedCovariate"]
 
 
-class EffectsFrom(FromDistribution):
+@dataclass(frozen=True)
+class EffectsFrom(Violation):
     """Random effects Σ^½ u with independent standardised u_j from a distribution.
 
     Σ^½ is the symmetric root, so correlated effects are mixtures of the u_j, with covariance Σ
@@ -29,6 +30,12 @@ class EffectsFrom(FromDistribution):
     Raises:
         OptionError: that is no distribution with finite mean and variance.
     """
+
+    distribution: Distribution
+
+    def __post_init__(self) -> None:
+        """Check the distribution."""
+        object.__setattr__(self, "distribution", standardised(self.distribution))
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from jaxhlm.core.arguments import number
+from jaxhlm.core.arguments import check_function, number
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
-from jaxhlm.violations.distributions import Gaussian
+from jaxhlm.violations.distributions import Distribution, Gaussian, standardised
 from jaxhlm.violations.panel import Panel, RandomNumbers
-from jaxhlm.violations.violation import FromDistribution, FunctionOfColumn, Violation
+from jaxhlm.violations.violation import Violation, function_values
 
 __all__ = ["Autocorrelated", "Heteroscedastic", "ResidualsFrom", "UnequalVariances"]
 
@@ -20,7 +21,8 @@ __all__ = ["Autocorrelated", "Heteroscedastic", "ResidualsFrom", "UnequalVarianc
 MOST_SPREAD = 3.0
 
 
-class ResidualsFrom(FromDistribution):
+@dataclass(frozen=True)
+class ResidualsFrom(Violation):
     """Independent residuals σ u with standardised u from a distribution.
 
     Attributes:
@@ -29,6 +31,12 @@ class ResidualsFrom(FromDistribution):
     Raises:
         OptionError: that is no distribution with finite mean and variance.
     """
+
+    distribution: Distribution
+
+    def __post_init__(self) -> None:
+        """Check the distribution."""
+        object.__setattr__(self, "distribution", standardised(self.distribution))
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,8 @@ class Autocorrelated(Violation):
         return out
 
 
-class Heteroscedastic(FunctionOfColumn):
+@dataclass(frozen=True)
+class Heteroscedastic(Violation):
     """Residual standard deviation σ s(x)/√mean s(x)²: σ² on average over a data set's rows.
 
     Attributes:
@@ -78,9 +87,16 @@ class Heteroscedastic(FunctionOfColumn):
         OptionError: s is not positive and finite everywhere, or of another shape.
     """
 
+    column: str
+    function: Callable[[Floats], Floats]
+
+    def __post_init__(self) -> None:
+        """Check the function."""
+        check_function("function", self.function)
+
     def residuals(self, panel: Panel, e: Floats, numbers: RandomNumbers) -> Floats:
         """(N,) residuals of unequal variance."""
-        s = self._values(panel)
+        s = function_values(panel, self.column, self.function)
         if not (s >= 0.0).all() or not (panel.mean(s) > 0.0).all():
             raise OptionError(
                 f"the standard deviation at {self.column!r} is negative, or 0 in all rows; give a "

@@ -6,17 +6,14 @@ A new one is a subclass of ``Violation`` in its module, exported by ``violations
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.core.arguments import check_function
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.errors import OptionError
-from jaxhlm.violations.distributions import Distribution, standardised
 from jaxhlm.violations.panel import Panel, RandomNumbers
 
-__all__ = ["FromDistribution", "FunctionOfColumn", "Violation"]
+__all__ = ["Violation", "function_values"]
 
 
 class Violation:
@@ -49,38 +46,20 @@ class Violation:
         return None
 
 
-@dataclass(frozen=True)
-class FromDistribution(Violation):
-    """A violation that is one distribution, standardised."""
+def function_values(panel: Panel, column: str, function: Callable[[Floats], Floats]) -> Floats:
+    """(N,) values of a function of a column of the design.
 
-    distribution: Distribution
-
-    def __post_init__(self) -> None:
-        """Check the distribution."""
-        object.__setattr__(self, "distribution", standardised(self.distribution))
-
-
-@dataclass(frozen=True)
-class FunctionOfColumn(Violation):
-    """A violation by a function of a column of the design."""
-
-    column: str
-    function: Callable[[Floats], Floats]
-
-    def __post_init__(self) -> None:
-        """Check the function."""
-        check_function("function", self.function)
-
-    def _values(self, panel: Panel) -> Floats:
-        """(N,) values of the function."""
-        x = panel.column(self.column)
-        values = np.asarray(self.function(x))
-        if values.dtype.kind in "biuf":
-            values = values.astype(float)
-        if values.dtype != float or values.shape != x.shape or not np.isfinite(values).all():
-            raise OptionError(
-                f"function returned values of shape {values.shape}, or not all finite, for "
-                f"{x.shape} numbers; it must map an array to an array of finite numbers of the "
-                "same shape"
-            )
-        return values
+    Raises:
+        OptionError: they are not as many finite numbers.
+    """
+    x = panel.column(column)
+    values = np.asarray(function(x))
+    if values.dtype.kind in "biuf":
+        values = values.astype(float)
+    if values.dtype != float or values.shape != x.shape or not np.isfinite(values).all():
+        raise OptionError(
+            f"function returned values of shape {values.shape}, or not all finite, for "
+            f"{x.shape} numbers; it must map an array to an array of finite numbers of the "
+            "same shape"
+        )
+    return values
