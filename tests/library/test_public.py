@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import jaxhlm as hlm
@@ -68,6 +70,27 @@ def test_the_readme_on_power_and_studies_runs_and_prints_that(capsys):
     exec(truth + "\n" + what_if.replace("1000,", "20,"), {"hlm": hlm})
     (promised,) = re.findall(r"^# (units = .*)$", what_if, re.MULTILINE)
     assert capsys.readouterr().out.strip() == promised
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+def test_the_readme_on_many_responses_runs():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (code,) = (block for block in blocks if "volcano" in block)
+    rng, subject = np.random.default_rng(1), np.repeat(np.arange(12), 5)
+    samples = pd.DataFrame({"subject": subject, "time": np.tile(np.arange(5.0), 12)})
+    samples["treatment"] = np.where(subject % 2, "drug", "control")
+    names = [f"gene {j}" for j in range(40)]
+    noise = rng.normal(size=(60, 40)) + rng.normal(size=(12, 40))[subject]
+    expression = pd.DataFrame(rng.normal(8, 2, 40) + noise, columns=names)
+    expression["gene 7"] += 2.0 * samples["time"] * (subject % 2)
+    precision = pd.DataFrame(rng.gamma(9.0, 1 / 9, (60, 40)), columns=names)
+    given = {"hlm": hlm, "samples": samples, "expression": expression, "precision": precision}
+    exec(code, given)
+    plt.close("all")
+    assert given["found"]["response"].unique().tolist() == ["gene 7"]
 
 
 def test_top_level_is_exactly_this():

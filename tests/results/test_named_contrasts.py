@@ -204,3 +204,27 @@ def test_p_values_of_true_hypotheses_are_uniform():
         assert stats.kstest(table["p_value"], "uniform").pvalue > 1e-3
         assert (table["p_adjusted"] < 0.05).sum() <= 2
     assert null.moderation().df_prior > 1000.0
+
+
+def test_the_realised_false_discovery_rate_is_within_its_bound():
+    design = hlm.design(SLEEP, hlm.load_dataset("sleepstudy"))
+    rows = [
+        hlm.simulate(
+            design,
+            hlm.Truth.of([250, slope], sd=[25, 6], corr=0.1, sigma=25),
+            n,
+            5,
+            statistics=False,
+        ).rows()
+        for slope, n in ((0.0, 1600), (5.0, 400))
+    ]
+    fits = hlm.fit_many(
+        "~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"), np.hstack(rows)
+    )
+    true = np.arange(2000) < 1600
+    for options in ({}, {"moderate": True}, {"adjust": "storey"}):
+        found = (fits.test(**options)["p_adjusted"] < 0.1).to_numpy()
+        share = (found & true).sum() / found.sum()
+        assert found.sum() > 150
+        # Three standard errors of a binomial share of so many discoveries.
+        assert share < 0.1 + 3.0 * np.sqrt(0.1 * 0.9 / found.sum())
