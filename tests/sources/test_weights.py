@@ -1,12 +1,14 @@
 """Responses with weights of their own: each is fitted as if alone with its weights."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import SLEEP, sleepstudy
+from cases import DATA, SLEEP, sleepstudy
 from jaxhlm import errors
 
 FORMULA = "~ Days + (1 + Days | Subject)"
@@ -107,3 +109,25 @@ def test_a_term_that_learns_from_rows_is_refused_where_rows_are_left_out():
     W.iloc[3, 3] = 0.0
     with pytest.raises(errors.FormulaError, match="learns from the rows"):
         hlm.fit_many("~ center(Days) + (1 | Subject)", data(), Y, weights=W)
+
+
+def test_lme4_and_lmertest_say_the_same_of_fifty_responses():
+    told = json.loads((DATA / "responses.json").read_text())["fits"]
+    Y = np.array([pd.to_numeric(pd.Series(one["y"]), errors="coerce") for one in told]).T
+    W = np.array([one["w"] for one in told]).T
+    fits = hlm.fit_many(FORMULA, data(), Y, weights=W)
+    theirs = {
+        name: np.array([one[name] for one in told]) for name in told[0] if name not in ("y", "w")
+    }
+    assert (fits.criterion <= theirs["criterion"] + tol.LME4_CRITERION).all()
+    np.testing.assert_allclose(fits.criterion, theirs["criterion"], atol=tol.LME4_ABOVE)
+    off = np.abs(fits.fixef.to_numpy() - theirs["beta"]) / theirs["se"]
+    assert off.max() < tol.LME4_BETA_IN_SE
+    np.testing.assert_allclose(fits.se, theirs["se"], rtol=tol.LME4_SE)
+    np.testing.assert_allclose(fits.sigma, theirs["sigma"], rtol=tol.LME4_SE)
+    # At a singular optimum lmerTest's derivatives are no numbers to go by.
+    inside = ~theirs["singular"].astype(bool)
+    assert inside.sum() > 40
+    df, p = fits.df().to_numpy()[inside], fits.p_values().to_numpy()[inside]
+    np.testing.assert_allclose(df, theirs["df"][inside], rtol=tol.LME4_DF)
+    np.testing.assert_allclose(np.log(p), np.log(theirs["p_value"][inside]), rtol=tol.LME4_P)
