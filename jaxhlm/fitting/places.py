@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from jaxhlm.core.devices import Devices, chosen_devices
+from jaxhlm.core.devices import Devices, check_devices, chosen_devices
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.device_chunks import fitted_on_devices
 from jaxhlm.estimation.executors import Workers
@@ -34,7 +34,7 @@ class Job(NamedTuple):
 
     source: Source
     options: Options
-    devices: int | None
+    devices: Devices
 
 
 class Part(NamedTuple):
@@ -64,7 +64,9 @@ def fitter(
             on the cores.
     """
     if workers is not None and workers.executor is not None:
-        return partial(_fitted_by_workers, workers, source, job_of(source, options, devices))
+        return partial(
+            _fitted_by_workers, workers, source, job_of(source, options, devices, workers)
+        )
     chosen = chosen_devices(devices)
     if devices is None and options.precision == "float64" and source.B < WORTH_COMPILING:
         chosen = None
@@ -82,17 +84,13 @@ def fitter(
     return partial(fitted_on_devices, lanes, options, chosen)
 
 
-def job_of(source: Source, options: Options, devices: Devices) -> Job:
+def job_of(source: Source, options: Options, devices: Devices, workers: Workers) -> Job:
     """What tasks share that fit parts of a source.
 
     Raises:
-        OptionError: devices of this process, which others have not.
+        OptionError: ``devices`` that these workers cannot have.
     """
-    if devices is not None and not isinstance(devices, int):
-        raise OptionError(
-            f"devices={devices!r} are of this process; with executor= give a number, of the devices"
-            " that every worker has, or leave devices out"
-        )
+    check_devices(devices, workers.elsewhere)
     return Job(source.shared, options, devices)
 
 

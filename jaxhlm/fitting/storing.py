@@ -97,7 +97,8 @@ def store_source(
             if workers is None or not workers_write:
                 run.write_to(folder, failures, progress)
             else:
-                run.let_write(workers, job_of(source, options, devices), folder, failures, progress)
+                job = job_of(source, options, devices, workers)
+                run.let_write(workers, job, folder, failures, progress)
         except (DeviceError, ExecutorError) as error:
             raise type(error)(f"{error}; {_finished(folder)}") from error
         except KeyboardInterrupt:

@@ -4,6 +4,9 @@ import os
 import pickle
 import re
 import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -279,6 +282,9 @@ def fits_of(what, fit, Y, tmp, **options):
         return hlm.simulate(fit, n=B, seed=1).fit(**options)
     if what == "rows":
         return hlm.simulate(fit, n=B, seed=1, statistics=False).fit(**options)
+    if what == "weights":
+        weights = np.random.default_rng(1).uniform(0.5, 2.0, Y.shape)
+        return hlm.fit_many(FORMULA, SLEEP, Y[:, 8:], weights=weights[:, 8:], **options)
     if what in ("responses", "single", ".npy"):
         if what == "single":
             Y = Y.astype(np.float32)
@@ -299,7 +305,7 @@ def fits_of(what, fit, Y, tmp, **options):
 
 
 KINDS = [
-    "simulate", "rows", "responses", "single", ".npy", "frame", "factors",
+    "simulate", "rows", "responses", "single", ".npy", "weights", "frame", "factors",
     "parametric", "residual", "cases", "wild",
 ]  # fmt: skip
 
@@ -370,15 +376,14 @@ def test_what_is_fitted_when_workers_are_lost_is_kept(fit, Y, tmp_path):
         out = tmp_path / "other"
 
 
-def test_devices_of_workers_are_a_number(fit):
+def test_devices_are_those_of_the_workers(fit, client):
     drawn = hlm.simulate(fit, n=20, seed=1)
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(OptionError, match=r"with executor= give a number"):
-            drawn.fit(executor=pool, devices=jax.devices())
-        with pytest.raises(OptionError, match=r"^data sets 0 to 19: devices=99: JAX has"):
-            drawn.fit(executor=pool, devices=99)
-        with pytest.raises(OptionError, match=r"^data sets 0 to 19: precision='float32' is for"):
-            drawn.fit(executor=pool, precision="float32")
+    with pytest.raises(OptionError, match="the workers of this executor have devices of their own"):
+        drawn.fit(executor=client, devices=jax.devices())
+    with pytest.raises(OptionError, match=r"^data sets \d+ to \d+: devices=99: JAX has"):
+        drawn.fit(executor=client, devices=99)
+    with pytest.raises(OptionError, match=r"^data sets \d+ to \d+: precision='float32' is for"):
+        drawn.fit(executor=client, precision="float32")
 
 
 def test_a_part_of_the_data_sets_is_a_share_for_a_process(fit):
@@ -422,6 +427,50 @@ def test_parts_of_a_mapped_file_and_changed_ones_travel_themselves(tmp_path):
         sent = carried(part)
         assert isinstance(sent.values, np.ndarray)
         assert np.array_equal(sent.responses, part[:, 2:4])
+
+
+SHARE = """
+import sys
+import jax, numpy as np
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from jax.experimental import multihost_utils
+import jaxhlm as hlm
+fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", hlm.load_dataset("sleepstudy"))
+drawn = hlm.simulate(fit, n=40, seed=1)
+i, of = jax.process_index(), jax.process_count()
+share = drawn.part(i * 40 // of, (i + 1) * 40 // of)
+with jax.enable_x64(True):
+    beta = multihost_utils.process_allgather(share.fit().fixef.to_numpy(), tiled=True)
+devices = None if i else jax.local_device_count()
+share.fit(devices=devices, out=f"{sys.argv[3]}/{i}")
+np.save(f"{sys.argv[3]}/{i}.npy", beta)
+assert len(jax.devices()) == 2 * len(jax.local_devices())
+"""
+
+
+def test_processes_of_jax_distributed_fit_a_share_each(fit, tmp_path):
+    """On devices of their own, one of them; gathered by JAX's collectives, or a folder each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", SHARE, address, str(i), str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    expected = hlm.simulate(fit, n=40, seed=1).fit()
+    for i in range(2):
+        gathered = np.load(tmp_path / f"{i}.npy")
+        np.testing.assert_allclose(gathered, expected.fixef, rtol=BATCH)
+        stored = hlm.read_fits(tmp_path / str(i))[:].fixef
+        np.testing.assert_allclose(stored, expected.fixef[20 * i : 20 * i + 20], rtol=BATCH)
 
 
 # The last: Dask does not replace a worker that dies while it is started.
