@@ -25,6 +25,7 @@ __all__ = [
     "Carried",
     "GivenResponses",
     "Held",
+    "InPieces",
     "Responses",
     "chunk",
     "has_missing",

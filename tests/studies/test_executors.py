@@ -418,6 +418,14 @@ def test_of_a_mapped_file_only_the_path_travels(tmp_path):
         _ = sent.responses
 
 
+def test_columns_of_a_parquet_file_travel_themselves(fit, Y, tmp_path):
+    few = pd.DataFrame(Y[:, 8:20], columns=[f"r{k}" for k in range(12)])
+    few.to_parquet(tmp_path / "Y.parquet")
+    with ThreadPoolExecutor(1) as pool:
+        found = hlm.fit_many(FORMULA, SLEEP, tmp_path / "Y.parquet", executor=pool)
+    np.testing.assert_allclose(found.fixef, hlm.fit_many(FORMULA, SLEEP, few).fixef, rtol=BATCH)
+
+
 def test_parts_of_a_mapped_file_and_changed_ones_travel_themselves(tmp_path):
     values = np.arange(60.0).reshape(6, 10)
     np.save(tmp_path / "Y.npy", values)
