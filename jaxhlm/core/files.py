@@ -188,11 +188,8 @@ def map_array(path: PathName) -> np.ndarray:
 
     Raises:
         FileError: the file cannot be opened, or is not such a file, or was cut.
-        OptionError: another ending.
     """
     path = file_path(path)
-    if path.suffix.lower() != ".npy":
-        raise OptionError(f"{path}: give a file that ends in .npy or .parquet")
     with _reading(path):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 

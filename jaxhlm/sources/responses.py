@@ -216,12 +216,18 @@ def held(given: GivenResponses) -> Held:
 
     Raises:
         NotNumericError: it holds no real numbers.
-        OptionError: a JAX array that was deleted, or lies on other processes' devices.
+        OptionError: a JAX array that was deleted, or lies on other processes' devices; or a path
+            with another ending.
         FileError: the file cannot be read.
     """
     if isinstance(given, str | PathLike):
-        parquet = str(given).lower().endswith(".parquet")
-        return ParquetColumns.of(given) if parquet else _real(map_array(given))
+        if str(given).lower().endswith(".parquet"):
+            return ParquetColumns.of(given)
+        if not str(given).lower().endswith(".npy"):
+            raise OptionError(
+                f"responses={str(given)!r}: give an array, or the path of a .npy or .parquet file"
+            )
+        return _real(map_array(given))
     if isinstance(given, jax.Array):
         return _of_jax(given)
     if isinstance(given, np.ndarray):

@@ -32,6 +32,7 @@ SHARE = (95, "0.95", True, None, np.nan, 0, 1, [0.9], np.array([0.9, 0.95]), 0.9
 COUNT = (10.0, True, "10", None, -1, np.nan, [10])
 SEED = (True, "1", 1.5, [1, 2], jnp.array([1.0, 2.0]), jnp.array(3))
 EXECUTOR = ("dask", 2, ThreadPoolExecutor, ["localhost"])
+PRECISION = ("float16", 32, np.float32, None)
 DEVICES = ("gpu", 0, 99, True, 1.5, [], [0])
 WHOLE_SEED = (True, "1", 1.5, -1)
 DF = ("KR", "Satterthwaite", 17, ["normal"], True, None)
@@ -156,7 +157,7 @@ WRONG = {
               np.array(pd.date_range("2020", periods=180))[:, None]),
         "by": ("Subject", ["Subject"], 3), "reml": FLAG, "weights": ("w", 2.0), "tol": ("x", True),
         "optimizer": ("adam",), "max_iter": COUNT, "progress": SHOWN, "unsafe_formula": FLAG,
-        "devices": DEVICES,
+        "devices": DEVICES, "precision": PRECISION,
         "executor": EXECUTOR,
         "workers_write": FLAG,
         "out": (3, True),
@@ -251,6 +252,13 @@ WRONG = {
     "FitBatch.influence": (lambda **o: many().influence(**o), {"by": ("Subject", None)}),
     "FitBatch.anova": (lambda other=None, **o: many().anova(other or many(), **o),
                        {"refit": FLAG, "other": (one(), "x", [1])}),
+    "FitBatch.test": (lambda **o: many().test(**o), {
+        "contrasts": (*(c for c in CONTRAST if c is not None), {"a": "x"}, {}), "df": DF,
+        "moderate": ("no", None, 2), "trend": FLAG, "adjust": ("fdr", True, None),
+        "joint": FLAG, "shape": ("tall", None),
+    }),
+    "FitBatch.top": (lambda **o: many().top(**o), {"n": COUNT, "by": ("days", 3)}),
+    "FitBatch.moderation": (lambda **o: many().moderation(**o), {"trend": FLAG}),
     "FitBatch.verify": (lambda **o: many().verify(**o), {"n": COUNT, "seed": WHOLE_SEED}),
     "FitBatch.to_parquet": (lambda path="x.parquet", **o: many().to_parquet(path, **o),
                             {"path": FOLDER, "df": DF[:-1]}),
@@ -263,7 +271,7 @@ WRONG = {
         one() if fit is None else fit, **{"n": 4, "seed": 1, "progress": False} | o), {
         "fit": (many(), "x", FORMULA), "n": COUNT, "method": ("Cases", None, True), "seed": SEED,
         "weights": ("normal", None), "leverage": ("HC2", None), "progress": SHOWN,
-        "devices": DEVICES,
+        "devices": DEVICES, "precision": PRECISION,
         "executor": EXECUTOR,
         "workers_write": FLAG,
         "out": (3, True),
@@ -368,7 +376,8 @@ WRONG = {
 # What the message says in place of the argument's name, where it names what is inside or missing.
 SAID = {
     "Y": "response", "by": "by|group|column", "weights": "weights|'w'", "method": "method|df",
-    "L": "contrast|hypothesis|fixed effect", "path": "path|file", "out": "out|file|study",
+    "L": "contrast|hypothesis|fixed effect",
+    "contrasts": "contrast|hypothesis|fixed effect", "path": "path|file", "out": "out|file|study",
     "others": "Fit", "fits": "Fit", "other": "FitBatch", "small_fit": "Fit", "large_fit": "Fit",
     "fit": "Fit", "newdata": "data|column", "at": "at|variable|Days", "specs": "specs|variable",
     "along": "along|varied|column", "values": "values|units", "name": "name|data set",

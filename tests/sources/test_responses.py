@@ -266,7 +266,7 @@ def test_what_is_traced_is_refused():
 @pytest.mark.parametrize(
     ("name", "content", "error", "match"),
     [
-        ("Y.npz", b"", errors.OptionError, "ends in .npy or .parquet"),
+        ("Y.npz", b"", errors.OptionError, "of a .npy or .parquet file"),
         ("none.parquet", None, errors.FileError, "no file"),
         ("empty.parquet", b"", errors.FileError, "cannot read"),
         ("none.npy", None, errors.FileError, "no file"),
