@@ -48,6 +48,11 @@ def chosen_devices(devices: Devices) -> tuple[jax.Device, ...] | None:
         raise OptionError(
             f"devices={devices!r}: give at least one, each once, and all of one platform"
         )
+    if other := [d for d in given if d.process_index != jax.process_index()]:
+        raise OptionError(
+            f"devices={devices!r}: {other[0]} is of another process; give some of "
+            "jax.local_devices()"
+        )
     return tuple(given)
 
 

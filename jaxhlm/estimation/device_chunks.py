@@ -90,7 +90,7 @@ def _chunks(
             arrays, final = jax.tree.map(np.array, pending[0][1])
         except jax.errors.JaxRuntimeError as error:
             if not _out_of_memory(error) or each == FEWEST:
-                raise DeviceError(_lost(error, devices)) from error
+                raise DeviceError(_failed(error, devices)) from error
             if not halved:
                 warn_user(
                     f"a device has no memory for {each} data sets at a time; they are halved until "
@@ -116,12 +116,12 @@ def _out_of_memory(error: Exception) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _lost(error: Exception, devices: tuple[jax.Device, ...]) -> str:
+def _failed(error: Exception, devices: tuple[jax.Device, ...]) -> str:
     """What is said of devices that do not go on."""
     names = ", ".join(map(str, devices))
     if _out_of_memory(error):
-        return f"no memory on {names} for {FEWEST} data sets at a time"
-    return f"lost {names}: {str(error).splitlines()[0]}"
+        return f"{names}: no memory for {FEWEST} data sets at a time"
+    return f"fitting on {names} failed: {str(error).partition(chr(10))[0]}"
 
 
 def _started(

@@ -168,14 +168,16 @@ def test_a_lost_device_gives_what_is_finished(monkeypatch):
     simulated = hlm.simulate(hlm.fit(FORMULA, load_dataset("sleepstudy")), n=500, seed=1)
     with monkeypatch.context() as patch:
         lost_at(3, patch)
-        with pytest.warns(InterruptedFitsWarning, match="lost .*ECC_UNCORR.*: 256 of 500") as said:
+        with pytest.warns(
+            InterruptedFitsWarning, match="cpu:0 failed: .*ECC_UNCORR.*: 256 of 500"
+        ) as said:
             found = simulated.fit(devices=1)
     assert len(found) == 256 and "more" not in str(said[0].message)
     expected = simulated.fit()[:256]
     np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.DEVIANCE)
     for call, error, text in (
-        (0, "INTERNAL: gone", "lost .*gone"),
-        (0, "RESOURCE_EXHAUSTED: none", "no memory on .* for 128 data sets"),
+        (0, "INTERNAL: gone", "cpu:0 failed: .*gone"),
+        (0, "RESOURCE_EXHAUSTED: none", "cpu:0: no memory for 128 data sets"),
     ):
         with monkeypatch.context() as patch, pytest.raises(DeviceError, match=text):
             lost_at(call, patch, error)
@@ -265,7 +267,7 @@ def test_a_device_lost_in_a_simulation_is_an_error(mechanisms, monkeypatch, tmp_
     """A part of the data sets is not taken for all."""
     with monkeypatch.context() as patch:
         lost_at(1, patch)
-        with pytest.raises(DeviceError, match="lost"):
+        with pytest.raises(DeviceError, match="failed"):
             hlm.power(mechanisms["complete"], "Days", n=300, seed=1, devices=1)
     with monkeypatch.context() as patch, pytest.raises(DeviceError, match=r"1 of 6 .* resume=True"):
         lost_at(1, patch)
@@ -289,6 +291,13 @@ def test_devices_that_are_not_there_are_refused(devices, text):
     fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
     with pytest.raises(OptionError, match=text):
         hlm.simulate(fit, n=5, seed=1).fit(devices=devices)
+
+
+def test_devices_of_another_process_are_refused(monkeypatch):
+    simulated = hlm.simulate(hlm.fit(FORMULA, load_dataset("sleepstudy")), n=5, seed=1)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with pytest.raises(OptionError, match="of another process; give some of jax"):
+        simulated.fit(devices=jax.devices())
 
 
 def test_what_runs_on_the_cores_only_is_refused_by_name():

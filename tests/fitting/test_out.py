@@ -282,7 +282,7 @@ def test_a_lost_device_ends_with_what_is_finished(tmp_path, monkeypatch):
         return started(*arguments)
 
     monkeypatch.setattr(device_chunks, "MOST", 128)
-    out, text = tmp_path / "out", r"lost .*: INTERNAL.*; \d+ of 2600 fits .* with resume=True"
+    out, text = tmp_path / "out", r"failed: INTERNAL.*; \d+ of 2600 fits .* with resume=True"
     with monkeypatch.context() as patch, pytest.raises(errors.DeviceError, match=text) as said:
         patch.setattr(device_chunks, "_started", lost)
         made("simulate", out=out, devices=1)
