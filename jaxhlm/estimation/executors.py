@@ -14,9 +14,9 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -67,7 +67,7 @@ class Workers:
         labels: Sequence[str],
         own: Callable[[Chunk], Any] = lambda chunk: chunk,
         held: Sized = (),
-    ) -> Iterator[tuple[Chunk, R]]:
+    ) -> Generator[tuple[Chunk, R], None, None]:
         """Chunks, and what ``work`` makes of them, as they are finished.
 
         Args:
@@ -124,11 +124,11 @@ class Workers:
             JaxhlmError: as for ``finished``.
         """
         held: dict[Chunk, R] = {}
-        found = self.finished(work, [shared], chunks, [""], own, held)
-        for chunk in chunks:
-            while chunk not in held:
-                held.update([next(found)])
-            yield held.pop(chunk)
+        with closing(self.finished(work, [shared], chunks, [""], own, held)) as found:
+            for chunk in chunks:
+                while chunk not in held:
+                    held.update([next(found)])
+                yield held.pop(chunk)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """A task under way.
