@@ -405,7 +405,8 @@ def test_nominal_type_one_error_and_coverage():
     assert abs(own.loc["kr", "type_i"] - 0.05) < 3 * mcse
     assert abs(own.loc["kr", "coverage"] - 0.95) < 3 * mcse
     assert abs(own.loc["kr", "bias"]) < 3 * own.loc["kr", "bias_mcse"]
-    assert own.loc["z", "type_i"] > 0.05 + 10 * mcse
+    # 0.094 of 400,000 data sets.
+    assert own.loc["z", "type_i"] > 0.05 + 5 * mcse
     assert own.loc["ols", "type_i"] > own.loc["z", "type_i"]
 
 
