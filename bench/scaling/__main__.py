@@ -93,12 +93,15 @@ def over_devices(name: str, counts: list[int], scale: float, here: dict[str, Any
 
 
 def over_workers(counts: list[int], scale: float) -> list[Result]:
-    """Scaling of a study over workers of Dask."""
+    """Scaling of a study, and of draws that are fitted, over workers of Dask."""
     if find_spec("distributed") is None:
         return [Result("dask", "not measured: it is not installed", NONE)]
     n = max(counts[-1], int(STUDY * scale))
-    values = scaling(measured(1, "over_workers", n, counts), n)
-    return [Result("dask", measure, value) for measure, value in values.items()]
+    results = []
+    for name, found in measured(1, "over_workers", n, counts).items():
+        values = scaling(found, found["fits"])
+        results += [Result(f"dask, {name}", k, v) for k, v in values.items()]
+    return results
 
 
 def scaling(found: dict[str, Any], fits: int) -> dict[str, float]:

@@ -30,6 +30,8 @@ ROUNDS = 5
 SOME = 4096
 # Chunks of the study that every worker gets.
 CHUNKS_EACH = 4
+# Data sets that workers draw and fit for each that they study.
+FITS_EACH = 10
 
 
 def facts(scale: float) -> dict[str, Any]:
@@ -93,10 +95,14 @@ def _filed(fits: hlm.FitBatch) -> dict[str, float]:
 
 
 def over_workers(n: int, counts: list[int]) -> dict[str, Any]:
-    """Seconds of a study of n data sets, and of so many for each worker, on workers of Dask."""
+    """Seconds on workers of Dask: n data sets studied, ten times as many fitted; strong and weak.
+
+    Every worker has compiled what it needs before.
+    """
     from distributed import Client, LocalCluster
 
-    found: dict[str, Any] = {"strong": {}, "weak": {}}
+    fits = {"study": n, "simulate and fit": FITS_EACH * n}
+    found: dict[str, Any] = {k: {"fits": fits[k], "strong": {}, "weak": {}} for k in ON_WORKERS}
     for workers in counts:
         cluster = LocalCluster(
             n_workers=workers,
@@ -106,19 +112,30 @@ def over_workers(n: int, counts: list[int]) -> dict[str, Any]:
             host="127.0.0.1",
             dashboard_address=None,
         )
+        part = max(1, n * workers // counts[-1])
         with cluster, Client(cluster) as client:
-            found["strong"][workers] = _study(n, workers, client)
-            found["weak"][workers] = _study(n * workers // counts[-1], workers, client)
+            for name, run in ON_WORKERS.items():
+                found[name]["strong"][workers] = seconds(partial(run, n, workers, client))
+                found[name]["weak"][workers] = seconds(partial(run, part, workers, client))
     return found
 
 
-def _study(n: int, workers: int, client: Any) -> float:
-    """Every worker has compiled what it needs before."""
+def _study(n: int, workers: int, client: Any) -> None:
     frame = hlm.load_dataset("article").drop(columns="y")
     mechanism = {"article": hlm.mechanism("y " + data.ARTICLE, frame, data.TRUTH)}
     chunk = max(1, n // (CHUNKS_EACH * workers))
     study = {"methods": [hlm.Method("t")], "n": n, "seed": 1, "chunk": chunk, "progress": False}
-    return seconds(lambda: hlm.study(None, mechanism, executor=client.get_executor(), **study))
+    hlm.study(None, mechanism, executor=client, **study)
+
+
+def _fits(n: int, workers: int, client: Any) -> None:
+    del workers
+    design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
+    drawn = hlm.simulate(design, data.TRUTH, FITS_EACH * n, seed=1)
+    drawn.fit(executor=client, progress=False)
+
+
+ON_WORKERS = {"study": _study, "simulate and fit": _fits}
 
 
 def seconds(work: Callable[[], Any]) -> float:
