@@ -328,7 +328,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             {'response': 'sim_1', 'contrast': 'a week', 'df': 161.0}
         """
         options = (contrasts, df, moderate, trend, adjust, joint, shape)
-        return named_contrasts.test_table(self.record, *options)
+        return named_contrasts.contrast_table(self.record, *options)
 
     def top(self, n: int = 20, by: str | None = None, **options: Any) -> pd.DataFrame:
         """The n rows of ``test`` with the smallest p values.

@@ -22,7 +22,7 @@ from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.tidy import inference_table
 
-__all__ = ["Moderate", "Shape", "test_table", "top"]
+__all__ = ["Moderate", "Shape", "contrast_table", "top"]
 
 Moderate = bool | Literal["dream"]
 Shape = Literal["long", "wide"]
@@ -31,7 +31,7 @@ LEVEL = 0.95
 
 
 @np.errstate(all="ignore")
-def test_table(
+def contrast_table(
     fits: FitRecord,
     contrasts: Mapping[str, Any] | Contrasts | None,
     df: DfMethod,
@@ -49,7 +49,7 @@ def test_table(
         raise OptionError('df="residual" does not count a prior: use df="satterthwaite"')
     prior = _prior(fits, moderate, trend)
     hypothesis, labels = _named(fits, contrasts), []
-    if prior is not None and moderate is True:
+    if prior is not None and moderate != "dream":
         fits = moderated(fits, prior)
     if joint:
         found = coefficients.joint_test(fits, hypothesis.L, df, hypothesis.rhs)
@@ -88,8 +88,9 @@ def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
             known = ", ".join(map(repr, dict.fromkeys(table["contrast"])))
             raise OptionError(f"by={by!r} is no contrast that is tested; these are: {known}")
         table = table[table["contrast"] == by]
-    known_first = table.assign(size=-table["statistic"].abs())
-    order = known_first.sort_values(["p_value", "size"], kind="stable").index
+    # Where p values are zero to the last digit the statistic tells.
+    ranked = table.assign(size=-table["statistic"].abs())
+    order = ranked.sort_values(["p_value", "size"], kind="stable").index
     return table.loc[order[:n]].reset_index(drop=True)
 
 

@@ -117,7 +117,7 @@ def test_the_prior_is_so_many_rows_that_x_and_z_do_not_see(monkeypatch, df):
     data = data.assign(one=1.0).rename(columns={"Reaction": "y"})
     more = data.iloc[:d0].assign(one=0.0, Days=0.0)
     own = hlm.fit_many(formula, data, responses().iloc[:, :5])
-    table = own.test({"Days": "Days", "sum": "one + 3*Days"}, df=df, moderate=True)
+    table = own.test({"Days": "Days", "sum": "one + 3*Days"}, df=df, moderate=np.True_)
     for i, name in enumerate(own.index):
         y = np.append(responses()[name], np.tile([s0, -s0], d0 // 2))
         alone = hlm.fit(formula, pd.concat([data, more]).assign(y=y).reset_index(drop=True))
