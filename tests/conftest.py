@@ -4,10 +4,16 @@ Rank promotion is not made an error: lanes are last in the library, so that (B,)
 purpose. Matrices themselves are never promoted, which the unrolled dialect would not allow.
 """
 
+import os
+import sys
+from multiprocessing import get_context
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+import studies_made
 
 # The same examples every time: a failure that cannot be repeated helps nobody.
 settings.register_profile(
@@ -31,3 +37,35 @@ def _precision_is_left_alone():
     """No call may leave JAX's global switch for float64 in another position."""
     yield
     assert jax.config.jax_enable_x64 is False
+
+
+@pytest.fixture(scope="session")
+def undisturbed():
+    """The estimates of the small study, run in one go."""
+    return studies_made.run().estimates
+
+
+@pytest.fixture
+def forkserver(monkeypatch):
+    """Processes that need not import JAX again, so that many can be killed."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    context = get_context("forkserver")
+    context.set_forkserver_preload([studies_made.__name__])
+    return context
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of the small study: not to be changed."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    studies_made.run(out=out)
+    return out
+
+
+@pytest.fixture
+def toml(tmp_path):
+    """The small study as a file beside its design."""
+    studies_made.DATA.to_csv(tmp_path / "design.csv", index=False)
+    path = tmp_path / "study.toml"
+    path.write_text(studies_made.TOML)
+    return path

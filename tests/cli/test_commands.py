@@ -1,0 +1,75 @@
+"""The commands `study` and `power`: what they print and write, and their one-line errors."""
+
+import os
+
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm.cli.main import main
+from studies_made import TOML
+
+
+def test_a_study_file_is_run_and_resumed(toml, capsys):
+    out = toml.parent / "out"
+    assert main(["study", str(toml), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Study of 4 conditions and 2 methods (t, two): 64 data sets" in printed
+    measures = pd.read_csv(out / "measures.csv")
+    assert measures["units"].unique().tolist() == [6, 8]
+    first = hlm.read_study(out).estimates
+    assert main(["study", str(toml), "--out", str(out)]) == 2
+    assert "--resume" in capsys.readouterr().err
+    next(out.glob("estimates/*.parquet")).unlink()
+    assert main(["study", str(toml), "--out", str(out), "--resume"]) == 0
+    pd.testing.assert_frame_equal(hlm.read_study(out).estimates, first, check_exact=True)
+    toml.write_text(TOML.replace("corr = 0.9", "corr = 0.8"))
+    assert main(["study", str(toml), "--out", str(out), "--resume"]) == 2
+    assert "differs in mechanisms" in capsys.readouterr().err
+
+
+POWER = ["power", "y ~ x * a + (1 + x | unit)", "design.csv", "--beta", "1,3,-0.15,0.3",
+         "--sd", "0.2,0.5", "--corr", "0.9", "--sigma", "0.75", "--n", "2"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--test", "x:a", "--test", "x"], "Power to reject 'x' at 0.05"),
+        (["--test", "x:a", "--along", "units", "--values", "6,8"], "units test  power"),
+        (["--test", "x", "--target", "0.5", "--bounds", "3,30"], "for a target of 0.5"),
+    ],
+)
+def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
+    monkeypatch.chdir(toml.parent)
+    assert main([*POWER, *extra, "--out", "power.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert message in printed
+    assert "power" in pd.read_csv("power.csv")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--test", "x:b"], "the terms are: '(Intercept)', 'x', 'a', 'x:a'"),
+        (["--test", "x", "--along", "units"], "--along needs --values or --target"),
+        (["--test", "x", "--target", "0.5", "--values", "3"], "either --values or --target"),
+        (["--test", "x", "--corr", "2"], "positive semi-definite"),
+    ],
+)
+def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):
+    monkeypatch.chdir(toml.parent)
+    assert main([*POWER, *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_shows_how_its_file_is_written(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    printed = capsys.readouterr().out
+    assert '\n    [truth]\n    beta = { "(Intercept)" = 1, x = 3' in printed
+
+
+def test_a_missing_file_is_named_first(tmp_path, capsys):
+    assert main(["study", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"jaxhlm: {tmp_path / 'none.toml'}: {os.strerror(2)}\n"

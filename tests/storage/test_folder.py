@@ -1,0 +1,85 @@
+"""Folders of results: what is another's, of another version, or broken is refused and named."""
+
+import shutil
+
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm.errors import StudyFolderError
+from jaxhlm.storage.manifest import read_manifest, write_manifest
+from jaxhlm.studies.study import STUDY
+from studies_made import CHUNK, GRID, METHODS, N, listing, mechanism, run
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "24 of 24 chunks finished; go on with resume=True"),
+        ({"resume": True, "seed": 4}, "differs in seed \\(was 3, now 4\\)"),
+        ({"resume": True, "n": 2 * N}, "differs in n \\(was 48, now 96\\), chunks"),
+        ({"resume": True, "chunk": 6}, "differs in options, chunks"),
+        ({"resume": True, "level": 0.9}, "differs in options"),
+        ({"resume": True, "stop": {"bias": 0.1}}, "differs in options"),
+    ],
+)
+def test_another_study_is_refused_and_nothing_is_touched(finished, options, message):
+    before = listing(finished)
+    with pytest.raises(StudyFolderError, match=message):
+        run(out=finished, **options)
+    assert listing(finished) == before
+
+
+def test_another_truth_or_method_is_refused(finished):
+    def other(effect, sigma):
+        return mechanism(effect, sigma + 1e-4)
+
+    options = {"n": N, "seed": 3, "chunk": CHUNK, "out": finished, "resume": True}
+    with pytest.raises(StudyFolderError, match="differs in mechanisms"):
+        hlm.study(GRID, other, METHODS, **options)
+    with pytest.raises(StudyFolderError, match="differs in methods"):
+        hlm.study(GRID, mechanism, METHODS[:1], **options)
+    with pytest.raises(StudyFolderError, match="differs in conditions, mechanisms, chunks"):
+        hlm.study({**GRID, "sigma": [0.5]}, mechanism, METHODS, **options)
+
+
+def test_another_version_or_layout_is_refused(finished, tmp_path):
+    manifest = read_manifest(finished / "manifest.json", STUDY)
+    assert manifest["schema"] == 2
+    assert set(manifest["versions"]) == {"jaxhlm", "jax", "jaxlib", "numpy", "scipy"}
+    for change, message in (
+        ({"versions": {**manifest["versions"], "numpy": "1.0"}}, "'numpy': '1.0'"),
+        ({"schema": 99}, "manifest.json:2: schema: the layout 99"),
+    ):
+        copy = tmp_path / next(iter(change))
+        shutil.copytree(finished, copy)
+        write_manifest(copy / "manifest.json", {**manifest, **change})
+        with pytest.raises(StudyFolderError, match=message):
+            run(out=copy, resume=True)
+
+
+def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(StudyFolderError, match="not empty and holds no study"):
+        run(out=tmp_path)
+    with pytest.raises(StudyFolderError, match="is a file"):
+        run(out=tmp_path / "thesis.txt")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(StudyFolderError, match="holds no study"):
+        hlm.read_study(tmp_path)
+
+
+def test_killed_before_the_manifest_was_written(tmp_path):
+    (tmp_path / "estimates").mkdir()
+    (tmp_path / ".manifest.json.77.tmp").write_text('{"sche')
+    assert len(run(n=8, out=tmp_path).chunks) == 4
+
+
+def test_a_broken_file_is_named(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path = sorted(copy.glob("estimates/*.parquet"))[2]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StudyFolderError, match=path.name):
+        _ = hlm.read_study(copy).estimates
+    path.unlink()
+    assert len(run(out=copy, resume=True).estimates) == 4 * N * 2 * 4

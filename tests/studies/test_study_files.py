@@ -1,0 +1,104 @@
+"""Studies written in TOML: what is built from them, and what is wrong with them line by line."""
+
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm.errors import StudyFileError
+from jaxhlm.studies.studyfile import read_study_file
+from jaxhlm.studies.tomltext import line_of
+from studies_made import TOML
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n = 16", "n = 'many'", ":2: n: 'many' must be a whole number"),
+        ("n = 16", "n = true", ":2: n: True must be a whole number"),
+        ("seed = 1", "sed = 1", ":3: sed: unknown key; allowed here: formula, n, seed"),
+        ("chunk = 8", "chunk = ", r"not TOML: .*line 4"),
+        ('"design.csv"', '"absent.csv"', ":7: design.data: .*absent.csv"),
+        ('data = "design.csv"', 'data = "a.csv"\ndataset = "article"', ":6: design: .*not both"),
+        ('data = "design.csv"\nunits = 6', "", ":6: design: give data .*, or the number of units"),
+        ("units = 6\n", "units = 0\n", ":8: design.units: units=0 must be"),
+        ("sd = [0.2, 0.5]", "sd = [0.2, 'x']", ":12: truth.sd.1: 'x' must be a number"),
+        ("sd = [0.2, 0.5]", "", ":10: truth: 'sd' is missing; needed here: beta, sd, sigma"),
+        ("corr = 0.9", "corr = 1.9", ":13: truth.corr: cov is not positive semi-definite"),
+        ("a = -0.15,", "z = 1,", ":11: truth.beta: beta and the model differ in a, z"),
+        ("units = [6, 8]", "people = [6, 8]", ":17: conditions.people: .*what can: \"units\""),
+        ("units = [6, 8]", "units = []", ":17: conditions.units: no values"),
+        ("[0, 0.3]", "[0, 'b']", r":18: conditions.beta\[x:a\]: 'b' must be a number"),
+        ("beta[x:a]", "beta[x:b]", r":18: conditions.beta\[x:b\]: .*no such fixed effect"),
+        ('"two_stage"', '"magic"', ":25: methods.1.estimator: .*'lmm', 'ols', 'two_stage'"),
+        ('name = "t"', 'title = "t"', ":21: methods.0.title: unknown key; allowed here: name"),
+        ('formula = "y', 'formla = "y', ":1: formla: unknown key"),
+        ("(1 + x | unit)", "(1 + z | unit)", ":1: formula: no column 'z' in the data"),
+    ],
+)  # fmt: skip
+def test_study_files_are_checked_line_by_line(toml, old, new, message):
+    assert old in TOML
+    toml.write_text(TOML.replace(old, new, 1))
+    with pytest.raises(
+        StudyFileError, match=f"study.toml{message}" if message[0] == ":" else message
+    ):
+        read_study_file(toml)
+
+
+BUILT = """\
+[design]
+units = 7
+measurements = 4
+within = { x = "normal" }
+between = { a = [-1, 0, 1, 2, -2, 0.5, 1.5] }
+
+[[violations]]
+kind = "ResidualsFrom"
+distribution = { kind = "StudentT", df = 4 }
+[[violations]]
+kind = "MissingCompletely"
+rate = 0.2
+"""
+
+
+def test_designs_and_violations_are_built(toml):
+    """Without its violations the mechanism is Gaussian; with them rows go missing."""
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', BUILT)
+    toml.write_text(made.replace("units = [6, 8]", "violations = [false, true]"))
+    file = read_study_file(toml)
+    condition = {"beta[x:a]": 0.3}
+    clean, violated = (file.mechanism(violations=v, **condition) for v in (False, True))
+    assert clean.violations == ()
+    assert [type(v).__name__ for v in violated.violations] == ["ResidualsFrom", "MissingCompletely"]
+    assert violated.violations[0].distribution.df == 4
+    rows = violated.draw(0, 20, seed=1).frame()
+    assert (len(rows), bool(rows["y"].isna().mean() > 0.1)) == (20 * 28, True)
+    result = hlm.study(file.conditions, file.mechanism, file.methods, **file.options)
+    assert result.conditions["violations"].tolist() == [False, False, True, True]
+    assert len(result.counts) == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("StudentT", "Cauchy", ":14: violations.0.distribution.kind: .*Contaminated, "),
+        ("df = 4", "nu = 4", ":14: violations.0.distribution.nu: .*StudentT: kind, df"),
+        ("df = 4", "df = 1", ":14: violations.0.distribution: "),
+        ("MissingCompletely", "Lost", ":16: violations.1.kind: 'Lost' is not known; use one of"),
+        ("rate = 0.2", "", ":15: violations.1: .*rate"),
+        ('"normal"', '"lognormal"', ":9: design.within.x: .*'normal', 'uniform'"),
+        ("0.5, 1.5]", "0.5]", ":6: design: 'a' has 6 values for 7 units"),
+    ],
+)
+def test_designs_and_violations_are_checked(toml, old, new, message):
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', BUILT)
+    assert old in made
+    toml.write_text(made.replace(old, new, 1))
+    with pytest.raises(StudyFileError, match=f"study.toml{message}"):
+        read_study_file(toml)
+
+
+def test_lines_of_keys():
+    text = '# a\n[a."b.c"]\n"d e" = { f = 1 }\n\n[[g]]\nh = 1\n[[g]]\ni.j = 2\n'
+    assert line_of(text, ("a", "b.c", "d e", "f")) == 3
+    assert line_of(text, ("g", 0, "h")) == 6
+    assert line_of(text, ("g", 1, "i", "j")) == 8
+    assert line_of(text, ("g", 1, "missing")) == 7
