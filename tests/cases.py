@@ -39,6 +39,13 @@ def article():
     return hlm.fit("y ~ x + a + x * a + (1 + x | unit)", hlm.load_dataset("article"))
 
 
+@cache
+def three_responses():
+    data = hlm.load_dataset("sleepstudy")
+    Y = hlm.fit("Reaction ~ Days + (1 | Subject)", data).simulate(3, seed=1)
+    return hlm.fit_many("~ Days + (1 | Subject)", data, responses=Y, progress=False)
+
+
 # Data drawn at random.
 
 
