@@ -148,7 +148,6 @@ def fit_many(
             number of fits. Those of the cores are the ones in memory, to the bit.
         resume: go on with what ``out`` holds of this very run: after a kill, or where a file was
             damaged, which is set aside and made anew. On ``devices`` or the cores, whichever began.
-
         executor: any ``concurrent.futures.Executor``, or a client of Dask, whose workers fit them;
             processes need a start method other than "fork". Responses in memory are sent to them;
             of those in a .npy file only the path is, which workers must see. ``devices`` is then
