@@ -4,8 +4,8 @@
 accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer's users know.
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
-not an exception. With ``out=`` it writes more fits than memory holds to a folder, which
-``read_fits`` opens.
+not an exception. Its ``test`` and ``top`` test named contrasts of all fits, adjusted for their
+number. With ``out=`` it writes more fits than memory holds to a folder, which ``read_fits`` opens.
 ``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
 model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
