@@ -190,6 +190,7 @@ def contrast_heat(table: pd.DataFrame, n: int = 30, *, ax: Axes | None = None) -
 
     Raises:
         MissingColumnError: a column is not in the frame.
+        OptionError: two responses have one label.
         NoRowsError: no response has a p value.
 
     Example:
@@ -202,6 +203,9 @@ def contrast_heat(table: pd.DataFrame, n: int = 30, *, ax: Axes | None = None) -
     known, n = table.dropna(subset=["p_value"]), whole_number("n", n)
     if not len(known):
         raise NoRowsError("no row of the table has a p value")
+    twice = known[known.duplicated([known.columns[0], "contrast"])]
+    if len(twice):
+        raise OptionError(f"several responses are called {twice.iloc[0, 0]!r}: rename them")
     z = known.pivot(index=known.columns[0], columns="contrast", values="z")
     z = z[list(dict.fromkeys(known["contrast"]))]
     z = z.loc[z.abs().max(axis=1).sort_values(ascending=False).index[:n]]

@@ -100,6 +100,8 @@ def _named(fits: FitRecord, contrasts: Mapping[str, Any] | Contrasts | None) -> 
         contrasts = {name: {name: 1.0} for name in fits.model.xnames if name != "(Intercept)"}
         if not contrasts:
             raise ContrastError("the only fixed effect is the intercept: give contrasts=")
+    if isinstance(contrasts, pd.Series) and any(isinstance(row, str) for row in contrasts):
+        contrasts = contrasts.to_dict()
     if not isinstance(contrasts, Mapping):
         return fits.model.hypothesis(contrasts, 0.0)
     if not contrasts:

@@ -126,6 +126,11 @@ def test_heat_has_the_largest_of_any_contrast_first():
     )
 
 
+def test_heat_needs_labels_that_tell_responses_apart():
+    with pytest.raises(errors.OptionError, match="several responses are called 'gene 1'"):
+        plot.contrast_heat(table().replace({"response": {"gene 2": "gene 1"}}))
+
+
 def test_violins_are_ordered_and_in_percent():
     rng = np.random.default_rng(3)
     shares = pd.DataFrame(rng.dirichlet([1, 5, 14], 60), columns=["a:b", "unit", "Residual"])

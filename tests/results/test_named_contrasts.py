@@ -166,6 +166,10 @@ def test_the_top_is_ranked_by_p():
         fits().top(by="Days", contrasts=NAMED)
 
 
+def test_a_series_of_contrasts_has_names_too():
+    pd.testing.assert_frame_equal(fits().test(pd.Series({"a": "Days"})), fits().test({"a": "Days"}))
+
+
 def test_by_default_every_effect_but_the_intercept():
     assert fits().test()["contrast"].unique().tolist() == ["Days"]
     level = hlm.fit_many(
