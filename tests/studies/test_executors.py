@@ -52,15 +52,20 @@ class Trap(Violation):
     home: int = field(default_factory=os.getpid)
 
     def residuals(self, panel, e, numbers):
-        if os.getpid() != self.home and self.file.exists():
-            with self.file.open("a") as file:
-                file.write(f"{os.getpid()}\n")
-            if self.once:
-                self.file.rename(self.file.with_suffix(".sprung"))
-            if self.how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise ZeroDivisionError("nothing to divide by")
-        return e
+        if os.getpid() == self.home or not self.file.exists():
+            return e
+        told = self.file
+        if self.once:
+            told = self.file.with_suffix(".sprung")
+            try:
+                self.file.rename(told)
+            except FileNotFoundError:  # another worker that came at the same moment has it
+                return e
+        with told.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ZeroDivisionError("nothing to divide by")
 
 
 def mechanism(effect, trap=None):
