@@ -13,7 +13,15 @@ import pandas as pd
 
 from jaxhlm.core.notation import Bools, Ints
 
-__all__ = ["STATUS_MESSAGES", "Status", "converged", "outcome", "outcome_of", "tally"]
+__all__ = [
+    "STATUS_MESSAGES",
+    "Status",
+    "converged",
+    "outcome",
+    "outcome_of",
+    "status_names",
+    "tally",
+]
 
 
 class Status(IntEnum):
@@ -41,6 +49,11 @@ class Status(IntEnum):
 def converged(status: Ints) -> Bools:
     """Where fits are at an optimum, on the boundary or not."""
     return np.isin(status, [s for s in Status if s.ok])
+
+
+def status_names(status: Ints) -> np.ndarray:
+    """The codes by name, as tables have them."""
+    return np.array([s.name.lower() for s in Status], dtype=object)[status]
 
 
 def tally(status: Ints) -> pd.Series:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.notation import Floats, check_option
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import status_names
 from jaxhlm.errors import ContrastError, OptionError
 from jaxhlm.estimation.hypotheses import Contrasts, Hypothesis
 from jaxhlm.inference.contrast_tests import DfMethod
@@ -144,7 +144,7 @@ def _shown(
     fits: FitRecord, labels: Sequence[str], columns: Mapping[str, Floats], shape: Shape
 ) -> pd.DataFrame:
     """A row for every fit and contrast, or a row for every fit, each with the fit's status."""
-    status = np.array([s.name.lower() for s in Status], dtype=object)[fits.estimates.status]
+    status = status_names(fits.estimates.status)
     B, r = len(fits), len(labels)
     columns = {name: np.broadcast_to(values, (B, r)) for name, values in columns.items()}
     if shape == "wide":

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Ints, check_option
-from jaxhlm.core.status import Status
+from jaxhlm.core.status import Status, converged, status_names
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.criteria import standard_errors
@@ -244,13 +244,12 @@ def _frame(
 ) -> pd.DataFrame:
     """Rows of one method; the truth is NaN of a term that the generating model has not."""
     B, p = found.estimate.shape
-    ended = np.isin(found.status, [s for s in Status if s.ok])[:, None]
+    ended = converged(found.status)[:, None]
     known = ended & np.isfinite(found.estimate)
     if tested:
         known &= np.isfinite(found.se) & ~np.isnan(found.df)
     estimate, se, df = (np.where(known, x, np.nan) for x in (found.estimate, found.se, found.df))
     table = inference_table(estimate, se, df, 0.0, level)
-    labels = np.array([s.name.lower() for s in Status], dtype=object)
     columns = {
         "replicate": np.repeat(truths.index, p),
         "method": name,
@@ -259,6 +258,6 @@ def _frame(
         **{c: table[c].ravel() for c in COLUMNS[4:7]},
         "p_value": t_tail(table["statistic"], df).ravel(),
         **{c: table[c].ravel() for c in COLUMNS[8:10]},
-        "status": np.repeat(labels[found.status], p),
+        "status": np.repeat(status_names(found.status), p),
     }
     return pd.DataFrame(columns)
