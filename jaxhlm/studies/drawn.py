@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices, check_devices
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, Precision
 from jaxhlm.core.streams import Key
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.estimation.model import Model
@@ -78,6 +78,7 @@ class Drawn:
         reml: bool = True,
         progress: bool | None = False,
         devices: Devices = None,
+        precision: Precision = "float64",
     ) -> FitBatch:
         """Fit all of them, by any formula; the data sets stay the same, so methods are paired.
 
@@ -86,7 +87,8 @@ class Drawn:
             reml: restricted maximum likelihood; False for maximum likelihood.
             progress: show a progress bar; None for one when the output is a terminal.
             devices: as for ``jaxhlm.fit_many``; data sets with designs of their own are fitted on
-                the cores all the same.
+                the cores all the same, and in double precision.
+            precision: as for ``jaxhlm.fit_many``.
 
         Returns:
             A batch whose index is the number of the data set.
@@ -107,13 +109,15 @@ class Drawn:
             )
         if self.rows:
             given = self._input(parsed, reml)
-            on = None if given.source.traceable is None else devices
-            fits = fit_source(*given, Options(reml, given.model.blocks), progress, on)
+            options = Options(reml, given.model.blocks, precision=precision)
+            if given.source.traceable is None:
+                devices, options = None, replace(options, precision="float64")
+            fits = fit_source(*given, options, progress, devices)
         else:
             if parsed.terms != m.parsed.terms:
                 self._need_rows(f"be fitted by {formula!r}")
             some = m._statistics.part(self.first, self.last, self.key)
-            fits = some.fit(reml, progress=progress, devices=devices)
+            fits = some.fit(reml, progress=progress, devices=devices, precision=precision)
         return FitBatch(fits.record, index=self.index[fits.lanes])
 
     def frame(self) -> pd.DataFrame:

@@ -10,23 +10,29 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
+from jaxhlm.core.chunks import slices
 from jaxhlm.core.devices import Devices, check_devices
-from jaxhlm.core.notation import Floats
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.notation import Floats, Ints, Precision
+from jaxhlm.core.status import Status
+from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
+from jaxhlm.estimation.executors import Workers, Workload, workers_of
 from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.estimation.progress import progress_report
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.language.formula import parse
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
-from jaxhlm.studies.analytic import analytic_power, precision
+from jaxhlm.storage.folder import Chunk
+from jaxhlm.studies.analytic import analytic_power
+from jaxhlm.studies.analytic import precision as precision_of
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.mechanism import Mechanism
-from jaxhlm.studies.simulate import simulate
+from jaxhlm.studies.simulate import Simulated, simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 
@@ -44,6 +50,8 @@ __all__ = [
 
 # Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**24
+# Tasks that every worker is to have, and data sets that a task has at least.
+TASKS_OF_EACH, WORTH_SENDING = 4, 500
 
 Generating: TypeAlias = Mechanism | tuple[Design, Truth]
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
@@ -119,6 +127,8 @@ def power(
     level: float = 0.95,
     progress: bool | None = None,
     devices: Devices = None,
+    precision: Precision = "float64",
+    executor: Workload | None = None,
 ) -> Power:
     """Power of a test, by simulation, with its error, and by formula beside it.
 
@@ -136,7 +146,10 @@ def power(
         level: of the exact (Clopper-Pearson) interval.
         progress: show a progress bar; by default when the output is a terminal.
         devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; those with
-            designs of their own are fitted on the cores.
+            designs of their own are fitted on the cores, in double precision.
+        precision: as for ``jaxhlm.fit_many``.
+        executor: as for ``jaxhlm.study``: its workers draw, fit and test a part of the data sets
+            each, which are the same whoever draws them.
 
     Returns:
         A ``Power``.
@@ -145,7 +158,7 @@ def power(
         UnknownTermError: the test names what is no fixed effect; the message lists those there are.
         ContrastError, OptionError, NeedsRemlError: a test or an option that cannot be, or
             ``devices`` that are not there.
-        DeviceError: a device was lost.
+        DeviceError, ExecutorError: a device, or a worker that is not replaced, was lost.
 
     Example:
         >>> import jaxhlm as hlm
@@ -155,16 +168,18 @@ def power(
         >>> print(f"{found.analytic:.3f}", bool(abs(found.power - found.analytic) < 4 * found.mcse))
         0.776 True
     """
-    check_options(n, alpha, df, reml, level, devices)
+    workers = workers_of(executor)
+    check_options(n, alpha, df, reml, level, devices, workers)
     design, truth = analysed(mechanism, formula)
     affordable("n", n, estimate_bytes(design.p, design.q))
     tests = read_tests(test, design)
+    key = random_key(seed)
+    drawn = simulate(*mechanism, n, key) if isinstance(mechanism, tuple) else mechanism
+    job = _Job(drawn, key, formula, reml, devices, precision, tests, df)
+    plan = _plan(n, design.n if job.as_rows else 0, workers)
     with failures_counted(), all_or_nothing():
-        parts = [
-            (_p_values(fits, tests, df), fits.singular)
-            for fits in _fits(mechanism, n, seed, formula, reml, progress, devices, design.n)
-        ]
-    p, singular = (np.concatenate(x) for x in zip(*parts, strict=True))
+        parts = [*_tested(job, plan, workers, progress)]
+    p, status = (np.concatenate(x) for x in zip(*parts, strict=True))
     hits, made = (p < alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
     low, high = exact_interval(hits, made, level)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -182,13 +197,13 @@ def power(
         "rejected": hits,
         "n": n,
         "failed": n - made,
-        "singular": int(singular.sum()),
+        "singular": int((status == Status.SINGULAR).sum()),
     }
     return Power(pd.DataFrame(columns), alpha, df)
 
 
 def check_options(
-    n: int, alpha: float, df: str, reml: bool, level: float, devices: Devices
+    n: int, alpha: float, df: str, reml: bool, level: float, devices: Devices, workers: Workers
 ) -> None:
     """Raise unless these options make sense."""
     check_flag("reml", reml)
@@ -196,7 +211,7 @@ def check_options(
     check_level(level)
     fraction("alpha", alpha, 0.05)
     whole_number("n", n)
-    check_devices(devices)
+    check_devices(devices, workers.elsewhere)
 
 
 def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:
@@ -232,21 +247,69 @@ def read_tests(test: Test, design: Design) -> list[ReadTest]:
     return read
 
 
-def _fits(
-    mechanism: Generating, n: int, seed: Seed, formula: str | None, reml: bool,
-    progress: bool | None, devices: Devices, rows: int,
-) -> Iterator[FitBatch]:  # fmt: skip
-    """Fits of all data sets; in equal parts of bounded memory where rows must be drawn."""
-    if isinstance(mechanism, tuple):
-        design, truth = mechanism
-        yield simulate(design, truth, n, seed).fit(reml, progress=progress, devices=devices)
+class _Job(NamedTuple):
+    """What all parts of the data sets share, wherever they are drawn, fitted and tested."""
+
+    drawn: Mechanism | Simulated
+    key: Key
+    formula: str | None
+    reml: bool
+    devices: Devices
+    precision: Precision
+    tests: Sequence[ReadTest]
+    df: DfMethod
+
+    @property
+    def as_rows(self) -> bool:
+        """Whether rows must be drawn, which take memory."""
+        if isinstance(self.drawn, Simulated):
+            return False
+        return self.formula is not None or not self.drawn.gaussian
+
+    def fits(self, part: Chunk, progress: bool | None) -> FitBatch:
+        """Fits of a part."""
+        devices, precision = self.devices, self.precision
+        if isinstance(self.drawn, Simulated):
+            some = self.drawn.part(part.first, part.last)
+            return some.fit(self.reml, progress=progress, devices=devices, precision=precision)
+        drawn = self.drawn.draw(part.first, part.last, self.key, rows=self.as_rows)
+        return drawn.fit(self.formula, self.reml, progress, devices, precision)
+
+
+def _tested(
+    job: _Job, plan: Sequence[Chunk], workers: Workers, progress: bool | None
+) -> Iterator[tuple[Floats, Ints]]:
+    """p values and statuses of every part, in order."""
+    if workers.executor is None:
+        yield from (_tested_part(job, part, progress) for part in plan)
         return
-    key, drawn_as_rows = random_key(seed), formula is not None or not mechanism.gaussian
-    parts = -(-n // max(1, MOST_NUMBERS // rows)) if drawn_as_rows else 1
-    size = -(-n // parts)
-    for first in range(0, n, size):
-        drawn = mechanism.draw(first, min(first + size, n), key, rows=drawn_as_rows)
-        yield drawn.fit(formula, reml, progress, devices)
+    with progress_report(plan[-1].last, progress) as report:
+        for p, status in workers.in_order(_tested_part, job, plan, lambda part: part):
+            if report is not None:
+                report(status)
+            yield p, status
+
+
+def _tested_part(job: _Job, part: Chunk, progress: bool | None = False) -> tuple[Floats, Ints]:
+    """A task: p values (B, tests) and statuses of a part of the data sets."""
+    with failures_counted(), all_or_nothing():
+        fits = job.fits(part, progress)
+        return _p_values(fits, job.tests, job.df), fits.status
+
+
+def _plan(n: int, rows: int, workers: Workers) -> list[Chunk]:
+    """Parts about equal in size: all in one but for the memory of rows, and for workers.
+
+    Args:
+        n: number of data sets.
+        rows: those of a data set that are drawn.
+        workers: who works on the parts.
+    """
+    most = max(1, MOST_NUMBERS // rows) if rows else n
+    if workers.executor is not None:
+        most = min(most, max(WORTH_SENDING, -(-n // (TASKS_OF_EACH * workers.count))))
+    parts = -(-n // most)
+    return [Chunk(0, part.start, part.stop) for part in slices(n, -(-n // parts))]
 
 
 def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats:
@@ -272,7 +335,7 @@ def formula_power(
     violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
     if violated or formula is not None or not isinstance(truth, Truth) or truth.sigma == 0.0:
         return np.nan
-    found = precision(design, truth, test.L, reml)
+    found = precision_of(design, truth, test.L, reml)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)
 
 

@@ -11,8 +11,10 @@ import pandas as pd
 
 from jaxhlm.core.arguments import fraction, listed_values, number
 from jaxhlm.core.devices import Devices
+from jaxhlm.core.notation import Precision
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import OptionError, TargetError
+from jaxhlm.estimation.executors import Workload, workers_of
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
@@ -82,6 +84,8 @@ def power_curve(
     level: float = 0.95,
     progress: bool | None = None,
     devices: Devices = None,
+    precision: Precision = "float64",
+    executor: Workload | None = None,
 ) -> pd.DataFrame:
     """Power at several values of a size or a parameter.
 
@@ -99,7 +103,8 @@ def power_curve(
             from ``jaxhlm.units`` is made anew in the other size.
         values: one or more.
         progress: show a progress bar; by default when the output is a terminal.
-        devices: as for ``power``; every size is compiled anew for them.
+        devices, precision: as for ``power``; every size is compiled anew for devices.
+        executor: as for ``power``; it works on one value after the other.
 
     Returns:
         One row per value and test: the value in a column named as ``along``, then the columns of
@@ -116,7 +121,7 @@ def power_curve(
         >>> curve[["units", "analytic"]].round(2).to_dict("list")
         {'units': [10, 20], 'analytic': [0.2, 0.72]}
     """
-    check_options(n, alpha, df, reml, level, devices)
+    check_options(n, alpha, df, reml, level, devices, workers_of(executor))
     check_along(along)
     values = listed_values("values", values)
     if not values:
@@ -127,6 +132,7 @@ def power_curve(
     simulated = partial(
         power, test=test, n=n, alpha=alpha, df=df, seed=random_key(seed),
         formula=formula, reml=reml, level=level, progress=False, devices=devices,
+        precision=precision, executor=executor,
     )  # fmt: skip
     tables = []
     with step_progress(len(values), along, progress) as advance:
@@ -153,6 +159,8 @@ def solve_power(
     level: float = 0.99,
     progress: bool | None = None,
     devices: Devices = None,
+    precision: Precision = "float64",
+    executor: Workload | None = None,
 ) -> PowerSolution:
     """The smallest size, or effect, at which a test reaches the target.
 
@@ -170,7 +178,7 @@ def solve_power(
         n, alpha, df, seed, formula, reml: as for ``power``.
         level: of the intervals that decide.
         progress: show a progress bar; by default when the output is a terminal.
-        devices: as for ``power_curve``.
+        devices, precision, executor: as for ``power_curve``.
 
     Raises:
         TargetError: the target is not reached within the bounds.
@@ -184,7 +192,7 @@ def solve_power(
         >>> bool(35 < found.value < 55)
         True
     """
-    check_options(n, alpha, df, reml, level, devices)
+    check_options(n, alpha, df, reml, level, devices, workers_of(executor))
     low, high, step = _bounds(along, bounds)
     fraction("target", target, 0.8)
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
@@ -193,6 +201,7 @@ def solve_power(
     simulated = partial(
         power, test=test, alpha=alpha, df=df, seed=random_key(seed),
         formula=formula, reml=reml, level=level, progress=False, devices=devices,
+        precision=precision, executor=executor,
     )  # fmt: skip
     tables: dict[float, pd.DataFrame] = {}
 

@@ -307,7 +307,7 @@ WRONG = {
         "first": (0.0, False, "0", -1, 5), "last": (3.0, True, "3", 0), "seed": SEED, "rows": FLAG,
     }),
     "Drawn.fit": (lambda **o: made().draw(0, 3, 1).fit(**o), {
-        "formula": (3,), "reml": FLAG, "devices": DEVICES,
+        "formula": (3,), "reml": FLAG, "devices": DEVICES, "precision": PRECISION,
     }),
     "simulate": (lambda model=None, truth_=None, **o: hlm.simulate(
         model or one(), truth_ or truth(), **o), {
@@ -317,19 +317,20 @@ WRONG = {
     "power": (power, {
         "mechanism": (one(), "x", (1, 2)), "test": (1, "days", [], 3.5), "n": COUNT,
         "alpha": (5, "0.05", True, None, 0), "df": DF, "seed": SEED, "formula": (3,), "reml": FLAG,
-        "level": SHARE, "progress": SHOWN, "devices": DEVICES,
+        "level": SHARE, "progress": SHOWN, "devices": DEVICES, "precision": PRECISION,
+        "executor": EXECUTOR,
     }),
     "power_curve": (curve, {
         "along": ("Units", None, 3),
         "values": ("10", ["10"], [10.5], 10, [], None, [True], [np.nan]),
         "n": COUNT, "alpha": (5, "0.05"), "df": DF, "seed": SEED, "reml": FLAG, "level": SHARE,
-        "progress": SHOWN, "devices": DEVICES,
+        "progress": SHOWN, "devices": DEVICES, "precision": PRECISION, "executor": EXECUTOR,
     }),
     "solve_power": (solve, {
         "target": (80, "0.8", None, True), "along": ("Units", None),
         "bounds": ("4", None, (4,), (40, 4), (4, 5, 6), ("4", "5"), 4), "n": COUNT,
         "alpha": (5, "0.05"), "df": DF, "seed": SEED, "reml": FLAG, "level": SHARE,
-        "devices": DEVICES,
+        "devices": DEVICES, "precision": PRECISION, "executor": EXECUTOR,
     }),
     "nsim": (lambda mcse=0.01, measure="coverage", **o: hlm.nsim(mcse, measure, **o), {
         "mcse": ("0.01", True, 0.0, None, np.nan), "measure": ("Coverage", None, 3),

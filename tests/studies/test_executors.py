@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from jaxhlm.estimation import executors
 from jaxhlm.fitting import storing
 from jaxhlm.sources import frames
 from jaxhlm.sources.responses import Carried, Responses
+from jaxhlm.studies import power, power_curve
 from jaxhlm.violations.violation import Violation
 from tolerances import BATCH
 
@@ -206,6 +208,48 @@ def test_the_client_is_gone_and_another_process_goes_on(client, undisturbed, tmp
     os.kill(gone.pid, signal.SIGKILL)
     gone.join()
     assert contents(run(executor=client, out=out, resume=True)) == contents(undisturbed)
+
+
+def generating(kind):
+    """A pair, and mechanisms of which statistics, rows, or rows of their own designs are drawn."""
+    m = mechanism(0.5)
+    if kind == "pair":
+        return m.template, m.truth
+    if kind == "rows":
+        heavy = [hlm.violations.ResidualsFrom(hlm.violations.StudentT(5))]
+        return hlm.mechanism(m.formula, DATA, m.truth, heavy)
+    if kind == "designs":
+        units = hlm.units(6, 4, {"time": range(4)}, {"a": range(6)}, dropout=0.1, redraw=True)
+        return hlm.mechanism("y ~ time * a + (1 + time | unit)", units, m.truth)
+    return m
+
+
+@pytest.mark.parametrize("kind", ["pair", "statistics", "rows", "designs"])
+def test_power_is_the_same_whoever_draws(kind, client, monkeypatch):
+    monkeypatch.setattr(power, "WORTH_SENDING", 16)
+    what, submit = generating(kind), client.submit
+    test = ["time", "time:a"] if kind == "designs" else ["x:a", "a = 0, x:a = 0"]
+    expected = hlm.power(what, test, n=100, seed=1, alpha=0.3)
+    sent = []
+    monkeypatch.setattr(client, "submit", lambda *task, **o: sent.append(1) or submit(*task, **o))
+    found = hlm.power(what, test, n=100, seed=1, alpha=0.3, executor=client)
+    pd.testing.assert_frame_equal(found.table, expected.table, check_exact=True)
+    assert len(sent) > 4
+
+
+def test_curves_and_sizes_are_the_same_whoever_draws(client, monkeypatch):
+    monkeypatch.setattr(power, "WORTH_SENDING", 16)
+    monkeypatch.setattr(power_curve, "RESOLUTION", 0.125)
+    m, options = mechanism(0.5), {"n": 60, "seed": 1}
+    for call in (
+        partial(hlm.power_curve, m, "x:a", "beta[x:a]", [0.2, 0.5], **options),
+        lambda **o: hlm.solve_power(m, "x:a", 0.5, "beta[x:a]", (0.1, 5), **options, **o).curve,
+    ):
+        pd.testing.assert_frame_equal(call(executor=client), call(), check_exact=True)
+    with pytest.raises(OptionError, match=r"^data sets \d+ to \d+: precision='float32' is for"):
+        hlm.power(m, "x", **options, precision="float32", executor=client)
+    with breaking(1) as pool, pytest.raises(ExecutorError, match="lost a worker"):
+        hlm.power(m, "x", **options, executor=pool)
 
 
 def test_loky(undisturbed):
