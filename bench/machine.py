@@ -8,7 +8,7 @@ import subprocess
 from datetime import date
 from pathlib import Path
 
-from jaxhlm.cli.info import versions
+from jaxhlm.core.versions import versions
 
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "statsmodels", "mixedlm")
@@ -26,7 +26,7 @@ def describe() -> dict[str, str]:
         "device": device.device_kind if device.platform != "cpu" else "cpu",
         "python": platform.python_version(),
     }
-    return facts | versions(PACKAGES)
+    return {**facts, **versions(PACKAGES)}
 
 
 def processor() -> str:

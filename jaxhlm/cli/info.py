@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 
 from jaxhlm.core.cache import cache_directory
 from jaxhlm.core.devices import chosen_devices
+from jaxhlm.core.versions import versions
 
-__all__ = ["lines", "versions"]
+__all__ = ["lines"]
 
 PACKAGES = ("jaxhlm", "jax", "jaxlib", "optax", "numpy", "pandas", "scipy", "formulaic")
 UNITS = ("bytes", "kB", "MB", "GB")
@@ -35,22 +35,6 @@ def lines() -> Iterator[str]:
     yield _line("path", _path(cores))
     yield _line("precision", "float64 decides every fit, whatever JAX is set to outside")
     yield _line("cache", _cache())
-
-
-def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of installed packages, "absent" for one that is not.
-
-    >>> versions(("no-such-package",))
-    {'no-such-package': 'absent'}
-    """
-    return {name: _version(name) for name in packages}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _line(name: str, text: str) -> str:

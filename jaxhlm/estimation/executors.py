@@ -23,9 +23,9 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.versions import versions
 from jaxhlm.errors import DeviceError, ExecutorError, JaxhlmError, OptionError, TaskError
 from jaxhlm.storage.folder import Chunk, Folder
-from jaxhlm.storage.manifest import versions
 
 __all__ = ["Workers", "Workload", "check_writers", "finished_kept", "workers_of"]
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Ints
+from jaxhlm.core.versions import versions
 from jaxhlm.errors import DeviceError, ExecutorError, InterruptedFitsWarning, OptionError, warn_user
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.executors import Workers
@@ -30,7 +31,6 @@ from jaxhlm.results.stored import FITS, StoredFits
 from jaxhlm.sources.fingerprint import fingerprint
 from jaxhlm.sources.sources import Source
 from jaxhlm.storage.folder import Chunk, ChunkFiles, Folder, check_out, open_folder, told_before
-from jaxhlm.storage.manifest import versions
 
 __all__ = ["check_storing", "store_source", "stored_seed"]
 
@@ -142,12 +142,13 @@ class _Run:
     def manifest(self) -> dict[str, Any]:
         """What the run is."""
         o, key = self.options, getattr(self.source, "key", None)
+        told = {"tol": o.tol, "max_iter": int(o.max_iter), "precision": o.precision}
         optimizer = None if o.optimizer is None else "of the user's"
         return {
             "schema": FITS.schema,
             "kind": FITS.name,
             "model": asdict(self.model),
-            "options": {"tol": o.tol, "max_iter": int(o.max_iter), "optimizer": optimizer},
+            "options": {**told, "optimizer": optimizer},
             "n": self.source.B,
             "seed": [] if key is None else key.tolist(),
             "data": fingerprint(self.source, self.index),

@@ -27,6 +27,7 @@ from jaxhlm.results.moments import Moments
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.selection import by_position_or_label
 from jaxhlm.results.storage import from_table
+from jaxhlm.results.summaries import precision_told
 from jaxhlm.sources.sources import Source
 from jaxhlm.storage.folder import Chunk, Folder, read_folder
 from jaxhlm.storage.manifest import Kind
@@ -122,6 +123,7 @@ class StoredFits:
             f"{len(self):,}{of} linear mixed model fits by {method}, in {self.path}",
             f"Formula: {self.model.formula}",
             *outcome_of(self.counts),
+            *precision_told(self._told.get("precision", "float64")),
         ]
         return "\n".join([*head, "", self.summary().to_string(float_format="%.4f", na_rep="")])
 
@@ -145,11 +147,17 @@ class StoredFits:
         table["mean SE"] = errors.table(list(self.model.xnames))["mean"]
         return pd.Series(counts, [s.name.lower() for s in Status], name="fits"), table
 
+    @property
+    def _told(self) -> dict[str, Any]:
+        """How the fits were made, as far as the manifest tells; an optimiser is only told of."""
+        told = self._folder.manifest["options"]
+        return {name: told[name] for name in ("tol", "max_iter", "precision") if name in told}
+
     def _record(self, chunk: Chunk) -> FitRecord:
         record = from_table(*self._folder.read(chunk))
         record = replace(record, lane_index=np.arange(chunk.first, chunk.last))
         if self._rows is None:
-            return record
+            return replace(record, options=replace(record.options, **self._told))
         source, options = self._rows
         return replace(record, source=source, options=options)
 

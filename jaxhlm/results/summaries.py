@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.notation import Precision
 from jaxhlm.core.status import Status, outcome
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.inference.parameters import parameter_names, parameter_values
@@ -22,7 +23,7 @@ SINGLE = (
     "estimates are float64 (see precision= of fit_many)"
 )
 
-__all__ = ["batch_text", "glance", "parameter_summary", "summary", "varcorr"]
+__all__ = ["batch_text", "glance", "parameter_summary", "precision_told", "summary", "varcorr"]
 
 
 def glance(fits: FitRecord) -> dict[str, Any]:
@@ -107,6 +108,11 @@ def parameter_summary(fits: FitRecord) -> pd.DataFrame:
     return table
 
 
+def precision_told(precision: Precision) -> list[str]:
+    """The line on how fits were searched, where that is not the rule."""
+    return [SINGLE] if precision == "float32" else []
+
+
 def batch_text(fits: FitRecord) -> str:
     """Counts, then the summary of the parameters."""
     method = "REML" if fits.model.reml else "maximum likelihood"
@@ -114,7 +120,7 @@ def batch_text(fits: FitRecord) -> str:
         f"{len(fits):,} linear mixed model fits by {method}",
         f"Formula: {fits.model.formula}",
         *outcome(fits.estimates.status),
-        *([SINGLE] if fits.options.precision == "float32" else []),
+        *precision_told(fits.options.precision),
     ]
     if absent := int(fits.estimates.absent.any(axis=1).sum()):
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")

@@ -9,19 +9,15 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jaxhlm.core.files import checksum, write_text
 from jaxhlm.errors import FolderError
 
-__all__ = ["Kind", "check_same", "read_manifest", "versions", "write_manifest"]
+__all__ = ["Kind", "check_same", "read_manifest", "write_manifest"]
 
 CHECKSUMS, KIND = "checksums", "kind"
-# Those whose version may change a number.
-LIBRARIES = ("jaxhlm", "jax", "jaxlib", "numpy", "scipy")
 # What a manifest without a word on its kind is of: there was only this one.
 FIRST_KIND = "study"
 
@@ -59,12 +55,6 @@ class Kind:
     def all_parts(self) -> dict[str, Callable[[Any], bool]]:
         """What the members of lists must be."""
         return {**self.parts, "chunks": lambda one: _is_chunk(one) and min(one[:3]) >= 0}
-
-
-@cache
-def versions() -> Mapping[str, str]:
-    """Versions of the libraries that may change a number."""
-    return {name: version(name) for name in LIBRARIES}
 
 
 def write_manifest(file: Path, manifest: Mapping[str, Any]) -> None:

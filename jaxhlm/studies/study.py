@@ -17,6 +17,7 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.status import Status
+from jaxhlm.core.versions import versions
 from jaxhlm.errors import (
     ConstantResponseError,
     ConvergenceWarning,
@@ -44,7 +45,7 @@ from jaxhlm.storage.folder import (
     read_folder,
     told_before,
 )
-from jaxhlm.storage.manifest import Kind, versions
+from jaxhlm.storage.manifest import Kind
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.job import Job, run_chunk, write_chunk
 from jaxhlm.studies.measures import Measure, measures

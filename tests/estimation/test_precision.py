@@ -9,7 +9,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import SLEEP
 from jaxhlm.core.precision import jax_config_scope
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import FolderError, OptionError
 from jaxhlm.estimation import device_chunks, program
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.inputs import response_input
@@ -119,6 +119,19 @@ def test_print_says_what_was_in_which_precision(fits):
     found, expected, _ = fits
     assert "Precision: float32 in the search only" in str(found)
     assert "Precision" not in str(expected)
+
+
+def test_a_folder_says_what_was_in_which_precision(given, tmp_path):
+    data, Y = given
+    out = tmp_path / "out"
+    made = hlm.fit_many(FORMULA, data, Y, devices=1, precision="float32", out=out)
+    for fits in (made, hlm.read_fits(out)):
+        assert "Precision: float32 in the search only" in str(fits)
+        assert "Precision: float32 in the search only" in str(fits[:9])
+    with pytest.raises(FolderError, match="it differs in options"):
+        hlm.fit_many(FORMULA, data, Y, out=out, resume=True)
+    plain = hlm.fit_many(FORMULA, data, Y[:, :9], out=tmp_path / "plain")
+    assert "Precision" not in str(plain) + str(hlm.read_fits(plain.path)[:9])
 
 
 @pytest.mark.parametrize("precision", ["float16", "double", 32, None, np.float32])
