@@ -23,11 +23,13 @@ from jaxhlm.errors import JaxhlmError, NotNumericError, OptionError
 __all__ = [
     "LARGEST",
     "affordable",
+    "as_floats",
     "check_flag",
     "check_frame",
     "check_function",
     "check_length",
     "check_mapping",
+    "exact_array",
     "finite_array",
     "fraction",
     "listed_values",
@@ -41,6 +43,8 @@ LARGEST = 1e100
 GIGABYTE = 1e9
 # A value of a list, and what is made of it.
 VALUE_BYTES = 100.0
+# Integers of this size are numbers of double precision.
+SAFE_BYTES = 4
 
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
@@ -199,6 +203,42 @@ def real_array(
         return np.ma.filled(_as_floats(masked, kinds), np.nan)
     except (TypeError, ValueError, OverflowError) as cause:
         raise error(f"{name} must be numbers, and is not numeric: {cause}") from None
+
+
+def exact_array(name: str, values: Any) -> Floats:
+    """As ``real_array``; an integer that double precision cannot hold is infinite.
+
+    >>> exact_array("y", [2**53, 2**53 + 1]).tolist()
+    [9007199254740992.0, inf]
+    """
+    found = real_array(name, values)
+    masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
+    given = np.ma.getdata(masked)
+    if given.dtype == object:
+        pairs = zip(given.ravel(), found.ravel(), strict=True)
+        lost = [isinstance(x, Integral) and int(x) != float(y) for x, y in pairs]
+    elif given.dtype.kind in "iu":
+        lost = np.isinf(as_floats(given)).ravel()
+    else:
+        return found
+    return np.where(np.reshape(lost, found.shape) & ~np.isnan(found), np.inf, found)
+
+
+def as_floats(values: Any, xp: Any = np) -> Any:
+    """An array of real numbers in double precision; an integer that it cannot hold is infinite.
+
+    Args:
+        values: of the namespace ``xp``.
+        xp: ``numpy`` or ``jax.numpy``.
+
+    >>> as_floats(np.array([2**60, 2**60 + 1])).tolist()
+    [1.152921504606847e+18, inf]
+    """
+    if values.dtype.kind not in "iu" or values.dtype.itemsize <= SAFE_BYTES:
+        return values.astype(float, copy=False) if xp is np else values.astype(float)
+    found, limit = values.astype(float), float(np.iinfo(values.dtype).max)
+    back = xp.where(found < limit, found, 0.0).astype(values.dtype)
+    return xp.where((found < limit) & (back == values), found, xp.inf)
 
 
 def _of_frame(frame: pd.DataFrame, kinds: str) -> Floats:

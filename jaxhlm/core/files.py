@@ -13,7 +13,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from mmap import mmap
 from pathlib import Path
@@ -24,18 +23,20 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.csvtable import read_csv
-from jaxhlm.errors import FileError, JaxhlmError, NotNumericError, OptionError
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
 __all__ = [
-    "ParquetColumns",
     "check_target",
     "checksum",
     "file_path",
     "map_again",
     "map_array",
     "mapped_from",
+    "pyarrow_modules",
     "read_parquet",
     "read_table",
+    "reading",
+    "row_checksums",
     "set_aside",
     "write_atomically",
     "write_csv",
@@ -47,6 +48,8 @@ PathName: TypeAlias = str | os.PathLike[str]
 # What our files say beside their columns; the last of it is a checksum of all.
 OWN, DIGEST = b"jaxhlm.", b"jaxhlm.digest"
 CELL = 8.0
+# Columns of an array that are read together.
+COLUMNS_READ = 4096
 
 
 def write_atomically(path: PathName, write: Callable[[Path], object]) -> None:
@@ -123,7 +126,7 @@ def write_parquet(
         FileError: as for ``write_atomically``.
         JaxhlmError: pyarrow is not installed.
     """
-    arrow, parquet = _pyarrow()
+    arrow, parquet = pyarrow_modules()
     table = arrow.Table.from_pandas(frame, preserve_index=False)
     own = dict(metadata or {})
     own[DIGEST] = _digest(frame, own)
@@ -152,9 +155,9 @@ def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
         OptionError: it holds more than this machine's memory.
         JaxhlmError: pyarrow is not installed.
     """
-    _, parquet = _pyarrow()
+    _, parquet = pyarrow_modules()
     path = file_path(path)
-    with _reading(path), path.open("rb") as opened:
+    with reading(path), path.open("rb") as opened:
         file = parquet.ParquetFile(opened, page_checksum_verification=True)
         affordable(f"rows of {path}", file.metadata.num_rows, CELL * file.metadata.num_columns)
         table = file.read()
@@ -178,7 +181,7 @@ def read_table(path: PathName) -> pd.DataFrame:
     if name.endswith(".parquet"):
         return read_parquet(path)[0]
     if name.endswith((".csv", ".csv.gz")):
-        with _reading(path):
+        with reading(path):
             return read_csv(path)
     raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
 
@@ -190,18 +193,22 @@ def map_array(path: PathName) -> np.ndarray:
         FileError: the file cannot be opened, or is not such a file, or was cut.
     """
     path = file_path(path)
-    with _reading(path):
+    with reading(path):
         return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
 def mapped_from(values: np.ndarray) -> dict[str, Any] | None:
     """How ``np.memmap`` opens the file that an array is mapped from; None if it is in memory."""
-    mapped = values if isinstance(values, np.memmap) else values.base
+    mapped: Any = values
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
     # Parts of a mapping do not know where in the file they begin; nor is "c" what the file holds.
     if not isinstance(mapped, np.memmap) or not isinstance(getattr(mapped, "base", None), mmap):
         return None
-    whole = (mapped.shape, mapped.strides, mapped.dtype, mapped.ctypes.data)
-    if whole != (values.shape, values.strides, values.dtype, values.ctypes.data):
+    as_it_is = mapped.strides == values.strides and mapped.shape == values.shape
+    transposed = mapped.strides == values.strides[::-1] and mapped.shape == values.shape[::-1]
+    same = (mapped.dtype, mapped.ctypes.data) == (values.dtype, values.ctypes.data)
+    if not (same and (as_it_is or transposed)):
         return None
     if mapped.filename is None or mapped.mode not in ("r", "r+"):
         return None
@@ -221,66 +228,8 @@ def map_again(file: Mapping[str, Any]) -> np.ndarray:
     Raises:
         FileError: the file cannot be opened, or is too short.
     """
-    with _reading(file["filename"]):
+    with reading(file["filename"]):
         return np.asarray(np.memmap(mode="r", **file))
-
-
-@dataclass(frozen=True)
-class ParquetColumns:
-    """The numbers of a Parquet file as an array (n, B), a column for each of its columns.
-
-    ``values[:, first:last]`` reads those columns and no others.
-
-    Attributes:
-        path: the file.
-        names: (B,) of the columns.
-        shape: (n, B).
-        metadata: pyarrow's, so that it is read once.
-    """
-
-    path: Path
-    names: tuple[str, ...]
-    shape: tuple[int, int]
-    metadata: Any
-
-    @property
-    def dtype(self) -> np.dtype[np.float64]:
-        """What columns are read as."""
-        return np.dtype(np.float64)
-
-    @staticmethod
-    def of(path: PathName) -> ParquetColumns:
-        """All columns of a file but those that pandas has kept an index in.
-
-        Raises:
-            FileError: the file cannot be opened, or is no Parquet file.
-            NotNumericError: a column holds no numbers; the message names it.
-            JaxhlmError: pyarrow is not installed.
-        """
-        arrow, parquet = _pyarrow()
-        path = file_path(path)
-        with _reading(path), parquet.ParquetFile(path) as file:
-            schema, metadata = file.schema_arrow, file.metadata
-            index = (schema.pandas_metadata or {}).get("index_columns", [])
-        fields = [field for field in schema if field.name not in index]
-        names = tuple(field.name for field in fields)
-        for field in fields:
-            if not (arrow.types.is_integer(field.type) or arrow.types.is_floating(field.type)):
-                raise NotNumericError(f"column {field.name!r} of {path} is {field.type}")
-            if names.count(field.name) > 1:
-                raise FileError(f"{path} has several columns {field.name!r}; name them apart")
-        return ParquetColumns(path, names, (metadata.num_rows, len(names)), metadata)
-
-    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
-        """Consecutive columns (n, …), missing values NaN."""
-        _, parquet = _pyarrow()
-        names = self.names[index[1]]
-        out = np.empty((self.shape[0], len(names)))
-        with _reading(self.path), parquet.ParquetFile(self.path, metadata=self.metadata) as file:
-            table = file.read(columns=list(names), use_threads=False)
-            for j, name in enumerate(names):
-                out[:, j] = table.column(name).to_numpy()
-        return out
 
 
 def checksum(*parts: bytes) -> str:
@@ -294,6 +243,21 @@ def checksum(*parts: bytes) -> str:
         found.update(len(part).to_bytes(8, "little"))
         found.update(part)
     return found.hexdigest()
+
+
+def row_checksums(rows: np.ndarray) -> list[str]:
+    """``checksum`` of every row of an array (n, B) that lies column by column, read in its order.
+
+    >>> a = np.arange(6.0).reshape(2, 3)
+    >>> row_checksums(np.asfortranarray(a)) == [checksum(row.tobytes()) for row in a]
+    True
+    """
+    length = (rows.shape[1] * rows.itemsize).to_bytes(8, "little")
+    found = [blake2b(length, digest_size=16) for _ in rows]
+    for first in range(0, rows.shape[1], COLUMNS_READ):
+        for one, row in zip(found, rows[:, first : first + COLUMNS_READ], strict=True):
+            one.update(row.tobytes())
+    return [one.hexdigest() for one in found]
 
 
 def _own(metadata: Mapping[bytes, bytes]) -> list[bytes]:
@@ -318,7 +282,7 @@ def _content(column: pd.Series) -> list[bytes]:
 
 
 @contextmanager
-def _reading(path: PathName) -> Iterator[None]:
+def reading(path: PathName) -> Iterator[None]:
     """Say of whatever goes wrong while a file is read which file it is."""
     try:
         yield
@@ -339,7 +303,8 @@ def file_path(path: PathName) -> Path:
     return Path(path)
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow_modules() -> tuple[Any, Any]:
+    """``pyarrow`` and ``pyarrow.parquet``; raise ``JaxhlmError`` where they are not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -56,6 +56,8 @@ __all__ = [
     "Leverage",
     "NewLevels",
     "NotEstimable",
+    "Precision",
+    "ResponsesIn",
     "WildWeights",
     "check_option",
 ]
@@ -78,6 +80,7 @@ BootstrapInterval = Literal["percentile", "basic", "bca", "normal"]
 WildWeights = Literal["rademacher", "mammen", "webb"]
 Leverage = Literal["hc2", "hc3", "none"]
 Precision = Literal["float64", "float32"]
+ResponsesIn = Literal["columns", "rows"]
 
 
 def check_option(name: str, value: object, literal: object) -> None:

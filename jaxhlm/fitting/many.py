@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
-from jaxhlm.core.notation import Floats, Precision
+from jaxhlm.core.notation import Floats, Precision, ResponsesIn
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.executors import Workers, Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
@@ -25,8 +25,8 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.stored import StoredFits
+from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.inputs import replicate_input, response_input
-from jaxhlm.sources.responses import GivenResponses
 from jaxhlm.sources.sources import Source
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ __all__ = ["fit_many", "fit_source"]
 @overload
 def fit_many(
     formula: str,
-    data: pd.DataFrame,
+    data: pd.DataFrame | None = ...,
     responses: GivenResponses | None = ...,
     *,
+    responses_in: ResponsesIn = ...,
+    layer: str | None = ...,
     by: str | None = ...,
     reml: bool = ...,
     weights: str | pd.Series | pd.DataFrame | Floats | None = ...,
@@ -61,9 +63,11 @@ def fit_many(
 @overload
 def fit_many(
     formula: str,
-    data: pd.DataFrame,
+    data: pd.DataFrame | None = ...,
     responses: GivenResponses | None = ...,
     *,
+    responses_in: ResponsesIn = ...,
+    layer: str | None = ...,
     by: str | None = ...,
     reml: bool = ...,
     weights: str | pd.Series | pd.DataFrame | Floats | None = ...,
@@ -85,9 +89,11 @@ def fit_many(
 @np.errstate(all="ignore")
 def fit_many(
     formula: str,
-    data: pd.DataFrame,
+    data: pd.DataFrame | None = None,
     responses: GivenResponses | None = None,
     *,
+    responses_in: ResponsesIn = "columns",
+    layer: str | None = None,
     by: str | None = None,
     reml: bool = True,
     weights: str | pd.Series | pd.DataFrame | Floats | None = None,
@@ -111,15 +117,25 @@ def fit_many(
 
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
-        data: the frame with the design; with ``by``, all replicates one below the other.
-        responses: (n, B), one column per response, rows as in ``data``: an array, a DataFrame,
-            the path of a .npy file or of a .parquet file with a column for each, another library's
+        data: the frame with the design; with ``by``, all replicates one below the other. It may be
+            left out where AnnData brings its own, ``obs``.
+        responses: (n, B), one column per response: an array, a table (of pandas, or of polars,
+            pyarrow and whatever narwhals reads), a labelled array of xarray, a sparse matrix of
+            SciPy, AnnData, the path of a .npy, .parquet, .h5ad or .zarr file, another library's
             array that has ``__dlpack__`` (torch, CuPy), or one in pieces on a disk (zarr, h5py,
-            dask). Files and pieces are read as they are fitted. A response with missing values
-            (NaN) is fitted on its own complete rows. They are not copied: what is computed from
-            rows later, such as ``fits[i]``, is about what they hold then. A ``jax.Array`` stays
-            where it is; only responses that are not fitted there, or are looked at later, are
-            brought from its device.
+            dask). Files, pieces, tables and sparse matrices are read, or made dense, as they are
+            fitted (those of an .h5ad file are read whole if they are sparse). A response with
+            missing values (NaN, null, masked) is fitted on its own complete rows; an integer
+            beyond 2⁵³ that double precision cannot hold counts as infinite. Names of samples (an
+            index, coordinates, ``obs_names``) are matched with the index of ``data``, in whatever
+            order; what has no names, or is numbered by default, is matched by position. They are
+            not copied: what is computed from rows later, such as ``fits[i]``, is about what they
+            hold then. A ``jax.Array`` stays where it is; only responses that are not fitted there,
+            or are looked at later, are brought from its device.
+        responses_in: "rows" where the responses are rows, with a column for every sample, as genes
+            × samples are. Then names of columns are those of the samples, and those of the
+            responses are the index, or the one column of text of a table that has no index.
+        layer: the layer of AnnData that holds the responses, by default its ``X``.
         by: column of ``data`` that tells the replicates apart; they may differ in their rows,
             units and covariates. Factor levels are taken from all of ``data``. A data set
             without a row of one of them lacks that coefficient, which is NaN; without a row of the
@@ -127,8 +143,10 @@ def fit_many(
             one of a factor left of a bar, ``NOT_IDENTIFIED``. Means, scales and knots of terms such
             as ``center(x)`` every data set learns by itself.
         weights: prior weights, as for ``fit``; with ``responses`` also of the shape (n, B), for
-            every response its own (``voom``'s precision weights), in a DataFrame with the labels of
-            ``responses``. A response is fitted without rows whose weight is zero or missing.
+            every response its own (``voom``'s precision weights), held in anything that
+            ``responses`` may be (a file as a ``pathlib.Path``) and in the same layout: matched by
+            the names of ``responses``, or lying as they do. A response is fitted without rows whose
+            weight is zero or missing.
         reml, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default when the output is a terminal.
         devices: where the responses are fitted: a number of JAX's devices, or devices such as
@@ -161,7 +179,7 @@ def fit_many(
 
     Raises:
         OptionError: neither or both of ``responses`` and ``by`` were given.
-        ResponseShapeError: ``responses`` has another number of rows than ``data``.
+        ResponseShapeError: ``responses`` have other samples than ``data``, or another number.
         OptionError: ``devices`` that are not there, with ``by`` or with an optimiser of your own;
             ``precision`` of another kind, or "float32" where the cores fit.
         FolderError: ``out`` holds something else, or another run, or this one and ``resume`` is
@@ -187,13 +205,15 @@ def fit_many(
             "give either responses= (a matrix of responses on one design) or by= "
             "(a column that tells replicates apart), and not both"
         )
+    if by is not None and (responses_in != "columns" or layer is not None):
+        raise OptionError("responses_in= and layer= say what responses= are, and go with them only")
     check_flag("unsafe_formula", unsafe_formula)
     check_storing(out, resume)
     check_writers(workers_write, executor, out)
     workers = workers_of(executor)
     with allowing(unsafe_formula):
         if by is None:
-            given = response_input(formula, data, responses, weights, reml)
+            given = response_input(formula, data, responses, weights, reml, responses_in, layer)
         else:
             given = replicate_input(formula, data, by, weights, reml)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter, precision)

@@ -7,10 +7,11 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.files import checksum
+from jaxhlm.core.files import checksum, row_checksums
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.sources.responses import Responses
 
@@ -39,7 +40,7 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield from _in_pieces(value)
         return
     if isinstance(value, Responses) and value.rows is None:
-        value = value.values
+        value = value.values if value.axis else jnp.transpose(value.values)
     kind = np.ndarray if isinstance(value, jax.Array) else type(value)
     yield kind.__name__.encode()
     if is_dataclass(value) and not isinstance(value, type):
@@ -66,6 +67,9 @@ def _of_array(values: np.ndarray | jax.Array) -> Iterator[bytes]:
     step = max(1, -(-values.nbytes // WHOLE_BYTES))
     with jax_config_scope():
         rows = np.asarray(values[::step]) if values.ndim > 1 else [np.asarray(values)]
+    if isinstance(rows, np.ndarray) and abs(rows.strides[0]) < abs(rows.strides[-1]):
+        yield from (one.encode() for one in row_checksums(rows))
+        return
     for row in rows:
         shown = "\0".join(map(repr, row.ravel())).encode() if row.dtype.hasobject else row.tobytes()
         yield checksum(shown).encode()

@@ -7,26 +7,24 @@ whole raises.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_any_real_numeric_dtype
 
-from jaxhlm.core.arguments import check_frame, real_array
+from jaxhlm.core.arguments import check_frame
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.files import ParquetColumns
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Bools, Floats, Ints, ResponsesIn, check_option
 from jaxhlm.design.columns import (
     Weights,
     label,
-    listed,
     native,
     numbers,
     require_column,
     select,
 )
-from jaxhlm.design.design import build_design
+from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.grouping import factorized
 from jaxhlm.design.missing_values import any_missing, missing
 from jaxhlm.errors import (
@@ -40,9 +38,11 @@ from jaxhlm.errors import (
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.language.formula import ParsedFormula, parse
+from jaxhlm.sources.alignment import matched, row_order, unnamed
 from jaxhlm.sources.apart import learned_apart
+from jaxhlm.sources.containers import GivenResponses, Opened, opened
 from jaxhlm.sources.frames import replicate_frame
-from jaxhlm.sources.responses import GivenResponses, Held, Responses, has_missing, held, of_rows
+from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, of_rows
 from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
 
 __all__ = ["Input", "replicate_input", "response_input", "shared_input"]
@@ -58,31 +58,74 @@ class Input(NamedTuple):
 
 def response_input(
     formula: str,
-    data: pd.DataFrame,
+    data: pd.DataFrame | None,
     responses: GivenResponses,
     weights: Weights,
     reml: bool,
+    responses_in: ResponsesIn = "columns",
+    layer: str | None = None,
 ) -> Input:
     """Many responses on one design.
 
     Raises:
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
-    values, index = _response_matrix(responses)
-    W = _own_weights(weights, responses, values, index)
-    own = weights if W is None else None
-    design = build_design(formula, data, own, response_rows=values.shape[0])
-    if isinstance(responses, pd.DataFrame) and not responses.index.equals(data.index):
-        raise ResponseShapeError(
-            "the index of responses differs from that of data "
-            f"({_differing(responses.index, data.index)}); bring the rows into the same order and "
-            "pass responses.to_numpy(), or give both the same index"
-        )
-    Y = of_rows(values, np.flatnonzero(design.kept) if design.n_dropped else None)
+    check_option("responses_in", responses_in, ResponsesIn)
+    given = opened("responses", responses, responses_in == "rows", layer)
+    data = _samples(data, given)
+    _check_shape(given, data, responses_in)
+    index = _labels(given)
+    order = row_order(given.samples, data, "responses", ResponseShapeError)
+    own = _own_weights(weights, given, responses_in)
+    design = build_design(formula, data, weights if own is None else None, response_rows=len(data))
+    Y = of_rows(given.values, _kept(order, design), given.by_rows)
+    W = None if own is None else _weights(own, given, data, order, design)
     if W is not None:
-        W = W[design.kept] if design.n_dropped else W
         _check_weights(W, design.index, index)
     return shared_input(Prepared(design), Y, index, reml, W)
+
+
+def _samples(data: pd.DataFrame | None, given: Opened) -> pd.DataFrame:
+    """The table of samples, which AnnData has beside."""
+    if data is None and given.table is None:
+        raise OptionError("data=None: give the table of samples; only AnnData has one of its own")
+    data = given.table if data is None else data
+    check_frame("data", data)
+    return data
+
+
+def _check_shape(given: Opened, data: pd.DataFrame, responses_in: ResponsesIn) -> None:
+    """Raise ``ResponseShapeError`` unless there is a sample of responses for every row of data."""
+    shape, n = given.shape, len(data)
+    if len(shape) != 2:
+        raise ResponseShapeError(
+            f"responses has {len(shape)} dimension(s); give (n, B), one column per response"
+        )
+    if shape[1] == 0:
+        raise ResponseShapeError(f"responses has no {responses_in}; give one for each response")
+    if shape[0] != n:
+        if not (unnamed(given.samples) or unnamed(data.index)):
+            row_order(given.samples, data, "responses", ResponseShapeError)
+        samples = "rows" if responses_in == "columns" else "columns"
+        meant = f'pass responses_in="{samples}"' if shape[1] == n else "give a value for every row"
+        raise ResponseShapeError(
+            f"the responses have {shape[0]} {samples}, the data have {n} rows; {meant}"
+        )
+
+
+def _kept(order: Ints | None, design: Design) -> Ints | None:
+    """Numbers of the rows of responses that are fitted, in the order of the design."""
+    if design.n_dropped == 0:
+        return order
+    kept = np.flatnonzero(design.kept)
+    return kept if order is None else order[kept]
+
+
+def _labels(given: Opened) -> pd.Index:
+    """(B,) labels of the fits."""
+    if given.labels is None or unnamed(given.labels):
+        return pd.RangeIndex(given.shape[1], name="response")
+    return given.labels if given.labels.nlevels > 1 else given.labels.rename("response")
 
 
 def shared_input(
@@ -90,7 +133,7 @@ def shared_input(
     Y: Floats | Responses,
     index: pd.Index,
     reml: bool,
-    W: Floats | None = None,
+    W: Floats | Responses | None = None,
 ) -> Input:
     """Responses (n, B) on the rows of one design, their labels, and weights of their own (n, B).
 
@@ -98,7 +141,7 @@ def shared_input(
         JaxhlmError: the design is at fault.
     """
     design = prepared.design
-    if design.stateful and (has_missing(Y) or not (W is None or (W > 0.0).all())):
+    if design.stateful and (has_missing(Y) or not (W is None or every(W, lambda w: w > 0.0))):
         raise FormulaError(
             f"{design.stateful[0]} learns from the rows it sees, and some responses miss some of "
             "them; compute it as a column of data first, or fit those responses by themselves"
@@ -107,72 +150,66 @@ def shared_input(
     return Input(ResponseMatrix(prepared, Y, W=W), index, Model.of(design, reml))
 
 
-def _own_weights(
-    weights: Weights, responses: GivenResponses, values: Held, index: pd.Index
-) -> Floats | None:
-    """(n_total, B) weights, if every response was given some of its own.
+def _own_weights(weights: Weights, given: Opened, responses_in: ResponsesIn) -> Opened | None:
+    """Weights of the responses' own, if there are any.
 
     Raises:
-        WeightsError: they have another shape than the responses, or other labels.
+        WeightsError: they have another shape than the responses, or are no numbers.
     """
-    if weights is None or isinstance(weights, str | pd.Series) or np.ndim(weights) < 2:
+    if not _two_dimensional(weights):
         return None
-    if isinstance(weights, pd.DataFrame) and isinstance(responses, pd.DataFrame):
-        pairs = ("rows", weights.index, responses.index), ("columns", weights.columns, index)
-        for what, mine, others in pairs:
-            if not mine.equals(others):
-                raise WeightsError(
-                    f"weights has other {what} than responses ({_differing(mine, others)}): bring "
-                    "them into the same order, or pass weights.to_numpy() to match by position"
-                )
-    W = real_array("weights", weights, WeightsError)
-    if W.shape != tuple(values.shape):
-        given, wanted = (" x ".join(map(str, shape)) for shape in (W.shape, values.shape))
-        raise WeightsError(f"{given} weights for {wanted} responses; give one for each value")
-    return W
+    try:
+        own = opened("weights", weights, responses_in == "rows")
+    except (NotNumericError, ResponseShapeError) as error:
+        raise WeightsError(str(error)) from None
+    if own.shape != given.shape:
+        mine, wanted = (" x ".join(map(str, shape)) for shape in (own.shape, given.shape))
+        raise WeightsError(f"{mine} weights for {wanted} responses; give one for each value")
+    return own
 
 
-def _differing(mine: pd.Index, others: pd.Index) -> str:
-    """Up to three labels that only one side has, of each side."""
-    sides = [a.difference(b, sort=False)[:3] for a, b in ((mine, others), (others, mine))]
-    if not any(map(len, sides)):
-        return "the same labels in another order"
-    return " against ".join(listed(side) or "none of its own" for side in sides)
+def _weights(
+    own: Opened, given: Opened, data: pd.DataFrame, order: Ints | None, design: Design
+) -> Floats | Responses:
+    """(n, B) weights on the rows of the design, in the order of the responses.
+
+    Those without names lie as the responses do that were given.
+
+    Raises:
+        WeightsError: they have other names.
+    """
+    if unnamed(given.samples):
+        rows = row_order(own.samples, data, "weights", WeightsError)
+    else:
+        told = "the index of weights", "that of responses"
+        mine = matched(own.samples, given.samples, told, WeightsError)
+        rows = order if mine is None else mine if order is None else mine[order]
+    W = of_rows(own.values, _kept(rows, design), own.by_rows)
+    told = "the list of names of weights", "that of responses"
+    columns = matched(own.labels, given.labels, told, WeightsError)
+    return W if columns is None else Responses(Reordered(W, columns))
 
 
-def _check_weights(W: Floats, rows: pd.Index, index: pd.Index) -> None:
+def _two_dimensional(weights: Any) -> bool:
+    if weights is None or isinstance(weights, str | pd.Series):
+        return False
+    if isinstance(weights, list | tuple):
+        return np.ndim(weights) > 1
+    return isinstance(weights, PathLike) or len(getattr(weights, "shape", ())) > 1
+
+
+def _check_weights(W: Floats | Responses, rows: pd.Index, index: pd.Index) -> None:
     """Refuse weights that are negative or infinite; missing ones leave their rows out."""
-    for run in lane_chunks(W.shape[1], 8 * len(W)):
-        bad = (W[:, run] < 0.0) | np.isinf(W[:, run])
+    n, B = W.shape
+    for run in lane_chunks(B, 8 * n):
+        part = W[:, run]
+        bad = (part < 0.0) | np.isinf(part)
         if bad.any():
             i, j = np.argwhere(bad)[0]
             raise WeightsError(
                 f"weights must be positive, or 0 to leave a row out; row {label(rows, int(i))} of "
-                f"response {label(index, run.start + int(j))} has {W[i, run.start + j]:g}"
+                f"response {label(index, run.start + int(j))} has {part[i, j]:g}"
             )
-
-
-def _response_matrix(responses: GivenResponses) -> tuple[Held, pd.Index]:
-    """(n, B) responses, masked entries NaN, and their labels."""
-    if isinstance(responses, pd.DataFrame):
-        for j, (name, dtype) in enumerate(responses.dtypes.items()):
-            if not is_any_real_numeric_dtype(dtype) and numbers(responses.iloc[:, j]) is None:
-                raise NotNumericError(f"response column {name!r} is {dtype}; convert or drop it")
-        Y, index = held(responses), responses.columns
-        index = index if index.nlevels > 1 else index.rename("response")
-    else:
-        if isinstance(responses, pd.Series):
-            raise ResponseShapeError("responses is one Series; pass responses.to_frame()")
-        Y = held(responses)
-        if len(Y.shape) != 2:
-            raise ResponseShapeError(
-                f"responses has {len(Y.shape)} dimension(s); give (n, B), one column per response"
-            )
-        names = Y.names if isinstance(Y, ParquetColumns) else range(Y.shape[1])
-        index = pd.Index(names, name="response")
-    if Y.shape[1] == 0:
-        raise ResponseShapeError("responses has no columns; give one for each response")
-    return Y, index
 
 
 def replicate_input(

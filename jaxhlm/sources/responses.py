@@ -1,33 +1,33 @@
-"""Responses (n, B) where they are: in memory, mapped from a file, or on a device."""
+"""Responses (n, B) where they are: in memory, in pieces in a file, or on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
 from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
-from jaxhlm.core.arguments import real_array
+from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.files import ParquetColumns, checksum, map_again, map_array, mapped_from
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.files import checksum, map_again, mapped_from
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
-from jaxhlm.errors import FileError, NotNumericError, OptionError
+from jaxhlm.errors import FileError, NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.linalg.small import array_namespace
 
 __all__ = [
     "Carried",
-    "GivenResponses",
     "Held",
     "InPieces",
+    "Reordered",
     "Responses",
+    "Transposed",
     "chunk",
+    "every",
     "has_missing",
     "held",
     "of_rows",
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class InPieces(Protocol):
-    """An array on a disk, read piece by piece: of zarr, h5py or dask, or ``ParquetColumns``."""
+    """An array that is made or read piece by piece: of zarr, h5py or dask, a file, a frame."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,8 +50,31 @@ class InPieces(Protocol):
 
 
 Held: TypeAlias = np.ndarray | jax.Array | InPieces
-# Anything with ``__dlpack__``, or in pieces, as well, which have no types of their own.
-GivenResponses: TypeAlias = pd.DataFrame | Floats | jax.Array | str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """An array in pieces whose rows are responses, seen as (n, B).
+
+    Attributes:
+        values: (B, n).
+    """
+
+    values: InPieces
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, B)."""
+        return tuple(self.values.shape)[::-1]
+
+    @property
+    def dtype(self) -> Any:
+        """Of its numbers."""
+        return self.values.dtype
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        """``[:, first:last]``."""
+        return np.asarray(self.values[index[1], :]).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +86,24 @@ class Responses:
     Attributes:
         values: (rows, B) array.
         rows: (n,) numbers of the rows that are meant, all if None.
+        axis: of ``values``, that of the responses: 0 for an array (B, rows) of JAX's, which would
+            be copied to be transposed.
     """
 
     values: Held
     rows: Ints | None = None
+    axis: int = 1
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n, B)."""
-        n, B = self.values.shape
+        n, B = self.values.shape[1 - self.axis], self.values.shape[self.axis]
         return (int(n) if self.rows is None else len(self.rows)), int(B)
 
     def __getitem__(self, index: tuple[slice, Any]) -> Floats:
-        """Columns, in memory."""
+        """Columns, in memory; an integer that double precision cannot hold is infinite."""
         _, lanes = index
-        return self._of_rows(_fetched(self._here, lanes)).astype(float, copy=False)
+        return as_floats(self._of_rows(self._fetched(lanes)))
 
     def chunk(self, run: slice) -> Any:
         """Consecutive columns for a program, on their device if they are on one.
@@ -86,22 +112,65 @@ class Responses:
         """
         if not isinstance(self.values, jax.Array):
             single = self.values.dtype == np.float32
-            return self._of_rows(_fetched(self.values, run)) if single else self[:, run]
+            return self._of_rows(self._fetched(run)) if single else self[:, run]
         _check_there(self.values)
+        size = run.stop - run.start
         with jax_config_scope():
-            return _columns(self.values, run.start, self.rows, size=run.stop - run.start)
+            return _columns(self.values, run.start, self.rows, size=size, axis=self.axis)
 
     def _of_rows(self, values: np.ndarray) -> np.ndarray:
         return values if self.rows is None else values[self.rows]
 
+    def _fetched(self, lanes: Any) -> np.ndarray:
+        """Columns, in memory; few sizes are compiled for those on devices."""
+        here = self._here
+        if isinstance(here, np.ndarray):
+            return here[:, lanes]
+        lane_index = np.arange(self.shape[1])[lanes]
+        wanted = np.atleast_1d(lane_index)
+        if isinstance(here, jax.Array):
+            found = _from_devices(here, wanted, self.axis)
+        else:
+            found = _from_pieces(here, wanted)
+        return found.reshape(len(found), *lane_index.shape)
+
     @cached_property
     def _here(self) -> Held:
-        """The values in memory where that needs no copy, else where they are."""
+        """The values in memory, (rows, B), where that needs no copy, else where they are."""
         if not isinstance(self.values, jax.Array):
             return self.values
         _check_there(self.values)
         (first, *others) = self.values.devices()
-        return self.values if others or first.platform != "cpu" else np.asarray(self.values)
+        if others or first.platform != "cpu":
+            return self.values
+        return np.asarray(self.values) if self.axis else np.asarray(self.values).T
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """Columns in another order, an array in pieces.
+
+    Attributes:
+        given: (n, B).
+        order: (B,) number of every column in ``given``.
+    """
+
+    given: Floats | Responses
+    order: Ints
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, B)."""
+        return self.given.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """Of its numbers."""
+        return np.dtype(np.float64)
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Floats:
+        """``[:, first:last]``."""
+        return self.given[:, self.order[index[1]]]
 
 
 @dataclass(frozen=True)
@@ -145,33 +214,33 @@ class Carried:
         return of_rows(values, self.rows)
 
 
-def _taken(values: Any, first: Any, rows: Any, size: int) -> Any:
-    found = jax.lax.dynamic_slice_in_dim(values, first, size, axis=1)
-    return found if rows is None else found[rows]
+def _taken(values: Any, first: Any, rows: Any, size: int, axis: int) -> Any:
+    found = jax.lax.dynamic_slice_in_dim(values, first, size, axis=axis)
+    found = found if axis else found.T
+    return _exact(found if rows is None else found[rows])
 
 
-_columns = jax.jit(_taken, static_argnames="size")
-_some_columns = jax.jit(lambda values, lane_index: values[:, lane_index].astype(float))
+def _some(values: Any, lane_index: Any, axis: int) -> Any:
+    found = _exact(values[:, lane_index] if axis else values[lane_index].T)
+    return found.astype(float)
 
 
-def _fetched(values: Held, lanes: Any) -> np.ndarray:
-    """Columns, in memory; few sizes are compiled for those on devices."""
-    if isinstance(values, np.ndarray):
-        return values[:, lanes]
-    lane_index = np.arange(values.shape[1])[lanes]
-    wanted = np.atleast_1d(lane_index)
-    if isinstance(values, jax.Array):
-        found = _from_devices(values, wanted)
-    else:
-        found = _from_pieces(values, wanted)
-    return found.reshape(len(found), *lane_index.shape)
+def _exact(values: Any) -> Any:
+    """As ``as_floats`` where the numbers are integers that double precision may not hold."""
+    large = values.dtype.kind in "iu" and values.dtype.itemsize > 4
+    return as_floats(values, jnp) if large else values
 
 
-def _from_devices(values: jax.Array, lane_index: Ints) -> np.ndarray:
+_columns = jax.jit(_taken, static_argnames=("size", "axis"))
+_some_columns = jax.jit(_some, static_argnames="axis")
+
+
+def _from_devices(values: jax.Array, lane_index: Ints, axis: int) -> np.ndarray:
     _check_there(values)
     more = (1 << max(0, len(lane_index) - 1).bit_length()) - len(lane_index)
     with jax_config_scope():
-        found = np.asarray(_some_columns(values, np.pad(lane_index, (0, more), "edge")))
+        padded = np.pad(lane_index, (0, more), "edge")
+        found = np.asarray(_some_columns(values, padded, axis=axis))
     return found[:, : len(lane_index)]
 
 
@@ -194,81 +263,95 @@ def chunk(Y: Floats | Responses, run: slice) -> Any:
 
 def has_missing(Y: Floats | Responses) -> bool:
     """Whether a value is missing, looked up where they are."""
+    return not every(Y, lambda y: ~array_namespace(y).isnan(y))
+
+
+def every(Y: Floats | Responses, holds: Callable[[Any], Bools]) -> bool:
+    """Whether something holds of every value, looked up where they are, chunk by chunk."""
     n, B = Y.shape
     with jax_config_scope():
-        chunks = (chunk(Y, run) for run in lane_chunks(B, 8 * n))
-        return any(bool(array_namespace(y).isnan(y).any()) for y in chunks)
+        return all(bool(holds(chunk(Y, run)).all()) for run in lane_chunks(B, 8 * n))
 
 
-def of_rows(values: Held, rows: Ints | None) -> Floats | Responses:
-    """Some rows, or all; the array itself where that says the same."""
+def of_rows(values: Held, rows: Ints | None, by_rows: bool = False) -> Floats | Responses:
+    """Some rows, or all; the array itself where that says the same.
+
+    Args:
+        values: (n_total, B) array, or (B, n_total).
+        rows: (n,) numbers of those that are meant, all if None.
+        by_rows: whether the responses are its rows.
+    """
+    if isinstance(values, jax.Array):
+        return Responses(values, rows, axis=0 if by_rows else 1)
+    if by_rows:
+        values = values.T if isinstance(values, np.ndarray) else Transposed(values)
     if isinstance(values, np.ndarray) and values.dtype == np.float64 and rows is None:
         return values
     return Responses(values, rows)
 
 
-def held(given: GivenResponses) -> Held:
-    """What a user gives as responses, not copied where it need not be.
+def held(name: str, given: Any) -> Held:
+    """An array of a user's, not copied where it need not be.
 
     Args:
-        given: an array of NumPy's or of JAX's, anything with ``__dlpack__``, the path of a .npy or
-            .parquet file, an array in pieces, or what ``real_array`` takes.
+        name: what to call it.
+        given: an array of NumPy's or of JAX's, anything with ``__dlpack__``, an array in pieces, or
+            what ``real_array`` takes.
 
     Raises:
         NotNumericError: it holds no real numbers.
-        OptionError: a JAX array that was deleted, or lies on other processes' devices; or a path
-            with another ending.
-        FileError: the file cannot be read.
+        OptionError: a JAX array that was deleted, or lies on other processes' devices.
     """
-    if isinstance(given, str | PathLike):
-        if str(given).lower().endswith(".parquet"):
-            return ParquetColumns.of(given)
-        if not str(given).lower().endswith(".npy"):
-            raise OptionError(
-                f"responses={str(given)!r}: give an array, or the path of a .npy or .parquet file"
-            )
-        return _real(map_array(given))
     if isinstance(given, jax.Array):
-        return _of_jax(given)
+        return _of_jax(name, given)
     if isinstance(given, np.ndarray):
         taken = not isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "iuf"
-        return np.asarray(given) if taken else real_array("responses", given)
-    if all(hasattr(given, name) for name in ("shape", "dtype", "chunks")):
-        return _real(given)
+        return np.asarray(given) if taken else exact_array(name, given)
+    if all(hasattr(given, part) for part in ("shape", "dtype", "chunks")):
+        return _known(name, _real(name, given))
     if hasattr(type(given), "__dlpack__") and not isinstance(given, np.generic):
-        return _exported(given)
-    return real_array("responses", given)
+        return _exported(name, given)
+    return exact_array(name, given)
 
 
-def _of_jax(values: jax.Array) -> jax.Array:
+def _of_jax(name: str, values: jax.Array) -> jax.Array:
     if isinstance(values, jax.core.Tracer):
         raise NotNumericError(
-            "responses is an array that JAX traces and has no values; call this outside of "
+            f"{name} is an array that JAX traces and has no values; call this outside of "
             "jax.jit, jax.vmap and jax.grad"
         )
     _check_there(values)
     if not values.is_fully_addressable:
-        raise OptionError("responses: parts of that array lie on devices of other processes")
-    return _real(values)
+        raise OptionError(f"{name}: parts of that array lie on devices of other processes")
+    return _real(name, values)
 
 
-def _exported(given: Any) -> Held:
+def _known(name: str, values: InPieces) -> InPieces:
+    """The array; dask has some of which it does not know how long they are."""
+    if any(size != size for size in values.shape):
+        raise ResponseShapeError(
+            f"{name} is an array of unknown length; call its compute_chunk_sizes() first"
+        )
+    return values
+
+
+def _exported(name: str, given: Any) -> Held:
     """Another library's array, by the first way that there is: as it is, or copied by itself."""
     reasons = []
     for take in (np.from_dlpack, jax.dlpack.from_dlpack, np.asarray):
         try:
             with jax_config_scope():
-                return _real(take(given))
+                return _real(name, take(given))
         # What other libraries raise has no common base.
         except Exception as error:
             reasons.append(str(error).split("\n")[0] or type(error).__name__)
     kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
-    raise NotNumericError(f"responses: nothing can be read from this {kind}: {reasons[0]}")
+    raise NotNumericError(f"{name}: nothing can be read from this {kind}: {reasons[0]}")
 
 
-def _real(values: Any) -> Any:
+def _real(name: str, values: Any) -> Any:
     """The array; bfloat16 and its like count as numbers, keys and booleans do not."""
     kind = getattr(values.dtype, "kind", "")
     if kind in ("i", "u", "f") or jnp.issubdtype(values.dtype, jnp.floating):
         return values
-    raise NotNumericError(f"responses must be numbers, and is not numeric: dtype {values.dtype}")
+    raise NotNumericError(f"{name} must be numbers, and is not numeric: dtype {values.dtype}")

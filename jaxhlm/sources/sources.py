@@ -140,7 +140,7 @@ class ResponseMatrix(Source):
     prepared: Prepared
     Y: Floats | Responses
     keeps: bool = True
-    W: Floats | None = None
+    W: Floats | Responses | None = None
     _kept: dict[tuple[int, int], Reduced] = field(default_factory=dict, repr=False)
 
     @property
@@ -278,7 +278,7 @@ class ResponseMatrix(Source):
         row, y = order[at], Y[at, lane]
         weights = None if d.weights is None else d.weights[row]
         if self.W is not None:
-            weights = self.W[row, lane_index[lane]]
+            weights = self.W[:, lane_index][row, lane]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
         return Replicates(y, rows, row, self._full_rank)

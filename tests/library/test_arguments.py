@@ -162,6 +162,8 @@ WRONG = {
         "workers_write": FLAG,
         "out": (3, True),
         "resume": FLAG,
+        "responses_in": ("row", "Rows", 0, None, True),
+        "layer": ("counts", 0, True),
     }),
     "design": (
         lambda f=DESIGN, d=None, unsafe_formula=False: hlm.design(

@@ -38,7 +38,14 @@ ALLOWED = {
     "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
     "pyarrow": {"core.files"},
     "rich": {"estimation.progress"},
-    "scipy": {"inference.moderation", "inference.multiplicity", "inference.tails"},
+    "scipy": {
+        "inference.moderation",
+        "inference.multiplicity",
+        "inference.tails",
+        "sources.annotated",
+    },
+    "h5py": {"sources.annotated"},
+    "zarr": {"sources.annotated"},
     "matplotlib": {
         "plot.canvas",
         "plot.measure_plots",

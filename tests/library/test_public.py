@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
+from h5ad import write_h5ad
 from places import ROOT
 
 
@@ -73,7 +74,7 @@ def test_the_readme_on_power_and_studies_runs_and_prints_that(capsys):
 
 
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
-def test_the_readme_on_many_responses_runs():
+def test_the_readme_on_many_responses_runs(tmp_path, monkeypatch):
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,7 +88,9 @@ def test_the_readme_on_many_responses_runs():
     expression = pd.DataFrame(rng.normal(8, 2, 40) + noise, columns=names)
     expression["gene 7"] += 2.0 * samples["time"] * (subject % 2)
     precision = pd.DataFrame(rng.gamma(9.0, 1 / 9, (60, 40)), columns=names)
-    given = {"hlm": hlm, "samples": samples, "expression": expression, "precision": precision}
+    write_h5ad(tmp_path / "expression.h5ad", expression, samples, names)
+    monkeypatch.chdir(tmp_path)
+    given = {"hlm": hlm, "precision": precision}
     exec(code, given)
     plt.close("all")
     assert given["found"]["response"].unique().tolist() == ["gene 7"]

@@ -193,9 +193,9 @@ Y = hlm.fit({SLEEP!r}, data).simulate(400, seed=1).to_numpy().copy()
 Y[5, 3] = np.nan
 expected = hlm.fit_many({SLEEP!r}, data, Y)
 mesh, fetched, some = Mesh(np.array(devices), "d"), [], responses._some_columns
-def counted(values, lane_index):
+def counted(values, lane_index, axis):
     fetched.append(len(lane_index))
-    return some(values, lane_index)
+    return some(values, lane_index, axis=axis)
 responses._some_columns = counted
 places = [devices[2]] + [NamedSharding(mesh, PartitionSpec(*s)) for s in ((None, "d"), ("d",), ())]
 for place in places:
@@ -266,7 +266,7 @@ def test_what_is_traced_is_refused():
 @pytest.mark.parametrize(
     ("name", "content", "error", "match"),
     [
-        ("Y.npz", b"", errors.OptionError, "of a .npy or .parquet file"),
+        ("Y.npz", b"", errors.OptionError, "ends in .npy, .parquet, .h5ad"),
         ("none.parquet", None, errors.FileError, "no file"),
         ("empty.parquet", b"", errors.FileError, "cannot read"),
         ("none.npy", None, errors.FileError, "no file"),

@@ -1,0 +1,246 @@
+"""The numbers of a Parquet file as an array (n, B), of which only what is asked for is read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.arguments import as_floats
+from jaxhlm.core.files import PathName, file_path, pyarrow_modules, reading
+from jaxhlm.errors import FileError, NotNumericError
+
+__all__ = ["ParquetColumns", "ParquetRows"]
+
+# What a block of rows, as it is read and kept, may take, and how many are kept: threads that go
+# through a file together ask for it in about its order.
+BLOCK_BYTES = 2**24
+BLOCKS_KEPT = 6
+
+
+@dataclass(frozen=True)
+class ParquetColumns:
+    """A file whose columns are responses.
+
+    ``values[:, first:last]`` reads those columns and no others.
+
+    Attributes:
+        path: the file.
+        names: (B,) of the columns.
+        shape: (n, B).
+        metadata: pyarrow's, so that it is read once.
+        index: (n,) labels that pandas has kept beside, if there are any.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    metadata: Any
+    index: pd.Index | None = None
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """What columns are read as."""
+        return np.dtype(np.float64)
+
+    @staticmethod
+    def of(path: PathName) -> ParquetColumns:
+        """All columns of a file but those that pandas has kept an index in.
+
+        Raises:
+            FileError: the file cannot be opened, or is no Parquet file.
+            NotNumericError: a column holds no numbers; the message names it.
+            JaxhlmError: pyarrow is not installed.
+        """
+        path = file_path(path)
+        numeric, others, index, metadata = _columns(path)
+        if others:
+            name, kind = next(iter(others.items()))
+            raise NotNumericError(
+                f"column {name!r} of {path} is {kind} and no response; drop it, or have pandas "
+                "write it as the index if it names the rows"
+            )
+        names, shape = tuple(numeric), (metadata.num_rows, len(numeric))
+        return ParquetColumns(path, names, shape, metadata, _index(path, index))
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        """Consecutive columns (n, …), missing values NaN."""
+        _, parquet = pyarrow_modules()
+        names = self.names[index[1]]
+        out = np.empty((self.shape[0], len(names)))
+        with reading(self.path), parquet.ParquetFile(self.path, metadata=self.metadata) as file:
+            table = file.read(columns=list(names), use_threads=False)
+            for j, name in enumerate(names):
+                out[:, j] = _floats(table.column(name))
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetRows:
+    """A file whose rows are responses, with a column for every sample.
+
+    ``values[:, first:last]`` reads those rows: blocks of them, one after the other, of which the
+    last few are kept, so that one pass over all reads the file once.
+
+    Attributes:
+        path: the file.
+        names: (n,) of the columns.
+        shape: (n, B).
+        metadata: pyarrow's, so that it is read once.
+        index: (B,) labels of the rows, if there are any.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    metadata: Any
+    index: pd.Index | None
+    _blocks: _Blocks = field(repr=False)
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """What rows are read as."""
+        return np.dtype(np.float64)
+
+    @staticmethod
+    def of(path: PathName) -> ParquetRows:
+        """All rows of a file; labels of theirs are an index of pandas', or its one column of text.
+
+        Raises:
+            FileError: the file cannot be opened, or is no Parquet file.
+            NotNumericError: several columns hold no numbers; the message names them.
+            JaxhlmError: pyarrow is not installed.
+        """
+        path = file_path(path)
+        numeric, others, index, metadata = _columns(path)
+        told = [*others]
+        if len(told) > bool(not index):
+            raise NotNumericError(
+                f"columns {', '.join(map(repr, told[:3]))} of {path} hold no numbers; beside a "
+                "column for every sample keep one that names the responses"
+            )
+        names, labels = tuple(numeric), _index(path, index or told)
+        blocks = _Blocks(path, names, metadata)
+        return ParquetRows(path, names, (len(names), metadata.num_rows), metadata, labels, blocks)
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        """Consecutive responses (n, …), missing values NaN."""
+        first, last, _ = index[1].indices(self.shape[1])
+        with reading(self.path):
+            return self._blocks.rows(first, last).T
+
+
+class _Blocks:
+    """Blocks of rows of a file, read one after the other."""
+
+    def __init__(self, path: Path, names: tuple[str, ...], metadata: Any) -> None:
+        self.path, self.names, self.metadata = path, names, metadata
+        self.size = max(1, BLOCK_BYTES // (8 * max(1, len(names))))
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._next = 0
+        self._stream: Iterator[np.ndarray] | None = None
+        self._lock = Lock()
+
+    def __getstate__(self) -> tuple[Path, tuple[str, ...], Any]:
+        return self.path, self.names, self.metadata
+
+    def __setstate__(self, state: tuple[Path, tuple[str, ...], Any]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """(last − first, samples) numbers."""
+        out = np.empty((last - first, len(self.names)))
+        for number in range(first // self.size, -(-last // self.size)):
+            start = number * self.size
+            inside = slice(max(first, start), min(last, start + self.size))
+            block = self._block(number)
+            out[inside.start - first : inside.stop - first] = block[
+                inside.start - start : inside.stop - start
+            ]
+        return out
+
+    def _block(self, number: int) -> np.ndarray:
+        with self._lock:
+            if number not in self._kept:
+                if self._stream is None or not 0 <= number - self._next < BLOCKS_KEPT:
+                    self._stream, self._next = self._from(number), number
+                while self._next <= number:
+                    self._kept[self._next] = next(self._stream)
+                    self._next += 1
+            while len(self._kept) > BLOCKS_KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[number]
+
+    def _from(self, number: int) -> Iterator[np.ndarray]:
+        """Blocks from one on; what comes before it in its group of rows is read and let go."""
+        sizes = [self.metadata.row_group(i).num_rows for i in range(self.metadata.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+        group = int(np.searchsorted(starts, number * self.size, side="right")) - 1
+        skipped = number * self.size - int(starts[group])
+        waiting: list[np.ndarray] = []
+        for rows in self._batches(range(group, len(sizes))):
+            waiting.append(rows[skipped:])
+            skipped = max(0, skipped - len(rows))
+            while (count := sum(map(len, waiting))) >= self.size:
+                joined = np.concatenate(waiting)
+                yield joined[: self.size]
+                waiting = [joined[self.size :]] if count > self.size else []
+        if waiting:
+            yield np.concatenate(waiting)
+
+    def _batches(self, groups: range) -> Iterator[np.ndarray]:
+        _, parquet = pyarrow_modules()
+        with parquet.ParquetFile(self.path, metadata=self.metadata, pre_buffer=False) as file:
+            for batch in file.iter_batches(
+                self.size, [*groups], columns=[*self.names], use_threads=False
+            ):
+                yield np.column_stack([_floats(batch.column(name)) for name in self.names])
+
+
+def _columns(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[str], Any]:
+    """Types of columns of numbers and of all others, by name; names of an index; metadata.
+
+    Raises:
+        FileError: it cannot be read, or two columns have one name.
+    """
+    arrow, parquet = pyarrow_modules()
+    with reading(path), parquet.ParquetFile(path) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+        kept = (schema.pandas_metadata or {}).get("index_columns", [])
+    # A numbering by default is described and has no column.
+    index = [name for name in kept if isinstance(name, str)]
+    numeric: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for column in schema:
+        if column.name in index:
+            continue
+        if column.name in numeric or column.name in others:
+            raise FileError(f"{path} has several columns {column.name!r}; name them apart")
+        number = arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)
+        (numeric if number else others)[column.name] = column.type
+    return numeric, others, index, metadata
+
+
+def _index(path: Path, names: list[str]) -> pd.Index | None:
+    """Labels of rows that are kept in columns, None if there are no such columns."""
+    if not names:
+        return None
+    _, parquet = pyarrow_modules()
+    with reading(path), parquet.ParquetFile(path) as file:
+        frame = file.read(columns=names, use_threads=False).to_pandas()
+    return frame.index if frame.columns.empty else pd.Index(frame[names[0]])
+
+
+def _floats(column: Any) -> np.ndarray:
+    """Numbers of a column of pyarrow's, missing ones NaN."""
+    arrow, _ = pyarrow_modules()
+    if not column.null_count or not arrow.types.is_integer(column.type):
+        return as_floats(np.asarray(column))
+    filled = as_floats(np.asarray(column.fill_null(0)))
+    return np.where(np.asarray(column.is_null()), np.nan, filled)

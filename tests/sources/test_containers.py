@@ -1,0 +1,352 @@
+"""Responses in whatever users hold them, by columns and by rows, matched by the samples' names."""
+
+import types
+from pathlib import Path
+from tempfile import mkdtemp
+
+import dask.array
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+import xarray as xr
+import zarr
+from scipy import sparse
+
+import jaxhlm as hlm
+import tolerances as tol
+from h5ad import copied, write_h5ad
+from jaxhlm import errors
+from jaxhlm.core.parquet import ParquetRows
+from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.sources.annotated import open_file
+from jaxhlm.sources.containers import opened
+from places import DATA
+
+FORMULA = "~ Days + (1 + Days | Subject)"
+GENES = [f"g{j}" for j in range(7)]
+SAMPLES = [f"s{i}" for i in range(180)]
+SHUFFLED = np.random.default_rng(1).permutation(180)
+INCOMPLETE = 2
+
+
+def sleep():
+    return hlm.load_dataset("sleepstudy").set_axis(SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def Y():
+    """Responses by name, of which one misses a value and one is mostly zero."""
+    drawn = hlm.fit(f"Reaction {FORMULA}", sleep()).simulate(7, seed=1).to_numpy().copy()
+    drawn[5, INCOMPLETE], drawn[:, 3] = np.nan, np.where(drawn[:, 3] > 300, drawn[:, 3], 0.0)
+    return pd.DataFrame(drawn, SAMPLES, GENES)
+
+
+@pytest.fixture(scope="module")
+def expected(Y):
+    return hlm.fit_many(FORMULA, sleep(), Y)
+
+
+def new(folder):
+    return Path(mkdtemp(dir=folder))
+
+
+def on_disk(make, ending):
+    """A form that is written to a folder, and read from there by its path."""
+
+    def form(frame, folder):
+        make(frame, path := new(folder) / f"Y.{ending}")
+        return path
+
+    return form
+
+
+def into_zarr(frame, path):
+    shape = frame.shape
+    to = zarr.create_array(
+        str(path), shape=shape, dtype="f8", chunks=tuple(min(50, s) for s in shape)
+    )
+    to[:] = frame.to_numpy()
+
+
+def in_hdf5(frame, folder):
+    file = h5py.File(new(folder) / "Y.h5", "w")
+    return file.create_dataset("Y", data=frame.to_numpy(), chunks=tuple(np.minimum(frame.shape, 5)))
+
+
+def text_beside(frame):
+    """A table without an index, whose rows are named by a column if they are responses."""
+    return frame.reset_index(names="gene") if frame.shape[0] == 7 else frame.reset_index(drop=True)
+
+
+def on_device(frame):
+    with jax_config_scope():
+        return jnp.asarray(frame.to_numpy())
+
+
+# What has names of samples, and of responses; then the first only; then none.
+NAMED = {
+    "pandas": lambda frame, _: frame,
+    "nullable": lambda frame, _: frame.astype("Float64"),
+    "backed by arrow": lambda frame, _: frame.astype("double[pyarrow]"),
+    "sparse columns": lambda frame, _: frame.astype(pd.SparseDtype(float)),
+    "mixed": lambda frame, _: frame.astype({frame.columns[0]: "Float64", frame.columns[1]: object}),
+    "parquet": on_disk(lambda frame, path: frame.to_parquet(path, row_group_size=3), "parquet"),
+    "xarray": lambda frame, _: xr.DataArray(frame),
+    "xarray of dask": lambda frame, _: xr.DataArray(frame).chunk(5),
+}
+TABLES = {
+    "polars": lambda frame, _: pl.from_pandas(text_beside(frame)),
+    "arrow": lambda frame, _: pa.Table.from_pandas(text_beside(frame), preserve_index=False),
+    "parquet of polars": on_disk(
+        lambda frame, path: pl.from_pandas(text_beside(frame)).write_parquet(path), "parquet"
+    ),
+    "pandas without an index": lambda frame, _: text_beside(frame),
+}
+ARRAYS = {
+    "numpy": lambda frame, _: frame.to_numpy(),
+    "columns in memory": lambda frame, _: np.asfortranarray(frame.to_numpy()),
+    "masked": lambda frame, _: np.ma.masked_invalid(frame.to_numpy()),
+    "lists": lambda frame, _: frame.to_numpy().tolist(),
+    "objects": lambda frame, _: frame.to_numpy().astype(object),
+    "jax": lambda frame, _: on_device(frame),
+    "file": on_disk(lambda frame, path: np.save(path, frame.to_numpy()), "npy"),
+    "file by columns": on_disk(
+        lambda frame, path: np.save(path, np.asfortranarray(frame.to_numpy())), "npy"
+    ),
+    "dask": lambda frame, _: dask.array.from_array(frame.to_numpy(), chunks=5),
+    "hdf5": in_hdf5,
+    "zarr": on_disk(into_zarr, "zarr"),
+    "csr": lambda frame, _: sparse.csr_array(frame.to_numpy()),
+    "csc": lambda frame, _: sparse.csc_matrix(frame.to_numpy()),
+    "coo": lambda frame, _: halves(frame.to_numpy()),
+}
+FORMS = NAMED | TABLES | ARRAYS
+
+
+def halves(Y):
+    """A sparse matrix that says every value in two parts, and one zero."""
+    i, j = np.indices(Y.shape).reshape(2, -1)
+    return sparse.coo_array((np.r_[Y.ravel() / 2, Y.ravel() / 2], (np.r_[i, i], np.r_[j, j])))
+
+
+def same_fits(found, expected):
+    np.testing.assert_array_equal(found.nobs, expected.nobs)
+    np.testing.assert_allclose(found.criterion, expected.criterion, rtol=tol.SAME_ROWS)
+    np.testing.assert_allclose(found.fixef, expected.fixef, rtol=tol.SAME_ROWS)
+
+
+@pytest.mark.parametrize("responses_in", ["columns", "rows"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_container_gives_the_fits_of_the_numbers_in_it(
+    form, responses_in, Y, expected, tmp_path
+):
+    def given(frame):
+        return FORMS[form](frame if responses_in == "columns" else frame.T, tmp_path)
+
+    layout = {"responses_in": responses_in}
+    found = hlm.fit_many(FORMULA, sleep(), given(Y), **layout)
+    same_fits(found, expected)
+    np.testing.assert_allclose(found[INCOMPLETE].residuals, expected[INCOMPLETE].residuals)
+    by_name = form in NAMED or (form in TABLES and responses_in == "rows")
+    labelled = form in NAMED or form in TABLES
+    assert found.index.tolist() == (GENES if labelled else list(range(7)))
+    if by_name:
+        shuffled = given(Y.iloc[SHUFFLED])
+        same_fits(hlm.fit_many(FORMULA, sleep(), shuffled, **layout), expected)
+        with pytest.raises(errors.ResponseShapeError, match=r"'a', 'b' against 's0', 's1'"):
+            others = Y.rename(index={"s0": "a", "s1": "b"})
+            hlm.fit_many(FORMULA, sleep(), given(others), **layout)
+    other = {"responses_in": "rows" if responses_in == "columns" else "columns"}
+    # A table of the genes, read by columns, has their names for a column of numbers.
+    named = "'gene'" if form in TABLES and responses_in == "rows" else "pass responses_in"
+    with pytest.raises(errors.JaxhlmError, match=f"{named}|differs from that of data"):
+        hlm.fit_many(FORMULA, sleep(), given(Y), **other)
+
+
+def annotated(Y, **changed):
+    """What AnnData has of the same names."""
+    parts = {"obs": sleep(), "var": pd.DataFrame(index=GENES), "X": Y.to_numpy(), "layers": {}}
+    names = {"var_names": pd.Index(GENES)}
+    return types.SimpleNamespace(**parts | names | changed)
+
+
+def h5ad(Y, folder):
+    write_h5ad(folder / "Y.h5ad", Y.to_numpy(), sleep(), GENES)
+    return folder / "Y.h5ad"
+
+
+def zarr_of(path):
+    with h5py.File(path) as file:
+        copied(file, zarr.open_group(str(path.with_suffix(".zarr")), mode="w"))
+    return path.with_suffix(".zarr")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda Y, _: annotated(Y),
+        lambda Y, _: annotated(Y, X=sparse.csr_matrix(Y.to_numpy())),
+        lambda Y, _: annotated(Y, X=None, layers={"counts": Y.to_numpy()}),
+        lambda Y, folder: h5ad(Y, folder),
+        lambda Y, folder: zarr_of(h5ad(Y, folder)),
+    ],
+)
+def test_anndata_brings_the_table_of_its_samples(given, Y, expected, tmp_path):
+    given = given(Y, tmp_path)
+    layer = "counts" if getattr(given, "X", 0) is None else None
+    found = hlm.fit_many(FORMULA, responses=given, layer=layer)
+    same_fits(found, expected)
+    assert found.index.tolist() == GENES
+    same_fits(hlm.fit_many(FORMULA, sleep().iloc[SHUFFLED], given, layer=layer), expected)
+    with pytest.raises(errors.OptionError, match=r"layer='none' is not in responses; its layers"):
+        hlm.fit_many(FORMULA, responses=given, layer="none")
+    with pytest.raises(errors.OptionError, match="AnnData has a row for every sample"):
+        hlm.fit_many(FORMULA, responses=given, responses_in="rows")
+
+
+def test_a_file_that_anndata_wrote():
+    data = pd.read_csv(DATA / "sleepstudy.csv")
+    fits = hlm.fit_many(FORMULA, responses=DATA / "annotated.h5ad")
+    assert fits.index.tolist() == ["up", "down", "rare"]
+    alone = hlm.fit(f"up {FORMULA}", data.assign(up=data["Reaction"].round(1)))
+    np.testing.assert_allclose(fits.criterion.iloc[0], alone.criterion, rtol=tol.SAME_ROWS)
+    for layer in ("rows", "columns"):
+        same_fits(hlm.fit_many(FORMULA, responses=DATA / "annotated.h5ad", layer=layer), fits)
+    obs = open_file(DATA / "annotated.h5ad").samples
+    assert obs.dtypes.astype(str).tolist()[:4] == ["int64", "category", "Int64", "boolean"]
+    assert obs.index[:2].tolist() == ["s0", "s1"]
+    assert obs["dose"].tolist()[:3] == [1, pd.NA, 3]
+    assert obs["note"].tolist()[:2] == ["0 é", "1 é"]
+
+
+def test_names_of_samples_are_matched_or_are_none(Y, expected):
+    """A numbering by default names nothing, and other numbers are told from it."""
+    numbered, data = Y.reset_index(drop=True), sleep().reset_index(drop=True)
+    same_fits(hlm.fit_many(FORMULA, sleep(), numbered), expected)
+    same_fits(hlm.fit_many(FORMULA, data, Y), expected)
+    same_fits(hlm.fit_many(FORMULA, data.assign(sample=SAMPLES, pair=SAMPLES[::-1]), Y), expected)
+    for responses, samples, match in (
+        (numbered.iloc[SHUFFLED], data, "the same in another order"),
+        (numbered.set_axis(range(1, 181)), data, "180 against 0"),
+        (numbered, data.set_axis(range(180, 360)), "0, 1, 2 against 180, 181, 182"),
+        (Y.iloc[SHUFFLED], data.assign(sample=SAMPLES), r"data.set_index\('sample'\)"),
+        (Y, data.assign(sample=["x", *SAMPLES[1:]]), "'s0' against 'x'"),
+        (Y.rename(index={"s0": "s1"}), sleep(), "'s1' repeats"),
+        (Y, sleep().iloc[:170], "'s170', 's171', 's172' against none of its own"),
+    ):
+        with pytest.raises(errors.ResponseShapeError, match=match):
+            hlm.fit_many(FORMULA, samples, responses)
+    twice = [*SAMPLES[1:], "s1"]
+    same_fits(hlm.fit_many(FORMULA, sleep().set_axis(twice), Y.set_axis(twice)), expected)
+    ids = np.arange(500, 680)
+    text = Y.set_axis(ids.astype(str)).iloc[SHUFFLED]
+    same_fits(hlm.fit_many(FORMULA, sleep().set_axis(ids), text), expected)
+
+
+def test_weights_lie_or_are_named_as_the_responses(Y, tmp_path):
+    W = pd.DataFrame(np.random.default_rng(2).gamma(4.0, 0.25, Y.shape), SAMPLES, GENES)
+    expected = hlm.fit_many(FORMULA, sleep(), Y, weights=W)
+    other = W.iloc[SHUFFLED, ::-1]
+    np.save(tmp_path / "W.npy", W.to_numpy().T)
+    rows = {"responses_in": "rows"}
+    for responses, weights, layout in (
+        (Y, other, {}),
+        (Y.T, other.T, rows),
+        (Y.iloc[SHUFFLED], W, {}),
+        (Y.iloc[SHUFFLED], W.to_numpy()[SHUFFLED], {}),
+        (Y.to_numpy(), W.iloc[SHUFFLED], {}),
+        (Y.T.to_numpy(), tmp_path / "W.npy", rows),
+        (Y, pl.from_pandas(other.iloc[np.argsort(SHUFFLED)]), {}),
+    ):
+        same_fits(hlm.fit_many(FORMULA, sleep(), responses, weights=weights, **layout), expected)
+    with pytest.raises(errors.WeightsError, match="7 x 180 weights for 180 x 7"):
+        hlm.fit_many(FORMULA, sleep(), Y, weights=W.T)
+
+
+BIG = 2**60
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda Y: Y,
+        lambda Y: Y.astype(object),
+        lambda Y: pd.DataFrame(Y),
+        lambda Y: pd.DataFrame(Y).assign(x=1.5 + np.arange(180)),
+        lambda Y: pd.DataFrame(Y).astype("Int64").mask(np.eye(180, 3, -9, bool)),
+        lambda Y: pl.from_numpy(Y, schema=["a", "b", "c"]),
+        lambda Y: sparse.csr_array(Y),
+        lambda Y: Y.astype(np.uint64),
+    ],
+)
+def test_an_integer_that_is_no_float_fails_its_response_only(held):
+    Y = np.random.default_rng(3).integers(-9, 9, (180, 3)) + 20
+    small = hlm.fit_many(FORMULA, sleep(), held(Y))
+    Y[:, 0] += BIG
+    Y[7, 1] = BIG
+    with pytest.warns(errors.ConvergenceWarning, match="1 of"):
+        found = hlm.fit_many(FORMULA, sleep(), held(Y))
+    assert found.status[0] == hlm.Status.NOT_FINITE
+    assert found.ok[1]
+    np.testing.assert_array_equal(found.criterion[2:], small.criterion[2:])
+
+
+def test_a_pass_over_rows_of_a_parquet_file_reads_every_block_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxhlm.core.parquet.BLOCK_BYTES", 8 * 180 * 4)
+    values = np.random.default_rng(4).normal(size=(50, 180))
+    pd.DataFrame(values, columns=SAMPLES).to_parquet(tmp_path / "Y.parquet", row_group_size=7)
+    file, read = ParquetRows.of(tmp_path / "Y.parquet"), []
+    batches = file._blocks._batches
+    file._blocks._batches = lambda groups: (read.append(len(b)) or b for b in batches(groups))
+    # As threads do, which do not ask in order.
+    for first in (0, 20, 10, 30, 40):
+        np.testing.assert_array_equal(file[:, first : first + 10], values[first : first + 10].T)
+    assert sum(read) == 50
+    np.testing.assert_array_equal(file[:, 3:4], values[3:4].T)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "match"),
+    [
+        (lambda Y: xr.DataArray(Y).expand_dims("t"), errors.ResponseShapeError, "'t'"),
+        (lambda Y: xr.Dataset({"Y": xr.DataArray(Y)}), errors.ResponseShapeError, "Dataset"),
+        (lambda Y: pl.from_pandas(Y).lazy(), errors.OptionError, "collect"),
+        (lambda Y: pl.from_pandas(Y)["g0"], errors.ResponseShapeError, "1 dimension"),
+        (lambda Y: pl.from_pandas(Y > 0), errors.NotNumericError, "'g0' is Boolean"),
+        (lambda Y: pl.from_pandas(Y.astype(str)), errors.NotNumericError, "'g0' is String"),
+        (lambda Y: sparse.csr_array(Y > 0), errors.NotNumericError, "bool"),
+        (lambda Y: Y > 0, errors.NotNumericError, "'g0' is bool"),
+        (lambda Y: annotated(Y, X=None), errors.OptionError, "no X; pass layer=, its layers: none"),
+        (lambda Y: DATA / "none.h5ad", errors.FileError, "no file"),
+        (lambda Y: DATA / "sleepstudy.csv", errors.OptionError, "ends in .npy, .parquet"),
+        (lambda Y: DATA / "none.zarr", errors.FileError, "no folder"),
+    ],
+)
+def test_containers_that_hold_no_responses_are_refused(given, error, match, Y):
+    with pytest.raises(error, match=match):
+        hlm.fit_many(FORMULA, sleep(), given(Y))
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    (tmp_path / "cut.h5ad").write_bytes((DATA / "annotated.h5ad").read_bytes()[:-2000])
+    with h5py.File(tmp_path / "old.h5ad", "w") as file:
+        file["X"] = np.ones((3, 2))
+    zarr.open_group(str(tmp_path / "group.zarr"), mode="w").create_array("Y", data=np.ones((3, 2)))
+    for name, match in (
+        ("cut.h5ad", "cannot read"),
+        ("old.h5ad", "since 0.8"),
+        ("group.zarr", "'Y'"),
+    ):
+        with pytest.raises(errors.FileError, match=match):
+            hlm.fit_many(FORMULA, sleep(), tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "module"), [("Y.h5ad", "h5py"), ("Y.zarr", "zarr")])
+def test_a_library_that_is_missing_is_named_with_its_extra(name, module, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(errors.JaxhlmError, match=r"pip install .jaxhlm\["):
+        opened("responses", name)
