@@ -25,7 +25,7 @@ from jaxhlm.errors import NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.sources.annotated import Annotated, annotated, open_file, open_zarr
 from jaxhlm.sources.responses import Held, held
 
-__all__ = ["GivenResponses", "Opened", "opened"]
+__all__ = ["GivenResponses", "Opened", "SparseColumns", "TableColumns", "opened"]
 
 # Tables, arrays and matrices of other libraries as well, which have no types of their own here.
 GivenResponses: TypeAlias = pd.DataFrame | Floats | jax.Array | str | PathLike[str]
@@ -174,7 +174,7 @@ def _column_values(name: str, column: pd.Series) -> Floats:
     """The numbers of a column of another type, missing ones NaN."""
     if (found := numbers(column)) is None:
         raise NotNumericError(
-            f"{name.removesuffix('s')} column {column.name!r} is {column.dtype}; convert or drop it"
+            f"column {column.name!r} of {name} is {column.dtype}; convert or drop it"
         )
     if column.dtype == object:
         return exact_array(name, column.to_numpy())
@@ -224,9 +224,7 @@ def _of_table(name: str, given: Any, by_rows: bool) -> Opened:
     text = [column for column, dtype in table.schema.items() if not dtype.is_numeric()]
     if text[by_rows:]:
         dtype = table.schema[text[0]]
-        raise NotNumericError(
-            f"{name.removesuffix('s')} column {text[0]!r} is {dtype}; convert or drop it"
-        )
+        raise NotNumericError(f"column {text[0]!r} of {name} is {dtype}; convert or drop it")
     labels = pd.Index(table[text[0]].to_list()) if text else None
     values = TableColumns(name, table.drop(text), by_rows)
     columns = pd.Index(values.table.columns)

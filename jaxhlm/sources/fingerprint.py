@@ -7,7 +7,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -40,7 +39,8 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield from _in_pieces(value)
         return
     if isinstance(value, Responses) and value.rows is None:
-        value = value.values if value.axis else jnp.transpose(value.values)
+        by_rows, value = value.axis == 0, value.values
+        value = value.T if by_rows else value
     kind = np.ndarray if isinstance(value, jax.Array) else type(value)
     yield kind.__name__.encode()
     if is_dataclass(value) and not isinstance(value, type):
