@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
@@ -21,22 +20,26 @@ from jaxhlm.core.arguments import (
 )
 from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
-from jaxhlm.violations.distributions import Frozen, sampler
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+from jaxhlm.studies.unit_rows import (
+    DROPOUT,
+    SIZES,
+    Columns,
+    Drawn,
+    Fixed,
+    Levels,
+    Source,
+    check_grid,
+    is_drawn,
+    is_fixed,
+    is_range,
+    stacked_columns,
+)
+from jaxhlm.violations.distributions import sampler
 
 __all__ = ["Columns", "UnitDesign", "units"]
 
-SIZES, DROPOUT = "measurements", "dropout"
-Drawn: TypeAlias = Frozen | Callable[[np.random.Generator, int], npt.ArrayLike]
-Fixed: TypeAlias = Sequence[Any] | npt.NDArray[Any]
-Source: TypeAlias = Fixed | Drawn
 Sizes: TypeAlias = int | Fixed | Drawn
 Dropout: TypeAlias = float | Fixed | Drawn
-Levels: TypeAlias = Sequence[Hashable]
-# (rows,) arrays by name.
-Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +83,12 @@ class UnitDesign:
         for name, source in {**self.within, **self.between}.items():
             _check_source(name, source)
         for name, grid in self.within.items():
-            if _fixed(grid) and self.most is not None:
-                _check_grid(name, grid, self.most)
+            if is_fixed(grid) and self.most is not None:
+                check_grid(name, grid, self.most)
         for name, values in self.between.items():
             self._check_each(repr(name), values, "values", " or a distribution")
         if not isinstance(self.redraw, bool):
-            if isinstance(self.redraw, str) or not _fixed(self.redraw):
+            if isinstance(self.redraw, str) or not is_fixed(self.redraw):
                 raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
             unknown = set(self.redraw) - {*self._random}
             if unknown:
@@ -97,12 +100,12 @@ class UnitDesign:
     @property
     def most(self) -> int | None:
         """Largest number of measurements that a unit may have; None if a distribution says it."""
-        return None if _drawn(self.measurements) else int(np.max(self.measurements))
+        return None if is_drawn(self.measurements) else int(np.max(self.measurements))
 
     @property
     def redrawn(self) -> bool:
         """Whether two data sets may differ in their design."""
-        return any(map(self._redraws, self._random))
+        return any(map(self.redraws, self._random))
 
     @property
     def levels(self) -> dict[str, list[Hashable]]:
@@ -120,7 +123,7 @@ class UnitDesign:
         """
         n = self.n if n is None else whole_number("n", n, 2)
         sizes, leaves = self.measurements if measurements is None else measurements, self.dropout
-        if measurements is None and not _is_range(sizes):
+        if measurements is None and not is_range(sizes):
             sizes = _in_turn(sizes, n)
         return replace(self, n=n, measurements=sizes, dropout=_in_turn(leaves, n))
 
@@ -137,32 +140,13 @@ class UnitDesign:
 
     def columns(self, rng: np.random.Generator) -> Columns:
         """(rows,) arrays by name: units as 0 … n − 1, factors as the numbers of their levels."""
+        return self.stacked([rng])[1]
+
+    def stacked(self, generators: Iterable[np.random.Generator]) -> tuple[Ints, Columns]:
+        """Data sets one below the other; see ``stacked_columns``."""
         columns = 3 + len(self.within) + len(self.between) + len(self.factors) + len(self.crossed)
-        cells = int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
-        affordable("n × measurements", self.n * (self.most or 1), 8.0 * columns * cells)
-        planned = self._planned(rng)
-        sizes = self._kept(rng, planned)
-        unit = np.repeat(np.arange(self.n), sizes)
-        occasion = np.arange(len(unit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        out: dict[str, npt.NDArray[Any]] = {self.unit: unit}
-        for name, source in self.within.items():
-            if _fixed(source):
-                _check_grid(name, source, int(occasion.max()) + 1)
-                out[name] = np.asarray(source)[occasion]
-                continue
-            # Drawn for every occasion that may be, so that drop-out does not shift the rest; and
-            # occasion by occasion where more may be than are planned this time.
-            most = self.most or int(planned.max())
-            values = self._values(name, source, rng, self.n * most)
-            if self.most is None:
-                out[name] = values.reshape(most, self.n)[occasion, unit]
-            else:
-                out[name] = values.reshape(self.n, most)[unit, occasion]
-        for name, source in self.between.items():
-            out[name] = self._values(name, source, rng, self.n)[unit]
-        out |= _rotation(self.factors, unit)
-        out = {name: np.repeat(values, cells) for name, values in out.items()}
-        return out | _rotation(self.crossed, np.tile(np.arange(cells), len(unit)))
+        affordable("n × measurements", self.n * (self.most or 1), 8.0 * columns * self.cells)
+        return stacked_columns(self, generators)
 
     def table(self, columns: Columns) -> pd.DataFrame:
         """A frame of columns, factors as categories."""
@@ -175,73 +159,36 @@ class UnitDesign:
         )
 
     @property
-    def _random(self) -> list[str]:
-        """Names of what is drawn."""
-        drawn = [name for name, x in {**self.within, **self.between}.items() if not _fixed(x)]
-        drawn += [SIZES] * (self.most is None or _is_range(self.measurements))
-        return drawn + [DROPOUT] * self._may_leave
+    def cells(self) -> int:
+        """Rows of every measurement: combinations of the levels of ``crossed``."""
+        return int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
 
-    @property
-    def _may_leave(self) -> bool:
-        return _drawn(self.dropout) or bool(np.any(np.asarray(self.dropout) > 0.0))
+    @cached_property
+    def may_leave(self) -> bool:
+        """Whether there is drop-out."""
+        return is_drawn(self.dropout) or bool(np.any(np.asarray(self.dropout) > 0.0))
 
-    def _redraws(self, name: str) -> bool:
+    def redraws(self, name: str) -> bool:
+        """Whether a random part is drawn anew for every data set."""
         return self.redraw if isinstance(self.redraw, bool) else name in self.redraw
 
-    def _source(self, name: str, rng: np.random.Generator) -> np.random.Generator:
-        """``rng`` for what is redrawn, else a stream that belongs to the name."""
-        if self._redraws(name):
-            return rng
-        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-
-    def _values(
-        self, name: str, source: Source, rng: np.random.Generator, size: int
-    ) -> npt.NDArray[Any]:
-        if _fixed(source):
-            return np.asarray(source)
-        return sampler(name, source)(self._source(name, rng), size)
-
-    def _planned(self, rng: np.random.Generator) -> Ints:
-        """(n,) measurements of every unit if it stays."""
-        sizes = self.measurements
-        if _drawn(sizes):
-            return self._counts(SIZES, sizes, rng)
-        if _is_range(sizes):
-            low, high = sizes
-            return self._source(SIZES, rng).integers(low, high, self.n, endpoint=True)
-        return np.broadcast_to(np.asarray(sizes, dtype=np.int64), self.n)
-
-    def _kept(self, rng: np.random.Generator, planned: Ints) -> Ints:
-        """(n,) measurements of every unit until it leaves."""
-        if not self._may_leave:
-            return planned
-        if _drawn(self.dropout):
-            return np.minimum(planned, self._counts(DROPOUT, self.dropout, rng))
-        p = np.broadcast_to(np.asarray(self.dropout, dtype=float), self.n)
-        last = self._source(DROPOUT, rng).geometric(np.where(p > 0.0, p, 0.5))
-        return np.where(p > 0.0, np.minimum(planned, last), planned)
-
-    def _counts(self, name: str, source: Drawn, rng: np.random.Generator) -> Ints:
-        """(n,) whole numbers from a distribution."""
-        values = self._values(name, source, rng, self.n)
-        integral = np.issubdtype(values.dtype, np.number) and (values == np.floor(values)).all()
-        if not integral or not (values >= 1).all():
-            raise OptionError(
-                f"{name} was drawn as {values.min()} … {values.max()}; its distribution must "
-                "give whole numbers, 1 or more, as scipy.stats.poisson(4, loc=1) does"
-            )
-        return values.astype(np.int64)
+    @property
+    def _random(self) -> list[str]:
+        """Names of what is drawn."""
+        drawn = [name for name, x in {**self.within, **self.between}.items() if not is_fixed(x)]
+        drawn += [SIZES] * (self.most is None or is_range(self.measurements))
+        return drawn + [DROPOUT] * self.may_leave
 
     def _check_each(self, name: str, given: object, what: str, more: str) -> None:
         """Refuse fixed values that are not one for every unit."""
-        if _fixed(given) and len(given) != self.n:
+        if is_fixed(given) and len(given) != self.n:
             raise OptionError(
                 f"{name} has {len(given)} {what} for {self.n} units; give one for each{more}"
             )
 
     def _check_sizes(self) -> None:
         sizes = self.measurements
-        if _drawn(sizes):
+        if is_drawn(sizes):
             sampler(SIZES, sizes)
             return
         known = list | tuple | range | np.ndarray | pd.Series
@@ -252,7 +199,7 @@ class UnitDesign:
             raise OptionError("measurements is empty")
         for size in listed:
             whole_number(SIZES, size)
-        if _is_range(sizes):
+        if is_range(sizes):
             low, high = sizes
             if low > high:
                 raise OptionError(f"measurements={sizes}: give (low, high) with low ≤ high")
@@ -262,7 +209,7 @@ class UnitDesign:
 
     def _check_dropout(self) -> None:
         leaves = self.dropout
-        if _drawn(leaves):
+        if is_drawn(leaves):
             sampler(DROPOUT, leaves)
             return
         self._check_each(DROPOUT, leaves, "numbers", " or one for all")
@@ -334,7 +281,7 @@ def units(
     """
     given = {} if within is None else check_mapping("within", within)
     if measurements is None:
-        grids = [len(x) for x in given.values() if _fixed(x)]
+        grids = [len(x) for x in given.values() if is_fixed(x)]
         measurements = min(grids, default=10)
     between = {} if between is None else between
     factors = {} if factors is None else factors
@@ -354,42 +301,13 @@ def _distinct(levels: Levels) -> bool:
     return len(set(levels)) == len(levels) >= 2
 
 
-def _rotation(factors: Mapping[str, Levels], number: Ints) -> dict[str, Ints]:
-    """Level numbers of crossed factors, the first changing fastest."""
-    out, period = {}, 1
-    for name, levels in factors.items():
-        out[name] = number // period % len(levels)
-        period *= len(levels)
-    return out
-
-
-def _fixed(source: object) -> TypeIs[Fixed]:
-    return not _drawn(source) and hasattr(source, "__len__")
-
-
-def _drawn(source: object) -> TypeIs[Drawn]:
-    return callable(source) or hasattr(source, "rvs")
-
-
-def _is_range(sizes: object) -> TypeIs[tuple[int, int]]:
-    return isinstance(sizes, tuple) and len(sizes) == 2
-
-
 def _in_turn(given: Any, n: int) -> Any:
     """n values, taken in turn from those that were given unit by unit."""
-    return np.resize(np.asarray(given), n).tolist() if _fixed(given) else given
-
-
-def _check_grid(name: str, grid: Fixed, most: int) -> None:
-    if len(grid) < most:
-        raise OptionError(
-            f"{name!r} has {len(grid)} values for up to {most} measurements; give more values or "
-            "fewer measurements"
-        )
+    return np.resize(np.asarray(given), n).tolist() if is_fixed(given) else given
 
 
 def _check_source(name: str, source: Source) -> None:
-    if not _fixed(source):
+    if not is_fixed(source):
         sampler(name, source)
     elif isinstance(source, str) or np.ndim(np.asarray(source)) != 1:
         raise OptionError(f"the values of {name!r} must be one sequence, not {source!r}")

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.core.streams import DESIGN, Key, Streams
-from jaxhlm.design.design import Design, design_for, determined_rows
-from jaxhlm.design.terms import evaluate_numbers
+from jaxhlm.design.columns import prepare_new
+from jaxhlm.design.design import Design, determined_rows
+from jaxhlm.design.evaluation import Factor, columns_of
+from jaxhlm.design.terms import applied
 from jaxhlm.errors import FormulaError
-from jaxhlm.studies.builder import Columns, UnitDesign
+from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.unit_rows import Columns
 from jaxhlm.violations.panel import Panel
 
 __all__ = ["Layout", "check_redrawn", "one_design", "own_designs"]
@@ -54,10 +57,7 @@ def own_designs(builder: UnitDesign, template: Design, lanes: range, key: Key) -
         lanes: numbers of the data sets.
         key: what ``random_key`` returns.
     """
-    streams = Streams(key, DESIGN)
-    parts = [builder.columns(streams.generator(lane)) for lane in lanes]
-    starts = np.r_[0, np.cumsum([len(part[builder.unit]) for part in parts])]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    starts, columns = builder.stacked(Streams(key, DESIGN).generators(lanes))
     unit_starts = np.arange(len(lanes) + 1) * builder.n
     unit = np.repeat(unit_starts[:-1], np.diff(starts)) + columns[builder.unit]
     panel = Panel(lanes, starts, unit, unit_starts, template.znames, columns.__getitem__)
@@ -80,12 +80,23 @@ def check_redrawn(template: Design, design: UnitDesign) -> None:
 
 def _matrices(template: Design, builder: UnitDesign, columns: Columns) -> tuple[Floats, Floats]:
     """X (N, p) and Z (N, q) of redrawn designs."""
-    parts = (template._fixed, *template._random)
-    if any(levels is not None for levels in template._factors.values()):
-        X, Z, _ = design_for(template, builder.table(columns), "error")
-        return X, Z
-    numbers = {v: columns[v].astype(float) for part in parts for v in part.variables}
-    numbers["1"] = np.ones(len(columns[builder.unit]))
-    X, *columns_of_z = (evaluate_numbers(part, numbers) for part in parts)
-    X = determined_rows(template, X, range(len(X)), "rows of redrawn designs", "error")
+    parts, rows = (template._fixed, *template._random), len(columns[builder.unit])
+    ready = {v: _prepared(template, builder, columns, v) for part in parts for v in part.variables}
+    X, *columns_of_z = (applied(part, ready, rows).T for part in parts)
+    X = determined_rows(template, X, range(rows), "rows of redrawn designs", "error")
     return X, np.concatenate(columns_of_z, axis=1)
+
+
+def _prepared(
+    template: Design, builder: UnitDesign, columns: Columns, name: str
+) -> Floats | Bools | Factor:
+    """A column in the form that it has in the model."""
+    values, levels = columns[name], template._factors[name]
+    if levels is None and values.dtype.kind in "iuf":
+        return values.astype(float)
+    if levels is not None and name in builder.levels:
+        codes = levels.get_indexer(pd.Index(builder.levels[name], dtype=object))
+        if levels.dtype != bool and (codes >= 0).all():
+            return Factor(codes[values], levels.tolist())
+    column = builder.table({name: values})[name]
+    return columns_of(prepare_new(column, column.index, levels).to_frame())[name]

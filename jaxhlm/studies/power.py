@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # Rows of data sets that are in memory at a time.
-MOST_NUMBERS = 2**24
+MOST_NUMBERS = 2**20
 # Tasks that every worker is to have, and data sets that a task has at least.
 TASKS_OF_EACH, WORTH_SENDING = 4, 500
 
