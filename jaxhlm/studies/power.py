@@ -12,6 +12,7 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
 from jaxhlm.core.chunks import slices
 from jaxhlm.core.devices import Devices, check_devices
+from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Floats, Ints, Precision
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Key, Seed, random_key
@@ -41,6 +42,7 @@ __all__ = [
     "Power",
     "ReadTest",
     "Test",
+    "Trials",
     "analysed",
     "check_options",
     "formula_power",
@@ -170,36 +172,62 @@ def power(
     """
     workers = workers_of(executor)
     check_options(n, alpha, df, reml, level, devices, workers)
-    design, truth = analysed(mechanism, formula)
-    affordable("n", n, estimate_bytes(design.p, design.q))
-    tests = read_tests(test, design)
-    key = random_key(seed)
-    drawn = simulate(*mechanism, n, key) if isinstance(mechanism, tuple) else mechanism
-    job = _Job(drawn, key, formula, reml, devices, precision, tests, df)
-    plan = _plan(n, design.n if job.as_rows else 0, workers)
-    with failures_counted(), all_or_nothing():
-        parts = [*_tested(job, plan, workers, progress)]
-    p, status = (np.concatenate(x) for x in zip(*parts, strict=True))
-    hits, made = (p < alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
-    low, high = exact_interval(hits, made, level)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = hits / made
-    columns = {
-        "test": [one.label for one in tests],
-        "power": share,
-        "conf_low": low,
-        "conf_high": high,
-        "mcse": rate_mcse(hits, made),
-        "power_all": hits / n,
-        "analytic": [
-            formula_power(mechanism, design, truth, one, alpha, df, reml, formula) for one in tests
-        ],
-        "rejected": hits,
-        "n": n,
-        "failed": n - made,
-        "singular": int((status == Status.SINGULAR).sum()),
-    }
-    return Power(pd.DataFrame(columns), alpha, df)
+    return Trials(
+        mechanism, test, alpha, df, seed, formula, reml, level, devices, precision, workers
+    ).power(n, progress)
+
+
+class Trials:
+    """Data sets of a mechanism that are drawn, fitted and tested, more as they are asked for."""
+
+    def __init__(
+        self, mechanism: Generating, test: Test, alpha: float, df: DfMethod, seed: Seed,
+        formula: str | None, reml: bool, level: float, devices: Devices, precision: Precision,
+        workers: Workers,
+    ) -> None:  # fmt: skip
+        """Take arguments as of ``power``, checked; nothing is drawn yet."""
+        self._mechanism, self._alpha, self._level, self._workers = mechanism, alpha, level, workers
+        self._design, self._truth = analysed(mechanism, formula)
+        tests, key = read_tests(test, self._design), random_key(seed)
+        drawn = simulate(*mechanism, 1, key) if isinstance(mechanism, tuple) else mechanism
+        self._job = _Job(drawn, key, formula, reml, devices, precision, tests, df)
+        self._parts: list[tuple[Floats, Ints]] = []
+
+    def power(self, n: int, progress: bool | None) -> Power:
+        """The power of n data sets, of which those that were tested before are not drawn again."""
+        job, design, made = self._job, self._design, sum(len(p) for p, _ in self._parts)
+        affordable("n", n, estimate_bytes(design.p, design.q))
+        plan = _plan(made, n, design.n if job.as_rows else 0, self._workers)
+        with failures_counted(), all_or_nothing():
+            self._parts += _tested(job, plan, self._workers, progress)
+        p, status = (np.concatenate(x) for x in zip(*self._parts, strict=True))
+        return self._counted(p, status)
+
+    def _counted(self, p: Floats, status: Ints) -> Power:
+        """What the p values (n, tests) and statuses of all fits come to."""
+        job, n = self._job, len(p)
+        hits, made = (p < self._alpha).sum(axis=0), (~np.isnan(p)).sum(axis=0)
+        low, high = exact_interval(hits, made, self._level)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = hits / made
+        columns = {
+            "test": [one.label for one in job.tests],
+            "power": share,
+            "conf_low": low,
+            "conf_high": high,
+            "mcse": rate_mcse(hits, made),
+            "power_all": hits / n,
+            "analytic": [self._by_formula(one) for one in job.tests],
+            "rejected": hits,
+            "n": n,
+            "failed": n - made,
+            "singular": int((status == Status.SINGULAR).sum()),
+        }
+        return Power(pd.DataFrame(columns), self._alpha, job.df)
+
+    def _by_formula(self, test: ReadTest) -> float:
+        about = self._mechanism, self._design, self._truth, test, self._alpha
+        return formula_power(*about, self._job.df, self._job.reml, self._job.formula)
 
 
 def check_options(
@@ -280,10 +308,10 @@ def _tested(
     job: _Job, plan: Sequence[Chunk], workers: Workers, progress: bool | None
 ) -> Iterator[tuple[Floats, Ints]]:
     """p values and statuses of every part, in order."""
-    if workers.executor is None:
-        yield from (_tested_part(job, part, progress) for part in plan)
+    if len(plan) == 1 and workers.executor is None:
+        yield _tested_part(job, plan[0], progress)
         return
-    with progress_report(plan[-1].last, progress) as report:
+    with progress_report(plan[-1].last - plan[0].first, progress) as report:
         for p, status in workers.in_order(_tested_part, job, plan, lambda part: part):
             if report is not None:
                 report(status)
@@ -294,22 +322,27 @@ def _tested_part(job: _Job, part: Chunk, progress: bool | None = False) -> tuple
     """A task: p values (B, tests) and statuses of a part of the data sets."""
     with failures_counted(), all_or_nothing():
         fits = job.fits(part, progress)
-        return _p_values(fits, job.tests, job.df), fits.status
+        found = _p_values(fits, job.tests, job.df), fits.status
+    del fits
+    trim_heap()
+    return found
 
 
-def _plan(n: int, rows: int, workers: Workers) -> list[Chunk]:
+def _plan(first: int, last: int, rows: int, workers: Workers) -> list[Chunk]:
     """Parts about equal in size: all in one but for the memory of rows, and for workers.
 
     Args:
-        n: number of data sets.
+        first, last: numbers of the first data set and of the one after the last.
         rows: those of a data set that are drawn.
         workers: who works on the parts.
     """
+    n = last - first
     most = max(1, MOST_NUMBERS // rows) if rows else n
     if workers.executor is not None:
         most = min(most, max(WORTH_SENDING, -(-n // (TASKS_OF_EACH * workers.count))))
     parts = -(-n // most)
-    return [Chunk(0, part.start, part.stop) for part in slices(n, -(-n // parts))]
+    size = -(-n // parts)
+    return [Chunk(0, first + part.start, first + part.stop) for part in slices(n, size)]
 
 
 def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats:

@@ -20,6 +20,7 @@ from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
     Generating,
     Test,
+    Trials,
     analysed,
     check_options,
     formula_power,
@@ -192,25 +193,24 @@ def solve_power(
         >>> bool(35 < found.value < 55)
         True
     """
-    check_options(n, alpha, df, reml, level, devices, workers_of(executor))
+    workers = workers_of(executor)
+    check_options(n, alpha, df, reml, level, devices, workers)
     low, high, step = _bounds(along, bounds)
     fraction("target", target, 0.8)
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
-    simulated = partial(
-        power, test=test, alpha=alpha, df=df, seed=random_key(seed),
-        formula=formula, reml=reml, level=level, progress=False, devices=devices,
-        precision=precision, executor=executor,
-    )  # fmt: skip
-    tables: dict[float, pd.DataFrame] = {}
+    key, tables = random_key(seed), dict[float, pd.DataFrame]()
 
     with step_progress(None, along, progress) as advance:
 
         def reaches(value: float) -> bool:
-            changed = _changed(mechanism, along, value)
+            trials = Trials(
+                _changed(mechanism, along, value), test, alpha, df, key,
+                formula, reml, level, devices, precision, workers,
+            )  # fmt: skip
             for times in TIMES:
-                tables[value] = simulated(changed, n=times * n).table
+                tables[value] = trials.power(times * n, False).table
                 if not _undecided(tables[value], target).any():
                     break
             tables[value].insert(0, along, value)

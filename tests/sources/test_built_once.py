@@ -18,7 +18,7 @@ from jaxhlm.statistics import group_contributions
 terms = import_module("jaxhlm.design.terms")
 BUILDERS = ("jaxhlm.design.design", "jaxhlm.sources.apart", "jaxhlm.studies.layout")
 STANDARD = "standardise_matrices"
-COUNTED = ("fit_part", "evaluate_new", "relearned", "evaluate_numbers")
+COUNTED = ("fit_part", "evaluate_new", "relearned", "evaluate_numbers", "applied")
 CENTRED = "Reaction ~ center(Days) + (1 + Days | Subject)"
 OTHER = "Reaction ~ Days + (1 | Subject)"
 
@@ -80,10 +80,10 @@ CASES = {
     "power by another": (fixed, lambda m: hlm.power(m, "Days", n=9, seed=1, formula=OTHER), 1,
                          {"fit_part": 2, STANDARD: 1}),
     "power, redrawn": (lambda: redrawn({}), lambda m: hlm.power(m, "x", n=9, seed=1), 0,
-                       {"evaluate_numbers": 2, STANDARD: 1}),
+                       {"applied": 2, STANDARD: 1}),
     "power, redrawn with factors": (
         lambda: redrawn({"arm": ["a", "b"]}), lambda m: hlm.power(m, "x", n=9, seed=1), 0,
-        {"evaluate_new": 2, STANDARD: 1},
+        {"applied": 2, STANDARD: 1},
     ),
 }  # fmt: skip
 

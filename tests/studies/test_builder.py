@@ -1,6 +1,8 @@
 """Designs from a few words: sizes, covariates, balance, drop-out, and what is drawn when."""
 
 import jax.numpy as jnp
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -219,3 +221,32 @@ def test_a_number_in_an_array_is_no_seed():
     for seed in (np.array(3), jnp.array(3)):
         with pytest.raises(OptionError, match="must be a whole number"):
             hlm.units(5, seed=seed)
+
+
+DRAWN_DESIGNS = {
+    "nothing": {"within": {"x": range(4)}, "between": {"a": [1.0, 2, 3, 4, 5]}},
+    "drop-out": {"within": {"x": range(4)}, "dropout": [0.0, 0.3, 0.9, 0.0, 0.5], "redraw": True},
+    "drop-out by law": {"measurements": 6, "dropout": stats.poisson(3, loc=1), "redraw": True},
+    "sizes": {"measurements": (2, 5), "within": {"x": stats.norm(), "w": range(5)}, "redraw": True},
+    "sizes by law": {
+        "measurements": stats.poisson(3, loc=1), "within": {"x": normal}, "between": {"a": normal},
+        "redraw": ["measurements", "a"],
+    },
+    "once": {"measurements": (2, 5), "within": {"x": normal}, "dropout": 0.3, "redraw": ["x"]},
+    "texts and truths": {
+        "within": {"phase": ["a", "b", "c"]}, "between": {"old": [True, False, True, True, False]},
+        "factors": {"arm": ["c", "t"], "site": [1, 2, 3]}, "crossed": {"eye": ["l", "r"]},
+        "dropout": 0.4, "redraw": True,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN_DESIGNS)
+def test_many_data_sets_are_those_drawn_alone_one_below_the_other(name):
+    design = hlm.units(5, **DRAWN_DESIGNS[name], seed=3)
+    starts, columns = design.stacked(map(np.random.default_rng, range(4)))
+    long = design.table(columns)
+    assert starts[-1] == len(long)
+    for seed, rows in enumerate(pairwise(starts)):
+        alone = long.iloc[slice(*rows)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, design.frame(seed))

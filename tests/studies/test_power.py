@@ -1,5 +1,7 @@
 """Power against closed forms, exact intervals against SciPy, and searches that find the size."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,9 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
+from jaxhlm import violations as v
 from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
+from jaxhlm.estimation.executors import workers_of
 from jaxhlm.studies import power as power_module
 from jaxhlm.studies import power_curve as curve_module
 from jaxhlm.studies.analytic import analytic_power, precision
@@ -198,19 +202,18 @@ def fake_power(monkeypatch, true_power):
     """Replace the simulation by a binomial draw of a known power."""
     calls = []
 
-    def power(mechanism, test, n, *_, **__):
-        value, rng = mechanism, np.random.default_rng(len(calls))
-        hits = rng.binomial(n, true_power(value))
-        calls.append((value, n))
-        low, high = exact_interval(hits, n, 0.99)
-        row = {"power": hits / n, "conf_low": low, "conf_high": high, "n": n}
+    class Trials:
+        def __init__(self, mechanism, *_):
+            self.value = mechanism
 
-        class Found:
-            table = pd.DataFrame([row])
+        def power(self, n, _):
+            hits = np.random.default_rng(len(calls)).binomial(n, true_power(self.value))
+            calls.append((self.value, n))
+            low, high = exact_interval(hits, n, 0.99)
+            row = {"power": hits / n, "conf_low": low, "conf_high": high, "n": n}
+            return SimpleNamespace(table=pd.DataFrame([row]))
 
-        return Found()
-
-    monkeypatch.setattr(curve_module, "power", power)
+    monkeypatch.setattr(curve_module, "Trials", Trials)
     monkeypatch.setattr(curve_module, "_changed", lambda mechanism, along, value: value)
     monkeypatch.setattr(curve_module, "analysed", lambda *_: (None, None))
     monkeypatch.setattr(curve_module, "read_tests", lambda *_: [None])
@@ -244,6 +247,25 @@ def test_more_data_sets_are_drawn_near_the_target(monkeypatch):
     assert abs(found.value - 50) <= 20
     assert not found.resolved
     assert "simulation error" in str(found)
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "statistics"])
+def test_data_sets_that_were_tested_are_not_drawn_again(article, monkeypatch, rows):
+    """And more of them, in two steps, have the power of all at once."""
+    drawn, fits = [], power_module._Job.fits
+    monkeypatch.setattr(
+        power_module._Job, "fits", lambda job, part, p: drawn.append(part) or fits(job, part, p)
+    )
+    options = (None, True, 0.99, None, "float64", workers_of(None))
+    given = article if rows else (article.template, article.truth)
+    if rows:
+        given = hlm.mechanism(FORMULA, article.design, TRUTH, v.ResidualsFrom(v.Uniform()))
+    trials = power_module.Trials(given, "x:a", 0.05, "satterthwaite", 1, *options)
+    trials.power(40, False)
+    found = trials.power(100, False)
+    assert [part[1:3] for part in drawn] == [(0, 40), (40, 100)]
+    at_once = hlm.power(given, "x:a", n=100, seed=1, level=0.99)
+    pd.testing.assert_frame_equal(found.table, at_once.table)
 
 
 def test_an_effect_is_solved_for_on_either_side_of_zero(article):
