@@ -1,8 +1,8 @@
 """Designs from a few words: sizes, covariates, balance, drop-out, and what is drawn when."""
 
-import jax.numpy as jnp
 from itertools import pairwise
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
