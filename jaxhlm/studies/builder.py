@@ -36,7 +36,7 @@ from jaxhlm.studies.unit_rows import (
 )
 from jaxhlm.violations.distributions import sampler
 
-__all__ = ["Columns", "UnitDesign", "units"]
+__all__ = ["UnitDesign", "units"]
 
 Sizes: TypeAlias = int | Fixed | Drawn
 Dropout: TypeAlias = float | Fixed | Drawn
