@@ -11,7 +11,6 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Precision, ResponsesIn
-from jaxhlm.errors import OptionError
 from jaxhlm.estimation.executors import Workers, Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import gather
@@ -26,7 +25,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.containers import GivenResponses
-from jaxhlm.sources.inputs import replicate_input, response_input
+from jaxhlm.sources.inputs import fit_input
 from jaxhlm.sources.sources import Source
 
 if TYPE_CHECKING:
@@ -200,22 +199,12 @@ def fit_many(
         >>> len(fits), int(fits.ok.sum())
         (100, 100)
     """
-    if (responses is None) == (by is None):
-        raise OptionError(
-            "give either responses= (a matrix of responses on one design) or by= "
-            "(a column that tells replicates apart), and not both"
-        )
-    if by is not None and (responses_in != "columns" or layer is not None):
-        raise OptionError("responses_in= and layer= say what responses= are, and go with them only")
     check_flag("unsafe_formula", unsafe_formula)
     check_storing(out, resume)
     check_writers(workers_write, executor, out)
     workers = workers_of(executor)
     with allowing(unsafe_formula):
-        if by is None:
-            given = response_input(formula, data, responses, weights, reml, responses_in, layer)
-        else:
-            given = replicate_input(formula, data, by, weights, reml)
+        given = fit_input(formula, data, responses, by, weights, reml, responses_in, layer)
     options = Options(reml, given.model.blocks, optimizer, tol, max_iter, precision)
     if out is not None:
         to = out, resume, devices, workers, workers_write

@@ -44,11 +44,11 @@ from jaxhlm.linalg.stacked import cholesky, solve_lower
 __all__ = [
     "GroupsAtLambda",
     "Information",
-    "contrast_gradients",
     "directions",
     "groups_at",
-    "inverse_forms",
+    "normalised",
     "quadratic_forms",
+    "single_df",
     "traces",
     "weighted_entries",
 ]
@@ -67,15 +67,31 @@ class GroupsAtLambda(NamedTuple):
 
 
 class Information(NamedTuple):
-    """What the variance parameters tell about contrasts of β̂, lanes last."""
+    """What the variance parameters tell about contrasts of β̂, lanes last.
+
+    With u = L_A⁻¹c the df of c'β̂ are 1/(1/ν + Σ_s (u'B_s u/u'u)²); ``normalised`` makes these B_s.
+    """
 
     nu: Floats  # (B,)
-    L_A: Floats  # (p, p, B)
     B: Floats  # (k, p, p, B)
-    drift: Floats  # (k, B) what δ takes off: r_s/pwrss, or v_s/ν
-    root: Floats  # (k, k, B) lower Cholesky factor of H, or of S
-    tangent: Floats | None  # (k, k, B) columns: the directions of H, in entries of D; None: all
     correction: Any  # (p, p, B) of (KR), Φ_A = τ L_A⁻ᵀ (I + correction) L_A⁻¹; else None
+
+
+def normalised(B: Floats, drift: Floats, root: Floats, tangent: Floats | None = None) -> Floats:
+    """B_s less what δ takes off, in coordinates in which the information is I, (k, p, p, B).
+
+    δ_s is then u'B_s u/u'u, and δ'I⁻¹δ the sum of squares of these.
+
+    Args:
+        B: (k, p, p, B).
+        drift: (k, B) what δ takes off: r_s/pwrss, or v_s/ν.
+        root: (k, k, B) lower Cholesky factor of H, or of S.
+        tangent: (k, k, B) columns: the directions of H, in entries of D; None: all.
+    """
+    less = B - drift[:, None, None] * np.eye(B.shape[1])[..., None]
+    if tangent is not None:
+        less = np.einsum("stl,spql->tpql", tangent, less)
+    return solve_lower(root, less)
 
 
 def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
@@ -97,17 +113,17 @@ def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
     )
 
 
-def contrast_gradients(at: Information, u: Floats) -> Floats:
-    """u'B_s u for every column of u (p, r, B), (k, r, B)."""
-    return np.stack([np.einsum("prl,prl->rl", u, np.einsum("pql,qrl->prl", B, u)) for B in at.B])
+def single_df(at: Information, u: Floats, size: Floats) -> Floats:
+    """Degrees of freedom of single contrasts, (r, B).
 
-
-def inverse_forms(at: Information, delta: Floats) -> Floats:
-    """δ'H⁻¹δ for δ (k, r, B), (r, B)."""
-    if at.tangent is not None:
-        delta = np.einsum("stl,srl->trl", at.tangent, delta)
-    half = solve_lower(at.root, delta)
-    return np.einsum("srl,srl->rl", half, half)
+    Args:
+        at: the information.
+        u: (p, r, B) one column for each.
+        size: (r, B) their u'u.
+    """
+    gain = [np.einsum("prl,prl->rl", u, np.einsum("pql,qrl->prl", B, u)) for B in at.B]
+    delta = np.stack(gain) / size
+    return 1.0 / (1.0 / at.nu + np.einsum("srl,srl->rl", delta, delta))
 
 
 def directions(index: ThetaIndex, q: int) -> Floats:

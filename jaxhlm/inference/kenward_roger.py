@@ -33,6 +33,7 @@ from jaxhlm.inference.information import (
     GroupsAtLambda,
     Information,
     directions,
+    normalised,
     quadratic_forms,
     traces,
     weighted_entries,
@@ -60,7 +61,7 @@ def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
     middle = np.einsum("sacgl,scdl->adgl", EP, WE)
     correction = np.einsum("pagl,adgl,rdgl->prl", at.G, middle, at.G)
     correction -= np.einsum("sptl,strl->prl", B, np.einsum("stl,tprl->sprl", W, B))
-    return Information(at.nu, at.L_A, B, v / at.nu, root, None, 2.0 * correction)
+    return Information(at.nu, normalised(B, v / at.nu, root), 2.0 * correction)
 
 
 def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
@@ -68,11 +69,9 @@ def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
     r = u.shape[1]
     U = solve_lower(cholesky(np.einsum("pil,pjl->ijl", u, u)), u.swapaxes(0, 1))
     K = np.einsum("ipl,sprl,jrl->sijl", U, at.B, U, optimize=True)
-    K -= at.drift[:, None, None] * np.eye(r)[..., None]
-    half = solve_lower(at.root, K)
-    trace = np.einsum("siil->sl", half)
+    trace = np.einsum("siil->sl", K)
     A1 = 2.0 * ((trace**2).sum(axis=0) + r**2 / at.nu)
-    A2 = 2.0 * ((half**2).sum(axis=(0, 1, 2)) + r / at.nu)
+    A2 = 2.0 * ((K**2).sum(axis=(0, 1, 2)) + r / at.nu)
     g = ((r + 1) * A1 - (r + 4) * A2) / ((r + 2) * A2)
     B = (A1 + 6.0 * A2) / (2 * r)
     c1, c2, c3 = (c / (3 * r + 2.0 * (1.0 - g)) for c in (g, r - g, r + 2 - g))

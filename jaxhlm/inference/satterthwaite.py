@@ -34,10 +34,10 @@ from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.inference.information import (
     GroupsAtLambda,
     Information,
-    contrast_gradients,
     directions,
-    inverse_forms,
+    normalised,
     quadratic_forms,
+    single_df,
     traces,
     weighted_entries,
 )
@@ -81,7 +81,7 @@ def observed(
         H[..., singular], tangent[..., singular] = _fixed_rank_hessian(
             H[..., singular], F, Lambda[..., singular], blocks
         )
-    return Information(at.nu, at.L_A, B, r / at.nu, cholesky(H), tangent, None)
+    return Information(at.nu, normalised(B, r / at.nu, cholesky(H), tangent), None)
 
 
 def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
@@ -89,8 +89,7 @@ def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
     variance, vectors = _eigen(np.einsum("pil,pjl->ijl", u, u))
     u = np.einsum("prl,rml->pml", u, vectors)
     t2 = np.einsum("rl,rml->ml", off, vectors) ** 2 / variance
-    delta = contrast_gradients(at, u) / variance - at.drift[:, None]
-    nu = 1.0 / (1.0 / at.nu + inverse_forms(at, delta))
+    nu = single_df(at, u, variance)
     r = len(nu)
     excess = (nu / (nu - 2.0)).sum(axis=0)
     df = np.where((nu <= 2.0).any(axis=0), 2.0, 2.0 * excess / (excess - r))

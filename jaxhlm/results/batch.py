@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
-from jaxhlm.core.notation import Array, Bools, Floats, Ints, check_option
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, ResponsesIn, check_option
 from jaxhlm.core.status import tally
+from jaxhlm.design.columns import Weights
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts
@@ -27,6 +28,7 @@ from jaxhlm.results import (
     summaries,
 )
 from jaxhlm.results.anova import Anova
+from jaxhlm.results.attached import attached, given_again
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.fit_results import FitResults
 from jaxhlm.results.moderated import Moderation
@@ -37,6 +39,7 @@ from jaxhlm.results.selection import by_labels, by_position_or_label
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.varcorr import VarCorrBatch
 from jaxhlm.results.verify import Verification, verify_lanes
+from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.sources import Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
@@ -149,20 +152,26 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """The fits, one by one."""
         return (Fit(self.record.one(i)) for i in range(len(self)))
 
-    def to_parquet(self, path: str | PathLike[str], df: DfMethod | None = None) -> None:
-        """Write the estimates, one row per fit, without the data (needs pyarrow).
+    def to_parquet(
+        self, path: str | PathLike[str], df: DfMethod | Sequence[DfMethod] | None = None
+    ) -> None:
+        """Write the estimates and what tests need, one row per fit, without the data.
 
         Labels of the fits come back equal, whatever they are: integers, dates, categories, several
-        levels, mixed types. A file of this name is replaced when the new one is complete.
+        levels, mixed types. A file of this name is replaced when the new one is complete. It needs
+        pyarrow.
 
         Args:
             path: the file.
-            df: compute degrees of freedom of the fixed effects by this method first and write them
-                as well; they need the data, which the file does not have.
+            df: methods whose degrees of freedom the fits have when they are read again, of any
+                contrast, without their data: 1 + p² + k p (p + 1)/2 numbers for each fit, with p
+                fixed effects and k variances and covariances. By default "satterthwaite", or of
+                fits that have no data what they have; "normal" and "residual" take no room.
 
         Raises:
             OptionError, NeedsRemlError: as for the method ``df``; a label that no file can hold.
             FileError: the file cannot be written; an older one of this name is still there.
+            JaxhlmError: ``df`` that fits without data do not have.
 
         Example:
             >>> import tempfile, jaxhlm as hlm
@@ -170,26 +179,48 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             >>> Y = hlm.fit("Reaction" + formula, data).simulate(2, seed=1)
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = f"{folder}/fits.parquet"
-            ...     hlm.fit_many(formula, data, responses=Y).to_parquet(path, df="kenward-roger")
+            ...     hlm.fit_many(formula, data, responses=Y).to_parquet(path)
             ...     back = hlm.FitBatch.read_parquet(path)
-            >>> back.df("kenward-roger").round(6)["Days"].tolist()
+            ...     whole = hlm.FitBatch.read_parquet(path, data, responses=Y)
+            >>> back.test({"a week": "7*Days"})["df"].round(6).tolist()
             [161.0, 161.0]
+            >>> whole.emmeans("Days").shape, whole[1].ranef.shape
+            ((2, 7), (18, 1))
         """
         check_saving(path, self.index)
-        if df is not None:
-            coefficients.fixed_tests(self.record, df)
-        save(path, self.record, () if df is None else (df,))
+        save(path, coefficients.with_tests(self.record, df))
 
     @staticmethod
-    def read_parquet(path: str | PathLike[str]) -> FitBatch:
-        """Read estimates that ``to_parquet`` wrote; what needs the data then raises.
+    def read_parquet(
+        path: str | PathLike[str],
+        data: pd.DataFrame | None = None,
+        responses: GivenResponses | None = None,
+        *,
+        by: str | None = None,
+        weights: Weights = None,
+        responses_in: ResponsesIn = "columns",
+        layer: str | None = None,
+    ) -> FitBatch:
+        """Read what ``to_parquet`` wrote, of this version or an earlier one.
 
-        Small-sample df of the fixed effects are there if they were written.
+        Without data there are estimates and tests of contrasts with the df that were written; with
+        them everything that there was before.
+
+        Args:
+            path: the file.
+            data, responses, by, weights, responses_in, layer: as they were given to ``fit_many``;
+                data sets are found by their labels. Every fit is held against its data, in one pass
+                over them.
 
         Raises:
-            FileError: the file is not there, is damaged, or was not written by ``to_parquet``.
+            FileError: the file is not there, is damaged, or was not written by ``to_parquet``, or
+                by a newer version.
+            DifferentRowsError: these are other data than those that were fitted.
+            OptionError, JaxhlmError: as for ``fit_many``.
         """
-        return FitBatch(load(path)[0])
+        record = load(path)[0]
+        given = given_again(record.model, data, responses, by, weights, responses_in, layer)
+        return FitBatch(record if given is None else attached(record, given))
 
     def verify(self, n: int = 20, seed: int = 0) -> Verification:
         """Refit ``n`` random fits with the NumPy reference; print the result for one line.

@@ -5,7 +5,8 @@ A fit that failed has NaN in every result, as has what is about a column of X th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from jaxhlm.errors import ContrastError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import contrast_tests
+from jaxhlm.inference.contrast_information import Tile
 from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import holm
@@ -42,6 +44,7 @@ __all__ = [
     "fixed_tests",
     "joint_test",
     "tests",
+    "with_tests",
 ]
 
 # What the rows of a table of means are, and its columns, by whether they are differences.
@@ -60,15 +63,13 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
     check_df(method, fits.model.reml)
     if method in SMALL_SAMPLE:
 
-        def one(at: Ints) -> tuple[Floats, ...]:
-            standardised, own = fits.lanes(at).standardised, L if L.ndim == 2 else L[at]
-            se, df = contrast_tests.single_tests(
-                fits.filled[at], standardised, fits.options, own, method
-            )
+        def one(at: Ints, found: Estimates, tiles: Iterable[Tile]) -> tuple[Floats, ...]:
+            own = L if L.ndim == 2 else L[at]
+            se, df = contrast_tests.single_tests(found, tiles, own)
             # The tails take as long as the df: both belong on all cores.
-            return se, df, _tails(own, fits.filled[at], se, df)
+            return se, df, _tails(own, found, se, df)
 
-        return fits.over_chunks(one)
+        return fits.over_information(method, one)
     se, df = contrast_tests.reference_tests(fits.estimates, fits.nobs, L, method)
     return se, df, _tails(L, fits.filled, se, df)
 
@@ -76,17 +77,41 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
 def fixed_tests(fits: FitRecord, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of the fixed effects, (B, p), kept for the next call."""
     check_df(method, fits.model.reml)
-    if method not in fits.tests:
+    known = fits.known(method)
+    if known.tests is None:
         L = np.eye(len(fits.model.xnames))
-        fits.tests[method] = tests(fits, _without(L, fits.about_absent(L)), method)
-    return fits.tests[method]
+        known = replace(known, tests=tests(fits, _without(L, fits.about_absent(L)), method))
+        fits.tests[method] = known
+    assert known.tests is not None
+    return known.tests
+
+
+def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> FitRecord:
+    """The fits with what any contrast's test by some methods takes of the data, and no other.
+
+    Args:
+        fits: the fits.
+        df: the methods; None for Satterthwaite's where there are data, and else for those known.
+    """
+    if df is None and (fits.source is None or not len(fits)):
+        return fits
+    methods: Any = [df] if isinstance(df, str) or not isinstance(df, Sequence) else df
+    methods = ["satterthwaite"] if df is None else methods
+    found = replace(fits, tests=dict(fits.tests))
+    for method in methods:
+        fixed_tests(found, method)
+        if method in SMALL_SAMPLE:
+            found.keep_information(method)
+    return replace(found, tests={method: found.tests[method] for method in methods})
 
 
 def adjusted_vcov(fits: FitRecord) -> Floats:
     """(B, p, p) Kenward and Roger's adjusted covariances of β̂."""
     check_df("kenward-roger", fits.model.reml)
-    found = fits.over_lanes(lambda e, s: contrast_tests.adjusted_vcov(e, s, fits.options))[0]
-    return at_absent(found, fits.estimates.absent)
+    found = fits.over_information(
+        "kenward-roger", lambda _, e, tiles: contrast_tests.adjusted_vcov(e, tiles)
+    )
+    return at_absent(found[0], fits.estimates.absent)
 
 
 def contrasts(
@@ -108,8 +133,8 @@ def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> d
     about = fits.about_absent(hypothesis.L)
     fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
     if df in SMALL_SAMPLE:
-        F, den = fits.over_lanes(
-            lambda e, s: contrast_tests.joint_test(e, s, fits.options, rows, values, df)
+        F, den = fits.over_information(
+            df, lambda _, e, tiles: contrast_tests.joint_test(e, tiles, rows, values, df)
         )
     else:
         F = contrast_tests.wald_f(fits.filled, rows, values)

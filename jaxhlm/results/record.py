@@ -5,14 +5,15 @@ Arrays have the fits on their first axis. A fit of its own is a record of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.chunks import in_order, lane_chunks
+from jaxhlm.core.chunks import as_slice, in_order, lane_chunks
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable, check_option
 from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
@@ -22,6 +23,7 @@ from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, w
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
+from jaxhlm.inference.contrast_information import KeptInformation, Tile, information_tiles
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
@@ -30,7 +32,35 @@ from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["FitRecord"]
+__all__ = ["FitRecord", "KnownTests"]
+
+WITH_DATA = (
+    "read them with what fit_many was given, FitBatch.read_parquet(path, data, responses=…), or "
+    "by=…, or read_fits(folder, data, …); or fit again, into a folder with resume=True, which fits "
+    "nothing twice"
+)
+OverTiles: TypeAlias = Callable[[Ints, Estimates, Iterable[Tile]], tuple[Array, ...]]
+
+
+@dataclass(frozen=True)
+class KnownTests:
+    """What is known of tests by one method.
+
+    Attributes:
+        tests: standard errors, df and p values of the fixed effects, (B, p), or None.
+        information: what any contrast's test takes of the data, or None.
+    """
+
+    tests: tuple[Array, ...] | None = None
+    information: KeptInformation | None = None
+
+    def take(self, which: Ints) -> KnownTests:
+        """That of some fits."""
+        tests, kept = self.tests, self.information
+        return KnownTests(
+            None if tests is None else tuple(x[which] for x in tests),
+            None if kept is None else kept.take(which),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +76,7 @@ class FitRecord:
         options: what was optimised.
         lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
-        tests: standard errors, df and p values of the fixed effects, (B, p), by method of the df,
-            as far as they are known.
+        tests: by method of the df, as far as they are known.
     """
 
     model: Model
@@ -58,7 +87,7 @@ class FitRecord:
     options: Options = field(repr=False)
     lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
-    tests: dict[str, tuple[Array, ...]] = field(default_factory=dict, repr=False)
+    tests: dict[str, KnownTests] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def alone(
@@ -90,7 +119,7 @@ class FitRecord:
             nobs=self.nobs[which],
             ngroups=self.ngroups[which],
             lane_index=self.lane_index[which],
-            tests={m: tuple(x[which] for x in found) for m, found in self.tests.items()},
+            tests={method: known.take(which) for method, known in self.tests.items()},
         )
 
     def singly(self) -> list[FitRecord]:
@@ -122,10 +151,8 @@ class FitRecord:
         """
         if self.source is None:
             raise JaxhlmError(
-                "these fits were read from a file, which holds estimates but no data, and this "
-                'needs the data: fit again. For β df="residual" and df="normal" need no '
-                'data, and to_parquet(path, df="satterthwaite") writes small-sample degrees of '
-                "freedom as well, which tidy(), df() and p_values() then have"
+                f"these fits were read from a file, which holds no data, and this needs the data: "
+                f"{WITH_DATA}"
             )
         return self.source
 
@@ -221,6 +248,53 @@ class FitRecord:
         """``function`` of all fits and their statistics; as ``FitBatch.over_lanes``."""
         return self.over_chunks(lambda at: function(self.filled[at], self.lanes(at).standardised))
 
+    def known(self, method: str) -> KnownTests:
+        """What is known of tests by a method."""
+        return self.tests.get(method, KnownTests())
+
+    def over_information(self, method: str, function: OverTiles) -> tuple[Floats, ...]:
+        """``function`` of all fits and what their variances tell about contrasts.
+
+        Args:
+            method: "satterthwaite" or "kenward-roger".
+            function: maps positions of fits, their estimates and consecutive runs of them to
+                arrays with the fits on the first axis.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, which has neither.
+        """
+        kept = self.known(method).information
+        if kept is not None:
+            runs = lane_chunks(len(self), kept.lane_bytes)
+            return self._gathered(
+                lambda at: function(at, self.filled[at], kept.take(as_slice(at)).tiles),
+                [np.arange(run.start, run.stop) for run in runs],
+            )
+
+        if self.source is None:
+            raise JaxhlmError(
+                "these fits were read from a file, which holds no data and nothing of "
+                f'df="{method}": write it by to_parquet(path, df="{method}") of fits that have '
+                f'their data; or {WITH_DATA}. df="normal" and df="residual" need neither'
+            )
+
+        def one(at: Ints) -> tuple[Array, ...]:
+            found, rows = self.filled[at], self.lanes(at).standardised
+            return function(at, found, information_tiles(found, rows, self.options, method))
+
+        return self.over_chunks(one)
+
+    def keep_information(self, method: str) -> None:
+        """Keep what any contrast's test by a method takes of the data.
+
+        Raises:
+            JaxhlmError: the fits were read from a file, which does not have it.
+        """
+        known = self.known(method)
+        if known.information is None:
+            arrays = self.over_information(method, lambda *given: KeptInformation.arrays(given[2]))
+            self.tests[method] = replace(known, information=KeptInformation(*arrays))
+
     def over_groups(
         self, function: Callable[[Estimates, GroupContributions], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
@@ -270,10 +344,14 @@ class FitRecord:
         p = (~self.estimates.absent[at]).sum(axis=1)
         return FitRows(at, found, own, rows, self.model.blocks, p)
 
-    @np.errstate(all="ignore")
     def over_chunks(self, one: Callable[[Ints], tuple[Array, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
-        chunks = self._chunks()
+        return self._gathered(one, self._chunks())
+
+    @np.errstate(all="ignore")
+    def _gathered(
+        self, one: Callable[[Ints], tuple[Array, ...]], chunks: Sequence[Ints]
+    ) -> tuple[Floats, ...]:
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)

@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable
-from jaxhlm.core.notation import Ints
+from jaxhlm.core.notation import Ints, ResponsesIn
 from jaxhlm.core.status import Status, outcome_of, tally
+from jaxhlm.design.columns import Weights
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.parameters import parameter_names, parameter_values
 from jaxhlm.optimise.options import Options
+from jaxhlm.results.attached import attached, given_again
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.moments import Moments
@@ -28,6 +30,8 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.selection import by_position_or_label
 from jaxhlm.results.storage import from_table
 from jaxhlm.results.summaries import precision_told
+from jaxhlm.sources.containers import GivenResponses
+from jaxhlm.sources.inputs import Input
 from jaxhlm.sources.sources import Source
 from jaxhlm.storage.folder import Chunk, Folder, read_folder
 from jaxhlm.storage.manifest import Kind
@@ -52,7 +56,7 @@ class StoredFits:
     Iterating gives the fits chunk by chunk, each a ``FitBatch``; ``fits[i]`` is a ``Fit``, and
     ``fits[first:last]``, or a list of positions, a ``FitBatch``, which must fit into memory.
     What needs the rows of the data raises ``JaxhlmError`` if the folder was opened by
-    ``read_fits``; what a call with ``out=`` returns still has them.
+    ``read_fits`` without them; what a call with ``out=`` returns still has them.
 
     Attributes:
         chunks: those that are finished, in order.
@@ -61,6 +65,7 @@ class StoredFits:
     chunks: tuple[Chunk, ...]
     _folder: Folder = field(repr=False)
     _rows: tuple[Source, Options] | None = field(default=None, repr=False)
+    _given: Input | None = field(default=None, repr=False)
 
     @property
     def path(self) -> Path:
@@ -155,11 +160,14 @@ class StoredFits:
 
     def _record(self, chunk: Chunk) -> FitRecord:
         record = from_table(*self._folder.read(chunk))
-        record = replace(record, lane_index=np.arange(chunk.first, chunk.last))
-        if self._rows is None:
-            return replace(record, options=replace(record.options, **self._told))
-        source, options = self._rows
-        return replace(record, source=source, options=options)
+        if self._rows is not None:
+            source, options = self._rows
+            lane_index = np.arange(chunk.first, chunk.last)
+            return replace(record, source=source, options=options, lane_index=lane_index)
+        record = replace(record, options=replace(record.options, **self._told))
+        if self._given is not None:
+            return attached(record, self._given)
+        return replace(record, lane_index=np.arange(chunk.first, chunk.last))
 
     def _positions(self, which: Any) -> int | Ints:
         if not isinstance(which, slice):
@@ -188,15 +196,29 @@ class StoredFits:
         return _joined(parts).take(np.argsort(order, kind="stable"))
 
 
-def read_fits(folder: str | os.PathLike[str]) -> StoredFits:
+def read_fits(
+    folder: str | os.PathLike[str],
+    data: pd.DataFrame | None = None,
+    responses: GivenResponses | None = None,
+    *,
+    by: str | None = None,
+    weights: Weights = None,
+    responses_in: ResponsesIn = "columns",
+    layer: str | None = None,
+) -> StoredFits:
     """The fits that a folder holds, as far as they are finished, read as they are asked for.
 
     Args:
         folder: what was given as ``out=`` to ``fit_many``, ``simulate(…).fit`` or ``bootstrap``.
+        data, responses, by, weights, responses_in, layer: as for ``FitBatch.read_parquet``: with
+            them the fits have their rows. Of what was simulated, or drawn for a bootstrap, the same
+            call with ``resume=True`` gives that: it fits nothing twice.
 
     Raises:
         FolderError: it holds no fits, or its manifest is damaged or was edited. A damaged chunk is
             refused once its fits are asked for, and made anew by ``resume=True``.
+        DifferentRowsError: the data are others than were fitted, once a chunk's fits are asked for.
+        OptionError, JaxhlmError: as for ``fit_many``.
 
     Example:
         >>> import tempfile, jaxhlm as hlm
@@ -209,7 +231,10 @@ def read_fits(folder: str | os.PathLike[str]) -> StoredFits:
         (500, (100, 2), (6, 5))
     """
     there = read_folder(folder, FITS)
-    return StoredFits(tuple(there.chunks()), there)
+    fits = StoredFits(tuple(there.chunks()), there)
+    return replace(
+        fits, _given=given_again(fits.model, data, responses, by, weights, responses_in, layer)
+    )
 
 
 def _joined(parts: list[FitRecord]) -> FitRecord:

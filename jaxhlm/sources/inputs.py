@@ -45,7 +45,7 @@ from jaxhlm.sources.frames import replicate_frame
 from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, of_rows
 from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
 
-__all__ = ["Input", "replicate_input", "response_input", "shared_input"]
+__all__ = ["Input", "fit_input", "replicate_input", "response_input", "shared_input"]
 
 
 class Input(NamedTuple):
@@ -54,6 +54,35 @@ class Input(NamedTuple):
     source: Source
     index: pd.Index  # (B,) their labels
     model: Model
+
+
+def fit_input(
+    formula: str,
+    data: pd.DataFrame | None,
+    responses: GivenResponses | None,
+    by: str | None,
+    weights: Weights,
+    reml: bool,
+    responses_in: ResponsesIn = "columns",
+    layer: str | None = None,
+) -> Input:
+    """The data sets that ``fit_many`` is given.
+
+    Raises:
+        OptionError: neither or both of ``responses`` and ``by`` were given.
+        JaxhlmError: the call as a whole is at fault.
+    """
+    if (responses is None) == (by is None):
+        raise OptionError(
+            "give either responses= (a matrix of responses on one design) or by= "
+            "(a column that tells replicates apart), and not both"
+        )
+    if responses is not None:
+        return response_input(formula, data, responses, weights, reml, responses_in, layer)
+    if responses_in != "columns" or layer is not None:
+        raise OptionError("responses_in= and layer= say what responses= are, and go with them only")
+    assert by is not None
+    return replicate_input(formula, data, by, weights, reml)
 
 
 def response_input(

@@ -18,7 +18,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.contrast_tests import DfMethod
-from jaxhlm.inference.information import Information, groups_at
+from jaxhlm.inference.information import groups_at, single_df
 from jaxhlm.inference.kenward_roger import expected
 from jaxhlm.inference.tails import (
     f_quantile,
@@ -65,11 +65,14 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
     root: Floats = np.linalg.solve(C, semidefinite_root(truth.cov) / truth.sigma).astype(float)
     # With as few units as between-unit terms nothing is left to estimate variances from: NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
-        at = expected(groups_at(root[..., None], one, reml), design.blocks)
-    u = solve_lower(at.L_A[..., 0], matrices.T[..., 0].T @ L.T)
+        groups = groups_at(root[..., None], one, reml)
+        at = expected(groups, design.blocks)
+    u = solve_lower(groups.L_A[..., 0], matrices.T[..., 0].T @ L.T)
     rotation = principal_axes(u.T @ u)[1]
     cov = truth.sigma**2 * (u.T @ u)
-    return Precision(L @ truth.fixed(design.xnames), cov, _degrees(at, u @ rotation), rotation)
+    turned = (u @ rotation)[..., None]
+    df = single_df(at, turned, (turned**2).sum(axis=0))[:, 0]
+    return Precision(L @ truth.fixed(design.xnames), cov, df, rotation)
 
 
 def analytic_power(
@@ -111,14 +114,6 @@ def analytic_power(
         return float(1.0 - noncentral_t_cdf(critical, own, delta) + far)
     critical = f_quantile(1.0 - alpha, r, min(used, LARGE_DF))
     return 1.0 - float(noncentral_f_cdf(critical, r, min(own, LARGE_DF), (gap**2 / size).sum()))
-
-
-def _degrees(at: Information, u: Floats) -> Floats:
-    """Equation (S) for every column of u (p, r), (r,)."""
-    gain = np.einsum("pr,kpq,qr->kr", u, at.B[..., 0], u)
-    delta = gain / (u**2).sum(axis=0) - at.drift
-    half = solve_lower(at.root[..., 0], delta)
-    return 1.0 / (1.0 / at.nu[0] + (half**2).sum(axis=0))
 
 
 def _denominator(df: Floats) -> float:

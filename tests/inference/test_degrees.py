@@ -279,11 +279,10 @@ def test_boundary_df_do_not_depend_on_the_order_of_random_effects():
 
 
 def information(nu, B):
-    """Information of one lane with one variance parameter, whose root is 1."""
+    """Information of one lane with one variance parameter."""
     p = len(B)
-    zero, one = np.zeros((1, 1)), np.ones((1, 1, 1))
-    B, eye = np.asarray(B, float)[None, ..., None], np.eye(p)[..., None]
-    return Information(np.array([nu]), eye, B, zero, one, None, np.zeros((p, p, 1)))
+    B = np.asarray(B, float)[None, ..., None]
+    return Information(np.array([nu]), B, np.zeros((p, p, 1)))
 
 
 def test_two_denominator_degrees_of_freedom():

@@ -19,6 +19,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
+from cases import DATA
 from jaxhlm import errors
 from jaxhlm.core.arguments import real_array
 
@@ -100,6 +101,13 @@ def fit(formula=FORMULA, data=None, **options):
 def responses(Y=None, **options):
     Y = sleep()[["Reaction"]] if Y is None else Y
     return hlm.fit_many(DESIGN, sleep(), Y, **{"progress": False} | options)
+
+
+def reread(path=DATA / "fits_first_format.parquet", **options):
+    y = sleep()["Reaction"]
+    Y = pd.DataFrame({"Reaction": y, "logged": np.log(y), "constant": 1.0})
+    given = {"data": sleep(), "responses": Y} | options
+    return hlm.FitBatch.read_parquet(path, **given)
 
 
 def study(conditions=None, mechanism=None, methods=None, **options):
@@ -263,8 +271,13 @@ WRONG = {
     "FitBatch.moderation": (lambda **o: many().moderation(**o), {"trend": FLAG}),
     "FitBatch.verify": (lambda **o: many().verify(**o), {"n": COUNT, "seed": WHOLE_SEED}),
     "FitBatch.to_parquet": (lambda path="x.parquet", **o: many().to_parquet(path, **o),
-                            {"path": FOLDER, "df": DF[:-1]}),
-    "FitBatch.read_parquet": (hlm.FitBatch.read_parquet, {"path": FOLDER}),
+                            {"path": FOLDER, "df": (*DF[:3], True, [3], ["normal", "KR"])}),
+    "FitBatch.read_parquet": (reread, {
+        "path": FOLDER, "data": (3, sleep().drop(columns="Days")), "responses": (3, np.ones(180)),
+        "responses_in": ("wide", True), "layer": (3, "raw"), "weights": ("w", 2.0),
+    }),
+    "FitBatch.read_parquet by": (lambda by: reread(by=by, responses=None),
+                                 {"by": ("Subjects", ["Subject"], 3)}),
     "Bootstrap.read_parquet": (hlm.Bootstrap.read_parquet, {"path": FOLDER}),
     "Bootstrap.to_parquet": (lambda path: boot().to_parquet(path), {"path": FOLDER}),
     "Bootstrap.confint": (lambda **o: boot().confint(**o),
@@ -426,6 +439,9 @@ SAME = {
     "lm_list": {"formula": "lm_list", "data": "lm_list"},
     "power_curve": {"mechanism": "power", "test": "power", "formula": "power"},
     "solve_power": dict.fromkeys(("mechanism", "test", "formula", "progress"), "power"),
+    "read_fits": dict.fromkeys(
+        ("data", "responses", "by", "weights", "responses_in", "layer"), "FitBatch.read_parquet"
+    ),
     "nsim": {"sd": "nsim of bias"},
     "mechanism": {"truth": "mechanism"},
     "simulate": {"truth": "simulate"},

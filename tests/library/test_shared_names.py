@@ -171,26 +171,32 @@ CASES = {
 KINDS = ("responses", "replicates")
 
 
-@cache
-def fitted(case, kind):
-    """A batch whose second fit is the one that is also fitted alone."""
+def given(case, kind):
+    """What ``fit_many`` is given: a formula, the data, and by keyword which data sets and how."""
     (formula, options), d = CASES[case], data(case)
     other = d.assign(y=1.0 if case == "beside a failure" else d["y"][::-1].to_numpy())
     if kind == "responses" and case == "rows missing":
         # Another response has the rows that this one misses.
         Y = pd.DataFrame({"other": frame()["y"][::-1].to_numpy(), "y": d["y"]}, frame().index)
-        return hlm.fit_many(formula, frame(), responses=Y, progress=False, **options)
+        return formula, frame(), {"responses": Y, **options}
     if kind == "responses" and case == "weights of its own":
         all_rows = frame()
         Y = pd.DataFrame({"other": all_rows["y"][::-1].to_numpy(), "y": all_rows["y"]})
         w = all_rows["w"].where(all_rows.index.isin(d.index), 0.0)
         W = pd.DataFrame({"other": all_rows["w"] ** 2, "y": w})
-        return hlm.fit_many(formula, all_rows, Y, weights=W, progress=False)
+        return formula, all_rows, {"responses": Y, "weights": W}
     if kind == "responses":
         Y = pd.DataFrame({"other": other["y"], "y": d["y"]})
-        return hlm.fit_many(formula, d, responses=Y, progress=False, **options)
+        return formula, d, {"responses": Y, **options}
     frames = pd.concat([other.assign(r=0), d.assign(r=1)], ignore_index=True)
-    return hlm.fit_many(formula, frames, by="r", progress=False, **options)
+    return formula, frames, {"by": "r", **options}
+
+
+@cache
+def fitted(case, kind):
+    """A batch whose second fit is the one that is also fitted alone."""
+    formula, rows, how = given(case, kind)
+    return hlm.fit_many(formula, rows, progress=False, **how)
 
 
 @cache

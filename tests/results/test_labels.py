@@ -93,7 +93,7 @@ def test_parameters_that_print_alike_are_kept_apart(tmp_path):
     estimates = replace(three_responses().estimates, theta=theta, theta_standard=theta + 1)
     cov = np.broadcast_to(np.eye(3), (3, 3, 3)).copy()
     fits = replace(three_responses(), model=model, estimates=replace(estimates, cov=cov))
-    fits.to_parquet(tmp_path / "fits.parquet")
+    fits.to_parquet(tmp_path / "fits.parquet", df="normal")
     back = hlm.FitBatch.read_parquet(tmp_path / "fits.parquet")
     np.testing.assert_array_equal(back.theta, theta)
 
