@@ -28,6 +28,7 @@ Term: TypeAlias = tuple[Expression, ...]
 # Terms in order; the intercept is the term without factors.
 Terms: TypeAlias = dict[frozenset[Expression], Term]
 
+_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, ":": 3, "**": 4, "^": 4}
 
 
@@ -115,16 +116,25 @@ class _Reader:
             raise FormulaError(f"nothing follows the last sign of '{excerpt(self.side)}'")
         word = self.found[self.at]
         if word.text == "(":
+            end = self._end_of_bracket(self.at)
+            inside = self.found[self.at : end]
+            if any(w.text in _COMPARISONS and w.depth == word.depth for w in inside):
+                return self._expression("I", end)
             self.at += 1
-            inside = self.sum({})
+            terms = self.sum({})
             if self.next != ")":
                 raise self.no_operator(self.found[self.at])
             self.at += 1
-            return inside
+            return terms
         if word.kind not in ("name", "quoted"):
             raise self._no_term(word)
-        last = self._end_of_call() if self._is_call() else self.at
-        one = read(self.side[word.start : self.found[last].stop])
+        return self._expression(
+            "", self._end_of_bracket(self.at + 1) if self._is_call() else self.at
+        )
+
+    def _expression(self, called: str, last: int) -> Terms:
+        """The words up to ``last``, of which a function may be ``called``, as one factor."""
+        one = read(called + self.side[self.found[self.at].start : self.found[last].stop])
         if not one.variables:
             raise FormulaError(f"'{excerpt(one.text)}' in '{excerpt(self.side)}' names no column")
         self.at = last + 1
@@ -134,11 +144,12 @@ class _Reader:
         after = self.found[self.at + 1].text if self.at + 1 < len(self.found) else ""
         return self.found[self.at].kind == "name" and after == "("
 
-    def _end_of_call(self) -> int:
-        depth = self.found[self.at + 1].depth
+    def _end_of_bracket(self, start: int) -> int:
+        """Where the bracket that opens at a word closes."""
+        depth = self.found[start].depth
         return next(
             i
-            for i in range(self.at + 2, len(self.found))
+            for i in range(start + 1, len(self.found))
             if self.found[i].text == ")" and self.found[i].depth == depth
         )
 
@@ -203,6 +214,11 @@ class _Reader:
         """What stands where an operator belongs."""
         if word.text == "%in%":
             return FormulaError("'%in%' is not supported: write a:b, or b/a for a within b")
+        if word.text in _COMPARISONS:
+            return FormulaError(
+                f"'{word.text}' in '{excerpt(self.side)}' compares outside of brackets: write "
+                "(x > 5), or I(x > 5)"
+            )
         return FormulaError(
             f"cannot read '{excerpt(self.side)}' at '{excerpt(word.text)}': Missing operator; "
             "write plain terms joined by + - * : /"

@@ -29,7 +29,14 @@ __all__ = ["read"]
 # Signs in one expression; each may make it a level deeper, and Python's recursion is limited.
 MAX_SIGNS = 150
 _CONSTANTS = {"np.pi": 3.141592653589793, "np.e": 2.718281828459045}
-_LOGICALS_OF_R = ("TRUE", "FALSE", "T", "F")
+_LOGICALS_OF_R = {"TRUE": True, "FALSE": False}
+# What C() takes after its column, and what R's functions do.
+_OF_FACTOR = {
+    "C": ("contrasts", "levels"),
+    "factor": ("levels",),
+    "as.factor": (),
+    "relevel": ("ref",),
+}
 _KEPT = ("True", "False", "None")
 _BINARY: dict[type[ast.AST], str] = {
     ast.Add: "+",
@@ -95,8 +102,6 @@ def _check_signs(found: Sequence[Word], source: str) -> None:
             "column of the data first"
         )
     for word in found:
-        if word.text == "^":
-            raise FormulaError(f"'^' in '{excerpt(source)}' is no power in Python: write '**'")
         if word.text in ("{", "}", "%in%", "||", ":", "."):
             raise FormulaError(f"'{word.text}' has no meaning in '{excerpt(source)}'")
 
@@ -115,7 +120,7 @@ def _placeholders(found: Sequence[Word], source: str) -> tuple[dict[str, Word], 
             pieces.append(f"_{len(names)}_")
             names[pieces[-1]] = _no_attribute(word, source)
         else:
-            pieces.append(word.text)
+            pieces.append("**" if word.text == "^" else word.text)
     return names, " ".join(pieces)
 
 
@@ -202,7 +207,7 @@ class _Reader:
         if function.kind == "quote":
             return self._quote(tree)
         if function.kind == "factor":
-            return self._factor(tree)
+            return self._factor(tree, function.name)
         if len(tree.args) < function.arrays:
             raise FormulaError(
                 f"{function.name} in '{excerpt(self.source)}' takes {function.arrays} argument(s)"
@@ -230,21 +235,23 @@ class _Reader:
             raise FormulaError(f"write Q('name of a column') in '{excerpt(self.source)}'")
         return Column(name)
 
-    def _factor(self, tree: ast.Call) -> Call:
-        """``C(x, contrast, levels=[…])``."""
-        keywords = {self._keyword(k): k.value for k in tree.keywords}
-        places = dict(zip(("contrasts", "levels"), tree.args[1:], strict=False))
+    def _factor(self, tree: ast.Call, called: str) -> Call:
+        """``C(x, contrast, levels=[…])``, or as R says it."""
+        keywords, known = {self._keyword(k): k.value for k in tree.keywords}, _OF_FACTOR[called]
+        places = dict(zip(known, tree.args[1:], strict=False))
+        given = {**places, **keywords}
         if (
-            not tree.args
-            or len(tree.args) > 3
-            or set(keywords) - {"contrasts", "levels"}
+            not 1 <= len(tree.args) <= 1 + len(known)
+            or set(keywords) - set(known)
             or set(keywords) & set(places)
+            or (called == "relevel" and not given)
         ):
             raise FormulaError(
                 f"'{excerpt(self.source)}': write C(x), C(x, contr.sum) or C(x, levels=['a', 'b'])"
             )
-        given = {**places, **keywords}
         options: dict[str, Constant] = {}
+        if "ref" in given:
+            options["contrasts"] = ("treatment", ("base", self._constant(given["ref"])))
         if "contrasts" in given:
             options["contrasts"] = self._contrast(given["contrasts"])
         if "levels" in given and (levels := self._constant(given["levels"])) is not None:
@@ -298,9 +305,10 @@ class _Reader:
             if not any(isinstance(item, list) for item in inside):
                 return inside
         word = self.names.get(tree.id) if isinstance(tree, ast.Name) else None
+        if word is not None and word.kind == "name" and word.text in _LOGICALS_OF_R:
+            return _LOGICALS_OF_R[word.text]
         raise FormulaError(
             f"an argument in '{excerpt(self.source)}' must be a constant, or a list of constants"
-            + (": write True or False" if word and word.text in _LOGICALS_OF_R else "")
         )
 
 

@@ -9,10 +9,10 @@ unless the caller passes ``unsafe_formula=True``: Python then evaluates it, and 
 terms                  ``a + b``, ``a - b``, ``a:b``, ``a*b``, ``a/b``, ``(a + b)**2``, ``0``, ``1``
 columns                ``x``, ``Sepal.Length``, `` `dose [mg]` `` (a backtick inside is doubled),
                        ``Q('dose [mg]')``; Python's words are names like any other
-arithmetic             ``+ - * / // % **`` with numbers, ``np.pi``, ``np.e``; inside ``I(…)`` where
-                       it is a term by itself
-comparisons            ``< <= > >= == !=``, joined by ``& | ~``; a factor is compared with a level,
-                       ``I(arm == 'b')``
+arithmetic             ``+ - * / // % **`` (or ``^``) with numbers, ``np.pi``, ``np.e``; inside
+                       ``I(…)`` where it is a term by itself
+comparisons            ``< <= > >= == !=`` in brackets, ``(x > 5)``, joined by ``& | ~`` inside
+                       ``I(…)``; a factor is compared with a level, ``(arm == 'b')``
 by row                 ``log log10 log2 log1p exp exp2 exp10 expm1 sqrt abs``; after ``np.`` these,
                        ``cbrt square reciprocal negative sign fabs absolute floor ceil trunc rint
                        round around clip where digitize power minimum maximum fmin fmax hypot
@@ -25,7 +25,8 @@ learned numbers        ``np.mean median std var min max amin amax sum ptp``,
 learned columns        ``center(x)``, ``scale(x)``, ``standardize(x)``, ``poly(x, 2)``,
                        ``bs(x, df=4)``, ``cr(x, df=4)``, ``cs``, ``cc``
 factors                ``C(x)``, ``C(x, contr.sum)`` (also ``treatment helmert diff poly SAS``),
-                       ``C(x, levels=['a', 'b'])``
+                       ``C(x, levels=['a', 'b'])``; or R's ``factor(x)``,
+                       ``relevel(x, ref='b')``, for treatment contrasts with another base
 =====================  ===========================================================================
 
 What is learned is learned once, from the rows that are fitted (in a batch with ``by`` from those of

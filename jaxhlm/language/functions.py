@@ -44,7 +44,7 @@ class Function:
         name: as called.
         kind: ``elementwise`` (a value for each row from that row alone), ``reduction`` (one number
             learned from all rows), ``transform`` (columns, with what was learned), ``factor``
-            (``C``), ``quote`` (``Q``) or ``identity`` (``I``).
+            (``C`` and R's ways to say it), ``quote`` (``Q``) or ``identity`` (``I``).
         of: computes it; for a transform ``of(x, state, **options)`` fills an empty state.
         arrays: number of arguments that are expressions.
         options: names of the constants that follow, in order, and which values they may have.
@@ -245,7 +245,8 @@ def _table() -> dict[str, Function]:
         add("transform", name, _spline(name), 1, **_CR)
     add("identity", "I", None, 1)
     add("quote", "Q", None, 0)
-    add("factor", "C", None, 1)
+    for name in ("C", "factor", "as.factor", "relevel"):
+        add("factor", name, None, 1)
     return table
 
 
@@ -265,12 +266,10 @@ CONTRASTS = {
 }
 
 _INSTEAD = {
-    "as.factor": "write C(x), or make the column a category of the data",
-    "factor": "write C(x), or make the column a category of the data",
     "as.numeric": "make the column numeric in the data, with pandas.to_numeric",
     "as.integer": "make the column numeric in the data, with pandas.to_numeric",
-    "relevel": "write C(x, contr.treatment('base level'))",
     "interaction": "write a:b",
+    "ordered": "write C(x, contr.poly)",
     "ns": "write cr(x, df=3), a natural cubic spline",
     "s": "write cr(x, df=5), a natural cubic spline",
     "ifelse": "write np.where(condition, a, b)",

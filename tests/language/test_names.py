@@ -201,9 +201,6 @@ def test_numbers_that_are_text_are_told(data):
 
 
 ADVICE = {
-    "as.factor(f)": r"C\(x\)",
-    "factor(f)": r"C\(x\)",
-    "I(x^2)": r"write '\*\*'",
     "ns(x, 3)": r"cr\(x, df=3\)",
     "x^2": r"I\(x\*\*2\)",
     "x**2": r"I\(x\*\*2\)",
@@ -212,7 +209,12 @@ ADVICE = {
     "x.mean()": r"np.mean\(x\)",
     "sd(x)": r"np.std\(x, ddof=1\)",
     "ifelse(x > 0, 1, 0)": "np.where",
-    "relevel(f, 'b')": "contr.treatment",
+    "relevel(f, 'z')": "not a level",
+    "relevel(f)": r"C\(x",
+    "factor(f, contr.sum)": "list of constants",
+    "ordered(f)": "contr.poly",
+    "interaction(f, x)": "a:b",
+    "x > 0": r"\(x > 5\)",
     "pd.cut(x, 3)": "column of the data",
     "I(x if f else y)": "np.where",
     "I(not x)": "write ~",
@@ -227,7 +229,6 @@ ADVICE = {
     "I(f + 1)": "is a factor",
     "x$y": r"'\$'",
     "{x + 1}": r"I\(x \+ 1\)",
-    "poly(x, 2, raw=TRUE)": "write True or False",
     "I(x > 0 & y)": r"\(x > 0\) & \(z < 1\)",
     "I(x | y)": "each in parentheses",
     "I(~x)": "each in parentheses",
@@ -238,6 +239,33 @@ ADVICE = {
 def test_refusals_say_what_to_write(data, term):
     with pytest.raises(errors.FormulaError, match=ADVICE[term]):
         hlm.fit(f"y ~ {term} + (1 | g)", data)
+
+
+AS_R_WRITES_IT = {
+    "I(x^2)": "I(x**2)",
+    "factor(f)": "C(f)",
+    "as.factor(k)": "C(k)",
+    "factor(f, levels=['c', 'a', 'b'])": "C(f, levels=['c', 'a', 'b'])",
+    "relevel(f, 'b')": "C(f, Treatment('b'))",
+    "relevel(f, ref='c'):x": "C(f, Treatment('c')):x",
+    "poly(x, 2, raw=TRUE)": "poly(x, 2, raw=True)",
+    "(x > 0)": "I(x > 0)",
+    "f * (x > 0)": "f * I(x > 0)",
+    "(f * (x > 0))": "f * I(x > 0)",
+    "(f == 'b'):x": "I(f == 'b'):x",
+}
+
+
+@pytest.mark.parametrize("term", AS_R_WRITES_IT)
+@pytest.mark.filterwarnings("ignore::jaxhlm.JaxhlmWarning")
+def test_what_r_writes_means_what_it_means_there(data, term):
+    """Left of a bar as well, and in predictions."""
+    data = data.assign(k=np.arange(len(data)) % 3, f=[*"abc"] * 13 + ["a"])
+    designs = [hlm.design(f"y ~ {t} + (0 + {t} | g)", data) for t in (term, AS_R_WRITES_IT[term])]
+    np.testing.assert_array_equal(*(d.X for d in designs))
+    np.testing.assert_array_equal(*(d.Z for d in designs))
+    fits = [hlm.fit(f"y ~ {t} + (1 | g)", data) for t in (term, AS_R_WRITES_IT[term])]
+    np.testing.assert_array_equal(*(f.predict(data.head(7)) for f in fits))
 
 
 def test_log10_and_levels_of_comparisons(data):
