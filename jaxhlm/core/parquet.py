@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import as_floats
+from jaxhlm.core.blocks import RecentBlocks, taken
 from jaxhlm.core.files import PathName, file_path, pyarrow_modules, reading
 from jaxhlm.errors import FileError, NotNumericError
 
 __all__ = ["ParquetColumns", "ParquetRows"]
 
 # What a block of rows, as it is read and kept, may take, and how many are kept: threads that go
-# through a file together ask for it in about its order.
+# through a file together ask for them in about their order.
 BLOCK_BYTES = 2**24
 BLOCKS_KEPT = 6
 
@@ -101,7 +100,8 @@ class ParquetRows:
     shape: tuple[int, int]
     metadata: Any
     index: pd.Index | None
-    _blocks: _Blocks = field(repr=False)
+    _stream: _Stream = field(repr=False)
+    _blocks: RecentBlocks = field(repr=False)
 
     @property
     def dtype(self) -> np.dtype[np.float64]:
@@ -126,56 +126,36 @@ class ParquetRows:
                 "column for every sample keep one that names the responses"
             )
         names, labels = tuple(numeric), _index(path, index or told)
-        blocks = _Blocks(path, names, metadata)
-        return ParquetRows(path, names, (len(names), metadata.num_rows), metadata, labels, blocks)
+        shape, stream = (len(names), metadata.num_rows), _Stream(path, names, metadata)
+        blocks = RecentBlocks(stream.upto, BLOCKS_KEPT)
+        return ParquetRows(path, names, shape, metadata, labels, stream, blocks)
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Consecutive responses (n, …), missing values NaN."""
         first, last, _ = index[1].indices(self.shape[1])
         with reading(self.path):
-            return self._blocks.rows(first, last).T
+            return taken(self._blocks, self._stream.size, first, last).T
 
 
-class _Blocks:
+class _Stream:
     """Blocks of rows of a file, read one after the other."""
 
     def __init__(self, path: Path, names: tuple[str, ...], metadata: Any) -> None:
         self.path, self.names, self.metadata = path, names, metadata
         self.size = max(1, BLOCK_BYTES // (8 * max(1, len(names))))
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._next = 0
-        self._stream: Iterator[np.ndarray] | None = None
-        self._lock = Lock()
+        self._coming: Iterator[np.ndarray] | None = None
 
-    def __getstate__(self) -> tuple[Path, tuple[str, ...], Any]:
-        return self.path, self.names, self.metadata
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return _Stream, (self.path, self.names, self.metadata)
 
-    def __setstate__(self, state: tuple[Path, tuple[str, ...], Any]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
-
-    def rows(self, first: int, last: int) -> np.ndarray:
-        """(last − first, samples) numbers."""
-        out = np.empty((last - first, len(self.names)))
-        for number in range(first // self.size, -(-last // self.size)):
-            start = number * self.size
-            inside = slice(max(first, start), min(last, start + self.size))
-            block = self._block(number)
-            out[inside.start - first : inside.stop - first] = block[
-                inside.start - start : inside.stop - start
-            ]
-        return out
-
-    def _block(self, number: int) -> np.ndarray:
-        with self._lock:
-            if number not in self._kept:
-                if self._stream is None or not 0 <= number - self._next < BLOCKS_KEPT:
-                    self._stream, self._next = self._from(number), number
-                while self._next <= number:
-                    self._kept[self._next] = next(self._stream)
-                    self._next += 1
-            while len(self._kept) > BLOCKS_KEPT:
-                self._kept.popitem(last=False)
-            return self._kept[number]
+    def upto(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The blocks from the next one to that of a number, or that alone where it is far."""
+        if self._coming is None or not 0 <= number - self._next < BLOCKS_KEPT:
+            self._coming, self._next = self._from(number), number
+        while self._next <= number:
+            yield self._next, next(self._coming)
+            self._next += 1
 
     def _from(self, number: int) -> Iterator[np.ndarray]:
         """Blocks from one on; what comes before it in its group of rows is read and let go."""

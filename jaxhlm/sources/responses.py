@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,13 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import FileError, NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.linalg.small import array_namespace
+from jaxhlm.sources.pieces import InPieces, Transposed, read_ahead
 
 __all__ = [
     "Carried",
     "Held",
-    "InPieces",
     "Reordered",
     "Responses",
-    "Transposed",
     "chunk",
     "every",
     "has_missing",
@@ -33,48 +32,7 @@ __all__ = [
     "of_rows",
 ]
 
-
-class InPieces(Protocol):
-    """An array that is made or read piece by piece: of zarr, h5py or dask, a file, a frame."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, B)."""
-
-    @property
-    def dtype(self) -> Any:
-        """Of its numbers."""
-
-    def __getitem__(self, index: Any) -> Any:
-        """``[:, first:last]``, something that NumPy makes an array of."""
-
-
 Held: TypeAlias = np.ndarray | jax.Array | InPieces
-
-
-@dataclass(frozen=True)
-class Transposed:
-    """An array in pieces whose rows are responses, seen as (n, B).
-
-    Attributes:
-        values: (B, n).
-    """
-
-    values: InPieces
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, B)."""
-        return tuple(self.values.shape)[::-1]
-
-    @property
-    def dtype(self) -> Any:
-        """Of its numbers."""
-        return self.values.dtype
-
-    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
-        """``[:, first:last]``."""
-        return np.asarray(self.values[index[1], :]).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,9 +243,9 @@ def of_rows(values: Held, rows: Ints | None, by_rows: bool = False) -> Floats | 
         return Responses(values, rows, axis=0 if by_rows else 1)
     if by_rows:
         values = values.T if isinstance(values, np.ndarray) else Transposed(values)
-    if isinstance(values, np.ndarray) and values.dtype == np.float64 and rows is None:
-        return values
-    return Responses(values, rows)
+    if not isinstance(values, np.ndarray):
+        return Responses(read_ahead(values), rows)
+    return values if values.dtype == np.float64 and rows is None else Responses(values, rows)
 
 
 def held(name: str, given: Any) -> Held:

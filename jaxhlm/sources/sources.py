@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from jaxhlm.statistics.standardise import Rows
 
 __all__ = ["ReplicateRows", "ResponseMatrix", "Source", "shared_lanes"]
 
+# Responses of a run, NaN where they are left out, and their weights.
+Read: TypeAlias = Callable[[], tuple[Floats, Floats | None]]
 # Statistics of a response that take at most this are kept for inference after the fit.
 KEPT_BYTES = 512
 
@@ -192,8 +194,8 @@ class ResponseMatrix(Source):
 
     def lane(self, i: int) -> Design:
         """The design of response i, without the rows that it misses."""
-        y, d = self._present(i), self.prepared.design
-        d = d if self.W is None else replace(d, weights=self.W[:, i])
+        (y, weights), d = self._read(i), self.prepared.design
+        d = d if weights is None else replace(d, weights=weights)
         missing = np.isnan(y)
         if not missing.any():
             return replace(d, y=y)
@@ -201,17 +203,25 @@ class ResponseMatrix(Source):
         return replace(own, n_dropped=d.n_dropped + int(missing.sum()))
 
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
-        """All responses on the one design; then those with missing values, on their own rows."""
-        found, d = self._reduced_run(lane_slice), self.design
+        """All responses on the one design; then those with missing values, on their own rows.
+
+        Each is read once, where it is.
+        """
+        read = cache(lambda: self._read(lane_slice))
+        found = self._reduced_run(lane_slice, read)
         failed = np.flatnonzero(np.isnan(found.standardised.stats.yy))
-        present = ~np.isnan(self._present(lane_slice.start + failed))
+        if not len(failed):
+            yield found
+            return
+        (Y, W), group = read(), self.design.group
+        present = ~np.isnan(Y[:, failed])
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
         nobs[failed] = present.sum(axis=0)
-        ngroups[failed] = [len(np.unique(d.group[rows])) for rows in present.T]
+        ngroups[failed] = [len(np.unique(group[rows])) for rows in present.T]
         yield found._replace(nobs=nobs, ngroups=ngroups)
         own = failed[(nobs[failed] > 0) & (nobs[failed] < self._whole)]
         for some in (own[run] for run in lane_chunks(len(own), self._own_bytes)):
-            rows = self._own_rows(lane_slice.start + some)
+            rows = self._own_rows(Y[:, some], None if W is None else W[:, some])
             yield Reduced.of(rows.standardised)._replace(lanes=some)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
@@ -227,17 +237,18 @@ class ResponseMatrix(Source):
 
     def lanes(self, lane_index: Ints) -> Lanes:
         """Responses of one kind."""
+        read = cache(lambda: self._read(as_slice(lane_index)))
         if self._incomplete(lane_index):
-            return self.own_lanes(lambda: self._own_rows(lane_index))
+            return self.own_lanes(lambda: self._own_rows(*read()))
         run = as_slice(lane_index)
-        return shared_lanes(self.prepared, lambda: self._standardised(run), lambda: self.Y[:, run])
+        return shared_lanes(self.prepared, lambda: self._standardised(run, read), lambda: read()[0])
 
-    def _standardised(self, run: slice | Ints) -> Standardised:
+    def _standardised(self, run: slice | Ints, read: Read) -> Standardised:
         if isinstance(run, slice):
-            return self._reduced_run(run).standardised
-        return self.prepared.reduced(self._on_design(run)).standardised
+            return self._reduced_run(run, read).standardised
+        return self.prepared.reduced(self._on_design(read)).standardised
 
-    def _reduced_run(self, lane_slice: slice) -> Reduced:
+    def _reduced_run(self, lane_slice: slice, read: Read) -> Reduced:
         """The statistics of a run of responses, kept if it is the only one or they are small.
 
         Inference on all fits asks for the same runs again, and a pass over the rows takes as long
@@ -245,7 +256,7 @@ class ResponseMatrix(Source):
         """
         run = (lane_slice.start, lane_slice.stop)
         if run not in self._kept:
-            found = self.prepared.reduced(self._on_design(lane_slice))
+            found = self.prepared.reduced(self._on_design(read))
             size = sum(x.nbytes for x in found.standardised.stats)
             if self.keeps and (self.B == 1 or size <= KEPT_BYTES * (run[1] - run[0])):
                 self._kept[run] = found
@@ -253,7 +264,7 @@ class ResponseMatrix(Source):
         return self._kept[run]
 
     def _incomplete(self, lane_index: Ints) -> bool:
-        nobs = (~np.isnan(self._present(lane_index[0]))).sum()
+        nobs = (~np.isnan(self._read(lane_index[0])[0])).sum()
         return bool(0 < nobs < self._whole)
 
     @property
@@ -261,27 +272,30 @@ class ResponseMatrix(Source):
         """Rows of a response that shares the design; more than there are where none does."""
         return self.design.n + (self.W is not None)
 
-    def _on_design(self, lanes: slice | Ints) -> Floats:
+    def _on_design(self, read: Read) -> Floats:
         """Responses to be reduced together; those with weights of their own are not."""
-        Y = self.Y[:, lanes]
-        return Y if self.W is None else np.full(Y.shape, np.nan)
+        Y, W = read()
+        return Y if W is None else np.full(Y.shape, np.nan)
 
-    def _present(self, lanes: int | slice | Ints) -> Floats:
-        """Responses, NaN in rows that are left out."""
+    def _read(self, lanes: int | slice | Ints) -> tuple[Floats, Floats | None]:
+        """Responses, NaN in rows that are left out, and their weights."""
         Y = self.Y[:, lanes]
-        return Y if self.W is None else np.where(self.W[:, lanes] > 0.0, Y, np.nan)
+        if self.W is None:
+            return Y, None
+        W = self.W[:, lanes]
+        return np.where(W > 0.0, Y, np.nan), W
 
-    def _own_rows(self, lane_index: Ints) -> Replicates:
+    def _own_rows(self, Y: Floats, W: Floats | None) -> Replicates:
+        """Some responses (n, b) on their own rows."""
         d, order = self.design, self.prepared.order
-        Y = self._present(lane_index)[order]
-        lane, at = np.nonzero(~np.isnan(Y).T)
-        row, y = order[at], Y[at, lane]
+        lane, at = np.nonzero(~np.isnan(Y[order]).T)
+        row = order[at]
         weights = None if d.weights is None else d.weights[row]
-        if self.W is not None:
-            weights = self.W[:, lane_index][row, lane]
+        if W is not None:
+            weights = W[row, lane]
         segment = lane * d.G + d.group[row]
         rows = Rows(d.X[row], d.Z[row], segment, lane, weights, d.blocks)
-        return Replicates(y, rows, row, self._full_rank)
+        return Replicates(Y[row, lane], rows, row, self._full_rank)
 
     @property
     def _own_bytes(self) -> int:

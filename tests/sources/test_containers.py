@@ -300,13 +300,51 @@ def test_a_pass_over_rows_of_a_parquet_file_reads_every_block_once(tmp_path, mon
     values = np.random.default_rng(4).normal(size=(50, 180))
     pd.DataFrame(values, columns=SAMPLES).to_parquet(tmp_path / "Y.parquet", row_group_size=7)
     file, read = ParquetRows.of(tmp_path / "Y.parquet"), []
-    batches = file._blocks._batches
-    file._blocks._batches = lambda groups: (read.append(len(b)) or b for b in batches(groups))
+    batches = file._stream._batches
+    file._stream._batches = lambda groups: (read.append(len(b)) or b for b in batches(groups))
     # As threads do, which do not ask in order.
     for first in (0, 20, 10, 30, 40):
         np.testing.assert_array_equal(file[:, first : first + 10], values[first : first + 10].T)
     assert sum(read) == 50
     np.testing.assert_array_equal(file[:, 3:4], values[3:4].T)
+
+
+class Pieces:
+    """An array in pieces, which counts how often each is read."""
+
+    def __init__(self, values, chunks):
+        self.values, self.shape, self.dtype, self.chunks = (
+            values,
+            values.shape,
+            values.dtype,
+            chunks,
+        )
+        self.read = np.zeros([-(-s // c) for s, c in zip(values.shape, chunks, strict=True)], int)
+
+    def __getitem__(self, index):
+        at = [
+            (slice(*i.indices(s)), c)
+            for i, s, c in zip(index, self.shape, self.chunks, strict=True)
+        ]
+        self.read[tuple(slice(i.start // c, -(-i.stop // c)) for i, c in at)] += 1
+        return self.values[index]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "responses_in"),
+    [((180, 90), "columns"), ((33, 1100), "columns"), ((7, 1500), "rows")],
+)
+def test_a_pass_over_pieces_reads_each_about_once(chunks, responses_in):
+    """Those of responses that miss values, and those that no run of responses fits into, too."""
+    Y = np.random.default_rng(5).normal(size=(180, 1500))
+    Y[3, ::70] = np.nan
+    if responses_in == "rows":
+        Y, chunks = Y.T, chunks[::-1]
+    given = Pieces(Y, chunks)
+    fits = hlm.fit_many(FORMULA, sleep(), given, responses_in=responses_in)
+    assert fits.nobs[0] == 179
+    assert given.read.min() == 1
+    assert given.read.mean() < 1.3
 
 
 @pytest.mark.parametrize(
