@@ -166,6 +166,11 @@ CLOSED_COV = 1e-8  # relative to the largest entry
 LONG = 1e-7
 # Lines by least squares against NumPy's, relative. Achieved 1e-15.
 LEAST_SQUARES = 1e-10
+# Sums of squares, F, df and p values of lmerTest, at its own optimum, relative: it rounds its
+# contrasts to seven digits, and that of poly to five.
+R_TERMS = 3e-4  # 1.5e-4, most 1e-6
+# Tests of the same hypotheses of models in other contrasts, relative.
+CODING = 1e-6  # 1e-8
 # R's lm and emmeans, printed to seven digits, relative.
 R_LM = 1e-6  # 2e-7
 R_P = 1e-5  # 2e-7

@@ -37,8 +37,11 @@ class CodedColumns(NamedTuple):
     columns: Sequence[Floats]
 
 
-def scoped_terms(terms: Iterable[Sequence[int]], spans_mean: Sequence[bool]) -> list[Scoped]:
+def scoped_terms(terms: Iterable[Sequence[int]], spans_mean: Sequence[bool]) -> list[list[Scoped]]:
     """How the factors of every term enter, so that the columns of factors are independent.
+
+    A term without its margins enters in several ways: ``a:b`` beside an intercept has the columns
+    of ``b`` and of ``a`` within every level of ``b``.
 
     Args:
         terms: the numbers of the factors of every term.
@@ -46,18 +49,18 @@ def scoped_terms(terms: Iterable[Sequence[int]], spans_mean: Sequence[bool]) -> 
 
     Example:
         >>> scoped_terms([(), (0,)], [True])
-        [(), (Coding(factor=0, reduced=True),)]
+        [[()], [(Coding(factor=0, reduced=True),)]]
         >>> scoped_terms([(0,)], [True])
-        [(Coding(factor=0, reduced=False),)]
+        [[(Coding(factor=0, reduced=False),)]]
     """
     spanned: set[frozenset[Coding]] = set()
-    found: list[Scoped] = []
+    found: list[list[Scoped]] = []
     for term in terms:
         choices = [(Coding(f, True), None) if spans_mean[f] else (Coding(f, False),) for f in term]
         span = [tuple(c for c in chosen if c is not None) for chosen in product(*choices)]
         new = [s for s in span if frozenset(s) not in spanned]
         spanned |= {frozenset(s) for s in new}
-        found += _simplified(new)
+        found.append(_simplified(new))
     return found
 
 

@@ -289,9 +289,7 @@ def build_design(
         _factors={name: levels_of(frame[name]) for name in frame},
         _groups=groups,
         _alias=alias(X, x_columns),
-        _covariates={
-            v: frame[v].to_numpy() for v in fixed.variables if levels_of(frame[v]) is None
-        },
+        _covariates={v: _numbers(frame[v]) for v in fixed.variables},
         _response=left,
     )
 
@@ -367,6 +365,13 @@ def alias(X: Floats, kept: Sequence[int]) -> Floats:
     scaled = X / size
     found = np.linalg.lstsq(scaled[:, list(kept)], scaled[:, dropped], rcond=None)[0]
     return np.asarray(found / size[list(kept), None] * size[dropped], dtype=float)
+
+
+def _numbers(column: pd.Series) -> Floats | Bools:
+    """The values of a prepared column, of a factor the numbers of its levels."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy()
+    return column.to_numpy()
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

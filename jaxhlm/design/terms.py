@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass, field, replace
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate_numbers",
     "fit_part",
     "random_terms",
+    "recoded",
     "relearned",
     "response_part",
 ]
@@ -62,7 +63,8 @@ class Part:
         learned: what the expressions learned.
         variables: the columns that it reads.
         names: of the columns that it makes, as lme4 prints them.
-        terms: of each of these columns, the factors that it is of, such as "a:x".
+        terms: of each of these columns, the term that it is of, such as "a:x".
+        written: the factors of every term as it is written, by its name.
     """
 
     factors: tuple[Expression, ...]
@@ -72,6 +74,7 @@ class Part:
     variables: tuple[str, ...]
     names: tuple[str, ...]
     terms: tuple[str, ...]
+    written: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def stateful(self) -> tuple[str, ...]:
@@ -125,14 +128,23 @@ def fit_part(
     spans = [
         isinstance(v, Factor) or full_basis(f.node) for f, v in zip(factors, values, strict=True)
     ]
-    scoped = tuple(scoped_terms([[places[f] for f in term] for term in terms], spans))
+    written = {_label(term): tuple(places[f] for f in term) for term in terms}
+    if len(written) < len(terms):
+        labels_of_all = [_label(term) for term in terms]
+        twice = next(x for x in labels_of_all if labels_of_all.count(x) > 1)
+        raise FormulaError(f"two terms are both named '{twice}': rename a column")
+    scoped = scoped_terms(written.values(), spans)
     variables = tuple(dict.fromkeys(v for factor in factors for v in factor.variables))
-    coded_columns = _coded_columns(factors, values, scoped, len(frame))
-    named = [(name, term) for term in scoped for name in _names(factors, term, coded_columns)]
-    names = tuple(name for name, _ in named)
-    labels_of_terms = tuple(_label(factors, term) for _, term in named)
-    part = Part(factors, levels, scoped, learned, variables, names, labels_of_terms)
-    matrix = np.ascontiguousarray(_columns(part, coded_columns, len(frame)).T)
+    flat = tuple(chain.from_iterable(scoped))
+    coded_columns = _coded_columns(factors, values, flat, len(frame))
+    names, labels_of_terms = list[str](), list[str]()
+    for label, entered in zip(written, scoped, strict=True):
+        own = [name for term in entered for name in _names(factors, term, coded_columns)]
+        names, labels_of_terms = names + own, labels_of_terms + [label] * len(own)
+    part = Part(
+        factors, levels, flat, learned, variables, tuple(names), tuple(labels_of_terms), written
+    )
+    matrix = np.ascontiguousarray(_columns(flat, coded_columns, len(frame)).T)
     require_finite(matrix, part.names, labels)
     return part, matrix
 
@@ -167,8 +179,8 @@ def _coded_columns(
     }
 
 
-def _label(factors: Sequence[Expression], term: Scoped) -> str:
-    return ":".join(factors[coding.factor].text for coding in term) or "(Intercept)"
+def _label(term: Sequence[Expression]) -> str:
+    return ":".join(factor.text for factor in term) or "(Intercept)"
 
 
 def _names(
@@ -184,13 +196,14 @@ def _names(
     return [":".join(reversed(names)) for names in product(*reversed(own))]
 
 
-def _columns(part: Part, coded_columns: ColumnsOfCodings, rows: int) -> Floats:
+def _columns(scoped: Sequence[Scoped], coded_columns: ColumnsOfCodings, rows: int) -> Floats:
     """(columns, rows) products of the columns of factors."""
-    out = np.ones((len(part.names), rows))
+    widths = (math.prod(len(coded_columns[c].columns) for c in term) for term in scoped)
+    out = np.ones((sum(widths), rows))
     # Lanes that overflow get a status instead of a warning.
     with np.errstate(all="ignore"):
         rest = iter(out)
-        for term in part.scoped:
+        for term in scoped:
             for columns in product(*(coded_columns[coding].columns for coding in reversed(term))):
                 column = next(rest)
                 for factor in reversed(columns):
@@ -244,7 +257,28 @@ def evaluate_new(part: Part, raw: pd.DataFrame, factors: dict[str, pd.Index | No
 def applied(part: Part, columns: Columns, rows: int, learning: bool = False) -> Floats:
     """(columns, rows) of a part on prepared columns, by what it has learned or is ``learning``."""
     values = _values(part.factors, columns, rows, part.learned, learning)
-    return _columns(part, _coded_columns(part.factors, values, part.scoped, rows), rows)
+    return _columns(part.scoped, _coded_columns(part.factors, values, part.scoped, rows), rows)
+
+
+def recoded(part: Part, columns: Columns, rows: int) -> tuple[Floats, list[Floats]]:
+    """A part by treatment contrasts, and every term by the indicators of all of its cells.
+
+    Args:
+        part: the part.
+        columns: (n,) prepared values of its variables.
+        rows: n.
+
+    Returns:
+        (n, columns) in the order of the part's, and for every term of ``written`` (n, cells).
+    """
+    given = _values(part.factors, columns, rows, part.learned, False)
+    values = [replace(v, contrast=None) if isinstance(v, Factor) else v for v in given]
+
+    def of(scoped: Sequence[Scoped]) -> Floats:
+        return _columns(scoped, _coded_columns(part.factors, values, scoped, rows), rows).T
+
+    cells = [of([tuple(Coding(f, False) for f in term)]) for term in part.written.values()]
+    return of(part.scoped), cells
 
 
 def relearned(part: Part, columns: Columns, rows: int) -> tuple[Part, Floats]:

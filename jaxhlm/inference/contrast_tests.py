@@ -7,7 +7,7 @@ infinitely many. Several rows together give F.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ __all__ = [
     "DfMethod",
     "adjusted_vcov",
     "check_df",
-    "joint_test",
+    "joint_tests",
     "reference_tests",
     "single_tests",
     "wald_f",
@@ -104,30 +104,42 @@ def adjusted_vcov(estimates: Estimates, tiles: Iterable[Tile]) -> tuple[Floats]:
 
 
 @np.errstate(all="ignore")
-def joint_test(
-    estimates: Estimates, tiles: Iterable[Tile], L: Floats, rhs: Floats, method: DfMethod
-) -> tuple[Floats, Floats]:
-    """F statistic and denominator df of H₀: Lβ = rhs, for linearly independent rows of L.
+def joint_tests(
+    estimates: Estimates,
+    tiles: Iterable[Tile],
+    hypotheses: Sequence[tuple[Floats, Floats]],
+    method: DfMethod,
+) -> tuple[Floats, Floats, Floats]:
+    """F statistics and denominator df of hypotheses Lβ = rhs.
 
     Args:
         estimates: of B fits.
         tiles: what their variances tell by ``method``.
-        L: (r, p) contrasts, one per row.
-        rhs: (r,) their values under the hypothesis.
+        hypotheses: T of them: linearly independent rows L (r, p), or (B, r, p) where every fit has
+            its own, and (r,) right sides.
         method: "satterthwaite" or "kenward-roger" (F then includes the factor λ).
 
     Returns:
-        (B,) and (B,).
+        (B, T) each: F, its df, and the factor λ in F, 1 with "satterthwaite".
     """
     rule = satterthwaite if method == "satterthwaite" else kenward_roger
     parts = []
     for run, at, root in tiles:
-        u = np.einsum("pql,rq->prl", root, L)
-        off = ((estimates.beta[run] @ L.T - rhs) / estimates.sigma[run, None]).T
-        u, off = _comparable(u, off)
-        parts.append(rule.joint_f(at, u, off))
-    F, df = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return F, df
+        part = estimates[run]
+        found = [
+            rule.joint_f(at, *_comparable(*_scaled(part, root, L if L.ndim == 2 else L[run], rhs)))
+            for L, rhs in hypotheses
+        ]
+        parts.append([np.stack(x, axis=1) for x in zip(*found, strict=True)])
+    F, df, scale = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return F, df, scale
+
+
+def _scaled(part: Estimates, root: Floats, L: Floats, rhs: Floats) -> tuple[Floats, Floats]:
+    """L_A⁻¹L' (p, r, B) and (Lβ̂ − rhs)/σ̂ (r, B)."""
+    u = np.einsum("pql,rq->prl" if L.ndim == 2 else "pql,lrq->prl", root, L)
+    off = ((L @ part.beta[..., None])[..., 0] - rhs) / part.sigma[:, None]
+    return u, off.T
 
 
 def _comparable(u: Floats, off: Floats) -> tuple[Floats, Floats]:
@@ -145,7 +157,7 @@ def _comparable(u: Floats, off: Floats) -> tuple[Floats, Floats]:
 # A fit that lacks a column that L is about has no variance there.
 @np.errstate(all="ignore")
 def wald_f(estimates: Estimates, L: Floats, rhs: Floats) -> Floats:
-    """(Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs)/r of B fits, (B,)."""
-    cov = np.einsum("ip,lpq,jq->ijl", L, estimates.vcov, L, optimize=True)
-    z = solve_lower(cholesky(cov), (estimates.beta @ L.T - rhs).T)
-    return (z**2).sum(axis=0) / len(L)
+    """(Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs)/r of B fits, (B,), for L (r, p) or (B, r, p)."""
+    cov = np.moveaxis(L @ estimates.vcov @ L.swapaxes(-1, -2), 0, -1)
+    z = solve_lower(cholesky(cov), ((L @ estimates.beta[..., None])[..., 0] - rhs).T)
+    return (z**2).sum(axis=0) / L.shape[-2]

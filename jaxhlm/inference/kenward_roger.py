@@ -64,8 +64,8 @@ def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
     return Information(at.nu, normalised(B, v / at.nu, root), 2.0 * correction)
 
 
-def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
-    """λF and its df m (Kenward & Roger 1997)."""
+def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats, Floats]:
+    """λF, its df m, and λ (Kenward & Roger 1997)."""
     r = u.shape[1]
     U = solve_lower(cholesky(np.einsum("pil,pjl->ijl", u, u)), u.swapaxes(0, 1))
     K = np.einsum("ipl,sprl,jrl->sijl", U, at.B, U, optimize=True)
@@ -82,7 +82,7 @@ def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
     scale = np.where(np.abs(df - 2.0) < 1e-2, 1.0, df * (1.0 - A2 / r) / (df - 2.0))
     cov = np.einsum("pil,pjl->ijl", u, u + np.einsum("pql,qrl->prl", at.correction, u))
     z = solve_lower(cholesky(cov), off)
-    return scale * (z**2).sum(axis=0) / r, df
+    return scale * (z**2).sum(axis=0) / r, df, scale
 
 
 def _quotient(a: Floats, b: Floats) -> Floats:

@@ -7,6 +7,7 @@ removed with its column of R.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from jaxhlm.statistics.response import Standardised
 __all__ = [
     "householder_reflection",
     "isolating_basis",
+    "linear_criteria",
     "null_criterion",
     "reduced_criteria",
     "reduced_minimum",
@@ -77,9 +79,23 @@ def reduced_criteria(estimates: Estimates, standardised: Standardised, options: 
         standardised: the standardised lanes that they were estimated from.
         options: what was optimised.
     """
-    q, stats = standardised.stats.RZ.shape[2], standardised.stats
-    nu = np.broadcast_to(stats.n - options.reml * stats.rank, standardised.status.shape)
+    q = standardised.stats.RZ.shape[2]
     minima = [reduced_minimum(standardised, options, a) for a in range(q)]
+    return _of_users(minima, estimates, standardised, options)
+
+
+def linear_criteria(estimates: Estimates, standardised: Standardised, options: Options) -> Floats:
+    """−2 × maximised log-likelihood (B, 1) without random effects; as ``reduced_criteria``."""
+    minimum = null_criterion(standardised.stats, options.reml)
+    return _of_users([minimum], estimates, standardised, options)
+
+
+def _of_users(
+    minima: Sequence[Floats], estimates: Estimates, standardised: Standardised, options: Options
+) -> Floats:
+    """Standardised minima in the user's units, (B, minima)."""
+    stats = standardised.stats
+    nu = np.broadcast_to(stats.n - options.reml * stats.rank, standardised.status.shape)
     with np.errstate(invalid="ignore"):
         found = [user_criterion(value, standardised.scaling, nu, options.reml) for value in minima]
     return np.where(converged(estimates.status)[:, None], np.stack(found, axis=1), np.nan)

@@ -84,8 +84,8 @@ def observed(
     return Information(at.nu, normalised(B, r / at.nu, cholesky(H), tangent), None)
 
 
-def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
-    """F and its df from uncorrelated contrasts; ``off`` (r, B) is (Lβ̂ − rhs)/σ̂."""
+def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats, Floats]:
+    """F, its df from uncorrelated contrasts, and 1; ``off`` (r, B) is (Lβ̂ − rhs)/σ̂."""
     variance, vectors = _eigen(np.einsum("pil,pjl->ijl", u, u))
     u = np.einsum("prl,rml->pml", u, vectors)
     t2 = np.einsum("rl,rml->ml", off, vectors) ** 2 / variance
@@ -94,7 +94,7 @@ def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats]:
     excess = (nu / (nu - 2.0)).sum(axis=0)
     df = np.where((nu <= 2.0).any(axis=0), 2.0, 2.0 * excess / (excess - r))
     df = np.where(np.ptp(nu, axis=0) < EQUAL_DF, nu.mean(axis=0), df)
-    return t2.mean(axis=0), df
+    return t2.mean(axis=0), df, np.ones_like(df)
 
 
 def _fixed_rank_hessian(

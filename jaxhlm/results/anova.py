@@ -38,7 +38,7 @@ class Anova:
         """Heading, table (the first rows of a long one) and notes."""
         shown = self.table if len(self.table) <= MOST_ROWS else self.table.head(MOST_ROWS // 2)
         cells = [[_cell(c, v) for c, v in row.items()] for _, row in shown.iterrows()]
-        names = [str(name) for name in shown.index]
+        names = [" ".join(map(str, x)) if isinstance(x, tuple) else str(x) for x in shown.index]
         body = table_of_cells([str(c) for c in shown.columns], cells, names)
         more = len(self.table) - len(shown)
         rest = [f"… and {more:,} more rows in .table"] if more else []
@@ -57,6 +57,11 @@ def _cell(column: object, value: object) -> str:
         "npar": ".0f",
         "Df": ".0f",
         "df": ".0f",
+        "NumDF": ".0f",
+        "DenDF": ".2f",
+        "Sum Sq": ".5g",
+        "Mean Sq": ".5g",
+        "F value": ".4f",
         "statistic": ".4f",
         "logLik": ".2f",
         "Chisq": ".4f",

@@ -19,6 +19,7 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.multiplicity import Adjustment
+from jaxhlm.inference.term_contrasts import TestType
 from jaxhlm.results import (
     coefficients,
     intervals,
@@ -26,11 +27,13 @@ from jaxhlm.results import (
     moderated,
     named_contrasts,
     summaries,
+    term_tests,
 )
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.attached import attached, given_again
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.fit_results import FitResults
+from jaxhlm.results.fit_results import FitResults, check_no_terms
+from jaxhlm.results.likelihood_ratios import Dropped
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.results.named_contrasts import Moderate, Shape
 from jaxhlm.results.presenters import ManyFits
@@ -400,18 +403,29 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """
         return moderated.moderation(self.record, trend)
 
-    def anova(self, other: FitBatch, refit: bool = True) -> Anova:
-        """Likelihood ratio tests of every fit against the same data set's fit in another batch.
+    def anova(
+        self,
+        other: FitBatch | None = None,
+        refit: bool = True,
+        *,
+        type: TestType | None = None,
+        df: DfMethod | None = None,
+    ) -> Anova:
+        """F tests of the terms of every fit, or likelihood ratios of two batches.
 
-        The smaller model is told by its number of parameters; ``Fit.anova`` says what is tested
-        and how the boundary is treated.
+        Every fit is tested against the same data set's fit in the other batch, if there is one. The
+        smaller model is told by its number of parameters; ``Fit.anova`` says what is tested and
+        how the boundary is treated.
 
         Args:
             other: fits of the same data sets, in the same order.
             refit: refit by ML what was fitted by REML first, and say so.
+            type, df: of the tests of terms, as for ``Fit.anova``.
 
         Returns:
-            ``Anova``; ``.table`` has one row per fit with columns statistic, df, p_value, p_mixture
+            ``Anova``. Of terms ``.table`` has a row for every fit and term, with the columns of
+            ``Fit.anova``; a data set that lacks columns of X is tested as by itself. Of two batches
+            it has one row per fit with columns statistic, df, p_value, p_mixture
             (p_value again if nothing is at the boundary, NaN if there is no simple mixture); NaN
             where one of the two fits failed.
 
@@ -428,22 +442,27 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             >>> tests = line.anova(level, refit=False).table
             >>> tests.shape, bool((tests["p_mixture"] <= tests["p_value"]).all())
             ((30, 4), True)
+            >>> line.anova(type="II", df="kenward-roger").table.shape
+            (30, 6)
         """
         check_flag("refit", refit)
+        if other is None:
+            return self._of_terms(term_tests.analysis_of_variance(self.record, type, df))
+        check_no_terms(type, df)
         if not isinstance(other, FitBatch):
             raise OptionError(
-                f"{type(other).__name__} is no FitBatch; compare batches with batches"
+                f"other is a {other.__class__.__name__}, no FitBatch; compare batches with batches"
             )
         return likelihood_ratios.between_batches(self.record, other.record, refit)
 
-    def rand_test(self) -> pd.DataFrame:
-        """Every random effect of every fit dropped in turn; see ``Fit.rand_test``.
+    def rand_test(self, drop: Dropped = "each") -> pd.DataFrame:
+        """Every random effect of every fit dropped in turn, or all; see ``Fit.rand_test``.
 
         Returns:
             One row per fit and row of ``Fit.rand_test().table``: its label, term, and its columns;
             NaN where the fit failed.
         """
-        return self._show.long(likelihood_ratios.without_each_effect(self.record))
+        return self._show.long(likelihood_ratios.without_effects(self.record, drop))
 
     def confint(
         self,

@@ -34,6 +34,7 @@ from jaxhlm.inference.refgrid import (
 from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.term_tests import term_names
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.statistics.response import at_absent
 
@@ -128,20 +129,34 @@ def contrasts(
 def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Array]:
     """F tests that all rows of Lβ = rhs hold, (B,) each."""
     check_df(df, fits.model.reml)
-    hypothesis = fits.model.hypothesis(L, rhs)
+    hypothesis = fits.model.hypothesis(_terms_spelled_out(fits, L), rhs)
     rows, values = independent_rows(hypothesis)
     about = fits.about_absent(hypothesis.L)
     fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
     if df in SMALL_SAMPLE:
-        F, den = fits.over_information(
-            df, lambda _, e, tiles: contrast_tests.joint_test(e, tiles, rows, values, df)
+        found = fits.over_information(
+            df, lambda _, e, tiles: contrast_tests.joint_tests(e, tiles, [(rows, values)], df)
         )
+        F, den = found[0][:, 0], found[1][:, 0]
     else:
         F = contrast_tests.wald_f(fits.filled, rows, values)
         den = contrast_tests.reference_tests(fits.estimates, fits.nobs, rows[:1], df)[1][:, 0]
     F, den = (np.where(about.any(axis=1), np.nan, x) for x in (F, den))
     p_value = f_tail(F, len(rows), den)
     return {"num_df": len(rows), "den_df": den, "statistic": F, "p_value": p_value}
+
+
+def _terms_spelled_out(fits: FitRecord, L: Contrasts) -> Any:
+    """Hypotheses in which the name of a term stands for all of its columns."""
+    rows = [L] if isinstance(L, str) else L
+    if not isinstance(rows, list) or not any(isinstance(row, str) for row in rows):
+        return L
+    terms, out = term_names(fits), list[Any]()
+    for row in rows:
+        columns = terms.get(row.strip(), []) if isinstance(row, str) else []
+        known = isinstance(row, str) and row.strip() in fits.model.xnames
+        out += [row] if known or not columns else [{name: 1.0} for name in columns]
+    return L if out == rows else out
 
 
 def emmeans(

@@ -22,9 +22,11 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.contrast_tests import DfMethod
-from jaxhlm.results import intervals, likelihood_ratios, summaries
+from jaxhlm.inference.term_contrasts import TestType
+from jaxhlm.results import intervals, likelihood_ratios, summaries, term_tests
 from jaxhlm.results.anova import AT_BOUNDARY, Anova
-from jaxhlm.results.fit_results import FitResults
+from jaxhlm.results.fit_results import FitResults, check_no_terms
+from jaxhlm.results.likelihood_ratios import Dropped
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
@@ -117,8 +119,23 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         """Standardised statistics of the one lane, equal groups joined: what inference needs."""
         return self.record.only_lanes.standardised
 
-    def anova(self, *others: Fit, refit: bool = True) -> Anova:
-        """Likelihood ratio tests between nested models of the same rows, as ``anova`` of lme4.
+    def anova(
+        self,
+        *others: Fit,
+        refit: bool = True,
+        type: TestType | None = None,
+        df: DfMethod | None = None,
+    ) -> Anova:
+        """F tests of the terms, or likelihood ratio tests between nested models.
+
+        With no other model an F test of every term of the fixed part, as ``lmerTest::anova``; type
+        III, the default, tests marginal means over all cells with equal weights, II a term after
+        all that do not contain it, I after those before it. ``inference/term_contrasts.py`` has
+        the definitions. Types I and II depend on the numbers of rows; III does where cells are
+        empty. Of ``a/b`` lmerTest's type III tests ``a`` at the first level of ``b``; here, as in
+        SAS, it is over all levels.
+
+        With others, models of the same rows are compared, as ``anova`` of lme4:
 
             χ² = −2 (ℓ_smaller − ℓ_larger)
 
@@ -134,20 +151,33 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
             others: one or more fits.
             refit: refit by ML what was fitted by REML first, and say so. False keeps REML, for
                 models with the same fixed effects.
+            type: of the tests of terms, "III" by default; not with other models.
+            df: of the tests of terms, as for the method ``df``, "satterthwaite" by default.
 
         Returns:
-            ``Anova``: print it, or take ``.table`` with columns npar, AIC, AICc, BIC, logLik,
+            ``Anova``: print it, or take ``.table``. Of terms it has the columns Sum Sq, Mean Sq
+            (F σ̂², and times NumDF), NumDF, DenDF, F value, Pr(>F); NaN for a term all of whose
+            columns X lost to rank deficiency. Of models it has npar, AIC, AICc, BIC, logLik,
             -2*log(L), Chisq, Df, Pr(>Chisq) and, at the boundary, Pr(mixture), mixture. Rows are
             numbered in the order of the arguments, this fit being 1.
 
         Raises:
+            NeedsRemlError: Kenward-Roger of a fit by maximum likelihood.
             DifferentRowsError: other rows, responses or weights.
             MixedMethodsError: under ``refit=False``, REML and ML, or REML with other fixed effects.
             NotNestedError: a model is not part of the next larger one.
-            OptionError: nothing to compare with, or equal numbers of parameters.
+            OptionError: an unknown type or df, or one with other models; equal numbers of
+                parameters.
 
         Example:
             >>> import jaxhlm as hlm
+            >>> school = hlm.load_dataset("math_achieve").head(600)
+            >>> print(hlm.fit("MathAch ~ SES * Sex + (1 | School)", school).anova())
+            Type III Analysis of Variance Table with Satterthwaite's method
+                    Sum Sq Mean Sq NumDF  DenDF F value    Pr(>F)
+            SES       1978    1978     1 536.48 52.3569 1.609e-12
+            Sex     285.95  285.95     1 573.89  7.5689  0.006126
+            SES:Sex 4.2324  4.2324     1 595.98  0.1120     0.738
             >>> data = hlm.load_dataset("sleepstudy")
             >>> line = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
             >>> flat = hlm.fit("Reaction ~ 1 + (1 + Days | Subject)", data)
@@ -165,11 +195,12 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         """
         check_flag("refit", refit)
         if not others:
-            raise OptionError("anova needs at least one other fit of the same rows")
+            return self._of_terms(term_tests.analysis_of_variance(self.record, type, df))
+        check_no_terms(type, df)
         return likelihood_ratios.between_models(records([self, *others]), refit)
 
-    def rand_test(self) -> Anova:
-        """Every random effect dropped in turn, in the manner of ``lmerTest::ranova``.
+    def rand_test(self, drop: Dropped = "each") -> Anova:
+        """Every random effect dropped in turn, in the manner of ``lmerTest::ranova``, or all.
 
         By the criterion of the fit, REML or ML, from the statistics of this fit. Dropping the only
         random effect leaves the linear model, whose likelihood is known in closed form. So of
@@ -178,10 +209,18 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         no test that x varies. The intercept of ``(1 + x | g)`` has a row of its own here, and none
         in ranova.
 
+        Args:
+            drop: "each", or "all" of them at once: the test against the linear model without random
+                effects, ``anova(fit, lm(…), refit = FALSE)``.
+
         Returns:
             ``Anova`` with columns npar, logLik, AIC, LRT, Df, Pr(>Chisq), which is ranova's and
             conservative, and Pr(mixture) with its distribution ½ χ²(c) + ½ χ²(c + 1), c the
-            covariances of the random effect with others (Stram & Lee 1994).
+            covariances of the random effect with others (Stram & Lee 1994); of all at once that of
+            independent terms of one effect each, NaN where a term has two or more.
+
+        Raises:
+            OptionError: another ``drop``.
 
         Example:
             >>> import jaxhlm as hlm
@@ -192,8 +231,9 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
             <none>            4 -893.23    NaN
             (1 | Subject)     3 -946.83  107.2
         """
-        table = likelihood_ratios.without_each_effect(self.record)
-        heading = f"Random effects dropped one at a time\nModel: {self.model.formula}"
+        table = likelihood_ratios.without_effects(self.record, drop)
+        how = "one at a time" if drop == "each" else "all together: the linear model"
+        heading = f"Random effects dropped {how}\nModel: {self.model.formula}"
         return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
 
     def confint(

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxhlm.core.notation import Floats, NewLevels, NotEstimable
+from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.estimation.model import Model
@@ -27,15 +28,18 @@ from jaxhlm.results import (
     moderated,
     quality,
     summaries,
+    term_tests,
     units,
 )
+from jaxhlm.results.anova import Anova
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
 from jaxhlm.results.presenters import Each, Matrix, Number, Presenter, Vector
 from jaxhlm.results.record import FitRecord
+from jaxhlm.results.term_tests import TermTable
 from jaxhlm.results.tidy import tidy
 
-__all__ = ["FitResults"]
+__all__ = ["FitResults", "check_no_terms"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -487,7 +491,8 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
         (``b, c`` or ``b, 100*c`` or ``b - c, c``). Kenward and Roger's do not.
 
         Args:
-            L: as for ``contrast``; rows that repeat others do not count.
+            L: as for ``contrast``, or the name of a term (``"treatment"``, ``"x:a"``) for all of
+                its columns; rows that repeat others do not count.
             df: method of the denominator df; with "kenward-roger" F includes the factor λ, with
                 "normal" num_df · F is Wald's χ².
             rhs: values under the hypothesis.
@@ -506,6 +511,41 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             {'num_df': 2.0, 'den_df': 28.0, 'statistic': 27.262, 'p_value': 0.0}
         """
         return self._show.line(coefficients.joint_test(self.record, L, df, rhs))
+
+    def _of_terms(self, found: TermTable) -> Anova:
+        table = self._show.block(found.columns, found.labels)
+        return Anova(found.heading, table)
+
+    def drop1(
+        self, scope: str | Sequence[str] | None = None, df: DfMethod = "satterthwaite"
+    ) -> Anova:
+        """F tests of the terms that can be left out by themselves, as ``drop1`` of lmerTest.
+
+        Those are the terms that no other contains. The model without the term is not fitted: the
+        test is of its coefficients in this one.
+
+        Args:
+            scope: one term, or several; all that can be left out if None.
+            df: as for the method ``df``.
+
+        Returns:
+            ``Anova`` with the columns of ``anova()``, one row per fit and term.
+
+        Raises:
+            UnknownTermError: ``scope`` names what is no term of the fixed part.
+            OptionError: a term of ``scope`` is contained in another.
+            NeedsRemlError: as for ``df``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+            >>> print(fit.drop1())
+            Single term deletions using Satterthwaite's method
+            Model: y ~ x * a + (1 + x | unit)
+                Sum Sq Mean Sq NumDF DenDF F value   Pr(>F)
+            x:a 5.6079  5.6079     1 28.00  9.9406 0.003835
+        """
+        return self._of_terms(term_tests.single_deletions(self.record, scope, df))
 
     def emmeans(
         self,
@@ -774,3 +814,13 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
     def glance(self) -> pd.DataFrame:
         """One row of fit statistics, as ``broom.mixed::glance``."""
         return self._show.line(summaries.glance(self.record))
+
+
+def check_no_terms(test: object, df: object) -> None:
+    """Raise ``OptionError`` where models are compared and a test of terms is described."""
+    for name, value in (("type", test), ("df", df)):
+        if value is not None:
+            raise OptionError(
+                f"{name}={value!r} is about tests of the terms of one model: call anova() of a fit "
+                "without another"
+            )

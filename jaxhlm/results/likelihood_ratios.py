@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import reduce
 from itertools import pairwise
+from operator import mul
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.design.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import contained, null_distribution
-from jaxhlm.inference.reduced_models import reduced_criteria, term_label
+from jaxhlm.inference.nesting import boundary_mixture, contained, null_distribution
+from jaxhlm.inference.reduced_models import linear_criteria, reduced_criteria, term_label
 from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
 from jaxhlm.results.presenters import long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["between_batches", "between_models", "ranked", "refit_ml", "without_each_effect"]
+__all__ = ["Dropped", "between_batches", "between_models", "ranked", "refit_ml", "without_effects"]
+
+Dropped = Literal["each", "all"]
 
 # y'y of the same responses through two designs agrees to this.
 SAME = 1e-9
@@ -43,21 +48,34 @@ def refit_ml(fits: FitRecord) -> FitRecord:
     return replace(fits, model=model, options=options, estimates=Estimates(*arrays), tests={})
 
 
-def without_each_effect(fits: FitRecord) -> pd.DataFrame:
-    """The model and the reduced models without each random effect, fit after fit.
+def without_effects(fits: FitRecord, drop: Dropped) -> pd.DataFrame:
+    """The model and the reduced models without random effects, fit after fit.
 
-    B (q + 1) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
+    B (1 + rows) rows: term, and npar, logLik, AIC, LRT, Df, Pr(>Chisq), Pr(mixture), mixture.
     """
+    check_option("drop", drop, Dropped)
     model, criterion = fits.model, fits.estimates.criterion
-    (reduced,) = fits.over_lanes(lambda e, s: (reduced_criteria(e, s, fits.options),))
-    B, q = reduced.shape
-    sizes = [len(next(b for b in model.blocks if a in b)) for a in range(q)]
-    mixtures = [Mixture.one_variance(m - 1) for m in sizes]
+    if drop == "all":
+        sizes = [len(model.theta_names)]
+        terms = ["<all>"]
+        parts = [boundary_mixture(len(block), []) for block in model.blocks]
+        mixtures = [None if None in parts else reduce(mul, parts)]
+    else:
+        q = range(len(model.znames))
+        sizes = [len(next(b for b in model.blocks if a in b)) for a in q]
+        terms = [term_label(model, a) for a in q]
+        mixtures = [Mixture.one_variance(m - 1) for m in sizes]
+    criteria = linear_criteria if drop == "all" else reduced_criteria
+    (reduced,) = fits.over_lanes(lambda e, s: (criteria(e, s, fits.options),))
+    B = len(fits)
     statistic = likelihood_ratio(reduced, criterion[:, None])
     naive = [Mixture.regular(m).p_value(s) for m, s in zip(sizes, statistic.T, strict=True)]
-    mixed = [mixture.p_value(s) for mixture, s in zip(mixtures, statistic.T, strict=True)]
-    value, npar = np.c_[criterion, reduced], fits.n_parameters[:, None] - np.r_[0, sizes]
     none = np.full(B, np.nan)
+    mixed = [
+        none if mixture is None else mixture.p_value(s)
+        for mixture, s in zip(mixtures, statistic.T, strict=True)
+    ]
+    value, npar = np.c_[criterion, reduced], fits.n_parameters[:, None] - np.r_[0, sizes]
     columns = {
         "npar": npar,
         "logLik": -0.5 * value,
@@ -67,9 +85,12 @@ def without_each_effect(fits: FitRecord) -> pd.DataFrame:
         "Pr(>Chisq)": np.column_stack([none, *naive]),
         "Pr(mixture)": np.column_stack([none, *mixed]),
     }
-    terms = ["<none>", *(term_label(model, a) for a in range(q))]
-    names = np.array(["", *map(str, mixtures)] * B, dtype=object)
-    return long_table(terms, columns).assign(mixture=names)
+    names = np.array(["", *map(_mixture_name, mixtures)] * B, dtype=object)
+    return long_table(["<none>", *terms], columns).assign(mixture=names)
+
+
+def _mixture_name(mixture: Mixture | None) -> str:
+    return "not simple" if mixture is None else str(mixture)
 
 
 def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:
@@ -86,7 +107,7 @@ def between_models(fits: Sequence[FitRecord], refit: bool) -> Anova:
     notes = _boundary_notes(mixtures)
     if notes:
         table["Pr(mixture)"] = _p_values(statistic, mixtures)
-        table["mixture"] = ["", *("not simple" if m is None else str(m) for m in mixtures)]
+        table["mixture"] = ["", *map(_mixture_name, mixtures)]
     refit_note = (REFITTED,) if refitted else ()
     return Anova(_heading(fits, table.index), table, refit_note + notes)
 

@@ -117,7 +117,7 @@ def analytic_power(
 
 
 def _denominator(df: Floats) -> float:
-    """2E/(E − r) with E = Σ ν/(ν − 2), the df of ``contrast_tests.joint_test``."""
+    """2E/(E − r) with E = Σ ν/(ν − 2), the df of ``contrast_tests.joint_tests``."""
     if len(df) == 1 or np.ptp(df) < 1e-8:
         return float(df.mean())
     if (df <= 2.0).any():

@@ -291,11 +291,11 @@ def test_two_denominator_degrees_of_freedom():
     excess = 10.0 / 8.0 + 3.0 / 1.0
     for nu, expected in ((1.5, 2.0), (3.0, 2.0 * excess / (excess - 2.0))):
         B = np.diag([0.0, np.sqrt(1.0 / nu - 1.0 / 10.0)])
-        F, df = satterthwaite.joint_f(information(10.0, B), u, off)
+        F, df, _ = satterthwaite.joint_f(information(10.0, B), u, off)
         np.testing.assert_allclose([F[0], df[0]], [6.5, expected], rtol=tol.SMALL)
     one, three = np.ones((1, 1, 1)), np.array([[3.0]])
     with np.errstate(invalid="ignore"):
-        F, df = kenward_roger.joint_f(information(2.0, [[0.0]]), one, three)
+        F, df, _ = kenward_roger.joint_f(information(2.0, [[0.0]]), one, three)
     np.testing.assert_allclose([F[0], df[0]], [9.0, 2.0], rtol=tol.SMALL)
 
 

@@ -37,6 +37,9 @@ PRECISION = ("float16", 32, np.float32, None)
 DEVICES = ("gpu", 0, 99, True, 1.5, [], [0])
 WHOLE_SEED = (True, "1", 1.5, -1)
 DF = ("KR", "Satterthwaite", 17, ["normal"], True, None)
+TEST_TYPE = ("3", 3, True, "iii", ["III"])
+SCOPE = ("day", 3, [], True, ["Days", "x"])
+DROP = ("both", None, True, 1)
 WORD = ("Wald", 3, True, ["wald"])
 FRAME = ({"Days": [1]}, np.zeros((3, 2)), "sleepstudy", [1, 2], None)
 RESPONSE = (
@@ -232,8 +235,11 @@ WRONG = {
         "ranef": FLAG, "new_levels": ("zero", None, True), "se": FLAG,
         "interval": ("Confidence", True, 0.95), "level": SHARE, "not_estimable": ("NA", None),
     }),
-    "Fit.anova": (lambda *others, **o: one().anova(*others or (slopes(),), **o),
-                  {"refit": FLAG, "others": (many(), "x", False, None, [slopes()])}),
+    "Fit.anova": (lambda *others, **o: one().anova(*others or (slopes(),) * ("refit" in o), **o),
+                  {"refit": FLAG, "others": (many(), "x", False, None, [slopes()]),
+                   "type": TEST_TYPE, "df": DF[:-1]}),
+    "Fit.drop1": (lambda **o: one().drop1(**o), {"scope": SCOPE, "df": DF}),
+    "Fit.rand_test": (lambda **o: one().rand_test(**o), {"drop": DROP}),
     "compare": (lambda *fits, **o: hlm.compare(one(), *fits or (slopes(),), **o),
                 {"refit": FLAG, "fits": (many(), "x", None, [slopes()])}),
     "FitBatch.predict": (lambda **o: predict(many(), **o), {
@@ -260,8 +266,11 @@ WRONG = {
     }),
     "FitBatch.icc": (lambda at: many().icc(at), {"at": ([1], 3, {"Days": 1})}),
     "FitBatch.influence": (lambda **o: many().influence(**o), {"by": ("Subject", None)}),
-    "FitBatch.anova": (lambda other=None, **o: many().anova(other or many(), **o),
-                       {"refit": FLAG, "other": (one(), "x", [1])}),
+    "FitBatch.anova": (lambda **o: many().anova(**o), {
+        "refit": FLAG, "other": (one(), "x", [1], False), "type": TEST_TYPE, "df": DF[:-1]
+    }),
+    "FitBatch.drop1": (lambda **o: many().drop1(**o), {"scope": SCOPE, "df": DF}),
+    "FitBatch.rand_test": (lambda **o: many().rand_test(**o), {"drop": DROP}),
     "FitBatch.test": (lambda **o: many().test(**o), {
         "contrasts": (*(c for c in CONTRAST if c is not None), {"a": "x"}, {}), "df": DF,
         "moderate": ("no", None, 2), "trend": FLAG, "adjust": ("fdr", True, None),

@@ -119,6 +119,7 @@ SHARED = {
     "rand_test": (long, called()),
     "confint": (long, called()),
     "contrast": (block, called("x - 2*aq = 1/3")),
+    "drop1": (block, lambda method: method().table),
     "joint_test": (row, called(["x", "aq"])),
     "emmeans": (long, called("a")),
     "predict": (block, called(NEW, interval="prediction")),
