@@ -28,7 +28,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """
     command = add_model(
         commands.add_parser("power", help="power of a test on a design, by simulation"),
-        "the design, .csv, .csv.gz or .parquet",
+        "the design, .csv, .tsv, .parquet or .feather",
     )
     command.add_argument(
         "--beta",
@@ -75,10 +75,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.set_defaults(run=_study)
 
 
-def add_model(command: argparse.ArgumentParser, file: str) -> argparse.ArgumentParser:
+def add_model(
+    command: argparse.ArgumentParser, file: str, **options: Any
+) -> argparse.ArgumentParser:
     """Add what every command about one model takes, ``file`` being the help on its rows."""
     command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help=file)
+    command.add_argument("file", type=Path, help=file, **options)
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     return command
 

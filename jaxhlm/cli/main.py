@@ -18,16 +18,15 @@ import pandas as pd
 
 from jaxhlm.cli import article, info
 from jaxhlm.cli.commands import add_commands, add_devices, add_model, add_option
-from jaxhlm.core.files import check_target, read_table, write_csv
+from jaxhlm.cli.fit import add_fit
+from jaxhlm.core.files import check_target, read_table
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
+from jaxhlm.core.versions import versions
 from jaxhlm.errors import JaxhlmError, said_by
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.fitting.bootstrap import bootstrap
 from jaxhlm.fitting.fit import fit
-from jaxhlm.fitting.many import fit_many
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.results.batch import FitBatch
-from jaxhlm.results.fit import Fit
 
 __all__ = ["main"]
 
@@ -40,7 +39,7 @@ AGAIN_AFTER = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input, 130 after an interrupt."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
     said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
     with said, _printable(), _termination_interrupts() as dropped, all_or_nothing():
@@ -122,10 +121,23 @@ def _termination_interrupts() -> Iterator[list[threading.Timer]]:
             signal.signal(number, handler)
 
 
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for: argparse does not find a file that may be left out after an option."""
+    parser = _parser()
+    arguments, more = parser.parse_known_args(argv)
+    if len(more) == 1 and more[0][:1] != "-" and getattr(arguments, "file", more) is None:
+        arguments.file, more = Path(more[0]), []
+    if more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    return arguments
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jaxhlm", description="Exact hierarchical linear models, one or very many at once."
     )
+    version = f"jaxhlm {versions(('jaxhlm',))['jaxhlm']}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("article", help="fit the article's models and check its truth")
@@ -136,18 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_article)
 
-    command = add_model(
-        commands.add_parser("fit", help="fit a model to a CSV or Parquet file"),
-        "data, .csv, .csv.gz or .parquet",
-    )
-    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
-    command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
-    command.add_argument("--out", type=Path, metavar="CSV", help="also write the tidy table")
-    command.set_defaults(run=_fit)
-
+    add_fit(commands)
     command = add_model(
         commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters"),
-        "data, .csv, .csv.gz or .parquet",
+        "data, .csv, .tsv, .parquet or .feather",
     )
     methods, intervals = get_args(BootstrapMethod), get_args(BootstrapInterval)
     add_option(command, "--n", 1000, "replicates", type=_two_or_more)
@@ -177,19 +181,6 @@ def _article(arguments: argparse.Namespace) -> None:
     if arguments.figures:
         files = article.write_figures(arguments.figures)
         print(f"\n{len(files)} figures written to {arguments.figures}")
-
-
-def _fit(arguments: argparse.Namespace) -> None:
-    data, reml, weights = read_table(arguments.file), not arguments.ml, arguments.weights
-    result: Fit | FitBatch
-    if arguments.by:
-        result = fit_many(arguments.formula, data, by=arguments.by, reml=reml, weights=weights)
-    else:
-        result = fit(arguments.formula, data, reml=reml, weights=weights)
-    print(result)
-    if arguments.out:
-        write_csv(arguments.out, result.tidy())
-        print(f"\nTidy table written to {arguments.out}")
 
 
 def _bootstrap(arguments: argparse.Namespace) -> None:

@@ -31,14 +31,15 @@ GROWTH = 4.0
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A data frame from a .csv or .csv.gz file: UTF-8, commas, names in the first row.
+def read_csv(path: Path, sep: str = ",") -> pd.DataFrame:
+    """A data frame from a .csv or .csv.gz file: UTF-8, names in the first row.
 
     A warning says where one cell of a column of numbers holds something else, and where the last
     row has no end.
 
     Args:
         path: the file.
+        sep: what stands between two fields, a comma or a tab.
 
     Raises:
         FileError: it is no text, or damaged; a row has more or fewer fields than there are names;
@@ -55,7 +56,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         [2, 4]
     """
     text = _text(path, _contents(path))
-    _check_rows(path, text)
+    _check_rows(path, text, sep)
     if not text.endswith(("\n", "\r")):
         warn_user(
             f"{path}: the last row does not end with a new line; if the file was cut off, its last "
@@ -63,9 +64,9 @@ def read_csv(path: Path) -> pd.DataFrame:
             FileWarning,
         )
     # Types by parts of the file would make 1 and "1" two labels of one column.
-    frame = pd.read_csv(io.StringIO(text), low_memory=False)
+    frame = pd.read_csv(io.StringIO(text), sep=sep, low_memory=False)
     for name, column in frame.items():
-        _tell_mistyped(path, text, str(name), column)
+        _tell_mistyped(path, text, sep, str(name), column)
     return frame
 
 
@@ -99,9 +100,9 @@ def _text(path: Path, raw: bytes) -> str:
     return text
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, text: str, sep: str) -> Iterator[tuple[int, list[str]]]:
     """Last line and fields of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sep, strict=True)
     try:
         for row in reader:
             if len(row) > 1 or "".join(row).strip():
@@ -110,9 +111,9 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         raise FileError(f"{path}:{reader.line_num}: {error}") from None
 
 
-def _check_rows(path: Path, text: str) -> None:
+def _check_rows(path: Path, text: str, sep: str) -> None:
     """As many fields in every row as there are names, and no name twice."""
-    rows = _rows(path, text)
+    rows = _rows(path, text, sep)
     _, names = next(rows, (0, []))
     if not names:
         raise FileError(f"cannot read {path}: it is empty; the first row holds the columns' names")
@@ -121,13 +122,14 @@ def _check_rows(path: Path, text: str) -> None:
         raise FileError(f"{path}:1: column {twice[0]!r} stands twice; rename one")
     for line, row in rows:
         if len(row) != len(names):
+            mark = "commas" if sep == "," else "tabs"
             raise FileError(
                 f"{path}:{line}: {len(row)} fields where the first row names {len(names)} columns, "
-                f"{names[0]!r} to {names[-1]!r}; commas within a cell need quotes around it"
+                f"{names[0]!r} to {names[-1]!r}; {mark} within a cell need quotes around it"
             )
 
 
-def _tell_mistyped(path: Path, text: str, name: str, column: pd.Series) -> None:
+def _tell_mistyped(path: Path, text: str, sep: str, name: str, column: pd.Series) -> None:
     """Say where a column is text because a few of its cells are no numbers."""
     if types.is_numeric_dtype(column):
         return
@@ -137,7 +139,7 @@ def _tell_mistyped(path: Path, text: str, name: str, column: pd.Series) -> None:
     if not 0 < others < numbers:
         return
     first = column.isin(counts.index[wrong]).to_numpy().argmax()
-    line = next(line for i, (line, _) in enumerate(_rows(path, text)) if i == first + 1)
+    line = next(line for i, (line, _) in enumerate(_rows(path, text, sep)) if i == first + 1)
     warn_user(
         f"{path}:{line}: column {name!r} holds {column.iloc[first]!r} where {numbers:,} cells hold "
         f"numbers, so all of it is read as text, and enters a model as a factor; mend the "

@@ -26,6 +26,7 @@ from jaxhlm.core.csvtable import read_csv
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
 __all__ = [
+    "check_table_target",
     "check_target",
     "checksum",
     "file_path",
@@ -41,6 +42,7 @@ __all__ = [
     "write_atomically",
     "write_csv",
     "write_parquet",
+    "write_table",
     "write_text",
 ]
 
@@ -48,6 +50,7 @@ PathName: TypeAlias = str | os.PathLike[str]
 # What our files say beside their columns; the last of it is a checksum of all.
 OWN, DIGEST = b"jaxhlm.", b"jaxhlm.digest"
 CELL = 8.0
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 # Columns of an array that are read together.
 COLUMNS_READ = 4096
 
@@ -170,20 +173,57 @@ def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
 
 
 def read_table(path: PathName) -> pd.DataFrame:
-    """A data frame from a .csv, .csv.gz or .parquet file.
+    """A data frame from a .csv, .tsv (either of them .gz too), .parquet or .feather file.
 
     Raises:
         FileError: the file cannot be opened, or its contents cannot be read.
         OptionError: another ending, or more than this machine's memory.
+        JaxhlmError: pyarrow, which the last two need, is not installed.
     """
     path = file_path(path)
     name = path.name.lower()
     if name.endswith(".parquet"):
         return read_parquet(path)[0]
-    if name.endswith((".csv", ".csv.gz")):
-        with reading(path):
-            return read_csv(path)
-    raise OptionError(f"{path}: give a file that ends in .csv, .csv.gz or .parquet")
+    if name.endswith(".feather"):
+        return _read_feather(path)
+    sep = SEPARATORS.get(name.removesuffix(".gz").rpartition(".")[2])
+    if sep is None:
+        raise OptionError(f"{path}: give a file that ends in .csv, .tsv, .parquet or .feather")
+    with reading(path):
+        return read_csv(path, sep)
+
+
+def _read_feather(path: Path) -> pd.DataFrame:
+    pyarrow_modules()
+    from pyarrow import feather
+
+    with reading(path):
+        affordable(f"bytes of {path}", path.stat().st_size, 1.0)
+        return feather.read_feather(path)
+
+
+def check_table_target(path: PathName) -> Path:
+    """The path of a table to be written; refused as by ``check_target``, or for its ending.
+
+    Raises:
+        FileError: as for ``check_target``.
+        OptionError: another ending than .csv or .parquet.
+    """
+    target = check_target(path)
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        raise OptionError(f"{target}: tables are written as .csv or .parquet; give such a name")
+    return target
+
+
+def write_table(path: PathName, frame: pd.DataFrame) -> None:
+    """Write a table without its index by the ending of its name, .csv or .parquet.
+
+    Raises:
+        FileError, OptionError: as for ``check_table_target``.
+        JaxhlmError: pyarrow, which .parquet needs, is not installed.
+    """
+    write = write_parquet if check_table_target(path).suffix.lower() == ".parquet" else write_csv
+    write(path, frame)
 
 
 def map_array(path: PathName) -> np.ndarray:

@@ -23,7 +23,15 @@ SINGLE = (
     "estimates are float64 (see precision= of fit_many)"
 )
 
-__all__ = ["batch_text", "glance", "parameter_summary", "precision_told", "summary", "varcorr"]
+__all__ = [
+    "batch_heading",
+    "batch_text",
+    "glance",
+    "parameter_summary",
+    "precision_told",
+    "summary",
+    "varcorr",
+]
 
 
 def glance(fits: FitRecord) -> dict[str, Any]:
@@ -115,6 +123,15 @@ def precision_told(precision: Precision) -> list[str]:
 
 def batch_text(fits: FitRecord) -> str:
     """Counts, then the summary of the parameters."""
+    head = batch_heading(fits)
+    if not fits.ok.any():
+        return head
+    table = parameter_summary(fits).to_string(float_format="%.4f", na_rep="")
+    return f"{head}\n\n{table}"
+
+
+def batch_heading(fits: FitRecord) -> str:
+    """What was fitted, and what became of it: counts, and the reasons of failures."""
     method = "REML" if fits.model.reml else "maximum likelihood"
     head = [
         f"{len(fits):,} linear mixed model fits by {method}",
@@ -124,6 +141,4 @@ def batch_text(fits: FitRecord) -> str:
     ]
     if absent := int(fits.estimates.absent.any(axis=1).sum()):
         head.append(f"Without some coefficient (NaN: no row has that level): {absent:,}")
-    if not fits.ok.any():
-        return "\n".join(head)
-    return "\n".join([*head, "", parameter_summary(fits).to_string(float_format="%.4f", na_rep="")])
+    return "\n".join(head)

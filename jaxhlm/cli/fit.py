@@ -1,0 +1,240 @@
+"""The command ``jaxhlm fit``: one data set, replicates, or many responses tested and ranked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from jaxhlm.cli.commands import add_model, add_option
+from jaxhlm.cli.samples import Samples, read_samples
+from jaxhlm.core.arguments import fraction, whole_number
+from jaxhlm.core.files import check_table_target, read_table, write_table
+from jaxhlm.errors import OptionError
+from jaxhlm.fitting.fit import fit
+from jaxhlm.fitting.many import fit_many
+from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
+from jaxhlm.inference.multiplicity import Adjustment
+from jaxhlm.results.batch import FitBatch
+from jaxhlm.results.fit import Fit
+from jaxhlm.results.named_contrasts import top
+from jaxhlm.results.summaries import batch_heading
+
+__all__ = ["add_fit"]
+
+DESCRIPTION = """\
+One data set:      jaxhlm fit "y ~ x + (1 + x | unit)" data.csv
+Replicates:        jaxhlm fit "y ~ x + (1 | unit)" data.csv --by replicate
+Many responses:    jaxhlm fit "~ dose * time + (1 | subject)" --samples samples.csv \\
+                     --responses expression.parquet --contrast "early=dosehigh" --out table.parquet
+"""
+# What is about many responses only, and what about any batch.
+OF_RESPONSES = ("samples", "responses_in", "layer", "id")
+OF_BATCHES = ("moderate", "trend", "adjust", "top", "fdr")
+
+
+def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add it to the command line.
+
+    Args:
+        commands: what ``ArgumentParser.add_subparsers`` returns.
+    """
+    command = add_model(
+        commands.add_parser(
+            "fit",
+            help="fit a model to a file, or to many responses, with tests",
+            epilog=DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        ),
+        "data, .csv, .tsv, .parquet or .feather",
+        nargs="?",
+    )
+    command.add_argument(
+        "--weights", metavar="COLUMN", help="of prior weights; with --responses also a file of them"
+    )
+    command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
+    methods = (*get_args(DfMethod), "none")
+    add_option(command, "--df", "satterthwaite", "of p values", choices=methods)
+    command.add_argument(
+        "--contrast",
+        action="append",
+        metavar="NAME=EXPR",
+        help='"early=dosehigh - doselow"; repeat',
+    )
+    command.add_argument("--json", action="store_true", help="print one fit as JSON")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the table, .csv, .parquet")
+    _add_responses(command.add_argument_group("many responses on one design"))
+    _add_tests(command.add_argument_group("tests of many fits"))
+    command.set_defaults(run=_fit)
+
+
+def _add_responses(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--responses", type=Path, metavar="FILE",
+        help=".parquet, .npy, .h5ad, .zarr, .csv, .tsv, .feather; a column for each",
+    )  # fmt: skip
+    group.add_argument("--samples", type=Path, metavar="FILE", help="a row for every sample")
+    group.add_argument(
+        "--responses-in", choices=("columns", "rows"), help="what each response is (columns)"
+    )
+    group.add_argument("--layer", help="of .h5ad, that holds the responses")
+    group.add_argument(
+        "--id", metavar="COLUMN",
+        help="of the samples' names; by default the one that holds those of the responses",
+    )  # fmt: skip
+
+
+def _add_tests(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--moderate", action="store_true", default=None, help="residual variances")
+    group.add_argument("--trend", action="store_true", default=None, help="in the prior variance")
+    group.add_argument("--adjust", choices=get_args(Adjustment), help="p values (BH)")
+    group.add_argument("--fdr", type=float, help="below which tests are counted (0.05)")
+    group.add_argument("--top", type=int, metavar="N", help="how many are printed (20)")
+
+
+def _fit(a: argparse.Namespace) -> None:
+    contrasts = _contrasts(a.contrast)
+    _check(a)
+    result = _fitted(a)
+    if isinstance(result, Fit):
+        table = _told_one(a, result, contrasts)
+    elif a.df != "none" and (contrasts or _tested(a, result)):
+        table = _told_tests(a, result, contrasts)
+    else:
+        print(result)
+        table = _tidy(a, result)
+    if a.out:
+        write_table(a.out, table)
+        if not a.json:
+            print(f"\nTable of {len(table):,} rows written to {a.out}")
+
+
+def _check(a: argparse.Namespace) -> None:
+    """Refuse what cannot be before anything is read.
+
+    Raises:
+        OptionError: options that do not go together.
+        FileError: a file that cannot be written.
+    """
+    if a.out:
+        check_table_target(a.out)
+    many = a.responses is not None
+    if a.file and many and a.samples:
+        raise OptionError(f"{a.file} and --samples {a.samples}: give the samples once")
+    if not (a.file or many):
+        raise OptionError("give the file of the data, or --responses and --samples")
+    if many and a.by:
+        raise OptionError("give either --responses or --by")
+    _refuse(a, OF_RESPONSES if not many else (), "--responses")
+    _refuse(a, OF_BATCHES if not (many or a.by) else (), "--responses or --by")
+    if a.json and (many or a.by):
+        raise OptionError("--json prints one fit: write the table of many with --out")
+    if a.df == "none" and (a.contrast or any(_given(a, OF_BATCHES))):
+        raise OptionError("--df none has no tests, which the other options ask for")
+    whole_number("--top", 20 if a.top is None else a.top)
+    fraction("--fdr", 0.05 if a.fdr is None else a.fdr, 0.05)
+
+
+def _given(a: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    return [name for name in names if getattr(a, name) is not None]
+
+
+def _refuse(a: argparse.Namespace, names: Sequence[str], without: str) -> None:
+    if wrong := _given(a, names):
+        raise OptionError(f"--{wrong[0].replace('_', '-')} goes with {without}")
+
+
+def _contrasts(given: Sequence[str] | None) -> dict[str, str] | None:
+    """Contrasts by name; what has none is called by what it says.
+
+    >>> _contrasts(["early=dosehigh - doselow", "x:time"])
+    {'early': 'dosehigh - doselow', 'x:time': 'x:time'}
+    """
+    if given is None:
+        return None
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, row = (part.strip() for part in text.partition("="))
+        if not name or (equals and not row):
+            raise OptionError(f"--contrast {text!r}: give NAME=EXPR, such as early=dosehigh")
+        if name in found:
+            raise OptionError(f"--contrast {name!r} is given twice; name them apart")
+        found[name] = row or name
+    return found
+
+
+def _fitted(a: argparse.Namespace) -> Fit | FitBatch:
+    options = {"reml": not a.ml, "weights": a.weights}
+    if a.responses is None and a.by is None:
+        return fit(a.formula, read_table(a.file), **options)
+    if a.responses is None:
+        return fit_many(a.formula, read_table(a.file), by=a.by, **options)
+    rows = (a.responses_in or "columns") == "rows"
+    given: Samples = read_samples(a.file or a.samples, a.responses, a.weights, rows, a.layer, a.id)
+    return fit_many(
+        a.formula, given.table, given.responses, weights=given.weights, reml=not a.ml,
+        responses_in="rows" if rows else "columns", layer=a.layer,
+    )  # fmt: skip
+
+
+def _tested(a: argparse.Namespace, fits: FitBatch) -> bool:
+    """Whether there is something to test by default, and it is asked for."""
+    wanted = a.responses is not None or bool(_given(a, OF_BATCHES))
+    return wanted and any(name != "(Intercept)" for name in fits.model.xnames)
+
+
+def _tidy(a: argparse.Namespace, result: Fit | FitBatch) -> pd.DataFrame:
+    if a.df != "none":
+        return result.tidy(a.df)
+    return result.tidy("normal").drop(columns=["df", "p_value"])
+
+
+def _told_one(a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None) -> pd.DataFrame:
+    """Print one fit; gives its tidy table, or that of contrasts."""
+    table = _tidy(a, one)
+    if contrasts:
+        table = one.contrast([*contrasts.values()], a.df)
+        table = table.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
+    if a.json:
+        print(_json(one, table))
+        return table
+    print(one if a.df == "none" else one.summary(a.df))
+    if contrasts:
+        print(f"\nContrasts:\n{_text(table)}")
+    return table
+
+
+def _json(one: Fit, table: pd.DataFrame) -> str:
+    """A fit for other programs: its formula, the columns of ``glance``, and a table by rows."""
+    glance = json.loads(one.glance().to_json(orient="records", double_precision=15))[0]
+    rows = json.loads(table.to_json(orient="records", double_precision=15))
+    return json.dumps({"formula": one.model.formula, **glance, "table": rows}, indent=2)
+
+
+def _told_tests(
+    a: argparse.Namespace, fits: FitBatch, contrasts: dict[str, str] | None
+) -> pd.DataFrame:
+    """Print what became of the fits, how much was found, and the first of it; gives all tests."""
+    adjust: Adjustment = a.adjust or "BH"
+    level = 0.05 if a.fdr is None else a.fdr
+    moderate, trend = bool(a.moderate), bool(a.trend)
+    table = fits.test(contrasts, df=a.df, moderate=moderate, trend=trend, adjust=adjust)
+    print(batch_heading(fits.record))
+    how = f"Tests by {METHOD_NAMES[a.df]}"
+    how += ", residual variances moderated" + " along their trend" * trend if moderate else ""
+    print(f"\n{how}; p values adjusted by {adjust}:")
+    by_contrast = table.groupby("contrast", sort=False)
+    found = by_contrast["p_adjusted"].agg(tested="count", found=lambda p: int((p < level).sum()))
+    print(_text(found.rename(columns={"found": f"p_adjusted < {level:g}"}).reset_index()))
+    first = top(table, 20 if a.top is None else a.top, None)
+    columns = [name for name in first if name not in ("conf_low", "conf_high", "status")]
+    print(f"\nThe {len(first)} smallest p values:\n{_text(first[columns])}")
+    return table
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format="%.4g", na_rep="")

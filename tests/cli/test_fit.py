@@ -1,0 +1,180 @@
+"""The command `fit`: many responses tested and ranked, and one data set for other programs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from cases import DATA, SLEEP, sleepstudy
+from jaxhlm.cli.main import main
+
+DESIGN = "~ Days + (1 | Subject)"
+FIT = ["fit", DESIGN, "--samples", "samples.csv"]
+pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+
+
+def samples():
+    d = hlm.load_dataset("sleepstudy").drop(columns="Reaction")
+    return d.assign(sample=[f"s{i}" for i in range(len(d))])
+
+
+def expression():
+    """Twelve responses, samples in another order; one is constant."""
+    Y = sleepstudy().simulate(12, seed=1).to_numpy(copy=True)
+    Y[:, 4], Y[3, 5] = 1.0, np.nan
+    labels = pd.Index(samples()["sample"], name=None)
+    frame = pd.DataFrame(Y, labels, [f"g{j}" for j in range(12)])
+    return frame.sample(frac=1.0, random_state=1)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    d, Y = samples(), expression()
+    d.to_csv("samples.csv", index=False)
+    d.to_csv("samples.tsv", index=False, sep="\t")
+    d.to_feather("samples.feather")
+    Y.to_parquet("y.parquet")
+    Y.to_csv("y.csv")
+    Y.T.to_csv("rows.tsv", sep="\t")
+    Y.T.rename_axis("gene").reset_index().to_feather("rows.feather")
+    np.save("y.npy", Y.loc[d["sample"]].to_numpy())
+    Y.set_axis("z" + Y.index, axis=0).to_parquet("other.parquet")
+    Y.abs().to_csv("w.csv")
+
+
+def expected(**options):
+    d = samples().set_index("sample")
+    fits = hlm.fit_many(DESIGN, d, expression(), progress=False)
+    return fits.test({"a week": "7*Days"}, **options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--responses", "y.parquet", "--samples", "samples.tsv"],
+        ["--responses", "y.csv", "--samples", "samples.feather", "--id", "sample"],
+        ["--responses", "rows.tsv", "samples.csv", "--responses-in", "rows"],
+        ["--responses", "rows.feather", "--responses-in", "rows", "--samples", "samples.csv"],
+    ],
+)
+def test_responses_are_matched_by_name_tested_and_ranked(files, capsys, given):
+    asked = ["--contrast", "a week=7*Days", "--top", "3", "--out", "table.parquet"]
+    assert main(["fit", DESIGN, *given, *asked]) == 0
+    printed = capsys.readouterr().out
+    assert "Converged: 11, of these singular: 0; failed: 1\n  1 × the response" in printed
+    assert "The 3 smallest p values" in printed and "Table of 12 rows" in printed
+    table = expected()
+    count = int((table["p_adjusted"] < 0.05).sum())
+    assert f"a week      11 {count:>18}\n" in printed
+    pd.testing.assert_frame_equal(pd.read_parquet("table.parquet"), table, rtol=tol.BATCH)
+
+
+def test_options_of_tests_are_those_of_the_library(files, capsys):
+    how = ["--moderate", "--trend", "--adjust", "holm", "--df", "kenward-roger", "--fdr", "0.01"]
+    given = ["--responses", "y.csv", "--contrast", "a week=7*Days", *how, "--out", "t.csv"]
+    assert main([*FIT, *given]) == 0
+    printed = capsys.readouterr().out
+    assert "Kenward-Roger's method, residual variances moderated along their trend" in printed
+    assert "p_adjusted < 0.01" in printed
+    table = expected(df="kenward-roger", moderate=True, trend=True, adjust="holm")
+    assert_numbers(pd.read_csv("t.csv"), table)
+
+
+def assert_numbers(one, other):
+    assert list(one) == list(other)
+    for name in one.select_dtypes("number"):
+        np.testing.assert_allclose(one[name], other[name], rtol=tol.BATCH)
+
+
+def test_what_has_no_names_is_matched_by_position(files, capsys):
+    for extra in (["--weights", "w.csv"], ["--weights", "Days"], []):
+        assert main([*FIT, "--responses", "y.npy", *extra, "--out", "t.csv"]) == (2 if extra else 0)
+    assert "weights must be positive" in capsys.readouterr().err
+    table = hlm.fit_many(DESIGN, samples(), np.load("y.npy"), progress=False).test()
+    assert_numbers(pd.read_csv("t.csv"), table)
+    assert main([*FIT, "--responses", "y.csv", "--weights", "w.csv", "--out", "t.csv"]) == 0
+    d = samples().set_index("sample")
+    weighted = hlm.fit_many(DESIGN, d, expression(), weights=expression().abs(), progress=False)
+    assert_numbers(pd.read_csv("t.csv"), weighted.test())
+
+
+def test_annotated_data_bring_their_samples(tmp_path, capsys):
+    """Without tests, where none are asked for, the summary of all fits is printed."""
+    path, formula = str(DATA / "annotated.h5ad"), "~ Days + (1 | Subject)"
+    assert main(["fit", formula, "--responses", path, "--df", "none"]) == 0
+    assert "mean SE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*FIT, "--responses", "other.parquet"], "samples 'zs"),
+        ([*FIT, "--responses", "rows.tsv"], "--responses-in rows"),
+        ([*FIT, "--responses", "y.npy", "--id", "sample"], "no names of samples"),
+        ([*FIT, "--responses", "y.csv", "--id", "Sample"], "no column 'Sample'"),
+        ([*FIT, "--responses", "y.xls"], "y.xls"),
+        ([*FIT, "--responses", "y.csv", "--layer", "raw"], "layer='raw'"),
+        ([*FIT, "--responses", "y.csv", "--contrast", "week"], "week"),
+        ([*FIT, "--responses", "y.csv", "--contrast", "a=", "--contrast", "b"], "NAME=EXPR"),
+        ([*FIT, "--responses", "y.csv", "--contrast", "a=Days", "--contrast", "a=7*Days"], "twice"),
+        ([*FIT, "--responses", "y.csv", "--out", "t.xlsx"], ".csv or .parquet"),
+        ([*FIT, "--responses", "y.csv", "--out", "none/t.csv"], "there is no folder"),
+        ([*FIT, "--responses", "y.csv", "--top", "0"], "--top"),
+        ([*FIT, "--responses", "y.csv", "--fdr", "5"], "--fdr"),
+        ([*FIT, "--responses", "y.csv", "--trend"], "moderate"),
+        ([*FIT, "--responses", "y.csv", "--df", "none", "--moderate"], "--df none"),
+        ([*FIT, "--responses", "y.csv", "--by", "Subject"], "--responses or --by"),
+        ([*FIT, "--responses", "y.csv", "--json"], "--json"),
+        ([*FIT, "samples.csv", "--responses", "y.csv"], "give the samples once"),
+        (["fit", DESIGN, "--responses", "y.csv"], "table of samples"),
+        (["fit", DESIGN], "give the file"),
+        (["fit", DESIGN, "samples.csv", "--adjust", "BH"], "--adjust goes with --responses"),
+        (["fit", DESIGN, "samples.csv", "--id", "sample"], "--id goes with --responses"),
+    ],
+)
+def test_what_cannot_be_is_one_line(files, capsys, arguments, message):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaxhlm: ") and message in said.splitlines()[-1]
+
+
+def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):
+    path = tmp_path / "d.tsv"
+    hlm.load_dataset("sleepstudy").to_csv(path, index=False, sep="\t")
+    fit = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy"))
+    assert main(["fit", SLEEP, str(path)]) == 0
+    assert capsys.readouterr().out == f"{fit.summary('satterthwaite')}\n"
+    assert main(["fit", SLEEP, "--df", "none", str(path)]) == 0
+    assert capsys.readouterr().out == f"{fit}\n"
+    contrast = ["--contrast", "a week=7*Days"]
+    out = ["--out", str(tmp_path / "t.csv")]
+    assert main(["fit", SLEEP, str(path), "--json", *contrast, *out]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["criterion"] == pytest.approx(fit.criterion, rel=tol.SMALL)
+    row = fit.contrast("7*Days").iloc[0]
+    assert told["table"][0]["contrast"] == "a week"
+    for name, value in row.items():
+        assert told["table"][0][name] == pytest.approx(value, rel=tol.SMALL)
+    assert pd.read_csv(tmp_path / "t.csv")["contrast"].tolist() == ["a week"]
+    assert main(["fit", SLEEP, str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["formula"] == SLEEP and told["table"][1]["term"] == "Days"
+
+
+@pytest.mark.parametrize("more", [["a.csv", "b.csv"], ["a.csv", "--no-such"]])
+def test_arguments_that_are_not_known(capsys, more):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", SLEEP, "--ml", *more])
+    assert stopped.value.code == 2
+    assert f"unrecognized arguments: {more[1]}" in capsys.readouterr().err.replace("a.csv ", "")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"jaxhlm {hlm.__version__}\n"
