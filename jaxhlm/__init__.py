@@ -5,7 +5,8 @@ accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer'
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
 not an exception. Its ``test`` and ``top`` test named contrasts of all fits, adjusted for their
-number. With ``out=`` it writes more fits than memory holds to a folder, which ``read_fits`` opens.
+number, and ``max_t`` bounds the chance of any false discovery among them. With ``out=`` it writes
+more fits than memory holds to a folder, which ``read_fits`` opens.
 ``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
 model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from jaxhlm.fitting.bootstrap_lrt import BootstrapLRT as BootstrapLRT
     from jaxhlm.fitting.bootstrap_lrt import bootstrap_lrt as bootstrap_lrt
     from jaxhlm.fitting.many import fit_many as fit_many
+    from jaxhlm.fitting.max_t import MaxT as MaxT
+    from jaxhlm.fitting.max_t import max_t as max_t
     from jaxhlm.inference.lmlist import lm_list as lm_list
     from jaxhlm.optimise.minimise import minimise as minimise
     from jaxhlm.optimise.newton import newton as newton
@@ -90,6 +93,7 @@ __all__ = [
     "FitBatch",
     "JaxhlmError",
     "JaxhlmWarning",
+    "MaxT",
     "MeasuresTable",
     "Mechanism",
     "Method",
@@ -111,6 +115,7 @@ __all__ = [
     "lm_list",
     "load_dataset",
     "loglik",
+    "max_t",
     "measures",
     "mechanism",
     "minimise",
@@ -134,6 +139,7 @@ __all__ = [
 # what is imported so: importing the module would set that name to it.
 _WHEN_ASKED_FOR = {
     "fitting.many": ("fit_many",),
+    "fitting.max_t": ("MaxT", "max_t"),
     "results.batch": ("FitBatch",),
     "results.stored": ("StoredFits", "read_fits"),
     "studies.simulate": ("simulate",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -24,6 +24,7 @@ __all__ = [
     "Seed",
     "Streams",
     "random_key",
+    "seed_of",
 ]
 
 # What the streams of one seed are for; violation k has VIOLATIONS + k.
@@ -60,6 +61,16 @@ def random_key(seed: Seed) -> Key:
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**32))
     return np.array(_words(seed), np.uint32)
+
+
+def seed_of(key: Key | Sequence[int]) -> int:
+    """The int that gives the key of two words.
+
+    >>> seed_of(random_key(2**40 + 3)) == 2**40 + 3
+    True
+    """
+    high, low = map(int, key)
+    return (high << 32) + low
 
 
 def _words(seed: Any) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from os import PathLike
@@ -25,7 +24,7 @@ from jaxhlm.core.notation import (
     check_option,
 )
 from jaxhlm.core.status import outcome
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.streams import Seed, random_key, seed_of
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.executors import Workload, check_writers, workers_of
@@ -216,7 +215,7 @@ class Bootstrap:
             raise FileError(f"{path} holds fits but no bootstrap; read it as a FitBatch")
         extra = json.loads(text)
         original = Estimates(**{name: np.array(x) for name, x in extra["original"].items()})
-        a, seed = np.array(extra["accelerations"]), _seed(extra["seed"])
+        a, seed = np.array(extra["accelerations"]), seed_of(extra["seed"])
         wild = extra["wild"] and tuple(extra["wild"])
         alone = tuple(extra.get("alone", ()))
         return Bootstrap(FitBatch(record), original, extra["method"], wild, seed, None, a, alone)
@@ -376,10 +375,4 @@ def bootstrap(
     fits = fit_source(source, index, fit.model, options, progress, devices, workers)
     wild = (weights, leverage) if method == "wild" else None
     alone = one_group_terms(fit.record) if wild else ()
-    return Bootstrap(fits, fit.estimates, method, wild, _seed(key.tolist()), fit, alone=alone)
-
-
-def _seed(words: Sequence[int]) -> int:
-    """The int that gives the key of two words."""
-    high, low = words
-    return (high << 32) + low
+    return Bootstrap(fits, fit.estimates, method, wild, seed_of(key), fit, alone=alone)

@@ -26,6 +26,7 @@ __all__ = [
     "noncentral_t_cdf",
     "normal_cdf",
     "normal_quantile",
+    "normal_size",
     "range_tail",
     "t_quantile",
     "t_tail",
@@ -54,6 +55,15 @@ def normal_quantile(p: ArrayLike) -> Floats:
     1.96
     """
     return _special().ndtri(p)
+
+
+def normal_size(p: ArrayLike) -> Floats:
+    """|z| of two-sided p values, P(|Z| ≥ |z|) = p.
+
+    >>> float(normal_size(0.05).round(4))
+    1.96
+    """
+    return -normal_quantile(0.5 * np.asarray(p))
 
 
 def logistic_cdf(x: ArrayLike) -> Floats:

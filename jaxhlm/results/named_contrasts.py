@@ -15,14 +15,14 @@ from jaxhlm.errors import ContrastError, OptionError
 from jaxhlm.estimation.hypotheses import Contrasts, Hypothesis
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.multiplicity import Adjustment, adjusted
-from jaxhlm.inference.tails import f_tail, normal_quantile
+from jaxhlm.inference.tails import f_tail, normal_size
 from jaxhlm.results import coefficients
 from jaxhlm.results.moderated import Moderation, moderated, moderation
 from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.tidy import inference_table
 
-__all__ = ["Moderate", "Shape", "contrast_table", "top"]
+__all__ = ["Moderate", "Shape", "contrast_table", "named_hypothesis", "top"]
 
 Moderate = bool | Literal["dream"]
 Shape = Literal["long", "wide"]
@@ -48,7 +48,7 @@ def contrast_table(
     if moderate and df == "residual":
         raise OptionError('df="residual" does not count a prior: use df="satterthwaite"')
     prior = _prior(fits, moderate, trend)
-    hypothesis, labels = _named(fits, contrasts), []
+    hypothesis, labels = named_hypothesis(fits, contrasts), []
     if prior is not None and moderate != "dream":
         fits = moderated(fits, prior)
     if joint:
@@ -62,7 +62,7 @@ def contrast_table(
         columns |= _rescaled(columns, hypothesis.rhs, prior)
     columns["p_adjusted"] = adjusted(columns["p_value"], adjust)
     if not joint:
-        columns["z"] = -np.sign(columns["statistic"]) * normal_quantile(0.5 * columns["p_value"])
+        columns["z"] = np.sign(columns["statistic"]) * normal_size(columns["p_value"])
     return _shown(fits, labels, columns, shape)
 
 
@@ -94,7 +94,9 @@ def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
     return table.loc[order[:n]].reset_index(drop=True)
 
 
-def _named(fits: FitRecord, contrasts: Mapping[str, Any] | Contrasts | None) -> Hypothesis:
+def named_hypothesis(
+    fits: FitRecord, contrasts: Mapping[str, Any] | Contrasts | None
+) -> Hypothesis:
     """Contrasts under their names; every fixed effect but the intercept by default."""
     if contrasts is None:
         contrasts = {name: {name: 1.0} for name in fits.model.xnames if name != "(Intercept)"}
