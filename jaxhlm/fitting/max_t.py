@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_flag, fraction, whole_number
+from jaxhlm.core.arguments import affordable, check_flag, fraction, whole_number
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.core.streams import Seed, random_key, seed_of
@@ -191,6 +191,7 @@ def max_t(
     record, source = _responses(fits)
     table = contrast_table(record, contrasts, df, False, False, "BH", False, "long")
     hypothesis = named_hypothesis(record, contrasts)
+    affordable("n", n, 8.0 * len(hypothesis.L))
     observed = table["z"].abs().to_numpy().reshape(len(record), -1)
     if np.isnan(observed).all():
         raise JaxhlmError("no contrast can be tested in any of these fits: see fits.status")

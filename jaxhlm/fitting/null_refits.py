@@ -76,24 +76,26 @@ class NullRefits:
         Raises:
             KeyboardInterrupt: no resample is finished, or they are all patterns in their order.
         """
-        r = len(self.hypothesis.L)
-        counts, maxima, failed = np.zeros(self.observed.shape, np.int64), np.zeros((0, r)), 0
+        counts, maxima, failed = np.zeros(self.observed.shape, np.int64), [], 0
         together, runs = self._sizes()
-        orders = [self._order(j) for j in range(r)]
+        orders = [self._order(j) for j in range(len(self.hypothesis.L))]
         try:
             with progress_report(self.null.n * self.tests, progress) as report, all_or_nothing():
                 for run in runs:
-                    parts = [self._part(j, orders[j], together, run, report) for j in range(r)]
+                    parts = [
+                        self._part(j, order, together, run, report)
+                        for j, order in enumerate(orders)
+                    ]
                     for j, part in enumerate(parts):
                         counts[orders[j], j] += part.counts
-                    maxima = np.vstack([maxima, np.stack([x.maxima for x in parts], axis=1)])
-                    failed += sum(x.failed for x in parts)
+                    maxima.append(np.stack([part.maxima for part in parts], axis=1))
+                    failed += sum(part.failed for part in parts)
         except KeyboardInterrupt:
-            if not len(maxima) or self.null.exact:
+            if not maxima or self.null.exact:
                 raise
-            told = f"interrupted: {len(maxima)} of {self.null.n} resamples are finished and count"
-            warn_user(told, InterruptedFitsWarning)
-        return Resampled(counts, maxima, failed)
+            told = f"interrupted: {sum(map(len, maxima))} of {self.null.n} resamples are finished"
+            warn_user(f"{told} and count", InterruptedFitsWarning)
+        return Resampled(counts, np.concatenate(maxima), failed)
 
     def p_values(self, found: Resampled) -> Floats:
         """(B, r) adjusted for all responses, each hypothesis by itself."""

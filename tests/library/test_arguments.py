@@ -305,6 +305,14 @@ WRONG = {
         small_fit or one(), large_fit or slopes(), **{"n": 4, "seed": 1} | o), {
         "small_fit": (many(), "x"), "large_fit": (many(), "x"), "n": COUNT, "seed": SEED,
     }),
+    "max_t": (lambda fits=None, contrasts="Days", **o: hlm.max_t(
+        many() if fits is None else fits, contrasts, **{"n": 4, "seed": 1} | o), {
+        "fits": (one(), "x", FORMULA, sleep()), "contrasts": (*CONTRAST[:4], {"a": "x"}, {}),
+        "n": COUNT, "seed": SEED, "method": ("sign flip", None, True), "df": DF,
+        "step_down": FLAG, "progress": SHOWN, "devices": DEVICES,
+    }),
+    "MaxT.critical": (lambda level: hlm.max_t(many(), "Days", n=4, seed=1).critical(level),
+                      {"level": SHARE}),
     "Truth.of": (of, {
         "beta": ("abcd", ["1"], [np.nan], [1j], {"x": "1"}, MASKED, [pd.Timestamp("2020")]),
         "sd": ("a", ["1"], -1.0, [np.inf], MASKED, [1j], [None]),
@@ -461,9 +469,9 @@ SAME = {
 NOT_CALLED = {
     "deviance", "loglik", "lambda_matrix", "minimise", "newton", "violations", "plot", "Status",
     "JaxhlmError", "JaxhlmWarning", "Fit", "FitBatch", "Bootstrap", "BootstrapLRT", "Drawn",
-    "Mechanism", "StoredFits", "Study", "UnitDesign",
+    "MaxT", "Mechanism", "StoredFits", "Study", "UnitDesign",
 }  # fmt: skip
-CLASSES = ("Fit", "FitBatch", "Bootstrap", "Truth", "Mechanism")
+CLASSES = ("Fit", "FitBatch", "Bootstrap", "MaxT", "Truth", "Mechanism")
 
 
 def public():
