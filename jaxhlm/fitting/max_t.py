@@ -216,7 +216,7 @@ def _responses(fits: FitBatch) -> tuple[FitRecord, ResponseMatrix]:
     if not isinstance(fits, FitBatch):
         raise OptionError(
             f"fits: {type(fits).__name__} is no FitBatch; give what fit_many(…, responses=…) "
-            "returns, or a part of it"
+            "returns, and of fits in a folder fits[:]"
         )
     source = fits.record.rows
     if not isinstance(source, ResponseMatrix):

@@ -337,7 +337,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             trend: let the prior variance depend on the mean response.
             adjust: "BH" (Benjamini-Hochberg) or "BY" (Benjamini-Yekutieli) for false discovery
                 rates, "storey" for q values, "holm", "bonferroni" or "none"; for each contrast over
-                all fits. A fit that failed does not count.
+                all fits. A fit that failed does not count. ``jaxhlm.max_t`` adjusts for responses
+                that depend on each other.
             joint: one F test that all contrasts hold.
             shape: "long", a row for every fit and contrast, or "wide", a row for every fit and
                 columns (contrast, what).
