@@ -173,7 +173,7 @@ def max_t(
         >>> import jaxhlm as hlm
         >>> data = hlm.load_dataset("sleepstudy")
         >>> Y = hlm.fit("Reaction ~ 1 + (1 | Subject)", data).simulate(20, seed=1)
-        >>> Y["sim_3"] += 4.0 * data["Days"]
+        >>> Y["sim_3"] += 10.0 * data["Days"]
         >>> fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
         >>> found = hlm.max_t(fits, {"slope": "Days"}, n=199, seed=1)
         >>> table = found.table
