@@ -195,7 +195,7 @@ def max_t(
     observed = table["z"].abs().to_numpy().reshape(len(record), -1)
     if np.isnan(observed).all():
         raise JaxhlmError("no contrast can be tested in any of these fits: see fits.status")
-    null = null_responses(method, source.design, source.W, n, key)
+    null = null_responses(method, source.design, n, key)
     refits = NullRefits(record, source, null, hypothesis, df, observed, step_down, devices)
     found = refits.run(progress)
     return MaxT(

@@ -20,7 +20,7 @@ from jaxhlm.fitting.places import fitter
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.max_t import exceedances, single_step, step_down
 from jaxhlm.inference.tails import normal_size
-from jaxhlm.resampling.null_responses import NullResponses, constrained
+from jaxhlm.resampling.null_responses import NullResponses, SomeFits, constrained
 from jaxhlm.results import coefficients
 from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.sources import ResponseMatrix
@@ -137,15 +137,21 @@ class NullRefits:
 
     def _refitted(self, j: int, at: Ints, run: slice, report: Report | None) -> Floats:
         """|z*| (tests, resamples) of some fits under hypothesis j; NaN where a refit failed."""
-        source, L = self.source, self.hypothesis.L[[j]]
-        lanes, estimates = self.record.lane_index[at], self.record.estimates[at]
-        beta = constrained(estimates, L[0], float(self.hypothesis.rhs[j]))
-        y = _columns(source.Y, lanes)
-        rows = self.null.rows(y, source.design.X @ beta.T, lanes, estimates, run)
-        W = None if source.W is None else np.repeat(source.W[:, lanes], rows.shape[2], axis=1)
-        fits = self._fitted(ResponseMatrix(source.prepared, rows.reshape(len(y), -1), W=W), report)
+        L, some = self.hypothesis.L[[j]], self._some(j, at)
+        rows = self.null.rows(some, run)
+        W = None if some.weights is None else np.repeat(some.weights, rows.shape[2], axis=1)
+        source = ResponseMatrix(self.source.prepared, rows.reshape(len(rows), -1), W=W)
+        fits = self._fitted(source, report)
         p = np.where(fits.ok, coefficients.tests(fits, L, self.df)[2][:, 0], np.nan)
         return normal_size(p).reshape(len(at), -1)
+
+    def _some(self, j: int, at: Ints) -> SomeFits:
+        """Some fits and their responses, with what hypothesis j fits to them."""
+        source, lanes = self.source, self.record.lane_index[at]
+        estimates = self.record.estimates[at]
+        beta = constrained(estimates, self.hypothesis.L[j], float(self.hypothesis.rhs[j]))
+        W = None if source.W is None else _columns(source.W, lanes)
+        return SomeFits(lanes, _columns(source.Y, lanes), W, source.design.X @ beta.T, estimates)
 
     def _fitted(self, source: ResponseMatrix, report: Report | None) -> FitRecord:
         options, lanes = replace(self.record.options, precision="float64"), np.arange(source.B)

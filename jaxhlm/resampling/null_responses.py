@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,14 @@ from jaxhlm.sources.drawn import draw_by_stream
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
 __all__ = [
-    "NullDraws", "NullMethod", "NullResponses", "SignFlips", "constrained", "null_responses",
-]  # fmt: skip
+    "NullDraws",
+    "NullMethod",
+    "NullResponses",
+    "SignFlips",
+    "SomeFits",
+    "constrained",
+    "null_responses",
+]
 
 NullMethod = Literal["sign-flip", "parametric"]
 # Draws of a response have this many numbers to themselves.
@@ -47,6 +53,16 @@ def constrained(estimates: Estimates, row: Floats, value: float) -> Floats:
     return e.beta - direction * ((e.beta @ row - value) / (direction @ row))[:, None]
 
 
+class SomeFits(NamedTuple):
+    """Some responses and their fits."""
+
+    lanes: Ints  # (lanes,) their numbers
+    y: Floats  # (rows, lanes)
+    weights: Floats | None  # (rows, lanes) prior weights of their own, if they have them
+    fitted: Floats  # (rows, lanes) Xβ̂₀
+    estimates: Estimates
+
+
 @dataclass(frozen=True)
 class NullResponses(ABC):
     """What is added to Xβ̂₀ in resamples.
@@ -64,27 +80,21 @@ class NullResponses(ABC):
     exact: bool
 
     @abstractmethod
-    def rows(self, y: Floats, fitted: Floats, lanes: Ints, some: Estimates, run: slice) -> Floats:
-        """e* (rows, lanes, resamples); NaN where y is.
+    def rows(self, some: SomeFits, run: slice) -> Floats:
+        """e* (rows, lanes, resamples) of some responses; NaN where they are.
 
         Args:
-            y: (rows, lanes) responses.
-            fitted: (rows, lanes) Xβ̂₀.
-            lanes: numbers of the responses.
-            some: their estimates.
+            some: the responses.
             run: which resamples.
         """
 
 
-def null_responses(
-    method: NullMethod, design: Design, weights: Floats | None, n: int, key: Key
-) -> NullResponses:
+def null_responses(method: NullMethod, design: Design, n: int, key: Key) -> NullResponses:
     """Resamples of a design.
 
     Args:
         method: "sign-flip" or "parametric".
         design: of all responses.
-        weights: (rows, B) prior weights of their own, if they have them.
         n: how many resamples.
         key: what ``random_key`` gives.
 
@@ -92,7 +102,7 @@ def null_responses(
         ResamplingError: there is one unit only to flip.
     """
     if method == "parametric":
-        return NullDraws(design, n, key, False, weights)
+        return NullDraws(design, n, key, False)
     if design.G < 2:
         raise ResamplingError(
             "one unit has no signs to flip beside the others': method='parametric' needs no others"
@@ -126,11 +136,10 @@ class SignFlips(NullResponses):
             )
         return np.where(flipped.T, -1.0, 1.0)
 
-    def rows(self, y: Floats, fitted: Floats, lanes: Ints, some: Estimates, run: slice) -> Floats:
+    def rows(self, some: SomeFits, run: slice) -> Floats:
         """Flipped residuals."""
-        del lanes, some
         signs = self.signs(run)[self.design.group]
-        return (y - fitted)[:, :, None] * signs[:, None, :]
+        return (some.y - some.fitted)[:, :, None] * signs[:, None, :]
 
 
 @dataclass(frozen=True)
@@ -140,22 +149,16 @@ class NullDraws(NullResponses):
     What responses have in common is not in them: the largest of independent statistics is larger
     than that of normal ones of the same variances however they depend on each other (Šidák 1967,
     J. Am. Statist. Assoc. 62, 626-633), so that adjusted p values are larger than they need be.
-
-    Attributes:
-        weights: (rows, B) prior weights of their own, if they have them.
     """
 
-    weights: Floats | None = None
-
-    def rows(self, y: Floats, fitted: Floats, lanes: Ints, some: Estimates, run: slice) -> Floats:
+    def rows(self, some: SomeFits, run: slice) -> Floats:
         """Draws, every one from a stream of its own."""
-        del fitted
-        d, draws = self.design, np.empty((*y.shape, run.stop - run.start))
-        for k, lane in enumerate(lanes.tolist()):
-            weights = d.weights if self.weights is None else self.weights[:, lane]
-            first = (lane << DRAWS_BITS) + run.start
+        d, e, count = self.design, some.estimates, run.stop - run.start
+        draws = np.empty((*some.y.shape, count))
+        for k, lane in enumerate(some.lanes.tolist()):
+            weights = d.weights if some.weights is None else some.weights[:, k]
             draws[:, k] = simulate_rows(
-                d.X, d.Z, d.group, d.G, np.zeros(d.p), some.cov[k], float(some.sigma[k]),
-                draws.shape[2], self.key, weights, first,
+                d.X, d.Z, d.group, d.G, np.zeros(d.p), e.cov[k], float(e.sigma[k]),
+                count, self.key, weights, (lane << DRAWS_BITS) + run.start,
             )  # fmt: skip
-        return np.where(np.isnan(y)[:, :, None], np.nan, draws)
+        return np.where(np.isnan(some.y)[:, :, None], np.nan, draws)
