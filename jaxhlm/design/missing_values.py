@@ -1,7 +1,7 @@
 """Missing values: rows that have any are left out, counted and told.
 
 Of many responses each is fitted on its own complete rows (``ResponseMatrix`` in
-``sources/sources.py``), as is each data set of a long frame (``ReplicateRows`` there).
+``sources/sources.py``), as is each data set of a long frame (``sources/replicate_rows.py``).
 """
 
 from __future__ import annotations

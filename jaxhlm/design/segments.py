@@ -49,6 +49,14 @@ class Segments:
             out[:, j] = self.sum(A[:, [j]] * A)
         return out
 
+    def products(self, A: Floats, values: Floats) -> Floats:
+        """A_i'values_i of (n, k) and (n, B), (S, k, B)."""
+        A = np.ascontiguousarray(A.T)
+        out = np.empty((len(self.starts), len(A), values.shape[1]))
+        for product, rows in zip(out, self.slices, strict=True):
+            np.matmul(A[:, rows], values[rows], out=product)
+        return out
+
     def worth_a_call(self, columns: int) -> bool:
         """Whether matrices of so many columns are better worked on run by run."""
         return columns > WIDE and self.lengths.sum() * columns**2 > WORTH_A_CALL * len(self.starts)

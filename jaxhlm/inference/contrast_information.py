@@ -24,7 +24,7 @@ from jaxhlm.linalg.stacked import solve_lower
 from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["KeptInformation", "Tile", "information_tiles"]
+__all__ = ["KeptInformation", "Tile", "information_tiles", "kept_bytes"]
 
 # Numbers that are worked on at a time: few enough for the caches, and many for every call of NumPy.
 TILE_NUMBERS = 2**19
@@ -69,6 +69,11 @@ def _information(
     return found, solve_lower(at.L_A, standardised.scaling.T.swapaxes(0, 1))
 
 
+def kept_bytes(p: int, k: int, method: str) -> int:
+    """What ``KeptInformation`` takes for a fit of p fixed effects and k entries of D."""
+    return 8 * (1 + p * p * (k + 1 + (method == "kenward-roger")))
+
+
 @dataclass(frozen=True)
 class KeptInformation:
     """What the data of B fits say by one method, fits first.
@@ -102,8 +107,8 @@ class KeptInformation:
     @property
     def lane_bytes(self) -> int:
         """What one fit takes."""
-        p = self.root.shape[-1]
-        return 8 * (1 + p * p * (self.forms.shape[1] + 2))
+        corrected = "satterthwaite" if self.correction is None else "kenward-roger"
+        return kept_bytes(self.root.shape[-1], self.forms.shape[1], corrected)
 
     @property
     def tiles(self) -> Iterator[Tile]:

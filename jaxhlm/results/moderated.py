@@ -51,8 +51,10 @@ class Moderation:
 
 def df_residual(fits: FitRecord) -> Floats:
     """(B,) residual degrees of freedom n − 2 tr H + tr HH."""
-    found = fits.over_lanes(lambda e, s: residual_df(e, s, fits.options))[0]
-    return np.where(fits.ok, found, np.nan)
+    if "df_residual" not in fits.kept:
+        (found,) = fits.over_lanes(lambda e, s: residual_df(e, s, fits.options))
+        fits.kept["df_residual"] = np.where(fits.ok, found, np.nan)
+    return fits.kept["df_residual"].copy()
 
 
 @np.errstate(all="ignore")
@@ -76,8 +78,18 @@ def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
     """The fits of the same data sets under the prior of their residual variances.
 
     θ, β and σ are those that maximise the (restricted) likelihood times the prior density of σ⁻²,
-    and df count what the prior is worth. Without random effects this is limma's moderated t.
+    and df count what the prior is worth. Without random effects this is limma's moderated t. The
+    last ones are kept.
     """
+    prior = np.append(found.variances["prior"], found.df_prior)
+    known, kept = fits.kept.get("moderated", (np.empty(0), fits))
+    if not np.array_equal(known, prior, equal_nan=True):
+        kept = _fitted_again(fits, found)
+        fits.kept["moderated"] = prior, kept
+    return kept
+
+
+def _fitted_again(fits: FitRecord, found: Moderation) -> FitRecord:
     count = min(found.df_prior, MOST_DF * float(fits.nobs.max()))
     squares = np.full(fits.rows.B, np.nan)
     squares[fits.lane_index] = found.variances["prior"]

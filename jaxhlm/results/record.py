@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.chunks import as_slice, in_order, lane_chunks
+from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable, check_option
 from jaxhlm.core.status import Status, converged
 from jaxhlm.design.columns import label, listed
@@ -23,16 +24,27 @@ from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, w
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.inference.contrast_information import KeptInformation, Tile, information_tiles
+from jaxhlm.inference.contrast_information import (
+    KeptInformation,
+    Tile,
+    information_tiles,
+    kept_bytes,
+)
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
+from jaxhlm.results.known_tests import KnownTests
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["FitRecord", "KnownTests"]
+__all__ = ["FitRecord"]
+
+# What tests by a method need of all fits is kept up to this size, whatever is tested.
+KEPT_BYTES = 2**27
+# After so many chunks the heaps of the threads hold much that nobody uses.
+MANY_CHUNKS = 4
 
 WITH_DATA = (
     "read them with what fit_many was given, FitBatch.read_parquet(path, data, responses=…), or "
@@ -40,27 +52,6 @@ WITH_DATA = (
     "nothing twice"
 )
 OverTiles: TypeAlias = Callable[[Ints, Estimates, Iterable[Tile]], tuple[Array, ...]]
-
-
-@dataclass(frozen=True)
-class KnownTests:
-    """What is known of tests by one method.
-
-    Attributes:
-        tests: standard errors, df and p values of the fixed effects, (B, p), or None.
-        information: what any contrast's test takes of the data, or None.
-    """
-
-    tests: tuple[Array, ...] | None = None
-    information: KeptInformation | None = None
-
-    def take(self, which: Ints) -> KnownTests:
-        """That of some fits."""
-        tests, kept = self.tests, self.information
-        return KnownTests(
-            None if tests is None else tuple(x[which] for x in tests),
-            None if kept is None else kept.take(which),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +68,7 @@ class FitRecord:
         lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
         tests: by method of the df, as far as they are known.
+        kept: what else was computed of all fits and may be asked for again; a copy has none of it.
     """
 
     model: Model
@@ -88,6 +80,7 @@ class FitRecord:
     lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
     tests: dict[str, KnownTests] = field(default_factory=dict, repr=False)
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def alone(
@@ -263,6 +256,7 @@ class FitRecord:
         Raises:
             JaxhlmError: the fits were read from a file, which has neither.
         """
+        self._keep_if_small(method)
         kept = self.known(method).information
         if kept is not None:
             runs = lane_chunks(len(self), kept.lane_bytes)
@@ -278,11 +272,19 @@ class FitRecord:
                 f'their data; or {WITH_DATA}. df="normal" and df="residual" need neither'
             )
 
+        return self._over_tiles(method, function)
+
+    def _over_tiles(self, method: str, function: OverTiles) -> tuple[Floats, ...]:
         def one(at: Ints) -> tuple[Array, ...]:
             found, rows = self.filled[at], self.lanes(at).standardised
             return function(at, found, information_tiles(found, rows, self.options, method))
 
         return self.over_chunks(one)
+
+    def _keep_if_small(self, method: str) -> None:
+        p, k = (x.shape[1] for x in (self.estimates.beta, self.estimates.theta))
+        if self.source is not None and kept_bytes(p, k, method) * len(self) <= KEPT_BYTES:
+            self.keep_information(method)
 
     def keep_information(self, method: str) -> None:
         """Keep what any contrast's test by a method takes of the data.
@@ -292,7 +294,7 @@ class FitRecord:
         """
         known = self.known(method)
         if known.information is None:
-            arrays = self.over_information(method, lambda *given: KeptInformation.arrays(given[2]))
+            arrays = self._over_tiles(method, lambda *given: KeptInformation.arrays(given[2]))
             self.tests[method] = replace(known, information=KeptInformation(*arrays))
 
     def over_groups(
@@ -353,6 +355,8 @@ class FitRecord:
         self, one: Callable[[Ints], tuple[Array, ...]], chunks: Sequence[Ints]
     ) -> tuple[Floats, ...]:
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
+        if len(chunks) > MANY_CHUNKS:
+            trim_heap()
         back = np.argsort(np.concatenate(chunks))
         return tuple(part[back] for part in parts)
 

@@ -22,8 +22,9 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.inference.contrast_information import KeptInformation
 from jaxhlm.inference.tails import t_tail
 from jaxhlm.optimise.options import Options
+from jaxhlm.results.known_tests import KnownTests
 from jaxhlm.results.labels import from_columns, to_columns
-from jaxhlm.results.record import FitRecord, KnownTests
+from jaxhlm.results.record import FitRecord
 
 __all__ = ["check_saving", "from_table", "load", "save", "to_table"]
 

@@ -2,7 +2,7 @@
 
 Model matrices of nine million rows take more time and memory than all their fits. So the formula is
 read on the first data sets only, and its columns are made for one run of data sets at a time, on
-all cores. Frames with factors or missing values go another way (``sources.ReplicateRows``).
+all cores. Frames with factors or missing values go another way (``ReplicateRows``).
 """
 
 from __future__ import annotations

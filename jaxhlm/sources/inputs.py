@@ -42,8 +42,9 @@ from jaxhlm.sources.alignment import matched, row_order, unnamed
 from jaxhlm.sources.apart import learned_apart
 from jaxhlm.sources.containers import GivenResponses, Opened, opened
 from jaxhlm.sources.frames import replicate_frame
+from jaxhlm.sources.replicate_rows import ReplicateRows
 from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, of_rows
-from jaxhlm.sources.sources import ReplicateRows, ResponseMatrix, Source
+from jaxhlm.sources.sources import ResponseMatrix, Source
 
 __all__ = ["Input", "fit_input", "replicate_input", "response_input", "shared_input"]
 

@@ -10,21 +10,22 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from jaxhlm.core.chunks import as_slice, lane_chunks
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.chunks import as_slice, chunk_bytes, lane_chunks, slices
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.checks import independent_columns
 from jaxhlm.design.design import Design
+from jaxhlm.design.segments import Segments
 from jaxhlm.design.subsets import take_rows
-from jaxhlm.errors import ResponseShapeError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.estimation.program import Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.responses import Carried, Responses, chunk
-from jaxhlm.statistics.replicates import Replicates
+from jaxhlm.statistics.incomplete import WeightedRows
+from jaxhlm.statistics.replicates import Replicates, merged
 from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import Rows
 
-__all__ = ["ReplicateRows", "ResponseMatrix", "Source", "shared_lanes"]
+__all__ = ["ResponseMatrix", "Source", "full_rank", "shared_lanes"]
 
 # Responses of a run, NaN where they are left out, and their weights.
 Read: TypeAlias = Callable[[], tuple[Floats, Floats | None]]
@@ -213,16 +214,16 @@ class ResponseMatrix(Source):
         if not len(failed):
             yield found
             return
-        (Y, W), group = read(), self.design.group
+        (Y, W), by_order = read(), self.prepared.by_group_order
         present = ~np.isnan(Y[:, failed])
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
         nobs[failed] = present.sum(axis=0)
-        ngroups[failed] = [len(np.unique(group[rows])) for rows in present.T]
+        ngroups[failed] = Segments(self.prepared.rows.segment).any(by_order(present)).sum(axis=0)
         yield found._replace(nobs=nobs, ngroups=ngroups)
         own = failed[(nobs[failed] > 0) & (nobs[failed] < self._whole)]
-        for some in (own[run] for run in lane_chunks(len(own), self._own_bytes)):
-            rows = self._own_rows(Y[:, some], None if W is None else W[:, some])
-            yield Reduced.of(rows.standardised)._replace(lanes=some)
+        # This is one thread's work: few large parts, since lanes that take long go on together.
+        for some in (own[run] for run in slices(len(own), chunk_bytes() // self._own_bytes)):
+            yield Reduced.of(self._reduced_incomplete(Y, W, some))._replace(lanes=some)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
         """Complete responses, those with missing values, and those with nothing else, apart."""
@@ -239,7 +240,11 @@ class ResponseMatrix(Source):
         """Responses of one kind."""
         read = cache(lambda: self._read(as_slice(lane_index)))
         if self._incomplete(lane_index):
-            return self.own_lanes(lambda: self._own_rows(*read()))
+            every = np.arange(len(lane_index))
+            return replace(
+                self.own_lanes(lambda: self._own_rows(*read())),
+                reduce=lambda: self._reduced_incomplete(*read(), every),
+            )
         run = as_slice(lane_index)
         return shared_lanes(self.prepared, lambda: self._standardised(run, read), lambda: read()[0])
 
@@ -285,6 +290,21 @@ class ResponseMatrix(Source):
         W = self.W[:, lanes]
         return np.where(W > 0.0, Y, np.nan), W
 
+    def _reduced_incomplete(self, Y: Floats, W: Floats | None, which: Ints) -> Standardised:
+        """Those of responses (n, B) that miss or weigh rows.
+
+        What loses digits, and models with many columns, are reduced from their rows.
+        """
+
+        def from_rows(some: Ints) -> Standardised:
+            return self._own_rows(Y[:, some], None if W is None else W[:, some]).standardised
+
+        if self._full_rank is not None or not self._weighted.usable:
+            return from_rows(which)
+        order = self.prepared.by_group_order
+        found, lost = self._weighted.standardised(order(Y), None if W is None else order(W), which)
+        return merged(found, from_rows(which[lost]), lost) if lost.any() else found
+
     def _own_rows(self, Y: Floats, W: Floats | None) -> Replicates:
         """Some responses (n, b) on their own rows."""
         d, order = self.design, self.prepared.order
@@ -300,92 +320,20 @@ class ResponseMatrix(Source):
     @property
     def _own_bytes(self) -> int:
         """What the rows of one response take."""
+        if self._weighted.usable:
+            return self._weighted.lane_bytes
         return Replicates.row_bytes(self.design.p, self.design.q) * self.design.n
 
     @cached_property
+    def _weighted(self) -> WeightedRows:
+        return WeightedRows(self.prepared.rows)
+
+    @cached_property
     def _full_rank(self) -> int | None:
-        return _full_rank(self.design)
+        return full_rank(self.design)
 
 
-@dataclass(frozen=True)
-class ReplicateRows(Source):
-    """Data sets with rows of their own, in one long frame.
-
-    Attributes:
-        combined: the design of all rows; its X may be rank deficient in a single lane.
-        replicates: the rows, data set after data set and group after group.
-    """
-
-    combined: Design
-    replicates: Replicates
-
-    @property
-    def design(self) -> Design:
-        """The design of all rows together."""
-        return self.combined
-
-    @staticmethod
-    def of(design: Design, lane: Ints, unusable: Bools) -> ReplicateRows:
-        """Sort the rows of a design.
-
-        Args:
-            design: all rows, with the response.
-            lane: (n,) the data set that each row belongs to.
-            unusable: (n,) rows whose values stand for some that cannot be used.
-        """
-        if design.y is None:
-            raise ResponseShapeError("data sets with rows of their own need a response column")
-        y, segment = np.where(unusable, np.nan, design.y), lane * design.G + design.group
-        design, row = replace(design, y=y), np.arange(design.n)
-        at: slice | Ints = slice(None)
-        if (np.diff(segment) < 0).any():
-            row = at = np.argsort(segment, kind="stable")
-        weights = None if design.weights is None else design.weights[at]
-        rows = Rows(design.X[at], design.Z[at], segment[at], lane[at], weights, design.blocks)
-        return ReplicateRows(design, Replicates(y[at], rows, row, _full_rank(design)))
-
-    def lane(self, i: int) -> Design:
-        """The design of data set i."""
-        start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
-        own = take_rows(self.design.of_lane(i), np.sort(self.replicates.row[start:stop]))
-        return own if own.n_dropped else replace(own, kept=np.ones(own.n, bool))
-
-    @property
-    def B(self) -> int:
-        """Number of data sets."""
-        return self.replicates.B
-
-    @property
-    def shared(self) -> ReplicateRows:
-        """How columns are made."""
-        design = replace(take_rows(self.combined, np.arange(1)), _apart=())
-        return ReplicateRows(design, self.replicates.take(slice(0, 1)))
-
-    def own(self, lane_slice: slice) -> Replicates:
-        """Rows."""
-        return self.replicates.take(lane_slice)
-
-    def with_own(self, own: Replicates) -> ReplicateRows:
-        """Those rows."""
-        return replace(self, replicates=own)
-
-    @property
-    def lane_bytes(self) -> int:
-        """What the rows of one data set take."""
-        return self.replicates.lane_bytes
-
-    def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
-        """Consecutive data sets; rows that cannot be used do not count."""
-        part = self.replicates.take(lane_slice)
-        nobs = np.bincount(part.rows.lane, ~np.isnan(part.y)).astype(np.int64)
-        yield Reduced.of(part.standardised)._replace(nobs=nobs)
-
-    def lanes(self, lane_index: Ints) -> Lanes:
-        """Data sets in increasing order."""
-        return self.own_lanes(lambda: self.replicates.take(as_slice(lane_index)))
-
-
-def _full_rank(design: Design) -> int | None:
-    """What ``Replicates.full_rank`` is; one term is judged by itself (``standardise_matrices``)."""
+def full_rank(design: Design) -> int | None:
+    """What ``Replicates.full_rank`` is of a design; one term is judged by itself."""
     factors = len(design.blocks) > 1 and any(part.coding for part in design._random)
     return len(independent_columns(design.Z)[0]) if factors else None

@@ -130,7 +130,4 @@ def _sums(matrices: StandardisedMatrices, P: Floats, rows: Floats) -> Floats:
     groups = matrices.group_segments
     if not matrices.shared:
         return scatter_groups(groups.sum(P * rows), *matrices.position)
-    out = np.empty((len(groups.starts), P.shape[1], rows.shape[1]))
-    for g, (start, length) in enumerate(zip(groups.starts, groups.lengths, strict=True)):
-        np.matmul(P[start : start + length].T, rows[start : start + length], out=out[g])
-    return out
+    return groups.products(P, rows)

@@ -13,19 +13,29 @@ its size, or where the rank of a group is in doubt, is reported, to be standardi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.chunks import slices
+from jaxhlm.core.notation import Bools, Floats, LaneIndex
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments
+from jaxhlm.likelihood.covariance import Blocks
+from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import Matrix, cholesky, entrywise, matmul, solve_lower, stack_entries
-from jaxhlm.statistics.response import EXTREME, Scaling, Standardised
-from jaxhlm.statistics.standardise import Rows, design_status, scatter_groups
+from jaxhlm.statistics.response import EXTREME, Scaling, Standardised, concatenated
+from jaxhlm.statistics.standardise import Rows, design_status, group_numbers, scatter_groups
 
-__all__ = ["Tables", "standardised_from_products"]
+__all__ = [
+    "Tables",
+    "column_pairs",
+    "multipliable",
+    "standardised_from_products",
+    "standardised_from_tables",
+]
 
 KEPT = 1e-3
 # The mean square of a column of X within groups is zero if it is this small, else at least KEPT.
@@ -36,13 +46,45 @@ GROUP_PIVOT = 1e-8
 SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
 TILE_ROWS = 30_000
+# Groups of lanes whose matrices are worked on at a time.
+TILE_NUMBERS = 2**15
 
 
 class Tables(NamedTuple):
-    """Cross products of the columns [X Z y], one array for each pair that occurs."""
+    """Cross products of the columns of lanes, [X Z y] times √w, y less its part along X's first."""
 
-    by_group: Matrix  # (p + q + 1, p + q + 1) object matrix of (S,) arrays
-    by_lane: Matrix  # the same of (b,) arrays
+    by_group: Matrix  # Z'[Z X y], (q, q + p + 1) object matrix of arrays (G, b)
+    by_lane: Matrix  # [X y]'[X y], (p + 1, p + 1) object matrix of arrays (b,)
+    group_rows: Floats  # (G, b) rows of every group, 0 where a lane lacks it
+    log_w: Floats  # (b,) Σ log w
+    first: Floats  # (b,) the coefficient of that part of y
+
+    def take(self, run: LaneIndex) -> Tables:
+        """Some lanes."""
+        products = (entrywise(lambda entry: entry[..., run], M) for M in self[:2])
+        return Tables(*products, *(x[..., run] for x in self[2:]))
+
+    @staticmethod
+    def beside(parts: Sequence[Tables]) -> Tables:
+        """Lanes of several parts side by side."""
+        if len(parts) == 1:
+            return parts[0]
+
+        def entries(matrices: Sequence[Matrix]) -> Matrix:
+            out = np.empty_like(matrices[0])
+            for at in np.ndindex(*out.shape):
+                out[at] = np.concatenate([M[at] for M in matrices], axis=-1)
+            return out
+
+        by_group, by_lane, *rest = zip(*parts, strict=True)
+        return Tables(
+            entries(by_group), entries(by_lane), *(np.concatenate(x, axis=-1) for x in rest)
+        )
+
+
+def multipliable(p: int, q: int) -> bool:
+    """Whether p columns of X and q of Z are few enough for matrices spelled out by entries."""
+    return 0 < p <= MAX_UNROLLED_P and q <= MAX_UNROLLED_Q
 
 
 def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Bools]:
@@ -56,13 +98,30 @@ def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Boo
         The statistics, and (b,) True for lanes that must be standardised from their rows instead.
     """
     lane_segments, group_segments = Segments(rows.lane), Segments(rows.segment)
-    lane_of = lane_segments.of_row[group_segments.starts]
-    n = lane_segments.lengths.astype(float)
     with np.errstate(all="ignore"):
         columns, log_w = _columns(rows, y, lane_segments)
         first = _take_out_first(columns, lane_segments)
-        tables = _tables(columns, group_segments, Segments(lane_of))
-        return _reduced(tables, rows, n, log_w, first, group_segments.lengths, lane_of)
+        lane_of = lane_segments.of_row[group_segments.starts]
+        products = _products(columns, rows.X.shape[1], group_segments, Segments(lane_of))
+        position = group_numbers(lane_of)
+        group_rows = scatter_groups(group_segments.lengths.astype(float), *position)
+        return standardised_from_tables(Tables(*products, group_rows, log_w, first), rows.blocks)
+
+
+def standardised_from_tables(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
+    """``standardised_from_products`` of cross products, as many lanes at a time as the cache has.
+
+    Args:
+        tables: the cross products.
+        blocks: columns of Z in each random term.
+    """
+    G, b = tables.group_rows.shape
+    with np.errstate(all="ignore"):
+        parts = [_reduced(tables.take(run), blocks) for run in slices(b, TILE_NUMBERS // G)]
+    if len(parts) == 1:
+        return parts[0]
+    standardised, lost = zip(*parts, strict=True)
+    return concatenated(standardised), np.concatenate(lost)
 
 
 def _columns(rows: Rows, y: Floats, lane_segments: Segments) -> tuple[list[Floats], Floats]:
@@ -82,30 +141,39 @@ def _take_out_first(columns: list[Floats], lane_segments: Segments) -> Floats:
     return slope
 
 
-def _tables(columns: list[Floats], group_segments: Segments, lane_segments: Segments) -> Tables:
-    """Sums of products by group and by lane; a column that is there twice is multiplied once."""
-    k, n = len(columns), len(columns[0])
-    same = [next(i for i in range(j + 1) if _equal(columns[i], columns[j])) for j in range(k)]
-    pairs = sorted({(max(a, b), min(a, b)) for a in same for b in same})
-    sums = np.empty((len(pairs), len(group_segments.starts)))
+def _products(
+    columns: list[Floats], p: int, group_segments: Segments, lane_segments: Segments
+) -> tuple[Matrix, Matrix]:
+    """``Tables.by_group`` and ``by_lane`` of columns [X Z y]."""
+    X, Z, y = range(p), range(p, len(columns) - 1), len(columns) - 1
+    group_pairs = column_pairs(columns, Z, [*Z, *X, y])
+    lane_pairs = column_pairs(columns, [*X, y], [*X, y])
+    n, S = len(columns[0]), len(group_segments.starts)
+    sums = {pair: np.empty(S) for pair in (*group_pairs.flat, *lane_pairs.flat)}
     cuts = np.searchsorted(group_segments.starts, np.arange(0, n, TILE_ROWS))
-    for first, last in zip(cuts, [*cuts[1:], len(group_segments.starts)], strict=True):
+    for first, last in zip(cuts, [*cuts[1:], S], strict=True):
         if first == last:
             continue
         start = group_segments.starts[first]
-        stop = group_segments.starts[last] if last < len(group_segments.starts) else n
+        stop = group_segments.starts[last] if last < S else n
         product, starts = np.empty(stop - start), group_segments.starts[first:last] - start
-        for out, (a, b) in zip(sums, pairs, strict=True):
+        for (a, b), out in sums.items():
             np.multiply(columns[a][start:stop], columns[b][start:stop], out=product)
             np.add.reduceat(product, starts, out=out[first:last])
-    by_lane = np.add.reduceat(sums, lane_segments.starts, axis=1)
-    tables = Tables(np.empty((k, k), dtype=object), np.empty((k, k), dtype=object))
-    position = {pair: i for i, pair in enumerate(pairs)}
-    for i, j in np.ndindex(k, k):
-        a, b = same[i], same[j]
-        at = position[max(a, b), min(a, b)]
-        tables.by_group[i, j], tables.by_lane[i, j] = sums[at], by_lane[at]
-    return tables
+    position = group_numbers(lane_segments.of_row)
+    by_group = {pair: scatter_groups(sums[pair], *position) for pair in {*group_pairs.flat}}
+    by_lane = {pair: lane_segments.sum(sums[pair]) for pair in {*lane_pairs.flat}}
+    return entrywise(by_group.__getitem__, group_pairs), entrywise(by_lane.__getitem__, lane_pairs)
+
+
+def column_pairs(columns: Sequence[Floats], left: Sequence[int], right: Sequence[int]) -> Matrix:
+    """Pairs of numbers of columns, (left, right), one for all that are products of the same."""
+    same = [next(i for i in range(j + 1) if _equal(columns[i], x)) for j, x in enumerate(columns)]
+    pairs = np.empty((len(left), len(right)), dtype=object)
+    for i, j in np.ndindex(*pairs.shape):
+        a, b = same[left[i]], same[right[j]]
+        pairs[i, j] = max(a, b), min(a, b)
+    return pairs
 
 
 def _equal(a: Floats, b: Floats) -> bool:
@@ -114,49 +182,32 @@ def _equal(a: Floats, b: Floats) -> bool:
     return np.array_equal(a[:64], b[:64]) and np.array_equal(a, b)
 
 
-def _reduced(
-    tables: Tables,
-    rows: Rows,
-    n: Floats,
-    log_w: Floats,
-    first: Floats,
-    group_rows: Ints,
-    lane_of: Ints,
-) -> tuple[Standardised, Bools]:
-    p, q = rows.X.shape[1], rows.Z.shape[1]
-    fixed, random, root_n = slice(0, p), slice(p, p + q), np.sqrt(n)
-    total = tables.by_lane
-    L = cholesky(total[fixed, fixed])
-    lost = _lost(L, total[fixed, fixed])
-    fitted = solve_lower(L, total[fixed, -1])
-    size = total[-1, -1]
+def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
+    total, group_rows = tables.by_lane, tables.group_rows
+    (q, width), p = tables.by_group.shape, len(total) - 1
+    n, there = group_rows.sum(axis=0), group_rows > 0.0
+    root_n = np.sqrt(n)
+    L = cholesky(total[:p, :p])
+    lost = _lost(L, total[:p, :p])
+    fitted = solve_lower(L, total[:p, p])
+    size = total[p, p]
     rss = size - fitted @ fitted
     T = _scaled_inverse(L, root_n)
+    ZZ, ZX, Zy = (tables.by_group[:, at] for at in (slice(q), slice(q, q + p), slice(q + p, width)))
     C = np.full((q, q), 0.0, dtype=object)
-    for block in rows.blocks:
+    for block in blocks:
         at = np.ix_(block, block)
-        L_Z = cholesky(total[random, random][at])
-        lost |= _lost(L_Z, total[random, random][at])
+        all_ZZ = entrywise(lambda products: products.sum(axis=0), ZZ[at])
+        L_Z = cholesky(all_ZZ)
+        lost |= _lost(L_Z, all_ZZ)
         C[at] = _scaled_inverse(L_Z, root_n)
-
-    group_C, group_T = _broadcast(C, lane_of), _broadcast(T, lane_of)
-    beta_ols = np.empty(p, dtype=object)
-    for j in range(p):
-        beta_ols[j] = fitted[j] / root_n
-    beta = matmul(group_T, _broadcast(beta_ols, lane_of)[:, None])
-    ZX, Zy = tables.by_group[random, fixed], tables.by_group[random, -1:]
-    right = np.concatenate([matmul(ZX, group_T), Zy - matmul(ZX, beta)], axis=1)
-    R, reduced, doubtful = _group_factor(
-        matmul(group_C.T, matmul(tables.by_group[random, random], group_C)),
-        matmul(group_C.T, right),
-        group_rows,
-    )
-    lane_starts = Segments(lane_of).starts
-    lost |= np.add.reduceat(doubtful.astype(float), lane_starts) > 0.0
+    beta_ols = entrywise(lambda coefficient: coefficient / root_n, fitted)
+    right = np.concatenate([matmul(ZX, T), Zy - matmul(ZX, matmul(T, beta_ols[:, None]))], axis=1)
+    R, reduced, doubtful = _group_factor(matmul(C.T, matmul(ZZ, C)), matmul(C.T, right), group_rows)
+    lost |= doubtful.any(axis=0)
 
     def over_groups(a: int, b: int) -> Floats:
-        squares = sum(reduced[c, a] * reduced[c, b] for c in range(q))
-        return np.add.reduceat(squares, lane_starts)
+        return sum(reduced[c, a] * reduced[c, b] for c in range(q)).sum(axis=0)
 
     XX, Xy = np.empty((p, p, len(n))), np.empty((p, len(n)))
     for a in range(p):
@@ -171,22 +222,20 @@ def _reduced(
     yy = rss - over_groups(p, p)
     lost |= ~(np.minimum(rss, yy) > KEPT * size) | ~(size < EXTREME) | ~(rss * EXTREME > 1.0)
     # The residuals of a constant response are nothing but rounding errors.
-    lost |= ~(rss > NOTHING * first**2 * total[0, 0])
+    lost |= ~(rss > NOTHING * tables.first**2 * total[0, 0])
 
     s = np.sqrt(rss / n)
-    G = np.bincount(lane_of)
-    position = np.arange(len(lane_of)) - np.repeat(np.cumsum(G) - G, G), lane_of
-    Ty = _scattered(reduced[:, p:], *position)[:, :, 0] / s
-    random_rank = np.add.reduceat(np.minimum(group_rows, q), lane_starts)
+    random_rank = np.minimum(group_rows, q).sum(axis=0)
     nothing_known = np.zeros(len(n), bool)
+    G = there.sum(axis=0)
     status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
-        RZ=_scattered(R, *position), TX=_scattered(reduced[:, :p], *position), Ty=Ty,
-        m=scatter_groups(np.ones(len(lane_of)), *position), XX=XX, Xy=Xy / s,
-        yy=yy / s**2, n=n, logw=log_w, rank=np.full(len(n), float(p)),
+        RZ=_stacked(R, there), TX=_stacked(reduced[:, :p], there),
+        Ty=_stacked(reduced[:, p:], there)[:, :, 0] / s, m=there.astype(float), XX=XX, Xy=Xy / s,
+        yy=yy / s**2, n=n, logw=tables.log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
-    beta_ols[0] = beta_ols[0] + first * L[0, 0] / root_n
+    beta_ols[0] = beta_ols[0] + tables.first * L[0, 0] / root_n
     dense = stack_entries(T, len(n)), stack_entries(C, len(n)), n, stack_entries(beta_ols, len(n))
     scaling = Scaling(*dense, s, absent=np.zeros((p, len(n)), bool))
     return Standardised(stats, scaling, status), lost
@@ -208,19 +257,14 @@ def _scaled_inverse(L: Matrix, root_n: Floats) -> Matrix:
     return inverse.T
 
 
-def _broadcast(M: Matrix, lane_of: Ints) -> Matrix:
-    """Entries (b,) of lanes as entries (S,) of their groups."""
-    return entrywise(lambda entry: entry if isinstance(entry, float) else entry[lane_of], M)
-
-
-def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, Matrix, Bools]:
+def _group_factor(A: Matrix, right: Matrix, group_rows: Floats) -> tuple[Matrix, Matrix, Bools]:
     """R with A = R'R, R⁻ᵀ right, and groups of doubtful rank.
 
     A group of fewer rows than columns of Z has rows of zeros in both.
     """
     q = len(A)
     R, reduced = np.full((q, q), 0.0, dtype=object), right.copy()
-    doubtful = np.zeros(len(group_rows), bool)
+    doubtful = np.zeros(group_rows.shape, bool)
     for j in range(q):
         pivot = A[j, j] - sum(R[c, j] ** 2 for c in range(j))
         there = group_rows > j
@@ -236,10 +280,10 @@ def _group_factor(A: Matrix, right: Matrix, group_rows: Ints) -> tuple[Matrix, M
     return R, reduced, doubtful
 
 
-def _scattered(M: Matrix, number: Ints, lane: Ints) -> Floats:
-    """Entries (S,) of groups into (G, …, b), zeros where a lane has fewer groups."""
-    out = np.zeros((number.max() + 1, *M.shape, lane.max() + 1))
+def _stacked(M: Matrix, there: Bools) -> Floats:
+    """Entries (G, b) of groups as one array (G, …, b)."""
+    out = np.zeros((len(there), *M.shape, there.shape[1]))
     for i in np.ndindex(*M.shape):
         if not isinstance(M[i], float):
-            out[(number, *i, lane)] = M[i]
+            out[(slice(None), *i)] = M[i]
     return out

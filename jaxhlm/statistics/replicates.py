@@ -9,14 +9,13 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.design.segments import Segments, orthonormalise
-from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
 from jaxhlm.statistics.observations import Observations
-from jaxhlm.statistics.products import standardised_from_products
+from jaxhlm.statistics.products import multipliable, standardised_from_products
 from jaxhlm.statistics.response import Standardised, reduce_responses
 from jaxhlm.statistics.standardise import RANK_TOL, Rows, standardise_matrices
 
-__all__ = ["Replicates", "standardised_lanes", "take"]
+__all__ = ["Replicates", "merged", "standardised_lanes", "take"]
 
 
 @dataclass(frozen=True)
@@ -113,19 +112,18 @@ def standardised_lanes(rows: Rows, y: Floats) -> Standardised:
         rows: rows sorted by lane and group.
         y: (n,) response.
     """
-    p = rows.X.shape[1]
-    if p == 0 or p > MAX_UNROLLED_P or rows.Z.shape[1] > MAX_UNROLLED_Q:
+    if not multipliable(rows.X.shape[1], rows.Z.shape[1]):
         return reduce_responses(standardise_matrices(rows), y[:, None])
     standardised, lost = standardised_from_products(rows, y)
     if not lost.any():
         return standardised
     part = lost[rows.lane]
-    return _merged(
+    return merged(
         standardised, reduce_responses(standardise_matrices(take(rows, part)), y[part, None]), lost
     )
 
 
-def _merged(standardised: Standardised, again: Standardised, lane_mask: Bools) -> Standardised:
+def merged(standardised: Standardised, again: Standardised, lane_mask: Bools) -> Standardised:
     """The lanes of ``again``, which may have fewer groups, in place of those marked."""
     at = np.flatnonzero(lane_mask)
     for mine, other in ((standardised.stats, again.stats), (standardised.scaling, again.scaling)):

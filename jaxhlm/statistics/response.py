@@ -8,6 +8,7 @@ lose digits, and where data sets have rows of their own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ __all__ = [
     "Scaling",
     "Standardised",
     "at_absent",
+    "concatenated",
     "expand",
     "reduce_and_split",
     "reduce_in_one_pass",
@@ -75,6 +77,16 @@ class Standardised(NamedTuple):
     def take(self, index: LaneIndex) -> Standardised:
         """Some lanes, which may repeat; what all share stays."""
         return Standardised(self.stats.take(index), self.scaling.take(index), self.status[index])
+
+
+def concatenated(parts: Sequence[Standardised]) -> Standardised:
+    """Lanes of several parts side by side, each with statistics of its own of as many groups."""
+    stats, scaling, status = zip(*parts, strict=True)
+
+    def joined(fields: Sequence[tuple[Array, ...]]) -> Iterator[Array]:
+        return (np.concatenate(x, axis=-1) for x in zip(*fields, strict=True))
+
+    return Standardised(Stats(*joined(stats)), Scaling(*joined(scaling)), np.concatenate(status))
 
 
 class Products(NamedTuple):

@@ -43,6 +43,7 @@ __all__ = [
     "StandardisedMatrices",
     "absent_squares",
     "design_status",
+    "group_numbers",
     "scatter_groups",
     "standardise_matrices",
 ]
@@ -139,8 +140,7 @@ def standardise_matrices(rows: Rows) -> StandardisedMatrices:
     TX = np.stack([group_segments.sum(QZ[:, [a]] * X) for a in range(Z.shape[1])], axis=1)
     X_within = X - sum(QZ[:, [a]] * group_segments.broadcast(TX[:, a]) for a in range(Z.shape[1]))
     lane_of_group = lane_segments.of_row[group_segments.starts]
-    G = np.bincount(lane_of_group)
-    position = np.arange(len(lane_of_group)) - np.repeat(np.cumsum(G) - G, G), lane_of_group
+    G, position = np.bincount(lane_of_group), group_numbers(lane_of_group)
     stats = Stats(
         RZ=scatter_groups(RZ, *position),
         TX=scatter_groups(TX, *position),
@@ -210,6 +210,12 @@ def design_status(
     conditions = [n <= rank, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
     return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
+
+
+def group_numbers(lane: Ints) -> tuple[Ints, Ints]:
+    """(S,) number within its lane of every group, and its lane, of the non-decreasing lanes."""
+    G = np.bincount(lane)
+    return np.arange(len(lane)) - np.repeat(np.cumsum(G) - G, G), lane
 
 
 def scatter_groups(values: Floats, number: Ints, lane: Ints) -> Floats:

@@ -19,7 +19,7 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.language.formula import ParsedFormula, column_name
 from jaxhlm.sources.inputs import Input
-from jaxhlm.sources.sources import ReplicateRows
+from jaxhlm.sources.replicate_rows import ReplicateRows
 from jaxhlm.studies.layout import Layout
 from jaxhlm.violations.panel import Panel
 

@@ -1,5 +1,6 @@
 """Tables of tests of many fits: what they hold, under which names, and how they are moderated."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ import tolerances as tol
 from cases import SLEEP, sleepstudy
 from jaxhlm import errors
 from jaxhlm.inference.moderation import Prior
+from jaxhlm.sources.sources import ResponseMatrix
 
 NAMED = {"a week": "7*Days", "ten a day": "Days = 10", "level": {"(Intercept)": 1.0}}
 
@@ -232,3 +234,22 @@ def test_the_realised_false_discovery_rate_is_within_its_bound():
         assert found.sum() > 150
         # Three standard errors of a binomial share of so many discoveries.
         assert share < 0.1 + 3.0 * np.sqrt(0.1 * 0.9 / found.sum())
+
+
+@pytest.mark.parametrize("df", ["satterthwaite", "kenward-roger"])
+def test_the_data_are_gone_over_once_for_all_tests(monkeypatch, df):
+    """What any contrast needs of the fits is kept, as are df and the fits under a prior."""
+    batch, passes, lanes = hlm.FitBatch(replace(fits().record, tests={})), [], ResponseMatrix.lanes
+    monkeypatch.setattr(
+        ResponseMatrix, "lanes", lambda self, at: passes.extend(at) or lanes(self, at)
+    )
+    for moderate, times in ((False, 1), (True, 4)):
+        first = batch.test(NAMED, df=df, moderate=moderate)
+        assert len(passes) == times * len(batch)
+        assert batch.test(NAMED, df=df, moderate=moderate).equals(first)
+        batch.contrast({"Days": 2.0}, df=df)
+        batch.joint_test(np.eye(2), df=df)
+        batch.tidy(df=df)
+        assert len(passes) == times * len(batch)
+    some = batch[3:9].test(NAMED, df=df)
+    np.testing.assert_array_equal(some["p_value"], batch.test(NAMED, df=df)["p_value"][9:27])

@@ -11,7 +11,7 @@ from jaxhlm.core import chunks
 from jaxhlm.language.formula import parse
 from jaxhlm.sources import frames, inputs
 from jaxhlm.sources.frames import ReplicateFrame
-from jaxhlm.sources.sources import ReplicateRows
+from jaxhlm.sources.replicate_rows import ReplicateRows
 
 
 def long_frame(rng, B=12):

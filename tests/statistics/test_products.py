@@ -1,4 +1,4 @@
-"""Lanes with rows of their own, reduced by cross products, against Gram–Schmidt over their rows."""
+"""Lanes with rows of their own, or weights of shared ones, by products and by Gram–Schmidt."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 import tolerances as tol
 from cases import SIZES, rows
 from jaxhlm.core.status import Status
+from jaxhlm.statistics.incomplete import WeightedRows
 from jaxhlm.statistics.products import standardised_from_products
 from jaxhlm.statistics.replicates import standardised_lanes
 from jaxhlm.statistics.response import reduce_responses
@@ -89,3 +90,79 @@ def test_a_bad_lane_leaves_its_neighbours_alone(rng, bad):
     for a, b in zip([*found.stats, *found.scaling], [*clean.stats, *clean.scaling], strict=True):
         np.testing.assert_array_equal(a[..., [0, 2]], b[..., [0, 2]])
     assert found.status[0] == found.status[2] == Status.CONVERGED
+
+
+# Responses that miss rows of one design, or weigh them.
+
+B = 5
+
+
+def gaps(rng, q, p, blocks, weights):
+    """A design, responses with gaps, whole groups among them, and weights (n, B)."""
+    y, X, Z, group = rows(rng, SIZES, q, p)
+    Y = y[:, None] + rng.normal(size=(len(y), B))
+    Y[rng.random(Y.shape) < 0.15] = np.nan
+    Y[group == 1, 0] = np.nan
+    Y[np.ix_((group == 0) | (group == 3), [1])] = np.nan
+    Y[:, 4] = y
+    w = rng.uniform(0.5, 2.0, Y.shape)
+    w[:, :] = w[:, :1] if weights == "shared" else w
+    shared = Rows(
+        X, Z, group, np.zeros_like(group), w[:, 0] if weights == "shared" else None, blocks
+    )
+    return shared, Y, w if weights == "own" else None
+
+
+def alone(shared, y, w):
+    """One response on the rows that it has, by Gram–Schmidt."""
+    at = ~np.isnan(y)
+    w = shared.weights if w is None else w
+    own = Rows(
+        shared.X[at], shared.Z[at], shared.segment[at], shared.lane[at],
+        None if w is None else w[at], shared.blocks,
+    )  # fmt: skip
+    return reduce_responses(standardise_matrices(own), y[at, None])
+
+
+def groups_there(standardised, lane):
+    """One lane, without the groups that it lacks."""
+    found = standardised.take(np.array([lane]))
+    at = found.stats.m[:, 0] > 0.0
+    fields = {name: getattr(found.stats, name)[at] for name in ("RZ", "TX", "Ty", "m")}
+    return found._replace(stats=found.stats._replace(**fields))
+
+
+@pytest.mark.parametrize(("q", "p", "blocks"), CASES)
+@pytest.mark.parametrize("weights", ["none", "shared", "own"])
+def test_weighted_rows_equal_gram_schmidt(rng, q, p, blocks, weights):
+    shared, Y, W = gaps(rng, q, p, blocks, weights)
+    found, lost = WeightedRows(shared).standardised(Y, W, np.arange(B))
+    assert not lost.all()
+    for lane in np.flatnonzero(~lost):
+        own = alone(shared, Y[:, lane], None if W is None else W[:, lane])
+        assert_same(groups_there(found, lane), own)
+
+
+def test_no_lane_depends_on_which_others_are_asked_for_or_on_their_values(rng):
+    shared, Y, _ = gaps(rng, 2, 4, ((0, 1),), "none")
+    Y = np.tile(Y, 60)
+    whole, _ = WeightedRows(shared).standardised(Y, None, np.arange(Y.shape[1]))
+    which = np.array([1, 7, 131, 132, 290])
+    Y[:, 0], Y[3, 130] = np.nan, np.inf
+    found, lost = WeightedRows(shared).standardised(Y, None, which)
+    assert not lost.any()
+    expected = whole.take(which)
+    for a, b in zip(
+        [*found.stats, *found.scaling], [*expected.stats, *expected.scaling], strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_lanes_that_lose_digits_or_cannot_be_fitted_are_told(rng):
+    """A constant response, one too large, one whose rows leave a column of X zero."""
+    shared, Y, _ = gaps(rng, 2, 4, ((0, 1),), "none")
+    shared.X[:, 3] = np.arange(len(Y)) < 5
+    Y[:, 1], Y[:, 2], Y[:5, 3] = 3.0, 1e200, np.nan
+    found, lost = WeightedRows(shared).standardised(Y, None, np.arange(B))
+    assert lost[1:4].all()
+    assert found.status[4] == Status.CONVERGED
