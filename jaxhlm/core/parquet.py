@@ -21,6 +21,7 @@ __all__ = ["ParquetColumns", "ParquetRows"]
 # through a file together ask for them in about their order.
 BLOCK_BYTES = 2**24
 BLOCKS_KEPT = 6
+BUFFER_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,9 @@ class _Stream:
         while self._next <= number:
             yield self._next, next(self._coming)
             self._next += 1
+        if self._next * self.size >= self.metadata.num_rows:
+            # What pyarrow holds of the file while it reads is let go.
+            self._coming = None
 
     def _from(self, number: int) -> Iterator[np.ndarray]:
         """Blocks from one on; what comes before it in its group of rows is read and let go."""
@@ -176,7 +180,9 @@ class _Stream:
 
     def _batches(self, groups: range) -> Iterator[np.ndarray]:
         _, parquet = pyarrow_modules()
-        with parquet.ParquetFile(self.path, metadata=self.metadata, pre_buffer=False) as file:
+        # Without a buffer of some size the columns of a whole group of rows are read at once.
+        options = {"metadata": self.metadata, "pre_buffer": False, "buffer_size": BUFFER_BYTES}
+        with parquet.ParquetFile(self.path, **options) as file:
             for batch in file.iter_batches(
                 self.size, [*groups], columns=[*self.names], use_threads=False
             ):
