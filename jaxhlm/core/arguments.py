@@ -25,7 +25,6 @@ __all__ = [
     "affordable",
     "as_floats",
     "check_flag",
-    "check_frame",
     "check_function",
     "check_length",
     "check_mapping",
@@ -98,15 +97,6 @@ def check_flag(name: str, value: Any) -> None:
     """Raise ``OptionError`` unless the value is True or False: "False" and "ML" would be true."""
     if not isinstance(value, bool | np.bool_):
         raise OptionError(f"{name}={value!r} must be True or False")
-
-
-def check_frame(name: str, value: Any) -> None:
-    """Raise ``OptionError`` unless the value is a DataFrame."""
-    if not isinstance(value, pd.DataFrame):
-        kind = type(value)
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
-        made = "; its to_pandas() makes one" if hasattr(kind, "to_pandas") else ""
-        raise OptionError(f"{name} must be a pandas DataFrame, got {module}{kind.__name__}{made}")
 
 
 def check_mapping(name: str, value: Any) -> Mapping[Any, Any]:

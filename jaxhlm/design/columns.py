@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.core.arguments import check_frame, real_array
+from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import (
     FormulaError,
@@ -25,7 +25,7 @@ from jaxhlm.errors import (
 
 __all__ = [
     "Weights",
-    "check_shapes",
+    "check_rows",
     "label",
     "levels_of",
     "listed",
@@ -43,9 +43,8 @@ __all__ = [
 Weights: TypeAlias = str | pd.Series | npt.ArrayLike | None
 
 
-def check_shapes(data: pd.DataFrame, response_rows: int | None) -> None:
-    """Refuse data that is no data frame, or has another number of rows than the responses."""
-    check_frame("data", data)
+def check_rows(data: pd.DataFrame, response_rows: int | None) -> None:
+    """Refuse data that has another number of rows than the responses."""
     if response_rows not in (None, len(data)):
         raise ResponseShapeError(
             f"the response matrix has {response_rows} rows, the data have {len(data)}; "

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_flag, check_frame
+from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.chunks import on_one_blas_thread
 from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.checks import (
     check_fixed,
     check_groups,
@@ -27,7 +28,7 @@ from jaxhlm.design.checks import (
 )
 from jaxhlm.design.columns import (
     Weights,
-    check_shapes,
+    check_rows,
     levels_of,
     positive,
     prepare,
@@ -162,7 +163,7 @@ class Design(WithTerms):
 
 def design(
     formula: str,
-    data: pd.DataFrame,
+    data: Table,
     weights: str | pd.Series | Floats | None = None,
     *,
     unsafe_formula: bool = False,
@@ -171,7 +172,7 @@ def design(
 
     Args:
         formula: as for ``fit``; its left side may be left out and need not be a column.
-        data: one row per measurement.
+        data: one row per measurement, as for ``fit``.
         weights: prior weights.
         unsafe_formula: as for ``fit``: the formula is code.
 
@@ -184,7 +185,7 @@ def design(
         >>> d.n, d.G, d.xnames
         (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
     """
-    check_frame("data", data)
+    data = as_frame("data", data)
     check_flag("unsafe_formula", unsafe_formula)
     with allowing(unsafe_formula):
         return build_design(formula, data, weights, response_rows=len(data))
@@ -195,7 +196,7 @@ def design(
 @on_one_blas_thread
 def build_design(
     formula: str | ParsedFormula,
-    data: pd.DataFrame,
+    data: Table,
     weights: Weights = None,
     *,
     response_rows: int | None = None,
@@ -240,7 +241,8 @@ def build_design(
     """
     if not isinstance(formula, ParsedFormula):
         formula = parse(formula, response_optional=response_rows is not None)
-    check_shapes(data, response_rows)
+    data = as_frame("data", data)
+    check_rows(data, response_rows)
     parsed = formula if response_rows is None else formula.of("")
     response, names = parsed.response, parsed.variables
     raw = select(data, [*names, *parsed.group])
@@ -329,7 +331,6 @@ def design_for(
         >>> X[1], codes
         (array([ 1., 10.]), array([ 0, -1]))
     """
-    check_shapes(newdata, None)
     parts = (design._fixed, *design._random)
     raw = select(newdata, [v for part in parts for v in part.variables])
     X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status
+from jaxhlm.core.tables import Table
 from jaxhlm.design.design import build_design
 from jaxhlm.errors import (
     ConvergenceWarning,
@@ -36,7 +37,7 @@ __all__ = ["fit"]
 @np.errstate(all="ignore")
 def fit(
     formula: str,
-    data: pd.DataFrame,
+    data: Table,
     reml: bool = True,
     weights: str | pd.Series | Floats | None = None,
     *,
@@ -55,7 +56,8 @@ def fit(
             ``C()``, ``poly()``, ``np.log()``, …) is a table in ``jaxhlm.language.formula``; nothing
             in it is run as code, unless you say so (``unsafe_formula``). A name that is no word
             stands in backticks: `` `dose [mg]` ``.
-        data: one row per measurement. Rows with a missing value in a variable that is used are
+        data: one row per measurement: a table of pandas, of polars, pyarrow or whatever narwhals
+            reads, or a dict of columns. Rows with a missing value in a variable that is used are
             dropped, with a ``RowsDroppedWarning`` that counts them.
         reml: restricted maximum likelihood; False for maximum likelihood.
         weights: prior weights, a column name or (n,) values; Var(ε) = σ²/w.

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Precision, ResponsesIn
+from jaxhlm.core.tables import Table
 from jaxhlm.estimation.executors import Workers, Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import gather
@@ -37,7 +38,7 @@ __all__ = ["fit_many", "fit_source"]
 @overload
 def fit_many(
     formula: str,
-    data: pd.DataFrame | None = ...,
+    data: Table | None = ...,
     responses: GivenResponses | None = ...,
     *,
     responses_in: ResponsesIn = ...,
@@ -62,7 +63,7 @@ def fit_many(
 @overload
 def fit_many(
     formula: str,
-    data: pd.DataFrame | None = ...,
+    data: Table | None = ...,
     responses: GivenResponses | None = ...,
     *,
     responses_in: ResponsesIn = ...,
@@ -88,7 +89,7 @@ def fit_many(
 @np.errstate(all="ignore")
 def fit_many(
     formula: str,
-    data: pd.DataFrame | None = None,
+    data: Table | None = None,
     responses: GivenResponses | None = None,
     *,
     responses_in: ResponsesIn = "columns",
@@ -116,7 +117,7 @@ def fit_many(
 
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
-        data: the frame with the design; with ``by``, all replicates one below the other. It may be
+        data: the table of the design, as for ``fit``; with ``by``, all replicates one below the other. It may be
             left out where AnnData brings its own, ``obs``.
         responses: (n, B), one column per response: an array, a table (of pandas, or of polars,
             pyarrow and whatever narwhals reads), a labelled array of xarray, a sparse matrix of

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Floats
+from jaxhlm.core.tables import Table
 from jaxhlm.design.design import build_design
 from jaxhlm.design.segments import Segments, orthonormalise
 
@@ -53,13 +54,13 @@ class LmList:
     __repr__ = __str__
 
 
-def lm_list(formula: str, data: pd.DataFrame) -> LmList:
+def lm_list(formula: str, data: Table) -> LmList:
     """Fit the unit-level line of a model to each unit alone by least squares.
 
     Args:
         formula: the mixed model; the left of its bar is what is fitted in each unit. For
             ``y ~ x * a + (1 + x | unit)`` that is y on 1 + x, as ``lmList(y ~ x | unit)``.
-        data: one row per measurement.
+        data: one row per measurement, as for ``fit``.
 
     Returns:
         An ``LmList``.

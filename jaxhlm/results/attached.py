@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Array, Floats, Ints, ResponsesIn
+from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import Weights, label, listed
 from jaxhlm.errors import DifferentRowsError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate
@@ -30,7 +31,7 @@ SAME = 1e-6
 
 def given_again(
     model: Model,
-    data: pd.DataFrame | None,
+    data: Table | None,
     responses: GivenResponses | None,
     by: str | None,
     weights: Weights,

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, ResponsesIn, check_option
 from jaxhlm.core.status import tally
+from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import Weights
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
@@ -196,7 +197,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     @staticmethod
     def read_parquet(
         path: str | PathLike[str],
-        data: pd.DataFrame | None = None,
+        data: Table | None = None,
         responses: GivenResponses | None = None,
         *,
         by: str | None = None,

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxhlm.core.notation import Floats, NewLevels, NotEstimable
+from jaxhlm.core.tables import Table
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts
@@ -229,7 +230,7 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
 
     def predict(
         self,
-        newdata: pd.DataFrame | None = None,
+        newdata: Table | None = None,
         ranef: bool = True,
         new_levels: NewLevels = "population",
         *,
@@ -248,7 +249,7 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
         z'Σz. θ and σ are taken as known, so that limits are somewhat narrow with few units.
 
         Args:
-            newdata: frame with the columns of the formula (the response is not needed, the grouping
+            newdata: table with the columns of the formula (the response is not needed, the grouping
                 column is unless ``ranef=False``), the same for all fits of a batch; the rows that
                 were fitted if None. Transforms and factors are coded as they were fitted.
             ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.

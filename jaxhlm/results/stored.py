@@ -16,6 +16,7 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.notation import Ints, ResponsesIn
 from jaxhlm.core.status import Status, outcome_of, tally
+from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import Weights
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
@@ -198,7 +199,7 @@ class StoredFits:
 
 def read_fits(
     folder: str | os.PathLike[str],
-    data: pd.DataFrame | None = None,
+    data: Table | None = None,
     responses: GivenResponses | None = None,
     *,
     by: str | None = None,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Array, Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import listed
 from jaxhlm.errors import NewLevelError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
@@ -153,7 +154,7 @@ def _normal_scores(values: Floats) -> Floats:
 
 def predictions(
     fits: FitRecord,
-    newdata: pd.DataFrame | None,
+    newdata: Table | None,
     ranef: bool,
     new_levels: NewLevels,
     interval: Interval | None,
@@ -163,8 +164,8 @@ def predictions(
     added = (interval == "prediction") * 1.0
     if newdata is None:
         return _row_predictions(fits, ranef, added), fits.rows.design.index
-    strict = new_levels == "error"
-    return _new_predictions(fits, newdata, ranef, strict, added, not_estimable), newdata.index
+    new, strict = as_frame("newdata", newdata), new_levels == "error"
+    return _new_predictions(fits, new, ranef, strict, added, not_estimable), new.index
 
 
 def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Ragged:

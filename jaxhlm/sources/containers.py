@@ -101,7 +101,7 @@ def _reader(given: Any) -> Callable[[str, Any, bool], Opened] | None:
     import narwhals.stable.v1 as nw
 
     table = nw.from_native(given, pass_through=True)
-    return _of_table if isinstance(table, nw.DataFrame | nw.LazyFrame | nw.Series) else None
+    return _of_table if isinstance(table, nw.DataFrame | nw.LazyFrame) else None
 
 
 def _of_path(name: str, path: str | PathLike[str], by_rows: bool, layer: str | None) -> Any:
@@ -217,8 +217,6 @@ def _of_table(name: str, given: Any, by_rows: bool) -> Opened:
     import narwhals.stable.v1 as nw
 
     table = nw.from_native(given)
-    if isinstance(table, nw.Series):
-        raise ResponseShapeError(f"{name} is one Series; pass {name}.to_frame()")
     if isinstance(table, nw.LazyFrame):
         raise OptionError(f"{name} is a table that is not computed yet; collect or compute it")
     text = [column for column, dtype in table.schema.items() if not dtype.is_numeric()]

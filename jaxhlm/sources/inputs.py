@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_frame
 from jaxhlm.core.chunks import lane_chunks
 from jaxhlm.core.notation import Bools, Floats, Ints, ResponsesIn, check_option
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import (
     Weights,
     label,
@@ -59,7 +59,7 @@ class Input(NamedTuple):
 
 def fit_input(
     formula: str,
-    data: pd.DataFrame | None,
+    data: Table | None,
     responses: GivenResponses | None,
     by: str | None,
     weights: Weights,
@@ -88,7 +88,7 @@ def fit_input(
 
 def response_input(
     formula: str,
-    data: pd.DataFrame | None,
+    data: Table | None,
     responses: GivenResponses,
     weights: Weights,
     reml: bool,
@@ -115,13 +115,11 @@ def response_input(
     return shared_input(Prepared(design), Y, index, reml, W)
 
 
-def _samples(data: pd.DataFrame | None, given: Opened) -> pd.DataFrame:
+def _samples(data: Table | None, given: Opened) -> pd.DataFrame:
     """The table of samples, which AnnData has beside."""
     if data is None and given.table is None:
         raise OptionError("data=None: give the table of samples; only AnnData has one of its own")
-    data = given.table if data is None else data
-    check_frame("data", data)
-    return data
+    return as_frame("data", given.table if data is None else data)
 
 
 def _check_shape(given: Opened, data: pd.DataFrame, responses_in: ResponsesIn) -> None:
@@ -244,7 +242,7 @@ def _check_weights(W: Floats | Responses, rows: pd.Index, index: pd.Index) -> No
 
 def replicate_input(
     formula: str | ParsedFormula,
-    data: pd.DataFrame,
+    data: Table,
     by: str,
     weights: Weights,
     reml: bool,
@@ -255,6 +253,7 @@ def replicate_input(
     Raises:
         JaxhlmError: the formula, or the frame as a whole, is at fault.
     """
+    data = as_frame("data", data)
     replicate = _replicates(data, by)
     parsed = formula if isinstance(formula, ParsedFormula) else parse(formula)
     if found := replicate_frame(parsed, data, replicate, weights, learned):
@@ -271,7 +270,6 @@ def replicate_input(
 
 def _replicates(data: pd.DataFrame, by: str) -> pd.Series:
     """(n,) labels of the data sets, none missing."""
-    check_frame("data", data)
     if not isinstance(by, Hashable):
         raise MissingColumnError(f"by={type(by).__name__!r} is no name of a column of data")
     try:

@@ -10,6 +10,7 @@ from pandas.api import types
 
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import require_column
 from jaxhlm.errors import NotNumericError, OptionError
 
@@ -19,7 +20,7 @@ EQUAL_STEPS = 1e-6
 
 
 def extend(
-    data: pd.DataFrame,
+    data: Table,
     *,
     along: str | None = None,
     within: str | None = None,
@@ -49,7 +50,7 @@ def extend(
     column and means nothing in a copy. The index is numbered anew.
 
     Args:
-        data: one row per measurement.
+        data: one row per measurement, as for ``fit``.
         along: the grouping column to have n levels.
         within: the grouping column whose every level is to have n rows.
         n: that number.
@@ -70,11 +71,9 @@ def extend(
         >>> longer.query("Subject == '308'")["Days"].tolist()[-5:]
         [9, 10, 11, 12, 13]
     """
-    if not isinstance(data, pd.DataFrame):
-        raise OptionError(
-            f"data must be a DataFrame, not {type(data).__name__}; a design from jaxhlm.units has "
-            ".resized(n, measurements)"
-        )
+    if hasattr(data, "resized"):
+        raise OptionError("data is a design from jaxhlm.units: data.resized(n, measurements)")
+    data = as_frame("data", data)
     if (along is None) == (within is None):
         raise OptionError("give either along= (more units) or within= (more rows of every unit)")
     n = whole_number("n", n)

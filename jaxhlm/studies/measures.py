@@ -10,9 +10,10 @@ from typing import Literal, cast, get_args
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_frame, fraction, listed_values
+from jaxhlm.core.arguments import fraction, listed_values
 from jaxhlm.core.notation import Bools, Floats, Ints, check_option
 from jaxhlm.core.status import Status
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
@@ -60,7 +61,7 @@ NEVER_MIXED = ("method", "term")
 
 
 def measures(
-    estimates: pd.DataFrame,
+    estimates: Table,
     by: str | Sequence[str] = ("condition", "method", "term"),
     alpha: float = 0.05,
     level: float = 0.95,
@@ -139,7 +140,7 @@ def measures(
         0    x  1000 -0.0054     0.0031      0.95         0.0069
     """
     by = (by,) if isinstance(by, str) else tuple(listed_values("by", by))
-    check_frame("estimates", estimates)
+    estimates = as_frame("estimates", estimates)
     check_level(level)
     fraction("alpha", alpha, 0.05)
     chosen = _choose(which, reference)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_frame
+from jaxhlm.core.tables import as_frame
 from jaxhlm.errors import MissingColumnError
 from jaxhlm.studies.measures import MEASURES
 
@@ -47,7 +47,7 @@ class MeasuresTable:
 
     def __post_init__(self) -> None:
         """Check that there is something to print."""
-        check_frame("frame", self.frame)
+        object.__setattr__(self, "frame", as_frame("frame", self.frame))
         missing = [name for name in self.which if f"{name}_mcse" not in self.frame.columns]
         if missing:
             raise MissingColumnError(

@@ -17,6 +17,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.subsets import settled
 from jaxhlm.errors import FormulaError, OptionError, UnknownTermError
@@ -137,7 +138,7 @@ class Mechanism:
 
 def mechanism(
     formula: str,
-    design: pd.DataFrame | UnitDesign,
+    design: Table | UnitDesign,
     truth: Truth | TruthSource,
     violations: Sequence[Violation] | Violation = (),
 ) -> Mechanism:
@@ -145,7 +146,7 @@ def mechanism(
 
     Args:
         formula: the generating model, such as ``y ~ x * a + (1 + x | unit)``.
-        design: a DataFrame, or a builder from ``jaxhlm.units``, which may redraw it for every data
+        design: a table, as for ``fit``, or a builder from ``jaxhlm.units``, which may redraw it for every data
             set.
         truth: the parameters, or a distribution over them (``jaxhlm.TruthDistribution``). One
             that comes from a fit brings along what terms learned there, such as the mean that
@@ -183,7 +184,7 @@ def mechanism(
 
 def assembled(
     formula: str,
-    design: pd.DataFrame | UnitDesign,
+    design: Table | UnitDesign,
     truth: Truth | TruthSource,
     violations: Sequence[Violation] | Violation,
     learned: Mapping[str, Any] | None,
@@ -201,8 +202,7 @@ def assembled(
             raise OptionError(f"{kind.__name__} is given twice; one distribution replaces another")
     if not hasattr(truth, "draw") and not isinstance(truth, Truth):
         raise OptionError(f"truth={truth!r}: give a jaxhlm.Truth or a jaxhlm.TruthDistribution")
-    if not isinstance(design, pd.DataFrame | UnitDesign):
-        raise OptionError(f"design={design!r}: give a DataFrame, or what jaxhlm.units returns")
+    design = design if isinstance(design, UnitDesign) else as_frame("design", design)
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
     parsed = parse(formula, response_optional=True)

@@ -11,13 +11,13 @@ import pandas as pd
 
 from jaxhlm.core.arguments import (
     affordable,
-    check_frame,
     check_mapping,
     fraction,
     number,
     whole_number,
 )
 from jaxhlm.core.notation import Bools, Floats, check_option
+from jaxhlm.core.tables import as_frame
 from jaxhlm.errors import MissingColumnError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.studies.measures import MEASURES, Measure
@@ -107,7 +107,7 @@ def stopping(frame: pd.DataFrame, targets: Mapping[str, float]) -> bool:
         (False, True)
     """
     check_mapping("targets", targets)
-    check_frame("frame", frame)
+    frame = as_frame("frame", frame)
     if not targets:
         raise OptionError('give at least one target, such as {"coverage": 0.005}')
     for name, target in targets.items():

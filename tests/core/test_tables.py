@@ -1,0 +1,71 @@
+"""Tables of other libraries are the same data everywhere that a table is taken."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import jaxhlm as hlm
+from jaxhlm import errors
+from jaxhlm.core.tables import as_frame
+
+FORMULA = "y ~ dose * late + (1 | site)"
+TRUTH = hlm.Truth.of([5.0, 1.0, 0.5, 0.5, 0.0, 0.0], sd=[1.0], sigma=1.0)
+TABLES = {
+    "polars": pl.from_pandas,
+    "arrow": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
+    "dict": lambda frame: {name: frame[name].to_numpy() for name in frame},
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """A factor whose levels are in an order of their own, flags, text and a missing number."""
+    rng, i = np.random.default_rng(1), np.arange(120)
+    levels = ["none", "low", "high"]
+    data = pd.DataFrame({"dose": pd.Categorical.from_codes(i % 3, levels), "late": i % 2 == 0})
+    data["site"], data["n"] = [f"s{k % 8}" for k in i], pd.array([None, *i[1:]], "Int64")
+    data["copy"], data["y"] = i // 60, rng.normal(size=120) + rng.normal(size=8)[i % 8]
+    return data
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.JaxhlmWarning")
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_function_takes_tables(kind, frame):
+    # Categories of a dict of arrays are text, whose levels are in the order of the alphabet.
+    frame = frame.astype({"dose": object}) if kind == "dict" else frame
+    table, new = TABLES[kind](frame), TABLES[kind](frame.iloc[5:9])
+    fit, same = hlm.fit(FORMULA, table), hlm.fit(FORMULA, frame)
+    assert fit.fixef.equals(same.fixef)
+    np.testing.assert_array_equal(fit.predict(new), same.predict(frame.iloc[5:9]))
+    assert hlm.fit("y ~ n + (1 | site)", table).nobs == 119
+    one, other = (hlm.fit_many(FORMULA, t, by="copy").fixef for t in (table, frame))
+    assert one.equals(other)
+    Y = frame[["y"]].to_numpy()
+    one, other = (hlm.fit_many(FORMULA, t, Y).fixef for t in (table, frame))
+    assert one.equals(other)
+    one, other = (hlm.lm_list("y ~ late + (1 + late | site)", t).coef for t in (table, frame))
+    assert one.equals(other)
+    assert hlm.design(FORMULA, table).xnames == hlm.design(FORMULA, frame).xnames
+    one, other = (hlm.mechanism(FORMULA, t, TRUTH).draw(0, 2, seed=1).fit() for t in (table, frame))
+    assert one.fixef.equals(other.fixef)
+    one, other = (hlm.extend(t, along="site", n=9) for t in (table, frame))
+    assert one["y"].equals(other["y"])
+
+
+@pytest.mark.parametrize(
+    ("value", "match"),
+    [
+        (np.zeros((3, 2)), "got numpy.ndarray"),
+        ({"x": [1, 2], "y": [1]}, "one length"),
+        ({"x": 1}, "one length"),
+        (pl.LazyFrame({"x": [1]}), "collect"),
+        (pl.Series([1]), r"got polars.Series; its to_pandas\(\) makes one"),
+        ([1, 2], "got list"),
+        (None, "got NoneType"),
+    ],
+)
+def test_what_is_no_table_is_told_by_its_type(value, match):
+    with pytest.raises(errors.OptionError, match=f"^data .*{match}"):
+        as_frame("data", value)
