@@ -117,8 +117,8 @@ def fit_many(
 
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
-        data: the table of the design, as for ``fit``; with ``by``, all replicates one below the other. It may be
-            left out where AnnData brings its own, ``obs``.
+        data: the table of the design, as for ``fit``; with ``by``, all replicates one below the
+            other. It may be left out where AnnData brings its own, ``obs``.
         responses: (n, B), one column per response: an array, a table (of pandas, or of polars,
             pyarrow and whatever narwhals reads), a labelled array of xarray, a sparse matrix of
             SciPy, AnnData, the path of a .npy, .parquet, .h5ad or .zarr file, another library's

@@ -146,8 +146,8 @@ def mechanism(
 
     Args:
         formula: the generating model, such as ``y ~ x * a + (1 + x | unit)``.
-        design: a table, as for ``fit``, or a builder from ``jaxhlm.units``, which may redraw it for every data
-            set.
+        design: a table, as for ``fit``, or a builder from ``jaxhlm.units``, which may redraw it for
+            every data set.
         truth: the parameters, or a distribution over them (``jaxhlm.TruthDistribution``). One
             that comes from a fit brings along what terms learned there, such as the mean that
             ``center(x)`` subtracts; else they learn from the design.

@@ -382,8 +382,8 @@ def test_infinite_values_name_column_and_row(data):
 def test_ambiguous_column_and_wrong_container(data):
     with pytest.raises(errors.FormulaError, match="'x' is ambiguous"):
         build_design("y ~ x + (1 | unit)", pd.concat([data, data[["x"]]], axis=1))
-    with pytest.raises(errors.OptionError, match="DataFrame, got dict"):
-        build_design("y ~ x + (1 | unit)", {"y": [1.0]})
+    with pytest.raises(errors.OptionError, match="or a dict of columns, got list"):
+        build_design("y ~ x + (1 | unit)", [{"y": 1.0}])
 
 
 def test_tiny_residuals_on_a_large_offset_are_not_a_perfect_fit(data):
