@@ -456,7 +456,6 @@ NEW_REFUSED = [
     (set_value("x", "high"), errors.NotNumericError, "'x' was numeric"),
     (set_value("x", np.inf), errors.NonFiniteError, "'x' is inf in row 100"),
     (set_value("unit", "3"), errors.GroupingError, "'unit' is of dtype"),
-    (lambda new: new["x"], errors.OptionError, "DataFrame, got pandas.Series"),
 ]
 
 
