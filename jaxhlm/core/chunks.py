@@ -76,8 +76,13 @@ def lane_chunks(B: int, lane_bytes: int, most: int | None = None) -> Iterator[sl
 
 
 def slices(B: int, size: int) -> Iterator[slice]:
-    """Consecutive runs of B lanes, of ``size`` each but the last."""
-    return (slice(first, min(first + size, B)) for first in range(0, B, max(size, 1)))
+    """Consecutive runs of B lanes, of ``size`` each but the last, and at least of one.
+
+    >>> [(run.start, run.stop) for run in slices(3, 2)], len(list(slices(3, 0)))
+    ([(0, 2), (2, 3)], 3)
+    """
+    size = max(size, 1)
+    return (slice(first, min(first + size, B)) for first in range(0, B, size))
 
 
 def chunk_bytes() -> int:
