@@ -5,8 +5,9 @@ accessors (``fixef``, ``ranef``, ``varcorr``, ``tidy`` …) are those that lmer'
 ``fit_many`` does the same for thousands of responses on one design, or of replicates in a long
 frame, and returns a ``FitBatch``, in which a data set that cannot be fitted is a status code and
 not an exception. Its ``test`` and ``top`` test named contrasts of all fits, adjusted for their
-number, and ``max_t`` bounds the chance of any false discovery among them. With ``out=`` it writes
-more fits than memory holds to a folder, which ``read_fits`` opens.
+number, and ``max_t`` bounds the chance of any false discovery among them; ``voom_weights`` makes
+responses and weights of counts. With ``out=`` it writes more fits than memory holds to a folder,
+which ``read_fits`` opens.
 ``bootstrap`` resamples one fit (parametric, residual, cases, wild) and ``bootstrap_lrt`` tests one
 model against a smaller one, by the same batched fits.
 ``lm_list`` fits every unit by itself, to set against the BLUPs.
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from jaxhlm.results.batch import FitBatch as FitBatch
     from jaxhlm.results.stored import StoredFits as StoredFits
     from jaxhlm.results.stored import read_fits as read_fits
+    from jaxhlm.sources.voom import voom_weights as voom_weights
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
     from jaxhlm.studies.drawn import Drawn as Drawn
@@ -132,6 +134,7 @@ __all__ = [
     "suffstats",
     "units",
     "violations",
+    "voom_weights",
 ]
 
 # A small fit takes less time than importing what it does not need (optax, matplotlib, everything
@@ -142,6 +145,7 @@ _WHEN_ASKED_FOR = {
     "fitting.max_t": ("MaxT", "max_t"),
     "results.batch": ("FitBatch",),
     "results.stored": ("StoredFits", "read_fits"),
+    "sources.voom": ("voom_weights",),
     "studies.simulate": ("simulate",),
     "inference.lmlist": ("lm_list",),
     "studies.truth": ("Truth",),

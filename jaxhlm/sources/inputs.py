@@ -46,7 +46,15 @@ from jaxhlm.sources.replicate_rows import ReplicateRows
 from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, of_rows
 from jaxhlm.sources.sources import ResponseMatrix, Source
 
-__all__ = ["Input", "fit_input", "replicate_input", "response_input", "shared_input"]
+__all__ = [
+    "Input",
+    "Matched",
+    "fit_input",
+    "matched_samples",
+    "replicate_input",
+    "response_input",
+    "shared_input",
+]
 
 
 class Input(NamedTuple):
@@ -55,6 +63,15 @@ class Input(NamedTuple):
     source: Source
     index: pd.Index  # (B,) their labels
     model: Model
+
+
+class Matched(NamedTuple):
+    """Responses and their samples."""
+
+    given: Opened
+    data: pd.DataFrame  # of the samples
+    index: pd.Index  # (B,) labels of the responses
+    order: Ints | None  # (n,) where every sample of data stands among the responses'; None: there
 
 
 def fit_input(
@@ -100,12 +117,7 @@ def response_input(
     Raises:
         JaxhlmError: the design, or the response matrix as a whole, is at fault.
     """
-    check_option("responses_in", responses_in, ResponsesIn)
-    given = opened("responses", responses, responses_in == "rows", layer)
-    data = _samples(data, given)
-    _check_shape(given, data, responses_in)
-    index = _labels(given)
-    order = row_order(given.samples, data, "responses", ResponseShapeError)
+    given, data, index, order = matched_samples(data, responses, responses_in, layer)
     own = _own_weights(weights, given, responses_in)
     design = build_design(formula, data, weights if own is None else None, response_rows=len(data))
     Y = of_rows(given.values, _kept(order, design), given.by_rows)
@@ -115,6 +127,30 @@ def response_input(
     return shared_input(Prepared(design), Y, index, reml, W)
 
 
+def matched_samples(
+    data: Table | None,
+    responses: GivenResponses,
+    responses_in: ResponsesIn,
+    layer: str | None,
+    what: str = "responses",
+) -> Matched:
+    """Responses and the table of their samples, brought together.
+
+    Args:
+        data, responses, responses_in, layer: as for ``fit_many``.
+        what: what the responses are called.
+
+    Raises:
+        JaxhlmError: the response matrix as a whole is at fault.
+    """
+    check_option("responses_in", responses_in, ResponsesIn)
+    given = opened(what, responses, responses_in == "rows", layer)
+    data = _samples(data, given)
+    _check_shape(what, given, data, responses_in)
+    order = row_order(given.samples, data, what, ResponseShapeError)
+    return Matched(given, data, _labels(given), order)
+
+
 def _samples(data: Table | None, given: Opened) -> pd.DataFrame:
     """The table of samples, which AnnData has beside."""
     if data is None and given.table is None:
@@ -122,22 +158,22 @@ def _samples(data: Table | None, given: Opened) -> pd.DataFrame:
     return as_frame("data", given.table if data is None else data)
 
 
-def _check_shape(given: Opened, data: pd.DataFrame, responses_in: ResponsesIn) -> None:
+def _check_shape(what: str, given: Opened, data: pd.DataFrame, responses_in: ResponsesIn) -> None:
     """Raise ``ResponseShapeError`` unless there is a sample of responses for every row of data."""
     shape, n = given.shape, len(data)
     if len(shape) != 2:
         raise ResponseShapeError(
-            f"responses has {len(shape)} dimension(s); give (n, B), one column per response"
+            f"{what} has {len(shape)} dimension(s); give (n, B), one column per response"
         )
     if shape[1] == 0:
-        raise ResponseShapeError(f"responses has no {responses_in}; give one for each response")
+        raise ResponseShapeError(f"{what} has no {responses_in}; give one for each response")
     if shape[0] != n:
         if not (unnamed(given.samples) or unnamed(data.index)):
-            row_order(given.samples, data, "responses", ResponseShapeError)
+            row_order(given.samples, data, what, ResponseShapeError)
         samples = "rows" if responses_in == "columns" else "columns"
         meant = f'pass responses_in="{samples}"' if shape[1] == n else "give a value for every row"
         raise ResponseShapeError(
-            f"the responses have {shape[0]} {samples}, the data have {n} rows; {meant}"
+            f"the {what} have {shape[0]} {samples}, the data have {n} rows; {meant}"
         )
 
 

@@ -106,6 +106,11 @@ def responses(Y=None, **options):
     return hlm.fit_many(DESIGN, sleep(), Y, **{"progress": False} | options)
 
 
+def counted(counts=None, formula=DESIGN, data=None, **options):
+    counts = np.arange(1, 541).reshape(180, 3) if counts is None else counts
+    return hlm.voom_weights(counts, formula, sleep() if data is None else data, **options)
+
+
 def reread(path=DATA / "fits_first_format.parquet", **options):
     y = sleep()["Reaction"]
     Y = pd.DataFrame({"Reaction": y, "logged": np.log(y), "constant": 1.0})
@@ -175,6 +180,12 @@ WRONG = {
         "resume": FLAG,
         "responses_in": ("row", "Rows", 0, None, True),
         "layer": ("counts", 0, True),
+    }),
+    "voom_weights": (counted, {
+        "counts": (3, -np.ones((180, 3)), np.full((180, 3), "1"), np.ones(180)),
+        "formula": (3,), "data": (3, sleep().drop(columns="Days")),
+        "responses_in": ("wide", True), "layer": (3, "raw"), "span": SHARE,
+        "lib_size": ("Days", 3, [1.0], -np.ones(180), np.full(180, np.nan)),
     }),
     "design": (
         lambda f=DESIGN, d=None, unsafe_formula=False: hlm.design(

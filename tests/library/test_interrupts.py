@@ -169,7 +169,7 @@ def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path
                 time.sleep(0.01)
         raise AssertionError("it went on")
 
-    monkeypatch.setattr("jaxhlm.cli.main.fit", deaf)
+    monkeypatch.setattr("jaxhlm.cli.fit.fit", deaf)
     monkeypatch.setattr("jaxhlm.cli.main.AGAIN_AFTER", 0.2)
     article().to_csv(tmp_path / "a.csv", index=False)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -179,7 +179,7 @@ def test_an_interrupt_that_was_dropped_comes_again(monkeypatch, capsys, tmp_path
 
 
 def test_commands_say_so_and_exit_with_130(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("jaxhlm.cli.main.fit", _interrupt)
+    monkeypatch.setattr("jaxhlm.cli.fit.fit", _interrupt)
     article().to_csv(tmp_path / "a.csv", index=False)
     before = signal.getsignal(signal.SIGTERM)
     assert main(["fit", FORMULA, str(tmp_path / "a.csv")]) == 130
