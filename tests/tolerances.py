@@ -169,6 +169,11 @@ LEAST_SQUARES = 1e-10
 # Sums of squares, F, df and p values of lmerTest, at its own optimum, relative: it rounds its
 # contrasts to seven digits, and that of poly to five.
 R_TERMS = 3e-4  # 1.5e-4, most 1e-6
+# Means and contrasts of emmeans, p values in a tail included, relative.
+R_MEANS = 1e-4  # 2e-6
+# p values and limits by the multivariate t against mvtnorm, at whole df, to its own Monte-Carlo
+# error.
+MVT = 3e-3
 # Tests of the same hypotheses of models in other contrasts, relative.
 CODING = 1e-6  # 1e-8
 # R's lm and emmeans, printed to seven digits, relative.

@@ -7,31 +7,45 @@ predictions over a balanced population, every combination of the levels of the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
-from typing import Any
+from functools import reduce
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_mapping, real_array
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
 from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
 from jaxhlm.inference.tails import range_tail, t_tail
 
 __all__ = [
+    "CellWeights",
     "averaged",
     "cell_labels",
     "cell_variables",
+    "factors_of",
     "marginal_means",
-    "pairwise",
     "tukey",
 ]
 
+CellWeights = Literal["equal", "proportional", "outer", "cells"]
+
+# Of the range of a number whose slope is taken: half the distance over which emmeans takes it.
+STEP = 5e-4
+
 
 def marginal_means(
-    design: Design, specs: Sequence[str], at: Mapping[str, Any], means: Mapping[str, Floats]
+    design: Design,
+    specs: Sequence[str],
+    at: Mapping[str, Any],
+    means: Mapping[str, Floats],
+    weights: CellWeights = "equal",
+    frequencies: Floats | None = None,
+    trend: str | None = None,
+    around: bool = False,
 ) -> tuple[pd.DataFrame, Floats]:
     """The cells of ``specs``, and the contrasts whose values are their means, on b grids.
 
@@ -40,6 +54,10 @@ def marginal_means(
         specs: variables whose combinations are the cells; the first varies fastest.
         at: values for some variables, in place of all levels or of the mean.
         means: (b,) means in each grid of the variables that ``averaged`` names.
+        weights: how the other cells are weighted.
+        frequencies: (b, levels of ``factors_of`` …) weights of the rows, unless they are equal.
+        trend: a number whose slope takes the place of the mean.
+        around: numbers stand one below and one above their mean.
 
     Returns:
         Levels of the cells, grid after grid (b · cells rows), and contrasts (b, cells, columns)
@@ -48,31 +66,101 @@ def marginal_means(
     Raises:
         UnknownTermError: a variable is not in the fixed part of the formula.
         NewLevelError: a level of a factor that the fit has not seen.
+        OptionError: the trend of what is no number.
     """
     values = _grid_values(design, at)
-    _require_variables([*specs, *at], values)
+    if around:
+        values |= {name: [-1.0, 1.0] for name in means}
+    _require_variables([*specs, *at, *([] if trend is None else [trend])], values)
     others = [name for name in values if name not in specs]
     order = [*reversed(list(specs)), *others]
     one = pd.DataFrame(list(product(*(values[name] for name in order))), columns=order)
-    b = len(next(iter(means.values()), [0]))
+    b = len(next(iter(means.values()), [0])) if frequencies is None else len(frequencies)
     grid = one.iloc[np.tile(np.arange(len(one)), b)].reset_index(drop=True)
     for name, centres in means.items():
-        grid[name] = np.repeat(centres, len(one))
-    X = evaluate_new(design._fixed, grid, design._factors)
+        offset = grid[name].to_numpy(dtype=float) if around else 0.0
+        grid[name] = np.repeat(centres, len(one)) + offset
+    X = _columns(design, grid) if trend is None else _slopes(design, grid, trend)
     cells = int(np.prod([len(values[name]) for name in specs], dtype=int))
-    full = X.reshape(b, cells, -1, X.shape[1]).mean(axis=2)
+    X = X.reshape(b, cells, -1, X.shape[1])
+    full = X.mean(axis=2)
+    if frequencies is not None and weights != "equal":
+        w = _weights(design, values, order, len(specs), weights, frequencies)
+        with np.errstate(invalid="ignore"):
+            full = np.einsum("bcr,bcrp->bcp", w / w.sum(axis=2, keepdims=True), X)
     return grid[list(specs)].iloc[:: len(one) // cells].reset_index(drop=True), full
 
 
-def cell_variables(specs: str | Sequence[str]) -> list[str]:
+def _columns(design: Design, grid: pd.DataFrame) -> Floats:
+    return evaluate_new(design._fixed, grid, design._factors)
+
+
+def _slopes(design: Design, grid: pd.DataFrame, name: str) -> Floats:
+    """Derivatives of the columns of X by a number, from central differences."""
+    if _levels(design, name) is not None:
+        raise OptionError(f"var={name!r} is a factor, which has no trend; use emmeans")
+    step = STEP * (np.ptp(design._covariates[name].astype(float)) or 1.0)
+    up, down = (_columns(design, grid.assign(**{name: grid[name] + h})) for h in (step, -step))
+    return (up - down) / (2.0 * step)
+
+
+def _weights(
+    design: Design,
+    values: Mapping[str, list[object]],
+    order: Sequence[str],
+    specs: int,
+    weights: CellWeights,
+    frequencies: Floats,
+) -> Floats:
+    """(b, cells, rest) weights of the cells of a grid; numbers have no say."""
+    factors = factors_of(design)
+    axis = {name: i + 1 for i, name in enumerate(factors)}
+    if weights == "outer":
+        parts = []
+        for i in axis.values():
+            away = tuple(j for j in axis.values() if j != i)
+            parts.append(frequencies.sum(axis=away, keepdims=True))
+        frequencies = reduce(np.multiply, parts)
+    if weights in ("proportional", "outer"):
+        cells = tuple(axis[name] for name in order[:specs] if name in axis)
+        whole = frequencies.sum(axis=cells, keepdims=True)
+        frequencies = np.broadcast_to(whole, frequencies.shape)
+    for name, i in axis.items():
+        known = _levels(design, name) or []
+        places = [known.index(value) for value in values[name]]
+        frequencies = np.take(frequencies, places, axis=i)
+    present = [axis[name] for name in order if name in axis]
+    found = np.transpose(frequencies, [0, *present])
+    sizes = [len(values[name]) for name in order]
+    found = found.reshape(
+        len(found), *(n if name in axis else 1 for n, name in zip(sizes, order, strict=True))
+    )
+    cells_in_all = int(np.prod(sizes[:specs], dtype=int))
+    return np.broadcast_to(found, (len(found), *sizes)).reshape(len(found), cells_in_all, -1)
+
+
+def factors_of(design: Design) -> dict[str, tuple[Ints, int]]:
+    """What weighs cells: the number of every row's level, and of levels, of all factors."""
+    found = {}
+    for name in design._fixed.variables:
+        known = _levels(design, name)
+        if known is not None:
+            values = design._covariates[name]
+            number = design._factors[name] is None
+            codes = np.searchsorted(np.array(known), values) if number else values
+            found[name] = codes.astype(np.int64), len(known)
+    return found
+
+
+def cell_variables(specs: str | Sequence[str] | None, name: str = "specs") -> list[str]:
     """The variables whose combinations are the cells.
 
     Raises:
         OptionError: they are no names, or one comes twice.
     """
-    names = [specs] if isinstance(specs, str) or not np.iterable(specs) else list(specs)
+    names: list[Any] = [specs] if isinstance(specs, str) or not np.iterable(specs) else list(specs)
     if not names or None in names or len(set(names)) < len(names):
-        raise OptionError(f"specs={specs!r} must name one variable, or several different ones")
+        raise OptionError(f"{name}={specs!r} must name one variable, or several different ones")
     return names
 
 
@@ -80,23 +168,6 @@ def averaged(design: Design, at: Mapping[str, Any]) -> list[str]:
     """The variables of the fixed part that stand at their mean: numbers, unless ``at`` has them."""
     check_mapping("at", at)
     return [v for v in design._fixed.variables if v not in at and _levels(design, v) is None]
-
-
-def pairwise(cells: pd.DataFrame, L: Floats) -> tuple[list[str], Floats]:
-    """Names "a - b" and contrasts of all differences between cells, in emmeans' order.
-
-    Args:
-        cells: levels of the cells of b grids, one grid after the other.
-        L: (b, cells, …) contrasts of their means.
-
-    Returns:
-        Names, grid after grid, and contrasts (b, pairs, …).
-    """
-    labels = np.array(cell_labels(cells), dtype=object).reshape(L.shape[:2])
-    pairs = list(combinations(range(L.shape[1]), 2))
-    names = [f"{row[i]} - {row[j]}" for row in labels for i, j in pairs]
-    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
-    return names, L[:, first] - L[:, second]
 
 
 def tukey(t: Floats, cells: int, df: Floats) -> Floats:

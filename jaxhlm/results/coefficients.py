@@ -1,11 +1,11 @@
-"""The fixed effects: degrees of freedom, tests, contrasts and marginal means, of all fits at once.
+"""The fixed effects: degrees of freedom, tests and contrasts, of all fits at once.
 
 A fit that failed has NaN in every result, as has what is about a column of X that its rows lack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,26 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxhlm.core.arguments import check_flag
-from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable
-from jaxhlm.design.design import determined_rows
-from jaxhlm.errors import ContrastError
+from jaxhlm.core.notation import Array, Bools, Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import contrast_tests
 from jaxhlm.inference.contrast_information import Tile
 from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.inference.multiplicity import holm
-from jaxhlm.inference.refgrid import (
-    averaged,
-    cell_labels,
-    cell_variables,
-    marginal_means,
-    tukey,
-)
-from jaxhlm.inference.refgrid import pairwise as differences
 from jaxhlm.inference.tails import f_tail, t_tail
+from jaxhlm.results.f_tests import f_tests
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.term_tests import term_names
 from jaxhlm.results.tidy import inference_table
@@ -40,23 +29,14 @@ from jaxhlm.statistics.response import at_absent
 
 __all__ = [
     "adjusted_vcov",
+    "columns_of",
     "contrasts",
-    "emmeans",
     "fixed_tests",
     "joint_test",
     "tests",
     "with_tests",
+    "without",
 ]
-
-# What the rows of a table of means are, and its columns, by whether they are differences.
-MEANS = {False: "marginal means", True: "differences of marginal means"}
-MEANS_COLUMNS = {
-    False: ("emmean", "std_error", "df", "conf_low", "conf_high"),
-    True: (
-        "estimate", "std_error", "df", "statistic", "p_value", "p_holm", "p_tukey",
-        "conf_low", "conf_high",
-    ),
-}  # fmt: skip
 
 
 def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
@@ -81,7 +61,7 @@ def fixed_tests(fits: FitRecord, method: DfMethod) -> tuple[Floats, ...]:
     known = fits.known(method)
     if known.tests is None:
         L = np.eye(len(fits.model.xnames))
-        known = replace(known, tests=tests(fits, _without(L, fits.about_absent(L)), method))
+        known = replace(known, tests=tests(fits, without(L, fits.about_absent(L)), method))
         fits.tests[method] = known
     assert known.tests is not None
     return known.tests
@@ -122,7 +102,7 @@ def contrasts(
     hypothesis = fits.model.hypothesis(L, rhs)
     about = fits.about_absent(hypothesis.L)
     fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
-    columns = _columns(fits, _without(hypothesis.L, about), df, conf_level, hypothesis.rhs)
+    columns = columns_of(fits, without(hypothesis.L, about), df, conf_level, hypothesis.rhs)
     return columns, pd.Index(hypothesis.labels, name="contrast")
 
 
@@ -133,15 +113,8 @@ def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> d
     rows, values = independent_rows(hypothesis)
     about = fits.about_absent(hypothesis.L)
     fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
-    if df in SMALL_SAMPLE:
-        found = fits.over_information(
-            df, lambda _, e, tiles: contrast_tests.joint_tests(e, tiles, [(rows, values)], df)
-        )
-        F, den = found[0][:, 0], found[1][:, 0]
-    else:
-        F = contrast_tests.wald_f(fits.filled, rows, values)
-        den = contrast_tests.reference_tests(fits.estimates, fits.nobs, rows[:1], df)[1][:, 0]
-    F, den = (np.where(about.any(axis=1), np.nan, x) for x in (F, den))
+    F, den, _ = f_tests(fits, [(rows, values)], df)
+    F, den = (np.where(about.any(axis=1), np.nan, x[:, 0]) for x in (F, den))
     p_value = f_tail(F, len(rows), den)
     return {"num_df": len(rows), "den_df": den, "statistic": F, "p_value": p_value}
 
@@ -159,67 +132,7 @@ def _terms_spelled_out(fits: FitRecord, L: Contrasts) -> Any:
     return L if out == rows else out
 
 
-def emmeans(
-    fits: FitRecord,
-    specs: str | Sequence[str],
-    at: Mapping[str, Any] | None,
-    df: DfMethod,
-    pairwise: bool,
-    conf_level: float,
-    not_estimable: NotEstimable,
-) -> pd.DataFrame:
-    """Marginal means, or their differences: one row per fit and cell, or pair of cells."""
-    check_flag("pairwise", pairwise)
-    design, given = fits.rows.design, {} if at is None else at
-    if design.learned_apart and len(fits) > 1:
-        options = (specs, at, df, pairwise, conf_level, not_estimable)
-        return pd.concat([emmeans(fit, *options) for fit in fits.singly()], ignore_index=True)
-    names, numbers = cell_variables(specs), averaged(design, given)
-    grids, which = _grids(fits, numbers)
-    known = dict(zip(numbers, grids.T, strict=True))
-    cells, L = marginal_means(design.of_lane(fits.lane_index[0]), names, given, known)
-    count = L.shape[1]
-    if pairwise and count == 1:
-        raise ContrastError(f"{', '.join(names)} has one cell only: there is no difference")
-    labels, L = differences(cells, L) if pairwise else (cell_labels(cells), L)
-    L = determined_rows(design, L, labels, MEANS[pairwise], not_estimable)
-    own = L[0] if len(L) == 1 else L[which]
-    about, rows = fits.about_absent(own), L.shape[1]
-    fits.tell_not_estimable(about, labels[:rows], MEANS[pairwise], not_estimable)
-    columns = _columns(fits, _without(own, about), df, conf_level)
-    at_cell = (which[:, None] * rows + np.arange(rows)).ravel()
-    if pairwise:
-        p_tukey = tukey(columns["statistic"], count, columns["df"])
-        columns |= {"p_holm": holm(columns["p_value"]), "p_tukey": p_tukey}
-        named = pd.DataFrame({"contrast": np.array(labels, dtype=object)[at_cell]})
-    else:
-        named, columns["emmean"] = cells.iloc[at_cell].reset_index(drop=True), columns["estimate"]
-    found = {name: columns[name].ravel() for name in MEANS_COLUMNS[pairwise]}
-    frame = pd.concat([named, pd.DataFrame(found, named.index)], axis=1)
-    if not (design.dropped_columns or fits.estimates.absent.any()):
-        return frame
-    estimable = np.isfinite(L).all(axis=2).ravel()[at_cell]
-    estimable &= np.repeat(fits.estimates.known, rows)
-    return frame.assign(estimable=estimable & ~about.ravel())
-
-
-def _grids(fits: FitRecord, numbers: Sequence[str]) -> tuple[Floats, Ints]:
-    """The means of numbers over the rows that differ, and which of them each fit has, (B,).
-
-    Most often all fits share their rows, and one grid serves them.
-    """
-    if not numbers:
-        return np.zeros((1, 0)), np.zeros(len(fits), int)
-
-    def means(at: Ints) -> tuple[Floats]:
-        found = fits.lanes(at).means(numbers)
-        return (np.broadcast_to(found, (len(at), len(numbers))),)
-
-    grids, which = np.unique(fits.over_chunks(means)[0], axis=0, return_inverse=True)
-    return grids, which.ravel()
-
-
-def _columns(
+def columns_of(
     fits: FitRecord, L: Floats, method: DfMethod, level: float, rhs: Floats | float = 0.0
 ) -> dict[str, Floats]:
     """Columns (B, r) of estimates, tests and intervals of contrasts (r, p) or (B, r, p)."""
@@ -228,7 +141,7 @@ def _columns(
     return inference_table(_values(L, fits.filled), se, df, rhs, level)
 
 
-def _without(L: Floats, about: Bools) -> Floats:
+def without(L: Floats, about: Bools) -> Floats:
     """Contrasts (r, p) or (B, r, p), NaN where they are ``about`` absent columns, (B, r)."""
     return np.where(about[:, :, None], np.nan, L) if about.any() else L
 

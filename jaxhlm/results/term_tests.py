@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints, check_option
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.estimation.estimates import Estimates
-from jaxhlm.inference.contrast_information import Tile
-from jaxhlm.inference.contrast_tests import (
-    METHOD_NAMES,
-    SMALL_SAMPLE,
-    DfMethod,
-    check_df,
-    joint_tests,
-    reference_tests,
-    wald_f,
-)
+from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod, check_df
 from jaxhlm.inference.tails import f_tail
 from jaxhlm.inference.term_contrasts import (
     TermColumns,
@@ -31,6 +21,7 @@ from jaxhlm.inference.term_contrasts import (
     term_columns,
     type_three,
 )
+from jaxhlm.results.f_tests import f_tests
 from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.lanes import Lanes
 
@@ -146,18 +137,10 @@ def _together(
     tested = np.flatnonzero(sizes > 0.0).tolist()
     hypotheses = [(L[t], np.zeros(L[t].shape[-2])) for t in tested]
 
-    def one(at: Ints, found: Estimates, tiles: Iterable[Tile]) -> tuple[Floats, ...]:
-        own = [(x if x.ndim == 2 else x[at], rhs) for x, rhs in hypotheses]
-        return joint_tests(found, tiles, own, df)
-
     out = np.full((3, B, T), np.nan)
-    if tested and df in SMALL_SAMPLE:
-        F, den, scale = fits.over_information(df, one)
+    if tested:
+        F, den, scale = f_tests(fits, hypotheses, df)
         out[:, :, tested] = den, F, scale
-    elif tested:
-        F = np.stack([wald_f(fits.filled, *hypothesis) for hypothesis in hypotheses], axis=1)
-        den = reference_tests(fits.estimates, fits.nobs, np.eye(terms.p)[:1], df)[1]
-        out[:, :, tested] = np.broadcast_to(den, F.shape), F, np.ones_like(F)
     return np.tile(np.where(sizes > 0.0, sizes, np.nan), (B, 1)), *out
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,
@@ -60,6 +61,20 @@ class Lanes:
     def moments(self) -> RowMoments:
         """Moments of the rows of X and Z, b of them."""
         return row_moments(self.observations.rows)
+
+    def frequencies(self, codes: Sequence[Ints], sizes: Sequence[int]) -> Floats:
+        """(b, combinations) numbers of rows by the levels of factors.
+
+        Args:
+            codes: of every factor the number of its level in all rows of the source.
+            sizes: how many levels each has; the last factor varies fastest.
+        """
+        rows = self.observations
+        own = tuple(code[rows.row] for code in codes)
+        at, many = np.ravel_multi_index(own, tuple(sizes)), math.prod(sizes)
+        lane = rows.rows.lane
+        b = int(lane.max(initial=0)) + 1
+        return np.bincount(lane * many + at, None, b * many).reshape(b, many).astype(float)
 
     def means(self, names: Sequence[str]) -> Floats:
         """(b, names) means of numbers, summed in the order of the data, as ``fit`` does."""

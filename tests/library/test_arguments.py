@@ -37,6 +37,14 @@ PRECISION = ("float16", 32, np.float32, None)
 DEVICES = ("gpu", 0, 99, True, 1.5, [], [0])
 WHOLE_SEED = (True, "1", 1.5, -1)
 DF = ("KR", "Satterthwaite", 17, ["normal"], True, None)
+BY = (3, "day", [], True, ["Days", "Days"])
+FAMILIES = {
+    "by": BY,
+    "contrasts": ("pairs", 3, True, {}, {"a": "1"}, [[np.nan]], [1.0, 2.0]),
+    "interaction": ("pairs", 3, [], {"day": "eff"}, ["eff", "eff"]),
+    "adjust": ("Tukey", 3, True, ["holm"]),
+    "weights": ("flat", None, True, [1.0]),
+}
 TEST_TYPE = ("3", 3, True, "iii", ["III"])
 SCOPE = ("day", 3, [], True, ["Days", "x"])
 DROP = ("both", None, True, 1)
@@ -234,7 +242,14 @@ WRONG = {
         "at": ([1], "Days", {"Days": "a"}, {"Days": [[1, 2]]}, {"Days": np.nan}, {"Day": 1},
                {"Days": 1j}, {"Days": pd.Timestamp("2020")}, 3),
         "df": DF, "pairwise": FLAG, "conf_level": SHARE, "not_estimable": ("NA", True, None),
+        **FAMILIES,
     }),
+    "Fit.emtrends": (lambda specs=None, var="Days", **o: one().emtrends(specs, var, **o), {
+        "specs": (3, "day", [], True), "var": (3, None, "day", ["Days"]), "at": ([1], 3),
+        "df": DF, "conf_level": SHARE, "not_estimable": ("NA", True, None), **FAMILIES,
+    }),
+    "Fit.joint_tests": (lambda **o: one().joint_tests(**o),
+                        {"by": BY, "at": ([1], "Days", {"Day": 1}), "df": DF}),
     "Fit.icc": (lambda at: slopes().icc(at),
                 {"at": ([1], 3, "Days", {"Days": "a"}, {"Days": [1, 2]}, {"Day": 1},
                         {"Days": None})}),
@@ -273,8 +288,14 @@ WRONG = {
                             {"L": CONTRAST, "df": DF, "rhs": RHS}),
     "FitBatch.emmeans": (lambda specs="Days", **o: many().emmeans(specs, **o), {
         "specs": (3, None, "day"), "at": ([1], "Days", {"Days": "a"}, {"Days": np.nan}),
-        "df": DF, "pairwise": FLAG, "conf_level": SHARE, "not_estimable": ("NA", None),
+        "df": DF, "pairwise": FLAG, "conf_level": SHARE, "not_estimable": ("NA", None), **FAMILIES,
     }),
+    "FitBatch.emtrends": (lambda specs=None, var="Days", **o: many().emtrends(specs, var, **o), {
+        "specs": (3, "day"), "var": (3, None, "day"), "at": ([1],), "df": DF,
+        "conf_level": SHARE, "not_estimable": ("NA", None), **FAMILIES,
+    }),
+    "FitBatch.joint_tests": (lambda **o: many().joint_tests(**o),
+                             {"by": BY, "at": ([1],), "df": DF}),
     "FitBatch.icc": (lambda at: many().icc(at), {"at": ([1], 3, {"Days": 1})}),
     "FitBatch.influence": (lambda **o: many().influence(**o), {"by": ("Subject", None)}),
     "FitBatch.anova": (lambda **o: many().anova(**o), {

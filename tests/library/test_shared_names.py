@@ -122,6 +122,8 @@ SHARED = {
     "drop1": (block, lambda method: method().table),
     "joint_test": (row, called(["x", "aq"])),
     "emmeans": (long, called("a")),
+    "emtrends": (long, called("a", "x")),
+    "joint_tests": (long, called()),
     "predict": (block, called(NEW, interval="prediction")),
     "influence": (parts(fixef=block, dfbetas=block, cooks_distance=block), called()),
     "refit_ml": (parts(fixef=value, criterion=value, reml=same), called()),
@@ -269,7 +271,8 @@ def test_alike(case, kind):
     assert not wrong, "\n".join(wrong)
 
 
-# A data set that has no row of a level that others have.
+# A data set that has no row of a level that others have; what has a row for it.
+BY_LEVELS = ("emmeans", "emtrends", "joint_tests", "predict")
 
 ABSENT = "ar"
 
@@ -315,7 +318,7 @@ def test_alike_where_a_level_is_absent(kind, reml):
             continue
         mine = without(take(told(fits, name), 1))
         # Alone, a data set does not know the level.
-        others = [fits[1]] if name in ("emmeans", "predict") else [fits[1], alone]
+        others = [fits[1]] if name in BY_LEVELS else [fits[1], alone]
         for other in others:
             try:
                 assert_alike(mine, without(of_one(name, told(other, name), mine)))
