@@ -46,7 +46,7 @@ NEARLY_WHOLE = 0.05
 Named: TypeAlias = tuple[list[str], Floats]
 
 
-def contrast_family(given: Contrasted, labels: Sequence[str]) -> Named:
+def contrast_family(given: Contrasted, labels: Sequence[str], argument: str = "contrasts") -> Named:
     """Names and coefficients (r, k) of a family of contrasts of k means.
 
     Args:
@@ -57,6 +57,7 @@ def contrast_family(given: Contrasted, labels: Sequence[str]) -> Named:
             k coefficients, or to mappings from labels to coefficients; a DataFrame with labels as
             columns; or an array (r, k).
         labels: k names of the means.
+        argument: what it was given as, for messages.
 
     Raises:
         OptionError: an unknown name.
@@ -70,9 +71,9 @@ def contrast_family(given: Contrasted, labels: Sequence[str]) -> Named:
         ['p effect', 'q effect']
     """
     if isinstance(given, str):
-        check_option("contrasts", given, ContrastFamily)
+        check_option(argument, given, ContrastFamily)
         if len(labels) == 1 and given != "identity":
-            raise ContrastError("there is one cell only, and no difference")
+            raise ContrastError(f"{argument}={given!r}: there is one cell only, and no difference")
         return _FAMILIES[given](labels)
     return _custom(given, labels)
 

@@ -26,6 +26,7 @@ __all__ = [
     "averaged",
     "cell_labels",
     "cell_variables",
+    "check_variables",
     "factors_of",
     "marginal_means",
     "tukey",
@@ -51,7 +52,7 @@ def marginal_means(
 
     Args:
         design: the design.
-        specs: variables whose combinations are the cells; the first varies fastest.
+        specs: variables of it whose combinations are the cells; the first varies fastest.
         at: values for some variables, in place of all levels or of the mean.
         means: (b,) means in each grid of the variables that ``averaged`` names.
         weights: how the other cells are weighted.
@@ -64,14 +65,12 @@ def marginal_means(
         over all columns of X, those that it lost to rank deficiency included.
 
     Raises:
-        UnknownTermError: a variable is not in the fixed part of the formula.
         NewLevelError: a level of a factor that the fit has not seen.
         OptionError: the trend of what is no number.
     """
     values = _grid_values(design, at)
     if around:
         values |= {name: [-1.0, 1.0] for name in means}
-    _require_variables([*specs, *at, *([] if trend is None else [trend])], values)
     others = [name for name in values if name not in specs]
     order = [*reversed(list(specs)), *others]
     one = pd.DataFrame(list(product(*(values[name] for name in order))), columns=order)
@@ -216,10 +215,12 @@ def _levels(design: Design, name: str) -> list[object] | None:
     return np.unique(column).tolist() if name in design._fixed.coded else None
 
 
-def _require_variables(names: Sequence[str], values: Mapping[str, object]) -> None:
-    unknown = [name for name in names if name not in values]
+def check_variables(design: Design, argument: str, names: Sequence[str]) -> None:
+    """Raise ``UnknownTermError`` unless all names are variables of the fixed part."""
+    known = design._fixed.variables
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UnknownTermError(
-            f"{unknown[0]!r} is not a variable of the fixed part of the formula; these are: "
-            + (", ".join(map(repr, values)) or "none")
+            f"{argument}: {unknown[0]!r} is not a variable of the fixed part of the formula; these "
+            "are: " + (", ".join(map(repr, known)) or "none")
         )

@@ -15,7 +15,7 @@ from jaxhlm.design.design import Design, determined_rows
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import contrast_products
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
-from jaxhlm.inference.refgrid import averaged, cell_variables, marginal_means
+from jaxhlm.inference.refgrid import averaged, cell_variables, check_variables, marginal_means
 from jaxhlm.inference.tails import f_tail
 from jaxhlm.linalg.factors import orthonormal_basis
 from jaxhlm.results import coefficients
@@ -38,6 +38,8 @@ def joint_tests_table(
     if design.learned_apart and len(fits) > 1:
         parts = [joint_tests_table(fit, by, at, df) for fit in fits.singly()]
         return pd.concat(parts, ignore_index=True)
+    for argument, variables in (("by", within), ("at", [*given])):
+        check_variables(design, argument, variables)
     numbers = averaged(design, given)
     grids, which = grids_of(fits, numbers, {})
     means = dict(zip(numbers, grids.T, strict=True))

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable, check_flag, check_mapping
 from jaxhlm.core.notation import Floats, Ints, NotEstimable, check_option
 from jaxhlm.design.design import determined_rows
-from jaxhlm.errors import ContrastError, OptionError
+from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import (
     DEFAULT_ADJUSTMENT,
     Contrasted,
@@ -29,6 +29,7 @@ from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
     cell_variables,
+    check_variables,
     factors_of,
     marginal_means,
     tukey,
@@ -121,7 +122,7 @@ class Means:
 
 
 class _Cells(NamedTuple):
-    """_Cells of means on b grids, the combinations of ``by`` one after the other."""
+    """Cells of means on b grids, the combinations of ``by`` one after the other."""
 
     frame: pd.DataFrame  # (b · cells)
     L: Floats  # (b, cells, columns), over all columns of X
@@ -130,7 +131,7 @@ class _Cells(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """_Rows of a table on b grids: means, or contrasts of them."""
+    """Rows of a table on b grids: means, or contrasts of them."""
 
     named: pd.DataFrame  # (b · rows) what they are called
     labels: list[str]
@@ -180,6 +181,8 @@ def means_wanted(
 
 def _by_variable(given: Families, specs: Sequence[str]) -> dict[str, Contrasted]:
     """The family of each variable of the cells."""
+    if not specs:
+        raise OptionError("interaction= is of the variables of specs, and there are none")
     if isinstance(given, str):
         return dict.fromkeys(specs, given)
     if isinstance(given, Mapping):
@@ -201,6 +204,10 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     adjustment, design = wanted.adjustment, fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return pd.concat([means_table(fit, wanted) for fit in fits.singly()], ignore_index=True)
+    asked = {"specs": wanted.specs, "by": wanted.by, "at": [*wanted.at]}
+    asked |= {} if wanted.trend is None else {"var": [wanted.trend]}
+    for argument, variables in asked.items():
+        check_variables(design, argument, variables)
     cells = _cells(fits, wanted)
     rows = _contrasted(wanted, cells) if wanted.differs else _as_they_are(wanted, cells)
     L = determined_rows(design, rows.L, rows.labels, wanted.what, wanted.not_estimable)
@@ -283,9 +290,6 @@ def _contrasted(wanted: Means, cells: _Cells) -> _Rows:
     """Contrasts of the cells within every combination of ``by``."""
     b, n = cells.L.shape[:2]
     k = n // cells.groups
-    if k == 1 and wanted.contrasts != "identity" and wanted.interaction is None:
-        names = ", ".join(wanted.specs) or "the mean"
-        raise ContrastError(f"{names} has one cell only: there is no difference")
     specs = cells.frame[list(wanted.specs)]
     named, C = (_products if wanted.interaction is not None else _families)(wanted, specs, n, k)
     L = np.einsum("rk,bgkp->bgrp", C, cells.L.reshape(b, cells.groups, k, -1))
@@ -329,7 +333,7 @@ def _products(wanted: Means, specs: pd.DataFrame, n: int, k: int) -> tuple[Named
             family = wanted.interaction[name]
             levels = list(dict.fromkeys(map(str, specs[name].iloc[first : first + k])))
             column = f"{name}_{family}" if isinstance(family, str) else f"{name}_custom"
-            found.append((column, *contrast_family(family, levels)))
+            found.append((column, *contrast_family(family, levels, "interaction")))
         C = contrast_products([own for _, _, own in found])
         places = np.unravel_index(np.arange(len(C)), [len(own) for _, _, own in found], order="F")
         out.append(
