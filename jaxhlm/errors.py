@@ -52,6 +52,7 @@ __all__ = [
     "ResamplingError",
     "ResponseShapeError",
     "RowsDroppedWarning",
+    "ScatteredRowsWarning",
     "SingularFitWarning",
     "StudyFileError",
     "StudyFolderError",
@@ -238,6 +239,10 @@ class DegenerateWarning(JaxhlmWarning):
 
 class InterruptedFitsWarning(JaxhlmWarning):
     """The work was interrupted and only part of the fits is returned."""
+
+
+class ScatteredRowsWarning(JaxhlmWarning):
+    """A table that is larger than memory is read many times, its data sets lying all over it."""
 
 
 class DeviceMemoryWarning(JaxhlmWarning):

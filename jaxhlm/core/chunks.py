@@ -34,6 +34,7 @@ __all__ = [
     "in_order",
     "lane_chunks",
     "on_one_blas_thread",
+    "shared_bytes",
     "slices",
 ]
 
@@ -87,11 +88,16 @@ def slices(B: int, size: int) -> Iterator[slice]:
 
 def chunk_bytes() -> int:
     """What one chunk may take: CHUNK_BYTES, less where little memory is free."""
+    return min(CHUNK_BYTES, shared_bytes() // (os.cpu_count() or 1))
+
+
+def shared_bytes() -> int:
+    """What all chunks that are under way may take: a part of the free memory."""
     try:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, OSError, ValueError):
-        return CHUNK_BYTES
-    return min(CHUNK_BYTES, int(MEMORY_SHARE * free) // (os.cpu_count() or 1))
+        return CHUNK_BYTES * (os.cpu_count() or 1)
+    return int(MEMORY_SHARE * free)
 
 
 def compiled_sizes(B: int) -> list[int]:

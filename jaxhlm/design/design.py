@@ -108,7 +108,7 @@ class Design(WithTerms):
     _alias: Floats = field(repr=False)
     _covariates: dict[str, Floats | Bools] = field(repr=False)
     _response: Part | None = field(default=None, repr=False)
-    _apart: tuple[tuple[Part, ...], ...] = field(default=(), repr=False)
+    _apart: Sequence[tuple[Part, ...]] = field(default=(), repr=False)
 
     @property
     def stateful(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Precision, ResponsesIn
-from jaxhlm.core.tables import Table
 from jaxhlm.estimation.executors import Workers, Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import gather
@@ -26,7 +25,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.containers import GivenResponses
-from jaxhlm.sources.inputs import fit_input
+from jaxhlm.sources.given import GivenData, fit_input
 from jaxhlm.sources.sources import Source
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ __all__ = ["fit_many", "fit_source"]
 @overload
 def fit_many(
     formula: str,
-    data: Table | None = ...,
+    data: GivenData | None = ...,
     responses: GivenResponses | None = ...,
     *,
     responses_in: ResponsesIn = ...,
@@ -63,7 +62,7 @@ def fit_many(
 @overload
 def fit_many(
     formula: str,
-    data: Table | None = ...,
+    data: GivenData | None = ...,
     responses: GivenResponses | None = ...,
     *,
     responses_in: ResponsesIn = ...,
@@ -89,7 +88,7 @@ def fit_many(
 @np.errstate(all="ignore")
 def fit_many(
     formula: str,
-    data: Table | None = None,
+    data: GivenData | None = None,
     responses: GivenResponses | None = None,
     *,
     responses_in: ResponsesIn = "columns",
@@ -118,7 +117,14 @@ def fit_many(
     Args:
         formula: as for ``fit``. With ``responses`` its left side may be left out.
         data: the table of the design, as for ``fit``; with ``by``, all replicates one below the
-            other. It may be left out where AnnData brings its own, ``obs``.
+            other. It may be left out where AnnData brings its own, ``obs``. With ``by`` it may also
+            be the path of a .parquet file or of a folder of them (names of folders such as
+            ``rep=17`` are a column), a pyarrow ``Dataset`` or a Dask DataFrame: read once to see
+            what there is, and then run by run, so that memory is bounded by a run and a row group,
+            or a partition. Rows of a data set may lie in several of those. Where they lie all over,
+            the columns that are used are read at once if memory holds them, and else many times,
+            which a warning says: sort such a set by its replicates first. Numbers are those of the
+            same frame in memory.
         responses: (n, B), one column per response: an array, a table (of pandas, or of polars,
             pyarrow and whatever narwhals reads), a labelled array of xarray, a sparse matrix of
             SciPy, AnnData, the path of a .npy, .parquet, .h5ad or .zarr file, another library's
@@ -178,6 +184,7 @@ def fit_many(
         ``print`` it for counts and a summary.
 
     Raises:
+        FileError: a file of ``data`` or ``responses`` cannot be read, or is not what it was.
         OptionError: neither or both of ``responses`` and ``by`` were given.
         ResponseShapeError: ``responses`` have other samples than ``data``, or another number.
         OptionError: ``devices`` that are not there, with ``by`` or with an optimiser of your own;

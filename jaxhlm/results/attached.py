@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Array, Floats, Ints, ResponsesIn
-from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import Weights, label, listed
 from jaxhlm.errors import DifferentRowsError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate
@@ -19,7 +18,8 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.containers import GivenResponses
-from jaxhlm.sources.inputs import Input, fit_input
+from jaxhlm.sources.given import GivenData, fit_input
+from jaxhlm.sources.inputs import Input
 from jaxhlm.statistics.response import Standardised
 
 __all__ = ["attached", "given_again"]
@@ -31,7 +31,7 @@ SAME = 1e-6
 
 def given_again(
     model: Model,
-    data: Table | None,
+    data: GivenData | None,
     responses: GivenResponses | None,
     by: str | None,
     weights: Weights,

@@ -28,7 +28,7 @@ from jaxhlm.sources.sources import Source
 from jaxhlm.statistics.replicates import Replicates
 from jaxhlm.statistics.standardise import Rows
 
-__all__ = ["ReplicateFrame", "replicate_frame"]
+__all__ = ["ReplicateFrame", "complete_numbers", "integers", "replicate_frame"]
 
 TEMPLATE_ROWS = 10_000
 # Data sets whose columns are made together.
@@ -155,8 +155,13 @@ class ReplicateFrame(Source):
     @property
     def lane_bytes(self) -> int:
         """What the columns of one data set take."""
+        return self.row_bytes * -(-len(self.unit) // self.B)
+
+    @property
+    def row_bytes(self) -> int:
+        """What the columns of one row take."""
         own = 0 if self._leading else self.template.q
-        return 8 * (self.template.p + own + 2) * -(-len(self.unit) // self.B)
+        return 8 * (self.template.p + own + 2)
 
     @property
     def most(self) -> int:
@@ -209,7 +214,9 @@ def replicate_frame(
             return None
         used = select(data, [*names, *parsed.group])
         unit = used[parsed.group[0]]
-        if not (_integers(unit) and _integers(lane) and all(_complete(used[v]) for v in names)):
+        if not (
+            integers(unit) and integers(lane) and all(complete_numbers(used[v]) for v in names)
+        ):
             return None
         values = lane.to_numpy()
         starts = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, len(values)]
@@ -244,11 +251,13 @@ def _numbers(part: slice | Ints) -> Ints:
     return np.arange(part.start, part.stop) if isinstance(part, slice) else part
 
 
-def _integers(column: pd.Series) -> bool:
+def integers(column: pd.Series) -> bool:
+    """Whether a column holds NumPy's integers."""
     return isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu"
 
 
-def _complete(column: pd.Series) -> bool:
+def complete_numbers(column: pd.Series) -> bool:
+    """Whether a column holds NumPy's numbers, all of them finite."""
     if not isinstance(column.dtype, np.dtype):
         return False
     kind, values = column.dtype.kind, column.to_numpy()

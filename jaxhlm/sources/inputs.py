@@ -49,7 +49,6 @@ from jaxhlm.sources.sources import ResponseMatrix, Source
 __all__ = [
     "Input",
     "Matched",
-    "fit_input",
     "matched_samples",
     "replicate_input",
     "response_input",
@@ -72,35 +71,6 @@ class Matched(NamedTuple):
     data: pd.DataFrame  # of the samples
     index: pd.Index  # (B,) labels of the responses
     order: Ints | None  # (n,) where every sample of data stands among the responses'; None: there
-
-
-def fit_input(
-    formula: str,
-    data: Table | None,
-    responses: GivenResponses | None,
-    by: str | None,
-    weights: Weights,
-    reml: bool,
-    responses_in: ResponsesIn = "columns",
-    layer: str | None = None,
-) -> Input:
-    """The data sets that ``fit_many`` is given.
-
-    Raises:
-        OptionError: neither or both of ``responses`` and ``by`` were given.
-        JaxhlmError: the call as a whole is at fault.
-    """
-    if (responses is None) == (by is None):
-        raise OptionError(
-            "give either responses= (a matrix of responses on one design) or by= "
-            "(a column that tells replicates apart), and not both"
-        )
-    if responses is not None:
-        return response_input(formula, data, responses, weights, reml, responses_in, layer)
-    if responses_in != "columns" or layer is not None:
-        raise OptionError("responses_in= and layer= say what responses= are, and go with them only")
-    assert by is not None
-    return replicate_input(formula, data, by, weights, reml)
 
 
 def response_input(

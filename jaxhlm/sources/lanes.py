@@ -30,13 +30,13 @@ class Lanes:
     Attributes:
         reduce: makes their standardised statistics, equal groups joined.
         observe: makes their rows; levels and rows are numbered as in the design of the source.
-        covariate: values of a variable in all rows of the source.
+        covariate: values of a variable in some rows, by their numbers.
         prepared: the design that they share, if they do.
     """
 
     reduce: Callable[[], Standardised]
     observe: Callable[[], Observations]
-    covariate: Callable[[str], Floats | Bools]
+    covariate: Callable[[str, Ints], Floats | Bools]
     prepared: Prepared | None = None
 
     @cached_property
@@ -82,4 +82,4 @@ class Lanes:
         place, lane = rows.row if rows.place is None else rows.place, rows.rows.lane
         order = np.lexsort((place, lane))
         row = rows.row[order]
-        return column_means([self.covariate(name)[row] for name in names], lane[order])
+        return column_means([self.covariate(name, row) for name in names], lane[order])

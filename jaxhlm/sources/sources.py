@@ -100,7 +100,7 @@ class Source(ABC):
         return Lanes(
             lambda: rows().standardised,
             lambda: rows().observations(self.design.group[rows().row]),
-            lambda name: self.design._covariates[name],
+            lambda name, row: self.design._covariates[name][row],
         )
 
     def runs(self) -> Iterator[slice]:
@@ -123,7 +123,10 @@ def shared_lanes(
     """Responses (n, B) on one design, and their statistics, as they are asked for."""
     covariates = prepared.design._covariates
     return Lanes(
-        reduce, lambda: prepared.observations(responses()), covariates.__getitem__, prepared
+        reduce,
+        lambda: prepared.observations(responses()),
+        lambda name, row: covariates[name][row],
+        prepared,
     )
 
 

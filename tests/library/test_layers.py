@@ -36,7 +36,7 @@ MODULES = sorted(FILES)
 # What takes long to import, or belongs to one side of the library.
 ALLOWED = {
     "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
-    "pyarrow": {"core.files"},
+    "pyarrow": {"core.files", "core.pieces"},
     "rich": {"estimation.progress"},
     "scipy": {
         "inference.moderation",
