@@ -316,7 +316,9 @@ def _content(column: pd.Series) -> list[bytes]:
     """What a column holds: its type and numbers, or which labels stand where."""
     values = column.to_numpy()
     if values.dtype.kind in "biuf":
-        return [values.dtype.str.encode(), np.ascontiguousarray(values).tobytes()]
+        # A missing number has many forms, and comes back from a file in one of them.
+        one = np.where(np.isnan(values), np.nan, values) if values.dtype.kind == "f" else values
+        return [values.dtype.str.encode(), np.ascontiguousarray(one).tobytes()]
     codes, labels = pd.factorize(column)
     return [codes.astype(np.int64).tobytes(), *(str(label).encode() for label in labels)]
 

@@ -39,6 +39,15 @@ def test_a_name_that_is_not_utf8_is_a_name(tmp_path):
     assert hlm.FitBatch.read_parquet(path).fixef.equals(three_responses().fixef)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_missing_numbers_of_any_form_come_back(dtype, tmp_path):
+    """What a processor makes of 0/0 is another NaN, in its bits, than NumPy's."""
+    x = np.array([1.0, np.nan, -np.nan, -0.0], dtype)
+    files.write_parquet(tmp_path / "x.parquet", pd.DataFrame({"x": x}))
+    found = files.read_parquet(tmp_path / "x.parquet")[0]["x"].to_numpy()
+    np.testing.assert_array_equal(found, x)
+
+
 def test_every_writer_goes_through_one_function():
     """No module opens a file for writing by itself."""
     package = files.__file__.rsplit("/", 1)[0]
