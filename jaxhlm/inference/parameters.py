@@ -21,6 +21,7 @@ __all__ = [
     "parameter_values",
     "parameters",
     "position",
+    "random_entries",
     "random_groups",
     "random_names",
     "random_values",
@@ -87,7 +88,7 @@ def parameter_values(model: Model, estimates: Estimates) -> Floats:
 def position(model: Model, parameter: Parameter) -> int:
     """Where a parameter stands among ``parameter_names``."""
     fixed = [("fixed", (j,)) for j in range(len(model.xnames))]
-    random = [("sd", (a,)) if a == b else ("cor", (a, b)) for a, b in _random_entries(model)]
+    random = [("sd", (a,)) if a == b else ("cor", (a, b)) for a, b in random_entries(model)]
     known: list[tuple[str, tuple[int, ...]]] = [*fixed, *random, ("sigma", ())]
     return known.index((parameter.kind, tuple(sorted(parameter.at))))
 
@@ -96,7 +97,7 @@ def random_names(model: Model) -> tuple[str, ...]:
     """Names of the standard deviations, then of the correlations, term after term as in lme4."""
     z = model.znames
     return tuple(
-        f"sd__{z[a]}" if a == b else f"cor__{z[a]}.{z[b]}" for a, b in _random_entries(model)
+        f"sd__{z[a]}" if a == b else f"cor__{z[a]}.{z[b]}" for a, b in random_entries(model)
     )
 
 
@@ -106,7 +107,7 @@ def random_values(model: Model, cov: Floats) -> Floats:
     A correlation beside a zero variance is NaN.
     """
     sd, corr = standard_errors(cov), correlation(cov)
-    columns = [sd[:, a] if a == b else corr[:, a, b] for a, b in _random_entries(model)]
+    columns = [sd[:, a] if a == b else corr[:, a, b] for a, b in random_entries(model)]
     return np.stack(columns, axis=1)
 
 
@@ -115,7 +116,7 @@ def random_groups(model: Model) -> tuple[str, ...]:
     return tuple(term.group for term in model.terms for _ in term.entries)
 
 
-def _random_entries(model: Model) -> list[tuple[int, int]]:
+def random_entries(model: Model) -> list[tuple[int, int]]:
     """Columns of Z with a variance (twice the same) or a correlation."""
     return [
         at for block in model.blocks for at in [*((a, a) for a in block), *combinations(block, 2)]

@@ -45,7 +45,7 @@ from jaxhlm.likelihood.covariance import Blocks, ThetaIndex, theta_index
 from jaxhlm.linalg.factors import principal_axes
 from jaxhlm.linalg.stacked import cholesky
 
-__all__ = ["joint_f", "observed"]
+__all__ = ["curvature", "joint_f", "observed"]
 
 # Denominator df that differ by less are equal: lmerTest's tolerance.
 EQUAL_DF = 1e-8
@@ -64,6 +64,21 @@ def observed(
         blocks: columns of Z in each random term.
     """
     index = theta_index(blocks)
+    H, r, B, score = curvature(at, index, reml)
+    tangent = None
+    if singular.any():
+        F = (at.P_all - score).sum(axis=2)[..., singular]
+        tangent = np.tile(np.eye(len(index))[..., None], len(at.nu))
+        H[..., singular], tangent[..., singular] = _fixed_rank_hessian(
+            H[..., singular], F, Lambda[..., singular], blocks
+        )
+    return Information(at.nu, normalised(B, r / at.nu, cholesky(H), tangent), None)
+
+
+def curvature(
+    at: GroupsAtLambda, index: ThetaIndex, reml: bool
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """H (k, k, B), r/τ (k, B), the B_s (k, p, p, B) and, by group, ee'/τ (+ G'G), (q, q, G, B)."""
     precision = at.nu / at.pwrss
     ee = precision * np.einsum("agl,bgl->abgl", at.e, at.e)
     score = ee + np.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
@@ -74,14 +89,7 @@ def observed(
     H -= 2.0 * precision * np.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
     if reml:
         H -= np.einsum("sprl,tprl->stl", B, B)
-    tangent = None
-    if singular.any():
-        F = (at.P_all - score).sum(axis=2)[..., singular]
-        tangent = np.tile(np.eye(len(index))[..., None], len(at.nu))
-        H[..., singular], tangent[..., singular] = _fixed_rank_hessian(
-            H[..., singular], F, Lambda[..., singular], blocks
-        )
-    return Information(at.nu, normalised(B, r / at.nu, cholesky(H), tangent), None)
+    return H, r, B, score
 
 
 def joint_f(at: Information, u: Floats, off: Floats) -> tuple[Floats, Floats, Floats]:

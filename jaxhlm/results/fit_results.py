@@ -25,6 +25,7 @@ from jaxhlm.inference.family_adjustment import FamilyAdjustment
 from jaxhlm.inference.influence import Influence
 from jaxhlm.inference.refgrid import CellWeights
 from jaxhlm.inference.robust import RobustKind
+from jaxhlm.inference.variance_errors import VarianceScale
 from jaxhlm.optimise.options import Options
 from jaxhlm.results import (
     coefficients,
@@ -36,6 +37,7 @@ from jaxhlm.results import (
     summaries,
     term_tests,
     units,
+    variances,
 )
 from jaxhlm.results.anova import Anova
 from jaxhlm.results.fit_rows import FitRows
@@ -879,6 +881,85 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
         if isinstance(at, pd.DataFrame):
             return self._show.vector(values, "icc", at.index)
         return self._show.number(values[:, 0], "icc")
+
+    def varcorr_frame(self, scale: VarianceScale = "log", conf_level: float = 0.95) -> pd.DataFrame:
+        """Standard deviations, correlations and σ, with standard errors and Wald limits.
+
+        Errors come from the exact second derivatives of the criterion, REML or ML, in the variances
+        (``inference/variance_errors.py``). Limits on the scale of log sd and atanh of correlations
+        are those of ``nlme::intervals``; with few units those of the profile are better
+        (``confint("profile")``).
+
+        Args:
+            scale: of the limits: "log", or "sd" for estimate ± z std_error, which may leave the
+                range.
+            conf_level: of the limits.
+
+        Returns:
+            Columns group, term, estimate, std_error, std_error_log (of log sd, or atanh of a
+            correlation), conf_low, conf_high. Errors and limits are NaN where the fit is on the
+            boundary, where there is no normal approximation.
+
+        Raises:
+            OptionError: another scale, or a level outside (0, 1).
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 + Days | Subject)"
+            >>> fit = hlm.fit("Reaction" + formula, data)
+            >>> fit.varcorr_frame().drop(columns=["group", "std_error_log"]).round(2)
+                                term  estimate  std_error  conf_low  conf_high
+            0        sd__(Intercept)     24.74       5.84     15.58      39.28
+            1               sd__Days      5.92       1.25      3.92       8.95
+            2  cor__(Intercept).Days      0.07       0.33     -0.52       0.61
+            3        sd__Observation     25.59       1.51     22.80      28.72
+            >>> fits = hlm.fit_many(formula, data, responses=fit.simulate(2, seed=1))
+            >>> fits.varcorr_frame().shape
+            (8, 8)
+        """
+        return self._show.long(variances.variance_frame(self.record, scale, conf_level))
+
+    def re_pca(self) -> pd.DataFrame:
+        """Principal components of the random effects, as ``lme4::rePCA``.
+
+        Of Σ/σ² of every random term: a component of standard deviation zero is a dimension that the
+        estimate does not have.
+
+        Returns:
+            Columns group, component, sd (in units of σ), proportion (of the term's variance),
+            cumulative, and a column of loadings for every random effect, NaN in other terms.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> fit.re_pca().iloc[:, 1:4].round(3)
+              component     sd  proportion
+            0       PC1  0.967       0.946
+            1       PC2  0.231       0.054
+        """
+        return self._show.long(variances.principal_components(self.record))
+
+    def loglik_by(self, reml: bool) -> Number:
+        """The log-likelihood by REML or by ML at the θ̂ of this fit, β and σ profiled.
+
+        ``logLik(fit, REML = FALSE)`` of a fit by REML; no maximum of that likelihood unless the fit
+        is by the same method (``refit_ml``).
+
+        Args:
+            reml: restricted, or full.
+
+        Raises:
+            OptionError: ``reml`` is neither True nor False.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> print(f"{fit.loglik_by(reml=False):.4f} {fit.refit_ml().loglik:.4f}")
+            -875.9929 -875.9697
+        """
+        return self._show.number(variances.loglik_by(self.record, reml), "loglik")
 
     def influence(self, by: Literal["group"] = "group") -> Influence:
         """Leave every group, of every fit, out in turn: exact refits of all of them at once.
