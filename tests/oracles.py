@@ -13,14 +13,11 @@ from jaxhlm.core.notation import Floats
 _suffstats = jax.jit(hlm.suffstats, static_argnames="num_groups")
 
 # XLA's optimisation of an oracle that runs once takes longer than the oracle.
-oracle = partial(
-    jax.jit,
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_use_fusion_emitters": False,
-    },
-)
+_OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Later versions have no other emitters.
+if jax.__version_info__ < (0, 12):
+    _OPTIONS["xla_cpu_use_fusion_emitters"] = False
+oracle = partial(jax.jit, compiler_options=_OPTIONS)
 
 
 def stats_of(y, X, Z, group, weights=None, G=None):
