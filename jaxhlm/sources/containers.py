@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +21,7 @@ from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.files import map_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.parquet import ParquetColumns, ParquetRows
+from jaxhlm.core.tables import as_frame
 from jaxhlm.design.columns import numbers
 from jaxhlm.errors import NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.sources.annotated import Annotated, annotated, open_file, open_zarr
@@ -87,7 +89,7 @@ def opened(name: str, given: Any, by_rows: bool = False, layer: str | None = Non
 
 def _reader(given: Any) -> Callable[[str, Any, bool], Opened] | None:
     """How a thing that has names, or that is no array, is opened."""
-    if isinstance(given, pd.DataFrame):
+    if isinstance(given, pd.DataFrame | dict):
         return _of_pandas
     if isinstance(given, ParquetColumns | ParquetRows):
         return _of_parquet
@@ -138,8 +140,9 @@ def _of_annotated(name: str, given: Annotated, by_rows: bool, layer: str | None)
     return Opened(inside.values, inside.by_rows, *names, table=given.samples)
 
 
-def _of_pandas(name: str, frame: pd.DataFrame, by_rows: bool) -> Opened:
+def _of_pandas(name: str, given: pd.DataFrame | dict[str, Any], by_rows: bool) -> Opened:
     """A frame; by rows and without an index, its one column of text names the responses."""
+    frame = as_frame(name, given)
     labels = frame.index
     if by_rows:
         text = [j for j, dtype in enumerate(frame.dtypes) if not is_any_real_numeric_dtype(dtype)]
@@ -274,7 +277,7 @@ class TableColumns:
         shape = tuple(self.table.shape)
         return shape[::-1] if self.by_rows else shape
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Of single precision where all columns are."""
         import narwhals.stable.v1 as nw
@@ -285,12 +288,16 @@ class TableColumns:
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """``[:, first:last]``, missing values NaN."""
         first, last, _ = index[1].indices(self.shape[1])
-        part = self.table[first:last] if self.by_rows else self.table
-        names = part.columns if self.by_rows else part.columns[first:last]
-        out = np.empty((len(names), len(part)), self.dtype)
-        for j, column in enumerate(names):
-            out[j] = self._numbers(part[column])
-        return out if self.by_rows else out.T
+        part = self.table[first:last] if self.by_rows else self.table[:, first:last]
+        if self._floats:
+            found = np.asarray(part.to_numpy(), self.dtype)
+        else:
+            found = np.column_stack([self._numbers(part[name]) for name in part.columns])
+        return found.T if self.by_rows else found
+
+    @cached_property
+    def _floats(self) -> bool:
+        return all(dtype.is_float() for dtype in self.table.schema.values())
 
     def _numbers(self, column: Any) -> np.ndarray:
         if not column.dtype.is_integer():

@@ -100,6 +100,7 @@ NAMED = {
 }
 TABLES = {
     "polars": lambda frame, _: pl.from_pandas(text_beside(frame)),
+    "dict": lambda frame, _: dict(text_beside(frame)),
     "arrow": lambda frame, _: pa.Table.from_pandas(text_beside(frame), preserve_index=False),
     "parquet of polars": on_disk(
         lambda frame, path: pl.from_pandas(text_beside(frame)).write_parquet(path), "parquet"
@@ -279,6 +280,9 @@ BIG = 2**60
         lambda Y: pd.DataFrame(Y).assign(x=1.5 + np.arange(180)),
         lambda Y: pd.DataFrame(Y).astype("Int64").mask(np.eye(180, 3, -9, bool)),
         lambda Y: pl.from_numpy(Y, schema=["a", "b", "c"]),
+        lambda Y: pl.from_pandas(
+            pd.DataFrame(Y, columns=list("abc")).astype("Int64").mask(np.eye(180, 3, -9, bool))
+        ),
         lambda Y: sparse.csr_array(Y),
         lambda Y: Y.astype(np.uint64),
     ],
