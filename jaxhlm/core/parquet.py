@@ -21,6 +21,8 @@ __all__ = ["ParquetColumns", "ParquetRows"]
 # through a file together ask for them in about their order.
 BLOCK_BYTES = 2**24
 BLOCKS_KEPT = 6
+# What columns that are read together may take, and what is read ahead of one of them.
+COLUMNS_BYTES = 2**26
 BUFFER_BYTES = 2**16
 
 
@@ -48,6 +50,11 @@ class ParquetColumns:
     def dtype(self) -> np.dtype[np.float64]:
         """What columns are read as."""
         return np.dtype(np.float64)
+
+    @property
+    def chunks(self) -> tuple[int, int]:
+        """Rows and columns that are read together: opening a file of many columns takes long."""
+        return self.shape[0], COLUMNS_BYTES // (8 * max(1, self.shape[0]))
 
     @staticmethod
     def of(path: PathName) -> ParquetColumns:
