@@ -119,6 +119,8 @@ META_MCSE = 0.06
 DRAWN = 1e-9
 # Priors of variances against limma, whose inverse of ψ' stops at 1e-8. Achieved: in the test.
 LIMMA_DF = 1e-7
+# Robust priors, whose d₀/(1 + d₀) limma finds to 1e-8.
+LIMMA_ROBUST = 1e-6
 # Performance measures against rsimsum and simhelpers, relative. Achieved 5e-15.
 PACKAGES = 1e-10
 # Under another BLAS kernel or number of threads, relative to the largest. Achieved 4e-14.

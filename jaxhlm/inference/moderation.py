@@ -37,10 +37,18 @@ class Prior:
     Attributes:
         df: d₀, infinite where they are all taken to be equal but for the trend.
         variance: (B,) s₀².
+        own_df: (B,) d₀ of every fit, where some lie too far off for all of it; else None.
     """
 
     df: float
     variance: Floats
+    own_df: Floats | None = None
+
+    @property
+    def df_by_fit(self) -> Floats:
+        """(B,) d₀ of every fit."""
+        own = self.own_df
+        return np.full(np.shape(self.variance), self.df) if own is None else own
 
 
 def variance_prior(variance: Floats, df: Floats, covariate: Floats | None = None) -> Prior:
@@ -69,9 +77,10 @@ def variance_prior(variance: Floats, df: Floats, covariate: Floats | None = None
 
 def moderated_variances(variance: Floats, df: Floats, prior: Prior) -> Floats:
     """(B,) s̃²; those of NaN are NaN."""
-    if np.isinf(prior.df):
-        return np.where(np.isnan(variance), np.nan, prior.variance)
-    return (prior.df * prior.variance + df * variance) / (prior.df + df)
+    d0 = prior.df_by_fit
+    finite = np.where(np.isinf(d0), 0.0, d0)
+    shrunk = (finite * prior.variance + df * variance) / (finite + df)
+    return np.where(np.isinf(d0) & ~np.isnan(variance), prior.variance, shrunk)
 
 
 def _fitted_mean(e: Floats, covariate: Floats | None, known: Bools) -> tuple[Floats, float]:

@@ -7,8 +7,8 @@ suppressPackageStartupMessages({
   library(jsonlite)
 })
 set.seed(1)
-squeezed <- function(variance, df, covariate = NULL) {
-  s <- squeezeVar(variance, df, covariate = covariate)
+squeezed <- function(variance, df, covariate = NULL, robust = FALSE) {
+  s <- squeezeVar(variance, df, covariate = covariate, robust = robust)
   list(
     variance = variance, df = df, covariate = covariate, df_prior = s$df.prior,
     prior = rep_len(s$var.prior, length(variance)), moderated = s$var.post
@@ -19,6 +19,11 @@ df <- runif(B, 3, 9)
 mean <- rnorm(B, 8, 2)
 spread <- 1 / rgamma(B, 4, 4) * rchisq(B, df) / df
 p <- round(c(runif(60), rbeta(25, 0.2, 6)), 6)
+m <- 150
+equal <- rep(6, m)
+unequal <- runif(m, 2, 12)
+outlying <- function(x) replace(x, c(3, 40, 77), c(60, 400, 25))
+drawn <- function(df) 1 / rgamma(m, 5, 5) * rchisq(m, df) / df
 write_json(list(
   squeezed = list(
     finite = squeezed(spread, df),
@@ -26,6 +31,18 @@ write_json(list(
     infinite = squeezed(rep(c(0.9, 1.0, 1.1), B / 3), df),
     zeros = suppressWarnings(squeezed(replace(spread, 1:3, 0), df)),
     few = squeezed(spread[1:5], df[1:5], mean[1:5])
+  ),
+  robust = list(
+    equal = squeezed(outlying(drawn(equal)), equal, robust = TRUE),
+    unequal = squeezed(outlying(drawn(unequal)), unequal, robust = TRUE),
+    none_outlying = squeezed(drawn(equal), equal, robust = TRUE),
+    far = squeezed(replace(drawn(unequal), 9, 1e6), unequal, robust = TRUE),
+    infinite_but_for_some = squeezed(outlying(rchisq(m, equal) / equal), equal, robust = TRUE),
+    infinite_unequal = squeezed(outlying(rchisq(m, unequal) / unequal), unequal, robust = TRUE),
+    infinite = squeezed(rep(c(0.9, 1.0, 1.1), m / 3), equal, robust = TRUE),
+    zeros = squeezed(replace(outlying(drawn(equal)), 1:3, 0), equal, robust = TRUE),
+    few = squeezed(spread[1:9], df[1:9], robust = TRUE),
+    some = squeezed(replace(spread[1:12], 2, 50), df[1:12], robust = TRUE)
   ),
   p = p,
   pi0 = pi0est(p, pi0.method = "bootstrap")$pi0,

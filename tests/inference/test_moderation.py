@@ -10,6 +10,7 @@ from cases import DATA
 from jaxhlm import errors
 from jaxhlm.inference.moderation import moderated_variances, variance_prior
 from jaxhlm.inference.multiplicity import adjusted, null_share
+from jaxhlm.inference.robust_prior import robust_variance_prior
 
 R = json.loads((DATA / "moderation.json").read_text())
 P = np.array(R["p"])
@@ -25,6 +26,18 @@ def test_variances_are_squeezed_as_by_limma(name):
     np.testing.assert_allclose(prior.variance, case["prior"], rtol=tol.LIMMA_DF)
     found = moderated_variances(variance, df, prior)
     np.testing.assert_allclose(found, case["moderated"], rtol=tol.LIMMA_DF)
+
+
+@pytest.mark.parametrize("name", R["robust"])
+def test_outliers_get_fewer_prior_degrees_of_freedom_as_by_limma(name):
+    case = R["robust"][name]
+    variance, df = np.array(case["variance"], float), np.array(case["df"], float)
+    prior = robust_variance_prior(variance, df)
+    expected = np.broadcast_to(np.array(case["df_prior"], float), variance.shape)
+    np.testing.assert_allclose(prior.df_by_fit, expected, rtol=tol.LIMMA_ROBUST)
+    np.testing.assert_allclose(prior.variance, case["prior"], rtol=tol.LIMMA_ROBUST)
+    found = moderated_variances(variance, df, prior)
+    np.testing.assert_allclose(found, case["moderated"], rtol=tol.LIMMA_ROBUST)
 
 
 def test_a_fit_that_failed_counts_for_nothing():
