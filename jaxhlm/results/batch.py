@@ -319,6 +319,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         df: DfMethod = "satterthwaite",
         moderate: Moderate = False,
         trend: bool = False,
+        robust: bool = False,
         adjust: Adjustment = "BH",
         joint: bool = False,
         shape: Shape = "long",
@@ -336,6 +337,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
                 multiplies standard errors by s̃/σ̂ and adds d₀ to the df, as ``variancePartition``
                 does, which is too sure of contrasts between few units.
             trend: let the prior variance depend on the mean response.
+            robust: a prior that outlying variances move little and count less for, as
+                ``moderation`` has it.
             adjust: "BH" (Benjamini-Hochberg) or "BY" (Benjamini-Yekutieli) for false discovery
                 rates, "storey" for q values, "holm", "bonferroni" or "none"; for each contrast over
                 all fits. A fit that failed does not count. ``jaxhlm.max_t`` adjusts for responses
@@ -363,7 +366,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             >>> table[["response", "contrast", "df"]].round(1).iloc[0].to_dict()
             {'response': 'sim_1', 'contrast': 'a week', 'df': 161.0}
         """
-        options = (contrasts, df, moderate, trend, adjust, joint, shape)
+        options = (contrasts, df, moderate, trend, robust, adjust, joint, shape)
         return named_contrasts.contrast_table(self.record, *options)
 
     def top(self, n: int = 20, by: str | None = None, **options: Any) -> pd.DataFrame:
@@ -372,7 +375,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         Args:
             n: how many.
             by: name of the contrast that ranks the fits, where several are tested.
-            options: contrasts, df, moderate, trend, adjust and joint, as for ``test``.
+            options: contrasts, df, moderate, trend, robust, adjust and joint, as for ``test``.
 
         Raises:
             OptionError: as for ``test``; ``by`` that is none of the contrasts.
@@ -387,7 +390,7 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """
         return named_contrasts.top(self.test(**options), n, by)
 
-    def moderation(self, trend: bool = False) -> Moderation:
+    def moderation(self, trend: bool = False, robust: bool = False) -> Moderation:
         """Residual variances of all fits, shrunk towards each other by empirical Bayes.
 
             s̃² = (d₀s₀² + df σ̂²)/(d₀ + df)
@@ -397,13 +400,16 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
 
         Args:
             trend: let s₀² depend on the mean response by a natural cubic spline.
+            robust: find the prior from Winsorised variances, and give those that lie beyond it
+                fewer prior degrees of freedom (Phipson et al. 2016), as ``squeezeVar`` with
+                ``robust = TRUE``; without a trend, for which limma takes a lowess curve.
 
         Raises:
-            OptionError: ``trend`` is neither True nor False.
+            OptionError: an option that is neither True nor False, or ``trend`` with ``robust``.
             JaxhlmError: the fits were read from a file; with ``trend`` also if simulated without
                 rows.
         """
-        return moderated.moderation(self.record, trend)
+        return moderated.moderation(self.record, trend, robust)
 
     def anova(
         self,

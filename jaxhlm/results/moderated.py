@@ -10,10 +10,12 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.moderation import moderated_variances, variance_prior
 from jaxhlm.inference.residual_df import residual_df
+from jaxhlm.inference.robust_prior import robust_variance_prior
 from jaxhlm.results.record import FitRecord
 from jaxhlm.sources.pseudo_rows import WithPrior
 
@@ -30,8 +32,9 @@ class Moderation:
 
     Attributes:
         df_prior: d₀, the degrees of freedom that the other fits are worth; it may be infinite.
-        variances: a DataFrame with a row for each fit: variance (σ̂²), df_residual, prior (s₀²) and
-            moderated (s̃²); with a trend first the mean response.
+        variances: a DataFrame with a row for each fit: variance (σ̂²), df_residual, prior (s₀²),
+            df_prior (its own d₀, less for outliers of a robust prior) and moderated (s̃²); with a
+            trend first the mean response.
     """
 
     df_prior: float
@@ -40,10 +43,13 @@ class Moderation:
     def __str__(self) -> str:
         """How much is shrunk."""
         v = self.variances
+        outlying = int((v["df_prior"] < 0.5 * self.df_prior).sum())
         return (
             f"Residual variances of {v['variance'].notna().sum():,} fits: prior with "
             f"{self.df_prior:.4g} degrees of freedom beside {v['df_residual'].median():.4g} of a "
             f"fit (median), prior variance {v['prior'].median():.4g}"
+            + f"; {outlying:,} outlying, with less than half of it"
+            * (outlying > 0)
         )
 
     __repr__ = __str__
@@ -58,16 +64,23 @@ def df_residual(fits: FitRecord) -> Floats:
 
 
 @np.errstate(all="ignore")
-def moderation(fits: FitRecord, trend: bool) -> Moderation:
+def moderation(fits: FitRecord, trend: bool, robust: bool) -> Moderation:
     """Empirical-Bayes variances of all fits."""
     check_flag("trend", trend)
+    check_flag("robust", robust)
+    if trend and robust:
+        raise OptionError("robust=True is for one prior variance of all fits: leave trend out")
     variance, df = np.where(fits.ok, fits.estimates.sigma, np.nan) ** 2, df_residual(fits)
     means = {"mean": _means(fits)} if trend else {}
-    prior = variance_prior(variance, df, means.get("mean"))
+    if robust:
+        prior = robust_variance_prior(variance, df)
+    else:
+        prior = variance_prior(variance, df, means.get("mean"))
     columns = means | {
         "variance": variance,
         "df_residual": df,
         "prior": np.broadcast_to(prior.variance, variance.shape),
+        "df_prior": np.broadcast_to(prior.df_by_fit, variance.shape),
         "moderated": moderated_variances(variance, df, prior),
     }
     return Moderation(prior.df, pd.DataFrame(columns, index=fits.index))
@@ -81,7 +94,7 @@ def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
     and df count what the prior is worth. Without random effects this is limma's moderated t. The
     last ones are kept.
     """
-    prior = np.append(found.variances["prior"], found.df_prior)
+    prior = found.variances[["prior", "df_prior"]].to_numpy()
     known, kept = fits.kept.get("moderated", (np.empty(0), fits))
     if not np.array_equal(known, prior, equal_nan=True):
         kept = _fitted_again(fits, found)
@@ -90,10 +103,10 @@ def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
 
 
 def _fitted_again(fits: FitRecord, found: Moderation) -> FitRecord:
-    count = min(found.df_prior, MOST_DF * float(fits.nobs.max()))
-    squares = np.full(fits.rows.B, np.nan)
-    squares[fits.lane_index] = found.variances["prior"]
-    source = WithPrior(fits.rows, count, squares)
+    prior = np.full((fits.rows.B, 2), np.nan)
+    prior[fits.lane_index] = found.variances[["df_prior", "prior"]]
+    count = np.minimum(prior[:, 0], MOST_DF * float(fits.nobs.max()))
+    source = WithPrior(fits.rows, count, prior[:, 1])
 
     def fitted(at: Ints) -> tuple[Any, ...]:
         lanes = source.lanes(fits.lane_index[at])

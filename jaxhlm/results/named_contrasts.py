@@ -37,6 +37,7 @@ def contrast_table(
     df: DfMethod,
     moderate: Moderate,
     trend: bool,
+    robust: bool,
     adjust: Adjustment,
     joint: bool,
     shape: Shape,
@@ -47,7 +48,7 @@ def contrast_table(
     check_option("shape", shape, Shape)
     if moderate and df == "residual":
         raise OptionError('df="residual" does not count a prior: use df="satterthwaite"')
-    prior = _prior(fits, moderate, trend)
+    prior = _prior(fits, moderate, trend, robust)
     hypothesis, labels = named_hypothesis(fits, contrasts), []
     if prior is not None and moderate != "dream":
         fits = moderated(fits, prior)
@@ -66,14 +67,17 @@ def contrast_table(
     return _shown(fits, labels, columns, shape)
 
 
-def _prior(fits: FitRecord, moderate: Moderate, trend: bool) -> Moderation | None:
+def _prior(fits: FitRecord, moderate: Moderate, trend: bool, robust: bool) -> Moderation | None:
     """The prior of residual variances, if it is asked for."""
     check_flag("trend", trend)
+    check_flag("robust", robust)
     if not isinstance(moderate, bool | np.bool_) and moderate != "dream":
         raise OptionError(f"moderate={moderate!r} is not known; use one of False, True, 'dream'")
-    if trend and not moderate:
-        raise OptionError("trend=True is about moderated variances: give moderate=True as well")
-    return moderation(fits, trend) if moderate else None
+    for name, asked in (("trend", trend), ("robust", robust)):
+        if asked and not moderate:
+            what = "is about moderated variances: give moderate=True as well"
+            raise OptionError(f"{name}=True {what}")
+    return moderation(fits, trend, robust) if moderate else None
 
 
 def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
@@ -135,10 +139,11 @@ def _rescaled(columns: Mapping[str, Floats], rhs: Floats, prior: Moderation) -> 
     """
     v = prior.variances
     ratio = np.sqrt(v["moderated"] / v["variance"]).to_numpy()[:, None]
+    d0 = v["df_prior"].to_numpy()[:, None]
     if "num_df" in columns:
-        F, df = columns["statistic"] / ratio**2, columns["den_df"] + prior.df_prior
+        F, df = columns["statistic"] / ratio**2, columns["den_df"] + d0
         return {"den_df": df, "statistic": F, "p_value": f_tail(F, int(columns["num_df"][0]), df)}
-    se, df = columns["std_error"] * ratio, columns["df"] + prior.df_prior
+    se, df = columns["std_error"] * ratio, columns["df"] + d0
     return inference_table(columns["estimate"], se, df, rhs, LEVEL)
 
 

@@ -27,12 +27,12 @@ class WithPrior(Source):
 
     Attributes:
         source: the data sets.
-        count: d₀, how many such rows.
+        count: (B,) d₀, how many such rows, which need be no whole number.
         mean_square: (B,) s₀² for every data set of the source.
     """
 
     source: Source
-    count: float
+    count: Floats
     mean_square: Floats
 
     @property
@@ -61,8 +61,14 @@ class WithPrior(Source):
         return self.source.lane(i)
 
     def chunks(self, lane_index: Ints, nobs: Ints) -> list[Ints]:
-        """As the source has them."""
-        return self.source.chunks(lane_index, nobs)
+        """As the source has them, of those with the most frequent count and of others.
+
+        Where counts differ nothing is shared, which takes many times as long.
+        """
+        counts, often = np.unique(self.count[lane_index], return_counts=True)
+        usual = self.count[lane_index] == counts[often.argmax()]
+        kinds = [at for at in (np.flatnonzero(usual), np.flatnonzero(~usual)) if len(at)]
+        return [at[c] for at in kinds for c in self.source.chunks(lane_index[at], nobs[at])]
 
     def lanes(self, lane_index: Ints) -> Lanes:
         """Some data sets, with such rows in their statistics."""
@@ -70,7 +76,11 @@ class WithPrior(Source):
         return replace(found, reduce=lambda: self._added(found.standardised, lane_index))
 
     def _added(self, standardised: Standardised, lane_index: Ints) -> Standardised:
-        stats, s = standardised.stats, standardised.scaling.s
-        squares = self.count * self.mean_square[lane_index] / s**2
-        more = stats._replace(n=stats.n + self.count, yy=stats.yy + squares)
+        stats, s, count = standardised.stats, standardised.scaling.s, self.count[lane_index]
+        squares = count * self.mean_square[lane_index] / s**2
+        if (count == count[0]).all():
+            count = count[:1]
+        else:
+            stats = stats.expand()
+        more = stats._replace(n=stats.n + count, yy=stats.yy + squares)
         return standardised._replace(stats=more)

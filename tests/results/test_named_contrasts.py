@@ -108,25 +108,50 @@ def test_as_dream_standard_errors_and_df_are_those_of_the_prior():
 
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.RowsDroppedWarning")
 @pytest.mark.parametrize("df", ["satterthwaite", "kenward-roger"])
-def test_the_prior_is_so_many_rows_that_x_and_z_do_not_see(monkeypatch, df):
+@pytest.mark.parametrize("robust", [False, True])
+def test_the_prior_is_so_many_rows_that_x_and_z_do_not_see(monkeypatch, df, robust):
     """Data sets with rows of zeros in X and Z, and a response of mean square s₀², by ``fit``."""
-    d0, s0 = 6, 21.0
-    monkeypatch.setattr("jaxhlm.results.moderated.variance_prior", lambda *_: Prior(d0, s0**2))
+    d0, s0 = [6, 2, 6, 4, 0] if robust else [6] * 5, 21.0
+    name = "robust_variance_prior" if robust else "variance_prior"
+    prior = Prior(6, s0**2, np.array(d0, dtype=float))
+    monkeypatch.setattr(f"jaxhlm.results.moderated.{name}", lambda *_: prior)
     formula, data = (
         "y ~ 0 + one + Days + (0 + one + Days | Subject)",
         hlm.load_dataset("sleepstudy"),
     )
     data = data.assign(one=1.0).rename(columns={"Reaction": "y"})
-    more = data.iloc[:d0].assign(one=0.0, Days=0.0)
     own = hlm.fit_many(formula, data, responses().iloc[:, :5])
-    table = own.test({"Days": "Days", "sum": "one + 3*Days"}, df=df, moderate=np.True_)
+    named = {"Days": "Days", "sum": "one + 3*Days"}
+    table = own.test(named, df=df, moderate=np.True_, robust=robust)
     for i, name in enumerate(own.index):
-        y = np.append(responses()[name], np.tile([s0, -s0], d0 // 2))
+        y = np.append(responses()[name], np.tile([s0, -s0], d0[i] // 2))
+        more = data.iloc[: d0[i]].assign(one=0.0, Days=0.0)
         alone = hlm.fit(formula, pd.concat([data, more]).assign(y=y).reset_index(drop=True))
         expected = alone.contrast(["Days", "one + 3*Days"], df=df)
         for column in ("estimate", "std_error", "df", "p_value"):
             part = table[column].to_numpy()[2 * i : 2 * i + 2]
             np.testing.assert_allclose(part, expected[column], rtol=tol.BATCH_DF)
+
+
+def test_outliers_borrow_less_from_the_others():
+    found, plain = fits().moderation(robust=True), fits().moderation()
+    v = found.variances
+    outlying = v["df_prior"] < found.df_prior / 2
+    assert found.df_prior >= plain.df_prior and 0 < outlying.sum() < 10
+    assert f"{outlying.sum()} outlying" in str(found) and "outlying" not in str(plain)
+    s2 = (v["df_prior"] * v["prior"] + v["df_residual"] * v["variance"]) / (
+        v["df_prior"] + v["df_residual"]
+    )
+    np.testing.assert_allclose(v["moderated"], s2, rtol=tol.SUMMED)
+    dream, own = (fits().test(NAMED, moderate=m, robust=True) for m in ("dream", True))
+    np.testing.assert_allclose(
+        dream["df"] - fits().test(NAMED)["df"], np.repeat(v["df_prior"], 3), rtol=tol.ALIKE
+    )
+    assert own["p_value"].notna().sum() == 59 * 3
+    with pytest.raises(errors.OptionError, match=r"robust.*trend"):
+        fits().moderation(trend=True, robust=True)
+    with pytest.raises(errors.OptionError, match=r"robust.*moderate=True"):
+        fits().test(NAMED, robust=True)
 
 
 def test_a_trend_follows_the_mean_response():
