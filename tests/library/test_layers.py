@@ -41,6 +41,7 @@ ALLOWED = {
     "scipy": {
         "inference.moderation",
         "inference.multiplicity",
+        "inference.robust_prior",
         "inference.tails",
         "sources.annotated",
     },
