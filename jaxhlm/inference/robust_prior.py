@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.moderation import Prior, variance_prior
+from jaxhlm.statistics.lowess import lowess
 
 __all__ = ["robust_variance_prior"]
 
@@ -31,40 +32,49 @@ LOW_TAIL, HIGH_TAIL = 0.05, 0.1
 SMALLEST, NO_DF = 1e-12, 1e-6
 # Tail probabilities smaller than this have no quantile.
 LEAST_TAIL = 1e-300
+# Share of the variances that a piece of the trend is fitted to.
+SPAN = 0.4
 # Nodes of integrals over probabilities, and the precision of d₀/(1 + d₀).
 NODES, PRECISE = 128, 1e-12
 
 
-def robust_variance_prior(variance: Floats, df: Floats) -> Prior:
+def robust_variance_prior(variance: Floats, df: Floats, covariate: Floats | None = None) -> Prior:
     """The prior of residual variances, of whose df outliers have fewer.
 
     Args:
         variance: (B,) residual variances; NaN ones do not count.
         df: (B,) their degrees of freedom.
+        covariate: (B,) what the prior variance depends on, if on anything.
     """
-    plain = variance_prior(variance, df)
+    plain = variance_prior(variance, df, covariate)
     known = np.isfinite(variance) & (df > NO_DF)
     m = int(known.sum())
     if m < 3 or m * max(LOW_TAIL, HIGH_TAIL) < 1.0:
         return plain
-    s2 = variance[known]
-    s2 = _of_equal_df(np.maximum(s2, SMALLEST * np.median(s2)), df[known], plain)
+    s2 = np.maximum(variance[known], SMALLEST * np.median(variance[known]))
+    z = np.log(_of_equal_df(s2, df[known], plain.variance[known], plain.df))
+    trend = np.zeros(m) if covariate is None else _trend(covariate[known], z)
+    within = np.clip(z - trend, *np.quantile(z - trend, [LOW_TAIL, 1.0 - HIGH_TAIL]))
     d = float(df[known].max())
-    z = np.log(s2)
-    z = np.clip(z, *np.quantile(z, [LOW_TAIL, 1.0 - HIGH_TAIL]))
-    d0 = _matched(float(z.var(ddof=1)), d, plain.df)
+    d0 = _matched(float(within.var(ddof=1)), d, plain.df)
     if d0 is None:
         return plain
-    s02 = float(np.exp(z.mean() - _moments(d, d0)[0]))
-    own = np.full(variance.shape, np.nan)
-    own[known] = _own_df(s2 / s02, d, d0)
-    return Prior(d0, np.full(variance.shape, s02), own)
+    trend += within.mean() - _moments(d, d0)[0]
+    s02, own = np.full(variance.shape, np.nan), np.full(variance.shape, np.nan)
+    s02[known], own[known] = np.exp(trend), _own_df(np.exp(z - trend), d, d0)
+    return Prior(d0, s02 if covariate is not None else np.full(variance.shape, s02[known][0]), own)
 
 
-def _of_equal_df(s2: Floats, df: Floats, plain: Prior) -> Floats:
-    """Variances (m,) at the quantiles of the largest df."""
-    scale = plain.variance[0]
-    own, largest = _f(df, plain.df), _f(float(df.max()), plain.df)
+def _trend(covariate: Floats, z: Floats) -> Floats:
+    """The lowess curve, (m,)."""
+    order, trend = np.argsort(covariate, kind="stable"), np.empty(len(z))
+    trend[order] = lowess(covariate[order], z[order], SPAN)
+    return trend
+
+
+def _of_equal_df(s2: Floats, df: Floats, scale: Floats, d0: float) -> Floats:
+    """Variances (m,) at the quantiles of the largest df, under a prior of scales (m,)."""
+    own, largest = _f(df, d0), _f(float(df.max()), d0)
     above, below = (np.maximum(tail(s2 / scale), LEAST_TAIL) for tail in (own.sf, own.cdf))
     moved = scale * np.where(above < below, largest.isf(above), largest.ppf(below))
     return np.where(df < df.max(), moved, s2)

@@ -400,12 +400,12 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
 
         Args:
             trend: let s₀² depend on the mean response by a natural cubic spline.
-            robust: find the prior from Winsorised variances, and give those that lie beyond it
-                fewer prior degrees of freedom (Phipson et al. 2016), as ``squeezeVar`` with
-                ``robust = TRUE``; without a trend, for which limma takes a lowess curve.
+            robust: find the prior from Winsorised variances, about a lowess curve if there is a
+                trend, and give those that lie beyond it fewer prior degrees of freedom (Phipson et
+                al. 2016), as ``squeezeVar`` with ``robust = TRUE``.
 
         Raises:
-            OptionError: an option that is neither True nor False, or ``trend`` with ``robust``.
+            OptionError: an option that is neither True nor False.
             JaxhlmError: the fits were read from a file; with ``trend`` also if simulated without
                 rows.
         """

@@ -10,7 +10,6 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.errors import OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.moderation import moderated_variances, variance_prior
@@ -68,14 +67,9 @@ def moderation(fits: FitRecord, trend: bool, robust: bool) -> Moderation:
     """Empirical-Bayes variances of all fits."""
     check_flag("trend", trend)
     check_flag("robust", robust)
-    if trend and robust:
-        raise OptionError("robust=True is for one prior variance of all fits: leave trend out")
     variance, df = np.where(fits.ok, fits.estimates.sigma, np.nan) ** 2, df_residual(fits)
     means = {"mean": _means(fits)} if trend else {}
-    if robust:
-        prior = robust_variance_prior(variance, df)
-    else:
-        prior = variance_prior(variance, df, means.get("mean"))
+    prior = (robust_variance_prior if robust else variance_prior)(variance, df, means.get("mean"))
     columns = means | {
         "variance": variance,
         "df_residual": df,

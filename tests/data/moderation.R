@@ -23,6 +23,8 @@ m <- 150
 equal <- rep(6, m)
 unequal <- runif(m, 2, 12)
 outlying <- function(x) replace(x, c(3, 40, 77), c(60, 400, 25))
+level <- rnorm(m, 8, 2)
+along <- function(x) x * exp(0.2 * sin(level) - 0.3 * level)
 drawn <- function(df) 1 / rgamma(m, 5, 5) * rchisq(m, df) / df
 write_json(list(
   squeezed = list(
@@ -42,7 +44,11 @@ write_json(list(
     infinite = squeezed(rep(c(0.9, 1.0, 1.1), m / 3), equal, robust = TRUE),
     zeros = squeezed(replace(outlying(drawn(equal)), 1:3, 0), equal, robust = TRUE),
     few = squeezed(spread[1:9], df[1:9], robust = TRUE),
-    some = squeezed(replace(spread[1:12], 2, 50), df[1:12], robust = TRUE)
+    some = squeezed(replace(spread[1:12], 2, 50), df[1:12], robust = TRUE),
+    trend = squeezed(along(outlying(drawn(equal))), equal, level, robust = TRUE),
+    trend_unequal = squeezed(along(outlying(drawn(unequal))), unequal, level, robust = TRUE),
+    trend_infinite = squeezed(along(outlying(rchisq(m, equal) / equal)), equal, level, TRUE),
+    trend_with_ties = squeezed(along(outlying(drawn(equal))), equal, round(level), robust = TRUE)
   ),
   p = p,
   pi0 = pi0est(p, pi0.method = "bootstrap")$pi0,

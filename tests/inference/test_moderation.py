@@ -32,7 +32,8 @@ def test_variances_are_squeezed_as_by_limma(name):
 def test_outliers_get_fewer_prior_degrees_of_freedom_as_by_limma(name):
     case = R["robust"][name]
     variance, df = np.array(case["variance"], float), np.array(case["df"], float)
-    prior = robust_variance_prior(variance, df)
+    covariate = np.array(case["covariate"]) if case["covariate"] else None
+    prior = robust_variance_prior(variance, df, covariate)
     expected = np.broadcast_to(np.array(case["df_prior"], float), variance.shape)
     np.testing.assert_allclose(prior.df_by_fit, expected, rtol=tol.LIMMA_ROBUST)
     np.testing.assert_allclose(prior.variance, case["prior"], rtol=tol.LIMMA_ROBUST)
