@@ -29,6 +29,7 @@ from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.executors import Workload, check_writers, workers_of
 from jaxhlm.estimation.model import Model
+from jaxhlm.fitting.bootstrap_functions import BatchFunction, function_summary
 from jaxhlm.fitting.many import fit_source
 from jaxhlm.fitting.storing import check_storing, store_source, stored_seed
 from jaxhlm.inference.criteria import check_level, limit_names
@@ -180,6 +181,27 @@ class Bootstrap:
         limits = bootstrap_interval(method, self._original_values(), values, level, a)
         told = np.where(self.informative[:, None], np.column_stack(limits), np.nan)
         return pd.DataFrame(told, list(self.terms), limit_names(level))
+
+    def confint_of(
+        self, function: BatchFunction, method: BootstrapInterval = "percentile", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Bias, standard error and limits of what a function gives of fits, such as their R².
+
+        Args:
+            function: maps a ``FitBatch`` to a number, or row of numbers, for each of its fits; or
+                the name of such a property or method: "r2", "icc".
+            method, level: as for ``confint``, but for "bca".
+
+        Raises:
+            OptionError, JaxhlmError: it gives anything else; there is no data, but a file.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
+            >>> list(hlm.bootstrap(fit, n=500, seed=1).confint_of("r2").index)
+            ['marginal', 'conditional']
+        """
+        return function_summary(self.fit, self.fits, function, method, level)
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write replicates, original estimates and accelerations; no data (needs pyarrow).

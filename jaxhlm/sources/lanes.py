@@ -57,10 +57,17 @@ class Lanes:
         found = reduce_by_group(basis, rows.y)
         return found if shared is None else found._replace(equal=shared.equal)
 
+    @cached_property
+    def designs(self) -> Observations:
+        """The rows; of one that they share without responses, which drawn statistics lack."""
+        if self.prepared is None:
+            return self.observations
+        return self.prepared.observations(np.empty((self.prepared.design.n, 0)))
+
     @property
     def moments(self) -> RowMoments:
         """Moments of the rows of X and Z, b of them."""
-        return row_moments(self.observations.rows)
+        return row_moments(self.designs.rows)
 
     def frequencies(self, codes: Sequence[Ints], sizes: Sequence[int]) -> Floats:
         """(b, combinations) numbers of rows by the levels of factors.
@@ -69,7 +76,7 @@ class Lanes:
             codes: of every factor the number of its level in all rows of the source.
             sizes: how many levels each has; the last factor varies fastest.
         """
-        rows = self.observations
+        rows = self.designs
         own = tuple(code[rows.row] for code in codes)
         at, many = np.ravel_multi_index(own, tuple(sizes)), math.prod(sizes)
         lane = rows.rows.lane
@@ -78,7 +85,7 @@ class Lanes:
 
     def means(self, names: Sequence[str]) -> Floats:
         """(b, names) means of numbers, summed in the order of the data, as ``fit`` does."""
-        rows = self.observations
+        rows = self.designs
         place, lane = rows.row if rows.place is None else rows.place, rows.rows.lane
         order = np.lexsort((place, lane))
         row = rows.row[order]

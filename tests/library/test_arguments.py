@@ -329,6 +329,10 @@ WRONG = {
                                  {"by": ("Subjects", ["Subject"], 3)}),
     "Bootstrap.read_parquet": (hlm.Bootstrap.read_parquet, {"path": FOLDER}),
     "Bootstrap.to_parquet": (lambda path: boot().to_parquet(path), {"path": FOLDER}),
+    "Bootstrap.confint_of": (lambda function="icc", **o: boot().confint_of(function, **o), {
+        "function": (3, None, "rsq", "_show"), "method": ("BCa", "bca", 0.95, None),
+        "level": SHARE,
+    }),
     "Bootstrap.confint": (lambda **o: boot().confint(**o),
                           {"method": ("BCa", 0.95, None), "level": SHARE}),
     "bootstrap": (lambda fit=None, **o: hlm.bootstrap(
