@@ -22,6 +22,12 @@ TARGETS = {
     "bootstrap": {"seconds": ("<=", 0.25)},
     "schools": {"times lme4 refit": (">=", 300.0)},
     "genes": {"seconds": ("<=", 3.0), "peak MB": ("<=", 1000.0)},
+    "incomplete": {
+        "times lme4 lmer": (">=", 1000.0),
+        "seconds": ("<=", 1.5),
+        "test seconds": ("<=", 1.0),
+        "peak MB": ("<=", 1000.0),
+    },
     "replicates": {"times lme4 lmer": (">=", 300.0)},
     "streamed": {"peak MB": ("<=", 1500.0)},
     "cold": {"ratio": ("<=", 1.3), "ratio, no code kept": ("<=", 2.5)},
@@ -79,7 +85,7 @@ def run(workload: str, scale: float, with_lme4: bool) -> list[Result]:
         kept = again["figures"]
         values["compile seconds, code kept"] = kept["first"] - kept["seconds"]
     if times is not None:
-        (name,) = TARGETS[workload]
+        (name,) = (measure for measure in TARGETS[workload] if measure.startswith("times"))
         values[name] = figures["fits"] * times
     return [judged(workload, m, v, TARGETS[workload]) for m, v in values.items()]
 

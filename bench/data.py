@@ -40,6 +40,13 @@ def genes(B: int) -> tuple[pd.DataFrame, np.ndarray]:
     return data, np.ascontiguousarray(rows)
 
 
+def incomplete(B: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """The same with 5 % of the values missing."""
+    data, Y = genes(B)
+    Y[np.random.default_rng(7).random(Y.shape) < 0.05] = np.nan
+    return data, Y
+
+
 def replicates(B: int) -> pd.DataFrame:
     """B data sets of 30 units with 20 to 40 rows each, every one with covariates of its own."""
     rng = np.random.default_rng(4)

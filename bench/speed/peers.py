@@ -9,6 +9,9 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 import jaxhlm as hlm
 from bench import data
 
@@ -18,6 +21,7 @@ LME4 = {
     "article": ("refit", 60),
     "simulated": ("simulate", 60),
     "schools": ("refit", 8),
+    "incomplete": ("missing", 20),
     "replicates": ("lmer", 40),
 }
 
@@ -36,6 +40,7 @@ class Lme4:
             "article": (hlm.load_dataset("article"), "y " + data.ARTICLE),
             "simulated": (hlm.load_dataset("article"), "y " + data.ARTICLE),
             "schools": (hlm.load_dataset("math_achieve"), data.SCHOOLS),
+            "incomplete": (_first(*data.genes(1)), "y " + data.GENES),
             "replicates": (data.replicates(fits), "y " + data.ARTICLE),
         }[workload]
         self._folder = tempfile.TemporaryDirectory()
@@ -71,6 +76,11 @@ class Lme4:
         """End the process."""
         self._process.communicate()
         self._folder.cleanup()
+
+
+def _first(frame: pd.DataFrame, Y: np.ndarray) -> pd.DataFrame:
+    """The frame with the first response."""
+    return frame.assign(y=Y[:, 0])
 
 
 def statsmodels(fits: int = 5) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.speed.peers import Lme4
 
-__all__ = ["Clock"]
+__all__ = ["REPEATS", "Clock"]
 
 REPEATS = 7
 
@@ -33,7 +33,7 @@ class Clock:
         """Seconds of the first call and the median of warm ones, and what the last returned.
 
         Results are NumPy arrays, so they are ready. With a peer, ``times`` is the median over the
-        rounds of its seconds per fit over ours per call.
+        rounds of its seconds per fit over ours per call. It is there for the first call only.
         """
         started = time.perf_counter()
         result = work()
@@ -59,6 +59,7 @@ class Clock:
             figures["lme4 fits/s"] = 1.0 / statistics.median(theirs)
             figures["lme4 peak MB"] = self.peer.peak_mb()
             self.peer.close()
+            self.peer = None
         return figures, result
 
     def peak_mb(self) -> float:

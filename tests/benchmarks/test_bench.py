@@ -53,6 +53,17 @@ def test_wrong_answers_are_called_wrong(monkeypatch):
     assert abs(slope([1, 10, 100], [2, 20, 200]) - 1.0) < tol.SUMMED
 
 
+def test_workloads_their_peers_and_their_targets_go_together(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from bench.__main__ import TARGETS
+    from bench.speed.peers import LME4
+    from bench.speed.workloads import WORKLOADS
+
+    assert {*TARGETS} <= {*WORKLOADS}
+    compared = {w for w, targets in TARGETS.items() if any("lme4" in m for m in targets)}
+    assert compared == {*LME4}
+
+
 def test_every_benchmark_that_is_named_is_there(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
     texts = [path.read_text(encoding="utf-8") for path in SHOWN]
