@@ -20,7 +20,7 @@ from jaxhlm.design.columns import Weights, positive, read_weights, select
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.grouping import Grouping
 from jaxhlm.design.terms import Part, evaluate_numbers
-from jaxhlm.errors import JaxhlmError
+from jaxhlm.errors import JaxhlmError, RankDeficientWarning, muted
 from jaxhlm.estimation.pipeline import Reduced
 from jaxhlm.language.formula import ParsedFormula
 from jaxhlm.sources.lanes import Lanes
@@ -223,7 +223,9 @@ def replicate_frame(
         if (values[starts[1:-1]] < values[starts[:-2]]).any():
             return None
         first = data.iloc[: starts[np.searchsorted(starts, min(TEMPLATE_ROWS, len(data)))]]
-        template = build_design(parsed, first, learned=learned)
+        # Where columns are dropped it is the other way that says so.
+        with muted(RankDeficientWarning):
+            template = build_design(parsed, first, learned=learned)
         given = read_weights(weights, data)
         response = template._response
         assert response is not None

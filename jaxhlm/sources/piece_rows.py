@@ -16,7 +16,6 @@ from jaxhlm.errors import (
     RowsDroppedWarning,
     muted,
 )
-from jaxhlm.estimation.model import Model
 from jaxhlm.language.formula import ParsedFormula
 from jaxhlm.language.opaque import allowing
 from jaxhlm.sources.frames import ReplicateFrame
@@ -27,7 +26,7 @@ from jaxhlm.sources.survey import Survey, Used, usable_rows
 __all__ = ["LANE", "Maker", "Rows", "changed"]
 
 # The column that data sets are told apart by once they are read.
-LANE = "number of the data set"
+LANE = "number of the data set, by jaxhlm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,20 +51,19 @@ class Maker:
     sample: pd.DataFrame = field(default_factory=pd.DataFrame)
     plain: ReplicateFrame | None = None
 
-    def made(self, frame: pd.DataFrame) -> tuple[Source, int, Model]:
-        """The source of some rows, sorted by ``LANE``; the number of its first data set; the model.
+    def made(self, frame: pd.DataFrame) -> tuple[Source, int, tuple[str, ...]]:
+        """The source of some rows, sorted by ``LANE``; the number of its first data set; its terms.
 
         Args:
             frame: rows, by their number in the table.
         """
         if self.plain is not None:
-            model = Model.of(self.plain.template, self.reml)
-            return _plain_source(self.plain, self.used, frame), 0, model
+            return _plain_source(self.plain, self.used, frame), 0, self.plain.template.xnames
         own = pd.concat([self.sample.assign(**{LANE: -1}), frame])
         quiet = muted(RowsDroppedWarning, NumbersAsTextWarning, RankDeficientWarning)
         with quiet, allowing(self.unsafe):
             made = replicate_input(self.parsed, own, LANE, self.used.weights, self.reml)
-        return made.source, 1, made.model
+        return made.source, 1, made.model.xnames
 
 
 def _plain_source(plain: ReplicateFrame, used: Used, frame: pd.DataFrame) -> ReplicateFrame:

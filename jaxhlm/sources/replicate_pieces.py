@@ -250,8 +250,8 @@ class ReplicatePieces(Source):
             FileError: the table is not what it was when it was counted.
         """
         rows = Rows(self._table, self.maker, self.survey).of(lane_index)
-        source, first, model = self.maker.made(rows)
-        if model != Model.of(self.template, self.maker.reml):
+        source, first, columns = self.maker.made(rows)
+        if columns != self.template.xnames:
             raise changed()
         return source, first
 
@@ -313,9 +313,7 @@ def _source(table: Pieces, survey: Survey, maker: Maker) -> ReplicatePieces:
     rows, (by, *_, weights) = Rows(table, maker, survey), maker.used
     if survey.plain:
         first = rows.first(TEMPLATE_ROWS)
-        with muted(RankDeficientWarning):
-            found = replicate_frame(maker.parsed, first, first[LANE], weights)
-        if found is not None:
+        if found := replicate_frame(maker.parsed, first, first[LANE], weights):
             plain = replace(maker, plain=found[0].shared)
             return ReplicatePieces(found[0].template, plain, survey, table)
     first = rows.first(FEW_ROWS)

@@ -108,7 +108,10 @@ def surveyed(table: Pieces, used: Used) -> Survey:
     seen = list(in_order(partial(_seen, table, used), range(len(table))))
     if not any(len(one.labels) for one in seen):
         raise NoRowsError("data has no rows; is it the right path?")
+    categories = _joined([one.categories for one in seen])
     found = pd.concat([pd.Series(one.labels) for one in seen], ignore_index=True)
+    if used.by in categories:
+        found = found.astype(pd.CategoricalDtype(categories[used.by]))
     lane, labels = factorized(found.rename(used.by), "column")
     piece = np.repeat(np.arange(len(seen)), [len(one.labels) for one in seen])
     count = np.concatenate([one.counts for one in seen])
@@ -122,7 +125,7 @@ def surveyed(table: Pieces, used: Used) -> Survey:
         np.array([one.counts.sum() for one in seen]),
         tuple(one.told for one in seen),
         all(one.plain for one in seen),
-        _joined([one.categories for one in seen]),
+        categories,
     )
 
 
@@ -152,7 +155,7 @@ def _seen(table: Pieces, used: Used, piece: int) -> _Seen:
         {name: int(mask.sum()) for name, mask in lacking.items() if mask.any()},
         int(dropped.sum()),
         _plain(model, used) and not dropped.any(),
-        _categories(model),
+        _categories(model.assign(**{used.by: by})),
         _checksum(frame),
     )
 

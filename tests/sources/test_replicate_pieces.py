@@ -29,6 +29,7 @@ FORMULAS = {
     "weighted": (PLAIN, "w"),
     "late": ("y ~ x + arm + flag + (1 | site)", None),
     "learned": ("y ~ center(x) + C(code) + (1 | site)", None),
+    "constant": ("y ~ x + one + a + (1 | unit)", None),
     "aliased": ("y ~ x + twice + a + (1 | unit)", None),
     "missing": ("holes ~ x * arm + (1 + x | unit)", "v"),
     "crossed": ("y ~ x + (1 | site:unit)", None),
@@ -50,7 +51,7 @@ def made():
                     "rep": 3 * k + 1, "unit": unit + 10, "site": "s" + pd.Series(unit).astype(str),
                     "x": x, "a": rng.normal(size=6)[unit], "flag": x > 0.3,
                     "code": rng.integers(0, 3 if k < B - 1 else 4, n), "w": rng.uniform(0.5, 2, n),
-                    "twice": 2.0 * x + (k == B - 2) * rng.normal(size=n),
+                    "one": 1.0, "twice": 2.0 * x + (k == B - 2) * rng.normal(size=n),
                     "arm": pd.Categorical(arm, ["b", "a", "z", "c"]),
                     "y": 1 + x + rng.normal(size=6)[unit] + rng.normal(size=n),
                 }
@@ -245,6 +246,16 @@ def test_runs_end_with_files(tmp_path, monkeypatch):
     source = hlm.fit_many(PLAIN, path, by="rep").source
     assert [run.stop for run in source.runs()] == [6, 12, 18]
     assert source.times_read == 1.0
+
+
+def test_labels_of_categories_come_in_their_order(tmp_path):
+    data = FINITE.assign(rep=pd.Categorical("r" + FINITE["rep"].astype(str)))
+    data["rep"] = data["rep"].cat.set_categories(data["rep"].cat.categories[::-1])
+    expected = hlm.fit_many(PLAIN, data, by="rep")
+    found = hlm.fit_many(PLAIN, several(data, tmp_path / "set"), by="rep")
+    assert_same(found, expected)
+    assert found.index.equals(expected.index) and found.index[0] == "r7"
+    pd.testing.assert_frame_equal(found.ranef, expected.ranef, **EXACT)
 
 
 def test_labels_are_sorted_text(tmp_path):
