@@ -159,12 +159,21 @@ def _contrasts(given: Sequence[str] | None) -> dict[str, str] | None:
     found: dict[str, str] = {}
     for text in given:
         name, equals, row = (part.strip() for part in text.partition("="))
-        if not name or (equals and not row):
+        if not name or (equals and (not row or _is_number(row))):
             raise OptionError(f"--contrast {text!r}: give NAME=EXPR, such as early=dosehigh")
         if name in found:
             raise OptionError(f"--contrast {name!r} is given twice; name them apart")
         found[name] = row or name
     return found
+
+
+def _is_number(text: str) -> bool:
+    """Whether what follows the first "=" is the value of a hypothesis that was given no name."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _fitted(a: argparse.Namespace) -> Fit | FitBatch:

@@ -115,8 +115,8 @@ def _check_counts(counts: Floats, samples: pd.Index, genes: pd.Index) -> None:
     if bad.any():
         i, j = np.argwhere(bad)[0]
         raise OptionError(
-            f"counts of {label(genes, int(j))} in {label(samples, int(i))}: {counts[i, j]:g}; "
-            "counts are 0 or more, and none may be missing"
+            f"counts: that of {label(genes, int(j))} in sample {label(samples, int(i))} is "
+            f"{counts[i, j]:g}; give numbers of 0 or more, none of them missing"
         )
     if (counts.sum(axis=0) > 0.0).sum() < 2:
         raise OptionError("counts: the trend of variances needs two genes or more with any counts")

@@ -120,6 +120,7 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "--responses", "y.csv", "--layer", "raw"], "layer='raw'"),
         ([*FIT, "--responses", "y.csv", "--contrast", "week"], "week"),
         ([*FIT, "--responses", "y.csv", "--contrast", "a=", "--contrast", "b"], "NAME=EXPR"),
+        ([*FIT, "--responses", "y.csv", "--contrast", "Days = 3"], "NAME=EXPR"),
         ([*FIT, "--responses", "y.csv", "--contrast", "a=Days", "--contrast", "a=7*Days"], "twice"),
         ([*FIT, "--responses", "y.csv", "--out", "t.xlsx"], ".csv or .parquet"),
         ([*FIT, "--responses", "y.csv", "--out", "none/t.csv"], "there is no folder"),

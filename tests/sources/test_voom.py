@@ -77,7 +77,7 @@ def test_fits_take_them():
 @pytest.mark.parametrize(
     ("changed", "formula", "options", "message"),
     [
-        (lambda c: c - 1, FORMULA, {}, "counts of 'g.*' in 's.*': -1"),
+        (lambda c: c - 1, FORMULA, {}, "that of 'g.*' in sample 's.*' is -1"),
         (lambda c: c.where(c != c.max(axis=None)), FORMULA, {}, "nan"),
         (lambda c: c / 0.0, FORMULA, {}, "inf|nan"),
         (lambda c: c.iloc[:1], FORMULA, {}, "two genes"),
