@@ -96,7 +96,8 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     def __init__(self, record: FitRecord, **changes: Any) -> None:
         """Hold a record, with changed fields if given: ``dataclasses.replace(fits, index=…)``."""
         known: dict[str, Any] = {"tests": {}} if set(changes) - {"index"} else {}
-        object.__setattr__(self, "record", replace(record, **known, **changes))
+        held = replace(record, **known, **changes) if changes else record
+        object.__setattr__(self, "record", held)
 
     @property
     def index(self) -> pd.Index:
@@ -169,8 +170,9 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             path: the file.
             df: methods whose degrees of freedom the fits have when they are read again, of any
                 contrast, without their data: 1 + p² + k p (p + 1)/2 numbers for each fit, with p
-                fixed effects and k variances and covariances. By default "satterthwaite", or of
-                fits that have no data what they have; "normal" and "residual" take no room.
+                fixed effects and k variances and covariances; and ``df_residual``. By default
+                "satterthwaite", or of fits without data what they have; "normal" and "residual"
+                take no room.
 
         Raises:
             OptionError, NeedsRemlError: as for the method ``df``; a label that no file can hold.

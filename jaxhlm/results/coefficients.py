@@ -22,6 +22,7 @@ from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.results.f_tests import f_tests
+from jaxhlm.results.moderated import df_residual
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.term_tests import term_names
 from jaxhlm.results.tidy import inference_table
@@ -83,7 +84,10 @@ def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> Fit
         fixed_tests(found, method)
         if method in SMALL_SAMPLE:
             found.keep_information(method)
-    return replace(found, tests={method: found.tests[method] for method in methods})
+    asked = replace(fits, tests={method: found.tests[method] for method in methods})
+    if fits.source is not None and any(method in SMALL_SAMPLE for method in methods):
+        asked.kept["df_residual"] = df_residual(fits)
+    return asked
 
 
 def adjusted_vcov(fits: FitRecord) -> Floats:

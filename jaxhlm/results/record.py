@@ -33,7 +33,7 @@ from jaxhlm.inference.contrast_information import (
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.known_tests import KnownTests
+from jaxhlm.results.known_tests import KnownTests, without_data
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
@@ -46,11 +46,6 @@ KEPT_BYTES = 2**27
 # After so many chunks the heaps of the threads hold much that nobody uses.
 MANY_CHUNKS = 4
 
-WITH_DATA = (
-    "read them with what fit_many was given, FitBatch.read_parquet(path, data, responses=…), or "
-    "by=…, or read_fits(folder, data, …); or fit again, into a folder with resume=True, which fits "
-    "nothing twice"
-)
 OverTiles: TypeAlias = Callable[[Ints, Estimates, Iterable[Tile]], tuple[Array, ...]]
 
 
@@ -68,7 +63,8 @@ class FitRecord:
         lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
         tests: by method of the df, as far as they are known.
-        kept: what else was computed of all fits and may be asked for again; a copy has none of it.
+        kept: what else was computed of all fits and may be asked for again; a copy has none of it,
+            and some of the fits their df_residual.
     """
 
     model: Model
@@ -105,7 +101,7 @@ class FitRecord:
 
     def take(self, which: Ints) -> FitRecord:
         """The record of some fits."""
-        return replace(
+        found = replace(
             self,
             estimates=self.estimates[which],
             index=self.index[which],
@@ -114,6 +110,9 @@ class FitRecord:
             lane_index=self.lane_index[which],
             tests={method: known.take(which) for method, known in self.tests.items()},
         )
+        if "df_residual" in self.kept:
+            found.kept["df_residual"] = self.kept["df_residual"][which]
+        return found
 
     def singly(self) -> list[FitRecord]:
         """The records of one fit each."""
@@ -143,10 +142,7 @@ class FitRecord:
             JaxhlmError: the fits were read from a file.
         """
         if self.source is None:
-            raise JaxhlmError(
-                f"these fits were read from a file, which holds no data, and this needs the data: "
-                f"{WITH_DATA}"
-            )
+            raise without_data()
         return self.source
 
     @property
@@ -264,14 +260,8 @@ class FitRecord:
                 lambda at: function(at, self.filled[at], kept.take(as_slice(at)).tiles),
                 [np.arange(run.start, run.stop) for run in runs],
             )
-
         if self.source is None:
-            raise JaxhlmError(
-                "these fits were read from a file, which holds no data and nothing of "
-                f'df="{method}": write it by to_parquet(path, df="{method}") of fits that have '
-                f'their data; or {WITH_DATA}. df="normal" and df="residual" need neither'
-            )
-
+            raise without_data(method)
         return self._over_tiles(method, function)
 
     def _over_tiles(self, method: str, function: OverTiles) -> tuple[Floats, ...]:

@@ -32,6 +32,7 @@ MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.estimation.model", b"jaxhlm.labels",
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 FORMAT_KEY, OPTIONS_KEY = b"jaxhlm.format", b"jaxhlm.options"
 FORMAT = 2
+DF_RESIDUAL = "df_residual"
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
 
@@ -76,6 +77,7 @@ def to_table(fits: FitRecord, extra: str = "") -> tuple[pd.DataFrame, dict[bytes
     columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
+    columns |= {name: fits.kept[name] for name in (DF_RESIDUAL,) if name in fits.kept}
     for method, known in fits.tests.items():
         columns |= _tests_columns(method, known, m)
     texts = (m.to_json(), labels, extra)
@@ -133,7 +135,10 @@ def from_table(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> FitRecord:
     index = from_columns(frame, own[LABELS_KEY].decode())
     given: dict[str, Any] = json.loads(own.get(OPTIONS_KEY, b"{}"))
     options, lane_index = Options(m.reml, m.blocks, **given), np.arange(len(index))
-    return FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
+    fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
+    if DF_RESIDUAL in frame:
+        fits.kept[DF_RESIDUAL] = frame[DF_RESIDUAL].to_numpy()
+    return fits
 
 
 def _tests_columns(method: str, known: KnownTests, m: Model) -> dict[str, Floats]:

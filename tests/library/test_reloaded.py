@@ -37,7 +37,17 @@ OF_MANY = {
 }
 NEITHER = {"loc", "over_lanes", "over_groups", "to_parquet", "read_parquet", "source", "moderation"}
 # What tests of any contrast are made of, and so is told without the data.
-WITHOUT_DATA = {*OF_MANY, "contrast", "joint_test", "df", "p_values", "tidy", "vcov_adj", "confint"}
+WITHOUT_DATA = {
+    *OF_MANY,
+    "contrast",
+    "joint_test",
+    "df_residual",
+    "df",
+    "p_values",
+    "tidy",
+    "vcov_adj",
+    "confint",
+}
 
 
 def said(fits, name):
@@ -116,6 +126,9 @@ def test_methods_that_a_file_does_not_have_are_named(tmp_path):
     hlm.FitBatch.read_parquet(path)[:1].to_parquet(path)
     back = hlm.FitBatch.read_parquet(path)
     assert_alike(back.test(["x", "aq"]), fits[:1].test(["x", "aq"]))
+    assert_alike(back.df_residual, fits[:1].df_residual)
+    with pytest.raises(errors.JaxhlmError, match="needs the data"):
+        back.test(["x"], moderate=True)
     for call in (back.contrast, back.joint_test):
         with pytest.raises(errors.JaxhlmError, match=r'to_parquet\(path, df="kenward-roger"\)'):
             call("x", "kenward-roger")
