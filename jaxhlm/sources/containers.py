@@ -288,12 +288,15 @@ class TableColumns:
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """``[:, first:last]``, missing values NaN."""
         first, last, _ = index[1].indices(self.shape[1])
-        part = self.table[first:last] if self.by_rows else self.table[:, first:last]
+        part = self.table[first:last] if self.by_rows else self._columns(first, last)
         if self._floats:
             found = np.asarray(part.to_numpy(), self.dtype)
         else:
             found = np.column_stack([self._numbers(part[name]) for name in part.columns])
         return found.T if self.by_rows else found
+
+    def _columns(self, first: int, last: int) -> Any:
+        return self.table.select(self.table.columns[first:last])
 
     @cached_property
     def _floats(self) -> bool:

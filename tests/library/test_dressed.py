@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,11 +137,10 @@ def test_labels_of_another_kind_in_new_data(rng, fitted, new):
         fit.predict(data.assign(unit=pd.Series(list(new(unit)), dtype=object)))
 
 
-@pytest.mark.parametrize("library", ["pyarrow", "polars"])
-def test_frames_of_other_libraries_are_refused(library):
-    made = {"__module__": library, "to_pandas": lambda self: pytest.fail("converted unasked")}
-    table = pa.table({"y": [1.0]}) if library == "pyarrow" else type("DataFrame", (), made)()
-    refused = pytest.raises(hlm.errors.OptionError, match=rf"got {library}\..*to_pandas")
+def test_frames_of_unknown_libraries_are_refused():
+    made = {"__module__": "other", "to_pandas": lambda self: pytest.fail("converted unasked")}
+    table = type("DataFrame", (), made)()
+    refused = pytest.raises(hlm.errors.OptionError, match=r"got other\..*to_pandas")
     for call in (hlm.fit, hlm.design, hlm.lm_list, partial(hlm.fit_many, by="y")):
         with refused:
             call(FORMULA, table)

@@ -212,6 +212,10 @@ for place in places:
         assert set(fetched) == {{1}}, fetched
         assert there._npy_value is None
     print("fitted")
+with jax_config_scope():
+    rows = jax.device_put(np.ascontiguousarray(Y.T), devices[2])
+fits = hlm.fit_many({SLEEP!r}, data, rows, responses_in="rows", devices=devices[1:3])
+np.testing.assert_allclose(fits.fixef, expected.fixef, rtol={tol.ESTIMATE})
 """
 
 
