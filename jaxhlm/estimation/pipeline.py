@@ -22,8 +22,9 @@ from jaxhlm.design.identified import identified
 from jaxhlm.errors import DeviceError, ExecutorError, InterruptedFitsWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.solve import solve
-from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
+from jaxhlm.optimise.solve import Solution, completed, solve
+from jaxhlm.statistics.balanced import balanced_minimum
+from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,
     WithinBasis,
@@ -180,12 +181,11 @@ class Reduced(NamedTuple):
         )
         return Reduced(standardised, nobs, ngroups, equal, grams)
 
-    def start(self, options: Options) -> Floats | None:
-        """θ (k, B) in closed form where the design is balanced."""
+    def minimum(self, options: Options) -> Solution | None:
+        """In closed form where the design is balanced."""
         if self.equal is None:
             return None
-        stats, (reml, blocks) = self.standardised.stats, (options.reml, options.blocks)
-        return balanced_start(stats, self.equal, self.grams, reml, blocks)
+        return balanced_minimum(self.standardised.stats, self.equal, self.grams, options)
 
 
 class Fitted(NamedTuple):
@@ -231,7 +231,7 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
         found, size = None, lane_slice.stop - lane_slice.start
         nobs, ngroups = (np.zeros(size, np.int64) for _ in range(2))
         for part in source.reduced(lane_slice):
-            fitted = fit_standardised(part.standardised, options, part.start(options))
+            fitted = fit_standardised(part.standardised, options, part.minimum(options))
             found = fitted if found is None else found.replaced(part.lanes, fitted)
             nobs[part.lanes] = part.nobs
             ngroups[part.lanes] = part.ngroups
@@ -242,11 +242,14 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
 
 
 def fit_standardised(
-    standardised: Standardised, options: Options, start: Floats | None = None
+    standardised: Standardised, options: Options, known: Solution | None = None
 ) -> Estimates:
-    """Fit standardised lanes, from ``start`` (k, B) if one is known; no rows are needed."""
+    """Fit standardised lanes, of some of which the minimum is known; no rows are needed."""
     standardised = with_identified(standardised, options)
-    solution = solve(standardised.stats, options, start)
+    if known is None:
+        solution = solve(standardised.stats, options)
+    else:
+        solution = completed(known, standardised.stats, options)
     return estimate(solution, standardised, options)
 
 

@@ -127,14 +127,14 @@ def chunk_program(reduction: Reduction, options: Options) -> Program:
 
     def program(shared: Any, argument: Any) -> tuple[dict[str, Any], Any]:
         reduced, precise = reduction.reduce(shared, argument)
-        stats, start = reduced.standardised.stats, reduced.start(options)
-        if start is None:
-            found, lowest = _descended(stats, options)
+        solution = reduced.minimum(options)
+        if solution is None:
+            found, lowest = _descended(reduced.standardised.stats, options)
+            solution = Solution.of(found)
         else:
-            found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
-            lowest = found.converged
+            lowest = solution.converged
         unfit = reduced.standardised.status != Status.CONVERGED
-        arrays = estimate_arrays(Solution.of(found), reduced.standardised, options)
+        arrays = estimate_arrays(solution, reduced.standardised, options)
         return arrays, precise & (lowest & known | unfit)
 
     return program

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import jax
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["FEW_LANES", "Solution", "solve"]
+__all__ = ["FEW_LANES", "Solution", "completed", "solve"]
 
 # Times that a lane is run on from a boundary that is no minimum.
 MAX_RESTARTS = 3
@@ -110,7 +110,7 @@ def solve(
     the order of decreasing variance: with a small leading diagonal, Λ and Λ times a rotation
     are nearly the same D, and Newton would crawl along that valley.
 
-    What is known in closed form is the only minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
+    From ``start`` there is one minimum: in the precisions 1/σ² and (σ²Ω)⁻¹ a balanced
     criterion with one block is convex, and σ²Ω ⪰ σ²I is linear. With one random effect the whole
     range is scanned; with more, lanes that may have other minima are tried from further points
     (``search``), each by its own data only. An optimiser of the user's is started once.
@@ -131,6 +131,24 @@ def solve(
         else:
             found = _multistart(stats, start, options, first)
     return Solution.of(found)
+
+
+def completed(known: Solution, stats: Stats, options: Options) -> Solution:
+    """Minima of all lanes: those that are known, and of the others what ``solve`` finds from them.
+
+    Args:
+        known: minima where ``converged``, and points near them.
+        stats: standardised statistics.
+        options: what to optimise.
+    """
+    rest = np.flatnonzero(~known.converged & np.isfinite(stats.yy))
+    if not len(rest):
+        return known
+    found = solve(stats.take(as_slice(rest)), options, known.theta[:, rest])
+    merged = {f.name: getattr(known, f.name).copy() for f in fields(Solution)}
+    for name, values in merged.items():
+        values[..., rest] = getattr(found, name)
+    return Solution(**merged)
 
 
 def _multistart(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:

@@ -7,7 +7,7 @@ matrix N = Σ t_i t_i' of their responses, so q groups with the columns of its C
 for them. m groups become r + q, exactly; log|Ω| is weighed by m.
 
 When there is one class and X is the product of Z with group-level predictors (balanced two-level
-designs), β̂ does not depend on Ω and the minimum is known in closed form (``balanced_start``).
+designs), β̂ does not depend on Ω and the minimum is known in closed form (``balanced``).
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ import numpy as np
 
 from jaxhlm.core.chunks import as_slice
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.likelihood.covariance import Blocks, theta_of
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
 from jaxhlm.linalg.small import array_namespace, stack_entries
 
-__all__ = ["EqualGroups", "EquivalenceClass", "balanced_start"]
+__all__ = ["EqualGroups", "EquivalenceClass"]
 
 SAME_R = 1e-11
-# A pivot of a D that is singular by construction.
-ZERO_PIVOT = 1e-12
 RANK_TOL = 1e-10
 
 
@@ -157,42 +154,6 @@ class EqualGroups:
         return stats._replace(RZ=np.concatenate(RZ), TX=np.concatenate(TX), m=np.concatenate(m))
 
 
-def balanced_start(
-    stats: Stats, groups: EqualGroups, grams: Sequence[Floats], reml: bool, blocks: Blocks
-) -> Floats | None:
-    """The minimiser θ (k, B) of a balanced design in closed form, else None.
-
-    With Ω̂ = σ̂²Ω the covariance of T_i, the criterion is ν_b log|Ω̂| + tr(Ω̂⁻¹N) + ν_w log σ² + yy/σ²
-    with ν_b = G − r (REML) or G, ν_w = n − Gq and Ω̂ − σ²I positive semi-definite. Its minimum has
-    the eigenvectors of N, with eigenvalues λ_j/ν_b where those exceed σ² and σ² where they do not,
-    and σ² pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
-
-    Args:
-        stats: statistics of the lanes, joined or not.
-        groups: of the same design.
-        grams: N of their only class.
-        reml: REML criterion instead of ML deviance.
-        blocks: columns of Z in each random term.
-    """
-    if not groups.balanced or len(blocks) > 1:
-        return None
-    only = groups.classes[0]
-    G, r, q, xp = len(only.groups), len(only.rotation), stats.TX.shape[1], array_namespace(grams[0])
-    values, vectors = _eigen(xp.moveaxis(grams[0], -1, 0))
-    between = float(G - r if reml else G)
-    within, pooled = stats.n - G * q, xp.zeros(len(values))
-    sigma2 = stats.yy / within
-    for j in range(q):
-        low = values[:, j] / between < sigma2
-        pooled = xp.where(low, pooled + values[:, j], pooled)
-        count = low * (j + 1.0)
-        sigma2 = xp.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
-    ratio = xp.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
-    root = xp.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * xp.sqrt(ratio)[:, None, :])
-    D = xp.moveaxis(xp.einsum("ajl,bjl->abl", root, root), -1, 0)
-    return theta_of(D, blocks, xp.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
-
-
 def _alike(M: Floats) -> Ints:
     """(G,) numbers of the sets of rows of M that are equal to rounding, in increasing order.
 
@@ -220,24 +181,3 @@ def _gram(T: Floats) -> Floats:
         N[a, b] = N[b, a] = xp.einsum("gl,gl->l", T[:, a], T[:, b])
     gram: Floats = stack_entries(N, T.shape[-1])
     return gram
-
-
-def _eigen(A: Floats) -> tuple[Floats, Floats]:
-    """Eigenvalues (B, q) ascending and vectors (B, q, q) of symmetric matrices."""
-    xp = array_namespace(A)
-    finite = xp.isfinite(A.sum(axis=(1, 2), keepdims=True))
-    A = xp.where(finite, A, 0.0)
-    if A.shape[1] != 2:
-        values, vectors = xp.linalg.eigh(A)
-        return values, vectors
-    mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])
-    half, off = 0.5 * (A[:, 0, 0] - A[:, 1, 1]), A[:, 1, 0]
-    radius = xp.hypot(half, off)
-    angle = 0.5 * xp.arctan2(off, half)
-    c, s = xp.cos(angle), xp.sin(angle)
-    # In memory the lanes are next to each other, as in what is made of them.
-    vectors = xp.moveaxis(xp.stack([-s, c, c, s]).reshape(2, 2, len(A)), -1, 0)
-    large = mean + radius
-    determinant = A[:, 0, 0] * A[:, 1, 1] - off**2
-    small = xp.where(large > 0.0, determinant / xp.where(large > 0.0, large, 1.0), 0.0)
-    return xp.stack([xp.minimum(small, large), large], axis=1), vectors

@@ -1,5 +1,7 @@
 """Balanced designs against their closed form, and the joining of equal groups it rests on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,10 @@ from jaxhlm.errors import SingularFitWarning
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
-from jaxhlm.statistics.equal_groups import EqualGroups, balanced_start
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.solve import completed
+from jaxhlm.statistics.balanced import balanced_minimum
+from jaxhlm.statistics.equal_groups import EqualGroups
 from oracles import balanced_fit
 
 every_method = pytest.mark.parametrize("reml", [True, False])
@@ -42,7 +47,7 @@ def test_equals_the_closed_form(seed, between, rank, reml):
     np.testing.assert_allclose(fit.sigma, closed.sigma, rtol=tol.ESTIMATE)
     scale = max(np.abs(closed.cov).max(), closed.sigma**2)
     np.testing.assert_allclose(fit.varcorr.cov, closed.cov, atol=tol.ESTIMATE * scale)
-    # The closed form is where the fit starts, so it has only to be verified.
+    # The closed form is the minimum: it has only to be evaluated.
     assert fit.iterations == 1
 
 
@@ -97,11 +102,55 @@ def test_the_closed_form_is_for_one_full_block_only():
     prepared = Prepared(hlm.design("~ x * a + (1 + x || unit)", data))
     stats = prepared.reduce_responses(data[["y"]].to_numpy()).stats
     _, grams = prepared.equal.split(stats.Ty)
-    assert balanced_start(stats, prepared.equal, grams, True, ((0,), (1,))) is None
+    options = Options(True, ((0,), (1,)))
+    assert balanced_minimum(stats, prepared.equal, grams, options) is None
     fit = hlm.fit("y ~ x * a + (1 + x || unit)", data)
     d = fit.design
     best = reference.fit(d.y, d.X, d.Z, d.group, blocks=d.blocks)
     np.testing.assert_allclose(fit.criterion, best.criterion, atol=tol.CRITERION)
+
+
+def balanced_lanes(rng, columns, reml, B=30):
+    """Statistics of lanes that lie on the boundary, or far from it, and what was found of them."""
+    m, G = 9, 14
+    Z = rng.normal(size=(m, columns))
+    frame = pd.DataFrame(np.tile(Z, (G, 1)), columns=[f"x{j}" for j in range(columns)])
+    frame["unit"], frame["a"] = np.repeat(np.arange(G), m), np.repeat(rng.normal(size=G), m)
+    names = " + ".join(frame.columns[:columns])
+    design = hlm.design(f"~ 0 + ({names}) + a:({names}) + (0 + {names} | unit)", frame)
+    effects = rng.normal(size=(G, columns, B)) * np.geomspace(1e-3, 30.0, B)
+    Y = np.einsum("mc,gcb->gmb", Z, effects).reshape(G * m, B) + rng.normal(size=(G * m, B))
+    options, reduced = Options(reml, design.blocks), Prepared(design).reduced(Y)
+    return reduced.standardised.stats, reduced.minimum(options), options
+
+
+@every_method
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_the_closed_form_is_where_the_criterion_is_least(rng, columns, reml):
+    """All that it says holds there, and the conditions of a minimum, on the boundary too."""
+    stats, found, options = balanced_lanes(rng, columns, reml)
+    zero = (found.theta == 0.0).any(axis=0)
+    assert 3 < zero.sum() < len(zero) - 3
+    at = lane_derivatives(found.theta, stats, reml, options.blocks)
+    for name in ("value", "beta", "pwrss", "L_A"):
+        expected = getattr(at.profile, name)
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(getattr(found, name), expected, atol=tol.DERIVATIVE * scale)
+    at_minimum = found.converged
+    assert at_minimum.mean() > 0.9
+    np.testing.assert_allclose(at.grad[:, at_minimum], 0.0, atol=tol.ESTIMATE)
+    slopes = np.linalg.eigvalsh(np.moveaxis(at.F, -1, 0))[at_minimum]
+    assert slopes.min() > -tol.ESTIMATE
+    assert (slopes[:, -1] > tol.ESTIMATE)[zero[at_minimum]].all()
+
+
+def test_where_it_is_not_known_to_be_the_minimum_it_is_searched_for(rng):
+    stats, found, options = balanced_lanes(rng, 2, True)
+    unsure = np.arange(30) % 3 == 0
+    moved = replace(found, theta=found.theta * (1 + 0.2 * unsure), converged=~unsure)
+    again = completed(moved, stats, options)
+    assert again.converged.all()
+    np.testing.assert_allclose(again.value, found.value, atol=tol.CRITERION)
 
 
 def test_dyestuff2_is_singular():
