@@ -22,8 +22,8 @@ from jaxhlm.design.identified import identified
 from jaxhlm.errors import DeviceError, ExecutorError, InterruptedFitsWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.solve import Solution, completed, solve
-from jaxhlm.statistics.balanced import balanced_minimum
+from jaxhlm.optimise.solve import Solution, solve
+from jaxhlm.statistics.balanced import balanced_minimum, completed
 from jaxhlm.statistics.equal_groups import EqualGroups
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from jaxhlm.core.notation import Array
 
-__all__ = ["FEW_LANES", "Solution", "completed", "solve"]
+__all__ = ["FEW_LANES", "Solution", "solve"]
 
 # Times that a lane is run on from a boundary that is no minimum.
 MAX_RESTARTS = 3
@@ -131,24 +131,6 @@ def solve(
         else:
             found = _multistart(stats, start, options, first)
     return Solution.of(found)
-
-
-def completed(known: Solution, stats: Stats, options: Options) -> Solution:
-    """Minima of all lanes: those that are known, and of the others what ``solve`` finds from them.
-
-    Args:
-        known: minima where ``converged``, and points near them.
-        stats: standardised statistics.
-        options: what to optimise.
-    """
-    rest = np.flatnonzero(~known.converged & np.isfinite(stats.yy))
-    if not len(rest):
-        return known
-    found = solve(stats.take(as_slice(rest)), options, known.theta[:, rest])
-    merged = {f.name: getattr(known, f.name).copy() for f in fields(Solution)}
-    for name, values in merged.items():
-        values[..., rest] = getattr(found, name)
-    return Solution(**merged)
 
 
 def _multistart(stats: Stats, start: Floats | None, options: Options, first: int) -> OptimizeResult:

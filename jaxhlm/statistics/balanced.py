@@ -15,9 +15,11 @@ pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
+from jaxhlm.core.chunks import as_slice
 from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import Blocks, canonical, lambda_matrix, theta_index, theta_of
 from jaxhlm.likelihood.deviance import whiten
@@ -37,10 +39,10 @@ from jaxhlm.linalg.small import (
 )
 from jaxhlm.optimise.loop import SAME_THETA
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.solve import Solution
+from jaxhlm.optimise.solve import Solution, solve
 from jaxhlm.statistics.equal_groups import EqualGroups, EquivalenceClass
 
-__all__ = ["balanced_minimum"]
+__all__ = ["balanced_minimum", "completed"]
 
 # A pivot of a D that is singular by construction.
 ZERO_PIVOT = 1e-12
@@ -97,6 +99,24 @@ def balanced_minimum(
         converged=found,
         iterations=xp.ones(B, np.int32),
     )
+
+
+def completed(known: Solution, stats: Stats, options: Options) -> Solution:
+    """Minima of all lanes: those that are known, and of the others what ``solve`` finds from them.
+
+    Args:
+        known: minima where ``converged``, and points near them.
+        stats: standardised statistics.
+        options: what to optimise.
+    """
+    rest = np.flatnonzero(~known.converged & np.isfinite(stats.yy))
+    if not len(rest):
+        return known
+    found = solve(stats.take(as_slice(rest)), options, known.theta[:, rest])
+    merged = {f.name: getattr(known, f.name).copy() for f in fields(Solution)}
+    for name, values in merged.items():
+        values[..., rest] = getattr(found, name)
+    return Solution(**merged)
 
 
 def _factor(TX: Floats, M: Matrix, B: int) -> Floats:

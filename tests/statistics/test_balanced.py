@@ -15,8 +15,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.optimise.options import Options
-from jaxhlm.optimise.solve import completed
-from jaxhlm.statistics.balanced import balanced_minimum
+from jaxhlm.statistics.balanced import balanced_minimum, completed
 from jaxhlm.statistics.equal_groups import EqualGroups
 from oracles import balanced_fit
 
