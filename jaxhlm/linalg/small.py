@@ -81,9 +81,14 @@ def stack_entries(M: Matrix, B: int) -> Float[Array, "... B"]:
         return array_namespace(M).broadcast_to(M, (B,))
     if not M.size:
         return np.empty((*M.shape, B))
-    xp = array_namespace(M.flat[-1])
-    stacked = xp.stack([xp.broadcast_to(entry, (B,)) for entry in M.flat])
-    return stacked.reshape(*M.shape, B)
+    last = M.flat[-1]
+    if array_namespace(last) is jnp:
+        stacked = jnp.stack([jnp.broadcast_to(entry, (B,)) for entry in M.flat])
+        return stacked.reshape(*M.shape, B)
+    out = np.empty((M.size, B), last.dtype)
+    for row, entry in zip(out, M.flat, strict=True):
+        row[...] = entry
+    return out.reshape(*M.shape, B)
 
 
 def set_at(x: Array, index: tuple[slice | int, ...], values: Array) -> Array:

@@ -15,7 +15,7 @@ pools yy with the latter (Calvin & Dykstra 1991, Ann. Statist. 19, 850-869).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from jaxhlm.linalg.small import (
     log_diagonal,
     matmul,
     max_abs,
+    pack,
     solve_lower,
     stack_entries,
+    unpack,
     unroll,
 )
 from jaxhlm.optimise.loop import SAME_THETA
@@ -72,23 +74,30 @@ def balanced_minimum(
     between = float(len(only.groups) - options.reml * len(only.rotation))
     start = _minimiser(stats, only, grams[0], between, blocks)
     theta = canonical(start, blocks)
+    found = _evaluated(theta, stats, only, grams[0], between, options)
+    unmoved = max_abs(theta - start) <= SAME_THETA * max_abs(start)
+    known = stats.shared and options.optimizer is None
+    return replace(found, converged=found.converged & unmoved & known)
+
+
+def _evaluated(
+    theta: Floats, stats: Stats, only: EquivalenceClass, N: Floats, between: float, options: Options
+) -> Solution:
+    """The criterion at θ (k, B) and all that goes with it; converged where it is stationary."""
     xp, (_, q, p), B = array_namespace(theta), only.TX.shape, theta.shape[-1]
     nu = stats.n - options.reml * stats.rank
-    Lambda, RZ = lambda_matrix(unroll(theta, 1), blocks), only.RZ.astype(object)
+    Lambda, RZ = lambda_matrix(unroll(theta, 1), options.blocks), only.RZ.astype(object)
     L, U, S, root = whiten(Lambda, RZ, RZ, matmul(RZ, Lambda), np.eye(q).astype(object))
-    K = solve_lower(L, solve_lower(L, unroll(grams[0], 2)).T)
+    K = solve_lower(L, solve_lower(L, unroll(N, 2)).T)
     pwrss = stats.yy + sum(K[a, a] for a in range(q))
     E = eye_plus(entrywise(lambda entry: -nu / (between * pwrss) * entry, K))  # F = ν_b U'EU
     slope = matmul(E, S)
     FL = matmul(U.T, slope)
-    gradient = 2.0 * between * xp.stack([FL[at] for at in theta_index(blocks)])
+    gradient = 2.0 * between * xp.stack([FL[at] for at in theta_index(options.blocks)])
     value = 2.0 * between * log_diagonal(L) - stats.logw
     value = value + nu * (1.0 + xp.log(2.0 * np.pi * pwrss / nu))
     if options.reml:
         value = value + 2.0 * np.linalg.slogdet(only.TX.reshape(p, p)).logabsdet
-    found = max_abs(xp.stack([*slope.flat])) <= STATIONARY
-    found &= max_abs(theta - start) <= SAME_THETA * max_abs(start)
-    found &= xp.isfinite(value) & (stats.shared and options.optimizer is None)
     return Solution(
         theta=theta,
         value=value,
@@ -96,7 +105,7 @@ def balanced_minimum(
         pwrss=pwrss,
         L_A=_factor(only.TX, matmul(root.T, root), B),
         gradient_norm=max_abs(gradient),
-        converged=found,
+        converged=xp.isfinite(value) & (max_abs(xp.stack([*slope.flat])) <= STATIONARY),
         iterations=xp.ones(B, np.int32),
     )
 
@@ -122,10 +131,9 @@ def completed(known: Solution, stats: Stats, options: Options) -> Solution:
 def _factor(TX: Floats, M: Matrix, B: int) -> Floats:
     """Cholesky factors (p, p, B) of Σ T'MT over the rotated groups, M (q, q) being Ω⁻¹."""
     q, p = TX.shape[1:]
-    products = np.einsum("raj,rbk->jkab", TX, TX).reshape(p * p, q * q)
-    flat = stack_entries(M, B).reshape(q * q, B)
-    A = (products @ flat).reshape(p, p, B)
-    return stack_entries(cholesky(unroll(A, 2)), B)
+    products = pack(np.einsum("raj,rbk->jkab", TX, TX)).reshape(p * (p + 1) // 2, q * q)
+    A = unroll(products @ stack_entries(M, B).reshape(q * q, B), 1)
+    return stack_entries(cholesky(unpack(A, p)), B)
 
 
 def _minimiser(
@@ -142,9 +150,11 @@ def _minimiser(
         count = low * (j + 1.0)
         sigma2 = xp.where(low, (stats.yy + pooled) / (within + between * count), sigma2)
     ratio = xp.maximum(values / between / sigma2[:, None] - 1.0, 0.0)
-    root = xp.einsum("ab,lbj->ajl", np.linalg.inv(only.RZ), vectors * xp.sqrt(ratio)[:, None, :])
-    D = xp.moveaxis(xp.einsum("ajl,bjl->abl", root, root), -1, 0)
-    return theta_of(D, blocks, xp.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0))
+    axes = unroll(vectors * xp.sqrt(ratio)[:, None, :], 2, 1)
+    root = matmul(np.linalg.inv(only.RZ).astype(object), axes)
+    D = stack_entries(matmul(root, root.T), len(values))
+    floor = xp.where((ratio == 0.0).any(axis=1), ZERO_PIVOT, 0.0)
+    return theta_of(xp.moveaxis(D, -1, 0), blocks, floor)
 
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:
