@@ -2,8 +2,8 @@
 
 Of a simulation study's measures: ``power_curve``, ``lollipop``, ``nested_loop``; of its estimates:
 ``zip_plot``, ``estimate_vs_se``, ``histogram``. Of one fit: ``article_units``, ``article_lines``,
-``shrinkage``, ``qq``, ``caterpillar``. Of tests of many responses: ``volcano``, ``p_histogram``,
-``p_qq``, ``variance_trend``, ``contrast_heat``, ``variance_fractions``.
+``shrinkage``, ``qq``, ``caterpillar``, ``emmeans``. Of tests of many responses: ``volcano``,
+``p_histogram``, ``p_qq``, ``variance_trend``, ``contrast_heat``, ``variance_fractions``.
 
 Every function draws on ``ax`` if given, in the style in force, or on a new figure one printed
 column wide (two for several panels), in 8 point type and the colours of Okabe & Ito (2008); series
@@ -17,6 +17,7 @@ from __future__ import annotations
 from jaxhlm.plot.canvas import STYLE
 from jaxhlm.plot.estimate_plots import estimate_vs_se, histogram, zip_plot
 from jaxhlm.plot.fit_plots import article_lines, article_units, caterpillar, qq, shrinkage
+from jaxhlm.plot.means_plots import emmeans
 from jaxhlm.plot.measure_plots import lollipop, nested_loop, power_curve
 from jaxhlm.plot.response_plots import (
     contrast_heat,
@@ -33,6 +34,7 @@ __all__ = [
     "article_units",
     "caterpillar",
     "contrast_heat",
+    "emmeans",
     "estimate_vs_se",
     "histogram",
     "lollipop",

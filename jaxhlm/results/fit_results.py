@@ -840,7 +840,7 @@ class FitResults(Generic[Number, Vector, Matrix, Each]):
             Series by component: the fixed terms, the grouping factor, "slopes | factor", Residual.
 
         Raises:
-            JaxhlmError: the fits were read from a file, or simulated without rows.
+            JaxhlmError: the fits were read from a file.
 
         Example:
             >>> import jaxhlm as hlm

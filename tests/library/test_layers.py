@@ -52,6 +52,7 @@ ALLOWED = {
         "plot.measure_plots",
         "plot.estimate_plots",
         "plot.fit_plots",
+        "plot.means_plots",
         "plot.response_plots",
     },
 }

@@ -1,0 +1,121 @@
+"""Figures of marginal means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from jaxhlm.core.arguments import check_flag
+from jaxhlm.errors import OptionError
+from jaxhlm.inference.comparison_arrows import comparison_arrows
+from jaxhlm.inference.family_adjustment import FamilyAdjustment
+from jaxhlm.plot.canvas import canvas, legend_above, series, wrap
+from jaxhlm.results.fit import Fit
+
+__all__ = ["emmeans"]
+
+# Between series, in units of the distance of two cells.
+APART = 0.25
+SIMULTANEOUS = ("tukey", "mvt", "bonferroni", "sidak", "none")
+
+
+def emmeans(
+    fit: Fit,
+    specs: str | Sequence[str],
+    *,
+    by: str | None = None,
+    comparisons: bool = False,
+    adjust: FamilyAdjustment = "tukey",
+    conf_level: float = 0.95,
+    ax: Axes | None = None,
+    **options: Any,
+) -> Axes:
+    """Marginal means with their confidence intervals, and arrows that compare them.
+
+    Two arrows overlap where the two means do not differ significantly by ``adjust``, as nearly as
+    arrows can show (``inference/comparison_arrows.py``); whether intervals overlap says nothing of
+    that. As ``plot(emmeans(…), comparisons = TRUE)`` in R.
+
+    Args:
+        fit: the fit.
+        specs: as for ``Fit.emmeans``.
+        by: variable shown by colour; means are compared within each of its values.
+        comparisons: draw the arrows.
+        adjust: of the comparisons: "tukey", "mvt", "bonferroni", "sidak" or "none".
+        conf_level: of intervals and comparisons.
+        ax: axes to draw on; by default a new figure.
+        options: at, df, weights and not_estimable of ``Fit.emmeans``.
+
+    Returns:
+        The axes.
+
+    Raises:
+        OptionError: a batch, or an option that cannot be.
+        JaxhlmError: as for ``Fit.emmeans``.
+
+    Example:
+        >>> import jaxhlm as hlm
+        >>> data = hlm.load_dataset("math_achieve").head(600)
+        >>> fit = hlm.fit("MathAch ~ SES + Sex * Minority + (1 | School)", data)
+        >>> emmeans(fit, "Minority", by="Sex", comparisons=True).get_xlabel()
+        'Marginal mean of MathAch'
+    """
+    if not isinstance(fit, Fit):
+        raise OptionError(f"fit is a {type(fit).__name__}: draw one fit, such as fits[0]")
+    check_flag("comparisons", comparisons)
+    if adjust not in SIMULTANEOUS:
+        raise OptionError(
+            f"adjust={adjust!r} has no limits of its own; use one of "
+            + ", ".join(map(repr, SIMULTANEOUS))
+        )
+    table = fit.emmeans(specs, by=by, conf_level=conf_level, **options)
+    names = [specs] if isinstance(specs, str) else list(specs)
+    cells = table[names].astype(str).agg(" ".join, axis=1)
+    groups = pd.Series("", table.index) if by is None else table[by]
+    table = table.assign(cell=cells, group=groups)
+    if comparisons:
+        pairs = fit.emmeans(
+            specs, by=by, contrasts="pairwise", adjust=adjust, conf_level=conf_level, **options
+        )
+        table = _with_arrows(table, pairs, table["group"].nunique())
+    places = {cell: -i for i, cell in enumerate(dict.fromkeys(cells))}
+    parts = list(table.groupby("group", sort=False, observed=True))
+    with canvas(ax, 0.8 + 0.35 * max(3, len(places))) as axes:
+        for i, (name, part) in enumerate(parts):
+            shift = APART * (0.5 * (len(parts) - 1) - i)
+            _draw(axes, part, part["cell"].map(places).to_numpy() + shift, str(name), i)
+        axes.set_yticks(list(places.values()), [wrap(cell) for cell in places])
+        axes.set_xlabel(f"Marginal mean of {fit.model.response_name or 'y'}")
+        axes.set_ylabel(" ".join(names))
+        axes.margins(y=0.15)
+        if by is not None:
+            legend_above(axes, title=by)
+    return axes
+
+
+def _with_arrows(table: pd.DataFrame, pairs: pd.DataFrame, groups: int) -> pd.DataFrame:
+    """The table with the ends of the arrows of every group."""
+    low, high = (pairs[name].to_numpy().reshape(groups, -1) for name in ("conf_low", "conf_high"))
+    means = table["emmean"].to_numpy().reshape(groups, -1)
+    ends = [comparison_arrows(*one) for one in zip(means, low, high, strict=True)]
+    left, right = (np.concatenate(x) for x in zip(*ends, strict=True))
+    return table.assign(left=left, right=right)
+
+
+def _draw(axes: Axes, part: pd.DataFrame, y: Any, name: str, i: int) -> None:
+    """One series: bars of intervals, arrows, and points over them."""
+    style = series(i)
+    axes.hlines(y, part["conf_low"], part["conf_high"], color=style["color"], lw=4.0, alpha=0.3)
+    for end in ("left", "right"):
+        for at, mean, to in zip(y, part["emmean"], part.get(end, []), strict=False):
+            if np.isfinite(to):
+                arrow = {"arrowstyle": "-|>", "color": "black", "lw": 0.8, "shrinkA": 0.0}
+                axes.annotate("", (to, at), (mean, at), arrowprops=arrow | {"shrinkB": 0.0})
+    axes.plot(
+        part["emmean"], y, linestyle="none", marker=style["marker"], color=style["color"],
+        markersize=5.0, label=name,
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""Figures of marginal means: what is drawn is what the tables say, arrows as emmeans has them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+import tolerances as tol
+from jaxhlm import errors
+from places import DATA
+
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(scope="module")
+def fit():
+    d = pd.read_csv(DATA / "orthodont.csv")
+    d["kind"] = np.resize(list("pqrqpqs"), len(d))
+    d["late"] = np.where(d["age"] > 11, "yes", "no")
+    return hlm.fit("distance ~ kind * Sex * age + late + (1 | Subject)", d)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def tips(axes):
+    """Where arrows end."""
+    return sorted(text.xy[0] for text in axes.texts)
+
+
+def test_arrows_are_those_of_emmeans(fit):
+    axes = hlm.plot.emmeans(fit, "kind", comparisons=True)
+    expected = json.loads((DATA / "emmeans.json").read_text())["arrows"]
+    expected = [x for side in expected for x in side if x is not None]
+    np.testing.assert_allclose(tips(axes), sorted(expected), rtol=tol.R_MEANS)
+
+
+def test_means_and_intervals(fit):
+    axes = hlm.plot.emmeans(fit, "kind", by="Sex", comparisons=True, adjust="mvt", df="normal")
+    table = fit.emmeans("kind", by="Sex", df="normal")
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines])
+    np.testing.assert_allclose(drawn, table["emmean"], rtol=tol.DRAWN)
+    ends = np.concatenate([c.get_segments() for c in axes.collections])[:, :, 0]
+    np.testing.assert_allclose(ends, table[["conf_low", "conf_high"]], rtol=tol.DRAWN)
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["Female", "Male"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == list("pqrs")
+    assert len(tips(axes)) == 12
+    plain = hlm.plot.emmeans(fit, ["kind", "Sex"], ax=plt.figure().add_subplot())
+    assert len(plain.texts) == 0 and len(plain.get_yticklabels()) == 8
+
+
+def test_refused(fit):
+    Y = fit.simulate(2, seed=1)
+    fits = hlm.fit_many(
+        "~ age + (1 | Subject)", pd.read_csv(DATA / "orthodont.csv"), Y, progress=False
+    )
+    with pytest.raises(errors.OptionError, match="one fit"):
+        hlm.plot.emmeans(fits, "age")
+    with pytest.raises(errors.OptionError, match="adjust="):
+        hlm.plot.emmeans(fit, "kind", comparisons=True, adjust="holm")
+    with pytest.raises(errors.OptionError, match="comparisons"):
+        hlm.plot.emmeans(fit, "kind", comparisons="yes")
+    with pytest.raises(errors.ContrastError, match="one cell"):
+        hlm.plot.emmeans(fit, "age", comparisons=True)
