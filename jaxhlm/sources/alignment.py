@@ -7,6 +7,7 @@ The numbers that pandas gives to rows by default are no names.
 from __future__ import annotations
 
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
 from jaxhlm.core.notation import Ints
 from jaxhlm.design.columns import listed
@@ -21,9 +22,9 @@ def unnamed(names: pd.Index | None) -> bool:
     >>> unnamed(pd.RangeIndex(3)), unnamed(pd.Index(["a", "b"])), unnamed(pd.RangeIndex(1, 4))
     (True, False, False)
     """
-    return names is None or (
-        isinstance(names, pd.RangeIndex) and names.start == 0 and names.step == 1
-    )
+    if names is None or isinstance(names, pd.MultiIndex):
+        return names is None
+    return bool(is_integer_dtype(names) and names.equals(pd.RangeIndex(len(names))))
 
 
 def matched(

@@ -228,6 +228,8 @@ def test_names_of_samples_are_matched_or_are_none(Y, expected):
     """A numbering by default names nothing, and other numbers are told from it."""
     numbered, data = Y.reset_index(drop=True), sleep().reset_index(drop=True)
     same_fits(hlm.fit_many(FORMULA, sleep(), numbered), expected)
+    same_fits(hlm.fit_many(FORMULA, sleep(), xr.DataArray(numbered)), expected)
+    same_fits(hlm.fit_many(FORMULA, data.set_axis(np.arange(180)), Y), expected)
     same_fits(hlm.fit_many(FORMULA, data, Y), expected)
     same_fits(hlm.fit_many(FORMULA, data.assign(sample=SAMPLES, pair=SAMPLES[::-1]), Y), expected)
     for responses, samples, match in (
