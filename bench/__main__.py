@@ -60,7 +60,7 @@ def main() -> int:
         found = {"statsmodels": peers.statsmodels(), "mixedlm": peers.mixedlm()}
         results += [Result("article", f"{name} fits/s", 1.0 / s) for name, s in found.items() if s]
     console.print(table(results))
-    path = machine.results_path(options.out, facts)
+    path = machine.results_path(options.out, facts, (options.only or "").replace(",", "-"))
     write(results, path)
     console.print(f"written to {path}")
     return int(any(r.met == "WRONG" for r in results))
