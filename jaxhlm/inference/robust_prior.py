@@ -76,7 +76,9 @@ def _of_equal_df(s2: Floats, df: Floats, scale: Floats, d0: float) -> Floats:
     """Variances (m,) at the quantiles of the largest df, under a prior of scales (m,)."""
     own, largest = _f(df, d0), _f(float(df.max()), d0)
     above, below = (np.maximum(tail(s2 / scale), LEAST_TAIL) for tail in (own.sf, own.cdf))
-    moved = scale * np.where(above < below, largest.isf(above), largest.ppf(below))
+    moved = scale * np.where(
+        above < below, _exceeded(above, float(df.max()), d0), largest.ppf(below)
+    )
     return np.where(df < df.max(), moved, s2)
 
 
@@ -165,6 +167,16 @@ def _rising(own: Floats, log_p: Floats, alike: int | None) -> Floats:
     out = np.empty_like(own)
     out[order] = np.maximum.accumulate(sorted_)
     return out
+
+
+def _exceeded(p: Floats, d: float, d0: float) -> Floats:
+    """What F exceeds with probability p; SciPy's own goes by 1 − p, which has no digits of p."""
+    from scipy.special import betaincinv
+
+    if np.isinf(d0):
+        return np.asarray(_f(d, d0).isf(p))
+    x = betaincinv(0.5 * d0, 0.5 * d, p)
+    return np.asarray(d0 * (1.0 - x) / (d * x))
 
 
 def _f(d: Floats | float, d0: float) -> Any:
