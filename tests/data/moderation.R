@@ -47,7 +47,7 @@ write_json(list(
     some = squeezed(replace(spread[1:12], 2, 50), df[1:12], robust = TRUE),
     trend = squeezed(along(outlying(drawn(equal))), equal, level, robust = TRUE),
     trend_unequal = squeezed(along(outlying(drawn(unequal))), unequal, level, robust = TRUE),
-    trend_far = squeezed(along(replace(drawn(unequal), 9, 1e8)), unequal, level, robust = TRUE),
+    trend_far = squeezed(along(replace(drawn(unequal), 9:11, 1e11)), unequal, level, robust = TRUE),
     trend_infinite = squeezed(along(outlying(rchisq(m, equal) / equal)), equal, level, TRUE),
     trend_with_ties = squeezed(along(outlying(drawn(equal))), equal, round(level), robust = TRUE)
   ),

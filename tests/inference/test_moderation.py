@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import tolerances as tol
 from cases import DATA
@@ -39,6 +40,21 @@ def test_outliers_get_fewer_prior_degrees_of_freedom_as_by_limma(name):
     np.testing.assert_allclose(prior.variance, case["prior"], rtol=tol.LIMMA_ROBUST)
     found = moderated_variances(variance, df, prior)
     np.testing.assert_allclose(found, case["moderated"], rtol=tol.LIMMA_ROBUST)
+
+
+@pytest.mark.parametrize("far", [1e4, 1e9, 1e30])
+def test_one_far_outlier_among_many_moves_nothing(far):
+    """Its tail probability is smaller than what 1 − p can tell, or any number."""
+    df = np.append(np.full(1999, 8.0), 6.0)
+    variance = stats.f(df, 30.0).ppf((np.arange(2000) + 0.5) / 2000)
+    covariate = np.cos(np.arange(2000.0))
+    for trend in (None, covariate):
+        without = robust_variance_prior(variance, df, trend)
+        found = robust_variance_prior(np.append(variance[:-1], far), df, trend)
+        assert found.df == pytest.approx(without.df, rel=tol.ONE_OF_MANY)
+        change = found.variance[:-1] / without.variance[:-1]
+        np.testing.assert_allclose(change, 1.0, atol=tol.ONE_OF_MANY)
+        assert found.df_by_fit[-1] < 1.0 and np.isfinite(found.df_by_fit).all()
 
 
 def test_a_fit_that_failed_counts_for_nothing():
