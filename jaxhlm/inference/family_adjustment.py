@@ -33,9 +33,9 @@ __all__ = ["FamilyAdjustment", "adjusted_p", "critical_values"]
 
 FamilyAdjustment = Literal["tukey", "mvt", "holm", "bonferroni", "sidak", "fdr", "none"]
 
-POINTS = 2**13
+POINTS = 2**12
 RANK_TOL = 1e-10
-STEPS, STEP_TOL = 60, 1e-12
+STEPS, STEP_TOL = 30, 1e-9
 
 
 def adjusted_p(
@@ -148,13 +148,13 @@ def _sphere(d: int) -> Floats:
     if d == 1:
         return np.ones((1, 1))
     if d == 2:
-        angle = (np.arange(POINTS) + 0.5) * (np.pi / POINTS)
+        angle = (np.arange(POINTS // 4) + 0.5) * (4 * np.pi / POINTS)
         return np.stack([np.cos(angle), np.sin(angle)], axis=1)
     root = 2.0
     for _ in range(60):
         root = (1.0 + root) ** (1.0 / (d + 1.0))
     step = root ** -np.arange(1.0, d + 1.0)
-    normal = normal_quantile((0.5 + np.arange(1, 4 * POINTS + 1)[:, None] * step) % 1.0)
+    normal = normal_quantile((0.5 + np.arange(1, 8 * POINTS + 1)[:, None] * step) % 1.0)
     return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True), dtype=float)
 
 
