@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.chunks import slices
+from jaxhlm.core.varying import varying
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.dense import dense_derivatives, lanes_at_once
 from jaxhlm.likelihood.derivatives import Derivatives, derivatives
@@ -174,7 +175,7 @@ def _mapped(theta: Theta, stats: Stats, reml: bool, blocks: Blocks, count: Count
             return jax.tree.map(jnp.add, sums, more)
 
         shapes = jax.eval_shape(lambda: sum_groups(term, _groups(s, 0, tile)))
-        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        start = varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), shapes)
         return jax.lax.fori_loop(0, -(-count // tile), add, start)
 
     return jax.vmap(
@@ -215,7 +216,8 @@ def _loop_groups(term: GroupTerm, stats: Stats, B: int, count: Count) -> tuple[A
         shapes[:] = [t.shape if is_unrolled(t) else None for t in terms]
         return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
 
-    start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(flat, 0))
+    shape = jax.eval_shape(flat, 0)
+    start = varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape), shape)
     groups = len(stats.m) if count is None else count
     sums = jax.lax.fori_loop(0, groups, lambda i, c: tuple(map(jnp.add, c, flat(i))), start)
     return _rebuild(sums, shapes)

@@ -3,7 +3,8 @@
 The likelihood needs Cholesky factors of q×q and p×p matrices with q and p of a few units, for very
 many lanes. XLA is fastest when such algebra is spelled out entry by entry, so that all it sees is
 elementwise arithmetic along a long last axis; batched LAPACK calls are 10 to 50 times slower. For
-larger sizes spelling out would make compilation explode: they take loops over columns. Not LAPACK:
+larger sizes spelling out would make compilation explode: dense matrices take columns at a time,
+written out for a few of them (XLA compiles a loop and its derivatives for longer). Not LAPACK:
 on CPUs a batched call of it waits in one thread of XLA's pool for other threads of that pool, and
 as many calls at a time as there are threads wait for ever.
 
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 Matrix: TypeAlias = Array
+
+# Columns of a dense matrix that are written out, not looped over.
+MAX_WRITTEN_OUT = 8
 
 
 def is_unrolled(M: Matrix) -> bool:
@@ -149,26 +153,50 @@ def solve_upper(L: Matrix, T: Matrix) -> Matrix:
 def _cholesky(A: Matrix) -> Matrix:
     A = jnp.asarray(A)  # NumPy arrays cannot be indexed by a traced j
     d = len(A)
-    if d == 0:
-        return A
+    if d <= MAX_WRITTEN_OUT:
+        return _cholesky_written_out(A)
 
     def column(j: Int[Array, ""], L: Float[Array, "d d"]) -> Float[Array, "d d"]:
         rest = A[:, j] - (L * L[j]).sum(axis=1)
         return L.at[:, j].set(jnp.where(jnp.arange(d) < j, 0.0, rest / jnp.sqrt(rest[j])))
 
-    return jax.lax.fori_loop(0, d, column, jnp.zeros_like(A))
+    return jax.lax.fori_loop(0, d, column, A * 0.0)
+
+
+def _cholesky_written_out(A: Float[Array, "d d"]) -> Float[Array, "d d"]:
+    columns: list[Array] = []
+    for j in range(len(A)):
+        rest = A[j:, j]
+        for i, column in enumerate(columns):
+            rest = rest - column[j - i :] * column[j - i]
+        columns.append(rest / jnp.sqrt(rest[0]))
+    padded = [jnp.pad(column, (j, 0)) for j, column in enumerate(columns)]
+    return jnp.stack(padded, axis=1) if padded else A
 
 
 def _substitute(L: Matrix, T: Matrix) -> Matrix:
     L, T = jnp.asarray(L), jnp.asarray(T)
-    start = jnp.zeros(T.shape, jnp.result_type(L, T))
-    if len(L) == 0:
-        return start
+    if len(L) <= MAX_WRITTEN_OUT:
+        return _substitute_written_out(L, T)
 
     def row(i: Int[Array, ""], X: Float[Array, "d ..."]) -> Float[Array, "d ..."]:
         return X.at[i].set((T[i] - L[i] @ X) / L[i, i])
 
+    # Made of both, it varies over what they vary over in ``shard_map``.
+    start = T * 0.0 + L[0, 0] * 0.0
     return jax.lax.fori_loop(0, len(L), row, start)
+
+
+def _substitute_written_out(
+    L: Float[Array, "d d"], T: Float[Array, "d ..."]
+) -> Float[Array, "d ..."]:
+    rows: list[Array] = []
+    for i in range(len(L)):
+        rest = T[i]
+        for j, row in enumerate(rows):
+            rest = rest - L[i, j] * row
+        rows.append(rest / L[i, i])
+    return jnp.stack(rows) if rows else T.astype(jnp.result_type(L, T))
 
 
 def log_diagonal(L: Matrix) -> Array:

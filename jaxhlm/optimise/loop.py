@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Array
+from jaxhlm.core.varying import varying
 from jaxhlm.linalg.small import array_namespace, max_abs
 from jaxhlm.optimise import trust_region
 from jaxhlm.optimise.trust_region import newton_direction, rounding
@@ -149,7 +150,7 @@ def minimise_lanes(
     step = xp.zeros((), np.int32)
     loop = _Loop(theta, stepper.init(theta), best, nobody, everybody, step)
     if xp is jnp:
-        return jax.lax.while_loop(unfinished, body, loop).best
+        return jax.lax.while_loop(unfinished, body, varying(loop, jax.eval_shape(body, loop))).best
     while unfinished(loop):
         loop = body(loop)
     return loop.best

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxhlm.likelihood.covariance import Blocks, block_of, canonical, lambda_matrix, theta_index
-from jaxhlm.likelihood.deviance import deviance, profile
-from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.deviance import profile
+from jaxhlm.likelihood.lane_derivatives import unrollable
+from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats
+from jaxhlm.linalg.small import cholesky, solve_lower, solve_upper
 from jaxhlm.optimise.compiled import Sizes, minimise_traced
-from jaxhlm.optimise.loop import MAX_ITER, TOL
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.loop import MAX_ITER, NEWTON, TOL, OptimizeResult
 from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.start import started
+from jaxhlm.optimise.tiles import TILE_LANES, in_tiles
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -55,6 +63,9 @@ def minimise(
     Differentiable in ``stats``, and so in the data: by the implicit function theorem
     dθ̂ = −H⁻¹ d(∂d/∂θ), exact at a minimum off the boundary, and not through the iterations.
 
+    Under ``jax.vmap`` all data sets are one batch, in tiles that fit the cache; in
+    ``jax.shard_map`` every device fits its own.
+
     Args:
         stats: statistics of the data set, from ``suffstats``.
         reml: the REML criterion instead of the ML deviance.
@@ -81,27 +92,101 @@ def minimise(
     blocks = blocks or block_of(stats.RZ.shape[-1])
     if tol is None:
         tol = TOL if stats.RZ.dtype == jnp.float64 else SINGLE_TOL
-    return _minimise(stats, Options(reml, blocks, optimizer, tol, max_iter))
+    return _compiled(stats, Options(reml, blocks, optimizer, tol, max_iter))
 
 
-@partial(jax.jit, static_argnames="options")
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _minimise(stats: Stats, options: Options) -> Fitted:
-    reml, blocks = options.reml, options.blocks
-    lane = jax.tree.map(lambda x: jax.lax.stop_gradient(x)[..., None], stats)
-    start = jnp.full((len(theta_index(blocks)), 1), jnp.nan, lane.Ty.dtype)
-    found = minimise_traced(lane, start, Sizes(None, None, options.max_iter), options)
-    at = canonical(found.theta, blocks)[:, 0]
-    grad = jax.grad(deviance)(at, stats, reml, blocks)
-    hess = jax.lax.stop_gradient(jax.hessian(deviance)(at, stats, reml, blocks))
-    grad_from_data = grad - jax.lax.stop_gradient(grad)
-    theta = at - jnp.linalg.solve(hess, grad_from_data)
-    best = profile(lambda_matrix(theta, blocks), stats, reml)
+    found = _lanes(options)(jax.tree.map(lambda x: jnp.asarray(x)[..., None], stats))
+    return jax.tree.map(lambda x: x[..., 0], found)
+
+
+@_minimise.defjvp
+def _moved(options: Options, given: tuple[Stats], moves: tuple[Stats]) -> tuple[Fitted, Fitted]:
+    """How the minimum moves with the statistics; what is no function of θ and these does not."""
+    (stats,), (move,), (reml, blocks) = given, moves, (options.reml, options.blocks)
+    found = _minimise(stats, options)
+
+    def slope(s: Stats) -> Float[Array, " k"]:
+        return derivatives(found.theta, s, reml, blocks).grad
+
+    def estimates(theta: Float[Array, " k"], s: Stats) -> tuple[Array, ...]:
+        at = profile(lambda_matrix(theta, blocks), s, reml)
+        return theta, at.value, at.beta, jnp.sqrt(at.pwrss / at.nu)
+
+    L = cholesky(derivatives(found.theta, stats, reml, blocks).hess)
+    _, turned = jax.jvp(slope, (stats,), (move,))
+    theta_move = -solve_upper(L, solve_lower(L, turned))
+    at, along = (found.theta, stats), (theta_move, move)
+    _, (theta, value, beta, sigma) = jax.jvp(estimates, at, along)
+    still = np.zeros((), jax.dtypes.float0)
+    norm = jnp.zeros_like(found.gradient_norm)
+    return found, Fitted(theta, value, beta, sigma, norm, still, still)
+
+
+_compiled = jax.jit(_minimise, static_argnums=1)
+
+
+@lru_cache
+def _lanes(options: Options) -> Callable[[Stats], Fitted]:
+    """The fit of many lanes, last, which under ``jax.vmap`` are more lanes of one fit."""
+
+    @jax.custom_batching.custom_vmap
+    def lanes(stats: Stats) -> Fitted:
+        return _fitted_lanes(stats, options)
+
+    @lanes.def_vmap
+    def mapped(size: int, in_batched: list[Stats], stats: Stats) -> tuple[Fitted, Fitted]:
+        (batched,), B = in_batched, stats.yy.shape[-1]
+        found = lanes(Stats(*map(partial(_joined, size=size, B=B), Stats._fields, stats, batched)))
+        split = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], size, B), -2, 0), found
+        )
+        return split, jax.tree.map(lambda _: True, split)
+
+    return lanes
+
+
+def _joined(field: str, x: Array, is_batched: bool, size: int, B: int) -> Float[Array, "... SB"]:
+    """A field with the mapped axis joined to that of lanes; what all of them share stays."""
+    if not is_batched and x.shape[-1] == 1 and field not in RESPONSE_FIELDS:
+        return x
+    x = jnp.moveaxis(x, 0, -2) if is_batched else x[..., None, :]
+    return jnp.broadcast_to(x, (*x.shape[:-2], size, B)).reshape(*x.shape[:-2], size * B)
+
+
+def _fitted_lanes(stats: Stats, options: Options) -> Fitted:
+    """``Fitted`` of many lanes, last."""
+    B, blocks = stats.yy.shape[-1], options.blocks
+    start = jnp.full((len(theta_index(blocks)), B), jnp.nan, stats.Ty.dtype)
+
+    def by_newton(stats: Stats, start: Float[Array, "k B"]) -> OptimizeResult:
+        return minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+
+    if options.optimizer is None and unrollable(stats) and B >= TILE_LANES:
+        found = _in_whole_tiles(by_newton, stats, started(stats, start, blocks))
+    else:
+        found = minimise_traced(stats, start, Sizes(None, None, options.max_iter), options)
     return Fitted(
-        theta=theta,
-        value=best.value,
-        beta=best.beta,
-        sigma=jnp.sqrt(best.pwrss / best.nu),
-        gradient_norm=found.gradient_norm[0],
-        converged=found.converged[0],
-        iterations=found.iterations[0],
+        theta=canonical(found.theta, blocks),
+        value=found.value,
+        beta=found.aux["beta"],
+        sigma=jnp.sqrt(found.aux["pwrss"] / (stats.n - options.reml * stats.rank)),
+        gradient_norm=found.gradient_norm,
+        converged=found.converged,
+        iterations=found.iterations,
     )
+
+
+def _in_whole_tiles(
+    minimum: Callable[[Stats, Array], OptimizeResult], stats: Stats, start: Float[Array, "k B"]
+) -> OptimizeResult:
+    """``in_tiles`` of any number of lanes, the last of them repeated to fill a tile."""
+    B = start.shape[-1]
+
+    def filled(x: Float[Array, "... b"]) -> Float[Array, "... b"]:
+        more = [(0, 0)] * (x.ndim - 1) + [(0, -B % TILE_LANES)]
+        return jnp.pad(x, more, mode="edge") if x.shape[-1] == B else x
+
+    found = in_tiles(minimum, Stats(*map(filled, stats)), filled(start), B, marked=False)
+    return jax.tree.map(lambda x: x[..., :B], found)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from jaxhlm.core.varying import varying
 from jaxhlm.likelihood.suffstats import Stats
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def in_tiles(
     stats: Stats,
     start: Float[Array, "k B"],
     num_lanes: Int[Array, ""],
+    marked: bool = True,
 ) -> T:
     """``minimise(stats, start)`` of the first ``num_lanes`` lanes; what follows them is undefined.
 
@@ -47,6 +49,7 @@ def in_tiles(
         stats: statistics of a multiple of ``TILE_LANES`` lanes.
         start: (k, B).
         num_lanes: () how many of the lanes there are, which may be traced.
+        marked: as one function, where whoever compiles it can go on without if XLA refuses.
     """
     B = start.shape[-1]
     minimise = jax.jit(minimise)  # traced once, for the shapes and for the loop
@@ -66,9 +69,14 @@ def in_tiles(
         return jax.tree.map(write, found, of_tile(j))
 
     shapes = jax.eval_shape(of_tile, 0)
-    empty = jax.tree.map(lambda s: jnp.zeros((*s.shape[:-1], B), s.dtype), shapes)
+    zeros = jax.tree.map(lambda s: jnp.zeros((*s.shape[:-1], B), s.dtype), shapes)
+    empty = varying(zeros, shapes)
     num_tiles = -(-num_lanes // TILE_LANES)
-    return one_function(lambda: jax.lax.fori_loop(0, num_tiles, write_tile, empty))
+
+    def work() -> T:
+        return jax.lax.fori_loop(0, num_tiles, write_tile, empty)
+
+    return one_function(work) if marked else work()
 
 
 def one_function(work: Callable[[], T]) -> T:

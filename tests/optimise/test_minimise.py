@@ -111,3 +111,48 @@ def test_single_precision(data):
     np.testing.assert_allclose(found.theta, best.theta, rtol=tol.SINGLE_ESTIMATE)
     np.testing.assert_allclose(found.sigma, best.sigma, rtol=tol.SINGLE_ESTIMATE)
     np.testing.assert_allclose((found.beta - best.beta) / best.se, 0.0, atol=tol.SINGLE_ESTIMATE)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_mapped_twice_over_more_than_a_tile_it_is_each_by_itself(data, shared):
+    """Lanes that share a design, or have their own, against one fit after another."""
+    y, X, Z, group, _ = data
+    rng = np.random.default_rng(1)
+    Y = y + rng.normal(size=(2, 70, len(y)))
+    scale = np.ones((2, 70)) if shared else rng.uniform(0.5, 2.0, (2, 70))
+
+    def of(y, scale):
+        return hlm.suffstats(y, X, Z * scale, group, len(SIZES))
+
+    inner = jax.vmap(of, in_axes=(0, None if shared else 0))
+    with jax.enable_x64(True):
+        stats = jax.jit(jax.vmap(inner, in_axes=(0, None if shared else 0)))(
+            Y, 1.0 if shared else scale
+        )
+        found = oracle(jax.vmap(jax.vmap(hlm.minimise)))(stats)
+        for at in [(0, 0), (0, 69), (1, 3)]:
+            alone = compiled()(jax.tree.map(lambda x, at=at: x[at], stats))
+            assert found.converged[at] and alone.converged
+            np.testing.assert_allclose(found.value[at], alone.value, atol=tol.CRITERION)
+            np.testing.assert_allclose(found.theta[at], alone.theta, atol=tol.ESTIMATE)
+            np.testing.assert_allclose(found.beta[at], alone.beta, atol=tol.ESTIMATE)
+
+
+def test_inside_shard_map(data):
+    """One device is enough: what varies over a mesh is told at trace time."""
+    y, X, Z, group, _ = data
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+
+    def fit(y):
+        stats = hlm.suffstats(y, X, Z, group, len(SIZES))
+        return hlm.minimise(stats).theta, hlm.deviance(jnp.ones(3), stats)
+
+    with jax.enable_x64(True):
+        Y = y + np.random.default_rng(2).normal(size=(130, len(y)))
+        split = jax.shard_map(jax.vmap(fit), mesh=mesh, in_specs=spec, out_specs=spec)
+        found, expected = oracle(split)(Y), oracle(jax.vmap(fit))(Y)
+        one = jax.shard_map(lambda y: fit(y[0])[0][None], mesh=mesh, in_specs=spec, out_specs=spec)
+        np.testing.assert_allclose(oracle(one)(Y[:1]), found[0][:1], atol=tol.ESTIMATE)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=tol.ESTIMATE)
