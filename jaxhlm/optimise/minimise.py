@@ -92,20 +92,28 @@ def minimise(
     blocks = blocks or block_of(stats.RZ.shape[-1])
     if tol is None:
         tol = TOL if stats.RZ.dtype == jnp.float64 else SINGLE_TOL
-    return _compiled(stats, Options(reml, blocks, optimizer, tol, max_iter))
+    return _minimise(stats, Options(reml, blocks, optimizer, tol, max_iter))
+
+
+@partial(jax.jit, static_argnames="options")
+def _minimise(stats: Stats, options: Options) -> Fitted:
+    found = _differentiable(stats, options)
+    counts = {"converged": found.converged > 0.0, "iterations": found.iterations.astype(np.int32)}
+    return found._replace(**counts)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _minimise(stats: Stats, options: Options) -> Fitted:
+def _differentiable(stats: Stats, options: Options) -> Fitted:
+    """``Fitted`` in numbers of one dtype: no other has tangents that vary in ``shard_map``."""
     found = _lanes(options)(jax.tree.map(lambda x: jnp.asarray(x)[..., None], stats))
-    return jax.tree.map(lambda x: x[..., 0], found)
+    return jax.tree.map(lambda x: x[..., 0].astype(found.theta.dtype), found)
 
 
-@_minimise.defjvp
+@_differentiable.defjvp
 def _moved(options: Options, given: tuple[Stats], moves: tuple[Stats]) -> tuple[Fitted, Fitted]:
     """How the minimum moves with the statistics; what is no function of θ and these does not."""
     (stats,), (move,), (reml, blocks) = given, moves, (options.reml, options.blocks)
-    found = _minimise(stats, options)
+    found = _differentiable(stats, options)
 
     def slope(s: Stats) -> Float[Array, " k"]:
         return derivatives(found.theta, s, reml, blocks).grad
@@ -119,12 +127,8 @@ def _moved(options: Options, given: tuple[Stats], moves: tuple[Stats]) -> tuple[
     theta_move = -solve_upper(L, solve_lower(L, turned))
     at, along = (found.theta, stats), (theta_move, move)
     _, (theta, value, beta, sigma) = jax.jvp(estimates, at, along)
-    still = np.zeros((), jax.dtypes.float0)
-    norm = jnp.zeros_like(found.gradient_norm)
-    return found, Fitted(theta, value, beta, sigma, norm, still, still)
-
-
-_compiled = jax.jit(_minimise, static_argnums=1)
+    still = (0.0 * x for x in (found.gradient_norm, found.converged, found.iterations))
+    return found, Fitted(theta, value, beta, sigma, *still)
 
 
 @lru_cache

@@ -146,7 +146,8 @@ def test_inside_shard_map(data):
 
     def fit(y):
         stats = hlm.suffstats(y, X, Z, group, len(SIZES))
-        return hlm.minimise(stats).theta, hlm.deviance(jnp.ones(3), stats)
+        slope = jax.grad(lambda s: hlm.minimise(s).sigma)(stats).Ty
+        return hlm.minimise(stats).theta, hlm.deviance(jnp.ones(3), stats), slope
 
     with jax.enable_x64(True):
         Y = y + np.random.default_rng(2).normal(size=(130, len(y)))
