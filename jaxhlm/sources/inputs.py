@@ -138,7 +138,7 @@ def _check_shape(what: str, given: Opened, data: pd.DataFrame, responses_in: Res
     if shape[1] == 0:
         raise ResponseShapeError(f"{what} has no {responses_in}; give one for each response")
     if shape[0] != n:
-        if not (unnamed(given.samples) or unnamed(data.index)):
+        if shape[1] != n and not (unnamed(given.samples) or unnamed(data.index)):
             row_order(given.samples, data, what, ResponseShapeError)
         samples = "rows" if responses_in == "columns" else "columns"
         meant = f'pass responses_in="{samples}"' if shape[1] == n else "give a value for every row"

@@ -239,6 +239,7 @@ def test_names_of_samples_are_matched_or_are_none(Y, expected):
         (Y.iloc[SHUFFLED], data.assign(sample=SAMPLES), r"data.set_index\('sample'\)"),
         (Y, data.assign(sample=["x", *SAMPLES[1:]]), "'s0' against 'x'"),
         (Y.rename(index={"s0": "s1"}), sleep(), "'s1' repeats"),
+        (Y.T, sleep(), 'pass responses_in="rows"'),
         (Y, sleep().iloc[:170], "'s170', 's171', 's172' against none of its own"),
     ):
         with pytest.raises(errors.ResponseShapeError, match=match):
