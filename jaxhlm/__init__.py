@@ -182,4 +182,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """The public names, imported yet or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "plot"})
