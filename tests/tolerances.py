@@ -175,9 +175,14 @@ LEAST_SQUARES = 1e-10
 R_TERMS = 3e-4  # 1.5e-4, most 1e-6
 # Means and contrasts of emmeans, p values in a tail included, relative.
 R_MEANS = 1e-4  # 2e-6
+R_MEANS_ZERO = 1e-6  # and of what is nearly zero, such as p values in a far tail
 # p values and limits by the multivariate t against mvtnorm, at whole df, to its own Monte-Carlo
 # error.
 MVT = 3e-3
+# The same integral against the studentised range, which is as wide or wider: its own error.
+MVT_INTEGRAL = 1e-3  # 4e-5
+# Axes of rePCA, whose small components magnify the error of θ, relative.
+RE_PCA = 1e-3
 # Tests of the same hypotheses of models in other contrasts, relative.
 CODING = 1e-6  # 1e-8
 # R's lm and emmeans, printed to seven digits, relative.
