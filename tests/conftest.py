@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 
 import studies_made
 
+# Scripts that made the data, some with libraries that tests do not need.
+collect_ignore = ["data"]
+
 # The same examples every time: a failure that cannot be repeated helps nobody.
 settings.register_profile(
     "jaxhlm",

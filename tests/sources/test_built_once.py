@@ -150,7 +150,7 @@ def test_one_fit_and_its_inference_reduce_the_response_once(monkeypatch):
 
 
 def test_a_response_crosses_few_modules(monkeypatch):
-    """From ``fit_many`` to its statistics, and from these to the engine."""
+    """From ``fit_many`` to its statistics, and from these to the engine, where one is needed."""
     pipeline, found = import_module("jaxhlm.estimation.pipeline"), {}
 
     def seen(name):
@@ -165,7 +165,8 @@ def test_a_response_crosses_few_modules(monkeypatch):
 
     seen("reduce_and_split")
     seen("solve")
-    hlm.fit_many(SLEEP, sleep(), fit().simulate(9, seed=1))
+    unbalanced = sleep().iloc[1:]
+    hlm.fit_many(SLEEP, unbalanced, hlm.fit(SLEEP, unbalanced).simulate(9, seed=1))
     through = {"jaxhlm.fitting.many", "jaxhlm.estimation.pipeline", "jaxhlm.core.chunks"}
     assert {*found["solve"]} == through and len(found["solve"]) <= 7
     assert {*found["reduce_and_split"]} == through | {"jaxhlm.sources.sources"}

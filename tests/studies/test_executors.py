@@ -357,6 +357,7 @@ KINDS = [
     "simulate", "rows", "responses", "single", ".npy", "weights", "frame", "factors",
     "parametric", "residual", "cases", "wild",
 ]  # fmt: skip
+IN_MEMORY = ("responses", "single")
 
 
 def assert_same_fits(fits, expected, rtol=0.0):
@@ -376,7 +377,7 @@ def test_fits_by_workers_are_the_same(what, client, fit, Y, tmp_path):
     expected = fits_of(what, fit, Y, tmp_path)
     found = fits_of(what, fit, Y, tmp_path, executor=client)
     # Where responses lie in memory moves the last bits of sums over them.
-    assert_same_fits(found, expected, BATCH if what == "responses" else 0.0)
+    assert_same_fits(found, expected, BATCH if what in IN_MEMORY else 0.0)
     written = []
     for write in (False, True):
         out = tmp_path / str(write)
@@ -385,7 +386,7 @@ def test_fits_by_workers_are_the_same(what, client, fit, Y, tmp_path):
         assert stored.counts.equals(expected.counts)
         written.append(files_in(out))
     assert written[0] == written[1] and len(written[0]) > 1
-    if what != "responses":
+    if what not in IN_MEMORY:
         fits_of(what, fit, Y, tmp_path, out=tmp_path / "alone")
         assert files_in(tmp_path / "alone") == written[0]
 
