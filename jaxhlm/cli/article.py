@@ -146,7 +146,7 @@ def run(replicates: int = 10_000, seed: int = 2345) -> None:
         f"{left_out}\n\n"
         f"Singular fits: {fits.singular.mean():.1%}.  Failed: {failed}.  "
         f"Evaluations per fit: {fits.iterations.mean():.1f}.\n"
-        f"Fitted in {first:.1f} s, compilation included; again in {again:.2f} s: "
+        f"Fitted in {first:.2f} s, compilation included; again in {again:.2f} s: "
         f"{replicates / again:,.0f} fits per second.\n"
     )
     print(fits.verify())
