@@ -128,7 +128,13 @@ def test_the_reference_is_independent():
 
 
 # What users call, with all of its documentation: methods of a few lines that hand on.
-FACADES = {"results.fit_results", "results.fit", "results.batch"}
+FACADES = {
+    f"results.{module}"
+    for module in (
+        "estimated", "coefficient_results", "mean_results", "row_results", "unit_results",
+        "variance_results", "fit_results", "fit", "batch",
+    )
+}  # fmt: skip
 
 
 def lines_of(module):
