@@ -234,6 +234,8 @@ R_CASES = {
 }
 QUALITY = json.loads((DATA / "quality.json").read_text())
 
+PREDICTIONS = json.loads((DATA / "predictions.json").read_text())
+
 
 @cache
 def r_fit(case):

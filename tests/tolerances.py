@@ -28,6 +28,7 @@ LME4_SIGMA = 1e-6  # 5e-8, relative
 LME4_COV = 1e-5  # 9e-7, relative to the largest variance
 LME4_RANEF = 1e-5  # 1e-6, relative to the largest, conditional variances too
 LME4_FITTED = 1e-5  # 1e-7, relative
+LME4_PART = 1e-6  # predictions with part of the random effects, relative
 LME4_THETA = 1e-4  # 7e-5, relative, of the smallest variance on a flat problem
 # How far lme4's own criterion may lie above the lowest.
 LME4_ABOVE = 1e-5

@@ -16,12 +16,12 @@ import pandas as pd
 from pandas.api import types
 
 from jaxhlm.core.notation import Ints
-from jaxhlm.design.columns import native, require_column
+from jaxhlm.design.columns import native, require_column, select
 from jaxhlm.design.evaluation import level_text
-from jaxhlm.design.missing_values import missing
+from jaxhlm.design.missing_values import any_missing, missing
 from jaxhlm.errors import GroupingError
 
-__all__ = ["Grouping", "factorized", "first_twice", "group_codes", "known_codes"]
+__all__ = ["Grouping", "factorized", "first_twice", "group_codes", "known_codes", "units_of_rows"]
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,24 @@ def known_codes(groups: Grouping, newdata: pd.DataFrame) -> Ints:
     places = np.searchsorted(groups.combinations, total)
     places = np.minimum(places, len(groups.combinations) - 1)
     return np.where(known & (groups.combinations[places] == total), places, -1)
+
+
+def units_of_rows(groups: Grouping, newdata: pd.DataFrame) -> tuple[Ints, Ints]:
+    """(m,) unit of each new row, and (units,) the code in the fit of each unit.
+
+    Rows are of one unit where their labels are the same, seen in the fit or not; −1 where one is
+    missing. Codes are −1 for units that were not in the fit.
+    """
+    codes = known_codes(groups, newdata)
+    labels = select(newdata, groups.columns)
+    there = ~any_missing(labels)
+    unit = np.full(len(newdata), -1)
+    if not there.any():
+        return unit, unit[:1]
+    unit[there] = group_codes(labels[there].reset_index(drop=True))[1]
+    of_unit = np.empty(unit.max() + 1, np.int64)
+    of_unit[unit[there]] = codes[there]
+    return unit, of_unit
 
 
 def _match(column: pd.Series, levels: pd.Index) -> Ints:

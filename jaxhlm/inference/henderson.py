@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.core.notation import Array, Floats, Ints
+from jaxhlm.core.notation import Array, Bools, Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
 from jaxhlm.likelihood.whitened import lanes_first, whitened
@@ -171,10 +171,20 @@ def value_variance(h: Henderson, X: Floats, Z: Floats, group: Ints) -> Floats:
     return h.sigma[:, None] ** 2 * _variance(X @ h.T, Z @ h.C, K, J, h.root[:, None])
 
 
-def row_variance(h: Henderson, rows: Observations) -> Floats:
-    """(L, n) w × the prediction error variances, over σ², of x'β̂ + z'b̂ on the rows fitted."""
+def row_variance(h: Henderson, rows: Observations, counted: Bools | None = None) -> Floats:
+    """(L, n) w × the prediction error variances, over σ², of x'β̂ + z'b̂ on the rows fitted.
+
+    Args:
+        h: of the fits.
+        rows: theirs.
+        counted: (q,) columns of Z that are in z; all if None.
+    """
     K, J = rows.of_group(h.K), rows.of_group(h.J)
-    return _variance(rows.x, rows.z, K, J, rows.of_lane(h.root))
+    z = rows.z
+    if counted is not None and not counted.all():
+        part = rows.rows.Z * counted * rows.root_w[:, None]
+        z = (part[:, None] @ rows.of_lane(h.C))[..., 0, :]
+    return _variance(rows.x, z, K, J, rows.of_lane(h.root))
 
 
 def fixed_variance(h: Henderson, rows: Observations) -> Floats:

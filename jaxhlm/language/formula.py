@@ -55,6 +55,7 @@ __all__ = [
     "ParsedTerm",
     "column_name",
     "parse",
+    "parse_effects",
 ]
 
 _QUOTED = r"`(?:[^`]|``)*`|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
@@ -186,6 +187,28 @@ def _parse(text: str, response_optional: bool, may_run: bool) -> ParsedFormula:
     # What cannot be read is refused here.
     _ = found.factors
     return found
+
+
+def parse_effects(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The sides of random terms written by themselves, and their grouping columns; ``0`` has none.
+
+    Raises:
+        FormulaError: the text is anything else than random terms of one grouping factor.
+
+    Example:
+        >>> parse_effects("~ (1 | unit) + (0 + x | unit)"), parse_effects("~ 0")
+        ((('1', '0 + x'), ('unit',)), ((), ()))
+    """
+    line = _on_one_line(text)
+    side = line.removeprefix("~").strip()
+    fixed, bars = _separate(side) if side else ("", [])
+    if fixed != ("1" if bars else "0"):
+        raise FormulaError(
+            f"'{excerpt(line)}' is no choice of random effects: write terms in parentheses only, "
+            "such as (1 | unit), or 0 for none"
+        )
+    random, group = _random(bars) if bars else ((), ())
+    return tuple(term.expr for term in random), group
 
 
 def column_name(expression: str) -> str | None:

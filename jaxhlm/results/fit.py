@@ -18,6 +18,7 @@ from jaxhlm.core.notation import (
 )
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Seed
+from jaxhlm.core.tables import Table
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.pipeline import Prepared
@@ -30,10 +31,10 @@ from jaxhlm.results.likelihood_ratios import Dropped
 from jaxhlm.results.presenters import OneFit
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.refitting import refitted
+from jaxhlm.results.simulated import simulated
 from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.varcorr import VarCorr
 from jaxhlm.statistics.response import Standardised
-from jaxhlm.statistics.simulate_rows import simulate_rows
 
 if TYPE_CHECKING:
     from jaxhlm.results.verify import Verification
@@ -332,21 +333,56 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         """
         return intervals.profile_frame(self.record, parm, level, points)
 
-    def simulate(self, n: int = 1, seed: Seed = None) -> pd.DataFrame:
-        """New responses of the same units drawn from the fitted model, new random effects each.
+    def simulate(
+        self,
+        n: int = 1,
+        seed: Seed = None,
+        *,
+        newdata: Table | None = None,
+        use_ranef: bool | str = False,
+    ) -> pd.DataFrame:
+        """Responses drawn from the fitted model, of the same rows or of new ones.
+
+            y = Xβ̂ + Zb + ε,     b ~ N(0, Σ̂) by unit,     ε ~ N(0, σ̂²/w)
 
         Args:
             n: number of responses.
             seed: int, NumPy Generator or JAX key; replicate i is the same for every n.
+            newdata: table with the columns of the formula (the response is not needed), as for
+                ``predict``; rows with the same label are of one unit, new or not. The rows that
+                were fitted if None. New rows have weight 1.
+            use_ranef: False draws random effects anew in every replicate, of old units too. True
+                keeps the predicted ones of the units in the data (``use.u = TRUE`` in lme4), so
+                that the mean is ``predict``'s; those of new units are drawn, where lme4 has zero.
+                Text, such as "(1 | unit)", keeps those of such terms (``re.form``), and draws the
+                others; terms whose effects correlate are kept whole.
 
         Returns:
-            (nobs, n) DataFrame on the row labels of the data.
+            (rows, n) DataFrame on the row labels; NaN where a row of ``newdata`` lacks a value or
+            is not estimable.
+
+        Raises:
+            OptionError: ``n``, ``seed`` or ``use_ranef`` is not of its kind, or part of a term with
+                correlated effects is kept.
+            FormulaError, UnknownTermError: as for the ``ranef`` of ``predict``.
+            MissingColumnError: a column of the formula is not in ``newdata``.
+            NewLevelError: an unseen level of a fixed factor.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> data = hlm.load_dataset("sleepstudy")
+            >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+            >>> fit.simulate(2, seed=1).shape
+            (180, 2)
+            >>> later = data.tail(2).assign(Days=[10, 11])
+            >>> fit.simulate(1000, seed=1, newdata=later, use_ranef=True).mean(axis=1).round()
+            178    381.0
+            179    393.0
+            dtype: float64
+            >>> fit.predict(later).round().to_list()
+            [381.0, 393.0]
         """
-        d, e = self.design, self.record.estimates
-        Y = simulate_rows(
-            d.X, d.Z, d.group, d.G, e.beta[0], e.cov[0], self.sigma, n, seed, d.weights
-        )
-        return pd.DataFrame(Y, d.index, [f"sim_{i + 1}" for i in range(n)])
+        return simulated(self.record, n, seed, newdata, use_ranef)
 
     def refit(self, y: pd.Series | Floats) -> Fit:
         """The same model fitted to another response.

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
-from jaxhlm.core.notation import Floats, Ints, NewLevels, NotEstimable, check_option
+from jaxhlm.core.notation import Bools, Floats, Ints, NewLevels, NotEstimable, check_option
 from jaxhlm.design.columns import select
 from jaxhlm.design.design import Design, design_for
+from jaxhlm.design.effects import chosen_effects
 from jaxhlm.design.missing_values import any_missing
-from jaxhlm.errors import MissingColumnError
+from jaxhlm.errors import FormulaError, MissingColumnError, OptionError, UnknownTermError
 from jaxhlm.inference.criteria import check_level, wald_interval
 
-__all__ = ["Interval", "check_prediction", "new_rows", "prediction_frame"]
+__all__ = ["Interval", "check_prediction", "counted_effects", "new_rows", "prediction_frame"]
 
 Interval = Literal["confidence", "prediction"]
 
@@ -31,6 +32,26 @@ def check_prediction(
     for name, flag in flags.items():
         check_flag(name, flag)
     check_level(level)
+
+
+def counted_effects(name: str, which: bool | str, design: Design) -> Bools:
+    """(q,) the random effects that count: all, none, or those of random terms.
+
+    Raises:
+        FormulaError, UnknownTermError: as for ``chosen_effects``.
+        OptionError: neither True, nor False, nor text.
+    """
+    if isinstance(which, str):
+        try:
+            return chosen_effects(design, which)
+        except (FormulaError, UnknownTermError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    if not isinstance(which, bool | np.bool_):
+        raise OptionError(
+            f"{name}={which!r} must be True, False or random terms, such as "
+            f'"(1 | {design.group_name})"'
+        )
+    return np.full(design.q, which)
 
 
 def new_rows(

@@ -79,7 +79,7 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
     def predict(
         self,
         newdata: Table | None = None,
-        ranef: bool = True,
+        ranef: bool | str = True,
         new_levels: NewLevels = "population",
         *,
         se: bool = False,
@@ -100,13 +100,16 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
             newdata: table with the columns of the formula (the response is not needed, the grouping
                 column is unless ``ranef=False``), the same for all fits of a batch; the rows that
                 were fitted if None. Transforms and factors are coded as they were fitted.
-            ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂.
+            ranef: add the unit's random effects (``re.form = NULL`` in lme4); False gives Xβ̂;
+                random terms, such as "(1 | unit)", add these only (``re.form = ~ (1 | unit)``),
+                which may be some of the columns of a term of the model.
             new_levels: a unit that was not in the data gets the population value Xβ̂, or, with
                 "error", raises.
             se: give standard errors and, unless ``interval`` says otherwise, confidence limits.
             interval: "confidence" for the unit's expected value (with ``ranef=False`` for Xβ), or
                 "prediction" for a new response, which adds σ²/w (and with ``ranef=False`` z'Σz: the
-                response of any unit). New rows have weight 1.
+                response of any unit; with part of the random effects there is none). New rows have
+                weight 1.
             level: of the limits, which are normal: value ± z sd.
             not_estimable: where X is rank deficient, a row whose expected value the data do not
                 determine (a cell that was never seen, other values of columns that depended on
@@ -122,6 +125,8 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
             NewLevelError: an unseen unit under ``new_levels="error"``, or an unseen level of a
                 fixed factor.
             NotEstimableError: under ``not_estimable="error"``.
+            FormulaError, UnknownTermError: ``ranef`` is text other than random terms, or a term is
+                not in the model.
             OptionError: an unknown option, or a level outside (0, 1).
 
         Example:
@@ -137,7 +142,7 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
             >>> fits.predict(data.head(2), interval="prediction").shape
             (4, 4)
         """
-        check_prediction(new_levels, interval, level, not_estimable, ranef=ranef, se=se)
+        check_prediction(new_levels, interval, level, not_estimable, se=se)
         ragged, labels = units.predictions(
             self.record, newdata, ranef, new_levels, interval, not_estimable
         )

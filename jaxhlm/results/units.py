@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.notation import Array, Floats, Ints, NewLevels, NotEstimable
+from jaxhlm.core.notation import Array, Bools, Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import listed
-from jaxhlm.errors import NewLevelError
+from jaxhlm.errors import NewLevelError, OptionError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
 from jaxhlm.inference.henderson import (
     between_variance,
@@ -28,7 +28,7 @@ from jaxhlm.inference.henderson import (
 )
 from jaxhlm.inference.tails import normal_quantile
 from jaxhlm.results.fit_rows import FitRows
-from jaxhlm.results.prediction import Interval, new_rows
+from jaxhlm.results.prediction import Interval, counted_effects, new_rows
 from jaxhlm.results.presenters import Ragged, long_table, split
 from jaxhlm.results.record import FitRecord
 
@@ -155,33 +155,40 @@ def _normal_scores(values: Floats) -> Floats:
 def predictions(
     fits: FitRecord,
     newdata: Table | None,
-    ranef: bool,
+    ranef: bool | str,
     new_levels: NewLevels,
     interval: Interval | None,
     not_estimable: NotEstimable,
 ) -> tuple[Ragged, pd.Index]:
     """Predictions, their error variances, those behind limits; and labels of the rows."""
-    added = (interval == "prediction") * 1.0
+    counted = counted_effects("ranef", ranef, fits.rows.design)
+    added = float(interval == "prediction")
+    if added and counted.any() and not counted.all():
+        raise OptionError(
+            f"interval='prediction' takes ranef=True or False, not {ranef!r}: a new response has "
+            "all random effects of its unit"
+        )
     if newdata is None:
-        return _row_predictions(fits, ranef, added), fits.rows.design.index
+        return _row_predictions(fits, counted, added), fits.rows.design.index
     new, strict = as_frame("newdata", newdata), new_levels == "error"
-    return _new_predictions(fits, new, ranef, strict, added, not_estimable), new.index
+    return _new_predictions(fits, new, counted, strict, added, not_estimable), new.index
 
 
-def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Ragged:
+def _row_predictions(fits: FitRecord, counted: Bools, added: float) -> Ragged:
     """Predictions of the rows that were fitted, their error variances, and those behind limits.
 
     Args:
         fits: the fits.
-        ranef: with the unit's random effects.
+        counted: (q,) the random effects that are in them.
         added: the share of a new response's own variance that limits count.
     """
 
     def one(f: FitRows) -> tuple[Floats, Floats, Floats]:
         h, scale = f.henderson, f.sigma**2 / f.rows.root_w**2
-        if ranef:
-            variance = scale * row_variance(h, f.rows)
-            return f.fitted, variance, variance + added * scale
+        if counted.any():
+            variance = scale * row_variance(h, f.rows, counted)
+            values = f.fitted if counted.all() else f.fixed + f.rows.random(f.effects.b * counted)
+            return values, variance, variance + added * scale
         variance = scale * fixed_variance(h, f.rows)
         return f.fixed, variance, variance + added * scale * (1.0 + between_variance(h, f.rows))
 
@@ -191,7 +198,7 @@ def _row_predictions(fits: FitRecord, ranef: bool, added: float) -> Ragged:
 def _new_predictions(
     fits: FitRecord,
     newdata: pd.DataFrame,
-    ranef: bool,
+    counted: Bools,
     strict: bool,
     added: float,
     not_estimable: NotEstimable,
@@ -201,7 +208,7 @@ def _new_predictions(
     Args:
         fits: the fits.
         newdata: the same new rows for all of them.
-        ranef: with the unit's random effects.
+        counted: (q,) the random effects that are in them.
         strict: refuse units that a fit has not seen.
         added: as for ``_row_predictions``.
         not_estimable: "nan" or "error".
@@ -209,9 +216,9 @@ def _new_predictions(
     Raises:
         NewLevelError: a unit was not seen, if ``strict``.
     """
-    source = fits.rows
+    source, ranef = fits.rows, bool(counted.any())
     if source.design.learned_apart and len(fits) > 1:
-        options = (ranef, strict, added, not_estimable)
+        options = (counted, strict, added, not_estimable)
         parts = [_new_predictions(fit, newdata, *options) for fit in fits.singly()]
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
@@ -219,7 +226,7 @@ def _new_predictions(
     X, Z, code = new_rows(source.design.of_lane(fits.lane_index[0]), newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
-    m, (p, q) = len(X), (X.shape[1], Z.shape[1])
+    m, (p, q), z = len(X), (X.shape[1], Z.shape[1]), Z[:, counted]
 
     def one(at: Ints) -> tuple[Array, ...]:
         f = fits.rows_of(at)
@@ -229,8 +236,8 @@ def _new_predictions(
         values = f.estimates.beta @ X.T
         if ranef:
             b = f.effects.b[np.arange(len(at))[:, None], group]
-            values = values + np.where(group < 0, 0.0, (Z * b).sum(axis=-1))
-        variance = value_variance(f.henderson, X, Z if ranef else 0.0 * Z, group)
+            values = values + np.where(group < 0, 0.0, (z * b[..., counted]).sum(axis=-1))
+        variance = value_variance(f.henderson, X, np.where(counted, Z, 0.0), group)
         more = np.broadcast_to(f.estimates.sigma[:, None] ** 2, values.shape)
         if not ranef:
             more = more + ((Z @ f.estimates.cov) * Z).sum(axis=-1)

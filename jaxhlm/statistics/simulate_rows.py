@@ -29,6 +29,7 @@ def simulate_rows(
     seed: Seed = None,
     weights: Floats | None = None,
     first: int = 0,
+    given: Floats | None = None,
 ) -> Floats:
     """Responses y = Xβ + Zb + ε with b ~ N(0, Σ) by group and ε ~ N(0, σ²/w).
 
@@ -44,6 +45,8 @@ def simulate_rows(
         seed: int, NumPy Generator or JAX key.
         weights: (rows,) prior weights, or None.
         first: number of the first replicate.
+        given: (G, q) random effects that are the same in every replicate; those that are NaN are
+            drawn.
 
     Returns:
         (rows, n) array.
@@ -71,6 +74,8 @@ def simulate_rows(
             generator.standard_normal(out=row)
         drawn = normals[: len(part)]
         effects = drawn[:, : G * q].reshape(-1, G, q) @ root.T
+        if given is not None:
+            effects = np.where(np.isnan(given), effects, given)
         np.multiply(drawn[:, G * q :], scale, out=part)
         part += mean
         for j in range(q):

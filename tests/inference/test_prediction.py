@@ -9,7 +9,7 @@ from scipy import stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import frame, sleepstudy
+from cases import PREDICTIONS, frame, load_case, sleepstudy
 from jaxhlm import errors
 from jaxhlm.design.design import design_for
 from oracles import dense
@@ -125,6 +125,122 @@ def test_options_of_predict():
         fit.predict(d, interval="tolerance")
     with pytest.raises(errors.OptionError, match="level"):
         fit.predict(d, se=True, level=95)
+
+
+# Part of the random effects.
+
+
+def predicted_case(name):
+    d, _ = load_case("sleepstudy" if name == "sleepstudy" else "unbalanced_dropout")
+    if name != "sleepstudy":
+        d["half"] = np.where(d["x"] > d["x"].mean(), "late", "early")
+        d["unit"] = d["unit"].astype(str)
+    case = PREDICTIONS[name]
+    return hlm.fit(case["formula"], d), pd.DataFrame(case["new"]), case["forms"]
+
+
+@pytest.mark.parametrize("name", ["sleepstudy", "unbalanced_dropout", "factor"])
+def test_part_of_the_random_effects_beside_lme4(name):
+    fit, new, forms = predicted_case(name)
+    for form, expected in forms.items():
+        rows, of_new = fit.predict(ranef=form), fit.predict(new, ranef=form)
+        np.testing.assert_allclose(rows, expected["rows"], rtol=tol.LME4_PART)
+        np.testing.assert_allclose(of_new, expected["new"], rtol=tol.LME4_PART)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_errors_with_part_of_the_random_effects(weighted):
+    """Of x'β̂ + z'b̂, whatever z is, from the joint errors; the rows fitted as new ones."""
+    fit, d = fitted(FORMULAS[0], weighted), data()
+    X, Z, group = design_for(fit.design, d)
+    variance = np.einsum(
+        "ja,ab,jb->j", *(rows_of(fit, X, Z * [0, 1], group), joint_errors(fit)),
+        rows_of(fit, X, Z * [0, 1], group),
+    )  # fmt: skip
+    for new in (None, d):
+        table = fit.predict(new, ranef="(0 + x | unit)", se=True)
+        np.testing.assert_allclose(table["se"] ** 2, variance, rtol=tol.DENSE)
+        expected = fit.predict(d, ranef=False) + fit.ranef["x"].to_numpy()[group] * d["x"]
+        np.testing.assert_allclose(table["predicted"], expected, rtol=tol.REORDERED)
+    with pytest.raises(errors.OptionError, match="all random effects"):
+        fit.predict(d, ranef="(1 | unit)", interval="prediction")
+    whole = fit.predict(d, ranef="~ (x | unit)", interval="prediction")
+    pd.testing.assert_frame_equal(whole, fit.predict(d, interval="prediction"))
+
+
+def test_part_of_the_random_effects_of_many_fits():
+    d = data()
+    long = pd.concat([d.assign(lane=i, y=d["y"] + i * d["w"]) for i in range(2)])
+    for fits in (
+        hlm.fit_many("~ x + (1 + x | unit)", d, np.column_stack([d["y"], d["y"] + d["w"]])),
+        hlm.fit_many("y ~ x + (1 + x | unit)", long, by="lane"),
+    ):
+        for new in (None, d):
+            found = fits.predict(new, ranef="(1 | unit)", se=True).to_numpy()
+            own = [fit.predict(new, ranef="(1 | unit)", se=True) for fit in fits]
+            np.testing.assert_allclose(found, np.concatenate(own), rtol=tol.UNITS)
+
+
+def test_a_column_of_a_factor_is_told_by_its_coding():
+    """(0 + half | unit) has the columns of both levels, which (half | unit) does not."""
+    fit, _, _ = predicted_case("factor")
+    with pytest.raises(errors.UnknownTermError, match="half, which is not in the model as"):
+        fit.predict(ranef="(0 + half | unit)")
+    own = fit.ranef["(Intercept)"].to_numpy()[fit.design.group]
+    level = fit.predict(ranef="(1 | unit)") - fit.predict(ranef=False)
+    np.testing.assert_allclose(level, own, atol=tol.REORDERED)
+
+
+# Simulation from a fit.
+
+
+def assert_drawn_about(Y, mean, cov):
+    """Within five Monte-Carlo standard errors."""
+    n, v = Y.shape[1], np.diag(cov)
+    assert (np.abs(Y.mean(axis=1) - mean) < 5 * np.sqrt(v / n)).all()
+    error = np.sqrt((np.outer(v, v) + cov**2) / n)
+    assert (np.abs(np.cov(Y) - cov) < 5 * error).all()
+
+
+def new_rows():
+    """Two rows of a unit in the data, of a new one, and one of another."""
+    d = pd.DataFrame({"x": [0.5, -1.0, 2.0, 0.0, 1.0], "unit": [2, 2, 77, 77, 5]})
+    return d.assign(a=0.3, w=-0.2).set_index(pd.Index(list("abcde")))
+
+
+@pytest.mark.parametrize("use_ranef", [False, True, "(1 | unit)", "~ (0 + w | unit)"])
+def test_new_rows_are_drawn_about_what_is_predicted(use_ranef):
+    """Effects that are kept are in the mean; all others, and new units', in the covariance."""
+    fit, new = fitted("y ~ a + (1 + x + w || unit)"), new_rows()
+    Y = fit.simulate(20_000, seed=1, newdata=new, use_ranef=use_ranef)
+    assert Y.index.equals(new.index)
+    kept = {False: [], True: [0, 1, 2], "(1 | unit)": [0]}.get(use_ranef, [2])
+    Z = np.column_stack([np.ones(5), new["x"], new["w"]])
+    between = fit.varcorr.cov.to_numpy()
+    drawn = np.where(new["unit"] == 77, 1.0, 0.0)[:, None] + ~np.isin(np.arange(3), kept)
+    Z = Z * np.minimum(drawn, 1.0)
+    same = new["unit"].to_numpy()[:, None] == new["unit"].to_numpy()
+    cov = same * (Z @ between @ Z.T) + fit.sigma**2 * np.eye(5)
+    assert_drawn_about(Y, fit.predict(new, ranef=use_ranef), cov)
+
+
+def test_the_rows_fitted_given_their_random_effects():
+    fit = fitted(FORMULAS[0], weighted=True)
+    Y = fit.simulate(20_000, seed=2, use_ranef=True)
+    assert_drawn_about(Y, fit.fitted, np.diag(fit.sigma**2 / fit.design.weights))
+    with pytest.raises(errors.OptionError, match="correlated random effects"):
+        fit.simulate(use_ranef="(1 | unit)")
+
+
+def test_the_data_as_new_rows_are_drawn_alike():
+    """With the same seed; rows without a unit, or a value, have no number."""
+    fit, d = sleepstudy(), hlm.load_dataset("sleepstudy")
+    pd.testing.assert_frame_equal(fit.simulate(3, seed=1, newdata=d), fit.simulate(3, seed=1))
+    gaps = d.head(3).assign(Subject=["308", None, "new"], Days=[1.0, 2.0, np.nan])
+    assert fit.simulate(2, newdata=gaps).isna().all(axis=1).tolist() == [False, True, True]
+    assert fit.simulate(2, newdata=gaps.iloc[[1]]).isna().all(axis=None)
+    with pytest.raises(errors.MissingColumnError, match="Subject"):
+        fit.simulate(newdata=d[["Days"]])
 
 
 @pytest.mark.parametrize("weighted", [False, True])

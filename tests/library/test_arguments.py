@@ -28,6 +28,18 @@ FORMULA, DESIGN = "Reaction ~ Days + (1 | Subject)", "~ Days + (1 | Subject)"
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
 
 FLAG = ("False", "ML", 0, 1.0, None, [True])
+# Random effects of a model by Subject, as text.
+PART = (
+    *FLAG,
+    "",
+    "~",
+    "Days",
+    "1",
+    "Days + (1 | Subject)",
+    "(1 | subject)",
+    "(x | Subject)",
+    "(1 | Subject) + (1 | Days)",
+)
 SHOWN = ("no", 0, 1.0)
 SHARE = (95, "0.95", True, None, np.nan, 0, 1, [0.9], np.array([0.9, 0.95]), 0.9j)
 COUNT = (10.0, True, "10", None, -1, np.nan, [10])
@@ -223,7 +235,10 @@ WRONG = {
     "Fit.profile": (lambda **o: one().profile(**{"parm": "Days", "points": 3} | o), {
         "parm": (1, "x"), "level": SHARE, "points": (5.0, "5", True, 4, 1, None),
     }),
-    "Fit.simulate": (lambda **o: one().simulate(**o), {"n": COUNT, "seed": SEED}),
+    "Fit.simulate": (lambda **o: one().simulate(**o), {
+        "n": COUNT, "seed": SEED, "use_ranef": PART,
+        "newdata": (*FRAME[:4], sleep().rename(columns={"Subject": "subject"}), sleep()[["Days"]]),
+    }),
     "Fit.refit": (lambda y: one().refit(y), {"y": RESPONSE}),
     "Fit.tidy": (lambda **o: one().tidy(**o), {"df": DF, "conf_level": SHARE}),
     "Fit.summary": (lambda **o: one().summary(**o), {"df": DF[:-1]}),
@@ -258,7 +273,7 @@ WRONG = {
         "newdata": (*FRAME[:4], sleep().iloc[0], sleep().rename(columns={"Subject": "subject"}),
                     sleep()[["Days"]], sleep().assign(Days="1"),
                     sleep().assign(Days=pd.Timestamp("2020")), sleep().assign(Days=1j)),
-        "ranef": FLAG, "new_levels": ("zero", None, True), "se": FLAG,
+        "ranef": PART, "new_levels": ("zero", None, True), "se": FLAG,
         "interval": ("Confidence", True, 0.95), "level": SHARE, "not_estimable": ("NA", None),
     }),
     "Fit.anova": (lambda *others, **o: one().anova(*others or (slopes(),) * ("refit" in o), **o),
@@ -276,7 +291,7 @@ WRONG = {
                 {"refit": FLAG, "fits": (many(), "x", None, [slopes()])}),
     "FitBatch.predict": (lambda **o: predict(many(), **o), {
         "newdata": (*FRAME[:4], sleep().rename(columns={"Subject": "subject"}), sleep()[["Days"]]),
-        "ranef": FLAG, "new_levels": ("zero", None), "se": FLAG, "interval": ("x", True),
+        "ranef": PART, "new_levels": ("zero", None), "se": FLAG, "interval": ("x", True),
         "level": SHARE, "not_estimable": ("NA", None),
     }),
     "FitBatch.confint": (lambda **o: many().confint(**o),
