@@ -8,21 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pandas as pd
 
 from jaxhlm.cli.commands import add_model, add_option
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
 from jaxhlm.core.files import check_table_target, read_table, write_table
-from jaxhlm.errors import OptionError
+from jaxhlm.core.status import status_names
+from jaxhlm.errors import ConvergenceWarning, OptionError, muted, warn_user
+from jaxhlm.estimation.model import Model
 from jaxhlm.fitting.fit import fit
-from jaxhlm.fitting.many import fit_many
+from jaxhlm.fitting.many import fit_source
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.inference.multiplicity import Adjustment
+from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.named_contrasts import top
+from jaxhlm.results.named_contrasts import requested_tests, top
 from jaxhlm.results.summaries import batch_heading
+from jaxhlm.sources.given import fit_input
+from jaxhlm.sources.inputs import Input
 
 __all__ = ["add_fit"]
 
@@ -99,10 +105,10 @@ def _add_tests(group: argparse._ArgumentGroup) -> None:
 def _fit(a: argparse.Namespace) -> None:
     contrasts = _contrasts(a.contrast)
     _check(a)
-    result = _fitted(a)
+    result = _fitted(a, contrasts)
     if isinstance(result, Fit):
         table = _told_one(a, result, contrasts)
-    elif a.df != "none" and (contrasts or _tested(a, result)):
+    elif _tested(a, contrasts, result.model):
         table = _told_tests(a, result, contrasts)
     else:
         print(result)
@@ -133,6 +139,14 @@ def _check(a: argparse.Namespace) -> None:
     _refuse(a, OF_BATCHES if not (many or a.by) else (), "--responses or --by")
     if a.json and (many or a.by):
         raise OptionError("--json prints one fit: write the table of many with --out")
+    if a.trend and not a.moderate:
+        raise OptionError("--trend goes with --moderate")
+    if a.moderate and a.df == "residual":
+        raise OptionError(
+            "--df residual does not count what --moderate adds: leave one of them out"
+        )
+    if a.ml and a.df == "kenward-roger":
+        raise OptionError("--df kenward-roger is for REML fits: leave --ml out, or take another")
     if a.df == "none" and (a.contrast or any(_given(a, OF_BATCHES))):
         raise OptionError("--df none has no tests, which the other options ask for")
     whole_number("--top", 20 if a.top is None else a.top)
@@ -176,30 +190,55 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _fitted(a: argparse.Namespace) -> Fit | FitBatch:
-    options = {"reml": not a.ml, "weights": a.weights}
+def _fitted(a: argparse.Namespace, contrasts: dict[str, str] | None) -> Fit | FitBatch:
+    """One fit, or many, whose contrasts are read before they are made."""
     if a.responses is None and a.by is None:
-        return fit(a.formula, read_table(a.file), **options)
+        return fit(a.formula, read_table(a.file), reml=not a.ml, weights=a.weights)
+    given = _input(a)
+    if _tested(a, contrasts, given.model):
+        requested_tests(given.model, contrasts, *_how(a))
+    with muted(ConvergenceWarning):
+        fits = fit_source(*given, Options(not a.ml, given.model.blocks), None)
+    if failed := len(fits) - int(fits.ok.sum()):
+        column = "column 'status' of the table that --out writes"
+        told = f"{failed:,} of {len(fits):,} fits failed: {column} tells which"
+        warn_user(told, ConvergenceWarning)
+    return fits
+
+
+def _input(a: argparse.Namespace) -> Input:
+    """The data sets of ``--by`` or ``--responses``."""
     if a.responses is None:
-        return fit_many(a.formula, read_table(a.file), by=a.by, **options)
+        return fit_input(a.formula, read_table(a.file), None, a.by, a.weights, not a.ml)
     rows = (a.responses_in or "columns") == "rows"
     given: Samples = read_samples(a.file or a.samples, a.responses, a.weights, rows, a.layer, a.id)
-    return fit_many(
-        a.formula, given.table, given.responses, weights=given.weights, reml=not a.ml,
+    return fit_input(
+        a.formula, given.table, given.responses, None, given.weights, not a.ml,
         responses_in="rows" if rows else "columns", layer=a.layer,
     )  # fmt: skip
 
 
-def _tested(a: argparse.Namespace, fits: FitBatch) -> bool:
-    """Whether there is something to test by default, and it is asked for."""
+def _tested(a: argparse.Namespace, contrasts: dict[str, str] | None, model: Model) -> bool:
+    """Whether fits are tested: there is something to test, and it is asked for."""
     wanted = a.responses is not None or bool(_given(a, OF_BATCHES))
-    return wanted and any(name != "(Intercept)" for name in fits.model.xnames)
+    some = wanted and any(name != "(Intercept)" for name in model.xnames)
+    return a.df != "none" and (bool(contrasts) or some)
+
+
+def _how(a: argparse.Namespace) -> tuple[DfMethod, bool, bool, bool, Adjustment]:
+    """How many fits are tested: df, moderate, trend, robust, adjust."""
+    return a.df, bool(a.moderate), bool(a.trend), False, a.adjust or "BH"
 
 
 def _tidy(a: argparse.Namespace, result: Fit | FitBatch) -> pd.DataFrame:
     if a.df != "none":
-        return result.tidy(a.df)
-    return result.tidy("normal").drop(columns=["df", "p_value"])
+        table = result.tidy(a.df)
+    else:
+        table = result.tidy("normal").drop(columns=["df", "p_value"])
+    if isinstance(result, FitBatch):
+        each = len(table) // max(len(result), 1)
+        table["status"] = np.repeat(status_names(result.status), each)
+    return table
 
 
 def _told_one(a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None) -> pd.DataFrame:
@@ -228,12 +267,11 @@ def _told_tests(
     a: argparse.Namespace, fits: FitBatch, contrasts: dict[str, str] | None
 ) -> pd.DataFrame:
     """Print what became of the fits, how much was found, and the first of it; gives all tests."""
-    adjust: Adjustment = a.adjust or "BH"
+    df, moderate, trend, _, adjust = _how(a)
     level = 0.05 if a.fdr is None else a.fdr
-    moderate, trend = bool(a.moderate), bool(a.trend)
-    table = fits.test(contrasts, df=a.df, moderate=moderate, trend=trend, adjust=adjust)
+    table = fits.test(contrasts, df=df, moderate=moderate, trend=trend, adjust=adjust)
     print(batch_heading(fits.record))
-    how = f"Tests by {METHOD_NAMES[a.df]}"
+    how = f"Tests by {METHOD_NAMES[df]}"
     how += ", residual variances moderated" + " along their trend" * trend if moderate else ""
     print(f"\n{how}; p values adjusted by {adjust}:")
     by_contrast = table.groupby("contrast", sort=False)

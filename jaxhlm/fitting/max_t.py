@@ -190,7 +190,7 @@ def max_t(
     n, key = whole_number("n", n), random_key(seed)
     record, source = _responses(fits)
     table = contrast_table(record, contrasts, df, *(False,) * 3, "BH", False, "long")
-    hypothesis = named_hypothesis(record, contrasts)
+    hypothesis = named_hypothesis(record.model, contrasts)
     affordable("n", n, 8.0 * len(hypothesis.L))
     observed = table["z"].abs().to_numpy().reshape(len(record), -1)
     if np.isnan(observed).all():

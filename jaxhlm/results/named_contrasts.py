@@ -13,7 +13,8 @@ from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.core.status import status_names
 from jaxhlm.errors import ContrastError, OptionError
 from jaxhlm.estimation.hypotheses import Contrasts, Hypothesis
-from jaxhlm.inference.contrast_tests import DfMethod
+from jaxhlm.estimation.model import Model
+from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.multiplicity import Adjustment, adjusted
 from jaxhlm.inference.tails import f_tail, normal_size
 from jaxhlm.results import coefficients
@@ -22,7 +23,7 @@ from jaxhlm.results.presenters import ManyFits
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.tidy import inference_table
 
-__all__ = ["Moderate", "Shape", "contrast_table", "named_hypothesis", "top"]
+__all__ = ["Moderate", "Shape", "contrast_table", "named_hypothesis", "requested_tests", "top"]
 
 Moderate = bool | Literal["dream"]
 Shape = Literal["long", "wide"]
@@ -44,12 +45,10 @@ def contrast_table(
 ) -> pd.DataFrame:
     """Tests of named contrasts of every fit; arguments as for ``FitBatch.test``."""
     check_flag("joint", joint)
-    check_option("adjust", adjust, Adjustment)
     check_option("shape", shape, Shape)
-    if moderate and df == "residual":
-        raise OptionError('df="residual" does not count a prior: use df="satterthwaite"')
-    prior = _prior(fits, moderate, trend, robust)
-    hypothesis, labels = named_hypothesis(fits, contrasts), []
+    hypothesis = requested_tests(fits.model, contrasts, df, moderate, trend, robust, adjust)
+    prior = moderation(fits, trend, robust) if moderate else None
+    labels = []
     if prior is not None and moderate != "dream":
         fits = moderated(fits, prior)
     if joint:
@@ -67,8 +66,24 @@ def contrast_table(
     return _shown(fits, labels, columns, shape)
 
 
-def _prior(fits: FitRecord, moderate: Moderate, trend: bool, robust: bool) -> Moderation | None:
-    """The prior of residual variances, if it is asked for."""
+def requested_tests(
+    model: Model,
+    contrasts: Mapping[str, Any] | Contrasts | None,
+    df: DfMethod,
+    moderate: Moderate,
+    trend: bool,
+    robust: bool,
+    adjust: Adjustment,
+) -> Hypothesis:
+    """What is to be tested; arguments as for ``FitBatch.test``, refused without looking at fits.
+
+    Raises:
+        OptionError: an option of another kind, or some that do not go together.
+        NeedsRemlError: a method that is for REML fits only.
+        ContrastError, UnknownTermError, NotEstimableError: as for ``FitBatch.test``.
+    """
+    check_option("adjust", adjust, Adjustment)
+    check_df(df, model.reml)
     check_flag("trend", trend)
     check_flag("robust", robust)
     if not isinstance(moderate, bool | np.bool_) and moderate != "dream":
@@ -77,7 +92,9 @@ def _prior(fits: FitRecord, moderate: Moderate, trend: bool, robust: bool) -> Mo
         if asked and not moderate:
             what = "is about moderated variances: give moderate=True as well"
             raise OptionError(f"{name}=True {what}")
-    return moderation(fits, trend, robust) if moderate else None
+    if moderate and df == "residual":
+        raise OptionError('df="residual" does not count a prior: use df="satterthwaite"')
+    return named_hypothesis(model, contrasts)
 
 
 def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
@@ -98,32 +115,30 @@ def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
     return table.loc[order[:n]].reset_index(drop=True)
 
 
-def named_hypothesis(
-    fits: FitRecord, contrasts: Mapping[str, Any] | Contrasts | None
-) -> Hypothesis:
+def named_hypothesis(model: Model, contrasts: Mapping[str, Any] | Contrasts | None) -> Hypothesis:
     """Contrasts under their names; every fixed effect but the intercept by default."""
     if contrasts is None:
-        contrasts = {name: {name: 1.0} for name in fits.model.xnames if name != "(Intercept)"}
+        contrasts = {name: {name: 1.0} for name in model.xnames if name != "(Intercept)"}
         if not contrasts:
             raise ContrastError("the only fixed effect is the intercept: give contrasts=")
     if isinstance(contrasts, pd.Series) and any(isinstance(row, str) for row in contrasts):
         contrasts = contrasts.to_dict()
     if not isinstance(contrasts, Mapping):
-        return fits.model.hypothesis(contrasts, 0.0)
+        return model.hypothesis(contrasts, 0.0)
     if not contrasts:
         raise ContrastError("there is no contrast to test: give contrasts={'name': 'x = 0'}")
-    parts = [_one_row(fits, str(name), row) for name, row in contrasts.items()]
+    parts = [_one_row(model, str(name), row) for name, row in contrasts.items()]
     L, rhs = (np.concatenate(part) for part in zip(*((h.L, h.rhs) for h in parts), strict=True))
     return Hypothesis(tuple(map(str, contrasts)), L, rhs)
 
 
-def _one_row(fits: FitRecord, name: str, row: Any) -> Hypothesis:
+def _one_row(model: Model, name: str, row: Any) -> Hypothesis:
     if isinstance(row, int | float):
         raise ContrastError(
             f"contrasts={{{name!r}: {row!r}}}: this maps names to contrasts; give the contrast of "
             f"terms a name, as in {{'name': {{{name!r}: {row!r}}}}}"
         )
-    found = fits.model.hypothesis(row, 0.0)
+    found = model.hypothesis(row, 0.0)
     if len(found.labels) > 1:
         raise ContrastError(
             f"contrast {name!r} has {len(found.labels)} rows: give each a name of its own; "

@@ -126,7 +126,9 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "--responses", "y.csv", "--out", "none/t.csv"], "there is no folder"),
         ([*FIT, "--responses", "y.csv", "--top", "0"], "--top"),
         ([*FIT, "--responses", "y.csv", "--fdr", "5"], "--fdr"),
-        ([*FIT, "--responses", "y.csv", "--trend"], "moderate"),
+        ([*FIT, "--responses", "y.csv", "--trend"], "--trend goes with --moderate"),
+        ([*FIT, "--responses", "y.csv", "--moderate", "--df", "residual"], "--df residual"),
+        ([*FIT, "--responses", "y.csv", "--ml", "--df", "kenward-roger"], "leave --ml out"),
         ([*FIT, "--responses", "y.csv", "--df", "none", "--moderate"], "--df none"),
         ([*FIT, "--responses", "y.csv", "--by", "Subject"], "--responses or --by"),
         ([*FIT, "--responses", "y.csv", "--json"], "--json"),
@@ -141,6 +143,31 @@ def test_what_cannot_be_is_one_line(files, capsys, arguments, message):
     assert main(arguments) == 2
     said = capsys.readouterr().err
     assert said.startswith("jaxhlm: ") and message in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("given", [["samples.csv", "--by", "half"], ["--responses", "y.csv"]])
+def test_contrasts_are_read_before_anything_is_fitted(files, monkeypatch, capsys, given):
+    """Nothing is fitted, so the only line is the error."""
+    y = hlm.load_dataset("sleepstudy")["Reaction"]
+    samples().assign(y=y, half=np.arange(180) % 2).to_csv("samples.csv", index=False)
+    monkeypatch.setattr("jaxhlm.cli.fit.fit_source", None)
+    formula, at = f"y {DESIGN}" if "--by" in given else DESIGN, [] if "--by" in given else FIT[2:]
+    assert main(["fit", formula, *at, *given, "--contrast", "late=7*Day"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaxhlm: ") and "'Days'" in said and said.count("\n") == 1
+
+
+def test_failures_are_told_by_what_the_shell_can_show(files, capsys):
+    y = hlm.load_dataset("sleepstudy")["Reaction"]
+    half = np.arange(180) // 90
+    samples().assign(y=y.where(half == 0, 1.0), half=half).to_csv("by.csv", index=False)
+    assert main(["fit", f"y {DESIGN}", "by.csv", "--by", "half", "--out", "t.csv"]) == 0
+    said = (
+        "jaxhlm: 1 of 2 fits failed: column 'status' of the table that --out writes tells which\n"
+    )
+    assert capsys.readouterr().err == said
+    found = pd.read_csv("t.csv").groupby("half")["status"].unique()
+    assert [*found] == [["converged"], ["not_finite"]]
 
 
 def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):
