@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
 from jaxhlm.linalg.small import array_namespace
 from jaxhlm.optimise.options import Options
 
-__all__ = ["fitted_on_devices"]
+__all__ = ["Work", "fitted_on_devices", "on_devices"]
 
 # The part of a device's memory that a chunk may take: two are under way, and what XLA keeps.
 MEMORY_SHARE = 0.25
@@ -31,6 +31,33 @@ COPIES = 16
 HOST_BYTES = 2**30
 UNDER_WAY = 2
 LANES = "lanes"
+
+
+class Work(Protocol):
+    """What devices do with data sets; equal to another that does the same."""
+
+    @property
+    def reduction(self) -> Reduction:
+        """How data sets are reduced."""
+        ...
+
+    def program(self) -> Callable[..., tuple[Any, Any]]:
+        """A traceable function of what ``Traceable`` shares and gives, and of arrays (B, …).
+
+        It returns arrays (B, …), and which data sets (B,) they are final for.
+        """
+        ...
+
+
+class Fitting(NamedTuple):
+    """Estimates of data sets."""
+
+    reduction: Reduction
+    options: Options
+
+    def program(self) -> Callable[..., tuple[Any, Any]]:
+        """Those of ``chunk_program``."""
+        return chunk_program(self.reduction, self.options)
 
 
 def fitted_on_devices(
@@ -53,7 +80,9 @@ def fitted_on_devices(
         DeviceError: a device was lost, or has no memory for the least that it is given.
     """
     stats = lanes.reduction.prepared.matrices.stats
-    for run, found, final in _chunks(lanes, options, devices, _joined(runs)):
+    work = Fitting(lanes.reduction, options)
+    for run, arrays, final in on_devices(lanes, work, devices, runs):
+        found = Estimates(**arrays)
         nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
         rest = np.flatnonzero(~final)
         if len(rest):
@@ -73,10 +102,25 @@ def _joined(runs: Iterable[slice]) -> deque[slice]:
     return joined
 
 
-def _chunks(
-    lanes: Traceable, options: Options, devices: tuple[jax.Device, ...], left: deque[slice]
-) -> Iterator[tuple[slice, Estimates, Any]]:
-    """What is left to do in chunks, their estimates, and which of these are final."""
+def on_devices(
+    lanes: Traceable,
+    work: Work,
+    devices: tuple[jax.Device, ...],
+    runs: Iterable[slice],
+    own: Callable[[slice], tuple[Any, ...]] = lambda run: (),
+) -> Iterator[tuple[slice, Any, Any]]:
+    """Chunks of data sets, in order, what devices made of them, and what of it is final.
+
+    Args:
+        lanes: the data sets.
+        work: what is done with them.
+        devices, runs: as for ``fitted_on_devices``.
+        own: arrays (b, …) that the program takes of consecutive data sets beside them.
+
+    Raises:
+        DeviceError: as for ``fitted_on_devices``.
+    """
+    left = _joined(runs)
     each = _lanes_per_device(lanes, max(run.stop - run.start for run in left), devices)
     pending: deque[tuple[slice, Any]] = deque()
     halved = False
@@ -84,7 +128,7 @@ def _chunks(
         try:
             while left and len(pending) < UNDER_WAY:
                 run, rest = _split(left[0], each * len(devices))
-                pending.append((run, _started(lanes, options, run, each, devices)))
+                pending.append((run, _started(lanes, work, run, each, devices, own(run))))
                 left.popleft()
                 left.extendleft(rest)
             arrays, final = jax.tree.map(np.array, pending[0][1])
@@ -103,7 +147,7 @@ def _chunks(
             continue
         run, _ = pending.popleft()
         size = run.stop - run.start
-        yield run, Estimates(**arrays)[:size], final[:size]
+        yield run, jax.tree.map(lambda x, size=size: x[:size], arrays), final[:size]
 
 
 def _split(run: slice, most: int) -> tuple[slice, list[slice]]:
@@ -125,38 +169,48 @@ def _failed(error: Exception, devices: tuple[jax.Device, ...]) -> str:
 
 
 def _started(
-    lanes: Traceable, options: Options, run: slice, each: int, devices: tuple[jax.Device, ...]
+    lanes: Traceable,
+    work: Work,
+    run: slice,
+    each: int,
+    devices: tuple[jax.Device, ...],
+    own: tuple[Any, ...],
 ) -> Any:
     """A chunk under way, filled up to its full size with copies of its last data set."""
-    argument, fixed = lanes.argument(run), (lanes.reduction, options, devices)
-    more = [(0, 0)] * (argument.ndim - 1) + [(0, each * len(devices) - argument.shape[-1])]
+    argument = lanes.argument(run)
+    more = (0, each * len(devices) - argument.shape[-1])
     with jax_config_scope():
-        argument = array_namespace(argument).pad(argument, more, mode="edge")
-        placed = jax.device_put(argument, _sharding(devices, argument.ndim))
-        shared = jax.device_put(lanes.shared, _sharding(devices, 0))
-        return _program((argument.shape, *fixed), shared, placed, *fixed)
+        argument = _padded(argument, more, argument.ndim - 1)
+        placed = jax.device_put(argument, _sharding(devices, _spec(argument.ndim)))
+        first = _sharding(devices, PartitionSpec(LANES))
+        beside = tuple(jax.device_put(_padded(x, more, 0), first) for x in own)
+        shared = jax.device_put(lanes.shared, _sharding(devices, PartitionSpec()))
+        key = argument.shape, work, devices
+        return _program(key, shared, placed, beside, work, devices)
+
+
+def _padded(x: Any, more: tuple[int, int], axis: int) -> Any:
+    """An array with copies of the last along an axis."""
+    widths = [more if i == axis else (0, 0) for i in range(x.ndim)]
+    return array_namespace(x).pad(x, widths, mode="edge")
 
 
 def _shared_out(
-    shared: Any,
-    argument: Any,
-    reduction: Reduction,
-    options: Options,
-    devices: tuple[jax.Device, ...],
+    shared: Any, argument: Any, beside: Any, work: Work, devices: tuple[jax.Device, ...]
 ) -> Any:
     """The program, each device with data sets of its own: none waits for another."""
     own = PartitionSpec(LANES)
     program = jax.shard_map(
-        chunk_program(reduction, options),
+        work.program(),
         mesh=_mesh(devices),
-        in_specs=(PartitionSpec(), _spec(argument.ndim)),
+        in_specs=(PartitionSpec(), _spec(argument.ndim), *[own] * len(beside)),
         out_specs=(own, own),
         check_vma=False,
     )
-    return program(shared, argument)
+    return program(shared, argument, *beside)
 
 
-_program = CompiledByOne(_shared_out, static_argnames=("reduction", "options", "devices"))
+_program = CompiledByOne(_shared_out, static_argnames=("work", "devices"))
 
 
 def _lanes_per_device(lanes: Traceable, B: int, devices: tuple[jax.Device, ...]) -> int:
@@ -178,8 +232,8 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
 
 
 def _spec(ndim: int) -> PartitionSpec:
-    return PartitionSpec(*[None] * (ndim - 1), LANES) if ndim else PartitionSpec()
+    return PartitionSpec(*[None] * (ndim - 1), LANES)
 
 
-def _sharding(devices: tuple[jax.Device, ...], ndim: int) -> NamedSharding:
-    return NamedSharding(_mesh(devices), _spec(ndim))
+def _sharding(devices: tuple[jax.Device, ...], spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(_mesh(devices), spec)

@@ -16,7 +16,7 @@ from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import gather
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.failures import Failures
-from jaxhlm.fitting.places import fitter
+from jaxhlm.fitting.places import fitter, fitting_devices
 from jaxhlm.fitting.storing import check_storing, store_source
 from jaxhlm.language.opaque import allowing
 from jaxhlm.optimise.loop import MAX_ITER, TOL
@@ -247,7 +247,9 @@ def fit_source(
     estimates, nobs, ngroups = found
     done = len(nobs)
     lane_index, failures = np.arange(done), Failures(model.xnames)
-    record = FitRecord(model, estimates, index[:done], nobs, ngroups, options, lane_index, source)
+    used = fitting_devices(source, options, devices, workers)
+    sizes = nobs, ngroups, options, lane_index
+    record = FitRecord(model, estimates, index[:done], *sizes, source, used)
     failures.add(estimates)
     failures.warn()
     return FitBatch(record)

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
 
 from jaxhlm.core.devices import Devices, check_devices, chosen_devices
@@ -18,7 +19,7 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Source
 from jaxhlm.storage.folder import Chunk
 
-__all__ = ["Fitter", "Job", "Part", "fit_part", "fitter", "job_of", "part_of"]
+__all__ = ["Fitter", "Job", "Part", "fit_part", "fitter", "fitting_devices", "job_of", "part_of"]
 
 # Runs that a task has at most, and tasks that each worker is to have at least.
 MOST_RUNS, TASKS_OF_EACH = 8, 4
@@ -67,9 +68,7 @@ def fitter(
         return partial(
             _fitted_by_workers, workers, source, job_of(source, options, devices, workers)
         )
-    chosen = chosen_devices(devices)
-    if devices is None and options.precision == "float64" and source.B < WORTH_COMPILING:
-        chosen = None
+    chosen = _worth_compiling(source, options, devices)
     lanes = source.traceable if chosen and options.optimizer is None else None
     if chosen is None or (lanes is None and devices is None):
         if options.precision != "float64":
@@ -82,6 +81,24 @@ def fitter(
         what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
         raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
     return partial(fitted_on_devices, lanes, options, chosen)
+
+
+def fitting_devices(
+    source: Source, options: Options, devices: Devices, workers: Workers | None
+) -> tuple[jax.Device, ...]:
+    """The devices on which ``fitter`` fits in this process, none for the cores."""
+    if workers is not None and workers.executor is not None:
+        return ()
+    chosen = _worth_compiling(source, options, devices)
+    return chosen if chosen and options.optimizer is None and source.traceable else ()
+
+
+def _worth_compiling(
+    source: Source, options: Options, devices: Devices
+) -> tuple[jax.Device, ...] | None:
+    chosen = chosen_devices(devices)
+    few = devices is None and options.precision == "float64" and source.B < WORTH_COMPILING
+    return None if few else chosen
 
 
 def job_of(source: Source, options: Options, devices: Devices, workers: Workers) -> Job:

@@ -8,8 +8,8 @@ and so can be kept in a file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import kenward_roger, satterthwaite
 from jaxhlm.inference.information import Information, groups_at
 from jaxhlm.likelihood.covariance import lambda_of
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.linalg.stacked import solve_lower
 from jaxhlm.optimise.options import Options
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["KeptInformation", "Tile", "information_tiles", "kept_bytes"]
+__all__ = ["KeptInformation", "Tile", "information_arrays", "information_tiles", "kept_bytes"]
 
 # Numbers that are worked on at a time: few enough for the caches, and many for every call of NumPy.
 TILE_NUMBERS = 2**19
@@ -53,16 +54,40 @@ def information_tiles(
     G, q, p = stats.TX.shape[:3]
     per_lane = G * q * max(q, p) + q * (q + 1) // 2 * p * p
     for run in slices(B, TILE_NUMBERS // per_lane):
-        yield Tile(run, *_information(estimates[run], standardised.take(run), options, method))
+        part = estimates[run]
+        found = _information(
+            part.theta_standard, part.status, standardised.take(run), options, method
+        )
+        yield Tile(run, *found)
+
+
+def information_arrays(
+    theta_standard: Any, status: Any, standardised: Standardised, options: Options, method: str
+) -> tuple[Any, ...]:
+    """The attributes of ``KeptInformation`` that there are, traceable.
+
+    Args:
+        theta_standard: (B, k) as in ``Estimates``.
+        status: (B,) likewise.
+        standardised, options, method: as for ``information_tiles``.
+    """
+    return _lanes_first(*_information(theta_standard, status, standardised, options, method))
+
+
+def _lanes_first(at: Information, root: Floats) -> tuple[Any, ...]:
+    xp = array_namespace(root)
+    return tuple(xp.moveaxis(x, -1, 0) for x in (at.nu, root, at.B, at.correction) if x is not None)
 
 
 def _information(
-    estimates: Estimates, standardised: Standardised, options: Options, method: str
+    theta_standard: Any, status: Any, standardised: Standardised, options: Options, method: str
 ) -> tuple[Information, Floats]:
-    Lambda = np.moveaxis(lambda_of(estimates.theta_standard.T, options.blocks), 0, -1)
+    Lambda = array_namespace(theta_standard).moveaxis(
+        lambda_of(theta_standard.T, options.blocks), 0, -1
+    )
     at = groups_at(Lambda, standardised.stats, options.reml)
     if method == "satterthwaite":
-        singular = estimates.status == Status.SINGULAR
+        singular = status == Status.SINGULAR
         found = satterthwaite.observed(at, Lambda, singular, options.reml, options.blocks)
     else:
         found = kenward_roger.expected(at, options.blocks)
@@ -93,16 +118,21 @@ class KeptInformation:
     @staticmethod
     def arrays(tiles: Iterable[Tile]) -> tuple[Array, ...]:
         """The attributes of consecutive fits, those that there are."""
-        parts = [
-            [np.moveaxis(x, -1, 0) for x in (at.nu, root, at.B, at.correction) if x is not None]
-            for _, at, root in tiles
-        ]
+        parts = [_lanes_first(at, root) for _, at, root in tiles]
         return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
     def take(self, which: Ints | slice) -> KeptInformation:
         """That of some fits."""
         correction = None if self.correction is None else self.correction[which]
         return KeptInformation(self.nu[which], self.root[which], self.forms[which], correction)
+
+    def replaced(self, which: Ints, others: KeptInformation) -> KeptInformation:
+        """These with those of some fits exchanged for ``others``."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, values in out.items():
+            if values is not None:
+                values[which] = getattr(others, name)
+        return KeptInformation(**out)
 
     @property
     def lane_bytes(self) -> int:

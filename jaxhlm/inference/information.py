@@ -39,6 +39,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.covariance import ThetaIndex
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.likelihood.whitened import whitened
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
 __all__ = [
@@ -90,26 +91,27 @@ def normalised(B: Floats, drift: Floats, root: Floats, tangent: Floats | None = 
     """
     less = B - drift[:, None, None] * np.eye(B.shape[1])[..., None]
     if tangent is not None:
-        less = np.einsum("stl,spql->tpql", tangent, less)
+        less = array_namespace(less).einsum("stl,spql->tpql", tangent, less)
     return solve_lower(root, less)
 
 
 def groups_at(Lambda: Floats, stats: Stats, reml: bool) -> GroupsAtLambda:
     """Profile β out at Λ (q, q, B), keeping what every group contributes."""
+    xp = array_namespace(Lambda)
     _, U, Y, z = whitened(Lambda, stats)
-    L_A = cholesky(stats.XX + np.einsum("apgl,argl->prl", Y, Y))
-    half = solve_lower(L_A, stats.Xy + np.einsum("apgl,agl->pl", Y, z))
-    pwrss = stats.yy + np.einsum("agl,agl->l", z, z) - np.einsum("pl,pl->l", half, half)
+    L_A = cholesky(stats.XX + xp.einsum("apgl,argl->prl", Y, Y))
+    half = solve_lower(L_A, stats.Xy + xp.einsum("apgl,agl->pl", Y, z))
+    pwrss = stats.yy + xp.einsum("agl,agl->l", z, z) - xp.einsum("pl,pl->l", half, half)
     beta = solve_lower(L_A.swapaxes(0, 1)[::-1, ::-1], half[::-1])[::-1]
-    P = np.einsum("abgl,acgl->bcgl", U, U)
+    P = xp.einsum("abgl,acgl->bcgl", U, U)
     return GroupsAtLambda(
         P=P,
         P_all=stats.m * P,
-        G=solve_lower(L_A, np.einsum("apgl,abgl->pbgl", Y, U)),
-        e=np.einsum("abgl,agl->bgl", U, z - np.einsum("apgl,pl->agl", Y, beta)),
+        G=solve_lower(L_A, xp.einsum("apgl,abgl->pbgl", Y, U)),
+        e=xp.einsum("abgl,agl->bgl", U, z - xp.einsum("apgl,pl->agl", Y, beta)),
         L_A=L_A,
         pwrss=pwrss,
-        nu=np.broadcast_to(stats.n - reml * stats.rank, pwrss.shape),
+        nu=xp.broadcast_to(stats.n - reml * stats.rank, pwrss.shape),
     )
 
 
@@ -136,21 +138,23 @@ def directions(index: ThetaIndex, q: int) -> Floats:
 
 def weighted_entries(M: Floats, index: ThetaIndex) -> Floats:
     """tr(E_s M) of symmetric M (q, q, B), (k, B)."""
-    return np.stack([M[a, b] * (1.0 if a == b else 2.0) for a, b in index])
+    entries = [M[a, b] * (1.0 if a == b else 2.0) for a, b in index]
+    return array_namespace(M).stack(entries)
 
 
 def traces(P: Floats, Q: Floats, index: ThetaIndex) -> Floats:
     """Σ tr(E_s P E_t Q) over groups, (k, k, B)."""
     q = len(P)
     E = directions(index, q).reshape(-1, q * q)
-    products = np.einsum("bcgl,dagl->abcdl", P, Q).reshape(q * q, q * q, -1)
-    return np.einsum("tx,sxl->stl", E, np.tensordot(E, products, 1))
+    xp = array_namespace(P)
+    products = xp.einsum("bcgl,dagl->abcdl", P, Q).reshape(q * q, q * q, -1)
+    return xp.einsum("tx,sxl->stl", E, xp.tensordot(E, products, 1))
 
 
 def quadratic_forms(G: Floats, index: ThetaIndex) -> Floats:
     """B_s = Σ G'E_s G over groups, (k, p, p, B)."""
-    B = []
+    B, xp = [], array_namespace(G)
     for a, b in index:
-        outer = np.einsum("pgl,rgl->prl", G[:, a], G[:, b])
+        outer = xp.einsum("pgl,rgl->prl", G[:, a], G[:, b])
         B.append(outer if a == b else outer + outer.swapaxes(0, 1))
-    return np.stack(B)
+    return xp.stack(B)

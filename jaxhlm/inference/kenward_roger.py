@@ -39,6 +39,7 @@ from jaxhlm.inference.information import (
     weighted_entries,
 )
 from jaxhlm.likelihood.covariance import Blocks, theta_index
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
 __all__ = ["expected", "joint_f"]
@@ -46,21 +47,21 @@ __all__ = ["expected", "joint_f"]
 
 def expected(at: GroupsAtLambda, blocks: Blocks) -> Information:
     """Expected information, and the correction of Var(β̂)."""
-    index = theta_index(blocks)
-    GG = np.einsum("pagl,pbgl->abgl", at.G, at.G)
+    index, xp = theta_index(blocks), array_namespace(at.G)
+    GG = xp.einsum("pagl,pbgl->abgl", at.G, at.G)
     B = quadratic_forms(at.G, index)
     v = weighted_entries((at.P_all - GG).sum(axis=2), index)
-    S = traces(at.P, at.P_all - 2.0 * GG, index) + np.einsum("sprl,tprl->stl", B, B)
+    S = traces(at.P, at.P_all - 2.0 * GG, index) + xp.einsum("sprl,tprl->stl", B, B)
     root = cholesky(S - v[:, None] * v / at.nu)
     k = len(index)
-    identity = np.broadcast_to(np.eye(k)[..., None], root.shape)
+    identity = xp.broadcast_to(np.eye(k)[..., None], root.shape)
     half = solve_lower(root, identity)
-    W = 2.0 * np.einsum("usl,utl->stl", half, half)
+    W = 2.0 * xp.einsum("usl,utl->stl", half, half)
     E = directions(index, len(GG))
-    EP, WE = np.einsum("sab,bcgl->sacgl", E, at.P), np.einsum("stl,tcd->scdl", W, E)
-    middle = np.einsum("sacgl,scdl->adgl", EP, WE)
-    correction = np.einsum("pagl,adgl,rdgl->prl", at.G, middle, at.G)
-    correction -= np.einsum("sptl,strl->prl", B, np.einsum("stl,tprl->sprl", W, B))
+    EP, WE = xp.einsum("sab,bcgl->sacgl", E, at.P), xp.einsum("stl,tcd->scdl", W, E)
+    middle = xp.einsum("sacgl,scdl->adgl", EP, WE)
+    correction = xp.einsum("pagl,adgl,rdgl->prl", at.G, middle, at.G)
+    correction -= xp.einsum("sptl,strl->prl", B, xp.einsum("stl,tprl->sprl", W, B))
     return Information(at.nu, normalised(B, v / at.nu, root), 2.0 * correction)
 
 

@@ -42,7 +42,8 @@ from jaxhlm.inference.information import (
     weighted_entries,
 )
 from jaxhlm.likelihood.covariance import Blocks, ThetaIndex, theta_index
-from jaxhlm.linalg.factors import principal_axes
+from jaxhlm.linalg.factors import principal_axes, symmetric_axes
+from jaxhlm.linalg.small import array_namespace, set_at
 from jaxhlm.linalg.stacked import cholesky
 
 __all__ = ["curvature", "joint_f", "observed"]
@@ -65,12 +66,16 @@ def observed(
     """
     index = theta_index(blocks)
     H, r, B, score = curvature(at, index, reml)
-    tangent = None
-    if singular.any():
-        F = (at.P_all - score).sum(axis=2)[..., singular]
-        tangent = np.tile(np.eye(len(index))[..., None], len(at.nu))
-        H[..., singular], tangent[..., singular] = _fixed_rank_hessian(
-            H[..., singular], F, Lambda[..., singular], blocks
+    tangent, xp = None, array_namespace(H)
+    if xp is not np or singular.any():
+        # Traced, which lanes these are is not known: all are computed.
+        some = np.s_[..., singular if xp is np else slice(None)]
+        F = (at.P_all - score).sum(axis=2)
+        tangent = xp.tile(np.eye(len(index))[..., None], len(at.nu))
+        found = _fixed_rank_hessian(H[some], F[some], Lambda[some], blocks)
+        H, tangent = (
+            set_at(x, some, xp.where(singular[some[1]], y, x[some]))
+            for x, y in zip((H, tangent), found, strict=True)
         )
     return Information(at.nu, normalised(B, r / at.nu, cholesky(H), tangent), None)
 
@@ -80,15 +85,16 @@ def curvature(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """H (k, k, B), r/τ (k, B), the B_s (k, p, p, B) and, by group, ee'/τ (+ G'G), (q, q, G, B)."""
     precision = at.nu / at.pwrss
-    ee = precision * np.einsum("agl,bgl->abgl", at.e, at.e)
-    score = ee + np.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
+    xp = array_namespace(precision)
+    ee = precision * xp.einsum("agl,bgl->abgl", at.e, at.e)
+    score = ee + xp.einsum("pagl,pbgl->abgl", at.G, at.G) if reml else ee
     r = weighted_entries(ee.sum(axis=2), index)
-    h = np.stack([_cross(at, a, b) for a, b in index])
+    h = xp.stack([_cross(at, a, b) for a, b in index])
     B = quadratic_forms(at.G, index)
     H = traces(at.P, 2.0 * score - at.P_all, index)
-    H -= 2.0 * precision * np.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
+    H -= 2.0 * precision * xp.einsum("spl,tpl->stl", h, h) + r[:, None] * r / at.nu
     if reml:
-        H -= np.einsum("sprl,tprl->stl", B, B)
+        H -= xp.einsum("sprl,tprl->stl", B, B)
     return H, r, B, score
 
 
@@ -113,36 +119,39 @@ def _fixed_rank_hessian(
     The directions are v_i v_j' + v_j v_i' in the eigenvectors v of D; those with i and j in the
     null space leave the surface. In these coordinates F lives on the null space and D⁺ on the rest.
     """
-    index = theta_index(blocks)
-    D = np.einsum("abl,cbl->acl", Lambda, Lambda)
-    V, value, null = np.zeros_like(D), np.zeros(D.shape[1:]), np.zeros(D.shape[1:], bool)
+    index, xp = theta_index(blocks), array_namespace(H)
+    D = xp.einsum("abl,cbl->acl", Lambda, Lambda)
+    V, value, null = xp.zeros_like(D), xp.zeros(D.shape[1:]), xp.zeros(D.shape[1:], bool)
     for block in blocks:
-        square, rows = np.ix_(block, block), list(block)
-        values, vectors = np.linalg.eigh(np.moveaxis(D[square], -1, 0))
-        V[square], value[rows] = np.moveaxis(vectors, 0, -1), values.T
+        square, rows = np.ix_(block, block), np.array(block)
+        values, vectors = symmetric_axes(D[square])
+        V, value = set_at(V, square, vectors), set_at(value, rows, values)
         n_zero = (Lambda[square] == 0.0).all(axis=0).sum(axis=0)
-        null[rows] = np.arange(len(block))[:, None] < n_zero
-    gone = np.stack([null[i] & null[j] for i, j in index])
-    M = np.where(gone, 0.0, np.stack([_entry(V, a, b, index) for a, b in index]))
-    F = np.einsum("abl,acl->bcl", V, np.einsum("acl,cdl->adl", F, V)) * (null[:, None] & null)
-    inverse = np.where(null, 0.0, 1.0 / np.where(null, 1.0, value))
+        null = set_at(null, rows, np.arange(len(block))[:, None] < n_zero)
+    gone = xp.stack([null[i] & null[j] for i, j in index])
+    M = xp.where(gone, 0.0, xp.stack([_entry(V, a, b, index) for a, b in index]))
+    F = xp.einsum("abl,acl->bcl", V, xp.einsum("acl,cdl->adl", F, V)) * (null[:, None] & null)
+    inverse = xp.where(null, 0.0, 1.0 / xp.where(null, 1.0, value))
     E = directions(index, len(D))
-    FE, ED = np.einsum("abl,sbc->sacl", F, E), np.einsum("cl,tca->tcal", inverse, E)
-    along = np.einsum("asl,atl->stl", M, np.einsum("abl,btl->atl", H, M))
-    along += 2.0 * np.einsum("sacl,tcal->stl", FE, ED)
-    along[np.diag_indices(len(index))] += gone
+    FE, ED = xp.einsum("abl,sbc->sacl", F, E), xp.einsum("cl,tca->tcal", inverse, E)
+    along = xp.einsum("asl,atl->stl", M, xp.einsum("abl,btl->atl", H, M))
+    along += 2.0 * xp.einsum("sacl,tcal->stl", FE, ED)
+    along += np.eye(len(index))[..., None] * gone
     return along, M
 
 
 def _cross(at: GroupsAtLambda, a: int, b: int) -> Floats:
     """h_s = Σ G'E_s e over groups for the direction of entry (a, b), (p, B)."""
-    h = np.einsum("pgl,gl->pl", at.G[:, a], at.e[b])
-    return h if a == b else h + np.einsum("pgl,gl->pl", at.G[:, b], at.e[a])
+    xp = array_namespace(at.e)
+    h = xp.einsum("pgl,gl->pl", at.G[:, a], at.e[b])
+    return h if a == b else h + xp.einsum("pgl,gl->pl", at.G[:, b], at.e[a])
 
 
 def _entry(V: Floats, a: int, b: int, index: ThetaIndex) -> Floats:
     """Entry (a, b) of every direction v_i v_j' + v_j v_i' (v_i v_i' for i = j), (k, B)."""
-    return np.stack([V[a, i] * V[b, j] + (V[a, j] * V[b, i] if i != j else 0.0) for i, j in index])
+    return array_namespace(V).stack(
+        [V[a, i] * V[b, j] + (V[a, j] * V[b, i] if i != j else 0.0) for i, j in index]
+    )
 
 
 def _eigen(A: Floats) -> tuple[Floats, Floats]:

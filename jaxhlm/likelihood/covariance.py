@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
-from jaxhlm.linalg.small import array_namespace, matmul, unroll
+from jaxhlm.linalg.small import array_namespace, matmul, set_at, unroll
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -168,11 +168,11 @@ def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, " B"] = 0.0) -> 
 
 
 def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
-    """Λ (B, q, q) from θ (k, B), in NumPy."""
+    """Λ (B, q, q) from θ (k, B)."""
     q = sum(map(len, blocks))
-    Lambda = np.zeros((theta.shape[-1], q, q))
+    Lambda = array_namespace(theta).zeros((theta.shape[-1], q, q))
     for entry, (row, column) in zip(theta, theta_index(blocks), strict=True):
-        Lambda[:, row, column] = entry
+        Lambda = set_at(Lambda, np.s_[:, row, column], entry)
     return Lambda
 
 

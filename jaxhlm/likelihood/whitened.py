@@ -1,6 +1,6 @@
 """The groups of many lanes at Λ, factored once: Ω_i = I + R_iΛΛ'R_i' = L_iL_i', and L_i⁻¹T_i.
 
-``deviance.whiten`` for arrays of NumPy, lanes last: matrices (rows, columns, G, B).
+``deviance.whiten`` for many lanes, lanes last: matrices (rows, columns, G, B).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import array_namespace
 from jaxhlm.linalg.stacked import cholesky, solve_lower
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ class Whitened(NamedTuple):
 
 def whitened(Lambda: Floats, stats: Stats) -> Whitened:
     """The groups at Λ (q, q, B)."""
-    R, X, y = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX, stats.Ty))
+    xp = array_namespace(Lambda)
+    R, X, y = (xp.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX, stats.Ty))
     # A sum of products: einsum is slow where R is shared and its last axis of 1 is stretched.
     RL = sum(R[:, b, None] * row[:, None] for b, row in enumerate(Lambda))
-    L = cholesky(np.einsum("abgl,cbgl->acgl", RL, RL) + np.eye(len(RL))[..., None, None])
+    L = cholesky(xp.einsum("abgl,cbgl->acgl", RL, RL) + np.eye(len(RL))[..., None, None])
     return Whitened(L, *(solve_lower(L, T) for T in (R, X, y)))
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -66,9 +66,9 @@ def is_unrolled(M: Matrix) -> bool:
     return isinstance(M, np.ndarray) and M.dtype == object
 
 
-def array_namespace(x: Array) -> ModuleType:
-    """``jax.numpy`` for JAX arrays and tracers, else ``numpy``."""
-    return jnp if isinstance(x, jax.Array) else np
+def array_namespace(*arrays: Array) -> ModuleType:
+    """``jax.numpy`` where one is a JAX array or a tracer, else ``numpy``."""
+    return jnp if any(isinstance(x, jax.Array) for x in arrays) else np
 
 
 def unroll(x: Array, ndim: int, lead: int = 0) -> Matrix:
@@ -95,7 +95,7 @@ def stack_entries(M: Matrix, B: int) -> Float[Array, "... B"]:
     return out.reshape(*M.shape, B)
 
 
-def set_at(x: Array, index: tuple[slice | int, ...], values: Array) -> Array:
+def set_at(x: Array, index: Any, values: Array) -> Array:
     """``x`` with values at an index; a NumPy array is written to, a JAX array is not."""
     if not isinstance(x, np.ndarray):
         return x.at[index].set(values)

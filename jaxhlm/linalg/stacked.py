@@ -1,6 +1,6 @@
-"""Factors and triangular solves of many matrices of any one size, stored lanes last, in NumPy.
+"""Factors and triangular solves of many matrices of any one size, stored lanes last.
 
-A matrix is an array ``(rows, columns, …)`` whose trailing axes (groups, lanes) NumPy works through
+A matrix is an array ``(rows, columns, …)`` whose trailing axes (groups, lanes) are worked through
 in one sweep; a trailing axis of 1 is shared by all. Only the loop over rows is Python's, so that
 p = 40 costs forty steps and not, as spelled out in ``jaxhlm.linalg.small``, forty cubed.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxhlm.core.notation import Floats
+from jaxhlm.linalg.small import array_namespace, set_at
 
 __all__ = ["cholesky", "lapack_cholesky", "solve_lower", "solve_upper"]
 
@@ -20,12 +21,13 @@ def cholesky(A: Floats) -> Floats:
     >>> cholesky(np.array([[4.0, 2.0], [2.0, 5.0]])).tolist()
     [[2.0, 0.0], [1.0, 2.0]]
     """
-    L = np.zeros_like(A)
+    xp = array_namespace(A)
+    L = xp.zeros_like(A)
     for j in range(len(A)):
         column = A[j:, j]
         if j:
-            column = column - np.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
-        np.divide(column, np.sqrt(column[0]), out=L[j:, j])
+            column = column - xp.einsum("ik...,k...->i...", L[j:, :j], L[j, :j])
+        L = set_at(L, np.s_[j:, j], column / xp.sqrt(column[0]))
     return L
 
 
@@ -49,10 +51,11 @@ def solve_lower(L: Floats, T: Floats) -> Floats:
     >>> solve_lower(np.array([[2.0, 0.0], [1.0, 2.0]]), np.array([2.0, 5.0])).tolist()
     [1.0, 2.0]
     """
-    out = np.empty((len(T), *np.broadcast_shapes(T.shape[1:], L.shape[2:])))
+    xp = array_namespace(L, T)
+    out = xp.empty((len(T), *np.broadcast_shapes(T.shape[1:], L.shape[2:])))
     for i in range(len(T)):
-        done = T[i] - np.einsum("k...,k...->...", L[i, :i], out[:i]) if i else T[i]
-        np.divide(done, L[i, i], out=out[i, ...])
+        done = T[i] - xp.einsum("k...,k...->...", L[i, :i], out[:i]) if i else T[i]
+        out = set_at(out, np.s_[i, ...], done / L[i, i])
     return out
 
 

@@ -22,6 +22,7 @@ from jaxhlm.inference.contrast_tests import SMALL_SAMPLE, DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.results.f_tests import f_tests
+from jaxhlm.results.information import keep_information, over_information
 from jaxhlm.results.moderated import df_residual
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.term_tests import term_names
@@ -51,7 +52,7 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
             # The tails take as long as the df: both belong on all cores.
             return se, df, _tails(own, found, se, df)
 
-        return fits.over_information(method, one)
+        return over_information(fits, method, one)
     se, df = contrast_tests.reference_tests(fits.estimates, fits.nobs, L, method)
     return se, df, _tails(L, fits.filled, se, df)
 
@@ -59,13 +60,14 @@ def tests(fits: FitRecord, L: Floats, method: DfMethod) -> tuple[Floats, ...]:
 def fixed_tests(fits: FitRecord, method: DfMethod) -> tuple[Floats, ...]:
     """Standard errors, df and p values of the fixed effects, (B, p), kept for the next call."""
     check_df(method, fits.model.reml)
-    known = fits.known(method)
-    if known.tests is None:
+    if fits.known(method).tests is None:
         L = np.eye(len(fits.model.xnames))
-        known = replace(known, tests=tests(fits, without(L, fits.about_absent(L)), method))
-        fits.tests[method] = known
-    assert known.tests is not None
-    return known.tests
+        found = tests(fits, without(L, fits.about_absent(L)), method)
+        # What the tests took of the data may be kept by now.
+        fits.tests[method] = replace(fits.known(method), tests=found)
+    known = fits.known(method).tests
+    assert known is not None
+    return known
 
 
 def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> FitRecord:
@@ -83,7 +85,7 @@ def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> Fit
     for method in methods:
         fixed_tests(found, method)
         if method in SMALL_SAMPLE:
-            found.keep_information(method)
+            keep_information(found, method)
     asked = replace(fits, tests={method: found.tests[method] for method in methods})
     if fits.source is not None and any(method in SMALL_SAMPLE for method in methods):
         asked.kept["df_residual"] = df_residual(fits)
@@ -93,8 +95,8 @@ def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> Fit
 def adjusted_vcov(fits: FitRecord) -> Floats:
     """(B, p, p) Kenward and Roger's adjusted covariances of β̂."""
     check_df("kenward-roger", fits.model.reml)
-    found = fits.over_information(
-        "kenward-roger", lambda _, e, tiles: contrast_tests.adjusted_vcov(e, tiles)
+    found = over_information(
+        fits, "kenward-roger", lambda _, e, tiles: contrast_tests.adjusted_vcov(e, tiles)
     )
     return at_absent(found[0], fits.estimates.absent)
 

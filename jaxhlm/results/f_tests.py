@@ -16,6 +16,7 @@ from jaxhlm.inference.contrast_tests import (
     reference_tests,
     wald_f,
 )
+from jaxhlm.results.information import over_information
 from jaxhlm.results.record import FitRecord
 
 __all__ = ["f_tests"]
@@ -38,7 +39,7 @@ def f_tests(
             own = [(L if L.ndim == 2 else L[at], rhs) for L, rhs in hypotheses]
             return joint_tests(found, tiles, own, df)
 
-        F, den, scale = fits.over_information(df, one)
+        F, den, scale = over_information(fits, df, one)
         return F, den, scale
     F = np.stack([wald_f(fits.filled, L, rhs) for L, rhs in hypotheses], axis=1)
     first = np.eye(F.shape[1], len(fits.model.xnames))[:1]

@@ -5,15 +5,16 @@ Arrays have the fits on their first axis. A fit of its own is a record of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.chunks import as_slice, in_order, lane_chunks
+from jaxhlm.core.chunks import in_order, lane_chunks
 from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, NotEstimable, check_option
 from jaxhlm.core.status import Status, converged
@@ -24,12 +25,6 @@ from jaxhlm.errors import JaxhlmError, NotEstimableError, NotEstimableWarning, w
 from jaxhlm.estimation.estimates import Estimates, restandardised
 from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.inference.contrast_information import (
-    KeptInformation,
-    Tile,
-    information_tiles,
-    kept_bytes,
-)
 from jaxhlm.inference.criteria import aic, aicc, bic, standard_errors
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.fit_rows import FitRows
@@ -41,12 +36,8 @@ from jaxhlm.statistics.response import Standardised
 
 __all__ = ["FitRecord"]
 
-# What tests by a method need of all fits is kept up to this size, whatever is tested.
-KEPT_BYTES = 2**27
 # After so many chunks the heaps of the threads hold much that nobody uses.
 MANY_CHUNKS = 4
-
-OverTiles: TypeAlias = Callable[[Ints, Estimates, Iterable[Tile]], tuple[Array, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +53,8 @@ class FitRecord:
         options: what was optimised.
         lane_index: (B,) number of each in its source.
         source: where the rows are; None if the fits were read from a file.
+        devices: that fitted them, if it was not the cores; what is asked for later is left to them
+            where it can be.
         tests: by method of the df, as far as they are known.
         kept: what else was computed of all fits and may be asked for again; a copy has none of it,
             and some of the fits their df_residual.
@@ -75,6 +68,7 @@ class FitRecord:
     options: Options = field(repr=False)
     lane_index: Ints = field(repr=False)
     source: Source | None = field(repr=False)
+    devices: tuple[jax.Device, ...] = field(default=(), repr=False)
     tests: dict[str, KnownTests] = field(default_factory=dict, repr=False)
     kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -241,52 +235,6 @@ class FitRecord:
         """What is known of tests by a method."""
         return self.tests.get(method, KnownTests())
 
-    def over_information(self, method: str, function: OverTiles) -> tuple[Floats, ...]:
-        """``function`` of all fits and what their variances tell about contrasts.
-
-        Args:
-            method: "satterthwaite" or "kenward-roger".
-            function: maps positions of fits, their estimates and consecutive runs of them to
-                arrays with the fits on the first axis.
-
-        Raises:
-            JaxhlmError: the fits were read from a file, which has neither.
-        """
-        self._keep_if_small(method)
-        kept = self.known(method).information
-        if kept is not None:
-            runs = lane_chunks(len(self), kept.lane_bytes)
-            return self._gathered(
-                lambda at: function(at, self.filled[at], kept.take(as_slice(at)).tiles),
-                [np.arange(run.start, run.stop) for run in runs],
-            )
-        if self.source is None:
-            raise without_data(method)
-        return self._over_tiles(method, function)
-
-    def _over_tiles(self, method: str, function: OverTiles) -> tuple[Floats, ...]:
-        def one(at: Ints) -> tuple[Array, ...]:
-            found, rows = self.filled[at], self.lanes(at).standardised
-            return function(at, found, information_tiles(found, rows, self.options, method))
-
-        return self.over_chunks(one)
-
-    def _keep_if_small(self, method: str) -> None:
-        p, k = (x.shape[1] for x in (self.estimates.beta, self.estimates.theta))
-        if self.source is not None and kept_bytes(p, k, method) * len(self) <= KEPT_BYTES:
-            self.keep_information(method)
-
-    def keep_information(self, method: str) -> None:
-        """Keep what any contrast's test by a method takes of the data.
-
-        Raises:
-            JaxhlmError: the fits were read from a file, which does not have it.
-        """
-        known = self.known(method)
-        if known.information is None:
-            arrays = self._over_tiles(method, lambda *given: KeptInformation.arrays(given[2]))
-            self.tests[method] = replace(known, information=KeptInformation(*arrays))
-
     def over_groups(
         self, function: Callable[[Estimates, GroupContributions], tuple[Array, ...]]
     ) -> tuple[Array, ...]:
@@ -338,12 +286,13 @@ class FitRecord:
 
     def over_chunks(self, one: Callable[[Ints], tuple[Array, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""
-        return self._gathered(one, self._chunks())
+        return self.gathered(one, self._chunks())
 
     @np.errstate(all="ignore")
-    def _gathered(
+    def gathered(
         self, one: Callable[[Ints], tuple[Array, ...]], chunks: Sequence[Ints]
     ) -> tuple[Floats, ...]:
+        """Arrays, fits first, from positions of fits that are chosen together."""
         parts = [np.concatenate(part) for part in zip(*in_order(one, chunks), strict=True)]
         if len(chunks) > MANY_CHUNKS:
             trim_heap()

@@ -135,7 +135,7 @@ def from_table(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> FitRecord:
     index = from_columns(frame, own[LABELS_KEY].decode())
     given: dict[str, Any] = json.loads(own.get(OPTIONS_KEY, b"{}"))
     options, lane_index = Options(m.reml, m.blocks, **given), np.arange(len(index))
-    fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests)
+    fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests=tests)
     if DF_RESIDUAL in frame:
         fits.kept[DF_RESIDUAL] = frame[DF_RESIDUAL].to_numpy()
     return fits
