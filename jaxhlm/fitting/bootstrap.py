@@ -39,7 +39,7 @@ from jaxhlm.resampling.schemes import resampler
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.presenters import long_table
-from jaxhlm.results.quality import one_group_terms, without_each_group
+from jaxhlm.results.quality import left_out, one_group_terms
 from jaxhlm.results.storage import check_saving, load, save
 from jaxhlm.results.stored import StoredFits
 
@@ -123,8 +123,8 @@ class Bootstrap:
         if values is None:
             if self.fit is None:
                 raise JaxhlmError("this bootstrap was read from a file without accelerations")
-            _, left_out = without_each_group(self.fit.record)
-            values = acceleration(parameter_values(self.model, left_out))
+            _, without = left_out(self.fit.record)
+            values = acceleration(parameter_values(self.model, without))
         return pd.Series(values, list(self.terms), name="acceleration")
 
     def tidy(self) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""How much each group moves the estimates: the result of ``fit.influence()``, or of many fits'."""
+"""How much each group or row moves the estimates: the result of ``fit.influence()``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,23 +15,26 @@ from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.model import Model
 from jaxhlm.inference.criteria import standard_errors
 
-__all__ = ["Influence"]
+__all__ = ["Influence", "LeftOut"]
+
+LeftOut = Literal["group", "observation"]
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """Estimates without each group in turn, and how they differ from those with all.
+    """Estimates without each group, or each row, in turn, and how they differ from those with all.
 
-    Every row is an exact refit, θ and σ included. A group without which the model cannot be fitted
-    has NaN and is counted in ``counts``.
+    Every one is an exact refit, θ and σ included. Where the model cannot be fitted without one,
+    there is NaN, counted in ``counts``. "Group" below is what was left out.
 
     Attributes:
         model: the labels.
-        levels: (N,) what was left out: levels of the grouping factor, those of all fits after one
-            another where there are many, indexed by fit and level.
+        levels: (N,) what was left out: levels of the grouping factor or labels of rows, those of
+            all fits after one another where there are many, indexed by fit and level.
         whole: estimates with all groups, one lane for every fit.
         without: estimates without each group, N lanes.
         fit: (N,) number of the fit that each of them belongs to.
+        by: "group" or "observation".
     """
 
     model: Model = field(repr=False)
@@ -38,6 +42,7 @@ class Influence:
     whole: Estimates = field(repr=False)
     without: Estimates = field(repr=False)
     fit: Ints = field(repr=False)
+    by: LeftOut = "group"
 
     @property
     def fixef(self) -> pd.DataFrame:
@@ -55,7 +60,8 @@ class Influence:
 
         Positive where the group raises the estimate. ``lme4``'s and car's ``dfbetas`` have the
         other sign, β̂₍ᵢ₎ − β̂, and the same size.
-        Beyond 2/√G is worth a look (Belsley, Kuh & Welsch 1980, Regression Diagnostics, ch. 2).
+        Beyond 2/√G, of rows 2/√n, is worth a look (Belsley, Kuh & Welsch 1980, Regression
+        Diagnostics, ch. 2).
         """
         with np.errstate(invalid="ignore"):
             return self.dfbeta / standard_errors(self.without.vcov)
@@ -135,10 +141,11 @@ class Influence:
         """Counts, and the groups with the largest Cook's distance."""
         fits = len(self.whole.status)
         of_fits = f" in {fits:,} fits" if fits > 1 else ""
+        what = f"levels of {self.model.group_name}" if self.by == "group" else "observations"
         largest = self.frame().nlargest(5, "cooksd").filter(regex="cooksd|dfbetas")
         return "\n".join(
             [
-                f"Influence of {len(self.levels):,} levels of {self.model.group_name}{of_fits}, "
+                f"Influence of {len(self.levels):,} {what}{of_fits}, "
                 "each left out and the model fitted again",
                 outcome(self.status)[0],
                 "Largest Cook's distances:",

@@ -1,8 +1,9 @@
-"""Every group left out in turn: exact refits of all of them as one batch of lanes.
+"""Every group, or every row, left out in turn: exact refits of all of them as one batch of lanes.
 
 A lane is the data without one group, on the standardised scale of the full data, so that only sums
 over groups change. Sums over all groups but one are taken directly, never as a difference, so no
-digits cancel however much a group weighs.
+digits cancel however much a group weighs. Without one row the group of that row is left out, and
+comes back without it.
 
 Groups that share R_i enter the criterion through the Gram matrix of their [T_X t_y] alone (see
 ``equal_groups``). Such a class is represented by the columns of the Cholesky factor of the Gram
@@ -22,7 +23,7 @@ from jaxhlm.design.identified import group_ranks, identified
 from jaxhlm.estimation.estimates import Estimates, estimate
 from jaxhlm.estimation.pipeline import Fitted, Reduced, gather
 from jaxhlm.likelihood.lane_derivatives import unrollable
-from jaxhlm.likelihood.suffstats import Stats, taken
+from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, taken
 from jaxhlm.linalg.factors import semidefinite_root
 from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import FEW_LANES, solve
@@ -30,6 +31,7 @@ from jaxhlm.statistics.equal_groups import EqualGroups, EquivalenceClass
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
 from jaxhlm.statistics.standardise import absent_squares
+from jaxhlm.statistics.without_rows import GroupWithoutRow, RowsApart
 
 __all__ = ["MOST_LANES", "Pairs", "leave_one_out", "numbers_per_fit"]
 
@@ -48,7 +50,7 @@ NOISE = 1e-28
 
 
 class Pairs(NamedTuple):
-    """Which fit, and which of its groups is left out, in every lane; (N,) each."""
+    """Which fit, and which of its groups is left out, or lacks a row, in every lane; (N,) each."""
 
     fit: Ints
     group: Ints
@@ -65,23 +67,28 @@ class Pairs(NamedTuple):
 
 
 def leave_one_out(
-    groups: GroupContributions, estimates: Estimates, options: Options, refits: int
+    groups: GroupContributions,
+    estimates: Estimates,
+    options: Options,
+    refits: int,
+    rows: RowsApart | None = None,
 ) -> Estimates:
-    """Estimates without each group in turn, in the units of the data.
+    """Estimates without each group, or each row, in turn, in the units of the data.
 
     Args:
         groups: statistics of B fits, group by group.
         estimates: of these with all groups.
         options: what was optimised.
         refits: how many there are in all, where these are part of them; many are worth compiling.
+        rows: their rows, which are left out one by one; groups are if None.
 
     Returns:
-        One lane for every fit and group, the groups of the first fit first.
+        One lane for every fit and group, or row, those of the first fit first.
     """
     stats, B = groups.standardised.stats, len(estimates.status)
     G, q, p = stats.TX.shape[:3]
     there = np.broadcast_to(stats.m > 0.0, (G, B))
-    pairs = Pairs(*np.nonzero(there.T))
+    pairs = Pairs(*np.nonzero(there.T)) if rows is None else Pairs(rows.fit, rows.group)
     totals, inside = _Totals.of(groups), estimates.status == Status.CONVERGED
     # From θ̃ of the full data; on the boundary, where saddles are, from moment estimates.
     start = np.where(inside, estimates.theta_standard.T, np.nan)
@@ -90,8 +97,10 @@ def leave_one_out(
 
     def one(lane_slice: slice) -> Fitted:
         some = Pairs(*(x[lane_slice] for x in pairs))
-        without = _without(stats, equal.rest, totals, classes, some)
-        status = _status(groups.standardised, without, totals, some, options)
+        without, columns = _without(stats, equal.rest, totals, classes, some)
+        if rows is not None:
+            without, columns = _with(rows.without(lane_slice), without, columns)
+        status = _status(groups.standardised, without, columns, some, options)
         scaling = groups.standardised.scaling.take(some.fit)
         solution = solve(without, options, start[:, some.fit], NEAR)
         left = Reduced.of(Standardised(without, scaling, status))
@@ -99,11 +108,14 @@ def leave_one_out(
 
     # Groups, at most, that stand for all of them in one lane.
     count = len(equal.rest) + sum(min(len(c.groups), q * (p + 1)) for c in equal.classes)
+    count += rows is not None
     work = max(count, OVERHEAD) * refits
     compiled = options.optimizer is not None or (work > UNCOMPILED and unrollable(stats))
     most = MOST_LANES if compiled else FEW_LANES
     # At most that many, and fewer where the groups of a lane take much memory.
-    lane_bytes = max(8 * count * (q * q + q * p + q + 1), CHUNK_BYTES // most)
+    longest = 0 if rows is None else int(rows.groups.lengths.max())
+    numbers = count * (q * q + q * p + q + 1) + longest * 4 * (q + p + 2)
+    lane_bytes = max(8 * numbers, CHUNK_BYTES // most)
     runs = lane_chunks(len(pairs.fit), lane_bytes)
     # The fits of a batch are on all cores already.
     parts = in_order(one, runs) if B == 1 else map(one, runs)
@@ -154,9 +166,18 @@ def _sums_without(values: Floats) -> Floats:
     return before + after
 
 
+class _Columns(NamedTuple):
+    """What the rows of N lanes tell about the columns of X and Z, and how many groups they have."""
+
+    X: Floats  # (p, p, N) X'X
+    Z: Floats  # (q, q, N) Z'Z
+    random_rank: Floats  # (N,) Σ rank Z_i
+    G: Floats  # (N,)
+
+
 def _without(
     stats: Stats, rest: Ints, totals: _Totals, classes: list[_Grams], pairs: Pairs
-) -> Stats:
+) -> tuple[Stats, _Columns]:
     """Statistics without one group, a lane for every pair; ``rest`` are in no class."""
     there = (rest[:, None] != pairs.group) * pairs.of_fit(stats.m[rest])
     RZ, TX, Ty = (pairs.of_fit(x[rest]) for x in (stats.RZ, stats.TX, stats.Ty))
@@ -168,7 +189,27 @@ def _without(
     XX, Xy, yy, n, logw = (
         pairs.of_both(x) for x in (totals.XX, totals.Xy, totals.yy, totals.n, totals.logw)
     )
-    return Stats(RZ, TX, Ty, m, XX, Xy, yy, n, logw, pairs.of_fit(stats.rank))
+    X, Z, random_rank = (pairs.of_both(x) for x in (totals.X_all, totals.Z_all, totals.random_rank))
+    columns = _Columns(X, Z, random_rank, pairs.of_fit(stats.m.sum(axis=0)) - 1.0)
+    return Stats(RZ, TX, Ty, m, XX, Xy, yy, n, logw, pairs.of_fit(stats.rank)), columns
+
+
+def _with(group: GroupWithoutRow, stats: Stats, columns: _Columns) -> tuple[Stats, _Columns]:
+    """Statistics with one more group, a lane for every one."""
+    own = group._asdict()
+    joined = {
+        name: np.concatenate([x, own[name][None]])
+        for name, x in zip(GROUP_FIELDS, stats.by_group, strict=True)
+    }
+    sums = {name: getattr(stats, name) + own[name] for name in ("XX", "Xy", "yy", "n", "logw")}
+    found = stats._replace(**joined, **sums)
+    inner = "ab...,ac...->bc..."
+    return found, _Columns(
+        columns.X + group.XX + np.einsum(inner, group.TX, group.TX),
+        columns.Z + np.einsum(inner, group.RZ, group.RZ),
+        columns.random_rank + group.rank,
+        columns.G + group.m,
+    )
 
 
 class _Grams(NamedTuple):
@@ -218,13 +259,12 @@ def _columns(grams: Floats) -> Floats:
 
 
 def _status(
-    full: Standardised, without: Stats, totals: _Totals, pairs: Pairs, options: Options
+    full: Standardised, without: Stats, columns: _Columns, pairs: Pairs, options: Options
 ) -> Ints:
     """Why a lane cannot be fitted, as for data of its own; where the full data cannot, none can."""
     n = without.n
-    G, random_rank = pairs.of_fit(full.stats.m.sum(axis=0)) - 1.0, pairs.of_both(totals.random_rank)
-    X, Z = (np.moveaxis(pairs.of_both(x), -1, 0) for x in (totals.X_all, totals.Z_all))
-    unidentified: Bools = (G < 2) | (random_rank >= n)
+    X, Z = (np.moveaxis(x, -1, 0) for x in (columns.X, columns.Z))
+    unidentified: Bools = (columns.G < 2) | (columns.random_rank >= n)
     for block in map(list, options.blocks):
         unidentified = unidentified | _deficient(Z[:, block][:, :, block], n)
     known = full.status[pairs.fit]

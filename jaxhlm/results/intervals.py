@@ -27,7 +27,7 @@ from jaxhlm.inference.parameters import (
     position,
 )
 from jaxhlm.results.presenters import long_table
-from jaxhlm.results.quality import without_each_group
+from jaxhlm.results.quality import left_out
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standardised
 
@@ -86,7 +86,7 @@ def bootstrap_confint(
         warn_user(text, ConvergenceWarning)
     a = None
     if interval == "bca":
-        a = acceleration(parameter_values(model, without_each_group(fit)[1]))
+        a = acceleration(parameter_values(model, left_out(fit)[1]))
     original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
     limits = bootstrap_interval(interval, original[0], replicates, level, a)
     at = [position(model, p) for p in wanted]

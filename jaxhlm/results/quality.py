@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level, standard_errors
-from jaxhlm.inference.influence import Influence
+from jaxhlm.inference.influence import Influence, LeftOut
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
 from jaxhlm.inference.variance_explained import Components
@@ -25,17 +25,18 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.units import over_rows
 from jaxhlm.statistics.response import at_absent
+from jaxhlm.statistics.without_rows import RowsApart
 
 __all__ = [
     "augmented",
     "icc",
     "influence",
+    "left_out",
     "one_group_terms",
     "r2",
     "robust",
     "tidy_robust",
     "variance_fractions",
-    "without_each_group",
 ]
 
 AUGMENTED = (".fitted", ".resid", ".fixed", ".resid_marginal", ".hat", ".cooksd", ".std_resid")
@@ -133,27 +134,30 @@ def icc(fits: FitRecord, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
     return variance_explained.icc_at(fits.estimates, Z)
 
 
-def influence(fits: FitRecord, by: str, levels: pd.Index) -> Influence:
-    """Every group of every fit left out in turn; ``levels`` label them, fit after fit."""
-    check_option("by", by, Literal["group"])
-    lengths, without = without_each_group(fits)
+def influence(fits: FitRecord, by: LeftOut, levels: Callable[[], pd.Index]) -> Influence:
+    """Every group, or row, of every fit left out in turn; ``levels`` label them, fit after fit."""
+    lengths, without = left_out(fits, by)
     fit = np.repeat(np.arange(len(fits)), lengths)
-    return Influence(fits.model, levels, fits.estimates, without, fit)
+    return Influence(fits.model, levels(), fits.estimates, without, fit, by)
 
 
-def without_each_group(fits: FitRecord) -> tuple[Ints, Estimates]:
-    """Groups of every fit, and the estimates without each of them, fit after fit."""
-    refits = int(fits.ngroups.sum())
+def left_out(fits: FitRecord, by: LeftOut = "group") -> tuple[Ints, Estimates]:
+    """Groups, or rows, of every fit, and the estimates without each of them, fit after fit."""
+    single = by == "observation"
+    each = fits.nobs if single else fits.ngroups
+    refits, many = int(each.sum()), int(each.max(initial=1))
     G, q, p = int(fits.ngroups.max(initial=1)), len(fits.model.znames), len(fits.model.xnames)
 
     def one(at: Ints) -> tuple[Array, ...]:
         full, groups = fits.by_group(at)
-        without = leave_one_out(groups, full, fits.options, refits)
-        lengths = np.broadcast_to((groups.standardised.stats.m > 0.0).sum(axis=0), len(at))
-        return lengths, *(getattr(without, f.name) for f in fields(Estimates))
+        rows = RowsApart.of(fits.lanes(at).observations) if single else None
+        without = leave_one_out(groups, full, fits.options, refits, rows)
+        lengths = rows.lengths if rows else (groups.standardised.stats.m > 0.0).sum(axis=0)
+        parts = (getattr(without, f.name) for f in fields(Estimates))
+        return np.broadcast_to(lengths, len(at)), *parts
 
     # As many fits together as fill the lanes of a few compiled runs, on all cores.
-    lane_bytes = max(8 * numbers_per_fit(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // G))
+    lane_bytes = max(8 * numbers_per_fit(G, q, p), CHUNK_BYTES // max(1, 4 * MOST_LANES // many))
     lengths, *without = fits.over_runs(one, lane_bytes)
     return lengths, Estimates(*without)
 

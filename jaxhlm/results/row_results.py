@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 
-from jaxhlm.core.notation import NewLevels, NotEstimable
+from jaxhlm.core.notation import NewLevels, NotEstimable, check_option
 from jaxhlm.core.tables import Table
-from jaxhlm.inference.influence import Influence
+from jaxhlm.inference.influence import Influence, LeftOut
 from jaxhlm.results import quality, units
 from jaxhlm.results.estimated import Estimated
 from jaxhlm.results.prediction import Interval, check_prediction, prediction_frame
@@ -149,22 +147,25 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
         index = self._show.index(ragged.lengths, labels, ragged.number)
         return prediction_frame(ragged.values, index, se or interval is not None, level)
 
-    def influence(self, by: Literal["group"] = "group") -> Influence:
-        """Leave every group, of every fit, out in turn: exact refits of all of them at once.
+    def influence(self, by: LeftOut = "group") -> Influence:
+        """Leave every group, or row, of every fit out in turn: exact refits of all of them at once.
 
-        Each refit maximises the criterion of the data without the group, θ and σ included, from
-        the statistics of single groups. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977);
-        ``lme4``'s ``cooks.distance(influence(fit, …))`` is (G − p)/G times that.
+        Each refit maximises the criterion of the data without it, θ and σ included, from the
+        statistics of single groups: ``lme4``'s ``influence(fit, groups)``, or ``influence(fit)`` by
+        observation. Cook's D = (β̂ − β̂₍ᵢ₎)'Var(β̂)⁻¹(β̂ − β̂₍ᵢ₎)/p (Cook 1977); ``lme4``'s
+        ``cooks.distance(influence(fit, …))`` is (G − p)/G times that, or (n − p)/n. Of rows,
+        ``cooks_distance`` of the fit is the one with θ kept and b̂ not predicted anew.
         Columns of X stay as all rows made them (``poly``, ``center``). One that a single group
         determines leaves the fit without that group rank deficient, and so NaN, where ``fit`` would
         drop the column.
 
         Args:
-            by: what to leave out; "group": the levels of the grouping factor.
+            by: what to leave out: "group", the levels of the grouping factor, or "observation",
+                single rows, which takes time with the square of the rows of a group.
 
         Returns:
             An ``Influence``: ``fixef``, ``dfbetas``, ``cooks_distance``, ``sigma``, ``cov``,
-            ``theta`` without each group, ``status`` and ``counts``, and all of it as ``frame()``.
+            ``theta`` without each, ``status`` and ``counts``, and all of it as ``frame()``.
 
         Raises:
             OptionError: unknown ``by``.
@@ -175,10 +176,18 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
             >>> fit = hlm.fit("Reaction" + formula, data)
             >>> fit.influence().cooks_distance.nlargest(2).round(4).to_dict()
             {'309': 0.1485, '335': 0.1295}
+            >>> fit.influence(by="observation").cooks_distance.nlargest(2).round(4).to_dict()
+            {59: 0.0464, 130: 0.0243}
             >>> fits = hlm.fit_many(formula, data, responses=fit.simulate(2, seed=1))
             >>> influence = fits.influence()
             >>> influence.cooks_distance.shape, influence.dfbetas.loc["sim_2"].shape
             ((36,), (18, 2))
         """
-        levels = self._show.unit_index(units.over_units(self.record, lambda f: ()))
+        check_option("by", by, LeftOut)
+
+        def levels() -> pd.Index:
+            if by == "group":
+                return self._show.unit_index(units.over_units(self.record, lambda f: ()))
+            return self._show.row_index(units.over_rows(self.record, lambda f: ()))
+
         return quality.influence(self.record, by, levels)

@@ -28,6 +28,7 @@ __all__ = [
     "GroupResiduals",
     "WithinBasis",
     "reduce_by_group",
+    "residual_rows",
     "within_basis",
 ]
 
@@ -92,7 +93,7 @@ def within_basis(matrices: StandardisedMatrices) -> WithinBasis:
 def reduce_by_group(basis: WithinBasis, y: Floats) -> GroupContributions:
     """Statistics of responses, group by group; arguments as for ``response.reduce_responses``."""
     matrices, standardised = basis.matrices, reduce_responses(basis.matrices, y)
-    rows = _residual_rows(matrices, standardised, y)
+    rows = residual_rows(matrices, standardised, y)
     u = _sums(matrices, basis.P, rows)
     rest = _group_residuals(basis, rows)
     s = standardised.scaling.s
@@ -116,7 +117,7 @@ def _group_residuals(basis: WithinBasis, rows: Floats) -> GroupResiduals:
     )
 
 
-def _residual_rows(matrices: StandardisedMatrices, standardised: Standardised, y: Floats) -> Floats:
+def residual_rows(matrices: StandardisedMatrices, standardised: Standardised, y: Floats) -> Floats:
     """Residuals of the least-squares fit on X, in the units of y, weighted rows."""
     y = y if matrices.root_w is None else y * matrices.root_w
     fitted = standardised.scaling.beta_ols * np.sqrt(matrices.n)

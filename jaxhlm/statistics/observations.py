@@ -110,19 +110,19 @@ class Observations:
         return values[lane, number][None]
 
     @cached_property
-    def _data_order(self) -> Ints:
+    def data_order(self) -> Ints:
         """(n,) the rows lane after lane, each in the order of the data."""
         place = self.row if self.place is None else self.place
         return np.lexsort((place, self.matrices.lane_segments.of_row))
 
     def flat_rows(self, values: NDArray[V]) -> NDArray[V]:
         """(L, n) to one run of values, lane after lane in the order of the data."""
-        return values[:, self._data_order].ravel()
+        return values[:, self.data_order].ravel()
 
     @property
     def row_numbers(self) -> tuple[Ints, Ints]:
         """Rows of every lane (B,), and the number in the source of each, as ``flat_rows``."""
-        number = self.row[self._data_order]
+        number = self.row[self.data_order]
         if self.matrices.shared:
             return np.full(self.num_lanes, len(number)), np.tile(number, self.num_lanes)
         return self.matrices.lane_segments.lengths, number

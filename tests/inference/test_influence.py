@@ -8,7 +8,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import QUALITY, R_CASES, frame, load_case, r_fit, sleepstudy
+from cases import LEFT_OUT, QUALITY, R_CASES, frame, load_case, r_fit, sleepstudy
 from jaxhlm import errors
 from jaxhlm.inference import leaveout
 from oracles import dense
@@ -109,11 +109,12 @@ def test_a_row_that_is_fitted_whatever_it_is():
 # Groups.
 
 
-def assert_left_out(fit, d, weighted=None, some=slice(None)):
+def assert_left_out(fit, d, weighted=None, some=slice(None), by="group"):
     """Every lane of the influence against a fit of the other rows."""
-    influence, group = fit.influence(), fit.model.group_name
+    influence, group = fit.influence(by=by), fit.model.group_name
+    labels = d[group] if by == "group" else d.index
     for level in influence.levels[some]:
-        keep = (d[group] != level).to_numpy()
+        keep = np.asarray(labels != level)
         own = hlm.fit(
             fit.model.formula,
             d[keep],
@@ -242,6 +243,82 @@ def test_groups_of_two_fits_are_those_of_each():
     found = fits.influence().cooks_distance.to_numpy().reshape(2, -1)
     for row, fit in zip(found, fits, strict=True):
         np.testing.assert_allclose(row, fit.influence().cooks_distance, rtol=tol.LEFT_OUT)
+
+
+# Rows.
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_rows_left_out(formula, weighted):
+    """Of all groups: that of one row goes with it, and one of two keeps a row."""
+    fit, d = fitted(formula, weighted), data()
+    some = [0, 11, 23, 35, *np.flatnonzero(d["unit"].isin([1, 5]))]
+    assert_left_out(fit, d, weights().to_numpy() if weighted else None, some, "observation")
+
+
+@pytest.mark.parametrize(
+    ("case", "reml"), [("sleepstudy", True), ("dyestuff2_singular", False), ("article_full", True)]
+)
+def test_rows_of_equal_groups(case, reml):
+    d, results = load_case(case)
+    assert_left_out(
+        hlm.fit(results["REML"]["formula"], d, reml), d, some=[0, 9, 17], by="observation"
+    )
+
+
+@pytest.mark.parametrize("case", ["sleepstudy", "orthodont"])
+def test_rows_and_groups_left_out_beside_lme4(case):
+    """Its ``influence`` refits to its usual accuracy; refits of a few rows are good to theirs.
+
+    Its Cook's distance is (n − p)/n times that of Cook, n being what is left out.
+    """
+    record, p = LEFT_OUT[case], None
+    fit = hlm.fit(record["formula"], load_case(case)[0], reml=record["reml"])
+    rows, p = fit.influence(by="observation"), len(fit.fixef)
+    for influence, lme4 in ((rows, record["lme4"]), (fit.influence(), record["lme4_group"])):
+        n = len(influence.levels)
+        found, expected = np.sort(influence.cooks_distance) * (n - p) / n, np.sort(lme4["cooksd"])
+        np.testing.assert_allclose(found, expected, atol=tol.LME4_LEFT_OUT * expected.max())
+    largest = np.abs(rows.dfbeta).max()
+    difference = rows.dfbeta / largest + np.array(record["lme4"]["dfbeta"]) / largest.to_numpy()
+    np.testing.assert_allclose(difference, 0.0, atol=tol.LME4_LEFT_OUT * 10)
+    for i, one in zip(record["rows"], record["refits"], strict=True):
+        assert rows.criterion.iloc[i] == pytest.approx(one["criterion"], abs=tol.LME4_CRITERION)
+        np.testing.assert_allclose(rows.fixef.iloc[i], one["fixef"], rtol=tol.LME4_SE)
+        np.testing.assert_allclose(rows.sigma.iloc[i], one["sigma"], rtol=tol.LME4_SIGMA)
+
+
+def test_a_row_without_which_a_column_is_gone():
+    d = data().reset_index(drop=True).assign(alone=lambda t: (t.index == 7) * 1.0)
+    influence = hlm.fit("y ~ x + alone + (1 | unit)", d).influence(by="observation")
+    assert influence.levels[influence.status == hlm.Status.RANK_DEFICIENT].tolist() == [7]
+    assert "Influence of 47 observations, each" in str(influence)
+
+
+def test_an_outlier_does_not_blur_what_is_left():
+    """The fit without it is that of the other rows, though it is 1e6 residuals away."""
+    d = data().reset_index(drop=True)
+    far = d.assign(y=d["y"] + 1e6 * (d.index == 20))
+    fit, own = hlm.fit("y ~ x + (1 | unit)", far), hlm.fit("y ~ x + (1 | unit)", d.drop(20))
+    influence = fit.influence(by="observation")
+    np.testing.assert_allclose(influence.fixef.loc[20], own.fixef, rtol=tol.EXTREME)
+    np.testing.assert_allclose(influence.sigma.loc[20], own.sigma, rtol=tol.EXTREME)
+
+
+def test_rows_of_many_fits_are_those_of_each():
+    """A design in common, and rows of their own with the labels of the data."""
+    d = data()
+    Y = np.column_stack([d["y"], d["y"] + d["w"]])
+    long = pd.concat([d.assign(lane=0), d.iloc[4:].assign(lane=1, y=d["y"] + d["w"])])
+    for fits in (
+        hlm.fit_many("~ x + (1 + x | unit)", d, Y),
+        hlm.fit_many("y ~ x + (1 + x | unit)", long.reset_index(), by="lane"),
+    ):
+        found = fits.influence(by="observation").cooks_distance
+        own = [fit.influence(by="observation").cooks_distance for fit in fits]
+        np.testing.assert_allclose(found, np.concatenate(own), rtol=tol.LEFT_OUT, atol=tol.SMALL)
+        assert found.index.get_level_values(1).tolist() == [i for x in own for i in x.index]
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
