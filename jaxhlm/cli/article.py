@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,15 +31,19 @@ from jaxhlm.results.fit import Fit
 from jaxhlm.statistics.simulate_rows import simulate_rows
 from jaxhlm.studies.truth import Truth
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = [
     "FORMULAS",
     "TRUTH",
+    "Refitted",
+    "article_figures",
     "comparison",
     "ml_deviance",
     "recovery",
     "run",
     "simulate_article",
-    "write_figures",
 ]
 
 FORMULAS = ("y ~ x + (1 + x | unit)", "y ~ x + a + x * a + (1 + x | unit)")
@@ -119,11 +123,19 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     return table
 
 
-def run(replicates: int = 10_000, seed: int = 2345) -> None:
+class Refitted(NamedTuple):
+    """The article's two models, and the second fitted to data sets from its truth."""
+
+    lines: Fit
+    full: Fit
+    drawn: FitBatch
+
+
+def run(replicates: int = 10_000, seed: int = 2345) -> Refitted:
     """Print the two tables beside the article's, then simulate, fit and check its truth."""
     data = load_dataset("article")
-    for number, (formula, printed) in enumerate(zip(FORMULAS, PRINTED, strict=True), start=1):
-        result = fit(formula, data)
+    lines, full = (fit(formula, data) for formula in FORMULAS)
+    for number, (result, printed) in enumerate(zip((lines, full), PRINTED, strict=True), start=1):
         print(f"── The article's model {number} {'─' * 50}\n\n{result}\n")
         print(f"Printed in the article, and by this fit:\n{comparison(result, printed)}\n")
     design, Y = simulate_article(replicates, seed)
@@ -150,29 +162,18 @@ def run(replicates: int = 10_000, seed: int = 2345) -> None:
         f"{replicates / again:,.0f} fits per second.\n"
     )
     print(fits.verify())
+    return Refitted(lines, full, fits)
 
 
-def write_figures(directory: Path) -> list[Path]:
-    """The article's two figures and the shrinkage of its units, each as PDF and PNG.
-
-    Args:
-        directory: where they go; made if it is not there.
-
-    Returns:
-        The files.
-    """
-    # matplotlib is an extra, and takes longer to import than the article's fits.
+def article_figures(full: Fit) -> dict[str, Figure]:
+    """The article's two figures and the shrinkage of its units, by name."""
     from jaxhlm import plot
-    from jaxhlm.plot.canvas import write
 
-    result = fit(FORMULAS[1], load_dataset("article"))
-    figures = {
-        "units": plot.article_units(result, truth=TRUTH)[0].figure,
-        "lines": plot.article_lines(result, "a").figure,
-        "shrinkage": plot.shrinkage(result).figure,
+    return {
+        "units": plot.article_units(full, truth=TRUTH)[0].figure,
+        "lines": plot.article_lines(full, "a").figure,
+        "shrinkage": plot.shrinkage(full).figure,
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    return [file for name in figures for file in write(figures[name], directory / name)]
 
 
 def _timed_fits(data: pd.DataFrame, Y: Floats) -> tuple[FitBatch, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.cli.commands import add_model, add_option
+from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_figures
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
 from jaxhlm.core.files import check_table_target, read_table, write_table
@@ -73,6 +74,10 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     command.add_argument("--json", action="store_true", help="print one fit as JSON")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the table, .csv, .parquet")
+    command.add_argument(
+        "--plot", type=Path, metavar="DIR",
+        help="draw one fit, or what is tested of many: figures as PDF and PNG",
+    )  # fmt: skip
     _add_responses(command.add_argument_group("many responses on one design"))
     _add_tests(command.add_argument_group("tests of many fits"))
     command.set_defaults(run=_fit)
@@ -117,6 +122,11 @@ def _fit(a: argparse.Namespace) -> None:
         write_table(a.out, table)
         if not a.json:
             print(f"\nTable of {len(table):,} rows written to {a.out}")
+    if a.plot:
+        drawn = fit_figures(result) if isinstance(result, Fit) else test_figures(table, _level(a))
+        write_figures(drawn, a.plot)
+        if not a.json:
+            print(f"\n{len(drawn)} figures written to {a.plot}")
 
 
 def _check(a: argparse.Namespace) -> None:
@@ -150,7 +160,9 @@ def _check(a: argparse.Namespace) -> None:
     if a.df == "none" and (a.contrast or any(_given(a, OF_BATCHES))):
         raise OptionError("--df none has no tests, which the other options ask for")
     whole_number("--top", 20 if a.top is None else a.top)
-    fraction("--fdr", 0.05 if a.fdr is None else a.fdr, 0.05)
+    fraction("--fdr", _level(a), 0.05)
+    if a.plot:
+        figure_folder(a.plot)
 
 
 def _given(a: argparse.Namespace, names: Sequence[str]) -> list[str]:
@@ -197,6 +209,8 @@ def _fitted(a: argparse.Namespace, contrasts: dict[str, str] | None) -> Fit | Fi
     given = _input(a)
     if _tested(a, contrasts, given.model):
         requested_tests(given.model, contrasts, *_how(a))
+    elif a.plot:
+        raise OptionError("--plot draws one fit, or tests of many: give --contrast")
     with muted(ConvergenceWarning):
         fits = fit_source(*given, Options(not a.ml, given.model.blocks), None)
     if failed := len(fits) - int(fits.ok.sum()):
@@ -228,6 +242,11 @@ def _tested(a: argparse.Namespace, contrasts: dict[str, str] | None, model: Mode
 def _how(a: argparse.Namespace) -> tuple[DfMethod, bool, bool, bool, Adjustment]:
     """How many fits are tested: df, moderate, trend, robust, adjust."""
     return a.df, bool(a.moderate), bool(a.trend), False, a.adjust or "BH"
+
+
+def _level(a: argparse.Namespace) -> float:
+    """Of the adjusted p values."""
+    return 0.05 if a.fdr is None else a.fdr
 
 
 def _tidy(a: argparse.Namespace, result: Fit | FitBatch) -> pd.DataFrame:
@@ -268,7 +287,7 @@ def _told_tests(
 ) -> pd.DataFrame:
     """Print what became of the fits, how much was found, and the first of it; gives all tests."""
     df, moderate, trend, _, adjust = _how(a)
-    level = 0.05 if a.fdr is None else a.fdr
+    level = _level(a)
     table = fits.test(contrasts, df=df, moderate=moderate, trend=trend, adjust=adjust)
     print(batch_heading(fits.record))
     how = f"Tests by {METHOD_NAMES[df]}"

@@ -18,6 +18,8 @@ import pandas as pd
 
 from jaxhlm.cli import article, info
 from jaxhlm.cli.commands import add_commands, add_devices, add_model, add_option
+from jaxhlm.cli.completion import add_completion
+from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
 from jaxhlm.core.files import check_target, read_table
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
@@ -167,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     add_commands(commands)
     command = commands.add_parser("info", help="versions, devices, default path, cache")
     command.set_defaults(run=_info)
+    add_completion(parser, commands)
     return parser
 
 
@@ -177,10 +180,13 @@ def _two_or_more(text: str) -> int:
 
 
 def _article(arguments: argparse.Namespace) -> None:
-    article.run(arguments.replicates, arguments.seed)
     if arguments.figures:
-        files = article.write_figures(arguments.figures)
-        print(f"\n{len(files)} figures written to {arguments.figures}")
+        figure_folder(arguments.figures)
+    found = article.run(arguments.replicates, arguments.seed)
+    if arguments.figures:
+        figures = article.article_figures(found.full)
+        write_figures(figures, arguments.figures)
+        print(f"\n{len(figures)} figures written to {arguments.figures}")
 
 
 def _bootstrap(arguments: argparse.Namespace) -> None:

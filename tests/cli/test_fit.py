@@ -1,6 +1,7 @@
 """The command `fit`: many responses tested and ranked, and one data set for other programs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,7 @@ def files(tmp_path, monkeypatch):
     Y.T.to_csv("rows.tsv", sep="\t")
     Y.T.rename_axis("gene").reset_index().to_feather("rows.feather")
     np.save("y.npy", Y.loc[d["sample"]].to_numpy())
+    d.assign(z=Y.loc[d["sample"], "g0"].to_numpy(), g=np.arange(len(d)) % 2).to_csv("by.csv")
     Y.set_axis("z" + Y.index, axis=0).to_parquet("other.parquet")
     Y.abs().to_csv("w.csv")
 
@@ -135,6 +137,8 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "samples.csv", "--responses", "y.csv"], "give the samples once"),
         (["fit", DESIGN, "--responses", "y.csv"], "table of samples"),
         (["fit", DESIGN], "give the file"),
+        (["fit", f"z {DESIGN}", "by.csv", "--by", "g", "--plot", "drawn"], "--plot draws one fit"),
+        ([*FIT, "--responses", "y.csv", "--plot", "y.csv"], "y.csv: File exists"),
         (["fit", DESIGN, "samples.csv", "--adjust", "BH"], "--adjust goes with --responses"),
         (["fit", DESIGN, "samples.csv", "--id", "sample"], "--id goes with --responses"),
     ],
@@ -168,6 +172,23 @@ def test_failures_are_told_by_what_the_shell_can_show(files, capsys):
     assert capsys.readouterr().err == said
     found = pd.read_csv("t.csv").groupby("half")["status"].unique()
     assert [*found] == [["converged"], ["not_finite"]]
+
+
+def test_figures_are_those_of_the_fit_or_of_its_tests(files, capsys):
+    assert main(["fit", f"z {DESIGN}", "by.csv", "--plot", "one/fit"]) == 0
+    assert capsys.readouterr().out.endswith("2 figures written to one/fit\n")
+    assert {path.name for path in Path("one/fit").iterdir()} == {
+        "caterpillar.pdf", "caterpillar.png", "random-effects-qq.pdf", "random-effects-qq.png"
+    }  # fmt: skip
+    assert main(["fit", "z ~ Days + (Days | Subject)", "by.csv", "--plot", "two", "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    assert len([*Path("two").iterdir()]) == 8
+    contrasts = ["--contrast", "a week/2=3.5*Days", "--contrast", "…=Days"]
+    assert main([*FIT, "--responses", "y.csv", *contrasts, "--plot", "many"]) == 0
+    assert capsys.readouterr().out.endswith("4 figures written to many\n")
+    assert {path.stem for path in Path("many").iterdir()} == {
+        "volcano-1-a-week-2", "p-values-1-a-week-2", "volcano-2", "p-values-2"
+    }  # fmt: skip
 
 
 def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):

@@ -14,6 +14,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import SLEEP
 from jaxhlm import plot
+from jaxhlm.cli.article import Refitted
 from jaxhlm.cli.main import main
 from jaxhlm.errors import FileError, MissingColumnError, NoRowsError, OptionError, UnknownTermError
 from jaxhlm.plot.canvas import COLUMN, INK, canvas, wrap, write
@@ -407,10 +408,10 @@ def test_bad_input(estimates, measured, article, call, error, message):
         call(estimates, measured, article)
 
 
-def test_the_command_writes_the_articles_figures(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxhlm.cli.article.run", lambda *arguments: None)
+def test_the_command_writes_the_articles_figures(article, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("jaxhlm.cli.article.run", lambda *_: Refitted(None, article, None))
     assert main(["article", "--replicates", "50", "--figures", str(tmp_path / "new")]) == 0
-    assert "6 figures written to" in capsys.readouterr().out
+    assert "3 figures written to" in capsys.readouterr().out
     files = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert files == [f"{n}.{k}" for n in ("lines", "shrinkage", "units") for k in ("pdf", "png")]
     assert (tmp_path / "new" / "units.pdf").read_bytes().startswith(b"%PDF")
