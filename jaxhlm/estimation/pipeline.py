@@ -208,7 +208,7 @@ class Chunks(Protocol):
         ...
 
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
-        """A chunk: all of it, then again those of it that need another design."""
+        """A chunk, in parts that cover it; a later one may have lanes of an earlier one again."""
         ...
 
 
@@ -232,7 +232,10 @@ def fitted_runs(source: Chunks, options: Options, runs: Iterable[slice]) -> Iter
         nobs, ngroups = (np.zeros(size, np.int64) for _ in range(2))
         for part in source.reduced(lane_slice):
             fitted = fit_standardised(part.standardised, options, part.minimum(options))
-            found = fitted if found is None else found.replaced(part.lanes, fitted)
+            if found is None:
+                found = fitted if len(fitted.status) == size else fitted.empty(size)
+            if found is not fitted:
+                found = found.replaced(part.lanes, fitted)
             nobs[part.lanes] = part.nobs
             ngroups[part.lanes] = part.ngroups
         assert found is not None

@@ -204,17 +204,18 @@ def _side_by_side(term: GroupTerm, stats: Stats, B: int) -> tuple[Array, ...]:
 
 def _loop_groups(term: GroupTerm, stats: Stats, B: int, count: Count) -> tuple[Array, ...]:
     """Sum over groups one after the other: the working set is a few hundred arrays of (B,)."""
-
-    def one(i: Int[Array, ""] | int) -> tuple[Array, ...]:
-        RZ, TX, Ty, m = (jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
-        return term(*_split(RZ, TX, Ty, m, 0))
-
     shapes: list[tuple[int, ...] | None] = []
 
-    def flat(i: Int[Array, ""] | int) -> tuple[Array, ...]:
-        terms = one(i)
+    @jax.jit  # traced once, for the shapes and for the loop
+    def of_group(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, ...]:
+        terms = term(*_split(RZ, TX, Ty, m, 0))
         shapes[:] = [t.shape if is_unrolled(t) else None for t in terms]
         return tuple(jnp.broadcast_to(leaf, (B,)) for leaf in _leaves(terms))
+
+    def flat(i: Int[Array, ""] | int) -> tuple[Array, ...]:
+        return of_group(
+            *(jax.lax.dynamic_index_in_dim(x, i, keepdims=False) for x in stats.by_group)
+        )
 
     shape = jax.eval_shape(flat, 0)
     start = varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape), shape)

@@ -114,8 +114,8 @@ def minimise_lanes(
         max_iter: largest number of evaluations.
     """
     xp, B = array_namespace(theta), theta.shape[-1]
-    if xp is np:
-        derivatives = _remembering(derivatives, theta)
+    # Traced, or evaluated at the start, once: the loop is also asked for its shapes.
+    derivatives = _remembering(derivatives, theta) if xp is np else jax.jit(derivatives)
 
     def body(loop: _Loop) -> _Loop:
         value, grad, hess, aux = derivatives(loop.theta)

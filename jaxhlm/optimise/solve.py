@@ -315,10 +315,16 @@ def _minimise(
     """Minima of lanes from ``start``, as NumPy arrays; ``among`` lanes have been fitted before.
 
     A few lanes, and wide models, run in NumPy at once, since compiling would take a thousand times
-    longer; many lanes, and a few of many that were fitted by compiled code, run in
-    that code.
+    longer; many lanes, and a few of many that were fitted by compiled code, run in that code. Of
+    lanes without data one runs for all.
     """
-    B, small = start.shape[-1], unrollable(stats)
+    B, small, there = start.shape[-1], unrollable(stats), np.isfinite(stats.yy)
+    if np.count_nonzero(~there) > 1:
+        # The others run by the code that would have run all of them.
+        among = max(among, B) if there.any() else 0
+        at, place = np.unique(np.where(there, np.arange(B), np.argmin(there)), return_inverse=True)
+        once = _minimise(stats.take(as_slice(at)), start[:, at], options, max_iter, among)
+        return jax.tree.map(lambda x: x[..., place], once)
     if options.optimizer is None and not (small and _compiled(B, among, len(stats.m))):
         with np.errstate(all="ignore"):
             start = started(stats, start, options.blocks)

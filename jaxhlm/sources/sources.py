@@ -31,6 +31,8 @@ __all__ = ["ResponseMatrix", "Source", "full_rank", "shared_lanes"]
 Read: TypeAlias = Callable[[], tuple[Floats, Floats | None]]
 # Statistics of a response that take at most this are kept for inference after the fit.
 KEPT_BYTES = 512
+# Responses of a run of which at least one is complete where looking at all of them is not worth it.
+FIRST = 8
 
 
 class Source(ABC):
@@ -212,19 +214,37 @@ class ResponseMatrix(Source):
         Each is read once, where it is.
         """
         read = cache(lambda: self._read(lane_slice))
+        if self._all_incomplete(read):
+            yield from self._incomplete_parts(read, np.arange(lane_slice.stop - lane_slice.start))
+            return
         found = self._reduced_run(lane_slice, read)
         failed = np.flatnonzero(np.isnan(found.standardised.stats.yy))
         if not len(failed):
             yield found
             return
-        (Y, W), by_order = read(), self.prepared.by_group_order
-        present = ~np.isnan(Y[:, failed])
+        by_order = self.prepared.by_group_order
+        present = ~np.isnan(read()[0][:, failed])
         nobs, ngroups = found.nobs.copy(), found.ngroups.copy()
         nobs[failed] = present.sum(axis=0)
         ngroups[failed] = Segments(self.prepared.rows.segment).any(by_order(present)).sum(axis=0)
         yield found._replace(nobs=nobs, ngroups=ngroups)
         own = failed[(nobs[failed] > 0) & (nobs[failed] < self._whole)]
-        # This is one thread's work: few large parts, since lanes that take long go on together.
+        yield from self._incomplete_parts(read, own)
+
+    def _all_incomplete(self, read: Read) -> bool:
+        """Whether all responses of a run miss rows, or weigh them, and none has nothing else."""
+        Y, W = read()
+        if W is None and not np.isnan(Y[:, :FIRST]).any(axis=0).all():
+            return False
+        nobs = Y.shape[0] - np.isnan(Y).sum(axis=0)
+        return bool(((nobs > 0) & (nobs < self._whole)).all())
+
+    def _incomplete_parts(self, read: Read, own: Ints) -> Iterator[Reduced]:
+        """Responses of a run that miss or weigh rows.
+
+        This is one thread's work: few large parts, since lanes that take long go on together.
+        """
+        Y, W = read()
         for some in (own[run] for run in slices(len(own), chunk_bytes() // self._own_bytes)):
             yield Reduced.of(self._reduced_incomplete(Y, W, some))._replace(lanes=some)
 

@@ -32,6 +32,24 @@ def Y():
     return drawn
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+def test_incomplete_responses_do_not_depend_on_whether_any_is_complete():
+    """Where all miss rows, none is reduced with the design of complete ones."""
+    Y = hlm.fit(SLEEP, sleep()).simulate(40, seed=2).to_numpy().copy()
+    Y[:, 3] = 1.0
+    Y[np.arange(40), np.arange(40)] = np.nan
+    incomplete = hlm.fit_many(SLEEP, sleep(), responses=Y, progress=False)
+    others = np.arange(40) != 5
+    for there in (0.0, np.nan):
+        Y[:, 5] = sleep()["Reaction"] + there
+        fits = hlm.fit_many(SLEEP, sleep(), responses=Y, progress=False)
+        assert (fits.status[others] == incomplete.status[others]).all()
+        assert (fits.iterations[others] == incomplete.iterations[others]).all()
+        assert (fits.nobs == np.where(others, len(Y) - 1, np.isfinite(Y[:, 5]).sum())).all()
+        np.testing.assert_allclose(fits.fixef[others], incomplete.fixef[others], tol.UNITS)
+    assert incomplete.status[3] != "converged"
+
+
 class Exported:
     """Another library's array, which is known by DLPack only."""
 
