@@ -45,6 +45,7 @@ __all__ = [
     "log_diagonal",
     "matmul",
     "max_abs",
+    "minus_dot",
     "pack",
     "set_at",
     "solve_lower",
@@ -125,10 +126,10 @@ def cholesky(A: Matrix) -> Matrix:
     d = len(A)
     L = np.full((d, d), 0.0, dtype=object)
     for j in range(d):
-        pivot = _minus_dot(A[j, j], L[j, :j], L[j, :j])
+        pivot = minus_dot(A[j, j], L[j, :j], L[j, :j])
         L[j, j] = array_namespace(pivot).sqrt(pivot)
         for i in range(j + 1, d):
-            L[i, j] = _minus_dot(A[i, j], L[i, :j], L[j, :j]) / L[j, j]
+            L[i, j] = minus_dot(A[i, j], L[i, :j], L[j, :j]) / L[j, j]
     return L
 
 
@@ -141,7 +142,7 @@ def solve_lower(L: Matrix, T: Matrix) -> Matrix:
     columns = out.reshape(shape)
     for j, column in enumerate(T.reshape(shape).T):
         for i in range(len(L)):
-            columns[i, j] = _minus_dot(column[i], L[i, :i], columns[:i, j]) / L[i, i]
+            columns[i, j] = minus_dot(column[i], L[i, :i], columns[:i, j]) / L[i, i]
     return out
 
 
@@ -254,7 +255,7 @@ def svec_outer(u: Matrix, v: Matrix) -> Matrix:
     return out
 
 
-def _minus_dot(start: Array, u: Matrix, v: Matrix) -> Array:
+def minus_dot(start: Array, u: Matrix, v: Matrix) -> Array:
     """start − u'v."""
     for left, right in zip(u, v, strict=True):
         if not (_is_zero(left) or _is_zero(right)):

@@ -104,17 +104,21 @@ class WeightedRows:
                     parts.append(tables.take(as_slice(which[first:last] - tile.start)))
             return standardised_from_tables(Tables.beside(parts), self.rows.blocks)
 
-    def _weights(self, W: Floats | None, tile: slice) -> Floats:
-        """(n, b) or (n, 1) prior weights."""
+    def _weights(self, W: Floats | None, tile: slice) -> Floats | None:
+        """(n, b) or (n, 1) prior weights; None where they are 1."""
         if W is not None:
             return W[:, tile]
         own = self.rows.weights
-        return np.ones((len(self.rows.X), 1)) if own is None else own[:, None]
+        return None if own is None else own[:, None]
 
-    def _tables(self, Y: Floats, W: Floats) -> Tables:
+    def _tables(self, Y: Floats, W: Floats | None) -> Tables:
         """Cross products of responses (n, b) with weights (n, b) or (n, 1)."""
-        X, Z, there = self.rows.X, self.rows.Z, ~np.isnan(Y)
-        w, y = np.where(there, W, 0.0), np.where(there, Y, 0.0)
+        X, Z, present = self.rows.X, self.rows.Z, ~np.isnan(Y)
+        y, there = np.where(present, Y, 0.0), present.astype(float)
+        w, log_w = there, np.zeros(Y.shape[1])
+        if W is not None:
+            w = np.where(present, W, 0.0)
+            log_w = np.log(np.where(present, W, 1.0)).sum(axis=0)
         first = X[:, 0] @ (w * y) / (X[:, 0] ** 2 @ w)
         y -= X[:, [0]] * first
         wy = w * y
@@ -128,6 +132,5 @@ class WeightedRows:
         total[:p, :p] = entrywise(by_lane.__getitem__, of_lane.place)
         total[p, :p] = total[:p, p] = unroll(X.T @ wy, 1)
         total[p, p] = np.einsum("ij,ij->j", wy, y)
-        group_rows = self.segments.sum(there.astype(float))
-        log_w = np.log(np.where(there, W, 1.0)).sum(axis=0)
+        group_rows = self.segments.sum(there)
         return Tables(np.concatenate([ZT, Zy], axis=1), total, group_rows, log_w, first)

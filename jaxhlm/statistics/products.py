@@ -25,7 +25,15 @@ from jaxhlm.design.segments import Segments
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.lane_derivatives import MAX_UNROLLED_P, MAX_UNROLLED_Q
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import Matrix, cholesky, entrywise, matmul, solve_lower, stack_entries
+from jaxhlm.linalg.small import (
+    Matrix,
+    cholesky,
+    entrywise,
+    matmul,
+    minus_dot,
+    solve_lower,
+    stack_entries,
+)
 from jaxhlm.statistics.response import EXTREME, Scaling, Standardised, concatenated
 from jaxhlm.statistics.standardise import Rows, design_status, group_numbers, scatter_groups
 
@@ -47,7 +55,7 @@ SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
 TILE_ROWS = 30_000
 # Groups of lanes whose matrices are worked on at a time.
-TILE_NUMBERS = 2**15
+TILE_NUMBERS = 2**16
 
 
 class Tables(NamedTuple):
@@ -203,11 +211,12 @@ def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
         C[at] = _scaled_inverse(L_Z, root_n)
     beta_ols = entrywise(lambda coefficient: coefficient / root_n, fitted)
     right = np.concatenate([matmul(ZX, T), Zy - matmul(ZX, matmul(T, beta_ols[:, None]))], axis=1)
-    R, reduced, doubtful = _group_factor(matmul(C.T, matmul(ZZ, C)), matmul(C.T, right), group_rows)
+    RZ, reduced, doubtful = _group_factors(ZZ, C, right, group_rows)
     lost |= doubtful.any(axis=0)
 
     def over_groups(a: int, b: int) -> Floats:
-        return sum(reduced[c, a] * reduced[c, b] for c in range(q)).sum(axis=0)
+        products: Floats = np.einsum("gqb,gqb->b", reduced[:, :, a], reduced[:, :, b])
+        return products
 
     XX, Xy = np.empty((p, p, len(n))), np.empty((p, len(n)))
     for a in range(p):
@@ -231,9 +240,8 @@ def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
     status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
-        RZ=_stacked(R, there), TX=_stacked(reduced[:, :p], there),
-        Ty=_stacked(reduced[:, p:], there)[:, :, 0] / s, m=there.astype(float), XX=XX, Xy=Xy / s,
-        yy=yy / s**2, n=n, logw=tables.log_w, rank=np.full(len(n), float(p)),
+        RZ=RZ, TX=reduced[:, :, :p], Ty=reduced[:, :, p] / s, m=there.astype(float), XX=XX,
+        Xy=Xy / s, yy=yy / s**2, n=n, logw=tables.log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + tables.first * L[0, 0] / root_n
     dense = stack_entries(T, len(n)), stack_entries(C, len(n)), n, stack_entries(beta_ols, len(n))
@@ -257,33 +265,29 @@ def _scaled_inverse(L: Matrix, root_n: Floats) -> Matrix:
     return inverse.T
 
 
-def _group_factor(A: Matrix, right: Matrix, group_rows: Floats) -> tuple[Matrix, Matrix, Bools]:
-    """R with A = R'R, R⁻ᵀ right, and groups of doubtful rank.
+def _group_factors(
+    ZZ: Matrix, C: Matrix, right: Matrix, group_rows: Floats
+) -> tuple[Floats, Floats, Bools]:
+    """R (G, q, q, b) with C'Z_i'Z_iC = R'R, R⁻ᵀC'right (G, q, c, b), and groups of doubtful rank.
 
-    A group of fewer rows than columns of Z has rows of zeros in both.
+    C is upper triangular: with Z_i'Z_i = r'r they are rC and r⁻ᵀright. A group of fewer rows than
+    columns of Z has rows of zeros in both.
     """
-    q = len(A)
-    R, reduced = np.full((q, q), 0.0, dtype=object), right.copy()
-    doubtful = np.zeros(group_rows.shape, bool)
+    (q, c), (G, b) = right.shape, group_rows.shape
+    R, reduced = np.zeros((G, q, q, b)), np.empty((G, q, c, b))
+    r, doubtful = np.full((q, q), 0.0, dtype=object), np.zeros((G, b), bool)
+    scaled = matmul(C.T, matmul(ZZ, C))
     for j in range(q):
-        pivot = A[j, j] - sum(R[c, j] ** 2 for c in range(j))
+        pivot = minus_dot(ZZ[j, j], r[:j, j], r[:j, j])
         there = group_rows > j
-        doubtful |= there & ~(pivot > np.maximum(GROUP_PIVOT * A[j, j], SMALL * group_rows))
+        least = np.maximum(GROUP_PIVOT * scaled[j, j], SMALL * group_rows)
+        doubtful |= there & ~(pivot * C[j, j] ** 2 > least)
         inverse = np.where(there, 1.0 / np.sqrt(pivot), 0.0)
         for i in range(j, q):
-            R[j, i] = (A[j, i] - sum(R[c, j] * R[c, i] for c in range(j))) * inverse
-        for i in range(right.shape[1]):
-            found = right[j, i] - sum(R[c, j] * reduced[c, i] for c in range(j))
-            reduced[j, i] = found * inverse
-        for row in (R[j, j:], reduced[j]):
-            row[:] = [np.where(there, entry, 0.0) for entry in row]
+            r[j, i] = minus_dot(ZZ[j, i], r[:j, j], r[:j, i]) * inverse
+        for i in range(c):
+            found = minus_dot(right[j, i], r[:j, j], reduced[:, :j, i].swapaxes(0, 1))
+            np.multiply(found, inverse, out=reduced[:, j, i])
+    for at, entry in np.ndenumerate(matmul(r, C)):
+        R[(slice(None), *at)] = entry
     return R, reduced, doubtful
-
-
-def _stacked(M: Matrix, there: Bools) -> Floats:
-    """Entries (G, b) of groups as one array (G, …, b)."""
-    out = np.zeros((len(there), *M.shape, there.shape[1]))
-    for i in np.ndindex(*M.shape):
-        if not isinstance(M[i], float):
-            out[(slice(None), *i)] = M[i]
-    return out
