@@ -235,6 +235,7 @@ R_CASES = {
 QUALITY = json.loads((DATA / "quality.json").read_text())
 
 LEFT_OUT = json.loads((DATA / "influence.json").read_text())
+ROBUST = json.loads((DATA / "robust.json").read_text())
 PREDICTIONS = json.loads((DATA / "predictions.json").read_text())
 
 

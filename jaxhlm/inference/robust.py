@@ -23,6 +23,9 @@ h_i = X̌'E M c (Bell & McCaffrey 2002, whose case is V = I):
 
     df = (tr P)²/tr(P²)
 
+Clusters may be larger than groups and made of whole groups: V is block diagonal in them, and all of
+the above holds with i a cluster and S_i, L and K those of its groups side by side.
+
 A group without which a coefficient is not estimable has residuals that are zero, whatever y is, in
 the very direction that the coefficient is read from. Where no other group takes part the sandwich
 is exactly zero, and what rounding leaves of it no number: such coefficients have NaN. What the
@@ -32,19 +35,29 @@ J. 21, 114-135); it is given as clubSandwich gives it, and marked.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from jaxhlm.core.chunks import lane_chunks
-from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.likelihood.covariance import Blocks, lambda_of
+from jaxhlm.likelihood.suffstats import taken
 from jaxhlm.likelihood.whitened import lanes_first, whitened
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.standardise import absent_squares
 
-__all__ = ["Robust", "RobustKind", "robust_covariance"]
+__all__ = [
+    "Robust",
+    "RobustKind",
+    "Sandwich",
+    "covariance",
+    "robust_covariance",
+    "runs_of",
+    "sandwich",
+]
 
 RobustKind = Literal["CR0", "CR1", "CR2"]
 
@@ -69,9 +82,25 @@ class Robust(NamedTuple):
     one_group: Bools  # (B, p) coefficients that are not estimable without one of the groups
 
 
+class Sandwich(NamedTuple):
+    """What sandwich estimates of B fits are made of, J clusters at most; see the module."""
+
+    X: Floats  # (B, J, s, p) X̌ of every cluster
+    E: Floats  # (B, J, s, p)
+    M: Floats  # (B, p, p)
+    MT: Floats  # (B, p, p) MT', β = Tβ̃
+    half: Floats  # (B, J, p) what every cluster moves β̂ by, in units of y
+    clusters: Floats  # (B,)
+    ok: Bools  # (B,) fits that did not fail
+
+
 @np.errstate(all="ignore")
 def robust_covariance(
-    estimates: Estimates, groups: GroupContributions, blocks: Blocks, kind: RobustKind
+    estimates: Estimates,
+    groups: GroupContributions,
+    blocks: Blocks,
+    kind: RobustKind,
+    clusters: Ints | None = None,
 ) -> Robust:
     """Sandwich covariances and the df of single coefficients, for B fits.
 
@@ -80,16 +109,37 @@ def robust_covariance(
         groups: their standardised statistics, group by group.
         blocks: columns of Z in each random term.
         kind: which correction.
+        clusters: (G, b) numbers of the clusters that the groups lie in, −1 for padding, b being B
+            or 1; every group is a cluster if None.
     """
-    G, q, p = groups.standardised.stats.TX.shape[:3]
-    s = q + groups.UX.shape[1]
-    B = len(estimates.sigma)
-    runs = lane_chunks(B, 8 * G * (6 * s * s + 6 * s * p))
-    parts = [_robust(estimates[run], groups.take(run), blocks, kind) for run in runs]
+    parts = [
+        _robust(sandwich(estimates[run], some, blocks, kind, of), kind)
+        for run, some, of in runs_of(estimates, groups, clusters)
+    ]
     return Robust(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: RobustKind) -> Robust:
+def runs_of(
+    estimates: Estimates, groups: GroupContributions, clusters: Ints | None
+) -> Iterator[tuple[slice, GroupContributions, Ints | None]]:
+    """Runs of fits whose sandwiches are in memory together, with their groups and clusters."""
+    G, q, p = groups.standardised.stats.TX.shape[:3]
+    s, J = q + groups.UX.shape[1], G
+    if clusters is not None:
+        J, most = _sizes(clusters)
+        s *= most
+    for run in lane_chunks(len(estimates.sigma), 8 * J * (6 * s * s + 6 * s * p)):
+        yield run, groups.take(run), None if clusters is None else taken(clusters, run)
+
+
+def sandwich(
+    e: Estimates,
+    groups: GroupContributions,
+    blocks: Blocks,
+    kind: RobustKind,
+    clusters: Ints | None,
+) -> Sandwich:
+    """The parts, arguments as for ``robust_covariance``."""
     stats, scaling = groups.standardised.stats, groups.standardised.scaling
     ok = e.known
     T = _usable(_first(scaling.T), ok)
@@ -99,20 +149,69 @@ def _robust(e: Estimates, groups: GroupContributions, blocks: Blocks, kind: Robu
     X, error, L = _whitened(groups, Lambda, step)
     A = _sum_of_products(X, X) + _first(absent_squares(scaling.absent, stats.n))
     M = np.asarray(np.linalg.inv(_usable(A, ok)), dtype=float)
-    E = _adjusted(X, L, M) if kind == "CR2" else X
+    K = _roots(L, X.shape[2]) if kind == "CR2" else None
+    count = np.broadcast_to(stats.m.sum(axis=0), ok.shape)
+    if clusters is not None:
+        X, error, K = _joined(X, error, K, np.broadcast_to(clusters, (len(stats.m), len(ok))))
+        count = np.broadcast_to(clusters.max(axis=0) + 1.0, ok.shape)
+    E = X if K is None else _adjusted(X, K, M)
     score = (E.swapaxes(-1, -2) @ error[..., None])[..., 0]
     MT = M @ T.swapaxes(-1, -2)
-    half = score @ MT
-    vcov = scaling.s[:, None, None] ** 2 * (half.swapaxes(-1, -2) @ half)
+    return Sandwich(X, E, M, MT, scaling.s[:, None, None] * (score @ MT), count, ok)
+
+
+def covariance(parts: Sandwich, kind: RobustKind) -> Floats:
+    """(B, p, p) sandwich covariances."""
+    vcov = parts.half.swapaxes(-1, -2) @ parts.half
+    vcov = np.where((parts.clusters > 1.0)[:, None, None], vcov, np.nan)
     if kind == "CR1":
-        G = np.broadcast_to(stats.m.sum(axis=0), ok.shape)[:, None, None]
-        vcov *= G / (G - 1.0)
+        vcov = vcov * (parts.clusters / (parts.clusters - 1.0))[:, None, None]
+    return np.asarray(vcov)
+
+
+def _robust(parts: Sandwich, kind: RobustKind) -> Robust:
+    X, E, M, MT, _, _, ok = parts
     one_group = _needs_one_group(X, M, MT)
     there = ok[:, None] & ~(one_group & _all_zero(X, M, MT))
     df = _satterthwaite(X, E, M, MT)
     both = there[:, :, None] & there[:, None]
-    vcov, df = np.where(both, vcov, np.nan), np.where(there, df, np.nan)
+    vcov, df = np.where(both, covariance(parts, kind), np.nan), np.where(there, df, np.nan)
     return Robust(vcov, df, one_group & ok[:, None])
+
+
+def _sizes(clusters: Ints) -> tuple[int, int]:
+    """How many clusters there are, and groups in one, at most."""
+    J = int(clusters.max()) + 1
+    at = (clusters + np.arange(clusters.shape[1]) * J)[clusters >= 0]
+    return J, int(np.bincount(at).max())
+
+
+def _joined(
+    X: Floats, error: Floats, K: Floats | None, clusters: Ints
+) -> tuple[Floats, Floats, Floats | None]:
+    """The rows of groups (B, G, s, …) as rows of clusters (B, J, m s, …), padded with zeros.
+
+    Args:
+        X: (B, G, s, p), error: (B, G, s), K: (B, G, s, s) or None.
+        clusters: (G, B) numbers of the clusters.
+    """
+    B, _, s, p = X.shape
+    J, most = _sizes(clusters)
+    lane, group = np.nonzero(clusters.T >= 0)
+    own = clusters[group, lane]
+    order = np.lexsort((group, own, lane))
+    lane, group, own = lane[order], group[order], own[order]
+    first = np.searchsorted(lane * J + own, lane * J + own)
+    place = np.arange(len(own)) - first
+    rows = np.zeros((B, J, most, s, p))
+    errors = np.zeros((B, J, most, s))
+    rows[lane, own, place], errors[lane, own, place] = X[lane, group], error[lane, group]
+    if K is not None:
+        blocks = np.zeros((B, J, most, s, most, s))
+        blocks[:, :, np.arange(most), :, np.arange(most)] = np.eye(s)
+        blocks[lane, own, place, :, place] = K[lane, group]
+        K = blocks.reshape(B, J, most * s, most * s)
+    return rows.reshape(B, J, most * s, p), errors.reshape(B, J, most * s), K
 
 
 def _all_zero(X: Floats, M: Floats, MT: Floats) -> Bools:
@@ -148,15 +247,20 @@ def _whitened(
     return X, y - (X @ step[:, None, :, None])[..., 0], L
 
 
-def _adjusted(X: Floats, L: Floats, M: Floats) -> Floats:
-    """E = K [K (I − X̌MX̌') K]^(−1/2) X̌ of every group."""
-    s, q = X.shape[2], L.shape[-1]
-    K = np.broadcast_to(np.eye(s), (*X.shape[:2], s, s)).copy()
+def _roots(L: Floats, s: int) -> Floats:
+    """K = L'L of every group, the identity beyond its span of Z, (B, G, s, s)."""
+    q = L.shape[-1]
+    K = np.broadcast_to(np.eye(s), (*L.shape[:2], s, s)).copy()
     K[..., :q, :q] = L.swapaxes(-1, -2) @ L
+    return K
+
+
+def _adjusted(X: Floats, K: Floats, M: Floats) -> Floats:
+    """E = K [K (I − X̌MX̌') K]^(−1/2) X̌ of every cluster."""
     KX = K @ X
     inner = K @ K - KX @ M[:, None] @ KX.swapaxes(-1, -2)
     size = np.einsum("...aa->...", K @ K)
-    return K @ (_inverse_root(inner, EIGEN_TOL * size) @ X)
+    return np.asarray(K @ (_inverse_root(inner, EIGEN_TOL * size) @ X))
 
 
 def _inverse_root(S: Floats, smallest: Floats) -> Floats:

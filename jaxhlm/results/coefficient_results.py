@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
@@ -17,6 +19,8 @@ from jaxhlm.results.presenters import Each, Matrix, Number, Vector
 from jaxhlm.results.term_tests import TermTable
 
 __all__ = ["CoefficientResults"]
+
+Clusters: TypeAlias = pd.Series | Sequence[Any] | np.ndarray[Any, Any]
 
 
 class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
@@ -179,8 +183,8 @@ class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
         """
         return self._of_terms(term_tests.single_deletions(self.record, scope, df))
 
-    def vcov_robust(self, kind: RobustKind = "CR2") -> Matrix:
-        """Cluster-robust covariance of the fixed effects, groups as clusters.
+    def vcov_robust(self, kind: RobustKind = "CR2", *, cluster: Clusters | None = None) -> Matrix:
+        """Cluster-robust covariance of the fixed effects, groups or what they lie in as clusters.
 
         M [Σ X_i'V_i⁻¹A_i e_i e_i'A_i'V_i⁻¹X_i] M with M = (Σ X_i'V_i⁻¹X_i)⁻¹: right for large G
         even where the fitted covariance of y is not (Liang & Zeger 1986; for CR2 Bell & McCaffrey
@@ -191,13 +195,16 @@ class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
 
         Args:
             kind: "CR0" (A_i = I), "CR1" (CR0 × G/(G − 1)), "CR2" (unbiased if the model is right).
+            cluster: labels of larger clusters, by row of the data (``data["district"]``); every
+                group lies in one. Groups are the clusters if None.
 
         Returns:
             (p, p) DataFrame. Of a coefficient that is not estimable without a certain group a
             ``DegenerateWarning`` says so; it is NaN where nothing but rounding is left.
 
         Raises:
-            OptionError: unknown kind.
+            OptionError: unknown kind; ``cluster`` is not aligned with the data, has missing values,
+                or differs within a group.
 
         Example:
             >>> import jaxhlm as hlm
@@ -209,16 +216,22 @@ class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
             >>> fits.vcov_robust().shape
             (2, 2, 2)
         """
-        return self._show.matrix(quality.robust(self.record, kind).vcov)
+        return self._show.matrix(quality.robust(self.record, kind, cluster).vcov)
 
-    def tidy_robust(self, kind: RobustKind = "CR2", conf_level: float = 0.95) -> pd.DataFrame:
+    def tidy_robust(
+        self,
+        kind: RobustKind = "CR2",
+        conf_level: float = 0.95,
+        *,
+        cluster: Clusters | None = None,
+    ) -> pd.DataFrame:
         """t tests of the fixed effects with cluster-robust standard errors.
 
         df = (tr P)²/tr(P²), Satterthwaite's for the robust variance under the fitted model (Bell &
         McCaffrey 2002). Equals ``clubSandwich::coef_test(fit, vcov = kind)`` without weights.
 
         Args:
-            kind: as for ``vcov_robust``.
+            kind, cluster: as for ``vcov_robust``.
             conf_level: of the intervals.
 
         Returns:
@@ -226,7 +239,7 @@ class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
             for ``vcov_robust``.
 
         Raises:
-            OptionError: unknown kind, or a level outside (0, 1).
+            OptionError: as for ``vcov_robust``, or a level outside (0, 1).
 
         Example:
             >>> import jaxhlm as hlm
@@ -242,4 +255,41 @@ class CoefficientResults(Estimated[Number, Vector, Matrix, Each]):
             2    sim_2  (Intercept)
             3    sim_2         Days
         """
-        return self._show.long(quality.tidy_robust(self.record, kind, conf_level))
+        return self._show.long(quality.tidy_robust(self.record, kind, conf_level, cluster))
+
+    def joint_test_robust(
+        self,
+        L: Contrasts,
+        kind: RobustKind = "CR2",
+        rhs: ArrayLike = 0.0,
+        *,
+        cluster: Clusters | None = None,
+    ) -> pd.DataFrame:
+        """F test that all rows of Lβ = rhs hold, with cluster-robust covariances.
+
+        Hotelling's T² with ν degrees of freedom for r rows (Tipton & Pustejovsky 2015, HTZ):
+
+            (ν − r + 1)/(ν r) (Lβ̂ − rhs)'(L V L')⁻¹(Lβ̂ − rhs) ~ F(r, ν − r + 1)
+
+        for few clusters, where χ² rejects far too often; ``inference/robust_wald.py`` has ν. Equals
+        ``clubSandwich::Wald_test(fit, L, vcov = kind, test = "HTZ")`` without weights.
+
+        Args:
+            L, rhs: as for ``joint_test``; the name of a term stands for all of its columns.
+            kind, cluster: as for ``vcov_robust``.
+
+        Returns:
+            One row: num_df, den_df, statistic, p_value; NaN as for ``vcov_robust``, and where ν is
+            r − 1 or less: there are too few clusters for so many rows.
+
+        Raises:
+            UnknownTermError, ContrastError, NotEstimableError: as for ``contrast``.
+            OptionError: as for ``vcov_robust``.
+
+        Example:
+            >>> import jaxhlm as hlm
+            >>> fit = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+            >>> fit.joint_test_robust("a = 0, x:a = 0").round(3).iloc[0].to_dict()
+            {'num_df': 2.0, 'den_df': 8.244, 'statistic': 18.308, 'p_value': 0.001}
+        """
+        return self._show.line(quality.robust_joint_test(self.record, L, kind, rhs, cluster))

@@ -34,6 +34,7 @@ __all__ = [
     "columns_of",
     "contrasts",
     "fixed_tests",
+    "joint_rows",
     "joint_test",
     "tests",
     "with_tests",
@@ -115,14 +116,19 @@ def contrasts(
 def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> dict[str, Array]:
     """F tests that all rows of Lβ = rhs hold, (B,) each."""
     check_df(df, fits.model.reml)
-    hypothesis = fits.model.hypothesis(_terms_spelled_out(fits, L), rhs)
-    rows, values = independent_rows(hypothesis)
-    about = fits.about_absent(hypothesis.L)
-    fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
+    rows, values, about = joint_rows(fits, L, rhs)
     F, den, _ = f_tests(fits, [(rows, values)], df)
-    F, den = (np.where(about.any(axis=1), np.nan, x[:, 0]) for x in (F, den))
+    F, den = (np.where(about, np.nan, x[:, 0]) for x in (F, den))
     p_value = f_tail(F, len(rows), den)
     return {"num_df": len(rows), "den_df": den, "statistic": F, "p_value": p_value}
+
+
+def joint_rows(fits: FitRecord, L: Contrasts, rhs: ArrayLike) -> tuple[Floats, Floats, Bools]:
+    """Independent rows (r, p) and right sides of Lβ = rhs, and (B,) fits that lack a column."""
+    hypothesis = fits.model.hypothesis(_terms_spelled_out(fits, L), rhs)
+    about = fits.about_absent(hypothesis.L)
+    fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
+    return *independent_rows(hypothesis), np.asarray(about.any(axis=1))
 
 
 def _terms_spelled_out(fits: FitRecord, L: Contrasts) -> Any:

@@ -8,17 +8,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from jaxhlm.core.chunks import CHUNK_BYTES
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, check_option
 from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.inference import variance_explained
 from jaxhlm.inference.criteria import check_level, standard_errors
 from jaxhlm.inference.influence import Influence, LeftOut
 from jaxhlm.inference.leaveout import MOST_LANES, leave_one_out, numbers_per_fit
 from jaxhlm.inference.robust import Robust, RobustKind, robust_covariance
+from jaxhlm.inference.robust_wald import robust_wald
+from jaxhlm.inference.tails import f_tail
 from jaxhlm.inference.variance_explained import Components
+from jaxhlm.results.clusters import clusters_of, row_clusters
+from jaxhlm.results.coefficients import joint_rows
 from jaxhlm.results.fit_rows import FitRows
 from jaxhlm.results.presenters import Ragged, long_table
 from jaxhlm.results.record import FitRecord
@@ -35,6 +41,7 @@ __all__ = [
     "one_group_terms",
     "r2",
     "robust",
+    "robust_joint_test",
     "tidy_robust",
     "variance_fractions",
 ]
@@ -42,52 +49,87 @@ __all__ = [
 AUGMENTED = (".fitted", ".resid", ".fixed", ".resid_marginal", ".hat", ".cooksd", ".std_resid")
 
 
-def robust(fits: FitRecord, kind: RobustKind) -> Robust:
+def robust(fits: FitRecord, kind: RobustKind, cluster: Any = None) -> Robust:
     """Cluster-robust covariances of the fixed effects; says where they are not determined."""
     check_option("kind", kind, RobustKind)
-    found = _sandwich(fits, kind)
+    found = _sandwich(fits, kind, _clusters(fits, cluster))
     alone, zero = found.one_group & np.isfinite(fits.estimates.beta), np.isnan(found.df)
-    _warn_undetermined(fits, alone & zero, "no robust standard error (NaN)")
-    _warn_undetermined(fits, alone & ~zero, "a robust standard error that is far too small")
+    level = "cluster" if cluster is not None else f"level of {fits.model.group_name}"
+    _warn_undetermined(fits, alone & zero, level, "no robust standard error (NaN)")
+    _warn_undetermined(fits, alone & ~zero, level, "a robust standard error that is far too small")
     return found
 
 
-def _warn_undetermined(fits: FitRecord, lost: Bools, what: str) -> None:
+def _warn_undetermined(fits: FitRecord, lost: Bools, level: str, what: str) -> None:
     """Say which coefficients, (B, p), have ``what`` beside an estimate."""
     if lost.any():
         named = ", ".join(repr(fits.model.xnames[int(j)]) for j in np.flatnonzero(lost.any(axis=0)))
         where = f" in {int(lost.any(axis=1).sum())} of {len(lost)} fits" * (len(lost) > 1)
         warn_user(
-            f"{what} of {named}{where}: it is not estimable without a certain level of "
-            f"{fits.model.group_name}, whose residuals say nothing about it; use the standard "
-            "errors of the model (tidy), or more levels",
+            f"{what} of {named}{where}: it is not estimable without a certain {level}, whose "
+            "residuals say nothing about it; use the standard errors of the model (tidy), or more "
+            f"{level.replace('level', 'levels').replace('cluster', 'clusters')}",
             DegenerateWarning,
         )
 
 
-def _sandwich(fits: FitRecord, kind: RobustKind) -> Robust:
+Clusters = Callable[[Ints], Ints | None]
+
+
+def _clusters(fits: FitRecord, cluster: Any) -> Clusters:
+    """Of positions of fits, the numbers of the clusters that their groups lie in, if any."""
+    if cluster is None:
+        return lambda at: None
+    of_row = row_clusters(cluster, fits.rows.design)
+    return lambda at: clusters_of(fits, fits.lanes(at).observations, of_row)
+
+
+def _sandwich(fits: FitRecord, kind: RobustKind, clusters: Clusters) -> Robust:
     with np.errstate(invalid="ignore"):
-        vcov, df, one_group = fits.over_groups(
-            lambda e, g: robust_covariance(e, g, fits.model.blocks, kind)
+        vcov, df, one_group = fits.over_chunks(
+            lambda at: robust_covariance(*fits.by_group(at), fits.model.blocks, kind, clusters(at))
         )
     absent = fits.estimates.absent
-    return Robust(at_absent(vcov, absent), at_absent(df, absent), one_group & ~absent)
+    return Robust(at_absent(vcov, absent), at_absent(df, absent), one_group.astype(bool) & ~absent)
+
+
+def robust_joint_test(
+    fits: FitRecord, L: Contrasts, kind: RobustKind, rhs: ArrayLike, cluster: Any
+) -> dict[str, Array]:
+    """F tests that all rows of Lβ = rhs hold, (B,) each, with cluster-robust covariances."""
+    single = robust(fits, kind, cluster)
+    rows, values, about = joint_rows(fits, L, rhs)
+    clusters = _clusters(fits, cluster)
+    F, den = fits.over_chunks(
+        lambda at: robust_wald(
+            *fits.by_group(at), fits.model.blocks, kind, clusters(at), rows, values
+        )
+    )
+    zero = np.isnan(single.df) & np.isfinite(fits.estimates.beta)
+    lost = about | zero[:, (rows != 0.0).any(axis=0)].any(axis=1)
+    F, den = (np.where(lost, np.nan, x) for x in (F, den))
+    return {
+        "num_df": len(rows),
+        "den_df": den,
+        "statistic": F,
+        "p_value": f_tail(F, len(rows), den),
+    }
 
 
 def one_group_terms(fits: FitRecord) -> tuple[str, ...]:
     """Fixed effects of one fit whose sandwich is zero: only a certain group takes part."""
-    zero = np.isnan(_sandwich(fits, "CR0").df[0])
+    zero = np.isnan(_sandwich(fits, "CR0", _clusters(fits, None)).df[0])
     return tuple(fits.model.xnames[j] for j in np.flatnonzero(zero).tolist())
 
 
-def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float) -> pd.DataFrame:
+def tidy_robust(fits: FitRecord, kind: RobustKind, conf_level: float, cluster: Any) -> pd.DataFrame:
     """t tests and intervals with robust standard errors and Satterthwaite's df.
 
     One row per fit and fixed effect: term, estimate, std_error, df, statistic, p_value, conf_low,
     conf_high.
     """
     check_level(conf_level, "conf_level")
-    beta, found = fits.estimates.beta, robust(fits, kind)
+    beta, found = fits.estimates.beta, robust(fits, kind, cluster)
     columns = inference_table(beta, standard_errors(found.vcov), found.df, 0.0, conf_level)
     return long_table(fits.model.xnames, columns)
 

@@ -7,7 +7,7 @@ from scipy import linalg, stats
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import QUALITY, R_CASES, frame, r_fit
+from cases import QUALITY, R_CASES, ROBUST, frame, load_case, r_fit
 from jaxhlm import errors
 from jaxhlm.results.quality import one_group_terms
 from oracles import dense
@@ -17,17 +17,16 @@ SIZES = (9, 1, 7, 3, 12, 2, 8, 5)
 pytestmark = pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 
 
-def dense_robust(fit, kind):
-    """Covariance and df from n × n matrices, rows scaled by √w (Pustejovsky & Tipton 2018)."""
+def dense_pieces(fit, kind, cluster):
+    """By how much each cluster's residuals move β̂, as (p, n) matrices of y, and V."""
     m, d = dense(fit), fit.design
     root_w = np.sqrt(np.ones(d.n) if d.weights is None else d.weights)
     X, y, V = m.X * root_w[:, None], m.y * root_w, m.V * np.outer(root_w, root_w)
     M = m.vcov
     H = X @ M @ X.T @ np.linalg.inv(V)
-    residual = np.eye(d.n) - H
-    adjusted, pieces = np.zeros((d.n, d.n)), []
-    for i in range(d.G):
-        rows = np.flatnonzero(d.group == i)
+    residual, pieces = np.eye(d.n) - H, []
+    for i in np.unique(cluster):
+        rows = np.flatnonzero(cluster == i)
         own = np.ix_(rows, rows)
         A = np.eye(len(rows))
         if kind == "CR2":
@@ -39,18 +38,37 @@ def dense_robust(fit, kind):
             keep = values > 1e-10 * np.linalg.norm(root @ V[own] @ root.T, 2)
             inverse = np.where(keep, 1 / np.sqrt(np.where(keep, values, 1.0)), 0.0)
             A = root.T @ (vectors * inverse) @ vectors.T @ root
-        adjusted[own] = A
         score = X[rows].T @ np.linalg.solve(V[own], A @ residual[rows])
         pieces.append(M @ score)
-    vcov = sum(np.outer(g @ y, g @ y) for g in pieces)
+    return np.array(pieces), V, y
+
+
+def dense_robust(fit, kind, cluster=None):
+    """Covariance and df from n × n matrices, rows scaled by √w (Pustejovsky & Tipton 2018)."""
+    cluster = fit.design.group if cluster is None else cluster
+    pieces, V, y = dense_pieces(fit, kind, cluster)
+    vcov, J = sum(np.outer(g @ y, g @ y) for g in pieces), len(pieces)
     if kind == "CR1":
-        vcov = vcov * d.G / (d.G - 1)
+        vcov = vcov * J / (J - 1)
     df = []
-    for k in range(len(M)):
-        P = np.stack([g[k] for g in pieces])
-        P = P @ V @ P.T
+    for k in range(len(vcov)):
+        P = pieces[:, k] @ V @ pieces[:, k].T
         df.append(np.trace(P) ** 2 / np.sum(P**2))
     return vcov, np.array(df)
+
+
+def dense_hotelling(fit, kind, cluster, L):
+    """F and its df from the covariances of all pairs of clusters (Tipton & Pustejovsky 2015)."""
+    pieces, V, _ = dense_pieces(fit, kind, cluster)
+    vcov, r = dense_robust(fit, kind, cluster)[0], len(L)
+    of_rows = np.einsum("rp,jpn->rjn", L, pieces)
+    P = np.einsum("sin,nm,tjm->stij", of_rows, V, of_rows, optimize=True)
+    root = np.linalg.inv(linalg.sqrtm(np.einsum("stii->st", P)))
+    P = np.einsum("sa,abij,bt->stij", root, P, root)
+    total = np.einsum("ssij,ttij->", P, P) + np.einsum("stij,tsij->", P, P)
+    nu, off = r * (r + 1) / total, L @ fit.fixef.to_numpy()
+    Q = off @ np.linalg.solve(L @ vcov @ L.T, off)
+    return (nu - r + 1) / (nu * r) * Q, nu - r + 1
 
 
 def problem(name):
@@ -78,6 +96,110 @@ def test_against_the_dense_definition(kind, name, formula):
         fit.vcov_robust(kind), vcov, rtol=tol.ROBUST, atol=tol.ROBUST * np.abs(vcov).max()
     )
     np.testing.assert_allclose(fit.tidy_robust(kind)["df"], df, rtol=tol.ROBUST)
+
+
+# Pairs and triples of units: 0, 1 and 5 beside 2, 3, 4 and 6, 7.
+CLUSTERS = np.array([9, 9, 4, 4, 4, 9, 7, 7])
+ROWS = np.array([[0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 1.0, -2.0]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["", "weights"])
+def test_clusters_of_several_units(kind, name):
+    d, options = problem(name)
+    fit, cluster = hlm.fit("y ~ x * a + (1 + x | unit)", d, **options), CLUSTERS[d["unit"]]
+    vcov, df = dense_robust(fit, kind, cluster)
+    found = fit.vcov_robust(kind, cluster=cluster)
+    np.testing.assert_allclose(found, vcov, rtol=tol.ROBUST, atol=tol.ROBUST * np.abs(vcov).max())
+    labels = pd.Series(cluster, d.index).map({9: "b", 4: "c", 7: "a"})
+    table = fit.tidy_robust(kind, cluster=labels)
+    np.testing.assert_allclose(table["df"], df, rtol=tol.ROBUST)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("of", ["units", "clusters"])
+@pytest.mark.parametrize("rows", [[0, 1], [1]])
+def test_several_coefficients_from_the_definition(kind, of, rows):
+    """Of one row it is Satterthwaite's t."""
+    d, L = problem("")[0].assign(half=lambda t: t["unit"] % 2), ROWS[rows]
+    fit = hlm.fit("y ~ x * a + (1 + x | unit)", d)
+    cluster = d["unit"].to_numpy() if of == "units" else CLUSTERS[d["unit"]] + d["half"].to_numpy()
+    F, den = dense_hotelling(fit, kind, cluster, L)
+    found = fit.joint_test_robust(L, kind, cluster=None if of == "units" else cluster).iloc[0]
+    np.testing.assert_allclose(found["den_df"], den, rtol=tol.ROBUST)
+    np.testing.assert_allclose(found["statistic"], F if den > 0 else np.nan, rtol=tol.ROBUST)
+    np.testing.assert_allclose(found["p_value"], stats.f.sf(F, len(L), den), rtol=tol.ROBUST)
+
+
+def given_clusters(case, d):
+    """As robust.R has them."""
+    if case == "unbalanced_dropout":
+        return d["unit"].astype(int) // 5
+    if case == "orthodont":
+        return d["Sex"] + (d["Subject"].str[1:3].astype(int) // 3).astype(str)
+    return d["School"].astype(int) // 500
+
+
+@pytest.mark.parametrize("case", [c for c in ROBUST if c != "versions"])
+def test_several_coefficients_and_clusters_beside_clubsandwich(case):
+    d, record = load_case(case)[0], ROBUST[case]
+    fit, cluster = hlm.fit(record["formula"], d), given_clusters(case, d)
+    for name, given in (("groups", None), ("clusters", cluster)):
+        for kind in KINDS:
+            expected = record[name][kind]
+            table = fit.tidy_robust(kind, cluster=given)
+            joint = fit.joint_test_robust(np.array(record["L"]), kind, cluster=given).iloc[0]
+            for found, value in (
+                (table["std_error"], expected["se"]),
+                (table["df"], expected["df"]),
+                (joint["statistic"], expected["F"]),
+                (joint["den_df"], expected["den_df"]),
+            ):
+                np.testing.assert_allclose(found, value, rtol=tol.LME4_ROBUST)
+            np.testing.assert_allclose(joint["p_value"], expected["p_value"], rtol=tol.LME4_TAIL)
+
+
+def test_clusters_of_many_fits():
+    """A design in common, with rows dropped, and replicates whose units lie in other clusters."""
+    d = problem("")[0].reset_index(drop=True)
+    d.loc[3, "x"] = np.nan
+    cluster = pd.Series(CLUSTERS[d["unit"]])
+    with pytest.warns(errors.RowsDroppedWarning):
+        fits = hlm.fit_many("~ x + w + (1 | unit)", d, np.column_stack([d["y"], d["y"] + d["w"]]))
+    long = pd.concat([d.assign(lane=0, of=cluster), d.assign(lane=1, of=8 - d["unit"] // 2)])
+    long = long.drop(index=3).reset_index(drop=True).assign(y=lambda t: t["y"] + t["lane"] * t["w"])
+    apart = hlm.fit_many("y ~ x + w + (1 | unit)", long, by="lane")
+    for found, given, own in (
+        (fits, cluster, [cluster, cluster]),
+        (apart, long["of"], [long.query("lane == @i")["of"].to_numpy() for i in (0, 1)]),
+    ):
+        joint = found.joint_test_robust("x = 0, w = 0", cluster=given)
+        vcov = found.vcov_robust(cluster=given)
+        for i, fit in enumerate(found):
+            np.testing.assert_allclose(vcov[i], fit.vcov_robust(cluster=own[i]), rtol=tol.UNITS)
+            alone = fit.joint_test_robust("x = 0, w = 0", cluster=own[i])
+            np.testing.assert_allclose(joint.iloc[[i]], alone, rtol=tol.BATCH_DF)
+
+
+def test_clusters_that_cannot_be():
+    fit = r_fit("sleepstudy")
+    days = hlm.load_dataset("sleepstudy")["Days"]
+    with pytest.raises(errors.OptionError, match=r"within level.s. '308', '309', .*whole groups"):
+        fit.vcov_robust(cluster=days)
+    with pytest.raises(errors.OptionError, match="one label only"):
+        fit.vcov_robust(cluster=np.ones(180))
+    with pytest.raises(errors.OptionError, match="another index"):
+        fit.vcov_robust(cluster=days[::-1])
+
+
+def test_what_one_cluster_determines():
+    d = problem("")[0]
+    d["first"] = np.isin(d["unit"], [0, 1, 5]) * 1.0
+    fit = hlm.fit("y ~ 0 + first + I(1 - first) + (1 | unit)", d)
+    assert np.isfinite(fit.vcov_robust()).all(axis=None)
+    with pytest.warns(errors.DegenerateWarning, match="without a certain cluster"):
+        found = fit.joint_test_robust("first", cluster=CLUSTERS[d["unit"]]).iloc[0]
+    assert np.isnan(found["statistic"])
 
 
 # Formula, and coefficients that are not estimable without one unit: those whose sandwich is next to

@@ -28,6 +28,16 @@ FORMULA, DESIGN = "Reaction ~ Days + (1 | Subject)", "~ Days + (1 | Subject)"
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
 
 FLAG = ("False", "ML", 0, 1.0, None, [True])
+CLUSTER = (
+    "Subject",
+    3,
+    np.ones((180, 1)),
+    np.ones(180),
+    [1, 2],
+    np.arange(180),
+    hlm.load_dataset("sleepstudy")["Subject"].where(np.arange(180) > 3),
+    hlm.load_dataset("sleepstudy")["Subject"].iloc[::-1],
+)
 # Random effects of a model by Subject, as text.
 PART = (
     *FLAG,
@@ -245,8 +255,12 @@ WRONG = {
     "Fit.df": (lambda **o: one().df(**o), {"method": DF}),
     "Fit.p_values": (lambda **o: one().p_values(**o), {"method": DF}),
     "Fit.tidy_robust": (lambda **o: one().tidy_robust(**o),
-                        {"kind": ("cr2", 2, None), "conf_level": SHARE}),
-    "Fit.vcov_robust": (lambda **o: one().vcov_robust(**o), {"kind": ("cr2", 2, None)}),
+                        {"kind": ("cr2", 2, None), "conf_level": SHARE, "cluster": CLUSTER}),
+    "Fit.vcov_robust": (lambda **o: one().vcov_robust(**o),
+                        {"kind": ("cr2", 2, None), "cluster": CLUSTER}),
+    "Fit.joint_test_robust": (lambda L="Days", **o: one().joint_test_robust(L, **o), {
+        "L": CONTRAST, "kind": ("cr2", 2, None), "rhs": RHS, "cluster": CLUSTER,
+    }),
     "Fit.ranef_frame": (lambda **o: one().ranef_frame(**o), {"conf_level": SHARE}),
     "Fit.contrast": (lambda L="Days", **o: one().contrast(L, **o),
                      {"L": CONTRAST, "df": DF, "rhs": RHS, "conf_level": SHARE}),
@@ -300,8 +314,12 @@ WRONG = {
     "FitBatch.df": (lambda **o: many().df(**o), {"method": DF}),
     "FitBatch.p_values": (lambda **o: many().p_values(**o), {"method": DF}),
     "FitBatch.tidy_robust": (lambda **o: many().tidy_robust(**o),
-                             {"kind": ("cr2", 2), "conf_level": SHARE}),
-    "FitBatch.vcov_robust": (lambda **o: many().vcov_robust(**o), {"kind": ("cr2", 2)}),
+                             {"kind": ("cr2", 2), "conf_level": SHARE, "cluster": CLUSTER}),
+    "FitBatch.vcov_robust": (lambda **o: many().vcov_robust(**o),
+                             {"kind": ("cr2", 2), "cluster": CLUSTER}),
+    "FitBatch.joint_test_robust": (lambda L="Days", **o: many().joint_test_robust(L, **o), {
+        "L": CONTRAST, "kind": ("cr2", 2), "rhs": RHS, "cluster": CLUSTER,
+    }),
     "FitBatch.ranef_frame": (lambda **o: many().ranef_frame(**o), {"conf_level": SHARE}),
     "FitBatch.contrast": (lambda L="Days", **o: many().contrast(L, **o),
                           {"L": CONTRAST, "df": DF, "rhs": RHS, "conf_level": SHARE}),

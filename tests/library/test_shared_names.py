@@ -124,6 +124,7 @@ SHARED = {
     "contrast": (block, called("x - 2*aq = 1/3")),
     "drop1": (block, lambda method: method().table),
     "joint_test": (row, called(["x", "aq"])),
+    "joint_test_robust": (row, called(["x", "aq"])),
     "emmeans": (long, called("a")),
     "emtrends": (long, called("a", "x")),
     "joint_tests": (long, called()),
