@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from jaxhlm.optimise.minimise import minimise as minimise
     from jaxhlm.optimise.newton import newton as newton
     from jaxhlm.results.batch import FitBatch as FitBatch
+    from jaxhlm.results.model_table import table as table
     from jaxhlm.results.stored import StoredFits as StoredFits
     from jaxhlm.results.stored import read_fits as read_fits
     from jaxhlm.sources.voom import voom_weights as voom_weights
@@ -132,6 +133,7 @@ __all__ = [
     "stopping",
     "study",
     "suffstats",
+    "table",
     "units",
     "violations",
     "voom_weights",
@@ -144,6 +146,7 @@ _WHEN_ASKED_FOR = {
     "fitting.many": ("fit_many",),
     "fitting.max_t": ("MaxT", "max_t"),
     "results.batch": ("FitBatch",),
+    "results.model_table": ("table",),
     "results.stored": ("StoredFits", "read_fits"),
     "sources.voom": ("voom_weights",),
     "studies.simulate": ("simulate",),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxhlm.results.summary_table import table_of_cells
+from jaxhlm.core.document import Block, Grid
+from jaxhlm.core.exported import Exported
 
 __all__ = ["AT_BOUNDARY", "NO_MIXTURE", "REFITTED", "Anova"]
 
@@ -20,8 +21,8 @@ MOST_ROWS = 20
 AT_BOUNDARY = "Variances are zero under the smaller model: Pr(mixture) is the p-value to read"
 
 
-@dataclass(frozen=True)
-class Anova:
+@dataclass(frozen=True, repr=False)
+class Anova(Exported):
     """A table of tests or criteria; ``print`` it, or take ``.table``.
 
     Attributes:
@@ -34,17 +35,16 @@ class Anova:
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Heading, table (the first rows of a long one) and notes."""
         shown = self.table if len(self.table) <= MOST_ROWS else self.table.head(MOST_ROWS // 2)
         cells = [[_cell(c, v) for c, v in row.items()] for _, row in shown.iterrows()]
         names = [" ".join(map(str, x)) if isinstance(x, tuple) else str(x) for x in shown.index]
-        body = table_of_cells([str(c) for c in shown.columns], cells, names)
         more = len(self.table) - len(shown)
         rest = [f"… and {more:,} more rows in .table"] if more else []
-        return "\n".join([self.heading, body, *rest, *self.notes])
-
-    __repr__ = __str__
+        return [
+            [*self.heading.split("\n"), Grid([*map(str, shown)], cells, names), *rest, *self.notes]
+        ]
 
 
 def _cell(column: object, value: object) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.document import Block
+from jaxhlm.core.exported import Exported
 from jaxhlm.core.notation import (
     BootstrapInterval,
     Floats,
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "records"]
 
 
-@dataclass(frozen=True, eq=False)
-class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats], Exported):
     """One fitted hierarchical linear model; made by ``jaxhlm.fit`` or by indexing a ``FitBatch``.
 
     All is derived from ``record``, the arrays of one fit: random effects, fitted values and
@@ -415,11 +417,9 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats]):
         """
         return summaries.summary(self.record, df)
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """lmer's summary."""
-        return str(self.summary())
-
-    __repr__ = __str__  # as R, and pandas, show what is asked for
+        return self.summary()._blocks()
 
 
 def records(fits: Sequence[Fit]) -> list[FitRecord]:

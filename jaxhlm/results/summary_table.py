@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import RULE, Block, Grid
+from jaxhlm.core.exported import Exported
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation
 from jaxhlm.results.varcorr import VarCorr, align_decimals
@@ -19,7 +21,6 @@ __all__ = [
     "correlation_table",
     "p_value",
     "stars",
-    "table_of_cells",
 ]
 
 P_COLUMN = "Pr(>|t|)"
@@ -28,9 +29,9 @@ STARS_LEGEND = "Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘
 MOST_CORRELATED = 12  # lmer prints the correlation of no more fixed effects than this
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What ``print(fit)`` shows; ``str`` renders it.
+@dataclass(frozen=True, repr=False)
+class Summary(Exported):
+    """What ``print(fit)`` shows; ``str`` renders it, and ``to_latex`` and its like.
 
     Attributes:
         formula: the model formula.
@@ -64,53 +65,52 @@ class Summary:
     notes: tuple[str, ...]
     tests: str = ""
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """The whole summary."""
         method = "REML" if self.reml else "maximum likelihood"
         if self.tests:
             method += f". t-tests use {self.tests}"
-        parts = [
-            f"Linear mixed model fit by {method}\nFormula: {self.formula}",
-            self._criterion(),
+        return [
+            [f"Linear mixed model fit by {method}", f"Formula: {self.formula}"],
+            [self._criterion()],
             self._residuals(),
-            f"Random effects:\n{self.varcorr}\nNumber of obs: {self.nobs}, "
-            f"groups:  {self.varcorr.group}, {self.ngroups}",
-            f"Fixed effects:\n{coefficient_table(self.coefficients)}"
+            [
+                "Random effects:",
+                self.varcorr.grid(),
+                f"Number of obs: {self.nobs}, groups:  {self.varcorr.group}, {self.ngroups}",
+            ],
+            ["Fixed effects:", *coefficient_table(self.coefficients)]
             if len(self.coefficients)
-            else "No fixed effects",
+            else ["No fixed effects"],
             self._correlation(),
-            "\n".join(self.notes),
+            self.notes,
         ]
-        return "\n\n".join(part for part in parts if part)
 
-    __repr__ = __str__
-
-    def _criterion(self) -> str:
+    def _criterion(self) -> str | Grid:
         if self.reml:
             return f"REML criterion at convergence: {self.criterion:.1f}"
         names = ["AIC", "BIC", "logLik", "deviance", "df.resid"]
         values = [f"{v:.1f}" for v in (self.aic, self.bic, self.loglik, self.criterion)]
-        return table_of_cells(names, [[*values, str(self.df_residual)]])
+        return Grid(names, [[*values, str(self.df_residual)]])
 
-    def _residuals(self) -> str:
+    def _residuals(self) -> Block:
         if self.scaled_residuals is None:
-            return ""
+            return []
         quantiles = np.quantile(self.scaled_residuals, [0, 0.25, 0.5, 0.75, 1])
         cells = [f"{v:.4f}" for v in quantiles]
-        return "Scaled residuals:\n" + table_of_cells(["Min", "1Q", "Median", "3Q", "Max"], [cells])
+        return ["Scaled residuals:", Grid(["Min", "1Q", "Median", "3Q", "Max"], [cells])]
 
-    def _correlation(self) -> str:
+    def _correlation(self) -> Block:
         p = len(self.vcov)
         if p < 2:
-            return ""
+            return []
         if p > MOST_CORRELATED:
-            return f"Correlation of the {p} fixed effects not shown; see fit.vcov"
-        return "Correlation of Fixed Effects:\n" + correlation_table(
-            list(self.coefficients.index), self.vcov
-        )
+            return [f"Correlation of the {p} fixed effects not shown; see fit.vcov"]
+        names = list(self.coefficients.index)
+        return ["Correlation of Fixed Effects:", correlation_table(names, self.vcov)]
 
 
-def coefficient_table(coefficients: pd.DataFrame) -> str:
+def coefficient_table(coefficients: pd.DataFrame) -> list[str | Grid]:
     """Estimates and standard errors to a common number of decimals, df and t values to three."""
     columns = list(coefficients.columns)
     joint = align_decimals(coefficients.iloc[:, :2].to_numpy().ravel())
@@ -128,8 +128,8 @@ def coefficient_table(coefficients: pd.DataFrame) -> str:
         columns.append("")
         for row, p in zip(cells, coefficients[P_COLUMN], strict=True):
             row.append(stars(p).ljust(3))
-    table = table_of_cells(columns, cells, list(coefficients.index))
-    return f"{table}\n---\n{STARS_LEGEND}" if P_COLUMN in columns else table
+    table = Grid(columns, cells, list(coefficients.index))
+    return [table, RULE, STARS_LEGEND] if P_COLUMN in columns else [table]
 
 
 def p_value(p: float) -> str:
@@ -152,7 +152,7 @@ def stars(p: float) -> str:
     return next((mark for bound, mark in STARS if p < bound), "")
 
 
-def correlation_table(names: Sequence[str], vcov: Floats) -> str:
+def correlation_table(names: Sequence[str], vcov: Floats) -> Grid:
     """Lower triangle of the correlation of the fixed effects under abbreviated names.
 
     Beside a negative correlation the others keep a place for the sign, and −0.000 has none: as R.
@@ -164,7 +164,7 @@ def correlation_table(names: Sequence[str], vcov: Floats) -> str:
         for i in range(1, len(names))
     ]
     headers = [abbreviate(name, 6) for name in names[:-1]]
-    return table_of_cells(headers, rows, [abbreviate(name, 11) for name in names[1:]], left=True)
+    return Grid(headers, rows, [abbreviate(name, 11) for name in names[1:]], "left")
 
 
 def abbreviate(name: str, length: int) -> str:
@@ -180,22 +180,3 @@ def abbreviate(name: str, length: int) -> str:
                 name = name[:position] + name[position + 1 :]
             position -= 1
     return name
-
-
-def table_of_cells(
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    index: Sequence[str] | None = None,
-    left: bool = False,
-) -> str:
-    """Cells under right-aligned headers (left-aligned if asked), row names on the left."""
-    table = [list(headers), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    names = ["", *index] if index is not None else [""] * len(table)
-    margin = max(map(len, names))
-    justify = str.ljust if left else str.rjust
-    lines = (
-        name.ljust(margin) + " " + " ".join(justify(c, w) for c, w in zip(row, widths, strict=True))
-        for name, row in zip(names, table, strict=True)
-    )
-    return "\n".join(line.rstrip() for line in lines)

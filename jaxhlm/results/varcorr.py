@@ -9,16 +9,17 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import Block, Grid, Printed
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.random_term import RandomTerm, blocks_of, group_of
 
-__all__ = ["VarCorr", "VarCorrBatch", "align_decimals"]
+__all__ = ["VarCorr", "VarCorrBatch", "align_decimals", "number_style"]
 
 
-@dataclass(frozen=True)
-class VarCorr:
+@dataclass(frozen=True, repr=False)
+class VarCorr(Printed):
     """Covariance of the random effects of one fit; ``fit.varcorr``.
 
     Attributes:
@@ -65,24 +66,22 @@ class VarCorr:
         rows.append(("Residual", None, None, self.residual**2, self.residual))
         return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
-    def __str__(self) -> str:
+    def grid(self) -> Grid:
         """The block "Random effects" of lmer's summary."""
         variances = [*np.diag(self.cov.to_numpy()), self.residual**2]
-        columns = [
-            ["Groups", *self._labels()],
-            ["Name", *self.cov.index, ""],
-            ["Variance", *align_decimals(variances)],
-            ["Std.Dev.", *align_decimals(np.sqrt(variances))],
-            *self._correlations(),
-        ]
-        widths = [max(map(len, column)) for column in columns]
-        lines = (
-            " " + " ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
-            for row in zip(*columns, strict=True)
-        )
-        return "\n".join(line.rstrip() for line in lines)
+        columns = {
+            "Groups": self._labels(),
+            "Name": [*self.cov.index, ""],
+            "Variance": align_decimals(variances),
+            "Std.Dev.": align_decimals(np.sqrt(variances)),
+        }
+        correlations = self._correlations()
+        headers = [*columns, *["Corr", *[""] * len(correlations)][: len(correlations)]]
+        rows = list(zip(*columns.values(), *correlations, strict=True))
+        return Grid(headers, rows, align="left")
 
-    __repr__ = __str__
+    def _blocks(self) -> list[Block]:
+        return [[self.grid()]]
 
     def _labels(self) -> list[str]:
         """The name of the grouping factor at the head of every term; lme4 numbers later terms."""
@@ -95,7 +94,7 @@ class VarCorr:
         """Columns of the lower triangle of correlations, within terms."""
         corr = self.corr.to_numpy()
         widest = max(map(len, self.blocks))
-        columns = [["Corr" if j == 0 else ""] for j in range(widest - 1)]
+        columns: list[list[str]] = [[] for _ in range(widest - 1)]
         for block in self.blocks:
             for i, a in enumerate(block):
                 for j, column in enumerate(columns):
@@ -137,10 +136,19 @@ class VarCorrBatch:
 def align_decimals(values: Iterable[float], digits: int = 4) -> list[str]:
     """Numbers with one count of decimals: the smallest is shown to ``digits`` digits, as R does."""
     values = [float(v) for v in values]
-    sizes = [abs(v) for v in values if np.isfinite(v) and v != 0.0]
-    if not sizes:
-        return [f"{v:.{digits}f}" for v in values]
-    decimals = max(0, digits - 1 - int(np.floor(np.log10(min(sizes)))))
-    style = f".{digits - 1}e" if decimals > 8 or max(sizes) >= 1e9 else f".{decimals}f"
+    style = number_style(values, digits)
     cells = [f"{v:{style}}" for v in values]
     return [cell.rjust(max(map(len, cells))) for cell in cells]
+
+
+def number_style(values: Iterable[float], digits: int = 4) -> str:
+    """The format that shows the smallest of some numbers to ``digits`` digits.
+
+    >>> number_style([12.5, 0.0321], 2), number_style([1e-12], 3)
+    ('.3f', '.2e')
+    """
+    sizes = [abs(v) for v in values if np.isfinite(v) and v != 0.0]
+    if not sizes:
+        return f".{digits}f"
+    decimals = max(0, digits - 1 - int(np.floor(np.log10(min(sizes)))))
+    return f".{digits - 1}e" if decimals > 8 or max(sizes) >= 1e9 else f".{decimals}f"

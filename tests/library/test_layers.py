@@ -45,6 +45,7 @@ ALLOWED = {
         "inference.tails",
         "sources.annotated",
     },
+    "openpyxl": {"core.spreadsheet"},
     "h5py": {"sources.annotated"},
     "zarr": {"sources.annotated"},
     "matplotlib": {

@@ -72,9 +72,9 @@ def test_correlations_line_up_as_in_r():
     corr = np.eye(4)
     corr[np.tril_indices(4, -1)] = [-0.370, -0.328, 0.590, 0.254, -0.663, -0.830]
     corr += np.tril(corr, -1).T
-    assert correlation_table(names, corr) == CORRELATIONS
+    assert str(correlation_table(names, corr)) == CORRELATIONS
     small = np.array([[1.0, -1e-5], [-1e-5, 1.0]])
-    assert correlation_table(["a", "b"], small) == "  a\nb 0.000"
+    assert str(correlation_table(["a", "b"], small)) == "  a\nb 0.000"
 
 
 def test_printed_as_lmer_prints_it():

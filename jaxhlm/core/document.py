@@ -1,0 +1,270 @@
+"""What is printed, lines of text and tables of cells, as plain text, HTML, Markdown and LaTeX.
+
+A result says once what it consists of (``Printed._blocks``); how that looks in a terminal, a
+notebook, a report or a paper is decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+__all__ = [
+    "RULE",
+    "Block",
+    "Grid",
+    "Printed",
+    "as_html",
+    "as_latex",
+    "as_markdown",
+    "as_text",
+    "framed",
+]
+
+Align: TypeAlias = Literal["left", "right", "center"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of cells, which are text.
+
+    Attributes:
+        columns: (m,) headers.
+        rows: cells, m in each row.
+        names: of the rows, on their left; None for none.
+        align: of cells; in plain text they are centred by the blanks that they bring along.
+        headings: numbers of rows whose name is a heading of the rows below.
+        plain: the table in plain text, where that is not laid out here.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: Sequence[str] | None = None
+    align: Align = "right"
+    headings: Sequence[int] = ()
+    plain: str | None = None
+
+    def __str__(self) -> str:
+        """Cells under aligned headers, row names on the left."""
+        if self.plain is not None:
+            return self.plain
+        table = [list(self.columns), *map(list, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        names = [""] * len(table) if self.names is None else ["", *self.names]
+        margin = max(map(len, names))
+        justify = str.ljust if self.align == "left" else str.rjust
+        lines = (
+            f"{name.ljust(margin)} {' '.join(map(justify, row, widths))}".rstrip()
+            for name, row in zip(names, table, strict=True)
+        )
+        return "\n".join(lines)
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """Headers and rows with their names in front, without blanks around."""
+        table = [self.columns, *self.rows]
+        if self.names is not None:
+            table = [[name, *row] for name, row in zip(["", *self.names], table, strict=True)]
+        return [[cell.strip() for cell in row] for row in table]
+
+
+# A line under a table, in plain text.
+RULE = "---"
+# What stands together: lines of text and tables.
+Block: TypeAlias = Sequence[str | Grid]
+
+
+class Printed(ABC):
+    """A result that is printed, and shown in notebooks as tables."""
+
+    @abstractmethod
+    def _blocks(self) -> list[Block]:
+        """What is shown, from top to bottom."""
+
+    def __str__(self) -> str:
+        """As plain text."""
+        return as_text(self._blocks())
+
+    def __repr__(self) -> str:
+        """As R, and pandas, show what is asked for."""
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return as_html(self._blocks())
+
+
+def framed(frame: pd.DataFrame, style: str = "%.4f", index: bool = True, **options: Any) -> Grid:
+    """A data frame as a table; in plain text as pandas prints it.
+
+    Args:
+        frame: whose index is the names of the rows.
+        style: of numbers with decimals; missing ones stay blank.
+        index: whether to show the index.
+        options: of ``DataFrame.to_string``.
+
+    >>> framed(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), "%.2f").lines
+    [['', 'mean', 'n'], ['x', '1.00', '3']]
+    """
+    plain = frame.to_string(float_format=style, na_rep="", index=index, **options)
+    columns = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
+    rows = [[_cell(value, style) for value in row] for row in frame.itertuples(index=False)]
+    if index:
+        labels = [label if isinstance(label, tuple) else (label,) for label in frame.index]
+        names = [" ".join(map(str, label)) for label in labels]
+    return Grid(columns, rows, names if index else None, plain=plain)
+
+
+def _cell(value: Any, style: str) -> str:
+    if pd.isna(value):
+        return ""
+    return style % value if isinstance(value, float) else str(value)
+
+
+def as_text(blocks: Iterable[Block]) -> str:
+    """Blocks with an empty line between."""
+    return "\n\n".join("\n".join(map(str, block)) for block in blocks if block)
+
+
+def as_html(blocks: Iterable[Block]) -> str:
+    """A piece of HTML that needs no style sheet, and takes that of the page it is in.
+
+    >>> as_html([["a < b"]])
+    '<div>\\n<p style="white-space: pre-wrap; text-align: left">a &lt; b</p>\\n</div>'
+    """
+    parts = [_html(part) for block in blocks for part in _paragraphs(block)]
+    return "\n".join(["<div>", *parts, "</div>"])
+
+
+def _html(part: str | Grid) -> str:
+    if isinstance(part, str):
+        return f'<p style="white-space: pre-wrap; text-align: left">{escape(part, quote=False)}</p>'
+    first, *rest = ([escape(cell, quote=False) for cell in row] for row in part.lines)
+    named = part.names is not None
+    aligned = f' style="text-align: {part.align}"'
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        head = f'<th style="text-align: left">{cells[0]}</th>' if named else ""
+        return f"<tr>{head}{''.join(f'<{tag}{aligned}>{c}</{tag}>' for c in cells[named:])}</tr>"
+
+    body = [
+        f'<tr><th colspan="{len(first)}" style="text-align: left"><em>{cells[0]}</em></th></tr>'
+        if number in part.headings
+        else row(cells, "td")
+        for number, cells in enumerate(rest)
+    ]
+    head = f"<thead>\n{row(first, 'th')}\n</thead>"
+    return "\n".join(["<table>", head, "<tbody>", *body, "</tbody>", "</table>"])
+
+
+def as_markdown(blocks: Iterable[Block]) -> str:
+    """Paragraphs, and tables of GitHub's Markdown.
+
+    >>> print(as_markdown([["x_1:", Grid(["a"], [["1"]])]]))
+    x\\_1:
+    <BLANKLINE>
+    | a   |
+    |----:|
+    | 1   |
+    """
+    return "\n\n".join(_markdown(part) for block in blocks for part in _paragraphs(block))
+
+
+def _markdown(part: str | Grid) -> str:
+    if isinstance(part, str):
+        # Two blanks end a line but not the paragraph.
+        return "  \n".join(map(_escape_markdown, part.split("\n")))
+    lines = [[_escape_markdown(cell) for cell in row] for row in part.lines]
+    for number in part.headings:
+        lines[number + 1][0] = f"*{lines[number + 1][0]}*"
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in lines]
+    named = part.names is not None
+    left, right = {"left": (":", "-"), "right": ("-", ":"), "center": (":", ":")}[part.align]
+    rule = [
+        f":{'-' * (w + 1)}" if named and not j else f"{left}{'-' * w}{right}"
+        for j, w in enumerate(widths)
+    ]
+    return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]])
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|<\[\]~#])", r"\\\1", text)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "²": r"\textsuperscript{2}",
+    "χ": r"$\chi$",
+    "σ": r"$\sigma$",
+    "≤": r"$\leq$",
+    "−": r"$-$",
+    "×": r"$\times$",
+    "‘": "`",
+    "’": "'",
+} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+
+
+def as_latex(blocks: Iterable[Block]) -> str:
+    r"""Paragraphs, and tables that need the package booktabs.
+
+    >>> print(as_latex([[Grid(["t_1"], [["-0.5"]])]]))
+    \begin{tabular}{r}
+    \toprule
+    t\_1 \\
+    \midrule
+    $-$0.5 \\
+    \bottomrule
+    \end{tabular}
+    """
+    return "\n\n".join(_latex(part) for block in blocks for part in _paragraphs(block))
+
+
+def _latex(part: str | Grid) -> str:
+    if isinstance(part, str):
+        return "\\noindent " + " \\\\\n".join(map(_escape_latex, part.split("\n")))
+    first, *rest = ([_escape_latex(cell) for cell in row] for row in part.lines)
+    named = part.names is not None
+    spec = "l" * named + part.align[0] * len(part.columns)
+    body = []
+    for number, row in enumerate(rest):
+        if number in part.headings:
+            body += ["\\midrule"] * (number > 0)
+            row = [f"\\multicolumn{{{len(first)}}}{{l}}{{\\emph{{{row[0]}}}}}"]
+        body.append(" & ".join(row) + r" \\")
+    rows = [r"\toprule", " & ".join(first) + r" \\", r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{spec}}}", *rows, r"\end{tabular}"])
+
+
+def _escape_latex(text: str) -> str:
+    """Text as LaTeX prints it, with minus signs before numbers.
+
+    >>> print(_escape_latex("a_b & c"), _escape_latex("-1.5"), _escape_latex("p<2e-16"))
+    a\\_b \\& c $-$1.5 p\\textless{}2e-16
+    """
+    signed = re.sub(r"^-(?=[\d.])", "−", text)
+    return "".join(LATEX.get(mark, mark) for mark in signed)
+
+
+def _paragraphs(block: Block) -> list[str | Grid]:
+    """Lines that follow each other as one text, tables as they are; no rules of plain text."""
+    parts: list[str | Grid] = []
+    for part in block:
+        if part == RULE:
+            continue
+        if isinstance(part, str) and parts and isinstance(parts[-1], str):
+            parts[-1] += f"\n{part}"
+        else:
+            parts.append(part)
+    return parts

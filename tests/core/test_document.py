@@ -1,0 +1,115 @@
+"""What is printed, in every form: nothing of a cell is lost or taken for a mark of the form."""
+
+import html
+import re
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text
+from jaxhlm.core.exported import Exported
+from jaxhlm.errors import FileError, JaxhlmError, OptionError
+
+NASTY = r"a_b|c & <i>%$#{}~^\ *x* `y`"
+GRID = Grid(["n", NASTY], [["7,185", "-0.50"], ["", "(0.156)"], ["<2e-16", "=1+1"]], ["x", "", "z"])
+
+
+class Shown(Exported):
+    """A heading and a table."""
+
+    def _blocks(self):
+        return [[f"About {NASTY}", "second line", GRID]]
+
+
+class Cells(HTMLParser):
+    """Text of all cells, by row."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1] and data != "\n":
+            self.rows[-1][-1] += data
+
+
+def test_html_has_every_cell_and_no_mark_of_theirs():
+    text = Shown().to_html()
+    assert Cells(text).rows[:4] == GRID.lines
+    assert html.escape(f"About {NASTY}\nsecond line", quote=False) in text
+    assert "<i>" not in text
+    assert Shown()._repr_html_() == text
+
+
+def test_latex_escapes_what_is_special():
+    text = Shown().to_latex()
+    body = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum|textless|textbar|textgreater)"
+                  r"\{\}|\\[&%$#_{}]", "", text)  # fmt: skip
+    cell = body.split("About ")[1].split("\\\\")[0]
+    assert not set("&%$#_{}~^<>|\\") & set(cell)
+    assert "$-$0.50" in text
+    assert r"\begin{tabular}{lrr}" in text
+    # As many cells in every row.
+    rows = [line for line in body.splitlines() if line.endswith(r" \\") and " & " in line]
+    assert {row.count(" & ") for row in rows} == {2}
+
+
+def test_markdown_has_as_many_cells_in_every_row():
+    lines = [line for line in Shown().to_markdown().splitlines() if line.startswith("|")]
+    assert len(lines) == 5
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
+
+
+def test_headings_span_the_table():
+    grid = Grid(["a", "b"], [["", ""], ["1", "2"]], ["Part", "x"], headings=[0])
+    assert '<th colspan="3" style="text-align: left"><em>Part</em></th>' in as_html([[grid]])
+    assert r"\multicolumn{3}{l}{\emph{Part}} \\" in as_latex([[grid]])
+    assert "| *Part* |" in as_markdown([[grid]])
+    assert as_text([[grid]]).splitlines() == ["     a b", "Part", "x    1 2"]
+
+
+def test_excel_holds_numbers_shown_as_printed(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    Shown().to_excel(tmp_path / "t.xlsx")
+    sheet = openpyxl.load_workbook(tmp_path / "t.xlsx").active
+    assert [[c.value for c in row] for row in sheet.iter_rows()] == [
+        [f"About {NASTY}", None, None],
+        ["second line", None, None],
+        [None, "n", NASTY],
+        ["x", 7185, -0.5],
+        [None, None, 0.156],
+        ["z", "<2e-16", "=1+1"],
+    ]
+    assert sheet["B4"].number_format == "#,##0"
+    assert sheet["C4"].number_format == "0.00"
+    assert sheet["C5"].number_format == '"("0.000")"'
+    # Text, and no formula.
+    assert sheet["C6"].data_type == "s"
+
+
+def test_excel_says_what_it_cannot_hold(tmp_path):
+    pytest.importorskip("openpyxl")
+
+    class Rung(Exported):
+        def _blocks(self):
+            return [["a\x07b"]]
+
+    with pytest.raises(OptionError, match="Excel has no form"):
+        Rung().to_excel(tmp_path / "t.xlsx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_openpyxl_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(JaxhlmError, match=r"jaxhlm\[excel\]"):
+        Shown().to_excel(tmp_path / "t.xlsx")
+    with pytest.raises(FileError, match="no folder"):
+        Shown().to_excel(tmp_path / "no" / "t.xlsx")
