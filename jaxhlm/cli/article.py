@@ -20,6 +20,7 @@ from jaxhlm.core.streams import Seed
 from jaxhlm.datasets import load_dataset
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.errors import SingularFitWarning, muted
+from jaxhlm.estimation.model import Model
 from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_many
 from jaxhlm.inference.criteria import standard_errors, wald_interval
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMULAS",
+    "PRINTED",
     "TRUTH",
     "Refitted",
     "article_figures",
@@ -44,6 +46,7 @@ __all__ = [
     "recovery",
     "run",
     "simulate_article",
+    "true_values",
 ]
 
 FORMULAS = ("y ~ x + (1 + x | unit)", "y ~ x + a + x * a + (1 + x | unit)")
@@ -81,21 +84,27 @@ PRINTED: tuple[dict[str, tuple[str, Callable[[Fit], float]]], ...] = (
 )
 
 
-def comparison(result: Fit, printed: dict[str, tuple[str, Callable[[Fit], float]]]) -> str:
+def comparison(result: Fit, printed: dict[str, tuple[str, Callable[[Fit], float]]]) -> pd.DataFrame:
     """The article's numbers beside ours, to the digits that it printed."""
     rows = []
     for text, read in printed.values():
         decimals = len(text.partition(".")[2])
         ours = f"{read(result):.{decimals}f}"
         rows.append([text, ours, "yes" if ours == text else "NO"])
-    frame = pd.DataFrame(rows, list(printed), ["article", "jaxhlm", "equal"])
-    return frame.to_string()
+    return pd.DataFrame(rows, list(printed), ["article", "jaxhlm", "equal"])
 
 
 def simulate_article(n: int, seed: Seed) -> tuple[Design, Floats]:
     """The article's design and n responses (900, n) drawn from its truth on it."""
     d, t = build_design(FORMULAS[1], load_dataset("article")), TRUTH
     return d, simulate_rows(d.X, d.Z, d.group, d.G, t.fixed(d.xnames), t.cov, t.sigma, n, seed)
+
+
+def true_values(model: Model) -> pd.Series:
+    """The truth of every parameter of the article's second model, by name."""
+    random = random_values(model, TRUTH.cov[None])[0]
+    names = [*model.xnames, "sd (Intercept)", "sd x", "corr", "sigma"]
+    return pd.Series([*TRUTH.fixed(model.xnames), *random, TRUTH.sigma], names)
 
 
 def recovery(fits: FitBatch) -> pd.DataFrame:
@@ -105,19 +114,16 @@ def recovery(fits: FitBatch) -> pd.DataFrame:
     coverage of the 95 % Wald interval, for fixed effects.
     """
     e = fits.estimates[fits.ok]
-    beta = TRUTH.fixed(fits.model.xnames)
+    truth = true_values(fits.model)
     values = parameter_values(fits.model, e)
-    random = random_values(fits.model, TRUTH.cov[None])[0]
-    truth = np.array([*beta, *random, TRUTH.sigma])
-    names = [*fits.model.xnames, "sd (Intercept)", "sd x", "corr", "sigma"]
     mean, sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1)
-    table = pd.DataFrame({"truth": truth, "mean": mean, "bias": mean - truth}, index=names)
+    table = pd.DataFrame({"truth": truth, "mean": mean, "bias": mean - truth})
     table["MCSE"] = sd / np.sqrt((~np.isnan(values)).sum(axis=0))
     table["SD"] = sd
     p, se = e.beta.shape[1], standard_errors(e.vcov)
     low, high = wald_interval(e.beta, se, 0.95)
+    beta, fixed = truth.to_numpy()[:p], truth.index[:p]
     covered = (low <= beta) & (beta <= high)
-    fixed = names[:p]
     table["mean SE"] = pd.Series(np.sqrt((se**2).mean(axis=0)), fixed)
     table["coverage"] = pd.Series(covered.mean(axis=0), fixed)
     return table
@@ -137,7 +143,9 @@ def run(replicates: int = 10_000, seed: int = 2345) -> Refitted:
     lines, full = (fit(formula, data) for formula in FORMULAS)
     for number, (result, printed) in enumerate(zip((lines, full), PRINTED, strict=True), start=1):
         print(f"── The article's model {number} {'─' * 50}\n\n{result}\n")
-        print(f"Printed in the article, and by this fit:\n{comparison(result, printed)}\n")
+        print(
+            f"Printed in the article, and by this fit:\n{comparison(result, printed).to_string()}\n"
+        )
     design, Y = simulate_article(replicates, seed)
     print(
         f"── {replicates:,} data sets from the article's truth {'─' * 30}\n\n"
@@ -165,14 +173,21 @@ def run(replicates: int = 10_000, seed: int = 2345) -> Refitted:
     return Refitted(lines, full, fits)
 
 
-def article_figures(full: Fit) -> dict[str, Figure]:
-    """The article's two figures and the shrinkage of its units, by name."""
+def article_figures(full: Fit, *others: Fit) -> dict[str, Figure]:
+    """The article's two figures, and how its units are shrunk in every fit, by name."""
+    # matplotlib is an extra, and takes longer to import than the article's fits.
     from jaxhlm import plot
+    from jaxhlm.plot.canvas import panels
 
+    fits = (full, *others)
+    with panels(None, len(fits), 3.0, sharex=True, sharey=True) as shrunk:
+        for axes, one in zip(shrunk, fits, strict=True):
+            plot.shrinkage(one, ax=axes)
+            axes.set_xlabel(f"Intercept; {one.nobs // one.ngroups} rows for each unit")
     return {
         "units": plot.article_units(full, truth=TRUTH)[0].figure,
         "lines": plot.article_lines(full, "a").figure,
-        "shrinkage": plot.shrinkage(full).figure,
+        "shrinkage": shrunk[0].figure,
     }
 
 

@@ -148,6 +148,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
     )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="also write its companion: a page of HTML that opens offline, with data and figures; "
+        "a tenth of the replicates is drawn for each assumption that it violates",
+    )  # fmt: skip
     command.set_defaults(run=_article)
 
     add_fit(commands)
@@ -180,13 +185,20 @@ def _two_or_more(text: str) -> int:
 
 
 def _article(arguments: argparse.Namespace) -> None:
-    if arguments.figures:
-        figure_folder(arguments.figures)
+    for folder in filter(None, (arguments.figures, arguments.out)):
+        figure_folder(folder)
     found = article.run(arguments.replicates, arguments.seed)
     if arguments.figures:
         figures = article.article_figures(found.full)
         write_figures(figures, arguments.figures)
         print(f"\n{len(figures)} figures written to {arguments.figures}")
+    if arguments.out:
+        # Matplotlib, studies and violations are of no use to the other commands.
+        from jaxhlm.cli.companion import write_companion
+
+        n = max(arguments.replicates // 10, 2)
+        page, *more = write_companion(found, n, arguments.seed, arguments.out)
+        print(f"\nThe article's companion is {page}, with {len(more)} files of data and figures")
 
 
 def _bootstrap(arguments: argparse.Namespace) -> None:
