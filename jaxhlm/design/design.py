@@ -46,9 +46,11 @@ from jaxhlm.design.terms import (
     random_terms,
     response_part,
 )
-from jaxhlm.errors import FormulaError
+from jaxhlm.errors import FormulaError, MissingColumnError
+from jaxhlm.language.expression import read
 from jaxhlm.language.formula import ParsedFormula, column_name, parse
 from jaxhlm.language.opaque import allowing
+from jaxhlm.language.words import in_backticks
 from jaxhlm.likelihood.random_term import RandomTerm, WithTerms, blocks_of, group_of, names_of
 
 __all__ = [
@@ -245,6 +247,7 @@ def build_design(
     check_rows(data, response_rows)
     parsed = formula if response_rows is None else formula.of("")
     response, names = parsed.response, parsed.variables
+    _check_left_side(parsed, data)
     raw = select(data, [*names, *parsed.group])
     given = read_weights(weights, data)
     kept = complete_rows(raw, given)
@@ -294,6 +297,16 @@ def build_design(
         _covariates={v: _numbers(frame[v]) for v in fixed.variables},
         _response=left,
     )
+
+
+def _check_left_side(parsed: ParsedFormula, data: pd.DataFrame) -> None:
+    """Refuse a left side like ``y-1`` that names a column, and reads as arithmetic on others."""
+    names = set(map(str, data.columns))
+    if parsed.response in names and not names.issuperset(read(parsed.response).variables):
+        raise MissingColumnError(
+            f"'{parsed.response}' is a column of the data, but reads as an expression: write "
+            f"{in_backticks(parsed.response)}"
+        )
 
 
 @np.errstate(all="ignore")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.tables import Table
+from jaxhlm.design.columns import listed
 from jaxhlm.design.design import build_design
 from jaxhlm.design.segments import Segments, orthonormalise
 
@@ -40,11 +41,12 @@ class LmList:
 
     def __str__(self) -> str:
         """Coefficients by unit and the pooled residual standard deviation."""
-        missing = int(self.coef.isna().any(axis=1).sum())
+        missing = self.coef.index[self.coef.isna().any(axis=1)]
         lines = [f"Separate least-squares fits by {self.coef.index.name}", str(self.coef.round(4))]
-        if missing:
+        if len(missing):
             lines.append(
-                f"{missing} unit(s) do not determine all coefficients; NaN stands for those"
+                f"{len(missing)} unit(s) do not determine all coefficients ({listed(missing)}): "
+                "NaN stands for those, and the others are estimated without them"
             )
         lines.append(
             f"Pooled residual standard deviation: {self.sigma:.4f} on {self.df_residual} df"

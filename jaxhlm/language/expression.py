@@ -22,7 +22,7 @@ from jaxhlm.language.nodes import (
     columns_read,
 )
 from jaxhlm.language.opaque import allowed, read_python
-from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
+from jaxhlm.language.words import Word, excerpt, in_backticks, name_of, quoted, words
 
 __all__ = ["read"]
 
@@ -146,7 +146,10 @@ def _unreadable(found: Sequence[Word], source: str, reason: str) -> FormulaError
                 f"cannot read '{excerpt(source)}': {_PYTHON[word.text]}; a column called "
                 f"{word.text} goes beside an operator"
             )
-    return FormulaError(f"cannot read '{excerpt(source)}': {reason}")
+    return FormulaError(
+        f"cannot read '{excerpt(source)}': {reason}; if it is the name of a column, write "
+        f"{excerpt(in_backticks(source))}"
+    )
 
 
 _PYTHON = {

@@ -249,8 +249,8 @@ def _refuse_offset(text: str) -> None:
     for word, after in pairwise(found):
         if (word.kind, word.text, after.text) == ("name", "offset", "("):
             raise UnsupportedTermError(
-                "offset() is not supported: subtract the offset from the response instead; got "
-                + excerpt(text)
+                "offset() is not supported: subtract the offset from the response, as in "
+                f"`I(y - z) ~ x + (1 | unit)`, and add it to predictions; got {excerpt(text)}"
             )
 
 

@@ -120,7 +120,7 @@ def named_hypothesis(model: Model, contrasts: Mapping[str, Any] | Contrasts | No
     if contrasts is None:
         contrasts = {name: {name: 1.0} for name in model.xnames if name != "(Intercept)"}
         if not contrasts:
-            raise ContrastError("the only fixed effect is the intercept: give contrasts=")
+            raise ContrastError("there is no fixed effect besides the intercept: give contrasts=")
     if isinstance(contrasts, pd.Series) and any(isinstance(row, str) for row in contrasts):
         contrasts = contrasts.to_dict()
     if not isinstance(contrasts, Mapping):

@@ -205,7 +205,7 @@ ADVICE = {
     "x^2": r"I\(x\*\*2\)",
     "x**2": r"I\(x\*\*2\)",
     "f %in% x": "a:b",
-    "offset(x)": "subtract",
+    "offset(x)": r"I\(y - z\) ~",
     "x.mean()": r"np.mean\(x\)",
     "sd(x)": r"np.std\(x, ddof=1\)",
     "ifelse(x > 0, 1, 0)": "np.where",
@@ -239,6 +239,24 @@ ADVICE = {
 def test_refusals_say_what_to_write(data, term):
     with pytest.raises(errors.FormulaError, match=ADVICE[term]):
         hlm.fit(f"y ~ {term} + (1 | g)", data)
+
+
+LEFT = {
+    "reaction time": "write `reaction time`",
+    "1y": "write `1y`",
+    "y-1": "write `y-1`",
+    "log(y)": "write `log.y.`",
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_a_response_that_is_no_name_goes_in_backticks(data, name):
+    renamed = data.rename(columns={"y": name})
+    with pytest.raises((errors.FormulaError, errors.MissingColumnError), match=LEFT[name]):
+        hlm.fit(f"{name} ~ x + (1 | g)", renamed)
+    found = hlm.fit(f"`{name}` ~ x + (1 | g)", renamed)
+    assert found.model.response_name == name
+    assert found.criterion == hlm.fit("y ~ x + (1 | g)", data).criterion
 
 
 AS_R_WRITES_IT = {

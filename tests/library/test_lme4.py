@@ -1,15 +1,17 @@
 """Every file of lme4 results, through the whole path: formula, data frame, fit, accessors."""
 
+import json
 import warnings
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import CASES, load_case
-from jaxhlm import reference
+from cases import CASES, DATA, load_case
+from jaxhlm import errors, reference
 from jaxhlm.errors import SingularFitWarning
 from jaxhlm.likelihood.covariance import lambda_of
 
@@ -99,3 +101,53 @@ def test_the_criterion_is_that_of_the_definition_at_the_estimate(name, method):
     np.testing.assert_allclose(fit.varcorr.cov, best.cov, atol=tol.ESTIMATE * scale)
     np.testing.assert_allclose(fit.ranef, best.b, atol=tol.ESTIMATE * np.sqrt(scale))
     np.testing.assert_allclose(fit.ranef_cov, best.b_cov, atol=tol.ESTIMATE * scale)
+
+
+# Formulas that few write.
+
+FORMULAS = json.loads((DATA / "formulas.json").read_text())
+STAGE = "Reaction ~ C(stage, contr.{}) + (1 + Days | Subject)"
+WRITTEN = {
+    "none": "Reaction ~ 0 + (1 + Days | Subject)",
+    "offset": "I(Reaction - known) ~ Days + (1 + Days | Subject)",
+    **{name: STAGE.format(name) for name in ("sum", "helmert", "poly")},
+}
+
+
+def staged():
+    d = hlm.load_dataset("sleepstudy")
+    stages = ["early", "middle", "late"]
+    stage = pd.Categorical(np.array(stages)[d["Days"] // 4], stages, ordered=True)
+    return d.assign(known=10.0 * d["Days"], stage=stage)
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_formulas_that_few_write(case):
+    """No fixed effects; an offset, taken from the response; contrasts of an ordered factor."""
+    d, record = staged(), FORMULAS[case]
+    fit = hlm.fit(WRITTEN[case], d)
+    assert fit.criterion == pytest.approx(record["criterion"], abs=tol.LME4_CRITERION)
+    np.testing.assert_allclose(fit.theta, record["theta"], rtol=tol.LME4_THETA)
+    np.testing.assert_allclose(fit.se, record["se"], rtol=tol.LME4_SE)
+    off = (fit.fixef - np.array(record["fixef"], dtype=float)) / fit.se
+    np.testing.assert_allclose(off, 0.0, atol=tol.LME4_BETA_IN_SE)
+    fitted = fit.fitted + (d["known"] if case == "offset" else 0.0)
+    np.testing.assert_allclose(fitted[:12], record["fitted"], rtol=tol.LME4_FITTED)
+    np.testing.assert_allclose(fit.predict(d), fit.fitted, rtol=tol.LME4_FITTED)
+
+
+def test_a_model_without_fixed_effects():
+    """Tables of them are empty, and what needs one says that there is none."""
+    d = hlm.load_dataset("sleepstudy")
+    fit = hlm.fit(WRITTEN["none"], d)
+    assert "No fixed effects" in str(fit)
+    assert fit.p_values().empty
+    assert len(fit.anova().table) == 0
+    assert fit.tidy()["effect"].unique().tolist() == ["ran_pars"]
+    np.testing.assert_array_equal(fit.predict(ranef=False), 0.0)
+    line = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", d)
+    assert line.anova(fit).table["Df"].iloc[-1] == 2
+    fits = hlm.fit_many("~ 0 + (1 + Days | Subject)", d, d[["Reaction"]])
+    assert fits.criterion.iloc[0] == pytest.approx(fit.criterion)
+    with pytest.raises(errors.ContrastError, match="no fixed effect besides"):
+        fits.test()

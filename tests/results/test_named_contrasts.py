@@ -204,7 +204,7 @@ def test_by_default_every_effect_but_the_intercept():
     level = hlm.fit_many(
         "~ 1 + (1 | Subject)", hlm.load_dataset("sleepstudy"), responses().iloc[:, :2]
     )
-    with pytest.raises(errors.ContrastError, match="only fixed effect is the intercept"):
+    with pytest.raises(errors.ContrastError, match="no fixed effect besides the intercept"):
         level.test()
 
 
