@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from jaxhlm.core.scopes import within
 
 __all__ = [
+    "AmbiguousDropoutWarning",
     "ComparisonError",
     "ConstantResponseError",
     "ContrastError",
@@ -219,6 +220,10 @@ class FileWarning(JaxhlmWarning):
 
 class NumbersAsTextWarning(JaxhlmWarning):
     """A column of text that enters as a factor holds nothing but numbers."""
+
+
+class AmbiguousDropoutWarning(JaxhlmWarning):
+    """Drop-out was given as a number that does not say of what it is the share."""
 
 
 class RankDeficientWarning(JaxhlmWarning):

@@ -15,11 +15,11 @@ from jaxhlm.core.arguments import (
     affordable,
     check_length,
     check_mapping,
-    finite_array,
     whole_number,
 )
 from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
+from jaxhlm.studies.dropout import Dropout, DropoutRate, named_dropout, read_dropout
 from jaxhlm.studies.unit_rows import (
     DROPOUT,
     SIZES,
@@ -39,7 +39,6 @@ from jaxhlm.violations.distributions import sampler
 __all__ = ["UnitDesign", "units"]
 
 Sizes: TypeAlias = int | Fixed | Drawn
-Dropout: TypeAlias = float | Fixed | Drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class UnitDesign:
     between: Mapping[str, Source] = field(default_factory=dict)
     factors: Mapping[str, Levels] = field(default_factory=dict)
     crossed: Mapping[str, Levels] = field(default_factory=dict)
-    dropout: Dropout = 0.0
+    dropout: DropoutRate | Drawn | None = None
     redraw: bool | Sequence[str] = False
     unit: str = "unit"
     seed: int = 0
@@ -79,7 +78,9 @@ class UnitDesign:
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
         self._check_sizes()
-        self._check_dropout()
+        if is_drawn(self.dropout):
+            sampler(DROPOUT, self.dropout)
+        _ = self.leaving
         for name, source in {**self.within, **self.between}.items():
             _check_source(name, source)
         for name, grid in self.within.items():
@@ -125,7 +126,9 @@ class UnitDesign:
         sizes, leaves = self.measurements if measurements is None else measurements, self.dropout
         if measurements is None and not is_range(sizes):
             sizes = _in_turn(sizes, n)
-        return replace(self, n=n, measurements=sizes, dropout=_in_turn(leaves, n))
+        if isinstance(leaves, Mapping):
+            leaves = {kind: _in_turn(p, n) for kind, p in leaves.items()}
+        return replace(self, n=n, measurements=sizes, dropout=leaves)
 
     def frame(self, rng: np.random.Generator | int | None = None) -> pd.DataFrame:
         """The rows of one data set, unit after unit.
@@ -164,9 +167,12 @@ class UnitDesign:
         return int(np.prod([len(x) for x in self.crossed.values()], dtype=float))
 
     @cached_property
-    def may_leave(self) -> bool:
-        """Whether there is drop-out."""
-        return is_drawn(self.dropout) or bool(np.any(np.asarray(self.dropout) > 0.0))
+    def leaving(self) -> Dropout | None:
+        """Drop-out at a constant rate, if there is any."""
+        if not isinstance(self.dropout, Mapping):
+            return None
+        read = read_dropout(self.dropout, self.n)
+        return read if read.p.any() else None
 
     def redraws(self, name: str) -> bool:
         """Whether a random part is drawn anew for every data set."""
@@ -177,7 +183,7 @@ class UnitDesign:
         """Names of what is drawn."""
         drawn = [name for name, x in {**self.within, **self.between}.items() if not is_fixed(x)]
         drawn += [SIZES] * (self.most is None or is_range(self.measurements))
-        return drawn + [DROPOUT] * self.may_leave
+        return drawn + [DROPOUT] * (self.leaving is not None or is_drawn(self.dropout))
 
     def _check_each(self, name: str, given: object, what: str, more: str) -> None:
         """Refuse fixed values that are not one for every unit."""
@@ -207,16 +213,6 @@ class UnitDesign:
             more = ", one number for all, a (low, high) range as a tuple, or a distribution"
             self._check_each(SIZES, sizes, "numbers", more)
 
-    def _check_dropout(self) -> None:
-        leaves = self.dropout
-        if is_drawn(leaves):
-            sampler(DROPOUT, leaves)
-            return
-        self._check_each(DROPOUT, leaves, "numbers", " or one for all")
-        p = finite_array(DROPOUT, leaves)
-        if not ((p >= 0.0) & (p < 1.0)).all():
-            raise OptionError(f"dropout={leaves!r} must be a probability below 1")
-
 
 def units(
     n: int = 30,
@@ -225,7 +221,7 @@ def units(
     between: Mapping[str, Source] | None = None,
     factors: Mapping[str, Levels] | None = None,
     crossed: Mapping[str, Levels] | None = None,
-    dropout: Dropout = 0.0,
+    dropout: DropoutRate | Drawn | float | Fixed | None = None,
     redraw: bool | Sequence[str] = False,
     unit: str = "unit",
     seed: int = 0,
@@ -248,10 +244,14 @@ def units(
             groups differ by one unit at most.
         crossed: levels of factors within units, by name: every measurement is taken at every
             combination of their levels, and a unit has that many times more rows.
-        dropout: probability that a unit leaves for good after a measurement (and so misses all
-            later ones), every unit having its first; or a list of n such probabilities, such as
-            ``[0.1, 0.3] * 15`` for two groups in rotation; or a distribution, given as for
-            ``measurements``, of the number of measurements that a unit leaves after.
+        dropout: who leaves for good and so misses all later measurements, every unit having its
+            first. ``{"overall": 0.2}`` is the share of the units (of those with two measurements or
+            more) that leave before the last one planned, at a constant rate; and
+            ``{"per_visit": 0.05}`` the probability to leave after each measurement: with five,
+            1 − 0.95⁴ = 19 % leave before the last. Either takes a list for n units too, such as
+            ``[0.1, 0.3] * 15`` for two groups in rotation. Or a distribution, given as for
+            ``measurements``, of the number of measurements that a unit leaves after. A bare number
+            is read as "per_visit", and a warning says so.
         redraw: False draws everything once, from ``seed``; True draws everything random anew for
             every data set; a list of names redraws these (covariates, "measurements", "dropout").
         unit: name of the grouping column, whose labels are 0 … n − 1.
@@ -265,12 +265,15 @@ def units(
     Raises:
         OptionError: names that clash, numbers that cannot be, or a covariate with too few values.
 
+    Warns:
+        AmbiguousDropoutWarning: ``dropout`` is a bare number.
+
     Example:
         >>> import jaxhlm as hlm
         >>> from scipy import stats
         >>> design = hlm.units(
         ...     n=6, within={"x": [0, 1, 2]}, between={"a": stats.norm()},
-        ...     factors={"group": ["control", "treated"]}, dropout=0.2,
+        ...     factors={"group": ["control", "treated"]}, dropout={"overall": 0.2},
         ... )
         >>> unequal = hlm.units(n=4, measurements=[2, 5, 3, 5], within={"x": range(5)}).frame()
         >>> unequal.groupby("unit").size().tolist()
@@ -286,9 +289,8 @@ def units(
     between = {} if between is None else between
     factors = {} if factors is None else factors
     crossed = {} if crossed is None else crossed
-    return UnitDesign(
-        n, measurements, given, between, factors, crossed, dropout, redraw, unit, seed
-    )
+    leaves = named_dropout(dropout, n)
+    return UnitDesign(n, measurements, given, between, factors, crossed, leaves, redraw, unit, seed)
 
 
 def _distinct(levels: Levels) -> bool:

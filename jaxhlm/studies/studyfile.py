@@ -8,7 +8,8 @@
     data = "article.csv"          # beside this file; or dataset = "article"; or neither, and
     units = 30                    # measurements, within = { x = [0, 1, 2] } or { x = "normal" },
                                   # between, factors, crossed, dropout, redraw as jaxhlm.units,
-                                  # and measurements = { low = 2, high = 5 } for unequal sizes
+                                  # measurements = { low = 2, high = 5 } for unequal sizes, and
+                                  # dropout = { overall = 0.2 } or { per_visit = 0.05 }
 
     [truth]
     beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
@@ -79,7 +80,7 @@ TOP: dict[str, Types] = {
 OPTIONS: tuple[str, ...] = ("n", "seed", "chunk", "level", "stop")
 BUILT: dict[str, Types] = {
     "units": WHOLE, "measurements": (int, list, dict), "within": (dict,), "between": (dict,),
-    "factors": (dict,), "crossed": (dict,), "dropout": (*NUMBER, list), "redraw": YES_NO,
+    "factors": (dict,), "crossed": (dict,), "dropout": (*NUMBER, list, dict), "redraw": YES_NO,
     "seed": WHOLE,
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.violations.distributions import Frozen, sampler
 
@@ -127,25 +127,18 @@ class _Draws:
 
     def _kept(self, rng: np.random.Generator, planned: Ints) -> Ints:
         """(n,) measurements of every unit until it leaves."""
-        leaves = self.design.dropout
+        leaves, leaving, n = self.design.dropout, self.design.leaving, self.design.n
         if is_drawn(leaves):
             return np.minimum(planned, self._counts(DROPOUT, leaves, rng))
-        if not self.design.may_leave:
+        if leaving is None:
             return planned
-        stays, p = self._leaving
-        last = self._drawn(DROPOUT, lambda g, _: g.geometric(p), rng, self.design.n)
-        return np.where(stays, planned, np.minimum(planned, last))
+        E = self._drawn(DROPOUT, lambda g, m: g.standard_exponential(m), rng, n)
+        return leaving.kept(planned, E)
 
     @cached_property
     def _given(self) -> Ints:
         """(n,) measurements that are given."""
         return np.broadcast_to(np.asarray(self.design.measurements, np.int64), self.design.n)
-
-    @cached_property
-    def _leaving(self) -> tuple[Bools, Floats]:
-        """(n,) units that never leave, and probabilities of leaving, for those any."""
-        p = np.broadcast_to(np.asarray(self.design.dropout, float), self.design.n)
-        return p == 0.0, np.where(p > 0.0, p, 0.5)
 
     def _counts(self, name: str, source: Drawn, rng: np.random.Generator) -> Ints:
         """(n,) whole numbers from a distribution."""

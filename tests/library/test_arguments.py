@@ -464,7 +464,8 @@ WRONG = {
         "n": COUNT[:6], "measurements": (3.0, "3", True, -3, [3, 3], (5, 2)),
         "within": ("x", ["x"], {"x": 3}), "between": ("x", {"a": "normal"}, {"a": [1, 2]}),
         "factors": ("g", {"g": "ab"}, {"g": 2}, {"g": ["a"]}), "crossed": ({"g": "ab"}, ["g"]),
-        "dropout": (20, "0.2", -0.1, [0.1]), "redraw": ("x", ["x"]), "unit": (3, None),
+        "dropout": (20, "0.2", -0.1, [0.1], {"share": 0.2}, {"overall": 1.0}),
+        "redraw": ("x", ["x"]), "unit": (3, None),
         "seed": WHOLE_SEED,
     }),
     "extend": (lambda data=None, along="Subject", n=40, **o: hlm.extend(

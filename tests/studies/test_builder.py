@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import jaxhlm as hlm
-from jaxhlm.errors import OptionError, StudyFileError
+from jaxhlm.errors import AmbiguousDropoutWarning, OptionError, StudyFileError
 from jaxhlm.studies.studyfile import read_study_file
 
 
@@ -97,7 +97,7 @@ def test_sizes_may_be_arrays_and_are_taken_in_turn():
 def test_drop_out_by_unit_and_from_a_distribution():
     """Treated units leave, the others stay; or all leave after what a distribution says."""
     n, arms = 4000, {"arm": ["control", "treated"]}
-    design = hlm.units(n, 3, factors=arms, dropout=[0.0, 0.4] * (n // 2))
+    design = hlm.units(n, 3, factors=arms, dropout={"per_visit": [0.0, 0.4] * (n // 2)})
     size = design.frame().groupby(["arm", "unit"], observed=True).size()
     assert (size["control"] == 3).all()
     assert abs((size["treated"] == 3).mean() - 0.36) < 5 * np.sqrt(0.36 * 0.64 / (n / 2))
@@ -111,7 +111,7 @@ def test_drop_out_by_unit_and_from_a_distribution():
 def test_a_study_file_may_say_that_sizes_differ(tmp_path):
     text = (
         'formula = "y ~ x + (1 | unit)"\n[design]\nunits = 40\nmeasurements = {}\n'
-        "within = {{ x = [0, 1, 2, 3] }}\ndropout = [{}]\n"
+        "within = {{ x = [0, 1, 2, 3] }}\ndropout = {{ per_visit = [{}] }}\n"
         "[truth]\nbeta = [1, 2]\nsd = [1]\nsigma = 1\n"
     )
     path = tmp_path / "study.toml"
@@ -129,14 +129,45 @@ def test_a_study_file_may_say_that_sizes_differ(tmp_path):
 def test_drop_out_is_for_good():
     """A share (1 − p)^j of the units has measurement j, and none after a gap."""
     p, n = 0.3, 20_000
-    design = hlm.units(n, within={"x": range(5)}, dropout=p)
+    design = hlm.units(n, within={"x": range(5)}, dropout={"per_visit": p})
     share = design.frame().groupby("x").size() / n
     expected = (1 - p) ** np.arange(5)
     assert (np.abs(share - expected) <= 5 * np.sqrt(expected * (1 - expected) / n)).all()
 
 
+@pytest.mark.parametrize("sizes", [[2, 5] * 10_000, (1, 5)], ids=["given", "drawn"])
+def test_an_overall_share_leaves_before_the_last_measurement(sizes):
+    """Whatever the number of measurements that is planned, and at a constant rate."""
+    n, share = 20_000, 0.3
+    sizes_only = hlm.units(n, sizes, {"x": range(5)}).frame().groupby("unit").size()
+    kept = hlm.units(n, sizes, {"x": range(5)}, dropout={"overall": share}).frame()
+    kept = kept.groupby("unit").size()
+    for planned in sizes_only.unique():
+        of = kept[sizes_only == planned]
+        expected = (1 - share) ** (np.arange(planned) / max(planned - 1, 1))
+        found = np.array([(of > j).mean() for j in range(planned)])
+        error = np.sqrt(expected * (1 - expected) / len(of))
+        assert (np.abs(found - expected) <= 5 * error).all()
+
+
+def test_more_drop_out_takes_more_of_the_same_units():
+    """Exponential numbers are drawn once: designs that differ in the share stay comparable."""
+    few, many = (
+        hlm.units(200, 5, dropout={"overall": s}).frame().groupby("unit").size() for s in (0.2, 0.5)
+    )
+    assert (many <= few).all() and (many < few).any()
+
+
+def test_a_bare_number_is_read_as_before_and_a_warning_says_so():
+    with pytest.warns(AmbiguousDropoutWarning, match="after each measurement.*overall.*per_visit"):
+        bare = hlm.units(50, 5, dropout=0.2)
+    said = hlm.units(50, 5, dropout={"per_visit": 0.2})
+    pd.testing.assert_frame_equal(bare.frame(), said.frame())
+    assert len(hlm.units(50, 5, dropout=0.0).frame()) == 250
+
+
 def test_fixed_parts_come_from_the_seed_and_redrawn_ones_from_the_generator():
-    base = {"within": {"x": normal}, "between": {"a": normal}, "dropout": 0.2}
+    base = {"within": {"x": normal}, "between": {"a": normal}, "dropout": {"per_visit": 0.2}}
     once = hlm.units(5, 6, **base)
     assert not once.redrawn
     pd.testing.assert_frame_equal(once.frame(1), once.frame(2))
@@ -149,7 +180,9 @@ def test_fixed_parts_come_from_the_seed_and_redrawn_ones_from_the_generator():
 
 def test_only_some_parts_are_redrawn():
     """x belongs to the unit and the occasion, whatever drop-out takes away."""
-    design = hlm.units(5, 6, {"x": normal}, {"a": normal}, dropout=0.3, redraw=["a", "dropout"])
+    design = hlm.units(
+        5, 6, {"x": normal}, {"a": normal}, dropout={"overall": 0.6}, redraw=["a", "dropout"]
+    )
     one, two = (
         design.frame(seed).assign(row=lambda d: d.groupby("unit").cumcount()) for seed in (1, 2)
     )
@@ -181,9 +214,11 @@ BAD = {
     "measurements=0 must": lambda: hlm.units(3, 0),
     "give (low, high)": lambda: hlm.units(3, (4, 2)),
     "2 numbers for 3 units": lambda: hlm.units(3, [1, 2]),
-    "dropout=1.0 must": lambda: hlm.units(3, dropout=1.0),
-    "dropout=[0, -1, 0] must": lambda: hlm.units(3, dropout=[0, -1, 0]),
-    "dropout has 2 numbers for 3": lambda: hlm.units(3, dropout=[0.1, 0.2]),
+    "dropout={'overall': 1.0}: it must": lambda: hlm.units(3, dropout={"overall": 1.0}),
+    "[0, -1, 0]}: it must": lambda: hlm.units(3, dropout={"per_visit": [0, -1, 0]}),
+    "{'share': 0.2}: give {\"overall\"": lambda: hlm.units(3, dropout={"share": 0.2}),
+    "dropout={}: give": lambda: hlm.units(3, dropout={}),
+    "dropout has 2 numbers for 3": lambda: hlm.units(3, dropout={"per_visit": [0.1, 0.2]}),
     "measurements was drawn as 0 … 2": lambda: hlm.units(
         3, lambda rng, size: np.arange(size)
     ).frame(),
@@ -225,18 +260,24 @@ def test_a_number_in_an_array_is_no_seed():
 
 DRAWN_DESIGNS = {
     "nothing": {"within": {"x": range(4)}, "between": {"a": [1.0, 2, 3, 4, 5]}},
-    "drop-out": {"within": {"x": range(4)}, "dropout": [0.0, 0.3, 0.9, 0.0, 0.5], "redraw": True},
+    "drop-out": {
+        "within": {"x": range(4)}, "dropout": {"overall": [0.0, 0.3, 0.9, 0.0, 0.5]},
+        "redraw": True,
+    },
     "drop-out by law": {"measurements": 6, "dropout": stats.poisson(3, loc=1), "redraw": True},
     "sizes": {"measurements": (2, 5), "within": {"x": stats.norm(), "w": range(5)}, "redraw": True},
     "sizes by law": {
         "measurements": stats.poisson(3, loc=1), "within": {"x": normal}, "between": {"a": normal},
         "redraw": ["measurements", "a"],
     },
-    "once": {"measurements": (2, 5), "within": {"x": normal}, "dropout": 0.3, "redraw": ["x"]},
+    "once": {
+        "measurements": (2, 5), "within": {"x": normal}, "dropout": {"per_visit": 0.3},
+        "redraw": ["x"],
+    },
     "texts and truths": {
         "within": {"phase": ["a", "b", "c"]}, "between": {"old": [True, False, True, True, False]},
         "factors": {"arm": ["c", "t"], "site": [1, 2, 3]}, "crossed": {"eye": ["l", "r"]},
-        "dropout": 0.4, "redraw": True,
+        "dropout": {"overall": 0.4}, "redraw": True,
     },
 }  # fmt: skip
 

@@ -219,7 +219,9 @@ def generating(kind):
         heavy = [hlm.violations.ResidualsFrom(hlm.violations.StudentT(5))]
         return hlm.mechanism(m.formula, DATA, m.truth, heavy)
     if kind == "designs":
-        units = hlm.units(6, 4, {"time": range(4)}, {"a": range(6)}, dropout=0.1, redraw=True)
+        units = hlm.units(
+            6, 4, {"time": range(4)}, {"a": range(6)}, dropout={"per_visit": 0.1}, redraw=True
+        )
         return hlm.mechanism("y ~ time * a + (1 + time | unit)", units, m.truth)
     return m
 
