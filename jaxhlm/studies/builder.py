@@ -38,6 +38,9 @@ from jaxhlm.violations.distributions import sampler
 
 __all__ = ["UnitDesign", "units"]
 
+# Values of a covariate that are told, at most.
+SHOWN = 8
+
 Sizes: TypeAlias = int | Fixed | Drawn
 
 
@@ -97,6 +100,34 @@ class UnitDesign:
                     f"redraw names {sorted(unknown)[0]!r}, which is not drawn here; what is: "
                     + (", ".join(self._random) or "nothing")
                 )
+
+    def __str__(self) -> str:
+        """The design in words."""
+        texts = [f"{self.n:,} units ({self.unit}), {self._sizes_in_words}."]
+        texts += [f"Within units {_in_words(name, x)}." for name, x in self.within.items()]
+        texts += [f"{x}." for x in (_crossed_in_words(self.crossed),) if x]
+        texts += [f"Between units {_in_words(name, x)}." for name, x in self.between.items()]
+        if self.factors:
+            named = "; ".join(_levels_in_words(name, x) for name, x in self.factors.items())
+            texts.append(f"In rotation units belong to levels of {named}.")
+        if self.leaving is not None:
+            texts.append(f"Drop-out: {self.leaving}.")
+        elif is_drawn(self.dropout):
+            texts.append("Drop-out: units leave after a number of measurements that is drawn.")
+        redrawn = [name for name in self._random if self.redraws(name)]
+        once = [name for name in self._random if name not in redrawn]
+        for names, when in ((redrawn, "anew for every data set"), (once, "once, for all of them")):
+            texts += [f"Drawn {when}: {', '.join(names)}."] * bool(names)
+        return " ".join(texts)
+
+    @property
+    def _sizes_in_words(self) -> str:
+        """How many measurements units have."""
+        sizes = self.measurements
+        if is_drawn(sizes):
+            return "with a number of measurements that is drawn"
+        low, high = np.min(sizes), np.max(sizes)
+        return f"with {low} measurements each" if low == high else f"with {low} to {high} each"
 
     @property
     def most(self) -> int | None:
@@ -301,6 +332,25 @@ def _distinct(levels: Levels) -> bool:
     if any(types.is_list_like(level) for level in levels):
         return False
     return len(set(levels)) == len(levels) >= 2
+
+
+def _in_words(name: str, source: Source) -> str:
+    """A covariate and its values."""
+    if is_drawn(source):
+        return f"{name} is drawn"
+    values = [f"{x:g}" if isinstance(x, float) else str(x) for x in source[:SHOWN]]
+    return f"{name} = {', '.join(values)}" + ", …" * (len(source) > SHOWN)
+
+
+def _levels_in_words(name: str, levels: Levels) -> str:
+    """A factor and its levels."""
+    return f"{name} ({', '.join(map(str, levels))})"
+
+
+def _crossed_in_words(crossed: Mapping[str, Levels]) -> str:
+    """What every measurement is taken at."""
+    named = " and ".join(_levels_in_words(name, x) for name, x in crossed.items())
+    return f"Every measurement is taken at every level of {named}" if named else ""
 
 
 def _in_turn(given: Any, n: int) -> Any:

@@ -33,6 +33,14 @@ from jaxhlm.studies.analytic import analytic_power
 from jaxhlm.studies.analytic import precision as precision_of
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.mechanism import Mechanism
+from jaxhlm.studies.plan import (
+    Plan,
+    failures_in_words,
+    hypothesis_in_words,
+    page,
+    plan_of,
+    power_in_words,
+)
 from jaxhlm.studies.simulate import Simulated, simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
@@ -61,7 +69,7 @@ Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Power:
-    """Power of one test or several; ``print`` it for a sentence on each.
+    """Power of one test or several; ``print`` it for the plan in words, as a protocol states it.
 
     Attributes:
         table: one row per test:
@@ -74,11 +82,17 @@ class Power:
             rejected, n, failed, singular, numbers of data sets.
         alpha: level of the test.
         df: method of its degrees of freedom.
+        level: of the exact interval.
+        plan: design, truth and analysis in words.
+        hypotheses: what is tested and how, in words.
     """
 
     table: pd.DataFrame
     alpha: float
-    df: str
+    df: DfMethod
+    level: float
+    plan: Plan
+    hypotheses: tuple[str, ...]
 
     @property
     def power(self) -> float:
@@ -102,8 +116,13 @@ class Power:
         return float(self.table["analytic"].iloc[0])
 
     def __str__(self) -> str:
-        """One paragraph per test."""
-        return "\n".join(_sentence(row, self.alpha, self.df) for _, row in self.table.iterrows())
+        """Design, truth and analysis; then every test, its power, and what failed."""
+        told = [(heading.title(), text) for heading, text in self.plan._asdict().items()]
+        rows = [row for _, row in self.table.iterrows()]
+        for hypothesis, row in zip(self.hypotheses, rows, strict=True):
+            told += [("Test", hypothesis), ("Power", power_in_words(row, self.level))]
+            told += [("Failures", failures_in_words(row))]
+        return page(told)
 
     __repr__ = __str__
 
@@ -223,7 +242,11 @@ class Trials:
             "failed": n - made,
             "singular": int((status == Status.SINGULAR).sum()),
         }
-        return Power(pd.DataFrame(columns), self._alpha, job.df)
+        plan = plan_of(self._mechanism, job.formula, job.reml)
+        tests = tuple(
+            hypothesis_in_words(one.label, one.L, self._alpha, job.df) for one in job.tests
+        )
+        return Power(pd.DataFrame(columns), self._alpha, job.df, self._level, plan, tests)
 
     def _by_formula(self, test: ReadTest) -> float:
         about = self._mechanism, self._design, self._truth, test, self._alpha
@@ -370,17 +393,3 @@ def formula_power(
         return np.nan
     found = precision_of(design, truth, test.L, reml)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)
-
-
-def _sentence(row: pd.Series, alpha: float, df: str) -> str:
-    text = (
-        f"Power to reject {row['test']!r} at {alpha:g} ({df} df): {row['power']:.4f} "
-        f"[{row['conf_low']:.4f}, {row['conf_high']:.4f}], MCSE {row['mcse']:.4f}\n"
-        f"  {row['rejected']:,} of {row['n'] - row['failed']:,} tests; {row['failed']:,} of "
-        f"{row['n']:,} data sets failed, {row['singular']:,} fits are singular"
-    )
-    if row["failed"]:
-        text += f"; failures counted as no rejection: {row['power_all']:.4f}"
-    if np.isfinite(row["analytic"]):
-        text += f"\n  By formula, approximately: {row['analytic']:.4f}"
-    return text

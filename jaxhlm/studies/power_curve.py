@@ -19,6 +19,7 @@ from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
     Generating,
+    Power,
     Test,
     Trials,
     analysed,
@@ -48,6 +49,7 @@ class PowerSolution:
         curve: what was simulated, columns as ``power_curve``, sorted by value.
         resolved: whether the intervals at the value and at the one below it both leave out the
             target. Otherwise the value is the best guess, and one nearby may be as right.
+        power: the power at the value, ``print`` of which is the plan in words.
     """
 
     value: float
@@ -55,9 +57,10 @@ class PowerSolution:
     along: str
     curve: pd.DataFrame
     resolved: bool
+    power: Power
 
     def __str__(self) -> str:
-        """The value, its power, and how sure that is."""
+        """The value, its power, how sure that is, and the plan at that value in words."""
         row = self.curve[self.curve[self.along] == self.value].iloc[0]
         text = (
             f"{self.along} = {self.value:g}: power {row['power']:.4f} "
@@ -65,7 +68,7 @@ class PowerSolution:
         )
         if not self.resolved:
             text += "\nThe next value may do as well: simulation error hides the difference"
-        return text
+        return f"{text}\n\n{self.power}"
 
     __repr__ = __str__
 
@@ -200,7 +203,7 @@ def solve_power(
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
     read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
-    key, tables = random_key(seed), dict[float, pd.DataFrame]()
+    key, tables, found = random_key(seed), dict[float, pd.DataFrame](), dict[float, Power]()
 
     with step_progress(None, along, progress) as advance:
 
@@ -210,7 +213,8 @@ def solve_power(
                 formula, reml, level, devices, precision, workers,
             )  # fmt: skip
             for times in TIMES:
-                tables[value] = trials.power(times * n, False).table
+                found[value] = trials.power(times * n, False)
+                tables[value] = found[value].table.copy()
                 if not _undecided(tables[value], target).any():
                     break
             tables[value].insert(0, along, value)
@@ -236,7 +240,9 @@ def solve_power(
         )
     at = order.index(value)
     near = curve.iloc[max(at - 1, 0) : at + 1]
-    return PowerSolution(value, target, along, curve, not _undecided(near, target).any())
+    return PowerSolution(
+        value, target, along, curve, not _undecided(near, target).any(), found[value]
+    )
 
 
 def _changed(mechanism: Generating, along: str, value: float) -> Generating:

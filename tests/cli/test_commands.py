@@ -35,7 +35,7 @@ POWER = ["power", "y ~ x * a + (1 + x | unit)", "design.csv", "--beta", "1,3,-0.
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--test", "x:a", "--test", "x"], "Power to reject 'x' at 0.05"),
+        (["--test", "x:a", "--test", "x"], "x = 0, by a two-sided t test"),
         (["--test", "x:a", "--along", "units", "--values", "6,8"], "units test  power"),
         (["--test", "x", "--target", "0.5", "--bounds", "3,30"], "for a target of 0.5"),
     ],

@@ -72,6 +72,33 @@ def test_power_and_type_one_error_in_a_balanced_design(article):
     assert "4,000 tests" in str(found)
 
 
+def test_a_plan_is_told_in_words(article):
+    """What a protocol states: design, truth, analysis, test, power with its errors, failures."""
+    design = hlm.units(
+        24, 5, {"visit": range(5)}, factors={"arm": ["control", "treated"]},
+        dropout={"overall": 0.2}, redraw=["dropout"],
+    )  # fmt: skip
+    truth = hlm.Truth.of([0, 0.1, 0, 0.2], sd=[1, 0.2], sigma=1)
+    m = hlm.mechanism("y ~ visit * arm + (1 + visit | unit)", design, truth)
+    found = hlm.power(m, ["visit:armtreated", "visit = 0, armtreated = 0"], n=40, seed=1)
+    text = " ".join(str(found).split())
+    for told in (
+        "Design 24 units (unit), with 5 measurements each. Within units visit = 0, 1, 2, 3, 4.",
+        "In rotation units belong to levels of arm (control, treated). Drop-out: 20 % of the units "
+        "leave before their last measurement, at a constant rate. Drawn anew for every data set: "
+        "dropout.",
+        "Truth y ~ visit * arm + (1 + visit | unit) with fixed effects (Intercept) = 0, visit = ",
+        "Each data set is fitted with the model that generates it by restricted maximum",
+        "Test visit:armtreated = 0, by a two-sided t test at the level 0.05 (Satterthwaite's",
+        "Test visit = 0, armtreated = 0, by a joint F test of 2 contrasts at the level 0.05",
+        f"Power {found.power:.4f} (exact 95 % interval {found.interval[0]:.4f} to ",
+        f"Monte-Carlo standard error {found.mcse:.4f})",
+        "Failures 0 of 40 data sets have no test.",
+    ):
+        assert told in text, told
+    assert max(map(len, str(found).splitlines())) <= 88
+
+
 def test_a_z_test_rejects_too_often_and_the_formula_knows():
     """Eight units: the z test of x:a has 6 df that it ignores."""
     data = hlm.extend(hlm.load_dataset("article"), along="unit", n=8)

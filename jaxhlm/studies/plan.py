@@ -1,0 +1,136 @@
+"""A planned study in words, as a protocol states it: design, truth, analysis, test."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxhlm.core.notation import Floats
+from jaxhlm.design.design import Design
+from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
+from jaxhlm.studies.builder import UnitDesign
+from jaxhlm.studies.mechanism import Mechanism
+from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.uncertainty import TruthSource
+
+__all__ = [
+    "Plan",
+    "failures_in_words",
+    "hypothesis_in_words",
+    "page",
+    "plan_of",
+    "power_in_words",
+]
+
+# Columns of the headings, and of a page.
+INDENT, WIDTH = 10, 88
+
+
+class Plan(NamedTuple):
+    """What data sets are drawn from, and how they are analysed."""
+
+    design: str
+    truth: str
+    analysis: str
+
+
+def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, reml: bool) -> Plan:
+    """What is simulated, in words.
+
+    Args:
+        mechanism: what generates the data sets.
+        formula: the model that is fitted; None for the one that generates.
+        reml: how.
+    """
+    violated = ""
+    truth: Truth | TruthSource
+    if isinstance(mechanism, tuple):
+        generating, truth = mechanism
+        source: object = generating
+    else:
+        generating, truth, source = mechanism.template, mechanism.truth, mechanism.source
+        violated = "".join(f" Violated: {v}." for v in mechanism.violations)
+    design = str(source)
+    if not isinstance(source, UnitDesign):
+        units = f"{generating.G:,} units ({generating.group_name})"
+        design = f"{generating.n:,} rows in {units}, the same in every data set."
+    parameters = "all parameters are drawn anew for every data set"
+    if isinstance(truth, Truth):
+        parameters = str(_named(truth, generating))
+    model = "the model that generates it" if formula is None else formula
+    method = "restricted maximum likelihood (REML)" if reml else "maximum likelihood"
+    return Plan(
+        design,
+        f"{generating.formula} with {parameters}.{violated}",
+        f"Each data set is fitted with {model} by {method}.",
+    )
+
+
+def _named(truth: Truth, design: Design) -> Truth:
+    """The truth with its effects by term."""
+    names = design.xnames
+    return replace(truth, beta=dict(zip(names, truth.fixed(names).tolist(), strict=True)))
+
+
+def hypothesis_in_words(label: str, L: Floats, alpha: float, df: DfMethod) -> str:
+    """A hypothesis and how it is tested.
+
+    Args:
+        label: the hypothesis as it was written.
+        L: (r, p) its contrasts.
+        alpha: level of the test.
+        df: method of its degrees of freedom.
+
+    Example:
+        >>> import numpy as np
+        >>> hypothesis_in_words("x:a", np.zeros((1, 4)), 0.05, "normal")
+        'x:a = 0, by a two-sided z test at the level 0.05.'
+    """
+    letters, by = ("t", "F"), f" ({METHOD_NAMES[df]})"
+    if df == "normal":
+        letters, by = ("z", "χ²"), ""
+    one, several = letters
+    kind = f"two-sided {one} test" if len(L) == 1 else f"joint {several} test of {len(L)} contrasts"
+    null = label if "=" in label else f"{label} = 0"
+    return f"{null}, by a {kind} at the level {alpha:g}{by}."
+
+
+def power_in_words(row: pd.Series, level: float) -> str:
+    """Power, its error, and where it comes from."""
+    text = (
+        f"{row['power']:.4f} (exact {100 * level:g} % interval {row['conf_low']:.4f} to "
+        f"{row['conf_high']:.4f}, Monte-Carlo standard error {row['mcse']:.4f}): "
+        f"{row['rejected']:,} of {row['n'] - row['failed']:,} tests reject."
+    )
+    if np.isfinite(row["analytic"]):
+        text += f" By formula, approximately: {row['analytic']:.4f}."
+    return text
+
+
+def failures_in_words(row: pd.Series) -> str:
+    """Fits without a test, and those at the boundary."""
+    text = f"{row['failed']:,} of {row['n']:,} data sets have no test"
+    if row["failed"]:
+        text += f"; if they count as no rejection, the power is {row['power_all']:.4f}"
+    return f"{text}. {row['singular']:,} fits are singular."
+
+
+def page(paragraphs: Iterable[tuple[str, str]]) -> str:
+    """Paragraphs under headings at their left.
+
+    >>> print(page([("Design", "Six units."), ("Power", "0.8.")]))
+    Design    Six units.
+    Power     0.8.
+    """
+    return "\n".join(
+        textwrap.fill(
+            text, WIDTH, initial_indent=f"{heading:<{INDENT}}", subsequent_indent=" " * INDENT,
+            break_long_words=False, break_on_hyphens=False,
+        )
+        for heading, text in paragraphs
+    )  # fmt: skip
