@@ -133,4 +133,5 @@ class WeightedRows:
         total[p, :p] = total[:p, p] = unroll(X.T @ wy, 1)
         total[p, p] = np.einsum("ij,ij->j", wy, y)
         group_rows = self.segments.sum(there)
-        return Tables(np.concatenate([ZT, Zy], axis=1), total, group_rows, log_w, first)
+        m = (group_rows > 0.0).astype(float)
+        return Tables(np.concatenate([ZT, Zy], axis=1), total, group_rows, log_w, first, m)

@@ -66,6 +66,7 @@ class Tables(NamedTuple):
     group_rows: Floats  # (G, b) rows of every group, 0 where a lane lacks it
     log_w: Floats  # (b,) Σ log w
     first: Floats  # (b,) the coefficient of that part of y
+    m: Floats  # (G, b) how many groups each stands for; 0 where it only adds to products
 
     def take(self, run: LaneIndex) -> Tables:
         """Some lanes."""
@@ -113,7 +114,9 @@ def standardised_from_products(rows: Rows, y: Floats) -> tuple[Standardised, Boo
         products = _products(columns, rows.X.shape[1], group_segments, Segments(lane_of))
         position = group_numbers(lane_of)
         group_rows = scatter_groups(group_segments.lengths.astype(float), *position)
-        return standardised_from_tables(Tables(*products, group_rows, log_w, first), rows.blocks)
+        m = (group_rows > 0.0).astype(float)
+        tables = Tables(*products, group_rows, log_w, first, m)
+        return standardised_from_tables(tables, rows.blocks)
 
 
 def standardised_from_tables(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
@@ -191,9 +194,9 @@ def _equal(a: Floats, b: Floats) -> bool:
 
 
 def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
-    total, group_rows = tables.by_lane, tables.group_rows
+    total, group_rows, m = tables.by_lane, tables.group_rows, tables.m
     (q, width), p = tables.by_group.shape, len(total) - 1
-    n, there = group_rows.sum(axis=0), group_rows > 0.0
+    n = (m * group_rows).sum(axis=0)
     root_n = np.sqrt(n)
     L = cholesky(total[:p, :p])
     lost = _lost(L, total[:p, :p])
@@ -205,7 +208,7 @@ def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
     C = np.full((q, q), 0.0, dtype=object)
     for block in blocks:
         at = np.ix_(block, block)
-        all_ZZ = entrywise(lambda products: products.sum(axis=0), ZZ[at])
+        all_ZZ = entrywise(lambda products: (m * products).sum(axis=0), ZZ[at])
         L_Z = cholesky(all_ZZ)
         lost |= _lost(L_Z, all_ZZ)
         C[at] = _scaled_inverse(L_Z, root_n)
@@ -234,14 +237,14 @@ def _reduced(tables: Tables, blocks: Blocks) -> tuple[Standardised, Bools]:
     lost |= ~(rss > NOTHING * tables.first**2 * total[0, 0])
 
     s = np.sqrt(rss / n)
-    random_rank = np.minimum(group_rows, q).sum(axis=0)
+    random_rank = (m * np.minimum(group_rows, q)).sum(axis=0)
     nothing_known = np.zeros(len(n), bool)
-    G = there.sum(axis=0)
+    G = m.sum(axis=0)
     status = design_status(n, p, G, random_rank, nothing_known, nothing_known)
     yy = np.where(status == Status.CONVERGED, yy, np.nan)
     stats = Stats(
-        RZ=RZ, TX=reduced[:, :, :p], Ty=reduced[:, :, p] / s, m=there.astype(float), XX=XX,
-        Xy=Xy / s, yy=yy / s**2, n=n, logw=tables.log_w, rank=np.full(len(n), float(p)),
+        RZ=RZ, TX=reduced[:, :, :p], Ty=reduced[:, :, p] / s, m=m, XX=XX, Xy=Xy / s,
+        yy=yy / s**2, n=n, logw=tables.log_w, rank=np.full(len(n), float(p)),
     )  # fmt: skip
     beta_ols[0] = beta_ols[0] + tables.first * L[0, 0] / root_n
     dense = stack_entries(T, len(n)), stack_entries(C, len(n)), n, stack_entries(beta_ols, len(n))

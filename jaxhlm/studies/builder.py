@@ -114,7 +114,7 @@ class UnitDesign:
             texts.append(f"Drop-out: {self.leaving}.")
         elif is_drawn(self.dropout):
             texts.append("Drop-out: units leave after a number of measurements that is drawn.")
-        redrawn = [name for name in self._random if self.redraws(name)]
+        redrawn = self.redrawn_names
         once = [name for name in self._random if name not in redrawn]
         for names, when in ((redrawn, "anew for every data set"), (once, "once, for all of them")):
             texts += [f"Drawn {when}: {', '.join(names)}."] * bool(names)
@@ -137,7 +137,12 @@ class UnitDesign:
     @property
     def redrawn(self) -> bool:
         """Whether two data sets may differ in their design."""
-        return any(map(self.redraws, self._random))
+        return bool(self.redrawn_names)
+
+    @property
+    def redrawn_names(self) -> list[str]:
+        """What is drawn anew for every data set."""
+        return [name for name in self._random if self.redraws(name)]
 
     @property
     def levels(self) -> dict[str, list[Hashable]]:

@@ -26,6 +26,7 @@ from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.fitting import layout_input, rows_to_fit
 from jaxhlm.studies.generate import Parameters, generate, parameters_of
 from jaxhlm.studies.layout import Layout, one_design, own_designs
+from jaxhlm.studies.pattern_source import PatternSource
 from jaxhlm.violations.panel import Panel
 
 if TYPE_CHECKING:
@@ -116,9 +117,20 @@ class Drawn:
         else:
             if parsed.terms != m.parsed.terms:
                 self._need_rows(f"be fitted by {formula!r}")
-            some = m._statistics.part(self.first, self.last, self.key)
-            fits = some.fit(reml, progress=progress, devices=devices, precision=precision)
+            if isinstance(m.design, UnitDesign):
+                fits = self._fit_patterns(reml, progress)
+            else:
+                some = m._statistics.part(self.first, self.last, self.key)
+                fits = some.fit(reml, progress=progress, devices=devices, precision=precision)
         return FitBatch(fits.record, index=self.index[fits.lanes])
+
+    def _fit_patterns(self, reml: bool, progress: bool | None) -> FitBatch:
+        """Fits of statistics of redrawn designs."""
+        patterns = self.mechanism._patterns
+        assert patterns is not None
+        source = PatternSource(patterns, len(self), self.key, self.first)
+        model = Model.of(source.design, reml)
+        return fit_source(source, self.index, model, Options(reml, model.blocks), progress)
 
     def frame(self) -> pd.DataFrame:
         """All rows, data set after data set; the first column, "replicate", is their number.

@@ -27,6 +27,7 @@ from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.drawn import Drawn
 from jaxhlm.studies.fitting import prepared_by
 from jaxhlm.studies.layout import check_redrawn
+from jaxhlm.studies.pattern_source import Patterns, patterns_of
 from jaxhlm.studies.simulate import Simulated
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
@@ -82,10 +83,12 @@ class Mechanism:
     def gaussian(self) -> bool:
         """Whether data sets can be drawn as sufficient statistics.
 
-        That is: one design, one truth, no violation.
+        That is: one truth, no violation, and one design; or designs that differ in drop-out and
+        numbers of measurements only, of units with few different sets of covariates.
         """
-        one_truth = isinstance(self.truth, Truth)
-        return isinstance(self.design, pd.DataFrame) and one_truth and not self.violations
+        if not isinstance(self.truth, Truth) or self.violations:
+            return False
+        return isinstance(self.design, pd.DataFrame) or self._patterns is not None
 
     def truth_of(self, term: str) -> float:
         """True value of a fixed effect.
@@ -129,6 +132,12 @@ class Mechanism:
         """
         frame = self.design if isinstance(self.design, pd.DataFrame) else self.design.frame()
         return prepared_by(frame, self.template, self.parsed)
+
+    @cached_property
+    def _patterns(self) -> Patterns | None:
+        assert isinstance(self.design, UnitDesign)
+        assert isinstance(self.truth, Truth)
+        return patterns_of(self.design, self.template, self.parsed, self.truth)
 
     @cached_property
     def _statistics(self) -> Simulated:

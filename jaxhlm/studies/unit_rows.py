@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from jaxhlm.core.notation import Ints
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.violations.distributions import Frozen, sampler
 
@@ -32,6 +32,7 @@ __all__ = [
     "Levels",
     "Source",
     "check_grid",
+    "drawn_sizes",
     "is_drawn",
     "is_fixed",
     "is_range",
@@ -88,6 +89,16 @@ def stacked_columns(
     return starts, out | _rotation(design.crossed, np.tile(np.arange(cells), len(number)))
 
 
+def drawn_sizes(design: UnitDesign, generators: Iterable[np.random.Generator]) -> Ints:
+    """(B, n) measurements of the units of data sets, as ``stacked_columns`` has them."""
+    draws = _Draws(design)
+    if is_drawn(design.dropout) or design.leaving is None:
+        return np.stack([draws._kept(g, draws._planned(g)) for g in generators])
+    pairs = [(draws._planned(g), draws._until(g)) for g in generators]
+    planned, until = map(np.stack, zip(*pairs, strict=True))
+    return design.leaving.kept(planned, until)
+
+
 class _Numbers(NamedTuple):
     """What is random in one data set."""
 
@@ -127,13 +138,14 @@ class _Draws:
 
     def _kept(self, rng: np.random.Generator, planned: Ints) -> Ints:
         """(n,) measurements of every unit until it leaves."""
-        leaves, leaving, n = self.design.dropout, self.design.leaving, self.design.n
+        leaves, leaving = self.design.dropout, self.design.leaving
         if is_drawn(leaves):
             return np.minimum(planned, self._counts(DROPOUT, leaves, rng))
-        if leaving is None:
-            return planned
-        E = self._drawn(DROPOUT, lambda g, m: g.standard_exponential(m), rng, n)
-        return leaving.kept(planned, E)
+        return planned if leaving is None else leaving.kept(planned, self._until(rng))
+
+    def _until(self, rng: np.random.Generator) -> Floats:
+        """(n,) exponential numbers that say when units leave."""
+        return self._drawn(DROPOUT, lambda g, m: g.standard_exponential(m), rng, self.design.n)
 
     @cached_property
     def _given(self) -> Ints:
