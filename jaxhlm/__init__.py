@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from jaxhlm.studies.builder import UnitDesign as UnitDesign
     from jaxhlm.studies.builder import units as units
     from jaxhlm.studies.drawn import Drawn as Drawn
+    from jaxhlm.studies.effect_sizes import effect_sizes as effect_sizes
     from jaxhlm.studies.extend import extend as extend
     from jaxhlm.studies.measures import measures as measures
     from jaxhlm.studies.measures_table import MeasuresTable as MeasuresTable
@@ -111,6 +112,7 @@ __all__ = [
     "compare",
     "design",
     "deviance",
+    "effect_sizes",
     "extend",
     "fit",
     "fit_many",
@@ -156,6 +158,7 @@ _WHEN_ASKED_FOR = {
     "fitting.bootstrap": ("Bootstrap", "bootstrap"),
     "studies.builder": ("UnitDesign", "units"),
     "studies.power_curve": ("power_curve", "solve_power"),
+    "studies.effect_sizes": ("effect_sizes",),
     "studies.extend": ("extend",),
     "studies.measures": ("measures",),
     "studies.measures_table": ("MeasuresTable",),

@@ -15,7 +15,8 @@
     beta = { "(Intercept)" = 1, x = 3, a = -0.15, "x:a" = 0.3 }
     sd = [0.2, 0.5]
     corr = 0.9
-    sigma = 0.75
+    sigma = 0.75                  # d = { "x:a" = 0.4 } with d_sd = "within", "between" or "total"
+                                  # gives effects as Cohen's d, in place of those in beta
 
     [[violations]]                # a member of jaxhlm.violations and its arguments
     kind = "ResidualsFrom"
@@ -87,7 +88,8 @@ READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measur
 # Covariates that are drawn, by name; uniform has the same mean and variance.
 DRAWN = {"normal": Gaussian().draw, "uniform": Uniform().draw}
 TRUTH: dict[str, Types] = {
-    "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER,
+    "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER, "d": (dict,),
+    "d_sd": TEXT,
 }  # fmt: skip
 # Where the arguments stand that messages begin with.
 PLACES: dict[str, Where] = {

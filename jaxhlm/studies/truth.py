@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from jaxhlm.core.arguments import LARGEST, check_mapping, finite_array, number
-from jaxhlm.core.notation import Floats
+from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 
 if TYPE_CHECKING:
     from jaxhlm.results.fit import Fit
 
-__all__ = ["Truth", "check_effects", "replaced"]
+__all__ = ["Standardizer", "Truth", "check_effects", "replaced", "standardizer"]
+
+Standardizer: TypeAlias = Literal["within", "between", "total"]
 
 SEMIDEFINITE_TOL = 1e-10
 
@@ -89,8 +91,32 @@ class Truth:
         sd: Sequence[float],
         corr: float | Floats = 0.0,
         sigma: float = 1.0,
+        d: Mapping[str, float] | None = None,
+        d_sd: Standardizer | None = None,
     ) -> Truth:
-        """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix."""
+        """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix.
+
+        Args:
+            beta: fixed effects, by term or in order.
+            sd: standard deviations of the random effects.
+            corr: their correlation (q = 2), or a (q, q) correlation matrix.
+            sigma: residual standard deviation.
+            d: fixed effects as Cohen's d, by term, in place of those in ``beta``: β = d × SD, the
+                change of the mean for one more in the column, such as from one level of a factor
+                to the other.
+            d_sd: the SD that d multiplies (Hedges 2007): "within" is σ, "between" τ, the standard
+                deviation of the first random effect, which is to be the intercept, and "total"
+                √(τ² + σ²), also that of Westfall et al. (2014). With random slopes these are the
+                deviations at baseline, where their variables are 0.
+
+        Raises:
+            OptionError: as for ``Truth``; or d without ``d_sd``, or of a term that beta has too.
+
+        Example:
+            >>> beta = {"(Intercept)": 0, "visit": 1}
+            >>> Truth.of(beta, sd=[3.0], sigma=4.0, d={"arm": 0.5}, d_sd="total").beta["arm"]
+            2.5
+        """
         scale = np.atleast_1d(finite_array("sd", sd))
         matrix = finite_array("corr", corr)
         if not (scale >= 0.0).all():
@@ -105,7 +131,10 @@ class Truth:
                 f"corr must be one correlation, or a {len(scale)} × {len(scale)} matrix with a "
                 f"diagonal of ones, for the {len(scale)} random effect(s) of sd"
             )
-        return Truth(beta, np.outer(scale, scale) * matrix, sigma)
+        cov = np.outer(scale, scale) * matrix
+        if d is None and d_sd is None:
+            return Truth(beta, cov, sigma)
+        return Truth(_with_d(beta, d, standardizer(d_sd, cov, number("sigma", sigma))), cov, sigma)
 
     @staticmethod
     def from_fit(
@@ -197,6 +226,41 @@ class Truth:
                 f"beta has {beta.size} value(s), the model {len(terms)}: {', '.join(terms)}"
             )
         return beta
+
+
+def standardizer(d_sd: Standardizer | None, cov: Floats, sigma: float) -> float:
+    """The standard deviation that Cohen's d divides by.
+
+    Args:
+        d_sd: which, as for ``Truth.of``.
+        cov: (q, q) covariance of the random effects, the first of which is the intercept.
+        sigma: residual standard deviation.
+
+    Raises:
+        OptionError: there is no such choice, or the deviation is zero.
+    """
+    if d_sd is None:
+        raise OptionError('d needs d_sd: the SD that it multiplies, "within", "between" or "total"')
+    check_option("d_sd", d_sd, Standardizer)
+    between, within = float(cov[0, 0]), sigma**2
+    variance = {"within": within, "between": between, "total": between + within}[d_sd]
+    if not variance > 0.0:
+        raise OptionError(f"d_sd={d_sd!r}: that standard deviation is 0 in this truth")
+    return float(np.sqrt(variance))
+
+
+def _with_d(
+    beta: Sequence[float] | Mapping[str, float], d: Mapping[str, float] | None, sd: float
+) -> dict[str, float]:
+    """Fixed effects by term, those of d times the standard deviation."""
+    if d is None:
+        raise OptionError("d_sd is of d, which is missing: give the terms with their d")
+    if not isinstance(beta, Mapping):
+        raise OptionError("beta must be a mapping by term where d gives some of the terms")
+    sizes = check_mapping("d", d)
+    if both := [term for term in sizes if term in beta]:
+        raise OptionError(f"d and beta both give {both[0]!r}; give it once")
+    return {**beta, **{term: sd * number(f"d[{term!r}]", x) for term, x in sizes.items()}}
 
 
 def check_effects(truth: Truth, names: Sequence[str]) -> None:

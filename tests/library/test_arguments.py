@@ -398,6 +398,11 @@ WRONG = {
         "sd": ("a", ["1"], -1.0, [np.inf], MASKED, [1j], [None]),
         "corr": ("a", 1j, [[2.0]], None),
         "sigma": ("1", True, -1.0, np.nan, np.inf, [1.0, 2.0], None),
+        "d": (0.5, {"x": "a"}, {"x": 0.5}, {"a": np.nan}), "d_sd": ("residual", 2.0, "total"),
+    }),
+    "effect_sizes": (lambda mechanism=None, d_sd="total": hlm.effect_sizes(
+        made() if mechanism is None else mechanism, d_sd), {
+        "mechanism": (one(), "x", (1, 2)), "d_sd": ("residual", None, 2.0),
     }),
     "Truth": (lambda beta=(1.0,), cov=((1.0,),), sigma=1.0: hlm.Truth(beta, cov, sigma), {
         "beta": ("a", [None]), "cov": ("a", [[1, 0.5], [0.2, 1]], [[1j]], MASKED, None),
@@ -500,7 +505,7 @@ SAID = {
     "truth_": "[Tt]ruth", "design": "data|design", "targets": "target|measure",
     "conditions": "condition|factor", "which": "which|measure", "reference": "reference|method",
     "factors": "factor", "crossed": "factor|crossed", "within": "within|along|'x'",
-    "between": "between|'a'", "f": "formula", "d": "data",
+    "between": "between|'a'", "f": "formula", "d": "data|d\\b|d\\[",
 }  # fmt: skip
 CASES = [
     (n, a, bad) for n, (_, of_) in WRONG.items() for a, values in of_.items() for bad in values

@@ -113,3 +113,57 @@ def test_a_truth_is_printed_in_a_line():
     text = "fixed effects 1, 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75"
     assert str(hlm.Truth.of([1, 3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)) == text
     assert "sd 2; residual" in str(hlm.Truth.of({"x": 1}, sd=[2.0], sigma=1.0))
+
+
+DESIGN = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+
+
+@pytest.mark.parametrize(
+    ("d_sd", "sd"), [("within", 0.75), ("between", 0.2), ("total", np.hypot(0.2, 0.75))]
+)
+def test_d_sets_an_effect_and_is_read_off_again(d_sd, sd):
+    beta = {"(Intercept)": 1, "x": 3, "a": -0.15}
+    options = {"sd": [0.2, 0.5], "corr": 0.9, "sigma": 0.75}
+    truth = hlm.Truth.of(beta, **options, d={"x:a": 0.4}, d_sd=d_sd)
+    np.testing.assert_allclose(truth.beta["x:a"], 0.4 * sd, rtol=tol.LAST_BITS)
+    sizes = hlm.effect_sizes((DESIGN, truth), d_sd)
+    np.testing.assert_allclose(sizes["d"], [*(np.array([1, 3, -0.15]) / sd), 0.4], rtol=1e-12)
+    assert sizes.index.tolist() == list(DESIGN.xnames)
+
+
+def test_partial_r2_is_that_of_the_f_test_of_expected_data():
+    """Balanced: F is β²/Var(β̂) with 28 df, whatever the variances; Var by a dense GLS."""
+    truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    sizes = hlm.effect_sizes((DESIGN, truth), "total")
+    A = np.zeros((4, 4))
+    for g in range(DESIGN.G):
+        X, Z = DESIGN.X[DESIGN.group == g], DESIGN.Z[DESIGN.group == g]
+        A += X.T @ np.linalg.solve(Z @ truth.cov @ Z.T + 0.75**2 * np.eye(len(X)), X)
+    F = np.array([1, 3, -0.15, 0.3]) ** 2 / np.diag(np.linalg.inv(A))
+    np.testing.assert_allclose(sizes["df"], 28.0, rtol=1e-6)
+    np.testing.assert_allclose(sizes["partial_r2"], F / (F + 28.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_sd": None}, '"within", "between" or "total"'),
+        ({"d_sd": "residual"}, "d_sd='residual'"),
+        ({"d": None}, "d_sd is of d, which is missing"),
+        ({"d": {"x": 0.5}}, "d and beta both give 'x'"),
+        ({"beta": [1, 2]}, "beta must be a mapping"),
+        ({"sd": [0.0], "d_sd": "between"}, "is 0 in this truth"),
+    ],
+)
+def test_a_standardised_effect_says_what_it_is_divided_by(change, message):
+    whole = {"beta": {"x": 1}, "sd": [1.0], "d": {"a": 0.5}, "d_sd": "total"}
+    with pytest.raises(OptionError, match=message):
+        hlm.Truth.of(**{**whole, **change})
+
+
+def test_a_truth_that_is_drawn_has_no_effect_sizes():
+    data = hlm.load_dataset("article")
+    drawn = hlm.TruthDistribution(lambda rng: hlm.Truth.of([1, 3, 0, 0.3], [0.2, 0.5]))
+    m = hlm.mechanism("y ~ x * a + (1 + x | unit)", data, drawn)
+    with pytest.raises(OptionError, match="draws a truth of its own"):
+        hlm.effect_sizes(m, "total")
