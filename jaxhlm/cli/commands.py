@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from jaxhlm.core.files import check_target, read_table, write_csv
 from jaxhlm.errors import OptionError
@@ -17,7 +18,36 @@ from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Truth
 
-__all__ = ["add_commands", "add_devices", "add_model", "add_option"]
+__all__ = ["Parser", "add_command", "add_commands", "add_devices", "add_model", "add_option"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, as all other errors are said."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with the message."""
+        self.exit(2, f"jaxhlm: {message}; see {self.prog} --help\n")
+
+
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help: str, more: str
+) -> argparse.ArgumentParser:
+    """Add a command whose ``--help`` begins with what it does and ends with ``more``."""
+    return commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+POWER = """\
+Once:      jaxhlm power "y ~ x * a + (1 + x | unit)" design.csv --beta 1,3,-0.15,0.3 \\
+             --sd 0.2,0.5 --corr 0.9 --sigma 0.75 --test x:a
+A curve:   … --along units --values 10,20,30
+A search:  … --target 0.8 --bounds 6,200
+"""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +57,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands: what ``ArgumentParser.add_subparsers`` returns.
     """
     command = add_model(
-        commands.add_parser("power", help="power of a test on a design, by simulation"),
+        add_command(commands, "power", "power of a test on a design, by simulation", POWER),
         "the design, .csv, .tsv, .parquet or .feather",
     )
     command.add_argument(
@@ -36,16 +66,30 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=_beta,
         help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms; --beta=-1,3 if the first is negative',
     )
-    command.add_argument("--sd", required=True, type=_numbers, help="random effects: 0.2,0.5")
-    add_option(command, "--corr", 0.0, "of two random effects")
+    command.add_argument(
+        "--sd",
+        required=True,
+        type=_numbers,
+        help="standard deviations of the random effects: 0.2,0.5",
+    )
+    add_option(command, "--corr", 0.0, "correlation of two random effects")
     command.add_argument("--sigma", required=True, type=float, help="residual standard deviation")
     command.add_argument(
-        "--test", required=True, action="append", help='such as "x:a" or "a = 0, x:a = 0"; repeat'
+        "--test",
+        required=True,
+        action="append",
+        help='what is tested, such as "x:a" or "a = 0, x:a = 0"; repeat for more',
     )
-    add_option(command, "--n", 10_000, "data sets")
+    add_option(command, "--n", 10_000, "data sets to draw")
     add_option(command, "--alpha", 0.05, "level of the test")
-    add_option(command, "--df", "satterthwaite", "of the test", choices=get_args(DfMethod))
-    command.add_argument("--seed", type=int, help="of the draws")
+    add_option(
+        command,
+        "--df",
+        "satterthwaite",
+        "degrees of freedom of the test",
+        choices=get_args(DfMethod),
+    )
+    command.add_argument("--seed", type=int, help="seed of the draws")
     command.add_argument(
         "--along",
         help="what changes: units (default), measurements, sigma, corr, beta[TERM], sd[TERM]",
@@ -62,14 +106,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--out", type=Path, metavar="CSV", help="also write the table")
     command.set_defaults(run=_power)
 
-    command = commands.add_parser(
+    command = add_command(
+        commands,
         "study",
-        help="run a simulation study described in a TOML file",
-        epilog=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "run a simulation study described in a TOML file",
+        f"Example:  jaxhlm study study.toml --out results\n\n{DESCRIPTION}",
     )
     command.add_argument("file", type=Path, help="the study, .toml, as below")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the results")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the results"
+    )
     command.add_argument("--resume", action="store_true", help="go on with what DIR holds")
     add_devices(command)
     command.set_defaults(run=_study)
@@ -157,7 +203,9 @@ def _numbers(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give numbers with commas between") from None
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give numbers with commas between")
     return [int(value) if value == int(value) else value for value in values]
 
 

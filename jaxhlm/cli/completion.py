@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
+from jaxhlm.cli.commands import add_command
 from jaxhlm.errors import JaxhlmError
 
 __all__ = ["add_completion", "script"]
@@ -33,13 +34,9 @@ def add_completion(
         parser: of the whole command line.
         commands: what its ``add_subparsers`` returned.
     """
-    command = commands.add_parser(
-        "completion",
-        help="print a script by which the shell completes this command",
-        epilog=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("shell", choices=get_args(Shell), help="that completes")
+    told = "print a script by which the shell completes this command"
+    command = add_command(commands, "completion", told, DESCRIPTION)
+    command.add_argument("shell", choices=get_args(Shell), help="your shell")
     command.set_defaults(run=lambda a: print(script(parser, commands.choices.values(), a.shell)))
 
 

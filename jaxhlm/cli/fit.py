@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from jaxhlm.cli.commands import add_model, add_option
+from jaxhlm.cli.commands import add_command, add_model, add_option
 from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_figures
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
@@ -51,26 +51,21 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         commands: what ``ArgumentParser.add_subparsers`` returns.
     """
     command = add_model(
-        commands.add_parser(
-            "fit",
-            help="fit a model to a file, or to many responses, with tests",
-            epilog=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        ),
+        add_command(commands, "fit", "fit a model to a file, or to many responses", DESCRIPTION),
         "data, .csv, .tsv, .parquet or .feather",
         nargs="?",
     )
     command.add_argument(
-        "--weights", metavar="COLUMN", help="of prior weights; with --responses also a file of them"
+        "--weights", metavar="COLUMN", help="column of weights; with --responses also a file"
     )
     command.add_argument("--by", metavar="COLUMN", help="fit every value of this column apart")
     methods = (*get_args(DfMethod), "none")
-    add_option(command, "--df", "satterthwaite", "of p values", choices=methods)
+    add_option(command, "--df", "satterthwaite", "degrees of freedom of p values", choices=methods)
     command.add_argument(
         "--contrast",
         action="append",
         metavar="NAME=EXPR",
-        help='"early=dosehigh - doselow"; repeat',
+        help='test a combination of terms: "early=dosehigh - doselow"; repeat for more',
     )
     command.add_argument("--json", action="store_true", help="print one fit as JSON")
     command.add_argument("--out", type=Path, metavar="FILE", help="write the table, .csv, .parquet")
@@ -88,11 +83,15 @@ def _add_responses(group: argparse._ArgumentGroup) -> None:
         "--responses", type=Path, metavar="FILE",
         help=".parquet, .npy, .h5ad, .zarr, .csv, .tsv, .feather; a column for each",
     )  # fmt: skip
-    group.add_argument("--samples", type=Path, metavar="FILE", help="a row for every sample")
     group.add_argument(
-        "--responses-in", choices=("columns", "rows"), help="what each response is (columns)"
+        "--samples", type=Path, metavar="FILE", help="their table, a row for every sample"
     )
-    group.add_argument("--layer", help="of .h5ad, that holds the responses")
+    group.add_argument(
+        "--responses-in",
+        choices=("columns", "rows"),
+        help="whether a response is a column or a row (columns)",
+    )
+    group.add_argument("--layer", help="layer of an .h5ad file that holds the responses")
     group.add_argument(
         "--id", metavar="COLUMN",
         help="of the samples' names; by default the one that holds those of the responses",
@@ -100,11 +99,27 @@ def _add_responses(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_tests(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--moderate", action="store_true", default=None, help="residual variances")
-    group.add_argument("--trend", action="store_true", default=None, help="in the prior variance")
-    group.add_argument("--adjust", choices=get_args(Adjustment), help="p values (BH)")
-    group.add_argument("--fdr", type=float, help="below which tests are counted (0.05)")
-    group.add_argument("--top", type=int, metavar="N", help="how many are printed (20)")
+    group.add_argument(
+        "--moderate",
+        action="store_true",
+        default=None,
+        help="let fits share what they know of residual variances",
+    )
+    group.add_argument(
+        "--trend",
+        action="store_true",
+        default=None,
+        help="with --moderate: along the mean response",
+    )
+    group.add_argument(
+        "--adjust",
+        choices=get_args(Adjustment),
+        help="how p values are adjusted for their number (BH)",
+    )
+    group.add_argument(
+        "--fdr", type=float, help="adjusted p value below which tests are counted (0.05)"
+    )
+    group.add_argument("--top", type=int, metavar="N", help="how many tests are printed (20)")
 
 
 def _fit(a: argparse.Namespace) -> None:

@@ -17,7 +17,14 @@ from typing import get_args
 import pandas as pd
 
 from jaxhlm.cli import article, info
-from jaxhlm.cli.commands import add_commands, add_devices, add_model, add_option
+from jaxhlm.cli.commands import (
+    Parser,
+    add_command,
+    add_commands,
+    add_devices,
+    add_model,
+    add_option,
+)
 from jaxhlm.cli.completion import add_completion
 from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
@@ -37,6 +44,13 @@ INTERRUPTED = 130
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 # Seconds that a command has to end in before it is interrupted again.
 AGAIN_AFTER = 5.0
+
+
+ARTICLE = "Example:  jaxhlm article --out companion    (then open companion/index.html)"
+BOOTSTRAP = """\
+Example:  jaxhlm bootstrap "y ~ x + (1 + x | unit)" data.csv --n 5000 --method cases --seed 1
+"""
+INFO = "Example:  jaxhlm info    (what to add to a report of a fault)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,16 +149,19 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="jaxhlm", description="Exact hierarchical linear models, one or very many at once."
+    parser: argparse.ArgumentParser = Parser(
+        prog="jaxhlm",
+        description="Exact hierarchical linear models, one or very many at once.",
+        epilog="jaxhlm COMMAND --help has examples; the first: jaxhlm article --out companion",
     )
     version = f"jaxhlm {versions(('jaxhlm',))['jaxhlm']}"
     parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("article", help="fit the article's models and check its truth")
-    add_option(command, "--replicates", 10_000, "data sets to draw", type=_two_or_more)
-    add_option(command, "--seed", 2345, "seed of the draws")
+    told = "fit the article's models and check its truth"
+    command = add_command(commands, "article", told, ARTICLE)
+    add_option(command, "--replicates", 10_000, "data sets to draw", type=_two_or_more, metavar="N")
+    add_option(command, "--seed", 2345, "seed of the draws", type=_seed, metavar="N")
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
     )
@@ -157,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_fit(commands)
     command = add_model(
-        commands.add_parser("bootstrap", help="bootstrap intervals of a model's parameters"),
+        add_command(commands, "bootstrap", "intervals by the bootstrap", BOOTSTRAP),
         "data, .csv, .tsv, .parquet or .feather",
     )
     methods, intervals = get_args(BootstrapMethod), get_args(BootstrapInterval)
@@ -172,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_bootstrap)
 
     add_commands(commands)
-    command = commands.add_parser("info", help="versions, devices, default path, cache")
+    command = add_command(commands, "info", "versions, devices, default path, cache", INFO)
     command.set_defaults(run=_info)
     add_completion(parser, commands)
     return parser
@@ -181,6 +198,12 @@ def _parser() -> argparse.ArgumentParser:
 def _two_or_more(text: str) -> int:
     if not text.isdecimal() or int(text) < 2:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 2 or more")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 0 or more")
     return int(text)
 
 

@@ -92,6 +92,35 @@ def test_replicates_are_a_number(number, capsys):
     assert f"'{number}': give a whole number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments are required: COMMAND; see jaxhlm --help"),
+        (["fti"], "invalid choice: 'fti'"),
+        (["fit"], "arguments are required: formula; see jaxhlm fit --help"),
+        (["info", "more"], "unrecognized arguments: more"),
+        (["article", "--seed", "-1"], "'-1': give a whole number, 0 or more"),
+        (["power", "y ~ x + (1 | g)", "d.csv", "--values", "3,inf"], "'3,inf': give numbers"),
+        (["power", "y ~ x + (1 | g)", "d.csv", "--values", "nan"], "'nan': give numbers"),
+    ],
+)
+def test_what_is_no_command_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert error.startswith("jaxhlm: ") and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", ["article", "fit", "bootstrap", "power", "study", "info", "completion"]
+)
+def test_every_command_shows_how_it_is_called(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    usage, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert usage.startswith(f"usage: jaxhlm {command}") and f"jaxhlm {command} " in rest
+
+
 def test_info_names_versions_devices_path_and_cache(monkeypatch, tmp_path, capsys):
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(bytes(12_650))
