@@ -78,7 +78,6 @@ def derivatives(
     at = profile(Lambda, stats, reml, over_groups)
     index = theta_index(blocks)
     variance = at.pwrss / at.nu if sigma2 is None else sigma2
-    precision = 1.0 / variance
 
     def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, ...]:
         _, U, YX, residual = whiten(Lambda, RZ, RZ, TX, Ty - TX @ at.beta)
@@ -94,11 +93,13 @@ def derivatives(
         return (pack(mP - Q), pairs, r, h, B)[: 5 if reml else 4]
 
     F, pairs, r, h, *B = over_groups(term, stats)
-    curvature = unpack(pairs, len(index)) - _scaled(2.0 * precision, h @ h.T)
-    if sigma2 is None:
-        curvature = curvature - _scaled(precision / at.pwrss, r[:, None] * r[None, :])
+    curvature = unpack(pairs, len(index))
     if reml:
         curvature = curvature - B[0] @ B[0].T
+    curvature = _scaled(variance, curvature) - _scaled(2.0, h @ h.T)
+    if sigma2 is None:
+        curvature = curvature - _divided(r[:, None] * r[None, :], at.pwrss)
+    curvature = _divided(curvature, variance)
     F = unpack(F, len(Lambda))
     grad, hess, J = _chain_rule(F, curvature, Lambda, index)
     return Derivatives(at, grad, hess, F, _scaled(-1.0, matmul(J.T, r[:, None])[:, 0]))
