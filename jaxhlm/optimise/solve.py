@@ -320,8 +320,8 @@ def _minimise(
     """
     B, small, there = start.shape[-1], unrollable(stats), np.isfinite(stats.yy)
     if np.count_nonzero(~there) > 1:
-        # The others run by the code that would have run all of them.
-        among = max(among, B) if there.any() else 0
+        # The others run by the code that would have run all of them, unless most have no data.
+        among = max(among, B) if there.mean() > 0.5 else 0
         at, place = np.unique(np.where(there, np.arange(B), np.argmin(there)), return_inverse=True)
         once = _minimise(stats.take(as_slice(at)), start[:, at], options, max_iter, among)
         return jax.tree.map(lambda x: x[..., place], once)
