@@ -23,9 +23,9 @@ number with its Monte-Carlo standard error; ``nsim`` and ``stopping`` say how ma
 takes. ``jaxhlm.plot`` draws them, and one fit's units, with matplotlib.
 
 Under them lies the likelihood itself, pure JAX that can be jitted, vmapped and differentiated:
-``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them, and
-``minimise`` finds the minimum. Read ``jaxhlm/likelihood/deviance.py`` first, the mathematics on one
-screen.
+``suffstats`` reduces rows to sufficient statistics, ``deviance`` and ``loglik`` evaluate them,
+``minimise`` finds the minimum and ``fit_statistics`` everything that a fit estimates. Read
+``jaxhlm/likelihood/deviance.py`` first, the mathematics on one screen.
 ``jaxhlm.reference`` says it all again in plain NumPy.
 
 Importing the package touches no device and changes no setting of JAX: float64 is switched on inside
@@ -51,6 +51,7 @@ from jaxhlm.results.fit import Fit as Fit
 if TYPE_CHECKING:
     from jaxhlm import plot as plot
     from jaxhlm import violations as violations
+    from jaxhlm.estimation.from_statistics import fit_statistics as fit_statistics
     from jaxhlm.fitting.bootstrap import Bootstrap as Bootstrap
     from jaxhlm.fitting.bootstrap import bootstrap as bootstrap
     from jaxhlm.fitting.bootstrap_lrt import BootstrapLRT as BootstrapLRT
@@ -116,6 +117,7 @@ __all__ = [
     "extend",
     "fit",
     "fit_many",
+    "fit_statistics",
     "lambda_matrix",
     "lm_list",
     "load_dataset",
@@ -165,6 +167,7 @@ _WHEN_ASKED_FOR = {
     "studies.drawn": ("Drawn",),
     "studies.mechanism": ("Mechanism", "mechanism"),
     "studies.method": ("Method",),
+    "estimation.from_statistics": ("fit_statistics",),
     "optimise.minimise": ("minimise",),
     "optimise.newton": ("newton",),
     "studies.planning": ("nsim", "stopping"),

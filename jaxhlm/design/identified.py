@@ -32,10 +32,12 @@ import numpy as np
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.likelihood.covariance import Blocks, theta_index
 from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import array_namespace
 
 __all__ = [
     "FLAT",
     "GROUP_RANK_TOL",
+    "clearly_identified",
     "design_only",
     "flat_parameters",
     "group_ranks",
@@ -60,7 +62,7 @@ NAMED = 1e-6
 
 def group_ranks(RZ: Floats) -> Ints:
     """Rank of Z_i, (G, q, q, …) to (G, …), of R_i with rows of zeros at dependent columns."""
-    ranks: Ints = (np.einsum("gaa...->ga...", RZ) != 0.0).sum(axis=1)
+    ranks: Ints = (array_namespace(RZ).einsum("gaa...->ga...", RZ) != 0.0).sum(axis=1)
     return ranks
 
 
@@ -74,11 +76,7 @@ def identified(stats: Stats, blocks: Blocks, reml: bool, asked: Bools | None = N
         asked: (B,) lanes that it is asked of, b being B, or 1 where they share a design; the
             statistics of others may be anything, and they get True. All if None.
     """
-    q, p = stats.TX.shape[1:3]
-    ranks = group_ranks(stats.RZ)
-    clear: Bools = (stats.m * (ranks == q)).sum(axis=0) > (p if reml else 0)
-    if reml:
-        clear &= stats.n - (stats.m * ranks).sum(axis=0) > p
+    clear = clearly_identified(stats, reml)
     if asked is not None:
         clear |= ~asked if len(asked) == len(clear) else not asked.any()
     doubtful = np.flatnonzero(~clear)
@@ -89,6 +87,14 @@ def identified(stats: Stats, blocks: Blocks, reml: bool, asked: Bools | None = N
         if len(again):
             clear[again] = _directions(evened, blocks, reml, again)[0][:, 0] > FLAT
     return clear
+
+
+def clearly_identified(stats: Stats, reml: bool) -> Bools:
+    """Lanes (b,) that counting decides, traceable; False where algebra is needed."""
+    q, p = stats.TX.shape[1:3]
+    ranks = group_ranks(stats.RZ)
+    clear: Bools = (stats.m * (ranks == q)).sum(axis=0) > (p if reml else 0)
+    return clear & (stats.n - (stats.m * ranks).sum(axis=0) > p) if reml else clear
 
 
 def _evened(stats: Stats) -> tuple[Stats, Bools]:

@@ -206,7 +206,10 @@ def restandardised(estimates: Estimates, C: Floats, blocks: Blocks) -> Estimates
 def user_criterion(value: Floats, scaling: Scaling, nu: Floats, reml: bool) -> Floats:
     """The criterion in the user's units, of standardised criteria (B,)."""
     criterion = value + 2.0 * nu * array_namespace(value).log(scaling.s)
-    return criterion - 2.0 * np.linalg.slogdet(scaling.T.T).logabsdet if reml else criterion
+    if reml:  # T is triangular
+        xp = array_namespace(scaling.T)
+        criterion = criterion - 2.0 * xp.log(abs(xp.einsum("jjb->jb", scaling.T))).sum(axis=0)
+    return criterion
 
 
 def _apply(T: Floats, v: Floats) -> Floats:
@@ -227,7 +230,7 @@ def _inverse_gram(L: Floats, T: Floats) -> Floats:
         return inverse
     finite = xp.isfinite(L).all(axis=(0, 1))
     L = xp.moveaxis(xp.where(finite, L, np.eye(p)[:, :, None]), -1, 0)
-    root = xp.linalg.solve(L, np.broadcast_to(T, L.shape[1:] + L.shape[:1]).transpose(2, 1, 0))
+    root = xp.linalg.solve(L, xp.broadcast_to(T, L.shape[1:] + L.shape[:1]).transpose(2, 1, 0))
     inverse = xp.where(finite, xp.moveaxis(root.swapaxes(1, 2) @ root, 0, -1), np.nan)
     return inverse
 
@@ -257,7 +260,7 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
         ],
         [status, Status.NOT_FINITE, Status.ITERATION_LIMIT, Status.SINGULAR],
         default=Status.CONVERGED,
-    ).astype(np.int64)
+    ).astype(int)
     return codes
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
+from jaxhlm.errors import ResponseShapeError
 from jaxhlm.linalg.small import array_namespace, matmul, set_at, unroll
 
 if TYPE_CHECKING:
@@ -73,11 +74,14 @@ def block_of(q: int) -> Blocks:
 
 
 def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Float[Array, "q q"]:
-    """Λ (q, q) from θ (k,).
+    """Λ (q, q) from θ (k,): the covariance of the random effects is σ²ΛΛ', relative to σ².
 
     Args:
         theta: (k,) free entries, column by column of the lower triangle.
         blocks: columns of Z in each random term.
+
+    Raises:
+        ResponseShapeError: θ does not have one number for each free entry.
 
     Example:
         >>> import numpy as np, jaxhlm as hlm
@@ -86,6 +90,11 @@ def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Float[Array, "q 
     """
     q = sum(map(len, blocks))
     rows, columns = zip(*theta_index(blocks), strict=True)
+    if np.shape(theta) != (len(rows),):
+        raise ResponseShapeError(
+            f"theta has shape {np.shape(theta)}; give {(len(rows),)}, one number for each of the "
+            f"entries {theta_index(blocks)} of Λ"
+        )
     if isinstance(theta, np.ndarray) and theta.dtype == object:
         Lambda = np.full((q, q), 0.0, dtype=object)
         Lambda[rows, columns] = theta

@@ -32,7 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Array
-from jaxhlm.likelihood.covariance import Blocks, block_of, lambda_matrix
+from jaxhlm.likelihood.checks import check_shape, checked_blocks
+from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.linalg.small import (
     array_namespace,
@@ -117,13 +118,19 @@ def deviance(
     Equals ``lme4::REMLcrit`` (REML) or ``-2 * logLik`` (ML) at that θ.
 
     Args:
-        theta: (k,) free entries of Λ, column by column (lme4's ``getME(fit, "theta")``).
+        theta: (k,) free entries of Λ, column by column (lme4's ``getME(fit, "theta")``). Λ is
+            relative to σ: the covariance of the random effects is σ²ΛΛ'.
         stats: statistics of the data set, from ``suffstats``.
         reml: the REML criterion instead of the ML deviance.
-        blocks: columns of Z in each random term; one unstructured block if None.
+        blocks: columns of Z in each random term, as ``hlm.design(…).blocks``; one unstructured
+            block if None.
 
     Returns:
         The criterion, a scalar; NaN where X is rank deficient.
+
+    Raises:
+        ResponseShapeError: the shapes of θ or of the statistics do not fit each other.
+        OptionError: the blocks do not hold every column of Z once.
 
     Example:
         >>> import jax.numpy as jnp, jaxhlm as hlm
@@ -133,8 +140,7 @@ def deviance(
         >>> print(f"{hlm.deviance(jnp.array([1.5]), stats):.4f}")
         20.3899
     """
-    q = stats.RZ.shape[-1]
-    found = profile(lambda_matrix(theta, blocks or block_of(q)), stats, reml)
+    found = profile(lambda_matrix(theta, checked_blocks(stats, blocks)), stats, reml)
     # The residual of a column of X on those before it: rounding alone where X is deficient.
     residual, total = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
     determined = (residual > 10 * len(residual) * jnp.finfo(residual.dtype).eps * total).all()
@@ -156,13 +162,19 @@ def loglik(
 
     Args:
         beta: (p,) fixed effects.
-        theta: (k,) free entries of Λ, column by column.
+        theta: (k,) free entries of Λ, column by column. Λ is relative to σ: the covariance of the
+            random effects is σ²ΛΛ', so that θ = 1 is a standard deviation of σ.
         sigma: () residual standard deviation.
         stats: statistics of the data set, from ``suffstats``.
-        blocks: columns of Z in each random term; one unstructured block if None.
+        blocks: columns of Z in each random term, as ``hlm.design(…).blocks``; one unstructured
+            block if None.
 
     Returns:
         The log-likelihood, a scalar.
+
+    Raises:
+        ResponseShapeError: shapes of arguments do not fit each other.
+        OptionError: the blocks do not hold every column of Z once.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxhlm as hlm
@@ -172,7 +184,9 @@ def loglik(
         >>> print(abs(float(slope[0])) < 1e-5)
         True
     """
-    Lambda = lambda_matrix(theta, blocks or block_of(stats.RZ.shape[-1]))
+    Lambda = lambda_matrix(theta, checked_blocks(stats, blocks))
+    check_shape("beta", beta, (stats.TX.shape[-1],), "one entry for each column of X")
+    check_shape("sigma", sigma, (), "the residual standard deviation")
 
     def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, Array]:
         L, r = whiten(Lambda, RZ, Ty - TX @ beta)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.likelihood.covariance import Blocks, covariance_of, on_boundary
+from jaxhlm.likelihood.covariance import Blocks, covariance_of, on_boundary, pivots
 from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import array_namespace, cholesky, eye_plus, log_diagonal, unroll
 from jaxhlm.optimise.loop import CLOSING_NOISE, OptimizeResult
 from jaxhlm.optimise.start import START_FLOOR
 
-__all__ = ["kkt_violations"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+    from jaxhlm.core.notation import Array
+
+__all__ = ["is_minimum", "kkt_violations"]
 
 # How negative, per row, a one-sided derivative in a variance may be.
 KKT_TOL = 1e-6
@@ -45,3 +53,16 @@ def kkt_violations(found: OptimizeResult, stats: Stats, blocks: Blocks) -> tuple
         direction = v[:, :, 0] * np.sqrt(np.where(falling, START_FLOOR * G / n, 0.0))[:, None]
         D[at] += direction[:, :, None] * direction[:, None, :]
     return singular[away], D
+
+
+def is_minimum(found: OptimizeResult, stats: Stats, blocks: Blocks) -> Bool[Array, " B"]:
+    """Singular lanes without a violation, traceable; False where a zero pivot precedes another."""
+    xp = array_namespace(found.theta)
+    F = unroll(found.aux["F"] / (KKT_TOL * stats.n), 2)
+    zero, first, good = found.theta[np.array(pivots(blocks))] == 0.0, 0, True
+    for block in map(np.array, blocks):
+        L = cholesky(eye_plus(F[block[:, None], block]))
+        own = zero[first : first + len(block)]
+        good &= xp.isfinite(log_diagonal(L)) & ~(own[:-1] & ~own[1:]).any(axis=0)
+        first += len(block)
+    return good

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxhlm.core.chunks import slices
 from jaxhlm.core.notation import Array, Floats
+from jaxhlm.core.varying import varying
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
@@ -24,7 +25,7 @@ from jaxhlm.linalg.small import unroll
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-__all__ = ["distance_df", "distance_sums", "residuals", "traced_distance_sums"]
+__all__ = ["distance_df", "distance_sums", "group_df", "residuals", "traced_distance_sums"]
 
 # Groups times lanes of a tile, whose entries fit the cache.
 TILE_NUMBERS = 2**14
@@ -32,8 +33,12 @@ TILE_NUMBERS = 2**14
 
 def distance_df(stats: Stats) -> Floats:
     """Degrees of freedom (C, b) of the classes of equal groups, of which the first counts all."""
-    rank = (stats.RZ != 0.0).any(axis=2).sum(axis=1)
-    return (stats.m * rank)[(stats.m > 0.0).any(axis=1)]
+    return group_df(stats)[(stats.m > 0.0).any(axis=1)]
+
+
+def group_df(stats: Stats) -> Float[Array, "G b"]:
+    """Rank of R_i, as often as the group counts."""
+    return stats.m * (stats.RZ != 0.0).any(axis=2).sum(axis=1)
 
 
 def distance_sums(
@@ -88,7 +93,7 @@ def traced_distance_sums(
         now = before + distance
         return now, df, total + distance, squares + (now * now - before * before) / (df + 2.0)
 
-    none = jnp.zeros_like(pwrss)
+    none = varying(jnp.zeros_like(pwrss), pwrss)
     _, _, total, squares = jax.lax.fori_loop(0, count, add, (none,) * 4)
     return jnp.stack([total, squares])
 

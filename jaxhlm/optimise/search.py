@@ -44,8 +44,8 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.deviance import whiten
 from jaxhlm.likelihood.suffstats import Stats
-from jaxhlm.linalg.small import unroll
-from jaxhlm.optimise.distances import distance_df, distance_sums, residuals
+from jaxhlm.linalg.small import array_namespace, unroll
+from jaxhlm.optimise.distances import distance_sums, group_df, residuals
 from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.scan import bracketed
 
@@ -103,7 +103,7 @@ def may_be_multimodal(stats: Stats, found: OptimizeResult, reml: bool, blocks: B
 def search_needed(
     stats: Stats, found: OptimizeResult, distances: Float[Array, "2 B"], reml: bool
 ) -> Bool[Array, " B"]:
-    """``may_be_multimodal`` by the sums of distances, traceable if the lanes share a design."""
+    """``may_be_multimodal`` by the sums of distances, traceable."""
     G = stats.m.sum(axis=0)
     extreme = found.aux["pwrss"] < EXTREME * stats.n
     slow = found.iterations >= MANY_STEPS
@@ -111,17 +111,17 @@ def search_needed(
     return few | extreme | slow | _untypical(stats, distances, reml)
 
 
-def _dominated(stats: Stats) -> Bools:
+def _dominated(stats: Stats) -> Bool[Array, " b"]:
     """(b,) designs in which one group has much of the sum of squares of a column of Z."""
     r2 = (stats.RZ**2).sum(axis=1)
     total = (stats.m[:, None] * r2).sum(axis=0)
-    return np.asarray((r2.max(axis=0) > DOMINANT * total).any(axis=0))
+    return (r2.max(axis=0) > DOMINANT * total).any(axis=0)
 
 
 def _untypical(stats: Stats, distances: Float[Array, "2 B"], reml: bool) -> Bool[Array, " B"]:
     """(B,) lanes whose distances of the groups are not as the model has them."""
-    between = distance_df(stats).sum(axis=0)
-    within = np.maximum(stats.n - between, 1.0)
+    xp, between = array_namespace(distances), group_df(stats).sum(axis=0)
+    within = xp.maximum(stats.n - between, 1.0)
     total, squares = distances
     nu = stats.n - reml * stats.rank
     out = squares > HEAVY * between
@@ -129,7 +129,7 @@ def _untypical(stats: Stats, distances: Float[Array, "2 B"], reml: bool) -> Bool
         (total / between, between, BETWEEN, BETWEEN_SE),
         ((nu - total) / within, within, WITHIN, WITHIN_SE),
     ):
-        out |= abs(ratio - 1.0) > np.maximum(least, errors * np.sqrt(2.0 / count))
+        out |= abs(ratio - 1.0) > xp.maximum(least, errors * xp.sqrt(2.0 / count))
     return out
 
 

@@ -31,6 +31,7 @@ from jaxhlm.design.identified import GROUP_RANK_TOL, group_ranks
 from jaxhlm.design.segments import Segments, orthonormalise
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
+from jaxhlm.linalg.small import array_namespace
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -209,7 +210,9 @@ def design_status(
     unidentified = (G < 2) | (random_rank >= n) | dependent
     conditions = [n <= rank, deficient, unidentified]
     codes = [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED]
-    return np.select(conditions, [int(c) for c in codes], default=int(Status.CONVERGED))
+    return array_namespace(n).select(
+        conditions, [int(c) for c in codes], default=int(Status.CONVERGED)
+    )
 
 
 def group_numbers(lane: Ints) -> tuple[Ints, Ints]:

@@ -159,6 +159,10 @@ def stats(**changed):
     return hlm.suffstats(**rows | {"group": np.array([0, 0, 1, 1]), "num_groups": 2} | changed)
 
 
+def of_stats(**changed):
+    return hlm.fit_statistics(**{"stats": stats()} | changed)
+
+
 def power(test="Days", mechanism=None, **options):
     mechanism = made() if mechanism is None else mechanism
     return hlm.power(mechanism, test, **{"n": 4, "seed": 1, "progress": False} | options)
@@ -234,6 +238,12 @@ WRONG = {
         "y": (np.ones((4, 1)), np.ones(3), np.ma.masked_greater(np.arange(4.0), 2)),
         "X": (np.ones(4), np.ones((1, 4)), np.ma.masked_equal(np.ones((4, 1)), 1)),
         "Z": (np.ones(4), np.ones((5, 1))), "weights": (np.ones((4, 1)), np.ones(3)),
+    }),
+    "fit_statistics": (of_stats, {
+        "stats": (None, 3.0, stats()._replace(m=np.ones(3)), stats()._replace(TX=np.ones((2, 1))),
+                  jax.tree.map(lambda x: x[..., None], stats())),
+        "reml": FLAG, "blocks": (3, "01", (), ((0,), (0,)), ((1,),), (("a",),)), "ranef": FLAG,
+        "tol": (0.0, -1.0, "x", True), "max_iter": COUNT,
     }),
     "Fit.confint": (lambda **o: one().confint(**o), {
         "method": WORD, "level": SHARE, "parm": (1, "x", [1], True), "n": (), "seed": (),

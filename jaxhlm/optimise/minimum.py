@@ -1,0 +1,171 @@
+"""The minimum of one data set as a pure JAX function, of which ``jax.vmap`` makes a batch of lanes.
+
+Its derivatives are a rule of their own: by the implicit function theorem dθ̂ = −H⁻¹ d(∂d/∂θ), exact
+at a minimum off the boundary, and not through the iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxhlm.likelihood.covariance import canonical, lambda_matrix, on_boundary, theta_index
+from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.deviance import profile
+from jaxhlm.likelihood.lane_derivatives import unrollable
+from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats
+from jaxhlm.linalg.small import cholesky, solve_lower, solve_upper
+from jaxhlm.optimise.boundary import is_minimum
+from jaxhlm.optimise.compiled import Sizes, minimise_traced
+from jaxhlm.optimise.criterion import minimise_criterion
+from jaxhlm.optimise.distances import traced_distance_sums
+from jaxhlm.optimise.loop import NEWTON, OptimizeResult
+from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.search import search_needed
+from jaxhlm.optimise.start import started
+from jaxhlm.optimise.tiles import TILE_LANES, in_tiles
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from jaxhlm.core.notation import Array
+
+__all__ = ["Minimum", "minimum"]
+
+
+class Minimum(NamedTuple):
+    """Where one data set's criterion is least, all of it in numbers of one dtype.
+
+    No other dtype has tangents that vary in ``jax.shard_map``.
+    """
+
+    theta: Float[Array, " k"]
+    value: Float[Array, ""]
+    beta: Float[Array, " p"]
+    pwrss: Float[Array, ""]
+    L_A: Float[Array, "p p"]
+    gradient_norm: Float[Array, ""]
+    converged: Float[Array, ""]
+    iterations: Float[Array, ""]
+    settled: Float[Array, ""]  # nothing tells of a lower minimum, if that was asked
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def minimum(stats: Stats, options: Options, asked: bool) -> Minimum:
+    """Minimise the criterion of one data set, whose ``Stats`` have no axis of lanes.
+
+    Args:
+        stats: statistics of the data set.
+        options: what to optimise.
+        asked: whether to look for signs of a lower minimum.
+    """
+    found = _lanes(options, asked)(jax.tree.map(lambda x: jnp.asarray(x)[..., None], stats))
+    return jax.tree.map(lambda x: x[..., 0].astype(found.theta.dtype), found)
+
+
+@minimum.defjvp
+def _moved(
+    options: Options, asked: bool, given: tuple[Stats], moves: tuple[Stats]
+) -> tuple[Minimum, Minimum]:
+    """How the minimum moves with the statistics; what is no function of θ and these does not."""
+    (stats,), (move,), (reml, blocks) = given, moves, (options.reml, options.blocks)
+    found = minimum(stats, options, asked)
+
+    def slope(s: Stats) -> Float[Array, " k"]:
+        return derivatives(found.theta, s, reml, blocks).grad
+
+    def at_theta(theta: Float[Array, " k"], s: Stats) -> tuple[Array, ...]:
+        at = profile(lambda_matrix(theta, blocks), s, reml)
+        return theta, at.value, at.beta, at.pwrss, at.L_A
+
+    L = cholesky(derivatives(found.theta, stats, reml, blocks).hess)
+    _, turned = jax.jvp(slope, (stats,), (move,))
+    theta_move = -solve_upper(L, solve_lower(L, turned))
+    _, moving = jax.jvp(at_theta, (found.theta, stats), (theta_move, move))
+    return found, Minimum(*moving, *(0.0 * x for x in found[len(moving) :]))
+
+
+@lru_cache
+def _lanes(options: Options, asked: bool) -> Callable[[Stats], Minimum]:
+    """The fit of many lanes, last, which under ``jax.vmap`` are more lanes of one fit."""
+
+    @jax.custom_batching.custom_vmap
+    def lanes(stats: Stats) -> Minimum:
+        return _fitted_lanes(stats, options, asked)
+
+    @lanes.def_vmap
+    def mapped(size: int, in_batched: list[Stats], stats: Stats) -> tuple[Minimum, Minimum]:
+        (batched,), B = in_batched, stats.yy.shape[-1]
+        found = lanes(Stats(*map(partial(_joined, size=size, B=B), Stats._fields, stats, batched)))
+        split = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], size, B), -2, 0), found
+        )
+        return split, jax.tree.map(lambda _: True, split)
+
+    return lanes
+
+
+def _joined(field: str, x: Array, is_batched: bool, size: int, B: int) -> Float[Array, "... SB"]:
+    """A field with the mapped axis joined to that of lanes; what all of them share stays."""
+    if not is_batched and x.shape[-1] == 1 and field not in RESPONSE_FIELDS:
+        return x
+    x = jnp.moveaxis(x, 0, -2) if is_batched else x[..., None, :]
+    return jnp.broadcast_to(x, (*x.shape[:-2], size, B)).reshape(*x.shape[:-2], size * B)
+
+
+def _fitted_lanes(stats: Stats, options: Options, asked: bool) -> Minimum:
+    """``Minimum`` of many lanes, last."""
+    B, blocks = stats.yy.shape[-1], options.blocks
+    start = jnp.full((len(theta_index(blocks)), B), jnp.nan, stats.Ty.dtype)
+
+    def by_newton(stats: Stats, start: Float[Array, "k B"]) -> Minimum:
+        found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
+        return _described(stats, found, options, asked)
+
+    if options.optimizer is None and unrollable(stats) and B >= TILE_LANES:
+        return _in_whole_tiles(by_newton, stats, started(stats, start, blocks))
+    found = minimise_traced(stats, start, Sizes(None, None, options.max_iter), options)
+    return _described(stats, found, options, asked)
+
+
+def _described(stats: Stats, found: OptimizeResult, options: Options, asked: bool) -> Minimum:
+    """What of a result is wanted further on."""
+    theta = canonical(found.theta, options.blocks)
+    return Minimum(
+        theta=theta,
+        value=found.value,
+        beta=found.aux["beta"],
+        pwrss=found.aux["pwrss"],
+        L_A=found.aux["L_A"],
+        gradient_norm=found.gradient_norm,
+        converged=found.converged,
+        iterations=found.iterations,
+        settled=_settled(stats, found._replace(theta=theta), options) if asked else found.converged,
+    )
+
+
+def _settled(stats: Stats, found: OptimizeResult, options: Options) -> Bool[Array, " B"]:
+    """Lanes that reached a minimum, and of which nothing tells that they have another."""
+    at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, options.blocks
+    distances = traced_distance_sums(stats, *at, len(stats.m))
+    settled = found.converged & ~search_needed(stats, found, distances, options.reml)
+    boundary = on_boundary(found.theta, options.blocks)
+    return settled & (~boundary | is_minimum(found, stats, options.blocks))
+
+
+def _in_whole_tiles(
+    minimise: Callable[[Stats, Array], Minimum], stats: Stats, start: Float[Array, "k B"]
+) -> Minimum:
+    """``in_tiles`` of any number of lanes, the last of them repeated to fill a tile."""
+    B = start.shape[-1]
+
+    def filled(x: Float[Array, "... b"]) -> Float[Array, "... b"]:
+        more = [(0, 0)] * (x.ndim - 1) + [(0, -B % TILE_LANES)]
+        return jnp.pad(x, more, mode="edge") if x.shape[-1] == B else x
+
+    found = in_tiles(minimise, Stats(*map(filled, stats)), filled(start), B, marked=False)
+    return jax.tree.map(lambda x: x[..., :B], found)
