@@ -69,7 +69,7 @@ def fit_statistics(
     Under ``jax.vmap`` all data sets are one batch with lanes on the last axis, in tiles that fit
     the cache: jit that. Where a design is mapped with ``in_axes=None``, or ``suffstats`` over y
     alone, all data sets share it, and memory is that of the responses. In ``jax.shard_map`` every
-    device fits its own.
+    device fits its own, explicit axes of a mesh included, which are refused elsewhere.
 
     Differentiable in ``stats``, and so in the data, in forward and reverse mode, as ``minimise``:
     by the implicit function theorem, exact at a minimum. In a singular fit a variance that is zero

@@ -58,7 +58,8 @@ def minimise(
     dθ̂ = −H⁻¹ d(∂d/∂θ), exact at a minimum off the boundary, and not through the iterations.
 
     Under ``jax.vmap`` all data sets are one batch, in tiles that fit the cache; in
-    ``jax.shard_map`` every device fits its own.
+    ``jax.shard_map`` every device fits its own. Lanes that explicit axes of a mesh divide are for
+    ``jax.shard_map`` too: elsewhere they are refused.
 
     Args:
         stats: statistics of the data set, from ``suffstats``.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxhlm.errors import OptionError
 from jaxhlm.likelihood.covariance import canonical, lambda_matrix, on_boundary, theta_index
 from jaxhlm.likelihood.derivatives import derivatives
 from jaxhlm.likelihood.deviance import profile
@@ -99,6 +100,7 @@ def _lanes(options: Options, asked: bool) -> Callable[[Stats], Minimum]:
 
     @lanes.def_vmap
     def mapped(size: int, in_batched: list[Stats], stats: Stats) -> tuple[Minimum, Minimum]:
+        _refuse_explicit_axes(stats)
         (batched,), B = in_batched, stats.yy.shape[-1]
         found = lanes(Stats(*map(partial(_joined, size=size, B=B), Stats._fields, stats, batched)))
         split = jax.tree.map(
@@ -107,6 +109,20 @@ def _lanes(options: Options, asked: bool) -> Callable[[Stats], Minimum]:
         return split, jax.tree.map(lambda _: True, split)
 
     return lanes
+
+
+def _refuse_explicit_axes(stats: Stats) -> None:
+    """Refuse lanes that axes of a mesh divide by their types, which a loop cannot carry.
+
+    Raises:
+        OptionError: they are.
+    """
+    if any(axis is not None for x in stats for axis in jax.typeof(x).sharding.spec):
+        raise OptionError(
+            "data sets are divided among the explicit axes of a mesh; map over them within "
+            "jax.shard_map, in which every device fits its own: "
+            "jax.shard_map(jax.vmap(fit), in_specs=P(axis), out_specs=P(axis))"
+        )
 
 
 def _joined(field: str, x: Array, is_batched: bool, size: int, B: int) -> Float[Array, "... SB"]:

@@ -183,3 +183,23 @@ def test_a_rank_deficient_design_is_nan(rng):
         assert np.isfinite(oracle(jax.grad(hlm.deviance))(theta, full)).all()
         for X in (np.column_stack([one, x, x]), np.column_stack([one, x, 1.0 - 3.0 * x])):
             assert np.isnan(deviance(theta, stats_of(y, X, one, group), True, None))
+
+
+WRONG = {
+    "theta": lambda s: hlm.deviance(np.ones(2), s),
+    "beta": lambda s: hlm.loglik(np.ones(1), np.ones(3), 1.0, s),
+    "sigma": lambda s: hlm.loglik(np.ones(2), np.ones(3), np.ones(2), s),
+    "blocks": lambda s: hlm.deviance(np.ones(3), s, blocks=((0,), (0,))),
+    "XX": lambda s: hlm.deviance(np.ones(3), s._replace(XX=s.XX[:1])),
+    "Ty": lambda s: hlm.minimise(s._replace(Ty=s.Ty[:-1])),
+    "vmap": lambda s: hlm.minimise(jax.tree.map(lambda x: jnp.stack([x, x]), s)),
+    "suffstats": lambda s: hlm.deviance(np.ones(3), tuple(s)),
+}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("name", WRONG)
+def test_shapes_that_do_not_fit_are_named(rng, name, traced):
+    stats = stats_of(*rows(rng, (5, 4, 6), 2, 2))
+    with pytest.raises(hlm.JaxhlmError, match=name):
+        (jax.eval_shape if traced else lambda f, s: f(s))(WRONG[name], stats)

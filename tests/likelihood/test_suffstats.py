@@ -156,6 +156,33 @@ def test_rows_of_weight_zero_do_not_count(rng):
         np.testing.assert_allclose(a, b, atol=tol.SMALL)
 
 
+@pytest.mark.parametrize("which", ["deviance", "loglik", "minimise"])
+def test_rows_of_weight_zero_are_padding(which):
+    """Whatever they hold, a group of such rows alone included; by all data derivatives are zero."""
+    y, X, Z, group = rows(np.random.default_rng(5), SIZES, 2, 3, sd=1.0)
+    n, last, theta = len(y), len(SIZES), jnp.array([0.8, 0.2, 0.5])
+    longer = [np.pad(x, [(0, 3)] + [(0, 0)] * (x.ndim - 1), constant_values=np.nan) for x in (X, Z)]
+    padded = np.append(y, [np.inf, np.nan, 1e300]), *longer, np.append(np.ones(n), np.zeros(3))
+    there = y, X, Z, np.ones(n)
+
+    def value(y, X, Z, w):
+        stats = hlm.suffstats(y, X, Z, np.append(group, [2, last, last])[: len(y)], last + 1, w)
+        if which == "deviance":
+            return hlm.deviance(theta, stats)
+        if which == "loglik":
+            return hlm.loglik(jnp.ones(3), theta, 0.9, stats)
+        return hlm.minimise(stats).sigma
+
+    with jax.enable_x64(True):
+        run = oracle(jax.value_and_grad(value, (0, 1, 2, 3)))
+        found, gradient = jax.tree.map(np.asarray, run(*padded))
+        expected, alone = jax.tree.map(np.asarray, run(*there))
+    np.testing.assert_allclose(found, expected, rtol=tol.SMALL)
+    for slope, of_there in zip(gradient, alone, strict=True):
+        np.testing.assert_allclose(slope[:n], of_there, rtol=tol.SMALL, atol=tol.SMALL)
+        np.testing.assert_array_equal(slope[n:], 0.0)
+
+
 def test_a_weight_that_is_none_is_no_zero(rng):
     y, X, Z, group, weights = problem(rng, True)
     for wrong in (-1.0, np.nan):

@@ -138,6 +138,23 @@ def test_mapped_twice_over_more_than_a_tile_it_is_each_by_itself(data, shared):
             np.testing.assert_allclose(found.beta[at], alone.beta, atol=tol.ESTIMATE)
 
 
+def test_explicit_axes_of_a_mesh_are_for_shard_map(data):
+    """One device is enough: types are told at trace time."""
+    y, X, Z, group, _ = data
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spec = jax.sharding.PartitionSpec("d")
+
+    def fit(y):
+        return hlm.minimise(hlm.suffstats(y, X, Z, group, len(SIZES))).theta
+
+    with jax.set_mesh(mesh), jax.enable_x64(True):
+        Y = jax.device_put(np.stack([y, y + X[:, 1]]), jax.sharding.NamedSharding(mesh, spec))
+        with pytest.raises(hlm.JaxhlmError, match="shard_map"):
+            jax.jit(jax.vmap(fit))(Y)
+        split = jax.shard_map(jax.vmap(fit), in_specs=spec, out_specs=spec)
+        assert jax.eval_shape(split, Y).sharding.spec[0] == "d"
+
+
 def test_inside_shard_map(data):
     """One device is enough: what varies over a mesh is told at trace time."""
     y, X, Z, group, _ = data
