@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.files import write_atomically
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import JaxhlmError, OptionError
 
 try:
@@ -21,6 +23,8 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 except ModuleNotFoundError as error:
     raise JaxhlmError('figures need matplotlib: pip install "jaxhlm[plot]"') from error
 
@@ -32,6 +36,7 @@ __all__ = [
     "canvas",
     "has_series",
     "legend_above",
+    "name_points",
     "panels",
     "series",
     "split",
@@ -48,6 +53,8 @@ GREY = "#6E6E6E"
 COLUMN = 3.5  # inches: 89 mm, one column of most journals
 LETTERS = 58  # of 8 points, in one column
 HANDLE = 7  # letters that the line beside a label takes, with the space around it
+# Names are put at the first of these distances, in points, where they cover nothing.
+AWAY = tuple(product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0)))
 BESIDE = 1.25  # width of the axes with their tick labels, over that of the axes alone
 
 # Type 42 keeps text as text in PDF and PS.
@@ -98,14 +105,17 @@ def panels(
     count: int,
     height: float = 2.4,
     width: float | None = None,
+    columns: int | None = None,
     **shared: Any,
 ) -> Iterator[list[Axes]]:
-    """``count`` axes side by side.
+    """``count`` axes side by side, or in rows.
 
     Args:
         ax: that many axes, or None.
         count: number of panels.
-        height, width: of a new figure; by default one printed column wide, or two.
+        height, width: of a row of a new figure, and of all of it; by default one printed column
+            wide, or two.
+        columns: axes in a row; by default all.
         shared: ``sharex`` and ``sharey`` of new axes.
 
     Raises:
@@ -118,9 +128,14 @@ def panels(
         yield given
         return
     with plt.rc_context(STYLE):
-        size = (width or COLUMN * min(count, 2), height)
+        columns = min(columns or count, count)
+        rows = -(-count // columns)
+        size = (width or COLUMN * min(columns, 2), height * rows)
         figure = plt.figure(figsize=size, layout="constrained")
-        new = list(figure.subplots(1, count, squeeze=False, **shared)[0])
+        grid = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+        for axes in grid[count:]:
+            axes.remove()
+        new = list(grid[:count])
         for axes in new:
             # Ticks are made when the figure is drawn, with the style of that moment.
             axes.tick_params(labelsize=STYLE["font.size"])
@@ -193,3 +208,31 @@ def split(frame: pd.DataFrame, by: str | None) -> list[tuple[Hashable, pd.DataFr
 def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.DataFrame]]:
     """The same; a nameless one unless there is a column ``by`` with several values."""
     return split(frame, by if has_series(frame, by) else None)
+
+
+def name_points(axes: Axes, x: Floats, y: Floats, names: Sequence[Hashable]) -> None:
+    """Name points where the names cover neither each other nor these points."""
+    axes.figure.draw_without_rendering()
+    points = axes.transData.transform(np.column_stack([x, y]))
+    covered = [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points]
+    for at, name in zip(zip(x, y, strict=True), names, strict=True):
+        text = axes.annotate(
+            str(name), at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
+        )
+        covered.append(_placed(axes, text, covered))
+
+
+def _placed(axes: Axes, text: Annotation, covered: Sequence[Bbox]) -> Bbox:
+    """Move a name to the first place that is free; a line goes to it from far away."""
+    for away, up, side in AWAY:
+        text.set(position=(side * away, up * away), ha="left" if side > 0 else "right")
+        box = text.get_window_extent()
+        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        if inside and not any(box.overlaps(other) for other in covered):
+            break
+    if away > AWAY[0][0]:
+        axes.annotate(
+            "", text.xy, text.get_position(), textcoords="offset points",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0.0},
+        )  # fmt: skip
+    return box

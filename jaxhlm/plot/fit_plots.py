@@ -11,18 +11,24 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, panels
+from jaxhlm.plot.subject import (
+    INTERCEPT,
+    MANY_ROWS,
+    check_one_fit,
+    effect_name,
+    extremes,
+    two_effects,
+)
 from jaxhlm.results.fit import Fit
 from jaxhlm.studies.truth import Truth
 
 __all__ = ["article_lines", "article_units", "caterpillar", "qq", "shrinkage"]
 
-INTERCEPT = "(Intercept)"
 # Names of more units than this would overlap in a figure of the height of a page.
 MOST_NAMES = 60
-MANY_ROWS = 2000
 # From the edge of one marker to the edge of the other.
 ARROW = {"arrowstyle": "-|>", "mutation_scale": 5.0, "color": GREY, "shrinkA": 1.8, "shrinkB": 1.8}
 
@@ -49,7 +55,7 @@ def article_units(
 
     Raises:
         UnknownTermError: the covariate is not a fixed effect of the fit.
-        OptionError: the covariate varies within units, or the truth does not fit the model.
+        OptionError: a batch, a covariate that varies within units, or a truth of another model.
 
     Example:
         >>> import jaxhlm as hlm
@@ -58,6 +64,7 @@ def article_units(
         >>> [panel.get_ylabel() for panel in axes]
         ['Intercept', 'Slope of x']
     """
+    check_one_fit(fit)
     a = _unit_covariate(fit, covariate)
     own = fit.shrinkage()
     terms = list(fit.model.xnames)
@@ -74,7 +81,7 @@ def article_units(
             axes.plot(ends, _line(beta, at, ends), color=INK[0], label="fitted")
             if true_beta is not None:
                 axes.plot(ends, _line(true_beta, at, ends), "k--", linewidth=1.0, label="true")
-            axes.set(xlabel=covariate, ylabel=_effect_name(name))
+            axes.set(xlabel=covariate, ylabel=effect_name(name))
         all_axes[0].legend(loc="best")
     return all_axes
 
@@ -93,8 +100,8 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
         The axes.
 
     Raises:
-        OptionError: the random part is not an intercept and one slope, or the covariate varies
-            within units.
+        OptionError: a batch, a random part other than an intercept and one slope, or a covariate
+            that varies within units.
         UnknownTermError: the covariate is not a fixed effect of the fit.
 
     Example:
@@ -104,6 +111,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
         >>> axes.get_xlabel(), axes.get_ylabel()
         ('x', 'y')
     """
+    check_one_fit(fit)
     names = fit.model.znames
     if len(names) != 2 or names[0] != INTERCEPT:
         raise OptionError(
@@ -113,7 +121,7 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
     d = fit.design
     x = d.Z[:, 1]
     lines = fit.shrinkage()["blup"].to_numpy().reshape(d.G, 2)
-    ends = np.stack(_extremes(x, d.group), axis=1)
+    ends = np.stack(extremes(x, d.group), axis=1)
     heights = lines[:, :1] + lines[:, 1:] * ends
     segments = list(np.stack([ends, heights], axis=2))
     with canvas(ax, 2.8) as axes:
@@ -151,7 +159,7 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
         The axes.
 
     Raises:
-        OptionError: fewer than two random effects.
+        OptionError: a batch, or fewer than two random effects.
         UnknownTermError: a term is no random effect of the fit.
 
     Example:
@@ -162,14 +170,9 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
         >>> axes.get_ylabel()
         'Slope of Days'
     """
+    at = two_effects(fit, terms)
     names = fit.model.znames
-    if len(names) < 2:
-        raise OptionError("a shrinkage plot needs two random effects; see fit.shrinkage() for one")
-    chosen = terms or (names[0], names[1])
-    for name in chosen:
-        if name not in names:
-            raise UnknownTermError(f"no random effect {name!r}; the fit has {', '.join(names)}")
-    table, at = fit.shrinkage(), [names.index(name) for name in chosen]
+    table = fit.shrinkage()
     ols, blup, population = (
         table[kind].to_numpy().reshape(-1, len(names))[:, at]
         for kind in ("ols", "blup", "population")
@@ -189,7 +192,7 @@ def shrinkage(fit: Fit, terms: tuple[str, str] | None = None, ax: Axes | None = 
         varies = np.ptp(population, axis=0) > 1e-9 * np.abs(population).max(axis=0)
         places = population if varies.any() else population[:1]
         axes.plot(*places.T, "k+", markersize=size + 1.5, markeredgewidth=0.8, label="population")
-        axes.set(xlabel=_effect_name(chosen[0]), ylabel=_effect_name(chosen[1]))
+        axes.set(xlabel=effect_name(names[at[0]]), ylabel=effect_name(names[at[1]]))
         legend_above(axes, handlelength=1.2)
     return axes
 
@@ -206,6 +209,9 @@ def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
     Returns:
         The axes.
 
+    Raises:
+        OptionError: a batch.
+
     Example:
         >>> import jaxhlm as hlm
         >>> fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)",
@@ -213,6 +219,7 @@ def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
         >>> [panel.get_title() for panel in qq(fit)]
         ['(Intercept)', 'Days']
     """
+    check_one_fit(fit)
     table = fit.ranef_qq()
     with panels(ax, fit.design.q, 2.3) as all_axes:
         for axes, name in zip(all_axes, fit.model.znames, strict=True):
@@ -244,7 +251,7 @@ def caterpillar(
         The axes.
 
     Raises:
-        OptionError: a level outside (0, 1).
+        OptionError: a batch, or a level outside (0, 1).
 
     Example:
         >>> import jaxhlm as hlm
@@ -254,6 +261,7 @@ def caterpillar(
         >>> [label.get_text() for label in panel.get_yticklabels()][:3]
         ['309', '310', '370']
     """
+    check_one_fit(fit)
     table, names = fit.ranef_frame(conf_level), fit.model.znames
     first = table[table["term"] == names[0]]
     order = first.sort_values("estimate", kind="stable")["level"]
@@ -283,16 +291,10 @@ def _unit_covariate(fit: Fit, name: str) -> Floats:
     if name not in d.xnames:
         raise UnknownTermError(f"no fixed effect {name!r}; the fit has {', '.join(d.xnames)}")
     column = d.X[:, d.xnames.index(name)]
-    first, last = _extremes(column, d.group)
+    first, last = extremes(column, d.group)
     if (last > first).any():
         raise OptionError(f"{name!r} varies within units; name a covariate of the units")
     return first
-
-
-def _extremes(x: Floats, group: Ints) -> tuple[Floats, Floats]:
-    """(G,) smallest and largest value of every group."""
-    grouped = pd.Series(x).groupby(group)
-    return grouped.min().to_numpy(), grouped.max().to_numpy()
 
 
 def _place(terms: Sequence[str], *names: str) -> int | None:
@@ -304,7 +306,3 @@ def _place(terms: Sequence[str], *names: str) -> int | None:
 def _line(beta: Floats, at: Sequence[int | None], a: Floats) -> Floats:
     level, slope = (0.0 if i is None else beta[i] for i in at)
     return level + slope * a
-
-
-def _effect_name(name: str) -> str:
-    return "Intercept" if name == INTERCEPT else f"Slope of {name}"

@@ -14,6 +14,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.inference.comparison_arrows import comparison_arrows
 from jaxhlm.inference.family_adjustment import FamilyAdjustment
 from jaxhlm.plot.canvas import canvas, legend_above, series, wrap
+from jaxhlm.plot.subject import check_one_fit
 from jaxhlm.results.fit import Fit
 
 __all__ = ["emmeans"]
@@ -64,8 +65,7 @@ def emmeans(
         >>> emmeans(fit, "Minority", by="Sex", comparisons=True).get_xlabel()
         'Marginal mean of MathAch'
     """
-    if not isinstance(fit, Fit):
-        raise OptionError(f"fit is a {type(fit).__name__}: draw one fit, such as fits[0]")
+    check_one_fit(fit)
     check_flag("comparisons", comparisons)
     if adjust not in SIMULTANEOUS:
         raise OptionError(

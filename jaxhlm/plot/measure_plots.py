@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,8 @@ NAMES = {
     "relative_precision": "Gain in precision (%)",
 }
 NOMINAL = {"coverage": 0.95, "be_coverage": 0.95, "type_i": 0.05, "type_m": 1.0}
+# Points between two tick labels.
+BETWEEN = 4.0
 SERIES = ("test", "method")
 BANDS = (("conf_low", "conf_high"), ("power_low", "power_high"))
 
@@ -112,11 +115,11 @@ def power_curve(
         if target is not None:
             axes.axhline(target, color=GREY, linewidth=0.6, zorder=0)
             axes.set_yticks(sorted({0.0, 0.2, 0.4, 0.6, 1.0, target, 0.8}))
+        axes.set(xlabel=along, ylabel=NAMES["power"], ylim=(0, 1.02))
         if numeric:
             _tick_at(axes, np.sort(np.array(labels, dtype=float)))
         else:
-            axes.set_xticks(range(len(labels)), [wrap(label, 12) for label in labels])
-        axes.set(xlabel=along, ylabel=NAMES["power"], ylim=(0, 1.02))
+            _name_places(axes, labels)
         if "analytic" in frame.columns:
             axes.plot([], [], color=GREY, linewidth=0.8, linestyle=":", label="by formula")
         if by or "analytic" in frame.columns:
@@ -302,10 +305,26 @@ def _factor_steps(axes: Axes, cells: pd.DataFrame, top: float, height: float) ->
 
 
 def _tick_at(axes: Axes, x: Floats) -> None:
-    """Ticks at the sizes that were simulated, if they are few and far enough apart to be read."""
-    gaps = np.diff(x)
-    if 1 < len(x) <= 8 and gaps.min() > 0.08 * (x[-1] - x[0]):
-        axes.set_xticks(x, [f"{v:g}" for v in x])
+    """A tick at every size that was simulated, with the numbers that leave room for each other."""
+    axes.set_xticks(x, [f"{v:g}" for v in x])
+    axes.set_xticks([], minor=True)
+    axes.figure.draw_without_rendering()
+    end = -np.inf
+    for tick in axes.get_xticklabels():
+        box = tick.get_window_extent()
+        tick.set_visible(bool(box.x0 >= end))
+        if tick.get_visible():
+            end = box.x1 + BETWEEN * axes.figure.dpi / 72.0
+
+
+def _name_places(axes: Axes, names: Sequence[object]) -> None:
+    """All names, slanted where side by side they would meet."""
+    axes.set_xticks(range(len(names)), [wrap(name, 12) for name in names])
+    axes.figure.draw_without_rendering()
+    boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
+    if any(left.x1 >= right.x0 for left, right in pairwise(boxes)):
+        slant = {"rotation": 40.0, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(names)), [wrap(name) for name in names], **slant)
 
 
 def _power_limits(part: pd.DataFrame, level: float) -> tuple[Floats, Floats]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from itertools import product
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
 
 from jaxhlm.core.arguments import whole_number
 from jaxhlm.core.notation import Floats
@@ -17,7 +14,7 @@ from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.inference.tails import beta_quantile
-from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, wrap
+from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, name_points, wrap
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.studies.measures import check_columns
 
@@ -32,8 +29,6 @@ __all__ = [
 
 BINS = 40
 LEVEL = 0.95
-# Labels are put at the first of these distances, in points, where they cover nothing.
-AWAY = tuple(product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0)))
 
 
 def volcano(
@@ -84,7 +79,7 @@ def volcano(
         axes.set(xlabel=str(part["contrast"].iloc[0]), ylabel="−log₁₀ p")
         axes.set_title(f"{found.sum():,} of {len(part):,} with adjusted p < {level:g}", loc="left")
         axes.margins(x=0.12, y=0.08)
-        _name(axes, x[:named], y[:named], part.iloc[:named, 0].tolist())
+        name_points(axes, x[:named], y[:named], part.iloc[:named, 0].tolist())
     return axes
 
 
@@ -269,31 +264,3 @@ def _one_contrast(table: pd.DataFrame, contrast: str | None, needed: Sequence[st
 def _log(p: Floats) -> Floats:
     """−log₁₀ p, finite."""
     return np.asarray(-np.log10(np.maximum(p, np.finfo(float).tiny)))
-
-
-def _name(axes: Axes, x: Floats, y: Floats, names: Sequence[Hashable]) -> None:
-    """Name points where the names cover neither each other nor these points."""
-    axes.figure.draw_without_rendering()
-    points = axes.transData.transform(np.column_stack([x, y]))
-    covered = [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points]
-    for at, name in zip(zip(x, y, strict=True), names, strict=True):
-        text = axes.annotate(
-            str(name), at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
-        )
-        covered.append(_placed(axes, text, covered))
-
-
-def _placed(axes: Axes, text: Annotation, covered: Sequence[Bbox]) -> Bbox:
-    """Move a name to the first place that is free; a line goes to it from far away."""
-    for away, up, side in AWAY:
-        text.set(position=(side * away, up * away), ha="left" if side > 0 else "right")
-        box = text.get_window_extent()
-        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-        if inside and not any(box.overlaps(other) for other in covered):
-            break
-    if away > AWAY[0][0]:
-        axes.annotate(
-            "", text.xy, text.get_position(), textcoords="offset points",
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0.0},
-        )  # fmt: skip
-    return box

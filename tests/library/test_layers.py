@@ -54,6 +54,9 @@ ALLOWED = {
         "plot.estimate_plots",
         "plot.fit_plots",
         "plot.means_plots",
+        "plot.profile_plots",
+        "plot.residual_plots",
+        "plot.unit_plots",
         "plot.response_plots",
     },
 }
