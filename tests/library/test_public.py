@@ -1,16 +1,12 @@
 """What a user meets before any data: names, docstrings, and an import without side effects."""
 
 import inspect
-import re
 import subprocess
 import sys
 
-import numpy as np
-import pandas as pd
 import pytest
 
 import jaxhlm as hlm
-from h5ad import write_h5ad
 from places import ROOT
 
 
@@ -53,47 +49,6 @@ def test_a_small_fit_compiles_nothing():
         "print(round(fit.criterion, 4), 'optax' in sys.modules)"
     )
     assert run(code) == "1743.6283 False"
-
-
-def test_the_readme_shows_what_is_printed():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    fit = hlm.fit("MathAch ~ SES * MEANSES + (1 + SES | School)", hlm.load_dataset("math_achieve"))
-    assert f"```\n{fit}\n```" in readme
-
-
-def test_the_readme_on_power_and_studies_runs_and_prints_that(capsys):
-    """Word for word, but for the number of data sets of the last mechanism."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    truth = next(line for block in blocks for line in block.splitlines() if "Truth.of(" in line)
-    (what_if,) = (block for block in blocks if "solve_power" in block)
-    assert what_if.count("1000,") == 1
-    exec(truth + "\n" + what_if.replace("1000,", "20,"), {"hlm": hlm})
-    (promised,) = re.findall(r"^# (units = .*)$", what_if, re.MULTILINE)
-    assert capsys.readouterr().out.startswith(f"{promised}\n\nDesign    930 rows")
-
-
-@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
-def test_the_readme_on_many_responses_runs(tmp_path, monkeypatch):
-    plt = pytest.importorskip("matplotlib.pyplot")
-    plt.switch_backend("agg")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    (code,) = (block for block in blocks if "volcano" in block)
-    rng, subject = np.random.default_rng(1), np.repeat(np.arange(12), 5)
-    samples = pd.DataFrame({"subject": subject, "time": np.tile(np.arange(5.0), 12)})
-    samples["treatment"] = np.where(subject % 2, "drug", "control")
-    names = [f"gene {j}" for j in range(40)]
-    noise = rng.normal(size=(60, 40)) + rng.normal(size=(12, 40))[subject]
-    expression = pd.DataFrame(rng.normal(8, 2, 40) + noise, columns=names)
-    expression["gene 7"] += 2.0 * samples["time"] * (subject % 2)
-    precision = pd.DataFrame(rng.gamma(9.0, 1 / 9, (60, 40)), columns=names)
-    write_h5ad(tmp_path / "expression.h5ad", expression, samples, names)
-    monkeypatch.chdir(tmp_path)
-    given = {"hlm": hlm, "precision": precision}
-    exec(code, given)
-    plt.close("all")
-    assert given["found"]["response"].unique().tolist() == ["gene 7"]
 
 
 def test_top_level_is_exactly_this():
