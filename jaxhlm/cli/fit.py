@@ -15,6 +15,7 @@ from jaxhlm.cli.commands import add_command, add_model, add_option
 from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_figures
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
+from jaxhlm.core.document import Block
 from jaxhlm.core.files import check_table_target, read_table, write_table
 from jaxhlm.core.status import status_names
 from jaxhlm.errors import ConvergenceWarning, OptionError, muted, warn_user
@@ -52,7 +53,7 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """
     command = add_model(
         add_command(commands, "fit", "fit a model to a file, or to many responses", DESCRIPTION),
-        "data, .csv, .tsv, .parquet or .feather",
+        "data, .csv, .tsv, .parquet, .feather or .xlsx",
         nargs="?",
     )
     command.add_argument(
@@ -68,7 +69,10 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help='test a combination of terms: "early=dosehigh - doselow"; repeat for more',
     )
     command.add_argument("--json", action="store_true", help="print one fit as JSON")
-    command.add_argument("--out", type=Path, metavar="FILE", help="write the table, .csv, .parquet")
+    command.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="write the table: .csv, .parquet, .xlsx, or as printed: .html, .tex, .md",
+    )  # fmt: skip
     command.add_argument(
         "--plot", type=Path, metavar="DIR",
         help="draw one fit, or what is tested of many: figures as PDF and PNG",
@@ -81,7 +85,7 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def _add_responses(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--responses", type=Path, metavar="FILE",
-        help=".parquet, .npy, .h5ad, .zarr, .csv, .tsv, .feather; a column for each",
+        help=".parquet, .npy, .h5ad, .zarr, .csv, .tsv, .feather, .xlsx; a column for each",
     )  # fmt: skip
     group.add_argument(
         "--samples", type=Path, metavar="FILE", help="their table, a row for every sample"
@@ -134,7 +138,7 @@ def _fit(a: argparse.Namespace) -> None:
         print(result)
         table = _tidy(a, result)
     if a.out:
-        write_table(a.out, table)
+        write_table(a.out, table, _printed(a, result, contrasts))
         if not a.json:
             print(f"\nTable of {len(table):,} rows written to {a.out}")
     if a.plot:
@@ -288,6 +292,15 @@ def _told_one(a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None)
     if contrasts:
         print(f"\nContrasts:\n{_text(table)}")
     return table
+
+
+def _printed(
+    a: argparse.Namespace, result: Fit | FitBatch, contrasts: dict[str, str] | None
+) -> list[Block] | None:
+    """What a document shows of one fit: its summary; None for a table as it is."""
+    if contrasts or not isinstance(result, Fit):
+        return None
+    return result.summary(None if a.df == "none" else a.df)._blocks()
 
 
 def _json(one: Fit, table: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ from jaxhlm.sources.containers import opened
 __all__ = ["Samples", "read_samples"]
 
 # Files that are read as tables; others are opened where they are.
-TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".feather")
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".feather", ".xlsx")
 FILES = (*TABLES, ".parquet", ".npy")
 
 

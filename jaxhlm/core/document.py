@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Literal, TypeAlias
 
@@ -23,8 +23,10 @@ __all__ = [
     "as_html",
     "as_latex",
     "as_markdown",
+    "as_page",
     "as_text",
     "framed",
+    "grid_of",
 ]
 
 Align: TypeAlias = Literal["left", "right", "center"]
@@ -108,17 +110,21 @@ def framed(frame: pd.DataFrame, style: str = "%.4f", index: bool = True, **optio
         style: of numbers with decimals; missing ones stay blank.
         index: whether to show the index.
         options: of ``DataFrame.to_string``.
-
-    >>> framed(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), "%.2f").lines
-    [['', 'mean', 'n'], ['x', '1.00', '3']]
     """
     plain = frame.to_string(float_format=style, na_rep="", index=index, **options)
+    return replace(grid_of(frame, style, index), plain=plain)
+
+
+def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
+    """The cells of a data frame.
+
+    >>> grid_of(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), "%.2f").lines
+    [['', 'mean', 'n'], ['x', '1.00', '3']]
+    """
     columns = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
     rows = [[_cell(value, style) for value in row] for row in frame.itertuples(index=False)]
-    if index:
-        labels = [label if isinstance(label, tuple) else (label,) for label in frame.index]
-        names = [" ".join(map(str, label)) for label in labels]
-    return Grid(columns, rows, names if index else None, plain=plain)
+    labels = [label if isinstance(label, tuple) else (label,) for label in frame.index]
+    return Grid(columns, rows, [" ".join(map(str, x)) for x in labels] if index else None)
 
 
 def _cell(value: Any, style: str) -> str:
@@ -140,6 +146,31 @@ def as_html(blocks: Iterable[Block]) -> str:
     """
     parts = [_html(part) for block in blocks for part in _paragraphs(block)]
     return "\n".join(["<div>", *parts, "</div>"])
+
+
+PAGE = """\
+<!DOCTYPE html>
+<html>
+<head>
+<meta charset="utf-8">
+<title>jaxhlm</title>
+<style>
+body { font-family: sans-serif; margin: 2em }
+table { border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid }
+thead { border-bottom: 1px solid }
+th, td { padding: 0.15em 0.6em; font-variant-numeric: tabular-nums }
+tbody th { font-weight: normal }
+</style>
+</head>
+<body>
+%s
+</body>
+</html>"""
+
+
+def as_page(blocks: Iterable[Block]) -> str:
+    """A whole HTML page, which opens by itself."""
+    return PAGE.replace("%s", as_html(blocks))
 
 
 def _html(part: str | Grid) -> str:

@@ -23,6 +23,8 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.csvtable import read_csv
+from jaxhlm.core.document import Block, as_latex, as_markdown, as_page, grid_of
+from jaxhlm.core.spreadsheet import openpyxl_module, read_sheet, write_frame
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "set_aside",
     "write_atomically",
     "write_csv",
+    "write_excel",
     "write_parquet",
     "write_table",
     "write_text",
@@ -173,12 +176,12 @@ def read_parquet(path: PathName) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
 
 
 def read_table(path: PathName) -> pd.DataFrame:
-    """A data frame from a .csv, .tsv (either of them .gz too), .parquet or .feather file.
+    """A data frame from a .csv, .tsv (either of them .gz too), .parquet, .feather or .xlsx file.
 
     Raises:
         FileError: the file cannot be opened, or its contents cannot be read.
         OptionError: another ending, or more than this machine's memory.
-        JaxhlmError: pyarrow, which the last two need, is not installed.
+        JaxhlmError: pyarrow or openpyxl, which the last three need, is not installed.
     """
     path = file_path(path)
     name = path.name.lower()
@@ -186,9 +189,14 @@ def read_table(path: PathName) -> pd.DataFrame:
         return read_parquet(path)[0]
     if name.endswith(".feather"):
         return _read_feather(path)
+    if name.endswith(".xlsx"):
+        with reading(path):
+            return read_sheet(path)
     sep = SEPARATORS.get(name.removesuffix(".gz").rpartition(".")[2])
     if sep is None:
-        raise OptionError(f"{path}: give a file that ends in .csv, .tsv, .parquet or .feather")
+        raise OptionError(
+            f"{path}: give a file that ends in .csv, .tsv, .parquet, .feather or .xlsx"
+        )
     with reading(path):
         return read_csv(path, sep)
 
@@ -207,23 +215,45 @@ def check_table_target(path: PathName) -> Path:
 
     Raises:
         FileError: as for ``check_target``.
-        OptionError: another ending than .csv or .parquet.
+        OptionError: another ending than those that ``write_table`` knows.
+        JaxhlmError: pyarrow or openpyxl, which .parquet and .xlsx need, is not installed.
     """
     target = check_target(path)
-    if target.suffix.lower() not in (".csv", ".parquet"):
-        raise OptionError(f"{target}: tables are written as .csv or .parquet; give such a name")
+    ending = target.suffix.lower()
+    if ending not in (".csv", *TABLES, *DOCUMENTS):
+        raise OptionError(
+            f"{target}: tables are written as .csv, {', '.join([*TABLES, *DOCUMENTS])}; give such "
+            "a name"
+        )
+    if ending in TABLES:
+        TABLES[ending][0]()
     return target
 
 
-def write_table(path: PathName, frame: pd.DataFrame) -> None:
-    """Write a table without its index by the ending of its name, .csv or .parquet.
+def write_table(path: PathName, frame: pd.DataFrame, printed: list[Block] | None = None) -> None:
+    """Write a table without its index by the ending of its name, or what is printed of it.
+
+    Args:
+        path: .csv, .parquet and .xlsx take the frame; .html, .tex and .md what is printed.
+        frame: the table.
+        printed: its printed form; by default numbers to four digits.
 
     Raises:
-        FileError, OptionError: as for ``check_table_target``.
-        JaxhlmError: pyarrow, which .parquet needs, is not installed.
+        FileError, OptionError, JaxhlmError: as for ``check_table_target``.
     """
-    write = write_parquet if check_table_target(path).suffix.lower() == ".parquet" else write_csv
-    write(path, frame)
+    ending = check_table_target(path).suffix.lower()
+    if ending in DOCUMENTS:
+        blocks = [[grid_of(frame, "%.4g", index=False)]] if printed is None else printed
+        write_text(path, DOCUMENTS[ending](blocks) + "\n")
+    elif ending in TABLES:
+        TABLES[ending][1](path, frame)
+    else:
+        write_csv(path, frame)
+
+
+def write_excel(path: PathName, frame: pd.DataFrame) -> None:
+    """Write a table without its index; see ``write_atomically`` and ``write_frame``."""
+    write_atomically(path, lambda at: write_frame(at, frame))
 
 
 def map_array(path: PathName) -> np.ndarray:
@@ -353,3 +383,11 @@ def pyarrow_modules() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise JaxhlmError('Parquet files need pyarrow: pip install "jaxhlm[parquet]"') from error
     return pyarrow, pyarrow.parquet
+
+
+# What writes a table whose name ends so, and what it needs; documents take what is printed.
+TABLES: dict[str, tuple[Callable[[], object], Callable[[PathName, pd.DataFrame], None]]] = {
+    ".parquet": (pyarrow_modules, write_parquet),
+    ".xlsx": (openpyxl_module, write_excel),
+}
+DOCUMENTS = {".html": as_page, ".tex": as_latex, ".md": as_markdown}

@@ -1,6 +1,7 @@
 """The command `fit`: many responses tested and ranked, and one data set for other programs."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import DATA, SLEEP, sleepstudy
 from jaxhlm.cli.main import main
+from jaxhlm.core.files import read_table, write_excel
+from jaxhlm.errors import FileError
 
 DESIGN = "~ Days + (1 | Subject)"
 FIT = ["fit", DESIGN, "--samples", "samples.csv"]
@@ -124,7 +127,7 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "--responses", "y.csv", "--contrast", "a=", "--contrast", "b"], "NAME=EXPR"),
         ([*FIT, "--responses", "y.csv", "--contrast", "Days = 3"], "NAME=EXPR"),
         ([*FIT, "--responses", "y.csv", "--contrast", "a=Days", "--contrast", "a=7*Days"], "twice"),
-        ([*FIT, "--responses", "y.csv", "--out", "t.xlsx"], ".csv or .parquet"),
+        ([*FIT, "--responses", "y.csv", "--out", "t.txt"], ".csv, .parquet, .xlsx"),
         ([*FIT, "--responses", "y.csv", "--out", "none/t.csv"], "there is no folder"),
         ([*FIT, "--responses", "y.csv", "--top", "0"], "--top"),
         ([*FIT, "--responses", "y.csv", "--fdr", "5"], "--fdr"),
@@ -227,3 +230,77 @@ def test_version(capsys):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"jaxhlm {hlm.__version__}\n"
+
+
+def test_the_table_is_written_by_the_ending_of_its_name(tmp_path, monkeypatch, capsys):
+    """Data files hold all digits; documents what is printed of one fit, or of contrasts."""
+    monkeypatch.chdir(tmp_path)
+    data = hlm.load_dataset("sleepstudy")
+    data.to_csv("d.csv", index=False)
+    one = ["fit", f"Reaction {DESIGN}", "d.csv"]
+    fit = hlm.fit(f"Reaction {DESIGN}", data)
+    for name, form in (("t.tex", fit.summary("satterthwaite").to_latex()),
+                       ("t.md", fit.summary("satterthwaite").to_markdown())):  # fmt: skip
+        assert main([*one, "--out", name]) == 0
+        assert Path(name).read_text() == form + "\n"
+    assert main([*one, "--df", "none", "--out", "t.html"]) == 0
+    page = Path("t.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert '<meta charset="utf-8">' in page
+    assert fit.to_html() in page
+    assert main([*one, "--contrast", "week=7*Days", "--out", "t.html"]) == 0
+    assert f"{7 * fit.fixef['Days']:.4g}</td>" in Path("t.html").read_text(encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    capsys.readouterr()
+    assert main([*one, "--out", "t.xlsx"]) == 2
+    assert "jaxhlm[excel]" in capsys.readouterr().err
+
+
+def test_excel_files_are_read_and_written(tmp_path, monkeypatch):
+    pytest.importorskip("openpyxl")
+    monkeypatch.chdir(tmp_path)
+    data = hlm.load_dataset("sleepstudy").astype({"Subject": str})
+    data.loc[3, "Reaction"] = np.nan
+    write_excel("d.xlsx", data)
+    pd.testing.assert_frame_equal(read_table("d.xlsx"), data, check_dtype=False)
+    data.to_csv("d.csv", index=False)
+    for file, out in (("d.xlsx", "x.xlsx"), ("d.csv", "c.csv")):
+        assert main(["fit", f"Reaction {DESIGN}", file, "--out", out]) == 0
+    pd.testing.assert_frame_equal(read_table("x.xlsx"), read_table("c.csv"), rtol=tol.LAST_BITS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "it is empty"),
+        ([["x", None], [1, 2]], "column 2 of the first row has no name"),
+        ([["x", "x"], [1, 2]], "column 'x' stands twice"),
+    ],
+)
+def test_sheets_that_are_no_tables_are_refused(tmp_path, rows, said):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "d.xlsx")
+    with pytest.raises(FileError, match=said):
+        read_table(tmp_path / "d.xlsx")
+
+
+def test_sheets_keep_types_and_say_what_is_left_out(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["n", "x", "g"], [1, None, "a"], [2, 0.5, "=1"], [None] * 3):
+        book.active.append(row)
+    book.active["C3"].data_type = "s"
+    book.create_sheet("more")
+    book.save(tmp_path / "d.xlsx")
+    with pytest.warns(hlm.JaxhlmWarning, match="first of 2 sheets"):
+        frame = read_table(tmp_path / "d.xlsx")
+    assert frame["n"].tolist() == [1, 2]
+    assert frame["n"].dtype.kind == "i"
+    assert np.isnan(frame["x"][0])
+    assert frame["g"].tolist() == ["a", "=1"]
+    (tmp_path / "cut.xlsx").write_bytes((tmp_path / "d.xlsx").read_bytes()[:500])
+    with pytest.raises(FileError, match=r"cannot read .*cut\.xlsx"):
+        read_table(tmp_path / "cut.xlsx")
