@@ -102,17 +102,29 @@ class Printed(ABC):
         return as_html(self._blocks())
 
 
-def framed(frame: pd.DataFrame, style: str = "%.4f", index: bool = True, **options: Any) -> Grid:
+def framed(
+    frame: pd.DataFrame,
+    style: str = "%.4f",
+    index: bool = True,
+    most: int | None = None,
+    **options: Any,
+) -> Grid:
     """A data frame as a table; in plain text as pandas prints it.
 
     Args:
         frame: whose index is the names of the rows.
         style: of numbers with decimals; missing ones stay blank.
         index: whether to show the index.
+        most: rows to show, half of them from the end; None for all.
         options: of ``DataFrame.to_string``.
     """
-    plain = frame.to_string(float_format=style, na_rep="", index=index, **options)
-    return replace(grid_of(frame, style, index), plain=plain)
+    plain = frame.to_string(float_format=style, na_rep="", index=index, max_rows=most, **options)
+    if most is None or len(frame) <= most:
+        return replace(grid_of(frame, style, index), plain=plain)
+    first, last = (grid_of(part(most // 2), style, index) for part in (frame.head, frame.tail))
+    rows = [*first.rows, ["…"] * len(first.columns), *last.rows]
+    names = None if first.names is None else [*first.names, "…", *(last.names or ())]
+    return Grid(first.columns, rows, names, plain=plain)
 
 
 def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
@@ -121,10 +133,11 @@ def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
     >>> grid_of(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), "%.2f").lines
     [['', 'mean', 'n'], ['x', '1.00', '3']]
     """
+    if index and frame.index.nlevels > 1:
+        return grid_of(frame.reset_index(), style, index=False)
     columns = [" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in frame.columns]
     rows = [[_cell(value, style) for value in row] for row in frame.itertuples(index=False)]
-    labels = [label if isinstance(label, tuple) else (label,) for label in frame.index]
-    return Grid(columns, rows, [" ".join(map(str, x)) for x in labels] if index else None)
+    return Grid(columns, rows, [*map(str, frame.index)] if index else None)
 
 
 def _cell(value: Any, style: str) -> str:

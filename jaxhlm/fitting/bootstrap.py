@@ -13,6 +13,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices
+from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.notation import (
     Bools,
     BootstrapInterval,
@@ -46,8 +47,8 @@ from jaxhlm.results.stored import StoredFits
 __all__ = ["Bootstrap", "bootstrap"]
 
 
-@dataclass(frozen=True, eq=False)
-class Bootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Printed):
     """Bootstrap replicates of one fit; made by ``jaxhlm.bootstrap``.
 
     Attributes:
@@ -264,12 +265,9 @@ class Bootstrap:
             )
         return "\n".join(lines)
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """The heading and the summary."""
-        table = self.summary().to_string(float_format="%.4f", na_rep="", index_names=False)
-        return f"{self.heading}\n\n{table}"
-
-    __repr__ = __str__
+        return [[self.heading], [framed(self.summary(), index_names=False)]]
 
     def _original_values(self) -> Floats:
         return parameter_values(self.model, self.original)[0]

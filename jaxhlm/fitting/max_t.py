@@ -15,6 +15,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, fraction, whole_number
 from jaxhlm.core.devices import Devices
+from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.core.streams import Seed, random_key, seed_of
 from jaxhlm.errors import JaxhlmError, OptionError
@@ -34,8 +35,8 @@ __all__ = ["MaxT", "max_t"]
 LEVEL = 0.05
 
 
-@dataclass(frozen=True, eq=False)
-class MaxT:
+@dataclass(frozen=True, eq=False, repr=False)
+class MaxT(Printed):
     """Tests of named contrasts with family-wise error rates; made by ``jaxhlm.max_t``.
 
     Attributes:
@@ -99,15 +100,12 @@ class MaxT:
             )
         return "\n".join(lines)
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """The heading, and by contrast what is found and what it takes."""
         shown = self.critical().set_axis([f"|z| for {LEVEL}", "Monte-Carlo SE"], axis=1)
         found = self.table["contrast"][self.table["p_fwer"] <= LEVEL].value_counts()
         shown.insert(0, f"p_fwer ≤ {LEVEL}", found.reindex(shown.index, fill_value=0).to_numpy())
-        table = shown.to_string(float_format="%.3f", index_names=False)
-        return f"{self.heading}\n\n{table}"
-
-    __repr__ = __str__
+        return [[self.heading], [framed(shown, "%.3f", index_names=False)]]
 
     @property
     def _how(self) -> str:

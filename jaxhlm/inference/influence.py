@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.status import Status, outcome, tally
 from jaxhlm.estimation.estimates import Estimates
@@ -20,8 +21,8 @@ __all__ = ["Influence", "LeftOut"]
 LeftOut = Literal["group", "observation"]
 
 
-@dataclass(frozen=True, eq=False)
-class Influence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Influence(Printed):
     """Estimates without each group, or each row, in turn, and how they differ from those with all.
 
     Every one is an exact refit, θ and σ included. Where the model cannot be fitted without one,
@@ -137,23 +138,21 @@ class Influence:
             status=[Status(s).name for s in self.status]
         )
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Counts, and the groups with the largest Cook's distance."""
         fits = len(self.whole.status)
         of_fits = f" in {fits:,} fits" if fits > 1 else ""
         what = f"levels of {self.model.group_name}" if self.by == "group" else "observations"
         largest = self.frame().nlargest(5, "cooksd").filter(regex="cooksd|dfbetas")
-        return "\n".join(
+        return [
             [
                 f"Influence of {len(self.levels):,} {what}{of_fits}, "
                 "each left out and the model fitted again",
                 outcome(self.status)[0],
                 "Largest Cook's distances:",
-                largest.to_string(float_format="%.4f"),
+                framed(largest),
             ]
-        )
-
-    __repr__ = __str__
+        ]
 
     @cached_property
     def _all(self) -> Estimates:

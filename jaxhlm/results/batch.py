@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
+from jaxhlm.core.document import Block, Printed
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, ResponsesIn, check_option
 from jaxhlm.core.status import tally
 from jaxhlm.core.tables import Table
@@ -64,8 +65,8 @@ class ByLabel:
         return self.fits._taken(by_labels(self.fits.index, label))
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]], Printed):
     """Many fits of one formula; made by ``jaxhlm.fit_many``.
 
     ``fits[i]`` is a ``Fit``, ``fits[lanes]`` (slice, list or boolean array) a smaller ``FitBatch``.
@@ -492,8 +493,6 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         check_option("method", method, BatchInterval)
         return self._show.long(intervals.confint(self.record, method, level, parm))
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Counts, then the summary table."""
-        return summaries.batch_text(self.record)
-
-    __repr__ = __str__
+        return summaries.batch_blocks(self.record)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable
+from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.notation import Ints, ResponsesIn
 from jaxhlm.core.status import Status, outcome_of, tally
 from jaxhlm.core.tables import Table
@@ -50,8 +51,8 @@ FITS = Kind(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class StoredFits:
+@dataclass(frozen=True, eq=False, repr=False)
+class StoredFits(Printed):
     """Fits in a folder; made by ``out=`` of ``fit_many``, ``simulate(…).fit`` and ``bootstrap``.
 
     Iterating gives the fits chunk by chunk, each a ``FitBatch``; ``fits[i]`` is a ``Fit``, and
@@ -121,7 +122,7 @@ class StoredFits:
         """
         return self._seen[1].copy()
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Counts, then the summary table."""
         method = "REML" if self.model.reml else "maximum likelihood"
         of = "" if self.complete else f" of {self._folder.manifest['n']:,}"
@@ -131,9 +132,7 @@ class StoredFits:
             *outcome_of(self.counts),
             *precision_told(self._told.get("precision", "float64")),
         ]
-        return "\n".join([*head, "", self.summary().to_string(float_format="%.4f", na_rep="")])
-
-    __repr__ = __str__
+        return [head, [framed(self.summary())]]
 
     @cached_property
     def _ends(self) -> Ints:

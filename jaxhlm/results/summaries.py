@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import Block, framed
 from jaxhlm.core.notation import Precision
 from jaxhlm.core.status import Status, outcome
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
@@ -24,8 +25,8 @@ SINGLE = (
 )
 
 __all__ = [
+    "batch_blocks",
     "batch_heading",
-    "batch_text",
     "glance",
     "parameter_summary",
     "precision_told",
@@ -121,13 +122,10 @@ def precision_told(precision: Precision) -> list[str]:
     return [SINGLE] if precision == "float32" else []
 
 
-def batch_text(fits: FitRecord) -> str:
+def batch_blocks(fits: FitRecord) -> list[Block]:
     """Counts, then the summary of the parameters."""
-    head = batch_heading(fits)
-    if not fits.ok.any():
-        return head
-    table = parameter_summary(fits).to_string(float_format="%.4f", na_rep="")
-    return f"{head}\n\n{table}"
+    head = [batch_heading(fits)]
+    return [head, [framed(parameter_summary(fits))]] if fits.ok.any() else [head]
 
 
 def batch_heading(fits: FitRecord) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import Block, framed
+from jaxhlm.core.exported import Exported
 from jaxhlm.core.tables import as_frame
 from jaxhlm.errors import MissingColumnError
 from jaxhlm.studies.measures import MEASURES
@@ -20,8 +22,8 @@ ROUNDING = 9
 COUNTS = ("n_failed", "n_singular")
 
 
-@dataclass(frozen=True, eq=False)
-class MeasuresTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeasuresTable(Exported):
     """A measures frame in print: ``estimate (MCSE)``, and the counts of fits that need a thought.
 
     Attributes:
@@ -55,7 +57,7 @@ class MeasuresTable:
                 + ", ".join(name for name in MEASURES if name in self.frame.columns)
             )
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Keys, replicates, measures, counts."""
         f, columns = self.frame, list(self.frame.columns)
         table = f[columns[: columns.index("n") + 1]].copy()
@@ -66,7 +68,7 @@ class MeasuresTable:
             table[name] = [with_mcse(value, mcse, decimals) for value, mcse in pairs]
         for name in COUNTS:
             table[name] = f[name]
-        return f"{table.to_string(index=False)}\nIn brackets: Monte-Carlo standard errors"
+        return [[framed(table, "%g", index=False), "In brackets: Monte-Carlo standard errors"]]
 
 
 def with_mcse(value: float, mcse: float, decimals: int) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
 from jaxhlm.core.chunks import slices
 from jaxhlm.core.devices import Devices, check_devices
+from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Floats, Ints, Precision
 from jaxhlm.core.status import Status
@@ -67,8 +68,8 @@ Generating: TypeAlias = Mechanism | tuple[Design, Truth]
 Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
 
 
-@dataclass(frozen=True, eq=False)
-class Power:
+@dataclass(frozen=True, eq=False, repr=False)
+class Power(Printed):
     """Power of one test or several; ``print`` it for the plan in words, as a protocol states it.
 
     Attributes:
@@ -115,16 +116,18 @@ class Power:
         """Power of the (first) test by formula."""
         return float(self.table["analytic"].iloc[0])
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Design, truth and analysis; then every test, its power, and what failed."""
         told = [(heading.title(), text) for heading, text in self.plan._asdict().items()]
         rows = [row for _, row in self.table.iterrows()]
         for hypothesis, row in zip(self.hypotheses, rows, strict=True):
             told += [("Test", hypothesis), ("Power", power_in_words(row, self.level))]
             told += [("Failures", failures_in_words(row))]
-        return page(told)
+        return [[page(told)]]
 
-    __repr__ = __str__
+    def _repr_html_(self) -> str:
+        """The table too."""
+        return as_html([*self._blocks(), [framed(self.table, "%.4g", index=False)]])
 
 
 class ReadTest(NamedTuple):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import fraction, listed_values, number
 from jaxhlm.core.devices import Devices
+from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.notation import Precision
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.errors import OptionError, TargetError
@@ -38,8 +39,8 @@ RESOLUTION = 1.0 / 256.0
 TIMES = (1, 4, 16)
 
 
-@dataclass(frozen=True, eq=False)
-class PowerSolution:
+@dataclass(frozen=True, eq=False, repr=False)
+class PowerSolution(Printed):
     """The smallest value at which the power reaches a target; made by ``solve_power``.
 
     Attributes:
@@ -59,7 +60,7 @@ class PowerSolution:
     resolved: bool
     power: Power
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """The value, its power, how sure that is, and the plan at that value in words."""
         row = self.curve[self.curve[self.along] == self.value].iloc[0]
         text = (
@@ -68,9 +69,11 @@ class PowerSolution:
         )
         if not self.resolved:
             text += "\nThe next value may do as well: simulation error hides the difference"
-        return f"{text}\n\n{self.power}"
+        return [[text], [str(self.power)]]
 
-    __repr__ = __str__
+    def _repr_html_(self) -> str:
+        """What was simulated too."""
+        return as_html([*self._blocks(), [framed(self.curve, "%.4g", index=False)]])
 
 
 def power_curve(

@@ -16,6 +16,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices, check_devices
+from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.status import Status
 from jaxhlm.core.versions import versions
 from jaxhlm.errors import (
@@ -58,6 +59,8 @@ __all__ = ["STUDY", "Study", "read_study", "study"]
 Store: TypeAlias = Folder | dict[Chunk, pd.DataFrame]
 # Of a row of estimates in memory.
 ROW_BYTES = 100.0
+# Conditions, by method, that are printed.
+MOST_SHOWN = 60
 KEY = ("condition", "method", "term")
 STUDY = Kind(
     "study",
@@ -75,8 +78,8 @@ STUDY = Kind(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
+@dataclass(frozen=True, eq=False, repr=False)
+class Study(Printed):
     """What a study found; made by ``study`` and ``read_study``.
 
     Attributes:
@@ -133,18 +136,17 @@ class Study:
         new = [name for name in self.conditions if name not in table]
         return self.conditions[new].merge(table, left_index=True, right_on="condition")
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """How much of it there is."""
         counts = self.counts
         counts = self.conditions.join(counts.loc[:, counts.any()], how="right")
         done = sum(chunk.last - chunk.first for chunk in self.chunks)
         methods = "1 method" if len(self.methods) == 1 else f"{len(self.methods)} methods"
-        return (
+        head = (
             f"Study of {len(self.conditions)} conditions and {methods} "
-            f"({', '.join(self.methods)}): {done:,} data sets\n{counts.to_string()}"
+            f"({', '.join(self.methods)}): {done:,} data sets"
         )
-
-    __repr__ = __str__
+        return [[head, framed(counts, "%g", most=MOST_SHOWN)]]
 
     def _by_condition(self) -> Iterator[pd.DataFrame]:
         """Estimates, condition after condition."""

@@ -1,0 +1,79 @@
+"""What notebooks show of results: tables, in the words of what is printed."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxhlm as hlm
+from cases import sleepstudy
+from jaxhlm.core.document import Grid, framed
+from jaxhlm.studies.plan import Plan
+from jaxhlm.studies.power import Power
+from jaxhlm.studies.power_curve import PowerSolution
+
+POWER = pd.DataFrame(
+    {"test": ["x"], "power": [0.8], "conf_low": [0.75], "conf_high": [0.85], "mcse": [0.02],
+     "power_all": [0.8], "analytic": [np.nan], "rejected": [80], "n": [100], "failed": [0],
+     "singular": [3]}
+)  # fmt: skip
+PLANNED = Power(POWER, 0.05, "satterthwaite", 0.95, Plan("a", "b", "c"), ("x = 0",))
+MEASURES = pd.DataFrame(
+    {"term": ["x"], "n": [9], "n_failed": [0], "n_singular": [1], "truth": [3.0], "bias": [0.01],
+     "bias_mcse": [0.02]}
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shown():
+    fit, data = sleepstudy(), hlm.load_dataset("sleepstudy")
+    Y = fit.simulate(3, seed=1)
+    Y[1] = 1.0
+    with pytest.warns(hlm.JaxhlmWarning):
+        fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y, progress=False)
+    return {
+        "fit": fit,
+        "batch": fits,
+        "summary": fit.summary("satterthwaite"),
+        "varcorr": fit.varcorr,
+        "anova": fit.anova(),
+        "table": hlm.table([fit]),
+        "power": PLANNED,
+        "solution": PowerSolution(30, 0.8, "units", POWER.assign(units=30), True, PLANNED),
+        "measures": hlm.MeasuresTable(MEASURES, ["bias"]),
+    }
+
+
+NAMES = ("fit", "batch", "summary", "varcorr", "anova", "table", "power", "solution", "measures")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_tables_in_notebooks(shown, name):
+    html = shown[name]._repr_html_()
+    assert "<table>" in html
+    assert "<pre" not in html
+    assert repr(shown[name]) == str(shown[name])
+    # What is printed is shown, whatever stands around it.
+    cells = re.sub(r"<[^>]*>", " ", html).replace("&lt;", "<").replace("&gt;", ">")
+    # But for the name of an index.
+    words = {*str(shown[name]).split()} - {"---", "term"}
+    assert words <= set(cells.replace("&amp;", "&").split())
+
+
+def test_how_fits_ended_is_said_in_words(shown):
+    assert "1 × the response or the criterion is not finite" in shown["batch"]._repr_html_()
+
+
+def test_a_study_is_a_table_in_notebooks(finished):
+    study = hlm.read_study(finished)
+    html = study._repr_html_()
+    assert html.count("<tr>") == 1 + len(study.counts)
+    assert "<td" in html and "converged" in html
+
+
+def test_long_tables_are_shortened_in_the_middle():
+    grid = framed(pd.DataFrame({"x": np.arange(100)}), most=4)
+    assert [row[0] for row in grid.lines] == ["", "0", "1", "…", "98", "99"]
+    assert len(str(grid).splitlines()) < 10
+    assert isinstance(grid, Grid)
