@@ -155,7 +155,9 @@ class Estimated(Generic[Number, Vector, Matrix, Each]):
         Returns:
             Columns effect, group, term, estimate, std_error, df, statistic, p_value, conf_low,
             conf_high, boundary. Random-effects rows are standard deviations and correlations and
-            have an estimate only. ``boundary`` flags a singular fit, where df need care (``df``).
+            have an estimate only. They are broom.mixed's columns, with an underscore for a dot
+            (``std.error``, ``p.value``, ``conf.low``), and its names of terms. ``boundary`` flags
+            a singular fit, where df need care (``df``).
 
         Raises:
             OptionError, NeedsRemlError: as for ``df``.
@@ -165,5 +167,12 @@ class Estimated(Generic[Number, Vector, Matrix, Each]):
         return self._show.long(tidy(self.record, se, dof, conf_level))
 
     def glance(self) -> pd.DataFrame:
-        """One row of fit statistics, as ``broom.mixed::glance``."""
+        """One row of fit statistics, as ``broom.mixed::glance``.
+
+        Returns:
+            nobs, ngroups, sigma, loglik, aic, aicc, bic, criterion, df_residual, reml, singular,
+            status, iterations: broom.mixed's logLik, AIC, BIC and df.residual in lower case with an
+            underscore, as the attributes of a fit; criterion is its REMLcrit, or by ML its
+            deviance.
+        """
         return self._show.line(summaries.glance(self.record))

@@ -26,6 +26,7 @@ __all__ = [
 P_COLUMN = "Pr(>|t|)"
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 STARS_LEGEND = "Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
+HOW_TO_TEST = 'p values: summary(df="satterthwaite")'
 MOST_CORRELATED = 12  # lmer prints the correlation of no more fixed effects than this
 
 
@@ -84,6 +85,7 @@ class Summary(Exported):
             else ["No fixed effects"],
             self._correlation(),
             self.notes,
+            [] if self.tests or not len(self.coefficients) else [HOW_TO_TEST],
         ]
 
     def _criterion(self) -> str | Grid:

@@ -51,7 +51,7 @@ def test_fit_by_replicate(tmp_path, capsys):
     [
         (["Reaction ~ days + (1 | Subject)", "sleep.csv"], "no column 'days'"),
         ([SLEEP, "absent.csv"], "absent.csv"),
-        ([SLEEP, "sleep.xls"], "ends in .csv, .tsv, .parquet or .feather"),
+        ([SLEEP, "sleep.xls"], "ends in .csv, .tsv, .parquet, .feather or .xlsx"),
         ([SLEEP, "empty.csv"], "cannot read empty.csv: it is empty"),
         ([SLEEP, "broken.parquet"], "cannot read broken.parquet: "),
     ],

@@ -38,6 +38,8 @@ Days          10.467      1.546   6.771
 Correlation of Fixed Effects:
      (Intr)
 Days -0.138
+
+p values: summary(df="satterthwaite")
 """
 
 
