@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_report", "step_progress", "study_progress"]
 
+# Characters of a line in a notebook.
+WIDTH = 100
+
 
 @contextmanager
 def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
@@ -26,7 +29,7 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
 
     Args:
         total: number of fits.
-        show: True or False; None shows a bar when standard error is a terminal.
+        show: True or False; None shows a bar in a notebook, and where standard error is a terminal.
     """
     if not _wanted(show):
         yield None
@@ -114,18 +117,62 @@ def study_progress(
 
 def _wanted(show: bool | None) -> bool:
     if show is None:
-        return sys.stderr.isatty()
+        return sys.stderr.isatty() or _in_notebook()
     check_flag("progress", show)
     return show
 
 
+def _in_notebook() -> bool:
+    """Whether a notebook's kernel runs this code; IPython in a terminal is a terminal."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
 @contextmanager
 def _bars(text: str, *columns: ProgressColumn) -> Iterator[Progress]:
-    """Bars that leave a terminal clean, while a log keeps their last line."""
+    """Bars that leave a terminal or a notebook clean, while a log keeps their last line."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    console = Console(stderr=True)
     first = (TextColumn(text), BarColumn(), MofNCompleteColumn())
+    if _in_notebook():
+        with _notebook_bars(*first, *columns) as bar:
+            yield bar
+        return
+    console = Console(stderr=True, force_jupyter=False)
     with Progress(*first, *columns, console=console, transient=console.is_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def _notebook_bars(*columns: ProgressColumn) -> Iterator[Progress]:
+    """Bars in the output of a cell, drawn anew where they are; rich's own need ipywidgets."""
+    from io import StringIO
+    from threading import Event, Thread
+
+    from IPython.display import HTML, display
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(*columns, disable=True)
+
+    def drawn() -> Any:
+        console = Console(file=StringIO(), record=True, width=WIDTH, force_jupyter=False)
+        console.print(bar.get_renderable())
+        return HTML(console.export_html(inline_styles=True, code_format="<pre>{code}</pre>"))
+
+    shown, done = display(drawn(), display_id=True), Event()
+
+    def draw() -> None:
+        while not done.wait(0.2):
+            shown.update(drawn())
+
+    thread = Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        yield bar
+    finally:
+        done.set()
+        thread.join()
+        shown.update(HTML(""))

@@ -352,7 +352,7 @@ def bootstrap(
         weights: factors of the wild bootstrap: "rademacher" (±1), "mammen" (two points with third
             moment 1) or "webb" (six points, for a dozen groups or fewer).
         leverage: its residuals are divided by √(1 − h) ("hc2"), 1 − h ("hc3") or 1 ("none").
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices, precision: as for ``jaxhlm.fit_many``, for all methods but "cases".
         executor, workers_write: as for ``jaxhlm.fit_many``.
         out, resume: as for ``fit_many``; a seed that was not given is that of the folder.

@@ -154,7 +154,7 @@ def fit_many(
             the names of ``responses``, or lying as they do. A response is fitted without rows whose
             weight is zero or missing.
         reml, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices: where the responses are fitted: a number of JAX's devices, or devices such as
             ``jax.devices("gpu")``. By default 100,000 data sets or more, whose fits are worth
             compiling, are fitted on those of JAX's default backend, unless it is the CPU; and all
@@ -237,7 +237,7 @@ def fit_source(
         index: (B,) labels of the lanes.
         model: the labels of the fits.
         options: what to optimise.
-        progress: show a progress bar; None when the output is a terminal.
+        progress: show a progress bar; None for one in a terminal or a notebook.
         devices: as for ``fit_many``.
         workers: who fits them, if not this process.
     """

@@ -154,7 +154,7 @@ def max_t(
         method: how hypotheses are made to hold.
         step_down: a response competes only with those of smaller |z|, which finds no less and
             bounds the same; False lets it compete with all, and reads responses in their order.
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices: as for ``fit_many``.
 
     Returns:

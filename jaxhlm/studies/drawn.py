@@ -86,7 +86,7 @@ class Drawn:
         Args:
             formula: the generating one if None.
             reml: restricted maximum likelihood; False for maximum likelihood.
-            progress: show a progress bar; None for one when the output is a terminal.
+            progress: show a progress bar; None for one in a terminal or a notebook.
             devices: as for ``jaxhlm.fit_many``; data sets with designs of their own are fitted on
                 the cores all the same, and in double precision.
             precision: as for ``jaxhlm.fit_many``.

@@ -168,7 +168,7 @@ def power(
         formula: the model to fit; None for the one that generates the data.
         reml: restricted maximum likelihood, or maximum likelihood.
         level: of the exact (Clopper-Pearson) interval.
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; those with
             designs of their own are fitted on the cores, in double precision.
         precision: as for ``jaxhlm.fit_many``.

@@ -109,7 +109,7 @@ def power_curve(
             measurements by repeating the rows of each; fewer by leaving out the last. A design
             from ``jaxhlm.units`` is made anew in the other size.
         values: one or more.
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices, precision: as for ``power``; every size is compiled anew for devices.
         executor: as for ``power``; it works on one value after the other.
 
@@ -184,7 +184,7 @@ def solve_power(
             distance, both of its bounds being on one side of zero.
         n, alpha, df, seed, formula, reml: as for ``power``.
         level: of the intervals that decide.
-        progress: show a progress bar; by default when the output is a terminal.
+        progress: show a progress bar; by default in a terminal and in a notebook.
         devices, precision, executor: as for ``power_curve``.
 
     Raises:

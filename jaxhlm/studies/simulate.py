@@ -122,7 +122,7 @@ class Simulated:
             reml: restricted maximum likelihood; False for maximum likelihood.
             tol: largest Newton decrement at which a fit is done.
             max_iter: largest number of evaluations per fit.
-            progress: show a progress bar; by default when the output is a terminal.
+            progress: show a progress bar; by default in a terminal and in a notebook.
             devices, precision: as for ``jaxhlm.fit_many``; draws are the same on all devices.
             executor, workers_write: as for ``fit_many``; what is drawn is the same whoever draws.
             out, resume: as for ``fit_many``; to go on, simulate from the same seed.

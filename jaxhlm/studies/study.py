@@ -201,7 +201,7 @@ def study(
             ends when those of all its methods and terms are met after 1, 2, 4, 8 … chunks.
         chunk: data sets per chunk.
         level: of the intervals.
-        progress: show progress bars; by default when the output is a terminal.
+        progress: show progress bars; by default in a terminal and in a notebook.
         devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; with an
             executor of processes the number of devices that each worker takes. Data sets with
             designs of their own, and tests, stay on the cores. Every design is compiled for devices

@@ -38,6 +38,7 @@ ALLOWED = {
     "optax": {"optimise.compiled", "optimise.minimise", "optimise.newton"},
     "pyarrow": {"core.files", "core.pieces"},
     "rich": {"estimation.progress"},
+    "IPython": {"estimation.progress"},
     "scipy": {
         "inference.moderation",
         "inference.multiplicity",
