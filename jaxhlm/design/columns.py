@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Hashable, Iterable, Sequence
+from numbers import Integral
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api import types
 
-from jaxhlm.core.arguments import real_array
+from jaxhlm.core.arguments import exact_array, real_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import (
     FormulaError,
@@ -74,9 +75,12 @@ def _is_foreign(dtype: object) -> bool:
 
 
 def numbers(column: pd.Series) -> Floats | None:
-    """(n,) float64, missing ones NaN, or None where the values are no real numbers."""
+    """(n,) float64, or None where the values are no real numbers.
+
+    Missing ones are NaN, and integers that double precision cannot hold infinite.
+    """
     try:
-        return real_array(str(column.name), column)
+        return exact_array(str(column.name), column)
     except NotNumericError:
         return None
 
@@ -159,6 +163,7 @@ def prepare(column: pd.Series, labels: pd.Index) -> pd.Series:
             f"column '{column.name}' is of dtype {column.dtype}: convert it to numbers, or to "
             "strings for a factor"
         )
+    require_exact(column, values, labels)
     require_finite(values[:, None], [str(column.name)], labels)
     return pd.Series(values, name=column.name)
 
@@ -210,6 +215,17 @@ def listed(values: Iterable[object]) -> str:
 def label(labels: pd.Index, row: int) -> str:
     """The label as Python prints it, not as `np.int64(3)`."""
     return repr(labels[[row]].tolist()[0])
+
+
+def require_exact(column: pd.Series, values: Floats, labels: pd.Index) -> None:
+    """Refuse integers that are infinite as ``numbers`` gives them."""
+    for row in () if types.is_float_dtype(column) else np.flatnonzero(np.isinf(values)):
+        if isinstance(given := column.iloc[row], Integral):
+            raise NonFiniteError(
+                f"'{column.name}' is {given} in row {label(labels, row)}, an integer beyond 2**53 "
+                "that double precision cannot hold: subtract a number from the column, or round "
+                "it yourself with astype(float)"
+            )
 
 
 def require_finite(matrix: Floats, names: Sequence[str], labels: pd.Index) -> None:

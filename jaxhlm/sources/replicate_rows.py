@@ -62,6 +62,9 @@ class ReplicateRows(Source):
         """The design of data set i."""
         start, stop = np.searchsorted(self.replicates.rows.lane, [i, i + 1])
         own = take_rows(self.design.of_lane(i), np.sort(self.replicates.row[start:stop]))
+        assert own.y is not None
+        # A row that cannot be used is there and makes the fit fail: it is not one that is missing.
+        own = replace(own, y=np.where(np.isnan(own.y), np.inf, own.y))
         return own if own.n_dropped else replace(own, kept=np.ones(own.n, bool))
 
     @property

@@ -379,6 +379,18 @@ def test_infinite_values_name_column_and_row(data):
         build_design("y ~ x + (1 | unit)", data)
 
 
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "Int64", object])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_integers_that_double_precision_cannot_hold_are_refused(data, name, dtype):
+    """Odd ones beyond 2**53; others are what they are."""
+    given = [i * 2**54 for i in range(len(data))]
+    build_design("y ~ x + (1 | unit)", data.assign(**{name: pd.Series(given, data.index, dtype)}))
+    given[3] += 1
+    column = pd.Series(given, data.index, dtype)
+    with pytest.raises(errors.NonFiniteError, match=f"'{name}' is {given[3]} in row .* astype"):
+        build_design("y ~ x + (1 | unit)", data.assign(**{name: column}))
+
+
 def test_ambiguous_column_and_wrong_container(data):
     with pytest.raises(errors.FormulaError, match="'x' is ambiguous"):
         build_design("y ~ x + (1 | unit)", pd.concat([data, data[["x"]]], axis=1))

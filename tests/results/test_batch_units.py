@@ -251,3 +251,15 @@ def test_fits_without_data_say_so(tmp_path):
     for name in PROPERTIES:
         with pytest.raises(errors.JaxhlmError, match="read from a file"):
             getattr(back, name)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+def test_a_replicate_with_an_infinite_value_has_its_rows():
+    """As in the batch, whose fit of it failed."""
+    data = hlm.load_dataset("sleepstudy")
+    both = pd.concat([data.assign(rep="a"), data.assign(rep="b")], ignore_index=True)
+    both.loc[200, "Reaction"] = np.inf
+    fits = hlm.fit_many("Reaction ~ Days + (1 | Subject)", both, by="rep")
+    for table in ("fitted", "residuals", "hatvalues"):
+        assert getattr(fits[1], table).shape == getattr(fits, table).loc["b"].shape == (180,)
+    assert fits[1].augment()[".fitted"].isna().all()
