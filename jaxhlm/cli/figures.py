@@ -42,7 +42,11 @@ def fit_figures(fit: Fit) -> dict[str, Figure]:
     from jaxhlm import plot
 
     names = fit.model.znames
-    drawn = {"random-effects-qq": plot.qq(fit), "caterpillar": plot.caterpillar(fit)}
+    drawn = {
+        "diagnostics": plot.diagnostics(fit),
+        "random-effects-qq": plot.qq(fit),
+        "caterpillar": plot.caterpillar(fit),
+    }
     if len(names) > 1:
         drawn["shrinkage"] = plot.shrinkage(fit)
     if len(names) == 2 and names[0] == "(Intercept)":

@@ -14,7 +14,7 @@ from jaxhlm.studies.method import Method
 from jaxhlm.studies.study import study
 from jaxhlm.violations import Violation
 
-__all__ = ["DISTRIBUTIONS", "MEANS", "METHODS", "NOTHING", "violated"]
+__all__ = ["DISTRIBUTIONS", "MEANS", "METHODS", "NOTHING", "bend", "spread", "violated"]
 
 
 def spread(x: Floats) -> Floats:

@@ -37,6 +37,7 @@ __all__ = [
     "prepare_new",
     "read_weights",
     "require_column",
+    "require_exact",
     "require_finite",
     "select",
 ]

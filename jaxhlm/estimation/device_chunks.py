@@ -19,7 +19,7 @@ from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
 from jaxhlm.linalg.small import array_namespace
 from jaxhlm.optimise.options import Options
 
-__all__ = ["Work", "fitted_on_devices", "on_devices"]
+__all__ = ["Fitting", "Work", "fitted_on_devices", "on_devices"]
 
 # The part of a device's memory that a chunk may take: two are under way, and what XLA keeps.
 MEMORY_SHARE = 0.25

@@ -18,7 +18,7 @@ from jaxhlm.estimation.program import Reduction, Traceable
 from jaxhlm.inference.contrast_information import KeptInformation, information_arrays
 from jaxhlm.optimise.options import Options
 
-__all__ = ["information_on_devices"]
+__all__ = ["Informing", "information_on_devices"]
 
 
 class Informing(NamedTuple):

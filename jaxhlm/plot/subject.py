@@ -13,6 +13,7 @@ __all__ = [
     "MANY_ROWS",
     "check_one_fit",
     "effect_name",
+    "extremes",
     "response_label",
     "two_effects",
 ]

@@ -179,13 +179,15 @@ def test_failures_are_told_by_what_the_shell_can_show(files, capsys):
 
 def test_figures_are_those_of_the_fit_or_of_its_tests(files, capsys):
     assert main(["fit", f"z {DESIGN}", "by.csv", "--plot", "one/fit"]) == 0
-    assert capsys.readouterr().out.endswith("2 figures written to one/fit\n")
+    assert capsys.readouterr().out.endswith("3 figures written to one/fit\n")
     assert {path.name for path in Path("one/fit").iterdir()} == {
-        "caterpillar.pdf", "caterpillar.png", "random-effects-qq.pdf", "random-effects-qq.png"
-    }  # fmt: skip
+        f"{name}.{kind}"
+        for name in ("caterpillar", "diagnostics", "random-effects-qq")
+        for kind in ("pdf", "png")
+    }
     assert main(["fit", "z ~ Days + (Days | Subject)", "by.csv", "--plot", "two", "--json"]) == 0
     json.loads(capsys.readouterr().out)
-    assert len([*Path("two").iterdir()]) == 8
+    assert len([*Path("two").iterdir()]) == 10
     contrasts = ["--contrast", "a week/2=3.5*Days", "--contrast", "…=Days"]
     assert main([*FIT, "--responses", "y.csv", *contrasts, "--plot", "many"]) == 0
     assert capsys.readouterr().out.endswith("4 figures written to many\n")

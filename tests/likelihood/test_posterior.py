@@ -1,40 +1,28 @@
 """The posterior of the article's model by NUTS, from ``loglik``: flat priors give REML's β."""
 
+import re
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxhlm as hlm
 import tolerances as tol
-from cases import FORMULA, article
+from cases import article
+from places import ROOT
 
 
-def posterior(draws, warmup):
-    """(draws, p) fixed effects, as a user would write it."""
+def posterior():
+    """(draws, p) fixed effects and their effective numbers, by the README's own code."""
     blackjax = pytest.importorskip("blackjax")
-    data, fit = hlm.load_dataset("article"), article()
-    d = hlm.design(FORMULA, data)
-    stats = hlm.suffstats(jnp.array(data["y"]), d.X, d.Z, d.group, d.G)
-    start = {"beta": fit.fixef.to_numpy(), "theta": fit.theta, "log_sigma": np.log(fit.sigma)}
-
-    def log_posterior(at):
-        return hlm.loglik(at["beta"], at["theta"], jnp.exp(at["log_sigma"]), stats)
-
-    def sample(key):
-        first, second = jax.random.split(key)
-        adapted = blackjax.window_adaptation(blackjax.nuts, log_posterior)
-        (state, tuned), _ = adapted.run(first, jax.tree.map(jnp.asarray, start), warmup)
-        nuts = blackjax.nuts(log_posterior, **tuned)
-
-        def one(state, key):
-            state, _ = nuts.step(key, state)
-            return state, state.position["beta"]
-
-        return jax.lax.scan(one, state, jax.random.split(second, draws))[1]
-
-    beta = np.asarray(jax.jit(sample)(jax.random.key(1)))
-    return beta, np.asarray(blackjax.diagnostics.effective_sample_size(beta[None]))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", readme, re.S) if "blackjax" in c)
+    given, before = {}, jax.config.jax_enable_x64
+    try:
+        exec(code, given)
+        beta = np.asarray(given["beta"])
+        return beta, np.asarray(blackjax.diagnostics.effective_sample_size(beta[None]))
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 def test_the_posterior_of_fixed_effects_has_the_moments_of_reml():
@@ -42,8 +30,7 @@ def test_the_posterior_of_fixed_effects_has_the_moments_of_reml():
 
     Its standard deviation is a little larger than REML's error, which takes θ and σ as known.
     """
-    with jax.enable_x64(True):
-        beta, ess = posterior(draws=1000, warmup=300)
+    beta, ess = posterior()
     fit, sd = article(), beta.std(axis=0)
     assert ess.min() > 200
     off = (beta.mean(axis=0) - fit.fixef) / (sd / np.sqrt(ess))
