@@ -42,6 +42,7 @@ LME4_TEST = 1e-6  # relative
 DEVIANCE = 1e-10  # 1e-13, relative: the same algebra in another order
 DERIVATIVE = 1e-9  # 1e-13, relative to the largest entry, against automatic differentiation
 CRITERION = 1e-8  # 2e-10: a cross-product pass loses up to three digits of sixteen
+FAR_CRITERION = 1e-8  # 1e-9: residuals of a response of 1e9 are known to 1e-7
 ESTIMATE = 1e-6  # 1e-9, relative: first order in θ, whose error is the criterion's square root
 
 # The same of designs drawn at random, nearly singular ones too, β in standard errors.
@@ -97,9 +98,11 @@ LME4_TAIL = 1e-4  # 1e-6, p values, relative: in a tail an error of a t value co
 DENSE = 1e-9
 # Refits without a group against fits of the other rows, which are standardised anew: β in standard
 # errors, σ and Σ relative. Achieved 4e-9: first order in θ, as ESTIMATE.
-# Against lme4's influence, whose refits stop early, relative to the largest. Achieved 3e-5.
-LME4_LEFT_OUT = 1e-4
 LEFT_OUT = 1e-6
+# Against lme4's influence, whose refits stop early, relative to the largest. Achieved 3e-5, and of
+# dfbeta without a row, which are small differences, 1e-4.
+LME4_LEFT_OUT = 1e-4
+LME4_ROW_LEFT_OUT = 1e-3
 # Profile limits against lme4, which reads them off splines. Achieved 2.5e-4, most 1e-6.
 LME4_PROFILE = 1e-3
 # Rise of the dense profile, minimised by Nelder–Mead, in units of the deviance. Achieved 2e-6.

@@ -127,7 +127,7 @@ def test_d_sets_an_effect_and_is_read_off_again(d_sd, sd):
     truth = hlm.Truth.of(beta, **options, d={"x:a": 0.4}, d_sd=d_sd)
     np.testing.assert_allclose(truth.beta["x:a"], 0.4 * sd, rtol=tol.LAST_BITS)
     sizes = hlm.effect_sizes((DESIGN, truth), d_sd)
-    np.testing.assert_allclose(sizes["d"], [*(np.array([1, 3, -0.15]) / sd), 0.4], rtol=1e-12)
+    np.testing.assert_allclose(sizes["d"], [*(np.array([1, 3, -0.15]) / sd), 0.4], rtol=tol.SUMMED)
     assert sizes.index.tolist() == list(DESIGN.xnames)
 
 
@@ -140,8 +140,8 @@ def test_partial_r2_is_that_of_the_f_test_of_expected_data():
         X, Z = DESIGN.X[DESIGN.group == g], DESIGN.Z[DESIGN.group == g]
         A += X.T @ np.linalg.solve(Z @ truth.cov @ Z.T + 0.75**2 * np.eye(len(X)), X)
     F = np.array([1, 3, -0.15, 0.3]) ** 2 / np.diag(np.linalg.inv(A))
-    np.testing.assert_allclose(sizes["df"], 28.0, rtol=1e-6)
-    np.testing.assert_allclose(sizes["partial_r2"], F / (F + 28.0), rtol=1e-6)
+    np.testing.assert_allclose(sizes["df"], 28.0, rtol=tol.ESTIMATE)
+    np.testing.assert_allclose(sizes["partial_r2"], F / (F + 28.0), rtol=tol.ESTIMATE)
 
 
 @pytest.mark.parametrize(
