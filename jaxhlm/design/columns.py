@@ -220,7 +220,7 @@ def label(labels: pd.Index, row: int) -> str:
 
 def require_exact(column: pd.Series, values: Floats, labels: pd.Index) -> None:
     """Refuse integers that are infinite as ``numbers`` gives them."""
-    for row in () if types.is_float_dtype(column) else np.flatnonzero(np.isinf(values)):
+    for row in [] if types.is_float_dtype(column) else np.flatnonzero(np.isinf(values)).tolist():
         if isinstance(given := column.iloc[row], Integral):
             raise NonFiniteError(
                 f"'{column.name}' is {given} in row {label(labels, row)}, an integer beyond 2**53 "
