@@ -68,19 +68,19 @@ def fitter(
         return partial(
             _fitted_by_workers, workers, source, job_of(source, options, devices, workers)
         )
-    chosen = _worth_compiling(source, options, devices)
-    lanes = source.traceable if chosen and options.optimizer is None else None
-    if chosen is None or (lanes is None and devices is None):
-        if options.precision != "float64":
-            raise OptionError(
-                f"precision={options.precision!r} is for devices: the cores fit these data sets in "
-                "float64; give devices= too, or leave precision out"
-            )
-        return partial(fitted_runs, source, options)
-    if lanes is None:
+    if chosen := fitting_devices(source, options, devices, workers):
+        lanes = source.traceable
+        assert lanes is not None
+        return partial(fitted_on_devices, lanes, options, chosen)
+    if devices is not None:
         what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
         raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
-    return partial(fitted_on_devices, lanes, options, chosen)
+    if options.precision != "float64":
+        raise OptionError(
+            f"precision={options.precision!r} is for devices: the cores fit these data sets in "
+            "float64; give devices= too, or leave precision out"
+        )
+    return partial(fitted_runs, source, options)
 
 
 def fitting_devices(
@@ -89,16 +89,11 @@ def fitting_devices(
     """The devices on which ``fitter`` fits in this process, none for the cores."""
     if workers is not None and workers.executor is not None:
         return ()
-    chosen = _worth_compiling(source, options, devices)
-    return chosen if chosen and options.optimizer is None and source.traceable else ()
-
-
-def _worth_compiling(
-    source: Source, options: Options, devices: Devices
-) -> tuple[jax.Device, ...] | None:
     chosen = chosen_devices(devices)
     few = devices is None and options.precision == "float64" and source.B < WORTH_COMPILING
-    return None if few else chosen
+    if chosen is None or few or options.optimizer is not None or source.traceable is None:
+        return ()
+    return chosen
 
 
 def job_of(source: Source, options: Options, devices: Devices, workers: Workers) -> Job:
