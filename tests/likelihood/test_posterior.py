@@ -2,9 +2,9 @@
 
 import re
 
+import blackjax
 import jax
 import numpy as np
-import pytest
 
 import tolerances as tol
 from cases import article
@@ -13,7 +13,6 @@ from places import ROOT
 
 def posterior():
     """(draws, p) fixed effects and their effective numbers, by the README's own code."""
-    blackjax = pytest.importorskip("blackjax")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", readme, re.S) if "blackjax" in c)
     given, before = {}, jax.config.jax_enable_x64
