@@ -62,3 +62,8 @@ __all__ = [
     "volcano",
     "zip_plot",
 ]
+
+
+def __dir__() -> list[str]:
+    """The figures, without the modules that hold them."""
+    return __all__

@@ -199,6 +199,7 @@ def _distribution(frame: pd.DataFrame, count: int, ylabel: str, ax: Axes | None)
             axes.annotate(
                 "truth", (truths[0], 1.0), (3, -1), xycoords=axes.get_xaxis_transform(),
                 textcoords="offset points", va="top",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
             )  # fmt: skip
         axes.set(xlabel=_label(frame, "Estimate of"), ylabel=ylabel)
         if count > 1:

@@ -16,8 +16,8 @@ from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, panels
 from jaxhlm.plot.subject import (
     INTERCEPT,
-    MANY_ROWS,
     check_one_fit,
+    dots,
     effect_name,
     extremes,
     two_effects,
@@ -125,9 +125,11 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
     heights = lines[:, :1] + lines[:, 1:] * ends
     segments = list(np.stack([ends, heights], axis=2))
     with canvas(ax, 2.8) as axes:
-        alpha = 0.3 if d.n > MANY_ROWS else 0.6
-        axes.plot(x, d.y, ".", color=GREY, alpha=alpha, markersize=2.5, markeredgewidth=0, zorder=1)
-        collection = LineCollection(segments, linewidths=0.9, zorder=2)
+        axes.plot(x, d.y, "o", **dots(d.n, GREY))
+        many = d.G > MOST_NAMES
+        collection = LineCollection(
+            segments, linewidths=0.5 if many else 0.9, alpha=0.5 if many else 0.8, zorder=3
+        )
         if covariate is None:
             collection.set_color(INK[0])
         else:
@@ -226,9 +228,8 @@ def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
             part = table[table["term"] == name]
             axes.axline((0.0, 0.0), slope=1.0, color=GREY, linewidth=0.8, zorder=0)
             axes.plot(
-                part["theoretical"], part["standardized"], "o", color=INK[0], markersize=3.0,
-                markeredgewidth=0, alpha=0.8,
-            )  # fmt: skip
+                part["theoretical"], part["standardized"], "o", **dots(len(part), light=False)
+            )
             axes.set(title=name, xlabel="Normal quantile")
         all_axes[0].set_ylabel("Standardised random effect")
     return all_axes
@@ -276,7 +277,7 @@ def caterpillar(
             colors = np.where(clear, INK[0], GREY)
             axes.axvline(0.0, color="black", linewidth=0.6, zorder=0)
             axes.hlines(at, part["conf_low"], part["conf_high"], colors=list(colors), linewidth=0.9)
-            axes.scatter(part["estimate"], at, s=7.0, c=list(colors), linewidths=0, zorder=3)
+            axes.scatter(part["estimate"], at, s=9.0, c=list(colors), linewidths=0, zorder=3)
             axes.set(title=name, xlabel="Random effect", ylim=(-0.8, len(order) - 0.2))
             axes.tick_params(axis="y", length=0)
         places = range(len(order)) if named else []

@@ -13,7 +13,7 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import beta_quantile, normal_quantile
 from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, panels
 from jaxhlm.plot.fit_plots import qq
-from jaxhlm.plot.subject import MANY_ROWS, check_one_fit, response_label
+from jaxhlm.plot.subject import check_one_fit, dots, response_label
 from jaxhlm.plot.unit_plots import ranef_ellipse
 from jaxhlm.results.fit import Fit
 from jaxhlm.statistics.lowess import lowess
@@ -122,7 +122,7 @@ def residual_qq(fit: Fit, level: float = 0.95, ax: Axes | None = None) -> Axes:
     with canvas(ax) as axes:
         axes.fill_between(expected, low, high, color=GREY, alpha=0.25, linewidth=0, zorder=0)
         axes.axline((0.0, 0.0), slope=1.0, color="black", linewidth=0.8, zorder=1)
-        axes.plot(expected, sample, "o", **_dots(n, light=False))
+        axes.plot(expected, sample, "o", **dots(n, light=False))
         axes.set(xlabel="Normal quantile", ylabel="Standardised residual")
         axes.set_title(f"{100 * level:g} % band, pointwise", loc="left")
     return axes
@@ -179,14 +179,7 @@ def _standardised(fit: Fit) -> tuple[Floats, Floats]:
 
 def _scatter(axes: Axes, x: Floats, y: Floats) -> None:
     """Points, and their smooth where they are at several places."""
-    axes.plot(x, y, "o", **_dots(len(x)))
+    axes.plot(x, y, "o", **dots(len(x)))
     order = np.argsort(x, kind="stable")
     if np.ptp(x) > 0.0:
         axes.plot(x[order], lowess(x[order], y[order]), color=INK[1], linewidth=1.4, zorder=3)
-
-
-def _dots(n: int, *, light: bool = True) -> dict[str, object]:
-    many = n > MANY_ROWS
-    alpha = (0.25 if many else 0.6) if light else 0.8
-    size = 1.8 if many else 3.0
-    return {"color": INK[0], "alpha": alpha, "markersize": size, "markeredgewidth": 0, "zorder": 2}

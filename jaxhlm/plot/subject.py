@@ -6,12 +6,13 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.plot.canvas import INK
 from jaxhlm.results.fit import Fit
 
 __all__ = [
     "INTERCEPT",
-    "MANY_ROWS",
     "check_one_fit",
+    "dots",
     "effect_name",
     "extremes",
     "response_label",
@@ -31,6 +32,14 @@ def check_one_fit(fit: object) -> None:
     """
     if not isinstance(fit, Fit):
         raise OptionError(f"fit is a {type(fit).__name__}: draw one fit, such as fits[0]")
+
+
+def dots(n: int, color: str = INK[0], *, light: bool = True) -> dict[str, object]:
+    """How ``n`` points look: many are smaller, and paler if they lie on each other."""
+    many = n > MANY_ROWS
+    alpha = (0.25 if many else 0.6) if light else 0.8
+    size = 1.8 if many else 3.0
+    return {"color": color, "alpha": alpha, "markersize": size, "markeredgewidth": 0, "zorder": 2}
 
 
 def two_effects(fit: Fit, terms: tuple[str, str] | None) -> list[int]:

@@ -59,6 +59,7 @@ def test_every_module_that_defines_something_lists_it():
 def test_the_library_lists_what_it_imports_for_its_users():
     assert {*hlm.__all__} == re_exported(tree_of("")) - {"plot"}
     assert {*hlm.__all__, "plot"} == {*dir(hlm)}
+    assert dir(hlm.plot) == hlm.plot.__all__
 
 
 def offered_below(folder, *but):
