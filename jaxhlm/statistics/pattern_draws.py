@@ -10,8 +10,9 @@ so their sum is √m_k L g with g ~ N(0, I), their scatter about the mean is L B
 factor B of a Wishart matrix with m_k − 1 degrees of freedom, and what is left of the squares is
 σ² χ² of Σ m_k (n_k − r_k). The criterion sees the units of a design through these only. One group
 with √m_k times its Z'X and Z'y stands for their mean; and for the scatter of all designs that share
-Z'Z stand q more, with the columns of a root of that of Z'y, as in ``equal_groups``. A data set
-costs O(K) random numbers, not O(rows).
+Z'Z stand q more, with the columns of a root of that of Z'y. As in ``equal_groups`` these follow
+each other, and the first of them counts as often as there are units. A data set costs O(K) random
+numbers, not O(rows).
 
 β is left out, to be added to what is estimated. Lanes come last, and sums over designs are written
 out, so that a data set is the same whatever is drawn beside it.
@@ -53,7 +54,7 @@ class PatternLaw:
         L: (r, r, K) lower triangular with zeros beyond r_k.
         ZL, XL: (q, r, K) Z'QL and (p, r, K) X'QL.
         sigma: residual standard deviation.
-        sharing: C sets of designs, each of those that share Z'Z.
+        sharing: C sets of designs, each of those that share Z'Z and n_k.
     """
 
     Q: Sequence[Floats]
@@ -106,11 +107,13 @@ def pattern_law(X: Sequence[Floats], Z: Sequence[Floats], cov: Floats, sigma: fl
         for pairs in ([(b, z) for b, _, z in of], [(b, x) for b, x, _ in of])
     )
     ZZ = np.stack([z.T @ z for z in Z], axis=-1)
-    label = np.unique(ZZ.reshape(-1, len(Q)), axis=1, return_inverse=True)[1].ravel()
+    rows = np.array([float(len(b)) for b in Q])
+    shared = np.vstack([*ZZ.reshape(-1, len(Q)), rows])
+    label = np.unique(shared, axis=1, return_inverse=True)[1].ravel()
     sharing = [np.flatnonzero(label == c) for c in range(label.max() + 1)]
     return PatternLaw(
         Q,
-        np.array([float(len(b)) for b in Q]),
+        rows,
         np.array([float(b.shape[1]) for b in Q]),
         ZZ,
         np.stack([z.T @ x for z, x in zip(Z, X, strict=True)], axis=-1),
@@ -153,20 +156,23 @@ def draw_patterns(
 def tables_of(law: PatternLaw, draws: PatternDraws) -> Tables:
     """Cross products of y − Xβ and the columns of K + C q groups that stand for the units."""
     m, r, (q, p) = draws.m, len(law.L), law.ZX.shape[:2]
-    b, C = m.shape[1], len(law.sharing)
-    there, root_m = (m > 0.0).astype(float), np.sqrt(m)
-    shared = np.stack([there[some].max(axis=0) for some in law.sharing])
-    first = [some[0] for some in law.sharing]
+    (K, b), C = m.shape, len(law.sharing)
+    root_m, units, first = np.sqrt(m), np.zeros_like(m), [some[0] for some in law.sharing]
+    units[first] = np.stack([_summed(m[some]) for some in law.sharing])
+    there = np.maximum(m, units) > 0.0
+    order = np.concatenate(
+        [[*some, *range(K + c, K + q * C, C)] for c, some in enumerate(law.sharing)]
+    )
 
     def applied(A: Floats, values: Floats) -> list[Floats]:
         return [_summed([A[i, j][:, None] * values[j] for j in range(r)]) for i in range(len(A))]
 
     def everywhere(numbers: Floats) -> Floats:
-        alike = np.tile(numbers[first][:, None] * shared, (q, 1))
-        return np.concatenate([numbers[:, None] * there, alike])
+        present = numbers[:, None] * there
+        return np.concatenate([present, *[present[first]] * q])[order]
 
     def of_means(values: Floats, of_scatter: Sequence[Floats] = ()) -> Floats:
-        return np.concatenate([values, *(of_scatter or [np.zeros((q * C, b))])])
+        return np.concatenate([values, *(of_scatter or [np.zeros((q * C, b))])])[order]
 
     scattered = [applied(law.ZL, draws.root[:, j]) for j in range(min(q, r))]
     N = np.zeros((q, q, C, b))
@@ -191,7 +197,7 @@ def tables_of(law: PatternLaw, draws: PatternDraws) -> Tables:
     squares = _summed([x**2 for column in columns for x in applied(law.L, column)])
     by_lane[p, p] = _summed(squares) + law.sigma**2 * draws.rest
     zeros = np.zeros(b)
-    return Tables(by_group, by_lane, everywhere(law.rows), zeros, zeros, of_means(m))
+    return Tables(by_group, by_lane, everywhere(law.rows), zeros, zeros, of_means(units))
 
 
 def unit_responses(law: PatternLaw, draws: PatternDraws, lane: int, pattern: Ints) -> list[Floats]:

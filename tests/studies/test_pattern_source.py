@@ -86,6 +86,23 @@ def test_their_law_is_that_of_rows():
         assert stats.ks_2samp(x[ok], y[ok]).pvalue > 1e-4
 
 
+def test_units_of_equal_designs_count_as_one_class():
+    """Else one of their groups looks far from all others, and nearly every fit is searched."""
+    m = made(
+        SLOPES, [5, 1, 2, 0.3], [1, 0.4], n=60, within={"visit": range(5)}, factors=ARMS,
+        dropout={"overall": 0.2},
+    )  # fmt: skip
+    fits = m.draw(0, 200, 1, rows=False).fit()
+    assert (fits.iterations > 20).sum() <= 2
+    stats = next(fits.record.source.reduced(slice(0, 200))).standardised.stats
+    first = (stats.m > 0.0).any(axis=1)
+    assert first.sum() == 5
+    assert (stats.m.sum(axis=0) == 60.0).all()
+    for same in np.split(stats.RZ, np.flatnonzero(first)[1:]):
+        there = (same != 0.0).any(axis=(1, 2))
+        np.testing.assert_array_equal(same, same[:1] * there[:, None, None])
+
+
 def test_a_data_set_is_the_same_whatever_is_drawn_beside_it():
     m = MECHANISMS["slopes"]()
     some, all_of_them = (m.draw(first, 9, 3, rows=False).fit() for first in (4, 0))
