@@ -42,7 +42,7 @@ from jaxhlm.errors import JaxhlmError as JaxhlmError
 from jaxhlm.errors import JaxhlmWarning as JaxhlmWarning
 from jaxhlm.fitting.fit import fit as fit
 from jaxhlm.likelihood.covariance import lambda_matrix as lambda_matrix
-from jaxhlm.likelihood.deviance import deviance as deviance
+from jaxhlm.likelihood.criterion import deviance as deviance
 from jaxhlm.likelihood.deviance import loglik as loglik
 from jaxhlm.likelihood.suffstats import suffstats as suffstats
 from jaxhlm.results.compare import compare as compare

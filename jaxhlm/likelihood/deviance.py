@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-__all__ = ["Profile", "beside", "deviance", "loglik", "profile", "sum_groups", "whiten"]
+__all__ = ["Profile", "beside", "loglik", "profile", "sum_groups", "whiten"]
 
 # What a group adds to the sums over groups, from its R_i, T_i^X, t_i^y and m_i.
 GroupTerm = Callable[[Array, Array, Array, Array], tuple[Array, ...]]
@@ -107,44 +107,6 @@ def profile(
     if reml:
         value = value + 2.0 * log_diagonal(L_A)
     return Profile(value, solve_upper(L_A, z), pwrss, L_A, nu)
-
-
-def deviance(
-    theta: Float[Array, " k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
-) -> Float[Array, ""]:
-    """−2 × the log-likelihood of one data set, profiled over β and σ, at θ.
-
-    Pure: jit, vmap, grad and hessian it as you like; it follows the dtype it is given.
-    Equals ``lme4::REMLcrit`` (REML) or ``-2 * logLik`` (ML) at that θ.
-
-    Args:
-        theta: (k,) free entries of Λ, column by column (lme4's ``getME(fit, "theta")``). Λ is
-            relative to σ: the covariance of the random effects is σ²ΛΛ'.
-        stats: statistics of the data set, from ``suffstats``.
-        reml: the REML criterion instead of the ML deviance.
-        blocks: columns of Z in each random term, as ``hlm.design(…).blocks``; one unstructured
-            block if None.
-
-    Returns:
-        The criterion, a scalar; NaN where X is rank deficient.
-
-    Raises:
-        ResponseShapeError: the shapes of θ or of the statistics do not fit each other.
-        OptionError: the blocks do not hold every column of Z once.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxhlm as hlm
-        >>> y = jnp.array([1.0, 2.0, 4.0, 3.0, 6.0, 7.0])
-        >>> one = jnp.ones((6, 1))
-        >>> stats = hlm.suffstats(y, one, one, jnp.array([0, 0, 1, 1, 2, 2]), num_groups=3)
-        >>> print(f"{hlm.deviance(jnp.array([1.5]), stats):.4f}")
-        20.3899
-    """
-    found = profile(lambda_matrix(theta, checked_blocks(stats, blocks)), stats, reml)
-    # The residual of a column of X on those before it: rounding alone where X is deficient.
-    residual, total = jnp.diagonal(found.L_A) ** 2, (found.L_A**2).sum(axis=1)
-    determined = (residual > 10 * len(residual) * jnp.finfo(residual.dtype).eps * total).all()
-    return jnp.where(determined, found.value, jnp.nan)
 
 
 def loglik(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 
 from jaxhlm.core.chunks import CompiledByOne
-from jaxhlm.likelihood.deviance import deviance
+from jaxhlm.likelihood.criterion import deviance
 from jaxhlm.likelihood.lane_derivatives import mappable, unrollable
 from jaxhlm.likelihood.suffstats import Stats
 from jaxhlm.optimise.criterion import minimise_criterion

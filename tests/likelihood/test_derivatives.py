@@ -1,7 +1,7 @@
 """Gradient, Hessian and ∂d/∂D in closed form against automatic differentiation, in both dialects.
 
-Automatic differentiation goes through ``hlm.deviance``, which test_deviance compares with the
-definition.
+Automatic differentiation goes through ``profile``; ``hlm.deviance``, which has the closed forms as
+its derivatives, is compared with the definition by test_deviance.
 """
 
 from functools import cache
@@ -16,8 +16,9 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import SIZES, random_lambda, rows
 from jaxhlm import reference
-from jaxhlm.likelihood.covariance import theta_index
+from jaxhlm.likelihood.covariance import lambda_matrix, theta_index
 from jaxhlm.likelihood.derivatives import derivatives
+from jaxhlm.likelihood.deviance import profile
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives, unrollable
 from oracles import oracle, stats_of
 
@@ -36,13 +37,17 @@ def problem(q, p, blocks):
         return theta, stats
 
 
+def by_profile(theta, stats, reml=True, blocks=((0, 1),)):
+    return profile(lambda_matrix(theta, blocks), stats, reml).value
+
+
 @cache
 def automatic_of_both(q, p, blocks):
     """Gradients (2, k) and Hessians (2, k, k) by REML and ML, in one program."""
     theta, stats = problem(q, p, blocks)
 
     def criteria(t):
-        return jnp.stack([hlm.deviance(t, stats, reml, blocks) for reml in METHODS])
+        return jnp.stack([by_profile(t, stats, reml, blocks) for reml in METHODS])
 
     def slopes(t):
         return (jax.jacrev(criteria)(t),) * 2
@@ -93,6 +98,58 @@ def test_unrolled_dialect(q, p, blocks, reml):
     found = lane_derivatives(theta[:, None], lane, reml, blocks)
     assert isinstance(found.hess, np.ndarray)
     assert_close(jax.tree.map(lambda x: x[..., 0], found), automatic(q, p, blocks, reml))
+
+
+def test_deviance_has_the_closed_forms():
+    """Its Hessian, and how its gradient moves with the statistics."""
+    theta, stats = problem(2, 4, ((0, 1),))
+    step = jax.tree.map(jnp.ones_like, stats)
+
+    def moved(criterion):
+        return lambda t: jax.jvp(lambda s: jax.grad(criterion)(t, s), (stats,), (step,))
+
+    with jax.enable_x64(True):
+        at = jnp.array(theta)
+        hess = oracle(jax.hessian(hlm.deviance))(at, stats)
+        found, expected = (oracle(moved(f))(at) for f in (hlm.deviance, by_profile))
+    grad, second = automatic(2, 4, ((0, 1),), True)
+    for a, b in zip((found[0], *found, hess), (grad, *expected, second), strict=True):
+        np.testing.assert_allclose(a, b, atol=tol.DERIVATIVE * np.abs(b).max())
+
+
+def test_third_derivatives_of_deviance():
+    theta, stats = problem(1, 2, ((0,),))
+    with jax.enable_x64(True):
+        at = jnp.array(theta)
+        hessian = jax.hessian(lambda t: hlm.deviance(t, stats))
+        run = oracle(jax.vmap(lambda t: jax.jvp(hessian, (t,), (jnp.ones_like(t),))))
+        hess, third = run(at + jnp.array([[0.0], [1e-5], [-1e-5]]))
+    slope = np.asarray(hess[1] - hess[2]) / 2e-5
+    np.testing.assert_allclose(third[0], slope, rtol=tol.DIFFERENCES)
+
+
+def test_deviance_without_fixed_effects():
+    theta, stats = problem(2, 4, ((0, 1),))
+    none = stats._replace(TX=stats.TX[..., :0], XX=stats.XX[:0, :0], Xy=stats.Xy[:0], rank=0.0)
+    with jax.enable_x64(True):
+        found, expected = (
+            oracle(jax.value_and_grad(f))(jnp.array(theta), none)
+            for f in (hlm.deviance, by_profile)
+        )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tol.DERIVATIVE)
+
+
+def test_derivatives_of_a_deficient_design_are_not_numbers():
+    """As the deviance is not."""
+    theta, stats = problem(2, 4, ((0, 1),))
+    twice = np.array([0, 1, 1, 3])
+    same = stats._replace(TX=stats.TX[..., twice], XX=stats.XX[twice][:, twice], Xy=stats.Xy[twice])
+    with jax.enable_x64(True):
+        value, slopes = oracle(jax.value_and_grad(hlm.deviance, (0, 1)))(jnp.array(theta), same)
+    assert np.isnan(value)
+    assert np.isnan(slopes[0]).all()
+    assert np.isnan(slopes[1].Ty).all()
 
 
 @every_method
