@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import jaxhlm as hlm
-from jaxhlm.design.design import design_for
+from jaxhlm.design.new_rows import design_for
 
 LIMIT = 2.0
 ATOMS = [*"xzfkbw12", "0.5", "'a'", "np.pi", "None", "True", "[1, 2]", "`x`", "unit"]

@@ -26,6 +26,7 @@ from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
 
 __all__ = [
+    "EXACT_TOLERANCE",
     "check_fixed",
     "check_groups",
     "check_identified",

@@ -8,7 +8,7 @@ no kept row has are dropped, and ordered factors are treated as unordered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.chunks import on_one_blas_thread
-from jaxhlm.core.notation import Bools, Floats, Ints, NotEstimable
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.checks import (
     check_fixed,
@@ -35,14 +35,13 @@ from jaxhlm.design.columns import (
     read_weights,
     select,
 )
-from jaxhlm.design.estimable import determined
-from jaxhlm.design.grouping import Grouping, first_twice, group_codes, known_codes
+from jaxhlm.design.grouping import Grouping, first_twice, group_codes
 from jaxhlm.design.missing_values import complete_rows
 from jaxhlm.design.terms import (
     Part,
     check_levels,
-    evaluate_new,
     fit_part,
+    offset_part,
     random_terms,
     response_part,
 )
@@ -58,8 +57,6 @@ __all__ = [
     "alias",
     "build_design",
     "design",
-    "design_for",
-    "determined_rows",
     "distinct",
 ]
 
@@ -69,7 +66,8 @@ class Design(WithTerms):
     """What a model needs of the data; made by `build_design`.
 
     Attributes:
-        y: (n,) response, or None where the responses come as a separate matrix.
+        y: (n,) response less the offset, which is what is fitted, or None where the responses come
+            as a separate matrix.
         X: (n, p) fixed-effects columns, of full column rank.
         Z: (n, q) random-effects columns, those of all random terms side by side.
         group: (n,) level of the grouping factor of each row, 0 to G-1; rows keep their order.
@@ -86,6 +84,7 @@ class Design(WithTerms):
         response_name: the column left of the ``~``, or the left side as written; "" where there is
             none.
         formula: the formula, spacing normalised.
+        offset: (n,) sum of the offsets, to be added to Xβ + Zb, or None.
     """
 
     y: Floats | None
@@ -102,7 +101,9 @@ class Design(WithTerms):
     dropped_columns: tuple[str, ...]
     response_name: str
     formula: str
+    offset: Floats | None
     _fixed: Part = field(repr=False)
+    _offset: Part = field(repr=False)
     _random: tuple[Part, ...] = field(repr=False)
     _x_columns: tuple[int, ...] = field(repr=False)
     _factors: dict[str, pd.Index | None] = field(repr=False)
@@ -115,15 +116,20 @@ class Design(WithTerms):
     @property
     def stateful(self) -> tuple[str, ...]:
         """Calls that learned from the rows, such as ``center(x)``, on the right and on the left."""
-        parts = (self._fixed, *self._random, *([self._response] if self._response else []))
+        parts = (*self._right, *([self._response] if self._response else []))
         return tuple(name for part in parts for name in part.stateful)
 
     @property
     def learned(self) -> dict[str, Any]:
         """What every call of the right side learned, by its text, and the levels of factors."""
-        parts = (self._fixed, *self._random)
+        parts = self._right
         levels = {f"the levels of {name}": v for part in parts for name, v in part.coding.items()}
         return levels | {text: v for part in parts for text, v in part.learned.values.items()}
+
+    @property
+    def _right(self) -> tuple[Part, ...]:
+        """The parts of the formula right of its ``~``."""
+        return self._fixed, self._offset, *self._random
 
     @property
     def learned_apart(self) -> bool:
@@ -134,8 +140,8 @@ class Design(WithTerms):
         """How the columns of new rows are made for one data set; the rows stay those of all."""
         if not self._apart:
             return self
-        fixed, *random = self._apart[lane]
-        return replace(self, _fixed=fixed, _random=tuple(random), _apart=())
+        fixed, offset, *random = self._apart[lane]
+        return replace(self, _fixed=fixed, _offset=offset, _random=tuple(random), _apart=())
 
     @property
     def n(self) -> int:
@@ -260,6 +266,7 @@ def build_design(
     (fixed, *parts), (X, *columns) = zip(
         *(fit_part(side, frame, labels, learned) for side in parsed.sides), strict=True
     )
+    added, offset = offset_part(parsed, frame, labels, learned)
     check_levels((fixed, *parts))
     Z = np.concatenate(columns, axis=1)
     terms = random_terms(parsed, parts)
@@ -270,7 +277,8 @@ def build_design(
     dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
     check_fixed(X, x_columns, basis, fixed.names)
     if y is not None:
-        check_response(y, basis, response)
+        y = y if offset is None else y - offset
+        check_response(y, basis, response if offset is None else f"{response} less its offset")
     xnames = distinct([fixed.names[j] for j in x_columns])
     distinct(znames)
     return Design(
@@ -288,7 +296,9 @@ def build_design(
         dropped_columns=dropped,
         response_name=(column_name(response) or response) if response else "",
         formula=formula.formula,
+        offset=offset,
         _fixed=fixed,
+        _offset=added,
         _random=tuple(parts),
         _x_columns=x_columns,
         _factors={name: levels_of(frame[name]) for name in frame},
@@ -307,65 +317,6 @@ def _check_left_side(parsed: ParsedFormula, data: pd.DataFrame) -> None:
             f"'{parsed.response}' is a column of the data, but reads as an expression: write "
             f"{in_backticks(parsed.response)}"
         )
-
-
-@np.errstate(all="ignore")
-def design_for(
-    design: Design, newdata: pd.DataFrame, not_estimable: NotEstimable = "nan"
-) -> tuple[Floats, Floats, Ints]:
-    """Evaluate the columns of a fitted design on new data.
-
-    What the transforms learned from the fitted rows (means, knots, factor levels) is used again.
-    A row with a missing value keeps its place: it is NaN in X, in Z, or in both, according to
-    which of them reads the missing column. The response is not needed.
-
-    Args:
-        design: a design from `build_design`.
-        newdata: (m, ...) data frame; without the grouping column every group is unknown.
-        not_estimable: a row outside the row space of a rank-deficient X, whose expected value the
-            fitted rows do not determine, is NaN in X, with a warning, or, with "error", raises.
-
-    Returns:
-        X (m, p), Z (m, q) and the group codes (m,), -1 where the level is missing or unseen.
-
-    Raises:
-        MissingColumnError: a column of the right side is not in the new data.
-        NotNumericError: a column that was numeric is not.
-        NonFiniteError: a column or a transformed column holds an infinite value or a NaN.
-        NewLevelError: a factor of the formula (not the grouping one) has an unseen level.
-        GroupingError: the grouping column holds numbers where it held strings, or vice versa.
-        NotEstimableError: a row is not estimable, under ``not_estimable="error"``.
-
-    Example:
-        >>> from jaxhlm.datasets import load_dataset
-        >>> design = build_design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
-        >>> newdata = pd.DataFrame({"Days": [0, 10], "Subject": ["308", "unknown"]})
-        >>> X, Z, codes = design_for(design, newdata)
-        >>> X[1], codes
-        (array([ 1., 10.]), array([ 0, -1]))
-    """
-    parts = (design._fixed, *design._random)
-    raw = select(newdata, [v for part in parts for v in part.variables])
-    X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
-    codes = known_codes(design._groups, newdata)
-    X = determined_rows(design, X, newdata.index, "row(s) of the new data", not_estimable)
-    return X, np.concatenate(columns, axis=1), codes
-
-
-def determined_rows(
-    design: Design, full: Floats, labels: Iterable[object], what: str, option: NotEstimable
-) -> Floats:
-    """Rows (…, p) of X from rows of all its columns, NaN where their value is not estimable.
-
-    Args:
-        design: the design that was fitted.
-        full: (…, columns) with the columns that X lost to rank deficiency.
-        labels, what, option: as for ``estimable.determined``.
-    """
-    kept = list(design._x_columns)
-    dropped = np.setdiff1d(np.arange(full.shape[-1]), kept)
-    parts = full[..., kept], full[..., dropped]
-    return determined(*parts, design._alias, labels, what, option)
 
 
 def alias(X: Floats, kept: Sequence[int]) -> Floats:

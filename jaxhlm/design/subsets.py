@@ -42,6 +42,7 @@ def regrouped(
         group=group,
         levels=levels,
         weights=None if design.weights is None else design.weights[rows],
+        offset=None if design.offset is None else design.offset[rows],
         index=design.index[rows],
         _covariates={name: values[rows] for name, values in design._covariates.items()},
         _groups=Grouping.of(levels) if known is None else known,
@@ -55,6 +56,7 @@ def settled(design: Design) -> Design:
         kept=np.ones(design.n, bool),
         n_dropped=0,
         _fixed=design._fixed.settled,
+        _offset=design._offset.settled,
         _random=tuple(part.settled for part in design._random),
     )
 

@@ -38,6 +38,7 @@ __all__ = [
     "evaluate_new",
     "evaluate_numbers",
     "fit_part",
+    "offset_part",
     "random_terms",
     "recoded",
     "relearned",
@@ -321,6 +322,31 @@ def response_part(response: str, frame: pd.DataFrame, labels: pd.Index) -> tuple
     )
     require_finite(values[:, None], part.names, labels)
     return part, values
+
+
+NOTHING = Part((), (), (), Learned(), (), (), ())
+
+
+def offset_part(
+    parsed: ParsedFormula, frame: pd.DataFrame, labels: pd.Index, known: Mapping[str, Any] | None
+) -> tuple[Part, Floats | None]:
+    """The offsets, each a column of numbers, and their (n,) sum; None where there are none.
+
+    Args:
+        parsed: the formula.
+        frame, labels, known: as for ``fit_part``.
+    """
+    if not parsed.offsets:
+        return NOTHING, None
+    part, columns = fit_part(parsed.offset, frame, labels, known)
+    for factor, levels in zip(part.factors, part.levels, strict=True):
+        if levels is not None:
+            raise NotNumericError(f"offset({factor.text}) must be numeric, it is a factor")
+    if len(part.names) > len(part.factors):
+        raise FormulaError(
+            f"the offsets {', '.join(part.written)} give {len(part.names)} columns, not one each"
+        )
+    return part, columns.sum(axis=1)
 
 
 def random_terms(parsed: ParsedFormula, parts: Sequence[Part]) -> tuple[RandomTerm, ...]:

@@ -20,7 +20,7 @@ from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.errors import ComparisonError, OptionError
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
 from jaxhlm.estimation.pipeline import all_or_nothing, fit_lanes
-from jaxhlm.inference.nesting import contained
+from jaxhlm.inference.nesting import contained, offset_gap, offset_within, same_response
 from jaxhlm.inference.tails import chi2_tail
 from jaxhlm.results.fit import Fit
 from jaxhlm.sources.drawn import DrawnSource, Parametric
@@ -177,14 +177,21 @@ def _on_draws(fit: Fit, null: Fit, n: int, key: Key) -> Estimates:
     """Fit the design of ``fit`` to draws from the null model; the same for every ``fit``."""
     e = null.estimates
     drawn = Parametric(null.prepared, n, key, e.beta[0], e.cov[0], null.sigma, statistics=False)
-    return fit_lanes(_OnDesign(fit.prepared, n, key, drawn), fit.options).estimates
+    gap = offset_gap(null.design, fit.design)
+    return fit_lanes(_OnDesign(fit.prepared, n, key, drawn, gap), fit.options).estimates
 
 
 @dataclass(frozen=True)
 class _OnDesign(DrawnSource):
-    """Responses that were drawn on another design of the same rows."""
+    """Responses that were drawn on another design of the same rows.
+
+    Attributes:
+        drawn: the responses.
+        gap: (n,) the offset of that design less that of this one; None if they are the same.
+    """
 
     drawn: Parametric
+    gap: Floats | None
 
     @property
     def lane_bytes(self) -> int:
@@ -192,8 +199,9 @@ class _OnDesign(DrawnSource):
         return 16 * self.design.n
 
     def rows(self, lane_slice: slice) -> Floats:
-        """The responses."""
-        return self.drawn.rows(lane_slice)
+        """The responses, less the offset of the design that they are fitted on."""
+        Y = self.drawn.rows(lane_slice)
+        return Y if self.gap is None else Y + self.gap[:, None]
 
 
 def _check_rows(small: Fit, large: Fit) -> None:
@@ -203,8 +211,7 @@ def _check_rows(small: Fit, large: Fit) -> None:
             f"the fits use different rows ({a.n} and {b.n}); rows with missing values are dropped "
             "model by model: drop them from the data first and fit both again"
         )
-    y, other = (fit.record.responses.Y[:, 0] for fit in (small, large))
-    if not np.array_equal(y, other):
+    if not same_response(a, b):
         raise ComparisonError("the fits have different responses; only models of one can be tested")
     one = np.ones(a.n)
     first, second = (one if d.weights is None else d.weights for d in (a, b))
@@ -229,6 +236,10 @@ def _check_nested(small: Fit, large: Fit) -> None:
                 f"the models are not nested: the {name} effects of the first are no combination "
                 "of those of the second"
             )
+    if not offset_within(a, b):
+        raise ComparisonError(
+            "the models are not nested: the first has an offset that the second cannot make up for"
+        )
 
 
 def _singular(estimates: Estimates) -> int:

@@ -55,7 +55,9 @@ def fit(
             ``(1 | g)``, ``(0 + x | g)``, ``(1 + x || g)``. What else it may hold (interactions,
             ``C()``, ``poly()``, ``np.log()``, …) is a table in ``jaxhlm.language.formula``; nothing
             in it is run as code, unless you say so (``unsafe_formula``). A name that is no word
-            stands in backticks: `` `dose [mg]` ``.
+            stands in backticks: `` `dose [mg]` ``. ``offset(log(t))`` is added to Xβ + Zb as it is;
+            several add up. It is in fitted values, predictions and draws, and no part of the
+            variance that ``r2`` is a share of.
         data: one row per measurement: a table of pandas, of polars, pyarrow or whatever narwhals
             reads, or a dict of columns. Rows with a missing value in a variable that is used are
             dropped, with a ``RowsDroppedWarning`` that counts them.

@@ -27,9 +27,18 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import NotNestedError
 from jaxhlm.inference.mixtures import Mixture
 
-__all__ = ["boundary_mixture", "contained", "null_distribution"]
+__all__ = [
+    "boundary_mixture",
+    "contained",
+    "null_distribution",
+    "offset_gap",
+    "offset_within",
+    "same_response",
+]
 
 SPAN_TOL = 1e-8
+# Responses less other offsets are the same but for rounding.
+SAME = 1e-12
 
 
 def null_distribution(smaller: Design, larger: Design) -> Mixture | None:
@@ -50,9 +59,39 @@ def null_distribution(smaller: Design, larger: Design) -> Mixture | None:
             f"combination of the fixed effects of the larger ({larger.formula}); compare their AIC "
             "with jaxhlm.compare"
         )
+    if not offset_within(smaller, larger):
+        raise NotNestedError(
+            f"the models are not nested: the offset of the smaller model ({smaller.formula}) is not"
+            f" that of the larger ({larger.formula}) and a combination of its fixed effects; "
+            "compare their AIC with jaxhlm.compare"
+        )
     fixed = larger.X.shape[1] - smaller.X.shape[1]
     random = _random_part(smaller, larger)
     return None if random is None else Mixture.regular(fixed) * random
+
+
+def offset_gap(a: Design, b: Design) -> Floats | None:
+    """(n,) the offset of one model less that of another; None if they are the same."""
+    if a.offset is None and b.offset is None:
+        return None
+    gap = (0.0 if a.offset is None else a.offset) - (0.0 if b.offset is None else b.offset)
+    return np.asarray(gap) if np.any(gap) else None
+
+
+def offset_within(smaller: Design, larger: Design) -> bool:
+    """Whether the larger model can make up for another offset, as β = 1 of a column does."""
+    gap = offset_gap(smaller, larger)
+    return gap is None or bool(contained(gap[:, None], larger.X).all())
+
+
+def same_response(a: Design, b: Design) -> bool:
+    """Whether two designs of the same rows have the same response, whatever their offsets."""
+    assert a.y is not None and b.y is not None
+    gap = offset_gap(a, b)
+    if gap is None:
+        return np.array_equal(a.y, b.y)
+    rounding = SAME * max(np.abs(x).max() for x in (a.y, b.y, gap))
+    return bool((np.abs(a.y - b.y + gap) <= rounding).all())
 
 
 def contained(part: Floats, full: Floats) -> Bools:

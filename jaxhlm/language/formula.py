@@ -24,6 +24,8 @@ learned numbers        ``np.mean median std var min max amin amax sum ptp``,
                        ``np.quantile(x, q) np.percentile(x, q)``
 learned columns        ``center(x)``, ``scale(x)``, ``standardize(x)``, ``poly(x, 2)``,
                        ``bs(x, df=4)``, ``cr(x, df=4)``, ``cs``, ``cc``
+offsets                ``offset(log(t))``, an expression whose values are added to Xβ + Zb with the
+                       coefficient 1; several add up
 factors                ``C(x)``, ``C(x, contr.sum)`` (also ``treatment helmert diff poly SAS``),
                        ``C(x, levels=['a', 'b'])``; or R's ``factor(x)``,
                        ``relevel(x, ref='b')``, for treatment contrasts with another base
@@ -82,9 +84,10 @@ class ParsedFormula:
     Attributes:
         formula: the whole formula with its spacing normalised and the random terms last.
         response: the left side, an expression over the columns; "" where there is none.
-        fixed: the right side without its random terms, "1" if nothing else is left.
+        fixed: the right side without its random terms and offsets, "1" if nothing else is left.
         random: the random terms, in the order written.
         group: the columns whose combinations are the levels of the one grouping factor.
+        offsets: the insides of the `offset(…)`.
     """
 
     formula: str
@@ -92,17 +95,25 @@ class ParsedFormula:
     fixed: str
     random: tuple[ParsedTerm, ...]
     group: tuple[str, ...]
+    offsets: tuple[str, ...] = ()
 
     @property
     def sides(self) -> tuple[str, ...]:
         """The right side as the columns of X, and those of each random term."""
         return self.fixed, *(term.expr for term in self.random)
 
+    @property
+    def offset(self) -> str:
+        """The offsets as a right side whose columns they are; one that comes twice is one."""
+        return " + ".join(["0", *(f"I({inside})" for inside in self.offsets)])
+
     @cached_property
     def factors(self) -> tuple[Expression, ...]:
         """The expressions of the left and the right side."""
         left = (read(self.response),) if self.response else ()
-        return *left, *(f for side in self.sides for term in read_terms(side) for f in term)
+        return *left, *(
+            f for side in (*self.sides, self.offset) for term in read_terms(side) for f in term
+        )
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -124,7 +135,7 @@ class ParsedFormula:
     @property
     def terms(self) -> tuple[object, ...]:
         """What is compared to tell whether two formulas are of one model, whatever the response."""
-        return self.fixed, self.random, self.group
+        return self.fixed, self.random, self.group, self.offsets
 
     @property
     def right(self) -> str:
@@ -155,12 +166,15 @@ def parse(formula: str, *, response_optional: bool = False) -> ParsedFormula:
 
     Raises:
         FormulaError: the text is malformed, has no random term or calls an unknown function.
-        UnsupportedTermError: crossed or nested grouping factors, or `offset()`.
+        UnsupportedTermError: crossed or nested grouping factors, or `offset()` anywhere but as a
+            term by itself.
 
     Example:
         >>> parse("y ~ x*a + (x | unit)")
         ParsedFormula(formula='y ~ x*a + (x | unit)', response='y', fixed='x*a', \
-random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',))
+random=(ParsedTerm(expr='x', diagonal=False),), group=('unit',), offsets=())
+        >>> parse("y ~ offset(log(t)) + x + (1 | unit)").formula
+        'y ~ x + offset(log(t)) + (1 | unit)'
     """
     return _parse(_on_one_line(formula), response_optional, allowed())
 
@@ -170,8 +184,8 @@ def _parse(text: str, response_optional: bool, may_run: bool) -> ParsedFormula:
     """``parse``; what is read where formulas may run is kept apart."""
     del may_run
     response, rhs = _sides(text, response_optional)
-    _refuse_offset(text)
-    fixed, bars = _separate(rhs)
+    _refuse_offset(response, text)
+    fixed, bars, offsets = _separate(rhs)
     if not bars:
         raise FormulaError(
             f"no random term in '{excerpt(text)}': add one such as (1 | unit) or (1 + x | unit); "
@@ -181,9 +195,10 @@ def _parse(text: str, response_optional: bool, may_run: bool) -> ParsedFormula:
     if response and not read(response).variables:
         raise FormulaError(f"the response '{excerpt(response)}' names no column")
     by = ":".join(map(quoted, group))
-    terms = [f"({t.expr} {'||' if t.diagonal else '|'} {by})" for t in random]
+    terms = [f"offset({inside})" for inside in offsets]
+    terms += [f"({t.expr} {'||' if t.diagonal else '|'} {by})" for t in random]
     normalised = f"{response} ~ {' + '.join([fixed, *terms])}".strip()
-    found = ParsedFormula(normalised, response, fixed, random, group)
+    found = ParsedFormula(normalised, response, fixed, random, group, offsets)
     # What cannot be read is refused here.
     _ = found.factors
     return found
@@ -201,8 +216,8 @@ def parse_effects(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     line = _on_one_line(text)
     side = line.removeprefix("~").strip()
-    fixed, bars = _separate(side) if side else ("", [])
-    if fixed != ("1" if bars else "0"):
+    fixed, bars, offsets = _separate(side) if side else ("", [], ())
+    if offsets or fixed != ("1" if bars else "0"):
         raise FormulaError(
             f"'{excerpt(line)}' is no choice of random effects: write terms in parentheses only, "
             "such as (1 | unit), or 0 for none"
@@ -244,14 +259,29 @@ def _sides(text: str, response_optional: bool) -> tuple[str, str]:
     return response, rhs
 
 
-def _refuse_offset(text: str) -> None:
-    found = words(text)
-    for word, after in pairwise(found):
+def _refuse_offset(part: str, text: str) -> None:
+    """Refuse ``offset(…)`` within the left side, a random term or another term."""
+    for word, after in pairwise(words(part)):
         if (word.kind, word.text, after.text) == ("name", "offset", "("):
             raise UnsupportedTermError(
-                "offset() is not supported: subtract the offset from the response, as in "
-                f"`I(y - z) ~ x + (1 | unit)`, and add it to predictions; got {excerpt(text)}"
+                "offset(…) is a term of the right side by itself, as in "
+                f"y ~ x + offset(z) + (1 | unit); got '{excerpt(text)}'"
             )
+
+
+def _offset(term: str, rhs: str) -> str | None:
+    """The inside of an ``offset(…)``, or None where a term is something else."""
+    found = words(term)
+    called = [word.text for word in found[:2]] == ["offset", "("] and found[0].kind == "name"
+    inside = [word.depth for word in found[1:-1]]
+    if not called or 0 in inside:
+        _refuse_offset(term, rhs)
+        return None
+    inner = term[found[1].stop : found[-1].start].strip()
+    if not inner or _cuts(inner, ","):
+        raise FormulaError(f"offset(…) in '{excerpt(rhs)}' takes one expression, as in offset(z)")
+    _refuse_offset(inner, rhs)
+    return inner
 
 
 def _signed_terms(rhs: str) -> Iterator[tuple[str, str]]:
@@ -264,25 +294,26 @@ def _signed_terms(rhs: str) -> Iterator[tuple[str, str]]:
         yield cut.text, rhs[cut.stop : end].strip()
 
 
-def _separate(rhs: str) -> tuple[str, list[str]]:
-    """Fixed part and the insides of the random terms."""
-    fixed, bars, term = "", [], ""
+def _separate(rhs: str) -> tuple[str, list[str], tuple[str, ...]]:
+    """Fixed part, the insides of the random terms, and those of the offsets."""
+    fixed, bars, offsets, term = "", [], [], ""
     for sign, term in _signed_terms(rhs):
-        inner = _bar_term(term)
+        inner, offset = _bar_term(term), _offset(term, rhs)
         if not term and sign == "+":
             continue
-        if not term or (inner and sign == "-"):
-            raise FormulaError(
-                f"'-' subtracts {f'({inner})' if inner else 'nothing'} in '{excerpt(rhs)}'"
-            )
+        if not term or ((inner or offset) and sign == "-"):
+            what = term if offset else f"({inner})" if inner else "nothing"
+            raise FormulaError(f"'-' subtracts {what} in '{excerpt(rhs)}'")
         if inner:
             bars.append(inner)
+        elif offset:
+            offsets.append(offset)
         else:
             _refuse_hidden_bar(term)
             fixed += f" {sign} {term}"
     if not term:
         raise FormulaError(f"nothing follows the last sign of '{excerpt(rhs)}'")
-    return re.sub(r"^ (?:\+ |(-) )", r"\1", fixed) or "1", bars
+    return re.sub(r"^ (?:\+ |(-) )", r"\1", fixed) or "1", bars, tuple(offsets)
 
 
 def _bar_term(term: str) -> str | None:

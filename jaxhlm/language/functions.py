@@ -277,7 +277,7 @@ _INSTEAD = {
     "var": "write np.var(x, ddof=1)",
     "pmin": "write np.minimum(a, b)",
     "pmax": "write np.maximum(a, b)",
-    "offset": "subtract the offset from the response",
+    "offset": "an offset is a term by itself, y ~ x + offset(z)",
     "cbind": "give one response; many responses go to fit_many(responses=)",
     "hashed": "make the column of buckets in the data first",
     "lag": "its value depends on other rows: make it a column of the data first",

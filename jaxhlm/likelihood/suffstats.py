@@ -143,7 +143,7 @@ def suffstats(
     a frame; y is then a column of the frame, of the rows that the design has ``kept``.
 
     Args:
-        y: (n,) response.
+        y: (n,) response, less the offset where there is one.
         X: (n, p) fixed-effects matrix.
         Z: (n, q) random-effects matrix.
         group: (n,) integer group of every row, 0 … num_groups − 1, in any order. Labels 1 … G are

@@ -119,6 +119,8 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
             + ", ".join(names)
         )
     d = fit.design
+    if d.offset is not None:
+        raise OptionError("a unit is no line where there is an offset; see plot.unit_lines")
     x = d.Z[:, 1]
     lines = fit.shrinkage()["blup"].to_numpy().reshape(d.G, 2)
     ends = np.stack(extremes(x, d.group), axis=1)

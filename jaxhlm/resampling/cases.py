@@ -94,7 +94,7 @@ class Cases(DrawnSource):
             lambda: rows().observations(
                 self._levels(lane_index, rows()), np.arange(len(rows().row))
             ),
-            lambda name, row: self.prepared.design._covariates[name][row],
+            lambda of, row: of(self.prepared.design)[row],
         )
 
     def _replicates(self, lane_index: Ints) -> Replicates:

@@ -38,6 +38,7 @@ class FitRows:
         rows: the rows.
         blocks: columns of Z in each random term.
         p: (L,) fixed effects of each.
+        offset: (n,) of the rows, or None.
     """
 
     at: Ints
@@ -46,6 +47,7 @@ class FitRows:
     rows: Observations
     blocks: Blocks
     p: Ints
+    offset: Floats | None
 
     @cached_property
     def effects(self) -> RandomEffects:
@@ -64,23 +66,23 @@ class FitRows:
 
     @cached_property
     def fixed(self) -> Floats:
-        """Xβ̂."""
-        return self.rows.fixed(self.estimates.beta)
+        """Xβ̂, with the offset."""
+        return self.with_offset(self.rows.fixed(self.estimates.beta))
 
     @cached_property
     def fitted(self) -> Floats:
-        """Xβ̂ + Zb̂."""
+        """Xβ̂ + Zb̂, with the offset."""
         return self.fixed + self.rows.random(self.effects.b)
 
     @property
     def residual(self) -> Floats:
         """Response less fitted values."""
-        return self.rows.response - self.fitted
+        return self.response - self.fitted
 
     @property
     def residual_marginal(self) -> Floats:
-        """Response less Xβ̂."""
-        return self.rows.response - self.fixed
+        """Response less Xβ̂ and offset."""
+        return self.response - self.fixed
 
     @cached_property
     def leverage(self) -> Leverage:
@@ -112,8 +114,12 @@ class FitRows:
 
     @property
     def response(self) -> Floats:
-        """The response, (L, n)."""
-        return np.broadcast_to(self.rows.response, self.fixed.shape)
+        """The response as it was given, (L, n)."""
+        return np.broadcast_to(self.with_offset(self.rows.response), self.fixed.shape)
+
+    def with_offset(self, values: Floats) -> Floats:
+        """Values (L, n) on the scale of the response: what is fitted is that less the offset."""
+        return values if self.offset is None else values + self.offset
 
     @property
     def level(self) -> Floats:

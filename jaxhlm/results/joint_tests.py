@@ -11,7 +11,8 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_mapping
 from jaxhlm.core.notation import Floats
-from jaxhlm.design.design import Design, determined_rows
+from jaxhlm.design.design import Design
+from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import contrast_products
 from jaxhlm.inference.contrast_tests import DfMethod, check_df

@@ -18,7 +18,13 @@ from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
-from jaxhlm.inference.nesting import boundary_mixture, contained, null_distribution
+from jaxhlm.inference.nesting import (
+    boundary_mixture,
+    contained,
+    null_distribution,
+    offset_gap,
+    same_response,
+)
 from jaxhlm.inference.reduced_models import linear_criteria, reduced_criteria, term_label
 from jaxhlm.results.anova import AT_BOUNDARY, NO_MIXTURE, REFITTED, Anova
 from jaxhlm.results.presenters import long_table
@@ -225,6 +231,15 @@ def _same_data(first: FitRecord, second: FitRecord, batches: Sequence[FitRecord]
     both = np.flatnonzero(first.ok & second.ok)
     if not len(both):
         raise DifferentRowsError("no data set was fitted by both models; see fits.status")
+    # The distribution is decided by a data set with all columns of both models, where there is one.
+    lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
+    i = int(both[np.argmin(lacking[both])])
+    designs = [f.design(i) for f in batches]
+    if offset_gap(*designs) is not None:
+        raise DifferentRowsError(
+            "the models of the two batches have other offsets; compare them fit by fit, as in "
+            "fits[0].anova(others[0])"
+        )
     same = np.isclose(_sizes(first), _sizes(second), rtol=SAME, atol=0.0, equal_nan=True)
     wrong = both[~(same & (first.nobs == second.nobs))[both]]
     if len(wrong):
@@ -232,10 +247,6 @@ def _same_data(first: FitRecord, second: FitRecord, batches: Sequence[FitRecord]
             f"fit {first.index[wrong[0]]!r} has other rows or responses in the two batches; fit "
             "both models to the same rows"
         )
-    # The distribution is decided by a data set with all columns of both models, where there is one.
-    lacking = sum(f.estimates.absent.sum(axis=1) for f in batches)
-    i = int(both[np.argmin(lacking[both])])
-    designs = [f.design(i) for f in batches]
     _check_same_rows(*designs)
     return designs
 
@@ -282,7 +293,7 @@ def _check_same_rows(a: Design, b: Design) -> None:
             f"{names} were fitted to rows with other labels, first {a.index[at]!r} and "
             f"{b.index[at]!r}; {advice}"
         )
-    if not np.array_equal(np.asarray(a.y), np.asarray(b.y)):
+    if not same_response(a, b):
         raise DifferentRowsError(
             f"{names} have other responses ({a.response_name!r}, {b.response_name!r}); likelihoods "
             "of different responses cannot be compared"

@@ -44,7 +44,8 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
         The average of Xβ̂ over a grid in which every combination of the levels of the factors
         occurs once and numbers are at their mean over the rows used (Searle, Speed & Milliken 1980,
         Am. Stat. 34, 216-221). R's emmeans treats a number with two values as a factor; here it is
-        at its mean unless ``at`` says otherwise.
+        at its mean unless ``at`` says otherwise. An offset is at its mean whatever ``at`` says, as
+        in R's emmeans of an ``lmer``.
 
         The cells of a batch are the same in all fits. A number that is not in ``at`` stands at its
         mean over the rows of each fit, so that every row equals what the fit alone would give; but

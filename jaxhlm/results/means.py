@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, check_mapping
 from jaxhlm.core.notation import Floats, Ints, NotEstimable, check_option
-from jaxhlm.design.design import determined_rows
+from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import (
     DEFAULT_ADJUSTMENT,
@@ -137,6 +137,7 @@ class _Rows(NamedTuple):
     labels: list[str]
     L: Floats  # (b, rows, columns)
     means: int  # cells in every group
+    means_in: Floats  # (rows,) sums of the coefficients of means: 1, or 0 of a difference
 
 
 def means_wanted(
@@ -215,7 +216,9 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     about, count = fits.about_absent(own), L.shape[1]
     fits.tell_not_estimable(about, rows.labels[:count], wanted.what, wanted.not_estimable)
     own = coefficients.without(own, about)
-    columns = coefficients.columns_of(fits, own, wanted.df, wanted.conf_level)
+    added = 0.0 if design.offset is None or wanted.trend else fits.offset_means * rows.means_in
+    columns = coefficients.columns_of(fits, own, wanted.df, wanted.conf_level, -added)
+    columns |= {name: columns[name] + added for name in ("estimate", *LIMITS)}
     if wanted.pairwise:
         columns |= _side_by_side(columns, cells.groups, rows.means)
         names = [*TEST_COLUMNS, "p_holm", "p_tukey", *LIMITS]
@@ -283,7 +286,8 @@ def grids_of(
 
 
 def _as_they_are(wanted: Means, cells: _Cells) -> _Rows:
-    return _Rows(cells.frame, cell_labels(cells.frame), cells.L, cells.L.shape[1] // cells.groups)
+    n = cells.L.shape[1]
+    return _Rows(cells.frame, cell_labels(cells.frame), cells.L, n // cells.groups, np.ones(n))
 
 
 def _contrasted(wanted: Means, cells: _Cells) -> _Rows:
@@ -302,7 +306,8 @@ def _contrasted(wanted: Means, cells: _Cells) -> _Rows:
         first = cells.frame[list(wanted.by)].iloc[::k].reset_index(drop=True)
         within = first.iloc[np.repeat(np.arange(len(first)), len(C))].reset_index(drop=True)
         frame = pd.concat([within, frame], axis=1)
-    return _Rows(frame, labels, L.reshape(b, cells.groups * len(C), -1), k)
+    means_in = np.tile(C.sum(axis=1), cells.groups)
+    return _Rows(frame, labels, L.reshape(b, cells.groups * len(C), -1), k, means_in)
 
 
 Named = list[dict[str, Any]]

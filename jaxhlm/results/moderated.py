@@ -116,10 +116,10 @@ def _means(fits: FitRecord) -> Floats:
     """(B,) the mean response of every fit."""
 
     def means(at: Ints) -> tuple[Floats]:
-        rows = fits.lanes(at).observations
-        if rows.matrices.shared:
-            return (rows.y.mean(axis=0),)
-        lane, lanes = rows.rows.lane, len(at)
-        return (np.bincount(lane, rows.y[:, 0], lanes) / np.bincount(lane, None, lanes),)
+        f = fits.rows_of(at)
+        if f.rows.matrices.shared:
+            return (f.response.mean(axis=1),)
+        lane, lanes = f.rows.rows.lane, len(at)
+        return (np.bincount(lane, f.response[0], lanes) / np.bincount(lane, None, lanes),)
 
     return np.asarray(fits.over_chunks(means)[0])

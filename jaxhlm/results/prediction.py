@@ -10,9 +10,10 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.notation import Bools, Floats, Ints, NewLevels, NotEstimable, check_option
 from jaxhlm.design.columns import select
-from jaxhlm.design.design import Design, design_for
+from jaxhlm.design.design import Design
 from jaxhlm.design.effects import chosen_effects
 from jaxhlm.design.missing_values import any_missing
+from jaxhlm.design.new_rows import design_for
 from jaxhlm.errors import FormulaError, MissingColumnError, OptionError, UnknownTermError
 from jaxhlm.inference.criteria import check_level, wald_interval
 

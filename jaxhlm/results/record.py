@@ -266,6 +266,15 @@ class FitRecord:
             return found
         return restandardised(found, C, self.model.blocks)
 
+    @property
+    def offset_means(self) -> Floats:
+        """(B, 1) means of the offset over the rows of every fit."""
+
+        def means(at: Ints) -> tuple[Floats]:
+            return (np.broadcast_to(self.lanes(at).offset_means(), (len(at), 1)),)
+
+        return self.over_chunks(means)[0]
+
     def rows_of(self, at: Ints) -> FitRows:
         """Some fits with their rows; of a record of one fit they are kept.
 
@@ -279,10 +288,14 @@ class FitRecord:
         return self._rows_of(np.zeros(1, np.int64))
 
     def _rows_of(self, at: Ints) -> FitRows:
-        rows, found = self.lanes(at).observations, self.filled[at]
+        lanes, found = self.lanes(at), self.filled[at]
+        rows = lanes.observations
         own = self.estimates_on(at, rows.standardised.scaling.C)
         p = (~self.estimates.absent[at]).sum(axis=1)
-        return FitRows(at, found, own, rows, self.model.blocks, p)
+        offset = None
+        if self.rows.design.offset is not None:
+            offset = lanes.of_source(lambda d: d.offset, rows.row)
+        return FitRows(at, found, own, rows, self.model.blocks, p, offset)
 
     def over_chunks(self, one: Callable[[Ints], tuple[Array, ...]]) -> tuple[Floats, ...]:
         """Arrays, fits first, from positions of fits that the source takes together."""

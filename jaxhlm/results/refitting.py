@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats
+from jaxhlm.design.checks import EXACT_TOLERANCE
 from jaxhlm.errors import ConstantResponseError, ResponseShapeError
 from jaxhlm.estimation.pipeline import fit_lanes
 from jaxhlm.results.record import FitRecord
@@ -22,8 +23,12 @@ def refitted(fit: FitRecord, y: pd.Series | Floats) -> FitRecord:
     values = _aligned(fit, y)
     if not np.isfinite(values).all():
         raise ResponseShapeError("y has missing or infinite values; fit the frame without them")
-    if (values == values[0]).all():
-        raise ConstantResponseError(f"y is {values[0]:g} in every row; give one that varies")
+    offset, size, what = fit.rows.design.offset, 0.0, "y"
+    if offset is not None:
+        size, what = np.abs(values).max(), "y less the offset"
+        values = values - offset
+    if np.ptp(values) <= EXACT_TOLERANCE * size:
+        raise ConstantResponseError(f"{what} is {values[0]:g} in every row; give one that varies")
     source = ResponseMatrix(fit.responses.prepared, values[:, None])
     estimates = fit_lanes(source, fit.options).estimates
     return replace(fit, estimates=estimates, source=source, tests={})

@@ -20,7 +20,7 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
 
     @property
     def fitted(self) -> pd.Series:
-        """(n,) fitted values Xβ̂ + Zb̂ on the row labels of the data."""
+        """(n,) fitted values Xβ̂ + Zb̂, plus the offset, on the row labels of the data."""
         return self._of_rows("fitted", lambda f: f.fitted)
 
     @property
@@ -87,7 +87,7 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
         level: float = 0.95,
         not_estimable: NotEstimable = "nan",
     ) -> pd.Series | pd.DataFrame:
-        """Expected response on new rows, x'β̂ + z'b̂, with prediction errors if asked.
+        """Expected response on new rows, x'β̂ + z'b̂ + offset, with prediction errors if asked.
 
         The error of a unit's expected value, uncertainty of β̂ and of b̂ together, is
 

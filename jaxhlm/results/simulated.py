@@ -8,8 +8,8 @@ import pandas as pd
 from jaxhlm.core.notation import Bools
 from jaxhlm.core.streams import Seed
 from jaxhlm.core.tables import Table, as_frame
-from jaxhlm.design.design import design_for
 from jaxhlm.design.grouping import units_of_rows
+from jaxhlm.design.new_rows import design_for, offset_for
 from jaxhlm.errors import OptionError
 from jaxhlm.estimation.model import Model
 from jaxhlm.results.prediction import counted_effects
@@ -28,13 +28,13 @@ def simulated(
     _check_whole_terms(kept, fit.model)
     if newdata is None:
         X, Z, unit, of_unit = design.X, design.Z, design.group, np.arange(design.G)
-        weights, index = design.weights, design.index
+        weights, index, offset = design.weights, design.index, design.offset
     else:
         new = as_frame("newdata", newdata)
         X, Z, _ = design_for(design, new)
         unit, of_unit = units_of_rows(design._groups, new)
         X[unit < 0] = np.nan
-        weights, index = None, new.index
+        weights, index, offset = None, new.index, offset_for(design, new)
     given = np.full((len(of_unit), design.q), np.nan)
     if kept.any():
         b, seen = fit.rows_of(np.zeros(1, np.int64)).effects.b[0], of_unit >= 0
@@ -43,6 +43,8 @@ def simulated(
     Y = simulate_rows(
         X, Z, unit, len(of_unit), e.beta[0], e.cov[0], sigma, n, seed, weights, given=given
     )
+    if offset is not None:
+        Y = Y + offset[:, None]
     return pd.DataFrame(Y, index, [f"sim_{i + 1}" for i in range(n)])
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import listed
+from jaxhlm.design.new_rows import offset_for
 from jaxhlm.errors import NewLevelError, OptionError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
 from jaxhlm.inference.henderson import (
@@ -223,7 +224,9 @@ def _new_predictions(
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
         return Ragged(np.concatenate(lengths), np.concatenate(number), tuple(columns))
-    X, Z, code = new_rows(source.design.of_lane(fits.lane_index[0]), newdata, ranef, not_estimable)
+    design = source.design.of_lane(fits.lane_index[0])
+    X, Z, code = new_rows(design, newdata, ranef, not_estimable)
+    offset = offset_for(design, newdata)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
     m, (p, q), z = len(X), (X.shape[1], Z.shape[1]), Z[:, counted]
@@ -233,7 +236,7 @@ def _new_predictions(
         group = f.rows.group_numbers(len(source.design.levels))[:, code]
         if strict and ranef and (group < 0).any():
             raise _unseen(fits, newdata.index[(group < 0).any(axis=0)])
-        values = f.estimates.beta @ X.T
+        values = f.estimates.beta @ X.T + offset
         if ranef:
             b = f.effects.b[np.arange(len(at))[:, None], group]
             values = values + np.where(group < 0, 0.0, (z * b[..., counted]).sum(axis=-1))

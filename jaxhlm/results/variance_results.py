@@ -23,7 +23,7 @@ class VarianceResults(Estimated[Number, Vector, Matrix, Each]):
 
         σ_f²/(σ_f² + σ_l² + σ²) and (σ_f² + σ_l²)/(σ_f² + σ_l² + σ²) with σ_f² = var(Xβ̂) (Nakagawa &
         Schielzeth 2013) and σ_l² the mean of z_j'Σz_j over the rows (Johnson 2014). Equals
-        ``MuMIn::r.squaredGLMM(fit)``. σ² is that of a row of weight 1.
+        ``MuMIn::r.squaredGLMM(fit)``. σ² is that of a row of weight 1, and y is less an offset.
 
         Returns:
             Series with "marginal" and "conditional".

@@ -30,11 +30,12 @@ def learned_apart(design: Design, data: pd.DataFrame, lane: Ints, B: int) -> Des
         The design; the response is NaN in data sets whose columns cannot be made.
     """
     assert design.y is not None and design._response is not None
-    parts = (design._response, design._fixed, *design._random)
+    parts = (design._response, *design._right)
     raw = select(data, [v for part in parts for v in part.variables])[design.kept]
     raw = raw.reset_index(drop=True)
     columns = columns_of(pd.DataFrame({v: prepare(raw[v], design.index) for v in raw}))
     y, X, Z = design.y.copy(), design.X.copy(), design.Z.copy()
+    offset = np.zeros(design.n)
     order = np.argsort(lane, kind="stable")
     apart: list[tuple[Part, ...]] = []
     for rows in np.split(order, np.searchsorted(lane[order], np.arange(1, B))):
@@ -42,11 +43,13 @@ def learned_apart(design: Design, data: pd.DataFrame, lane: Ints, B: int) -> Des
         if own is None:
             y[rows] = np.nan
         else:
-            response, fixed, *random = (made for _, made in own)
-            y[rows], X[rows] = response[0], fixed.T[:, list(design._x_columns)]
+            response, fixed, offsets, *random = (made for _, made in own)
+            offset[rows] = offsets.sum(axis=0)
+            y[rows], X[rows] = response[0] - offset[rows], fixed.T[:, list(design._x_columns)]
             Z[rows] = np.concatenate(random).T
         apart.append(tuple(part for part, _ in own[1:]) if own else parts[1:])
-    return replace(design, y=y, X=X, Z=Z, _apart=tuple(apart))
+    own_offset = offset if design.offset is not None else None
+    return replace(design, y=y, X=X, Z=Z, offset=own_offset, _apart=tuple(apart))
 
 
 def _relearned(

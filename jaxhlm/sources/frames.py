@@ -67,6 +67,7 @@ class ReplicateFrame(Source):
             group=group,
             levels=levels,
             index=self.index,
+            offset=self._offset(slice(None)),
             _covariates={name: self.columns[name] for name in self.template._covariates},
             _groups=Grouping.of(levels),
         )
@@ -92,6 +93,7 @@ class ReplicateFrame(Source):
             _groups=Grouping.of(levels),
             weights=None if self.weights is None else self.weights[rows],
             index=self.index[rows],
+            offset=self._offset(rows),
             kept=np.ones(len(y), bool),
             _covariates={name: self.columns[name][rows] for name in self.template._covariates},
         )
@@ -176,16 +178,25 @@ class ReplicateFrame(Source):
 
     def _evaluate(self, rows: slice | Ints) -> tuple[Floats, Floats, Floats]:
         """y, X and Z of some rows; a value that is not finite becomes its data set's status."""
-        t = self.template
-        columns = {
-            name: values[rows].astype(float, copy=False) for name, values in self.columns.items()
-        }
+        t, columns = self.template, self._columns(rows)
         X = evaluate_numbers(t._fixed, columns)
         y = evaluate_numbers(self.response, columns)[:, 0]
+        if (offset := self._offset(rows)) is not None:
+            y = y - offset
         if self._leading:
             return y, X, X[:, : t.q]
         Z = [evaluate_numbers(part, columns).T for part in t._random]
         return y, X, np.concatenate(Z).T
+
+    def _offset(self, rows: slice | Ints) -> Floats | None:
+        if self.template.offset is None:
+            return None
+        return evaluate_numbers(self.template._offset, self._columns(rows)).sum(axis=1)
+
+    def _columns(self, rows: slice | Ints) -> dict[str, Floats]:
+        return {
+            name: values[rows].astype(float, copy=False) for name, values in self.columns.items()
+        }
 
 
 def replicate_frame(
@@ -231,7 +242,7 @@ def replicate_frame(
         assert response is not None
         if (
             template.dropped_columns
-            or any(part.learns for part in (response, template._fixed, *template._random))
+            or any(part.learns for part in (response, *template._right))
             or (given is not None and given.isna().any())
         ):
             return None

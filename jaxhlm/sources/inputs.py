@@ -43,7 +43,7 @@ from jaxhlm.sources.apart import learned_apart
 from jaxhlm.sources.containers import GivenResponses, Opened, opened
 from jaxhlm.sources.frames import replicate_frame
 from jaxhlm.sources.replicate_rows import ReplicateRows
-from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, of_rows
+from jaxhlm.sources.responses import Reordered, Responses, every, has_missing, less, of_rows
 from jaxhlm.sources.sources import ResponseMatrix, Source
 
 __all__ = [
@@ -171,6 +171,8 @@ def shared_input(
 ) -> Input:
     """Responses (n, B) on the rows of one design, their labels, and weights of their own (n, B).
 
+    The offset of the design is taken off them.
+
     Raises:
         JaxhlmError: the design is at fault.
     """
@@ -181,7 +183,8 @@ def shared_input(
             "them; compute it as a column of data first, or fit those responses by themselves"
         )
     prepared.check_identified(reml)
-    return Input(ResponseMatrix(prepared, Y, W=W), index, Model.of(design, reml))
+    source = ResponseMatrix(prepared, less(Y, design.offset), W=W)
+    return Input(source, index, Model.of(design, reml))
 
 
 def _own_weights(weights: Weights, given: Opened, responses_in: ResponsesIn) -> Opened | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.design.design import Design
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.statistics.group_contributions import (
     GroupContributions,
@@ -30,13 +32,13 @@ class Lanes:
     Attributes:
         reduce: makes their standardised statistics, equal groups joined.
         observe: makes their rows; levels and rows are numbered as in the design of the source.
-        covariate: values of a variable in some rows, by their numbers.
+        of_source: what a function finds in the design of the source, of rows by their numbers.
         prepared: the design that they share, if they do.
     """
 
     reduce: Callable[[], Standardised]
     observe: Callable[[], Observations]
-    covariate: Callable[[str, Ints], Floats | Bools]
+    of_source: Callable[[Callable[[Design], Any], Ints], Any]
     prepared: Prepared | None = None
 
     @cached_property
@@ -89,4 +91,15 @@ class Lanes:
         place, lane = rows.row if rows.place is None else rows.place, rows.rows.lane
         order = np.lexsort((place, lane))
         row = rows.row[order]
-        return column_means([self.covariate(name, row) for name in names], lane[order])
+        columns = [self.of_source(partial(_covariate, name), row) for name in names]
+        return column_means(columns, lane[order])
+
+    def offset_means(self) -> Floats:
+        """(b, 1) means of the offset."""
+        rows = self.designs
+        offset = self.of_source(lambda d: d.offset, rows.row)
+        return column_means([offset], rows.rows.lane)
+
+
+def _covariate(name: str, design: Design) -> Floats | Bools:
+    return design._covariates[name]

@@ -9,7 +9,7 @@ standing before them as a data set of its own, so that levels and columns are th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.chunks import chunk_bytes, in_order, lane_chunks, shared_bytes
-from jaxhlm.core.notation import Bools, Floats, Ints
+from jaxhlm.core.notation import Ints
 from jaxhlm.core.pieces import Held, Pieces, pieces_of
 from jaxhlm.design.columns import require_column
 from jaxhlm.design.design import Design
@@ -199,16 +199,16 @@ class ReplicatePieces(Source):
             source, first = self._read(lane_index)
             return source, source.lanes(np.arange(first, first + len(lane_index)))
 
-        def covariate(name: str, row: Ints) -> Floats | Bools:
+        def of_source(of: Callable[[Design], Any], row: Ints) -> Any:
             design = read()[0].design
             number = design.index.to_numpy()
             order = np.argsort(number)
-            return design._covariates[name][order[np.searchsorted(number[order], row)]]
+            return of(design)[order[np.searchsorted(number[order], row)]]
 
         return Lanes(
             lambda: read()[1].standardised,
             lambda: self._numbered(read()[0].design, read()[1].observations),
-            covariate,
+            of_source,
         )
 
     def _numbered(self, own: Design, rows: Observations) -> Observations:
@@ -267,7 +267,7 @@ class _Apart(Sequence[tuple[Part, ...]]):
 
     def __getitem__(self, lane: Any) -> Any:
         own = self._source.lane(int(lane))
-        return (own._fixed, *own._random)
+        return own._right
 
 
 def pieces_input(formula: str, data: Any, by: str, weights: Any, reml: bool) -> Input:

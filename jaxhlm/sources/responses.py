@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -29,6 +29,7 @@ __all__ = [
     "every",
     "has_missing",
     "held",
+    "less",
     "of_rows",
 ]
 
@@ -46,11 +47,13 @@ class Responses:
         rows: (n,) numbers of the rows that are meant, all if None.
         axis: of ``values``, that of the responses: 0 for an array (B, rows) of JAX's, which would
             be copied to be transposed.
+        offset: (n,) what is taken off every response, if anything.
     """
 
     values: Held
     rows: Ints | None = None
     axis: int = 1
+    offset: Floats | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,7 +64,8 @@ class Responses:
     def __getitem__(self, index: tuple[slice, Any]) -> Floats:
         """Columns, in memory; an integer that double precision cannot hold is infinite."""
         _, lanes = index
-        return as_floats(self._of_rows(self._fetched(lanes)))
+        found = as_floats(self._of_rows(self._fetched(lanes)))
+        return found if self.offset is None else found - self._aligned(found)
 
     def chunk(self, run: slice) -> Any:
         """Consecutive columns for a program, on their device if they are on one.
@@ -69,12 +73,18 @@ class Responses:
         They are not converted, so that float32 goes up in half the bytes.
         """
         if not isinstance(self.values, jax.Array):
-            single = self.values.dtype == np.float32
+            single = self.values.dtype == np.float32 and self.offset is None
             return self._of_rows(self._fetched(run)) if single else self[:, run]
         _check_there(self.values)
         size = run.stop - run.start
         with jax_config_scope():
-            return _columns(self.values, run.start, self.rows, size=size, axis=self.axis)
+            found = _columns(self.values, run.start, self.rows, size=size, axis=self.axis)
+            return found if self.offset is None else found - self._aligned(found)
+
+    def _aligned(self, found: Any) -> Floats:
+        """The offset beside one response (n,) or several (n, B)."""
+        assert self.offset is not None
+        return self.offset if found.ndim == 1 else self.offset[:, None]
 
     def _of_rows(self, values: np.ndarray) -> np.ndarray:
         return values if self.rows is None else values[self.rows]
@@ -140,22 +150,25 @@ class Carried:
         rows: as for ``Responses``.
         run: which columns of the file.
         told: checksum of the first of them, by which another file of that name is found.
+        offset: as for ``Responses``.
     """
 
     values: np.ndarray | Mapping[str, Any]
     rows: Ints | None
     run: slice = field(default_factory=lambda: slice(None))
     told: str = ""
+    offset: Floats | None = None
 
     @staticmethod
     def of(Y: Floats | Responses, run: slice) -> Carried:
         """Columns of responses."""
-        values, rows = (Y.values, Y.rows) if isinstance(Y, Responses) else (Y, None)
+        Y = Y if isinstance(Y, Responses) else Responses(Y)
+        values, rows, offset = Y.values, Y.rows, Y.offset
         if not isinstance(values, np.ndarray):
             return Carried(Y[:, run], None)
         if (file := mapped_from(values)) is None:
-            return Carried(np.ascontiguousarray(values[:, run]), rows)
-        return Carried(file, rows, run, checksum(values[:, run.start].tobytes()))
+            return Carried(np.ascontiguousarray(values[:, run]), rows, offset=offset)
+        return Carried(file, rows, run, checksum(values[:, run.start].tobytes()), offset)
 
     @property
     def responses(self) -> Floats | Responses:
@@ -165,11 +178,11 @@ class Carried:
             FileError: the file is not there, or is another one.
         """
         if isinstance(self.values, np.ndarray):
-            return of_rows(self.values, self.rows)
+            return less(of_rows(self.values, self.rows), self.offset)
         values = map_again(self.values)[:, self.run]
         if checksum(values[:, 0].tobytes()) != self.told:
             raise FileError(f"{self.values['filename']} holds other responses for this worker")
-        return of_rows(values, self.rows)
+        return less(of_rows(values, self.rows), self.offset)
 
 
 def _taken(values: Any, first: Any, rows: Any, size: int, axis: int) -> Any:
@@ -246,6 +259,13 @@ def of_rows(values: Held, rows: Ints | None, by_rows: bool = False) -> Floats | 
     if not isinstance(values, np.ndarray):
         return Responses(read_ahead(values), rows)
     return values if values.dtype == np.float64 and rows is None else Responses(values, rows)
+
+
+def less(Y: Floats | Responses, offset: Floats | None) -> Floats | Responses:
+    """Responses (n, B) less an offset (n,), taken off as they are read."""
+    if offset is None:
+        return Y
+    return replace(Y if isinstance(Y, Responses) else Responses(Y), offset=offset)
 
 
 def held(name: str, given: Any) -> Held:

@@ -101,7 +101,7 @@ class Sampler:
             raise
         except JaxhlmError:
             return None
-        levels = [part.levels for part in (design._fixed, *design._random)]
+        levels = [part.levels for part in design._right]
         return design.xnames, design.dropped_columns, design.terms, levels
 
 

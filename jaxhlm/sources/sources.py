@@ -102,7 +102,7 @@ class Source(ABC):
         return Lanes(
             lambda: rows().standardised,
             lambda: rows().observations(self.design.group[rows().row]),
-            lambda name, row: self.design._covariates[name][row],
+            lambda of, row: of(self.design)[row],
         )
 
     def runs(self) -> Iterator[slice]:
@@ -123,11 +123,10 @@ def shared_lanes(
     prepared: Prepared, reduce: Callable[[], Standardised], responses: Callable[[], Floats]
 ) -> Lanes:
     """Responses (n, B) on one design, and their statistics, as they are asked for."""
-    covariates = prepared.design._covariates
     return Lanes(
         reduce,
         lambda: prepared.observations(responses()),
-        lambda name, row: covariates[name][row],
+        lambda of, row: of(prepared.design)[row],
         prepared,
     )
 

@@ -96,6 +96,11 @@ def voom_weights(
     values = np.asarray(of_rows(given.values, order, given.by_rows)[:, :], float)
     _check_counts(values, samples.index, index)
     design = build_design(formula, samples, response_rows=len(samples))
+    if design.offset is not None:
+        raise OptionError(
+            f"{design.formula}: the trend of variances is not computed with an offset; give sizes "
+            "of libraries as lib_size="
+        )
     if not 0 < design.p < design.n:
         raise OptionError(
             f"{design.formula} has {design.p} fixed effects for {design.n} samples, which leaves "

@@ -11,8 +11,9 @@ import pandas as pd
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.core.streams import DESIGN, Key, Streams
 from jaxhlm.design.columns import prepare_new
-from jaxhlm.design.design import Design, determined_rows
+from jaxhlm.design.design import Design
 from jaxhlm.design.evaluation import Factor, columns_of
+from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.design.terms import applied
 from jaxhlm.errors import FormulaError
 from jaxhlm.studies.builder import UnitDesign

@@ -216,6 +216,11 @@ def assembled(
     frame = design.frame() if isinstance(design, UnitDesign) else design
     parsed = parse(formula, response_optional=True)
     response = _response(parsed)
+    if parsed.offsets:
+        raise OptionError(
+            f"{formula!r}: a study draws from a model without offset(); for data sets of one design"
+            " with an offset see jaxhlm.simulate(jaxhlm.design(…), truth)"
+        )
     template = build_design(parsed, frame, response_rows=len(frame), learned=learned)
     if isinstance(truth, Truth):
         truth.check_learned(template.learned)

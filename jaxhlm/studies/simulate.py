@@ -67,8 +67,9 @@ class Simulated:
         Raises:
             JaxhlmError: these data sets are drawn as statistics and have no rows.
         """
-        lanes = range(self.n)[first:last]
-        return self._source.rows(slice(lanes.start, lanes.stop))
+        lanes, offset = range(self.n)[first:last], self.design.offset
+        Y = self._source.rows(slice(lanes.start, lanes.stop))
+        return Y if offset is None else Y + offset[:, None]
 
     @overload
     def fit(

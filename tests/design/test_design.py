@@ -11,7 +11,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
 from jaxhlm.datasets import load_dataset
-from jaxhlm.design.design import build_design, design_for
+from jaxhlm.design.design import build_design
+from jaxhlm.design.new_rows import design_for
 
 SIZE, GROUPS = 60, 10
 

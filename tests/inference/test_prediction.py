@@ -11,7 +11,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import PREDICTIONS, frame, load_case, sleepstudy
 from jaxhlm import errors
-from jaxhlm.design.design import design_for
+from jaxhlm.design.new_rows import design_for
 from oracles import dense
 
 SIZES = (9, 1, 7, 3, 12, 2, 8, 5)

@@ -205,7 +205,7 @@ ADVICE = {
     "x^2": r"I\(x\*\*2\)",
     "x**2": r"I\(x\*\*2\)",
     "f %in% x": "a:b",
-    "offset(x)": r"I\(y - z\) ~",
+    "x:offset(x)": "a term of the right side by itself",
     "x.mean()": r"np.mean\(x\)",
     "sd(x)": r"np.std\(x, ddof=1\)",
     "ifelse(x > 0, 1, 0)": "np.where",

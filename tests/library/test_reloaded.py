@@ -24,6 +24,7 @@ CASES = (
     ("weights of its own", "responses"),
     ("by ML", "replicates"),
     ("beside a failure", "responses"),
+    ("offset", "replicates"),
 )
 # Names of a batch only, and how they are called; the others are SHARED.
 OF_MANY = {

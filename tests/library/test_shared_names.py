@@ -174,6 +174,7 @@ CASES = {
     "weights of its own": ("y ~ x + a + (1 + x | unit)", {"weights": "w"}),
     "beside a failure": ("y ~ x + a + (1 | unit)", {}),
     "by ML": ("y ~ x + a + (1 | unit)", {"reml": False}),
+    "offset": ("y ~ x + a + offset(exp(z)) + (1 | unit)", {}),
 }
 KINDS = ("responses", "replicates")
 

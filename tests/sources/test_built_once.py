@@ -16,7 +16,12 @@ from jaxhlm.language import formula
 from jaxhlm.statistics import group_contributions
 
 terms = import_module("jaxhlm.design.terms")
-BUILDERS = ("jaxhlm.design.design", "jaxhlm.sources.apart", "jaxhlm.studies.layout")
+BUILDERS = (
+    "jaxhlm.design.design",
+    "jaxhlm.design.new_rows",
+    "jaxhlm.sources.apart",
+    "jaxhlm.studies.layout",
+)
 STANDARD = "standardise_matrices"
 COUNTED = ("fit_part", "evaluate_new", "relearned", "evaluate_numbers", "applied")
 CENTRED = "Reaction ~ center(Days) + (1 + Days | Subject)"
@@ -65,7 +70,7 @@ CASES = {
     "by names": (lambda: long(True), lambda d: hlm.fit_many(SLEEP, d, by="rep"), 1,
                  {"fit_part": 2}),
     "by learning": (lambda: long(False), lambda d: hlm.fit_many(CENTRED, d, by="rep"), 1,
-                    {"fit_part": 2, "relearned": 18}),
+                    {"fit_part": 2, "relearned": 24}),
     "predict": (fit, lambda f: f.predict(sleep().head()), 0, {"evaluate_new": 2}),
     "simulate": (fit, lambda f: hlm.simulate(f, n=9, seed=1).fit(), 0, {}),
     "cases": (fit, lambda f: hlm.bootstrap(f, 9, "cases", seed=1), 0, {}),
