@@ -72,8 +72,9 @@ def fit_statistics(
     device fits its own, explicit axes of a mesh included, which are refused elsewhere.
 
     Differentiable in ``stats``, and so in the data, in forward and reverse mode, as ``minimise``:
-    by the implicit function theorem, exact at a minimum. In a singular fit a variance that is zero
-    stays zero, as it does when data change a little.
+    by the implicit function theorem, exact at a minimum. In a singular fit a variance that is zero,
+    or a correlation of ±1, stays so, as it does when data change a little. NaN if columns of Z
+    covary of which an earlier one has variance zero and a later one has not.
 
     Args:
         stats: statistics of the data set, from ``suffstats``.

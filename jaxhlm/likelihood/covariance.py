@@ -41,6 +41,7 @@ __all__ = [
     "pivots",
     "theta_index",
     "theta_of",
+    "zero_pivot_precedes",
 ]
 
 Blocks = tuple[tuple[int, ...], ...]
@@ -195,6 +196,20 @@ def on_boundary(theta: Floats, blocks: Blocks) -> Bools:
     """(B,) whether a variance is zero or a correlation ±1, of canonical θ (k, B)."""
     zero: Bools = (theta[np.array(pivots(blocks))] == 0.0).any(axis=0)
     return zero
+
+
+def zero_pivot_precedes(theta: Floats, blocks: Blocks) -> Bools:
+    """(…) whether a zero pivot of canonical θ (k, …) precedes one of its block that is not zero.
+
+    Next to such a D there are others for whose covariances Λ has no entries, to first order.
+    """
+    zero, first = theta[np.array(pivots(blocks))] == 0.0, 0
+    found: Bools = zero[0] & ~zero[0]
+    for block in blocks:
+        own = zero[first : first + len(block)]
+        found = found | (own[:-1] & ~own[1:]).any(axis=0)
+        first += len(block)
+    return found
 
 
 def pivots(blocks: Blocks) -> list[int]:

@@ -55,7 +55,9 @@ def minimise(
     standardised columns.
 
     Differentiable in ``stats``, and so in the data: by the implicit function theorem
-    dθ̂ = −H⁻¹ d(∂d/∂θ), exact at a minimum off the boundary, and not through the iterations.
+    dθ̂ = −H⁻¹ d(∂d/∂θ), exact at a minimum, and not through the iterations. In a singular fit a
+    variance that is zero, or a correlation of ±1, stays so, as it does when data change a little.
+    NaN if columns of Z covary of which an earlier one has variance zero and a later one has not.
 
     Under ``jax.vmap`` all data sets are one batch, in tiles that fit the cache; in
     ``jax.shard_map`` every device fits its own. Lanes that explicit axes of a mesh divide are for

@@ -1,7 +1,9 @@
 """The minimum of one data set as a pure JAX function, of which ``jax.vmap`` makes a batch of lanes.
 
 Its derivatives are a rule of their own: by the implicit function theorem dθ̂ = −H⁻¹ d(∂d/∂θ), exact
-at a minimum off the boundary, and not through the iterations.
+at a minimum, and not through the iterations. On the boundary, where columns of Λ are zero, they are
+those of the other columns: a variance that is zero stays so when data change a little. Where Λ has
+no entries for what changes (``zero_pivot_precedes``) there are none, and they are NaN.
 """
 
 from __future__ import annotations
@@ -12,9 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxhlm.errors import OptionError
-from jaxhlm.likelihood.covariance import canonical, lambda_matrix, on_boundary, theta_index
+from jaxhlm.likelihood.covariance import (
+    canonical,
+    lambda_matrix,
+    on_boundary,
+    theta_index,
+    zero_pivot_precedes,
+)
+from jaxhlm.likelihood.criterion import slope
 from jaxhlm.likelihood.derivatives import derivatives
 from jaxhlm.likelihood.deviance import profile
 from jaxhlm.likelihood.lane_derivatives import unrollable
@@ -22,13 +32,11 @@ from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats
 from jaxhlm.linalg.small import cholesky, solve_lower, solve_upper
 from jaxhlm.optimise.boundary import is_minimum
 from jaxhlm.optimise.compiled import Sizes, minimise_traced
-from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.distances import traced_distance_sums
-from jaxhlm.optimise.loop import NEWTON, OptimizeResult
+from jaxhlm.optimise.loop import OptimizeResult
 from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.rounds import minimise_in_rounds
 from jaxhlm.optimise.search import search_needed
-from jaxhlm.optimise.start import started
-from jaxhlm.optimise.tiles import TILE_LANES, in_tiles
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -76,16 +84,19 @@ def _moved(
     (stats,), (move,), (reml, blocks) = given, moves, (options.reml, options.blocks)
     found = minimum(stats, options, asked)
 
-    def slope(s: Stats) -> Float[Array, " k"]:
-        return derivatives(found.theta, s, reml, blocks).grad
-
     def at_theta(theta: Float[Array, " k"], s: Stats) -> tuple[Array, ...]:
         at = profile(lambda_matrix(theta, blocks), s, reml)
         return theta, at.value, at.beta, at.pwrss, at.L_A
 
-    L = cholesky(derivatives(found.theta, stats, reml, blocks).hess)
-    _, turned = jax.jvp(slope, (stats,), (move,))
-    theta_move = -solve_upper(L, solve_lower(L, turned))
+    # The criterion is even in every column of Λ, so that one that is zero stays zero.
+    index = theta_index(blocks)
+    first = [index.index((column, column)) for _, column in index]
+    free = found.theta[np.array(first)] != 0.0
+    hess = derivatives(found.theta, stats, reml, blocks).hess
+    L = cholesky(jnp.where(free & free[:, None], hess, jnp.eye(len(free), dtype=hess.dtype)))
+    _, turned = jax.jvp(lambda s: slope(found.theta, s, reml, blocks), (stats,), (move,))
+    theta_move = -solve_upper(L, solve_lower(L, jnp.where(free, turned, 0.0)))
+    theta_move *= jnp.where(zero_pivot_precedes(found.theta, blocks), jnp.nan, 1.0)
     _, moving = jax.jvp(at_theta, (found.theta, stats), (theta_move, move))
     return found, Minimum(*moving, *(0.0 * x for x in found[len(moving) :]))
 
@@ -135,16 +146,13 @@ def _joined(field: str, x: Array, is_batched: bool, size: int, B: int) -> Float[
 
 def _fitted_lanes(stats: Stats, options: Options, asked: bool) -> Minimum:
     """``Minimum`` of many lanes, last."""
-    B, blocks = stats.yy.shape[-1], options.blocks
-    start = jnp.full((len(theta_index(blocks)), B), jnp.nan, stats.Ty.dtype)
-
-    def by_newton(stats: Stats, start: Float[Array, "k B"]) -> Minimum:
-        found = minimise_criterion(stats, start, NEWTON, options, options.max_iter)
-        return _described(stats, found, options, asked)
-
-    if options.optimizer is None and unrollable(stats) and B >= TILE_LANES:
-        return _in_whole_tiles(by_newton, stats, started(stats, start, blocks))
-    found = minimise_traced(stats, start, Sizes(None, None, options.max_iter), options)
+    if options.optimizer is None and unrollable(stats):
+        found = minimise_in_rounds(stats, options, distances=asked)
+    else:
+        start = jnp.full(
+            (len(theta_index(options.blocks)), stats.yy.shape[-1]), jnp.nan, stats.Ty.dtype
+        )
+        found = minimise_traced(stats, start, Sizes(None, None, options.max_iter), options)
     return _described(stats, found, options, asked)
 
 
@@ -166,22 +174,10 @@ def _described(stats: Stats, found: OptimizeResult, options: Options, asked: boo
 
 def _settled(stats: Stats, found: OptimizeResult, options: Options) -> Bool[Array, " B"]:
     """Lanes that reached a minimum, and of which nothing tells that they have another."""
-    at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, options.blocks
-    distances = traced_distance_sums(stats, *at, len(stats.m))
+    distances = found.aux["distances"]
+    if not unrollable(stats):
+        at = found.theta, found.aux["beta"], found.aux["pwrss"], options.reml, options.blocks
+        distances = traced_distance_sums(stats, *at, len(stats.m))
     settled = found.converged & ~search_needed(stats, found, distances, options.reml)
     boundary = on_boundary(found.theta, options.blocks)
     return settled & (~boundary | is_minimum(found, stats, options.blocks))
-
-
-def _in_whole_tiles(
-    minimise: Callable[[Stats, Array], Minimum], stats: Stats, start: Float[Array, "k B"]
-) -> Minimum:
-    """``in_tiles`` of any number of lanes, the last of them repeated to fill a tile."""
-    B = start.shape[-1]
-
-    def filled(x: Float[Array, "... b"]) -> Float[Array, "... b"]:
-        more = [(0, 0)] * (x.ndim - 1) + [(0, -B % TILE_LANES)]
-        return jnp.pad(x, more, mode="edge") if x.shape[-1] == B else x
-
-    found = in_tiles(minimise, Stats(*map(filled, stats)), filled(start), B, marked=False)
-    return jax.tree.map(lambda x: x[..., :B], found)

@@ -13,8 +13,6 @@ from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes, slices
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.covariance import (
-    ROUNDED_TO_ZERO,
-    Blocks,
     covariance_of,
     on_boundary,
     theta_index,
@@ -27,6 +25,7 @@ from jaxhlm.optimise.boundary import kkt_violations
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
 from jaxhlm.optimise.options import Options
+from jaxhlm.optimise.pivoting import permuted, pivot_orders, reordered, restored
 from jaxhlm.optimise.scan import bracketed
 from jaxhlm.optimise.search import (
     SAME,
@@ -253,17 +252,18 @@ def _continue(
     found: OptimizeResult, stats: Stats, lane_index: Ints, D: Floats, options: Options
 ) -> OptimizeResult:
     """Run ``lane_index`` on from D (B, q, q), each with its columns in an order of its own."""
-    orders = _pivot_orders(D[lane_index], options.blocks)
+    orders = pivot_orders(D[lane_index], options.blocks)
     for those in _sharing(orders, stats):
         order, at = orders[those], lane_index[those]
+        some = stats.take(as_slice(at))
         again = _minimise(
-            _reordered(stats.take(as_slice(at)), order),
-            theta_of(_permuted(D[at], order), options.blocks),
+            some._replace(RZ=reordered(some.RZ, order)),
+            theta_of(permuted(D[at], order), options.blocks),
             options,
             options.max_iter,
             len(D),
         )
-        found = _merge(found, _restored(again, np.argsort(order, axis=1), options), at)
+        found = _merge(found, restored(again, order, options.blocks), at)
     return found
 
 
@@ -272,41 +272,6 @@ def _sharing(orders: Ints, stats: Stats) -> list[Ints]:
     if not stats.shared:
         return [np.arange(len(orders))]
     return [np.flatnonzero((orders == one).all(axis=1)) for one in np.unique(orders, axis=0)]
-
-
-def _pivot_orders(D: Floats, blocks: Blocks) -> Ints:
-    """(B, q) column orders: within each block the largest conditional variance is next."""
-    orders, every = np.empty(D.shape[:2], dtype=int), np.arange(len(D))
-    for block in map(np.array, blocks):
-        rest = D[:, block[:, None], block].copy()
-        for column in block:
-            k = np.diagonal(rest, axis1=1, axis2=2).argmax(axis=1)
-            orders[:, column] = block[k]
-            pivot = rest[every, k]
-            scale = np.where(pivot[every, k] > 0.0, pivot[every, k], np.inf)
-            rest -= pivot[:, :, None] * (pivot / scale[:, None])[:, None]
-            rest[every, k, k] = -np.inf
-    return orders
-
-
-def _reordered(stats: Stats, order: Ints) -> Stats:
-    """Statistics with the columns of Z of every lane in an order (B, q) of its own."""
-    columns = order.T[None, None, :, : stats.RZ.shape[-1]]
-    return stats._replace(RZ=np.take_along_axis(stats.RZ, columns, axis=2))
-
-
-def _permuted(M: Floats, order: Ints) -> Floats:
-    """Rows and columns of matrices (B, q, q) in orders (B, q)."""
-    return np.take_along_axis(np.take_along_axis(M, order[:, :, None], 1), order[:, None], 2)
-
-
-def _restored(found: OptimizeResult, order: Ints, options: Options) -> OptimizeResult:
-    """A minimum with the columns of Z back in the user's order."""
-    D = _permuted(covariance_of(found.theta, options.blocks), order)
-    singular = on_boundary(found.theta, options.blocks)
-    F = np.moveaxis(_permuted(np.moveaxis(found.aux["F"], -1, 0), order), 0, -1)
-    theta = theta_of(D, options.blocks, np.where(singular, ROUNDED_TO_ZERO, 0.0))
-    return found._replace(theta=theta, aux={**found.aux, "F": F})
 
 
 def _minimise(

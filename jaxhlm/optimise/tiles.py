@@ -32,13 +32,14 @@ __all__ = ["TILE_LANES", "in_tiles", "one_function"]
 TILE_LANES = 128
 ONE_FUNCTION = {"xla_cpu_small_call": "true", "inlineable": "false"}
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 def in_tiles(
-    minimise: Callable[[Stats, Array], T],
+    minimise: Callable[[Stats, S], T],
     stats: Stats,
-    start: Float[Array, "k B"],
+    start: S,
     num_lanes: Int[Array, ""],
     marked: bool = True,
 ) -> T:
@@ -47,11 +48,11 @@ def in_tiles(
     Args:
         minimise: what to do with each tile; returns a pytree, lanes last.
         stats: statistics of a multiple of ``TILE_LANES`` lanes.
-        start: (k, B).
+        start: pytree of arrays (…, B).
         num_lanes: () how many of the lanes there are, which may be traced.
         marked: as one function, where whoever compiles it can go on without if XLA refuses.
     """
-    B = start.shape[-1]
+    B = stats.yy.shape[-1]
     minimise = jax.jit(minimise)  # traced once, for the shapes and for the loop
 
     def of_tile(j: Int[Array, ""] | int) -> T:
@@ -60,7 +61,7 @@ def in_tiles(
                 return x
             return jax.lax.dynamic_slice_in_dim(x, j * TILE_LANES, TILE_LANES, x.ndim - 1)
 
-        return minimise(jax.tree.map(cut, stats), cut(start))
+        return minimise(jax.tree.map(cut, stats), jax.tree.map(cut, start))
 
     def write_tile(j: Int[Array, ""], found: T) -> T:
         def write(x: Float[Array, "... B"], part: Float[Array, "... t"]) -> Float[Array, "... B"]:
