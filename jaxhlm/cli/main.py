@@ -28,6 +28,7 @@ from jaxhlm.cli.commands import (
 from jaxhlm.cli.completion import add_completion
 from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
+from jaxhlm.cli.flags import in_flags
 from jaxhlm.core.files import check_target, read_table
 from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.core.versions import versions
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for bad input, 130 after an interrupt."""
     arguments = _parsed(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
-    said = said_by(lambda message: print(f"jaxhlm: {message}", file=sys.stderr))
+    said = said_by(lambda message: _say(message, arguments))
     with said, _printable(), _termination_interrupts() as dropped, all_or_nothing():
         try:
             arguments.run(arguments)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"jaxhlm: interrupted{''.join(map(str, stop.args))}", file=sys.stderr)
             return INTERRUPTED
         except JaxhlmError as error:
-            print(f"jaxhlm: {error}", file=sys.stderr)
+            _say(str(error), arguments)
             return 2
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
@@ -76,6 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _forget_output()
             return 2
     return 0
+
+
+def _say(message: str, arguments: argparse.Namespace) -> None:
+    print(f"jaxhlm: {in_flags(message, vars(arguments))}", file=sys.stderr)
 
 
 def _print_all() -> None:

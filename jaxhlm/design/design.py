@@ -47,7 +47,7 @@ from jaxhlm.design.terms import (
 )
 from jaxhlm.errors import FormulaError, MissingColumnError
 from jaxhlm.language.expression import read
-from jaxhlm.language.formula import ParsedFormula, column_name, parse
+from jaxhlm.language.formula import ParsedFormula, check_formula, column_name, parse
 from jaxhlm.language.opaque import allowing
 from jaxhlm.language.words import in_backticks
 from jaxhlm.likelihood.random_term import RandomTerm, WithTerms, blocks_of, group_of, names_of
@@ -193,6 +193,7 @@ def design(
         >>> d.n, d.G, d.xnames
         (900, 30, ('(Intercept)', 'x', 'a', 'x:a'))
     """
+    check_formula(formula)
     data = as_frame("data", data)
     check_flag("unsafe_formula", unsafe_formula)
     with allowing(unsafe_formula):

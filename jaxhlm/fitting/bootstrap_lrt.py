@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, whole_number
+from jaxhlm.core.document import Block, Grid, Printed
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.status import Status, converged
 from jaxhlm.core.streams import Key, Seed, random_key
@@ -32,8 +33,8 @@ __all__ = ["BootstrapLRT", "bootstrap_lrt"]
 SAME = 1e-8
 
 
-@dataclass(frozen=True, eq=False)
-class BootstrapLRT:
+@dataclass(frozen=True, eq=False, repr=False)
+class BootstrapLRT(Printed):
     """A parametric-bootstrap likelihood-ratio test; made by ``jaxhlm.bootstrap_lrt``.
 
     Attributes:
@@ -73,7 +74,7 @@ class BootstrapLRT:
             }
         )
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """The test, and how its fits ended."""
         lines = [
             "Parametric-bootstrap likelihood-ratio test",
@@ -85,16 +86,15 @@ class BootstrapLRT:
         ]
         if self.refitted:
             lines.append("Fits by REML were refitted by maximum likelihood")
-        lines += [
-            "",
-            f"T = {self.statistic:.4f}",
-            f"Bootstrap        p = {self.p_value:.4g}  (Monte-Carlo standard error "
-            f"{self.mc_se:.2g})",
-            f"χ², df = {self.df:<7} p = {self.p_chi2:.4g}",
-        ]
-        return "\n".join(lines)
-
-    __repr__ = __str__
+        p, mc_se, p_chi2 = f"{self.p_value:.4g}", f"{self.mc_se:.2g}", f"{self.p_chi2:.4g}"
+        tests = Grid(
+            ("df", "p value", "Monte-Carlo SE"),
+            [["", p, mc_se], [str(self.df), p_chi2, ""]],
+            ("Bootstrap", "χ²"),
+            plain=f"Bootstrap        p = {p}  (Monte-Carlo standard error {mc_se})\n"
+            f"χ², df = {self.df:<7} p = {p_chi2}",
+        )
+        return [lines, [f"T = {self.statistic:.4f}", tests]]
 
 
 def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = None) -> BootstrapLRT:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import Block, Grid, Printed, framed
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import listed
@@ -16,10 +17,12 @@ from jaxhlm.design.segments import Segments, orthonormalise
 __all__ = ["LmList", "lm_list"]
 
 RANK_TOL = 1e-7
+# Units of a printed table.
+MOST_SHOWN = 60
 
 
-@dataclass(frozen=True, eq=False)
-class LmList:
+@dataclass(frozen=True, eq=False, repr=False)
+class LmList(Printed):
     """Least-squares fits of every unit by itself.
 
     Attributes:
@@ -39,21 +42,20 @@ class LmList:
     df_residual: int
     formula: str
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """Coefficients by unit and the pooled residual standard deviation."""
         missing = self.coef.index[self.coef.isna().any(axis=1)]
-        lines = [f"Separate least-squares fits by {self.coef.index.name}", str(self.coef.round(4))]
+        table = framed(self.coef, most=MOST_SHOWN)
+        lines: list[str | Grid] = [f"Separate least-squares fits by {self.coef.index.name}", table]
         if len(missing):
             lines.append(
                 f"{len(missing)} unit(s) do not determine all coefficients ({listed(missing)}): "
-                "NaN stands for those, and the others are estimated without them"
+                "those are blank (NaN), and the others are estimated without them"
             )
         lines.append(
             f"Pooled residual standard deviation: {self.sigma:.4f} on {self.df_residual} df"
         )
-        return "\n".join(lines)
-
-    __repr__ = __str__
+        return [lines]
 
 
 def lm_list(formula: str, data: Table) -> LmList:

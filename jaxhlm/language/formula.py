@@ -55,6 +55,7 @@ from jaxhlm.language.words import Word, excerpt, name_of, quoted, words
 __all__ = [
     "ParsedFormula",
     "ParsedTerm",
+    "check_formula",
     "column_name",
     "parse",
     "parse_effects",
@@ -236,9 +237,17 @@ def column_name(expression: str) -> str | None:
     return node.name if isinstance(node, Column) else None
 
 
-def _on_one_line(formula: str) -> str:
+def check_formula(formula: object) -> None:
+    """Raise ``FormulaError`` for anything but text, before the data are looked at."""
     if not isinstance(formula, str):
-        raise FormulaError(f"the formula must be a string, got {type(formula).__name__}")
+        raise FormulaError(
+            f"the formula must be a string, got {type(formula).__name__}: write it first, such as "
+            "'y ~ x + (1 | unit)', and the data after it"
+        )
+
+
+def _on_one_line(formula: str) -> str:
+    check_formula(formula)
     return re.sub(rf"({_QUOTED})|\s+", lambda match: match[1] or " ", formula).strip()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.pipeline import fit_standardised
@@ -23,10 +24,12 @@ __all__ = ["Moderation", "df_residual", "moderated", "moderation"]
 # A prior of more degrees of freedom than so many times the rows counts as one of so many: 1/df is
 # then 0 to four digits, and the criterion still has digits left for the rows.
 MOST_DF = 1e4
+# Fits of a table in a notebook.
+MOST_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Moderation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Moderation(Printed):
     """Residual variances shrunk towards each other; print it for one line.
 
     Attributes:
@@ -39,19 +42,22 @@ class Moderation:
     df_prior: float
     variances: pd.DataFrame
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """How much is shrunk."""
         v = self.variances
         outlying = int((v["df_prior"] < 0.5 * self.df_prior).sum())
-        return (
+        line = (
             f"Residual variances of {v['variance'].notna().sum():,} fits: prior with "
             f"{self.df_prior:.4g} degrees of freedom beside {v['df_residual'].median():.4g} of a "
             f"fit (median), prior variance {v['prior'].median():.4g}"
             + f"; {outlying:,} outlying, with less than half of it"
             * (outlying > 0)
         )
+        return [[line]]
 
-    __repr__ = __str__
+    def _repr_html_(self) -> str:
+        """In a notebook, the variances as well."""
+        return as_html([*self._blocks(), [framed(self.variances, "%.4g", most=MOST_SHOWN)]])
 
 
 def df_residual(fits: FitRecord) -> Floats:

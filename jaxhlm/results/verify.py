@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxhlm import reference
+from jaxhlm.core.document import Block, Grid, Printed, as_html
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.estimation.estimates import Estimates
@@ -16,8 +17,8 @@ from jaxhlm.inference.criteria import standard_errors
 __all__ = ["Verification", "verify_lanes"]
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Printed):
     """Largest differences between fits and the NumPy reference; printing it gives one line.
 
     Attributes:
@@ -39,18 +40,29 @@ class Verification:
     cov: float
     lower: int
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         """One line for people."""
         if not self.lanes:
-            return "no fit to check against the NumPy reference: none of them converged"
+            return [["no fit to check against the NumPy reference: none of them converged"]]
         better = f"; {self.lower} fits better than the reference" if self.lower else ""
-        return (
-            f"{self.lanes} fits checked against the NumPy reference, largest differences: "
+        fits = "1 fit" if self.lanes == 1 else f"{self.lanes} fits"
+        line = (
+            f"{fits} checked against the NumPy reference, largest differences: "
             f"criterion {self.criterion:.1e}, β {self.beta:.1e} SE, SE {self.se:.1e}, "
             f"σ {self.sigma:.1e}, Σ {self.cov:.1e} (relative){better}"
         )
+        return [[line]]
 
-    __repr__ = __str__
+    def _repr_html_(self) -> str:
+        """In a notebook, the differences as a table."""
+        if not self.lanes:
+            return as_html(self._blocks())
+        line, _, _ = str(self).partition(", largest")
+        shown = (self.criterion, self.beta, self.se, self.sigma, self.cov)
+        columns = ("criterion", "β, in SE", "SE, relative", "σ, relative", "Σ, relative")
+        table = Grid(columns, [[f"{value:.1e}" for value in shown]], ["largest difference"])
+        more = [f"{self.lower} fitted better than the reference"] if self.lower else []
+        return as_html([[line, table, *more]])
 
 
 def verify_lanes(fits: Iterable[tuple[Design, Estimates]], reml: bool) -> Verification:

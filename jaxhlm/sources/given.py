@@ -10,6 +10,7 @@ from jaxhlm.core.pieces import in_pieces
 from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import Weights
 from jaxhlm.errors import OptionError
+from jaxhlm.language.formula import check_formula
 from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.inputs import Input, replicate_input, response_input
 from jaxhlm.sources.replicate_pieces import pieces_input
@@ -33,9 +34,11 @@ def fit_input(
     """The data sets that ``fit_many`` is given.
 
     Raises:
+        FormulaError: the formula is no text.
         OptionError: neither or both of ``responses`` and ``by`` were given.
         JaxhlmError: the call as a whole is at fault.
     """
+    check_formula(formula)
     if (responses is None) == (by is None):
         raise OptionError(
             "give either responses= (a matrix of responses on one design) or by= "

@@ -23,6 +23,7 @@ from jaxhlm.core.tables import Table
 from jaxhlm.design.columns import label
 from jaxhlm.design.design import build_design
 from jaxhlm.errors import OptionError, ResponseShapeError
+from jaxhlm.language.formula import check_formula
 from jaxhlm.sources.alignment import matched
 from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.inputs import matched_samples
@@ -91,6 +92,7 @@ def voom_weights(
         >>> len(fits), bool((weights > 0).all().all())
         (50, True)
     """
+    check_formula(formula)
     span = fraction("span", span, 0.5)
     given, samples, index, order = matched_samples(data, counts, responses_in, layer, "counts")
     values = np.asarray(of_rows(given.values, order, given.by_rows)[:, :], float)

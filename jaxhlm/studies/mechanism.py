@@ -22,7 +22,7 @@ from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.subsets import settled
 from jaxhlm.errors import FormulaError, OptionError, UnknownTermError
 from jaxhlm.estimation.pipeline import Prepared
-from jaxhlm.language.formula import ParsedFormula, column_name, parse
+from jaxhlm.language.formula import ParsedFormula, check_formula, column_name, parse
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.drawn import Drawn
 from jaxhlm.studies.fitting import prepared_by
@@ -199,6 +199,7 @@ def assembled(
     learned: Mapping[str, Any] | None,
 ) -> Mechanism:
     """``mechanism``, with what terms have ``learned`` elsewhere."""
+    check_formula(formula)
     violations = tuple(violations) if isinstance(violations, Iterable) else (violations,)
     for v in violations:
         if not isinstance(v, Violation):

@@ -250,6 +250,7 @@ def solve_power(
 
 def _changed(mechanism: Generating, along: str, value: float) -> Generating:
     """``varied``, also for a pair of design and truth."""
+    analysed(mechanism, None)
     if not isinstance(mechanism, tuple):
         return varied(mechanism, along, value)
     if along in SIZES:
@@ -257,7 +258,6 @@ def _changed(mechanism: Generating, along: str, value: float) -> Generating:
             f"{along} needs a Mechanism, which knows the data frame: "
             "jaxhlm.mechanism(formula, data, truth)"
         )
-    analysed(mechanism, None)
     design, truth = mechanism
     return design, changed_truth(truth, design, along, float(value))
 

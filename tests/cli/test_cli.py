@@ -202,12 +202,12 @@ def test_devices_that_are_not_there(command, csv, capsys):
     arguments = [command, SLEEP, str(csv), *(truth if command == "power" else []), "--devices", "9"]
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert "devices=9: JAX has 1" in said and said.count("\n") == 1
+    assert "--devices 9: JAX has 1" in said and said.count("\n") == 1
 
 
 def test_bootstrap_with_a_bad_level(csv, capsys):
     assert main(["bootstrap", SLEEP, str(csv), "--level", "95"]) == 2
-    assert "level=95.0 is not a confidence level" in capsys.readouterr().err
+    assert "--level 95.0 is not a confidence level" in capsys.readouterr().err
 
 
 def _command(*arguments, stdout, **environment):

@@ -122,7 +122,7 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "--responses", "y.npy", "--id", "sample"], "no names of samples"),
         ([*FIT, "--responses", "y.csv", "--id", "Sample"], "no column 'Sample'"),
         ([*FIT, "--responses", "y.xls"], "y.xls"),
-        ([*FIT, "--responses", "y.csv", "--layer", "raw"], "layer='raw'"),
+        ([*FIT, "--responses", "y.csv", "--layer", "raw"], "--layer raw"),
         ([*FIT, "--responses", "y.csv", "--contrast", "week"], "week"),
         ([*FIT, "--responses", "y.csv", "--contrast", "a=", "--contrast", "b"], "NAME=EXPR"),
         ([*FIT, "--responses", "y.csv", "--contrast", "Days = 3"], "NAME=EXPR"),

@@ -62,6 +62,17 @@ def test_transformed_response():
     assert parse("log(y + 1) ~ x + (1|g)").response == "log(y + 1)"
 
 
+def test_offsets():
+    """Their insides, apart from the columns of X; the formula as it is printed has them."""
+    parsed = parse("y ~ offset(log(t)) + x + offset(a + b) + (1|g)")
+    assert (parsed.fixed, parsed.offsets) == ("x", ("log(t)", "a + b"))
+    assert parsed.variables == ("y", "x", "t", "a", "b")
+    assert parse(parsed.formula) == parsed
+    assert parsed.terms != parse("y ~ x + (1|g)").terms
+    # A column of that name is a column.
+    assert parse("y ~ offset + x + (1|g)").offsets == ()
+
+
 REFUSED = [
     ("y + x", FormulaError, "one '~'"),
     ("y ~ x ~ z + (1|g)", FormulaError, "one '~'"),
@@ -93,7 +104,7 @@ REFUSED = [
     ("y ~ (1|a) + (1|a:b)", UnsupportedTermError, "nested .* ONE grouping factor"),
     ("y ~ (1|a/b)", UnsupportedTermError, "nested .* ONE grouping factor"),
     ("y ~ (1|a + b)", UnsupportedTermError, "several .* ONE grouping factor"),
-    ("y ~ x + offset(z) + (1|g)", UnsupportedTermError, "subtract the offset from the response"),
+    ("y ~ x:offset(z) + (1|g)", UnsupportedTermError, "a term of the right side by itself"),
 ]
 
 

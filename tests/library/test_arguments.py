@@ -684,3 +684,31 @@ def test_labels_of_groups_under_tracing_are_as_documented():
 def test_real_arrays_hold_real_numbers(values):
     with pytest.raises(errors.NotNumericError, match="what must be numbers"):
         real_array("what", values)
+
+
+GIVEN = hlm.design("~ Days + (1 | Subject)", sleep())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: hlm.fit(GIVEN, sleep()),
+        lambda: hlm.fit_many(GIVEN, np.ones((180, 2))),
+        lambda: hlm.fit_many(GIVEN, responses=np.ones((180, 2))),
+        lambda: hlm.fit_many(GIVEN, sleep(), by="Subject"),
+        lambda: hlm.design(sleep(), "Reaction ~ Days + (1 | Subject)"),
+        lambda: hlm.lm_list(GIVEN, sleep()),
+        lambda: hlm.voom_weights(3, GIVEN, sleep()),
+        lambda: hlm.mechanism(sleep(), "Reaction ~ Days + (1 | Subject)", None),
+    ],
+)
+def test_what_is_no_formula_is_said_before_the_data_are_looked_at(call):
+    with pytest.raises(errors.FormulaError, match=r"formula must be a string, got (Design|DataF)"):
+        call()
+
+
+@pytest.mark.parametrize("call", [hlm.power, hlm.power_curve, hlm.solve_power])
+def test_what_draws_nothing(call):
+    values = ("units", [3]) if call is hlm.power_curve else ()
+    with pytest.raises(errors.OptionError, match="str draws no data sets"):
+        call("y ~ x + (1 | unit)", "x", *values)

@@ -61,6 +61,25 @@ def test_results_are_tables_in_notebooks(shown, name):
     assert words <= set(cells.replace("&amp;", "&").split())
 
 
+def test_what_is_one_line_in_a_terminal_has_its_table_in_a_notebook(shown):
+    fits, level = shown["batch"][[0, 2]], shown["fit"]
+    short = hlm.load_dataset("sleepstudy").drop(index=range(1, 10))
+    smaller = hlm.fit("Reaction ~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"))
+    lines = hlm.lm_list("Reaction ~ Days + (1 + Days | Subject)", short)
+    test = hlm.bootstrap_lrt(smaller, level, n=5, seed=1)
+    cells = {
+        fits.moderation(): ["moderated", f"{fits.sigma.iloc[0] ** 2:.4g}"],
+        level.verify(): ["criterion", "Σ, relative"],
+        lines: ["308", "249.5600", "are blank"],
+        test: ["Bootstrap", "χ²", f"{test.p_value:.4g}"],
+    }
+    for result, there in cells.items():
+        html = result._repr_html_()
+        assert "<table>" in html and all(cell in html for cell in there)
+        assert repr(result) == str(result)
+    assert len(str(level.verify()).splitlines()) == 1 and str(level.verify()).startswith("1 fit ")
+
+
 def test_how_fits_ended_is_said_in_words(shown):
     assert "1 × the response or the criterion is not finite" in shown["batch"]._repr_html_()
 

@@ -291,7 +291,7 @@ def test_an_aliased_unit_keeps_what_it_determines():
     np.testing.assert_allclose(lines.coef, expected, rtol=tol.R_LM)
     unscaled = [[2.42293273, 0.62172509, 0.03403137]] * 2 + [[1.581139, 0.25, np.nan]]
     np.testing.assert_allclose(lines.se, lines.sigma * np.array(unscaled), rtol=tol.R_LM)
-    assert "1 unit(s) do not determine all coefficients (9): NaN" in str(lines)
+    assert "1 unit(s) do not determine all coefficients (9): those are blank" in str(lines)
     # Which rows come first does not matter, nor does another unit with one row.
     more = pd.concat([pixel()[::-1], pd.DataFrame({"dog": [10], "day": [5], "pixel": [1000.0]})])
     again = hlm.lm_list(formula, more)
