@@ -27,7 +27,7 @@ from jaxhlm.statistics.drawing import (
 )
 from jaxhlm.statistics.simulate_rows import simulate_rows
 
-__all__ = ["DrawnSource", "Parametric", "draw_by_stream"]
+__all__ = ["STREAM_LANES", "DrawnSource", "Parametric", "draw_by_stream"]
 
 Draws = TypeVar("Draws", Floats, Ints)
 

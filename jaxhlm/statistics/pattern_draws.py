@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.chunks import slices
+from jaxhlm.core.notation import Floats, Ints, LaneIndex
 from jaxhlm.linalg.factors import orthonormal_basis, semidefinite_root
 from jaxhlm.linalg.small import Matrix
 from jaxhlm.statistics.products import Tables
@@ -83,6 +84,10 @@ class PatternDraws(NamedTuple):
     root: Floats  # (r, r, K, b) B
     rest: Floats  # (b,) χ²
 
+    def take(self, index: LaneIndex) -> PatternDraws:
+        """Those of some data sets."""
+        return PatternDraws(*(x[..., index] for x in self))
+
 
 def pattern_law(X: Sequence[Floats], Z: Sequence[Floats], cov: Floats, sigma: float) -> PatternLaw:
     """The distribution of the statistics of units of K designs.
@@ -123,14 +128,15 @@ def pattern_law(X: Sequence[Floats], Z: Sequence[Floats], cov: Floats, sigma: fl
 
 
 def draw_patterns(
-    law: PatternLaw, count: Ints, generators: Iterable[np.random.Generator]
+    law: PatternLaw, count: Ints, generators: Iterable[np.random.Generator], lanes: int
 ) -> PatternDraws:
-    """The random numbers of data sets, each from a generator of its own.
+    """The random numbers of data sets.
 
     Args:
         law: of the units.
         count: (K, b) units of every design.
-        generators: b of them, used one after the other.
+        generators: b / ``lanes`` of them, used one after the other.
+        lanes: data sets in a row that are drawn from one generator.
     """
     (K, b), r = count.shape, len(law.L)
     rows, columns = np.tril_indices(r, -1)
@@ -139,9 +145,9 @@ def draw_patterns(
     shapes = 0.5 * np.concatenate([df.reshape(r * K, b), rest[None]]).T
     normal = np.empty((b, (r + len(rows)) * K))
     chi = np.empty((b, r * K + 1))
-    for i, generator in enumerate(generators):
-        generator.standard_normal(out=normal[i])
-        chi[i] = generator.standard_gamma(shapes[i])
+    for run, generator in zip(slices(b, lanes), generators, strict=True):
+        generator.standard_normal(out=normal[run])
+        chi[run] = generator.standard_gamma(shapes[run])
     normal, chi = (
         np.ascontiguousarray(normal.T).reshape(-1, K, b),
         2.0 * np.ascontiguousarray(chi.T),

@@ -126,7 +126,7 @@ class Drawn:
 
     def _fit_patterns(self, reml: bool, progress: bool | None) -> FitBatch:
         """Fits of statistics of redrawn designs."""
-        patterns = self.mechanism._patterns
+        patterns = self.mechanism.patterns
         assert patterns is not None
         source = PatternSource(patterns, len(self), self.key, self.first)
         model = Model.of(source.design, reml)

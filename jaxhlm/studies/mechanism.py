@@ -88,7 +88,7 @@ class Mechanism:
         """
         if not isinstance(self.truth, Truth) or self.violations:
             return False
-        return isinstance(self.design, pd.DataFrame) or self._patterns is not None
+        return isinstance(self.design, pd.DataFrame) or self.patterns is not None
 
     def truth_of(self, term: str) -> float:
         """True value of a fixed effect.
@@ -134,9 +134,10 @@ class Mechanism:
         return prepared_by(frame, self.template, self.parsed)
 
     @cached_property
-    def _patterns(self) -> Patterns | None:
-        assert isinstance(self.design, UnitDesign)
-        assert isinstance(self.truth, Truth)
+    def patterns(self) -> Patterns | None:
+        """What units may be measured at where that is redrawn, if these are few things."""
+        if isinstance(self.design, pd.DataFrame) or not isinstance(self.truth, Truth):
+            return None
         return patterns_of(self.design, self.template, self.parsed, self.truth)
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from jaxhlm.core.chunks import as_slice
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.streams import DESIGN, EFFECTS, Key, Streams
 from jaxhlm.design.design import Design, build_design
@@ -19,6 +20,7 @@ from jaxhlm.design.subsets import settled, take_rows
 from jaxhlm.estimation.pipeline import Prepared, Reduced
 from jaxhlm.language.formula import ParsedFormula
 from jaxhlm.likelihood.suffstats import GROUP_FIELDS
+from jaxhlm.sources.drawn import STREAM_LANES
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import Source, full_rank
 from jaxhlm.statistics.pattern_draws import (
@@ -41,6 +43,8 @@ __all__ = ["PatternSource", "Patterns", "patterns_of"]
 
 # Patterns from which on units are drawn one by one.
 MOST_PATTERNS = 64
+# Statistics of so many data sets are kept for inference after the fit.
+KEPT_BYTES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,12 @@ class Patterns:
     def most(self) -> int:
         """Largest number of measurements."""
         return int(self.builder.most or 0)
+
+    @property
+    def most_kept(self) -> int:
+        """Largest number of data sets whose statistics are kept once they are drawn."""
+        q, p = self.law.ZX.shape[:2]
+        return max(1, KEPT_BYTES // (8 * self.law.groups * (q * (q + p + 1) + 1)))
 
 
 def patterns_of(
@@ -113,12 +123,15 @@ class PatternSource(Source):
         n: number of data sets.
         key: what ``random_key`` gives for the seed that they come from.
         first: number of the first.
+        keeps: whether statistics of few data sets are kept for inference.
     """
 
     patterns: Patterns = field(repr=False)
     n: int
     key: Key
     first: int
+    keeps: bool = True
+    _kept: dict[tuple[int, int], Standardised] = field(default_factory=dict, repr=False)
 
     @property
     def design(self) -> Design:
@@ -136,28 +149,44 @@ class PatternSource(Source):
         p, q = self.design.p, self.design.q
         return 8 * (4 * self.patterns.builder.n + 4 * self.patterns.law.groups * q * (p + q + 2))
 
+    @property
+    def forgetful(self) -> PatternSource:
+        """The same data sets, whose statistics are not kept."""
+        return replace(self, keeps=False)
+
     def reduced(self, lane_slice: slice) -> Iterator[Reduced]:
         """Draw."""
-        yield Reduced.of(self._standardised(np.arange(lane_slice.start, lane_slice.stop)))
+        yield Reduced.of(self._drawn_once(lane_slice))
 
     def lane(self, i: int) -> Design:
         """Data set i, as rows that have its statistics."""
-        _, draws, pattern = self._drawn(np.array([i]))
+        draws, pattern = self._drawn(np.array([i]))
         there, y = self._rows(draws, 0, pattern[0])
         own = take_rows(replace(self.design, y=y), np.flatnonzero(there))
         return replace(own, kept=np.ones(own.n, bool), n_dropped=0)
 
     def lanes(self, lane_index: Ints) -> Lanes:
         """Data sets, drawn again."""
+        run = as_slice(lane_index)
         return replace(
-            self.own_lanes(lambda: self._replicates(*self._drawn(lane_index)[1:])),
-            reduce=lambda: self._standardised(lane_index),
+            self.own_lanes(lambda: self._replicates(*self._drawn(lane_index))),
+            reduce=lambda: (
+                self._drawn_once(run) if isinstance(run, slice) else self._standardised(lane_index)
+            ),
         )
+
+    def _drawn_once(self, lane_slice: slice) -> Standardised:
+        """A run, which inference on all fits asks for again."""
+        run = (lane_slice.start, lane_slice.stop)
+        found = self._kept.get(run) or self._standardised(np.arange(*run))
+        if self.keeps and self.n <= self.patterns.most_kept:
+            self._kept[run] = found
+        return found
 
     def _standardised(self, lane_index: Ints) -> Standardised:
         """Statistics in the units of the design."""
         law, prepared = self.patterns.law, self.patterns.prepared
-        _, draws, pattern = self._drawn(lane_index)
+        draws, pattern = self._drawn(lane_index)
         T, C = prepared.matrices.T[..., 0], prepared.matrices.C[..., 0]
         found, lost = standardised_from_tables(tables_of(law, draws), self.design.blocks)
         s = found.scaling
@@ -174,20 +203,24 @@ class PatternSource(Source):
             return found
         # As ``replicates.standardised_lanes`` does: from rows where products lose digits.
         at = np.flatnonzero(lost)
-        some = PatternDraws(*(x[..., at] for x in draws))
-        own = self._replicates(some, pattern[at])
+        own = self._replicates(draws.take(at), pattern[at])
         again = reduce_responses(standardise_matrices(own.rows), own.y[:, None])
         return merged(_padded(found, len(again.stats.m)), again, lost)
 
-    def _drawn(self, lane_index: Ints) -> tuple[Ints, PatternDraws, Ints]:
-        """Numbers of measurements (b, n), random numbers, and patterns (b, n) of the units."""
-        p, lanes = self.patterns, (self.first + lane_index).tolist()
+    def _drawn(self, lane_index: Ints) -> tuple[PatternDraws, Ints]:
+        """Random numbers, and patterns (b, n) of the units."""
+        p, number = self.patterns, self.first + lane_index
+        # Whole sets of data sets are drawn, each from a stream of its own.
+        stream, place = np.unique(number // STREAM_LANES, return_inverse=True)
+        lanes = (stream[:, None] * STREAM_LANES + np.arange(STREAM_LANES)).ravel().tolist()
         sizes = drawn_sizes(p.builder, Streams(self.key, DESIGN).generators(lanes))
         pattern, K, b = p.kind * p.most + sizes - 1, len(p.law.rows), len(lanes)
         at = (np.arange(b)[:, None] * K + pattern).ravel()
         count = np.bincount(at, minlength=b * K).reshape(b, K).T
-        generators = Streams(self.key, EFFECTS).generators(lanes)
-        return sizes, draw_patterns(p.law, count, generators), pattern
+        generators = Streams(self.key, EFFECTS).generators(stream.tolist())
+        draws = draw_patterns(p.law, count, generators, STREAM_LANES)
+        asked = as_slice(place.ravel() * STREAM_LANES + number % STREAM_LANES)
+        return draws.take(asked), pattern[asked]
 
     def _rows(self, draws: PatternDraws, lane: int, pattern: Ints) -> tuple[Bools, Floats]:
         """Which of the planned rows a data set has, and responses of these."""

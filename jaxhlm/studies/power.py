@@ -219,7 +219,7 @@ class Trials:
         """The power of n data sets, of which those that were tested before are not drawn again."""
         job, design, made = self._job, self._design, sum(len(p) for p, _ in self._parts)
         affordable("n", n, estimate_bytes(design.p, design.q))
-        plan = _plan(made, n, design.n if job.as_rows else 0, self._workers)
+        plan = _plan(made, n, job.most(design.n), self._workers)
         with failures_counted(), all_or_nothing():
             self._parts += _tested(job, plan, self._workers, progress)
         p, status = (np.concatenate(x) for x in zip(*self._parts, strict=True))
@@ -320,6 +320,13 @@ class _Job(NamedTuple):
             return False
         return self.formula is not None or not self.drawn.gaussian
 
+    def most(self, rows: int) -> int | None:
+        """Data sets, of so many rows, that are in memory at a time; None where none is."""
+        if self.as_rows:
+            return max(1, MOST_NUMBERS // rows)
+        patterns = None if isinstance(self.drawn, Simulated) else self.drawn.patterns
+        return None if patterns is None else patterns.most_kept
+
     def fits(self, part: Chunk, progress: bool | None) -> FitBatch:
         """Fits of a part."""
         devices, precision = self.devices, self.precision
@@ -354,16 +361,10 @@ def _tested_part(job: _Job, part: Chunk, progress: bool | None = False) -> tuple
     return found
 
 
-def _plan(first: int, last: int, rows: int, workers: Workers) -> list[Chunk]:
-    """Parts about equal in size: all in one but for the memory of rows, and for workers.
-
-    Args:
-        first, last: numbers of the first data set and of the one after the last.
-        rows: those of a data set that are drawn.
-        workers: who works on the parts.
-    """
+def _plan(first: int, last: int, most: int | None, workers: Workers) -> list[Chunk]:
+    """Parts of no more than ``most``, about equal: all in one but for memory, and for workers."""
     n = last - first
-    most = max(1, MOST_NUMBERS // rows) if rows else n
+    most = most or n
     if workers.executor is not None:
         most = min(most, max(WORTH_SENDING, -(-n // (TASKS_OF_EACH * workers.count))))
     parts = -(-n // most)

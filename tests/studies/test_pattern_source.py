@@ -9,6 +9,7 @@ from scipy import stats
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import violations as v
+from jaxhlm.studies import pattern_source
 from jaxhlm.studies.pattern_source import PatternSource
 
 ARMS = {"arm": ["control", "treated"]}
@@ -107,8 +108,28 @@ def test_a_data_set_is_the_same_whatever_is_drawn_beside_it():
     m = MECHANISMS["slopes"]()
     some, all_of_them = (m.draw(first, 9, 3, rows=False).fit() for first in (4, 0))
     np.testing.assert_allclose(some.fixef, all_of_them.fixef[4:], rtol=tol.ESTIMATE)
-    one, more = (PatternSource(m._patterns, 3, np.array([0, 3], np.uint32), i) for i in (4, 3))
+    one, more = (PatternSource(m.patterns, 3, np.array([0, 3], np.uint32), i) for i in (4, 3))
     np.testing.assert_array_equal(one.lane(0).y, more.lane(1).y)
+
+
+def test_data_sets_are_drawn_once_and_in_parts_that_fit_the_memory(monkeypatch):
+    drawn, draw = [], pattern_source.draw_patterns
+    monkeypatch.setattr(
+        pattern_source,
+        "draw_patterns",
+        lambda *given: drawn.append(given[1].shape[1]) or draw(*given),
+    )
+    m = MECHANISMS["slopes"]()
+    whole = hlm.power(m, "visit:armtreated", n=70, seed=1).table
+    assert drawn == [80]
+    monkeypatch.setattr(
+        pattern_source, "KEPT_BYTES", pattern_source.KEPT_BYTES // m.patterns.most_kept * 24
+    )
+    assert 16 < m.patterns.most_kept < 35
+    parts = hlm.power(m, "visit:armtreated", n=70, seed=1).table
+    assert sum(drawn[1:]) > 80
+    np.testing.assert_array_equal(parts["rejected"], whole["rejected"])
+    assert 0 < whole["rejected"].item() < 70
 
 
 def test_the_designs_are_those_of_rows():
