@@ -19,7 +19,6 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    pytest.importorskip("shtab")
     path = tmp_path_factory.mktemp("shell")
     for name in ("data.csv", "described.toml"):
         (path / name).touch()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 
@@ -259,7 +260,6 @@ def test_the_table_is_written_by_the_ending_of_its_name(tmp_path, monkeypatch, c
 
 
 def test_excel_files_are_read_and_written(tmp_path, monkeypatch):
-    pytest.importorskip("openpyxl")
     monkeypatch.chdir(tmp_path)
     data = hlm.load_dataset("sleepstudy").astype({"Subject": str})
     data.loc[3, "Reaction"] = np.nan
@@ -280,7 +280,6 @@ def test_excel_files_are_read_and_written(tmp_path, monkeypatch):
     ],
 )
 def test_sheets_that_are_no_tables_are_refused(tmp_path, rows, said):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in rows:
         book.active.append(row)
@@ -290,7 +289,6 @@ def test_sheets_that_are_no_tables_are_refused(tmp_path, rows, said):
 
 
 def test_sheets_keep_types_and_say_what_is_left_out(tmp_path):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in (["n", "x", "g"], [1, None, "a"], [2, 0.5, "=1"], [None] * 3):
         book.active.append(row)

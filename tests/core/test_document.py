@@ -5,6 +5,7 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import openpyxl
 import pytest
 
 from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text
@@ -77,7 +78,6 @@ def test_headings_span_the_table():
 
 
 def test_excel_holds_numbers_shown_as_printed(tmp_path):
-    openpyxl = pytest.importorskip("openpyxl")
     Shown().to_excel(tmp_path / "t.xlsx")
     sheet = openpyxl.load_workbook(tmp_path / "t.xlsx").active
     assert [[c.value for c in row] for row in sheet.iter_rows()] == [
@@ -96,8 +96,6 @@ def test_excel_holds_numbers_shown_as_printed(tmp_path):
 
 
 def test_excel_says_what_it_cannot_hold(tmp_path):
-    pytest.importorskip("openpyxl")
-
     class Rung(Exported):
         def _blocks(self):
             return [["a\x07b"]]

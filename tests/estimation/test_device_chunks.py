@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 
@@ -303,7 +304,6 @@ def test_devices_of_another_process_are_refused(monkeypatch):
 
 
 def test_what_runs_on_the_cores_only_is_refused_by_name():
-    optax = pytest.importorskip("optax")
     fit, data = hlm.fit(FORMULA, load_dataset("sleepstudy")), load_dataset("sleepstudy")
     with pytest.raises(OptionError, match="rows of their own"):
         hlm.fit_many(FORMULA, data.assign(r=0), by="r", devices=1)

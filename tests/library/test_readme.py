@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 import jaxhlm as hlm
 import studies_made
@@ -75,7 +76,6 @@ def test_every_fence_of_the_readme_is_a_block():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 @pytest.mark.parametrize("section", [name for name, blocks in SECTIONS.items() if blocks])
 def test_the_readme_runs_and_prints_what_it_says(section, folder, monkeypatch, capfd):
-    plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")

@@ -1,6 +1,7 @@
 """The shapes that annotations of records state are those of the arrays."""
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -16,8 +17,6 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution
 from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
-
-jaxtyping = pytest.importorskip("jaxtyping")
 
 NAMES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int")} | vars(notation)
 

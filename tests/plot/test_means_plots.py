@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors
 from places import DATA
-
-plt = pytest.importorskip("matplotlib.pyplot")
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +19,6 @@ def fit():
     d["kind"] = np.resize(list("pqrqpqs"), len(d))
     d["late"] = np.where(d["age"] > 11, "yes", "no")
     return hlm.fit("distance ~ kind * Sex * age + late + (1 | Subject)", d)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
 
 
 def tips(axes):

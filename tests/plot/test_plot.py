@@ -22,13 +22,6 @@ from jaxhlm.plot.canvas import COLUMN, INK, canvas, wrap, write
 ARTICLE = "y ~ x * a + (1 + x | unit)"
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def article():
     return hlm.fit(ARTICLE, hlm.load_dataset("article"))

@@ -16,13 +16,6 @@ from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.results.moderated import Moderation
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-
-
 def table(contrasts=("dose", "time"), size=400):
     rng, parts = np.random.default_rng(1), []
     for name in contrasts:
