@@ -19,8 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax, random
 
+from jaxhlm.statistics.threefry import THREEFRY
+
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
     from jaxhlm.core.notation import Array
 
@@ -37,7 +39,7 @@ def lane_keys(key: Any, lane_index: Any) -> Any:
         key: (2,) what ``random_key`` returns.
         lane_index: (B,) their numbers.
     """
-    key = random.wrap_key_data(key, impl="threefry2x32")
+    key = random.wrap_key_data(key, impl=THREEFRY)
     return jax.vmap(random.fold_in, (None, 0))(key, lane_index)
 
 
@@ -55,37 +57,37 @@ def normals_and_chi_squares(
     df = jnp.maximum(df, 1.0)[:, None]
     normal, uniform, retry = jax.vmap(lambda k: random.split(k, 3), out_axes=1)(keys)
     z = _normals(normal, count + m)
-    values, accepted = _proposed(z[count:], _uniforms(uniform, m), df)
+    values = _proposed(z[count:], _uniforms(uniform, m), df)
     room = min(B, max(1, B // RETRIED))
 
-    def again(state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        values, accepted, tries = state
-        at = jnp.nonzero(~accepted.all(axis=0), size=room, fill_value=0)[0]
-        own = jax.vmap(random.fold_in)(retry[at], tries[at])
+    def again(state: Float[Array, "m+1 B"]) -> Float[Array, "m+1 B"]:
+        failed = jnp.isnan(state).any(axis=0)
+        at = lax.top_k(failed.astype(jnp.float32), room)[1]
+        known, tries = jnp.split(state[:, at], [m])
+        own = jax.vmap(random.fold_in)(retry[at], tries[0].astype(jnp.uint32))
         normal, uniform = jax.vmap(random.split, out_axes=1)(own)
-        found, good = _proposed(_normals(normal, m), _uniforms(uniform, m), df)
-        kept = accepted[:, at]
-        return (
-            values.at[:, at].set(jnp.where(kept, values[:, at], found)),
-            accepted.at[:, at].set(kept | good),
-            tries.at[at].set(tries[at] + 1),
-        )
+        found = _proposed(_normals(normal, m), _uniforms(uniform, m), df)
+        found = jnp.where(jnp.isnan(known), found, known)
+        return state.at[:, at].set(jnp.concatenate([found, tries + 1.0]), unique_indices=True)
 
-    state = values, accepted, jnp.zeros(B, jnp.uint32)
-    return z[:count], lax.while_loop(lambda state: ~state[1].all(), again, state)[0]
+    # With how often each lane was tried again, so that one array is gathered and scattered: XLA
+    # compiles each of these for a while.
+    state = jnp.concatenate([values, jnp.zeros((1, B))])
+    state = lax.while_loop(lambda state: jnp.isnan(state).any(), again, state)
+    return z[:count], state[:m]
 
 
 def _proposed(
     x: Float[Array, "m B"], u: Float[Array, "m B"], df: Float[Array, "m 1"]
-) -> tuple[Float[Array, "m B"], Bool[Array, "m B"]]:
-    """Chi-squared numbers, and which are accepted; the square of x has one degree of freedom."""
+) -> Float[Array, "m B"]:
+    """Chi-squared numbers, NaN where not accepted; the square of x has one degree of freedom."""
     single = df < 2.0
     d = 0.5 * jnp.maximum(df, 2.0) - 1.0 / 3.0
     root = 1.0 + x / jnp.sqrt(9.0 * d)
     v = root**3
     bound = 0.5 * x**2 + d * (1.0 - v + jnp.log(jnp.where(root > 0.0, v, 1.0)))
     accepted = single | ((root > 0.0) & (jnp.log(u) < bound))
-    return jnp.where(single, x**2, 2.0 * d * v), accepted
+    return jnp.where(accepted, jnp.where(single, x**2, 2.0 * d * v), jnp.nan)
 
 
 def _normals(keys: Any, count: int) -> Any:
