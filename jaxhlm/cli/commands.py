@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from jaxhlm.core.files import check_target, read_table, write_csv
+from jaxhlm.design.design import design
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.measures_table import MeasuresTable
@@ -16,7 +17,7 @@ from jaxhlm.studies.power import power
 from jaxhlm.studies.power_curve import power_curve, solve_power
 from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
-from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.truth import Standardizer, Truth
 
 __all__ = ["Parser", "add_command", "add_commands", "add_devices", "add_model", "add_option"]
 
@@ -45,6 +46,7 @@ def add_command(
 POWER = """\
 Once:      jaxhlm power "y ~ x * a + (1 + x | unit)" design.csv --beta 1,3,-0.15,0.3 \\
              --sd 0.2,0.5 --corr 0.9 --sigma 0.75 --test x:a
+Sizes:     … --beta "(Intercept)=1,x=3" --d a=0.5 --d-sd total --partial-r2 x:a=0.25
 A curve:   … --along units --values 10,20,30
 A search:  … --target 0.8 --bounds 6,200
 """
@@ -62,9 +64,20 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     command.add_argument(
         "--beta",
-        required=True,
         type=_beta,
         help='"1,3,-0.15,0.3", or "x=3,a=0,…" with all terms; --beta=-1,3 if the first is negative',
+    )
+    command.add_argument(
+        "--d", type=_by_term, help='terms as Cohen\'s d in place of --beta: "a=0.5,x:a=0.4"'
+    )
+    command.add_argument(
+        "--d-sd", choices=get_args(Standardizer),
+        help="what --d multiplies: sigma, the standard deviation of intercepts, or that of both",
+    )  # fmt: skip
+    command.add_argument(
+        "--partial-r2",
+        type=_by_term,
+        help='terms as partial R² on the design, in place of --beta: "x:a=0.02"',
     )
     command.add_argument(
         "--sd",
@@ -147,8 +160,12 @@ def add_option(
 def _power(a: argparse.Namespace) -> None:
     if a.out:
         check_target(a.out)
-    truth = Truth.of(a.beta, a.sd, a.corr, a.sigma)
-    made = mechanism(a.formula, read_table(a.file), truth)
+    if a.beta is None and a.d is None and a.partial_r2 is None:
+        raise OptionError("give the fixed effects by --beta, some of them by --d or --partial-r2")
+    frame, beta = read_table(a.file), {} if a.beta is None else a.beta
+    on = None if a.partial_r2 is None else design(a.formula, frame)
+    truth = Truth.of(beta, a.sd, a.corr, a.sigma, a.d, a.d_sd, a.partial_r2, on)
+    made = mechanism(a.formula, frame, truth)
     options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}
     options["devices"] = a.devices
     if a.target is not None:
@@ -210,10 +227,15 @@ def _numbers(text: str) -> list[float]:
 
 
 def _beta(text: str) -> list[float] | dict[str, float]:
-    if "=" not in text:
-        return _numbers(text)
+    return _by_term(text) if "=" in text else _numbers(text)
+
+
+def _by_term(text: str) -> dict[str, float]:
     pairs = [part.rpartition("=") for part in text.split(",")]
     try:
-        return {name.strip(): float(value) for name, _, value in pairs}
+        named = {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give x=3,a=0 and so on") from None
+        named = {}
+    if not named or "" in named:
+        raise argparse.ArgumentTypeError(f"{text!r}: give x=3,a=0 and so on")
+    return named

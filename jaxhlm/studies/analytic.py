@@ -10,7 +10,7 @@ balanced designs; otherwise an approximation that ignores their estimation beyon
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,9 @@ from jaxhlm.inference.tails import (
 )
 from jaxhlm.linalg.factors import principal_axes, semidefinite_root
 from jaxhlm.linalg.stacked import solve_lower
-from jaxhlm.studies.truth import Truth
+
+if TYPE_CHECKING:
+    from jaxhlm.studies.truth import Truth
 
 __all__ = ["Precision", "analytic_power", "precision"]
 

@@ -34,7 +34,8 @@ def effect_sizes(mechanism: Generating, d_sd: Standardizer) -> pd.DataFrame:
         R²_j = λ_j/(λ_j + ν_j),    λ_j = β_j²/Var(β̂_j)
 
     with the variance of the estimate under known variances and the expected degrees of freedom of
-    ``jaxhlm.power``'s formula. λ and ν grow alike with the number of units.
+    ``jaxhlm.power``'s formula. λ and ν grow alike with the number of units. ``Truth.of`` takes d
+    and partial R² in place of β.
 
     Args:
         mechanism: a ``Mechanism``, or a pair (``jaxhlm.design(…)``, ``Truth``). Of a design that is

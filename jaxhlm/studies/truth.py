@@ -10,8 +10,10 @@ import numpy as np
 
 from jaxhlm.core.arguments import LARGEST, check_mapping, finite_array, number
 from jaxhlm.core.notation import Floats, check_option
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
+from jaxhlm.studies.analytic import precision
 
 if TYPE_CHECKING:
     from jaxhlm.results.fit import Fit
@@ -93,8 +95,18 @@ class Truth:
         sigma: float = 1.0,
         d: Mapping[str, float] | None = None,
         d_sd: Standardizer | None = None,
+        partial_r2: Mapping[str, float] | None = None,
+        design: Design | None = None,
     ) -> Truth:
         """From standard deviations and a correlation (q = 2), or a (q, q) correlation matrix.
+
+        Partial R² is that of ``jaxhlm.effect_sizes`` (Edwards et al. 2008) on a design, at the
+        variances of this truth, R² = λ/(λ + ν) with λ = β²/Var(β̂). Neither Var(β̂) nor ν depends on
+        β, which is therefore
+
+            β = √(ν Var(β̂) R²/(1 − R²)),
+
+        not negative; change its sign in the ``beta`` of the truth where the effect is.
 
         Args:
             beta: fixed effects, by term or in order.
@@ -108,14 +120,27 @@ class Truth:
                 deviation of the first random effect, which is to be the intercept, and "total"
                 √(τ² + σ²), also that of Westfall et al. (2014). With random slopes these are the
                 deviations at baseline, where their variables are 0.
+            partial_r2: fixed effects as partial R², by term, in place of those in ``beta``.
+            design: from ``jaxhlm.design``, that partial R² is of. λ and ν grow alike with the
+                number of units, so that R² on more of them is about the same.
 
         Raises:
-            OptionError: as for ``Truth``; or d without ``d_sd``, or of a term that beta has too.
+            OptionError: as for ``Truth``; or d without ``d_sd``, ``partial_r2`` without ``design``
+                or not in [0, 1), or one of a term that is given twice; or a design on which the
+                effect has no F test.
+            UnknownTermError: ``partial_r2`` names no term of the design.
 
         Example:
             >>> beta = {"(Intercept)": 0, "visit": 1}
             >>> Truth.of(beta, sd=[3.0], sigma=4.0, d={"arm": 0.5}, d_sd="total").beta["arm"]
             2.5
+            >>> import jaxhlm as hlm
+            >>> design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+            >>> options = {"sd": [0.2, 0.5], "corr": 0.9, "sigma": 0.75, "design": design}
+            >>> beta = {"(Intercept)": 1, "x": 3, "a": -0.15}
+            >>> truth = Truth.of(beta, **options, partial_r2={"x:a": 0.25})
+            >>> round(truth.beta["x:a"], 3)
+            0.325
         """
         scale = np.atleast_1d(finite_array("sd", sd))
         matrix = finite_array("corr", corr)
@@ -132,9 +157,13 @@ class Truth:
                 f"diagonal of ones, for the {len(scale)} random effect(s) of sd"
             )
         cov = np.outer(scale, scale) * matrix
-        if d is None and d_sd is None:
-            return Truth(beta, cov, sigma)
-        return Truth(_with_d(beta, d, standardizer(d_sd, cov, number("sigma", sigma))), cov, sigma)
+        if d is not None or d_sd is not None:
+            sd_of_d = standardizer(d_sd, cov, number("sigma", sigma))
+            beta = _beside(beta, "d", "beta", _from_d(d, sd_of_d))
+        if partial_r2 is not None or design is not None:
+            found = _from_partial_r2(partial_r2, design, cov, number("sigma", sigma))
+            beta = _beside(beta, "partial_r2", "beta" if d is None else "beta or d", found)
+        return Truth(beta, cov, sigma)
 
     @staticmethod
     def from_fit(
@@ -249,18 +278,55 @@ def standardizer(d_sd: Standardizer | None, cov: Floats, sigma: float) -> float:
     return float(np.sqrt(variance))
 
 
-def _with_d(
-    beta: Sequence[float] | Mapping[str, float], d: Mapping[str, float] | None, sd: float
-) -> dict[str, float]:
-    """Fixed effects by term, those of d times the standard deviation."""
+def _from_d(d: Mapping[str, float] | None, sd: float) -> dict[str, float]:
+    """Fixed effects by term, d times the standard deviation."""
     if d is None:
         raise OptionError("d_sd is of d, which is missing: give the terms with their d")
+    return {term: sd * number(f"d[{term!r}]", x) for term, x in check_mapping("d", d).items()}
+
+
+def _from_partial_r2(
+    partial_r2: Mapping[str, float] | None, design: Design | None, cov: Floats, sigma: float
+) -> dict[str, float]:
+    """Fixed effects by term, √(ν Var(β̂) R²/(1 − R²))."""
+    if partial_r2 is None:
+        raise OptionError("design is that of partial_r2, which is missing: give the terms with it")
+    if not isinstance(design, Design):
+        raise OptionError("partial_r2 needs design=jaxhlm.design(formula, data), which it is of")
+    if not sigma > 0.0:
+        raise OptionError(f"partial_r2 needs residual variance, which sigma={sigma!r} leaves out")
+    names, found = design.xnames, {}
+    without = Truth(np.zeros(design.p), cov, sigma)
+    check_effects(without, design.znames)
+    for term, given in check_mapping("partial_r2", partial_r2).items():
+        if term not in names:
+            raise UnknownTermError(
+                f"partial_r2 names {term!r}, which the design has not; its terms are "
+                + ", ".join(names)
+            )
+        r2 = number(f"partial_r2[{term!r}]", given)
+        if not 0.0 <= r2 < 1.0:
+            raise OptionError(f"partial_r2[{term!r}]={given!r} must be at least 0 and less than 1")
+        one = precision(design, without, np.eye(design.p)[[names.index(term)]])
+        size = one.df[0] * one.cov[0, 0]
+        if not (np.isfinite(size) and size > 0.0):
+            raise OptionError(
+                f"partial_r2[{term!r}]: with so few units nothing is left on this design to test "
+                f"{term} by; give it in beta"
+            )
+        found[term] = float(np.sqrt(size * r2 / (1.0 - r2)))
+    return found
+
+
+def _beside(
+    beta: Sequence[float] | Mapping[str, float], name: str, others: str, found: dict[str, float]
+) -> dict[str, float]:
+    """Fixed effects by term, those ``found`` from another argument beside the others."""
     if not isinstance(beta, Mapping):
-        raise OptionError("beta must be a mapping by term where d gives some of the terms")
-    sizes = check_mapping("d", d)
-    if both := [term for term in sizes if term in beta]:
-        raise OptionError(f"d and beta both give {both[0]!r}; give it once")
-    return {**beta, **{term: sd * number(f"d[{term!r}]", x) for term, x in sizes.items()}}
+        raise OptionError(f"beta must be a mapping by term where {name} gives some of the terms")
+    if both := [term for term in found if term in beta]:
+        raise OptionError(f"{name} and {others} both give {both[0]!r}; give it once")
+    return {**beta, **found}
 
 
 def check_effects(truth: Truth, names: Sequence[str]) -> None:

@@ -38,6 +38,21 @@ POWER = ["power", "y ~ x * a + (1 + x | unit)", "design.csv", "--beta", "1,3,-0.
         (["--test", "x:a", "--test", "x"], "x = 0, by a two-sided t test"),
         (["--test", "x:a", "--along", "units", "--values", "6,8"], "units test  power"),
         (["--test", "x", "--target", "0.5", "--bounds", "3,30"], "for a target of 0.5"),
+        (
+            [
+                "--beta",
+                "(Intercept)=1,x=3",
+                "--d",
+                "a=-0.2",
+                "--d-sd",
+                "within",
+                "--partial-r2",
+                "x:a=0.25",
+                "--test",
+                "x:a",
+            ],
+            "-0.15, x:a = 0.",
+        ),
     ],
 )
 def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
@@ -55,6 +70,8 @@ def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
         (["--test", "x", "--along", "units"], "--along needs --values or --target"),
         (["--test", "x", "--target", "0.5", "--values", "3"], "either --values or --target"),
         (["--test", "x", "--corr", "2"], "positive semi-definite"),
+        (["--test", "x", "--partial-r2", "x:a=0.1"], "beta must be a mapping by term"),
+        (["--test", "x", "--beta", "x=1", "--d", "a=0.1"], "d needs d_sd"),
     ],
 )
 def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):

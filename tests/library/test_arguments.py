@@ -409,6 +409,7 @@ WRONG = {
         "corr": ("a", 1j, [[2.0]], None),
         "sigma": ("1", True, -1.0, np.nan, np.inf, [1.0, 2.0], None),
         "d": (0.5, {"x": "a"}, {"x": 0.5}, {"a": np.nan}), "d_sd": ("residual", 2.0, "total"),
+        "partial_r2": (0.5, {"x": 0.5}, {"x": "a"}, [0.5]), "design": (sleep(), "x", True),
     }),
     "effect_sizes": (lambda mechanism=None, d_sd="total": hlm.effect_sizes(
         made() if mechanism is None else mechanism, d_sd), {

@@ -115,7 +115,9 @@ def test_a_truth_is_printed_in_a_line():
     assert "sd 2; residual" in str(hlm.Truth.of({"x": 1}, sd=[2.0], sigma=1.0))
 
 
-DESIGN = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+CROSSED, ARTICLE = "~ x * a + (1 + x | unit)", hlm.load_dataset("article")
+DESIGN = hlm.design(CROSSED, ARTICLE)
+UNEQUAL = np.unique(np.arange(200) ** 2 % 900)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,55 @@ def test_partial_r2_is_that_of_the_f_test_of_expected_data():
     F = np.array([1, 3, -0.15, 0.3]) ** 2 / np.diag(np.linalg.inv(A))
     np.testing.assert_allclose(sizes["df"], 28.0, rtol=tol.ESTIMATE)
     np.testing.assert_allclose(sizes["partial_r2"], F / (F + 28.0), rtol=tol.ESTIMATE)
+
+
+OTHERS = {"(Intercept)": 1, "x": 3, "a": -0.15}
+SPREAD = {"sd": [0.2, 0.5], "corr": 0.9, "sigma": 0.75}
+
+
+@pytest.mark.parametrize("design", [DESIGN, hlm.design(CROSSED, ARTICLE.iloc[UNEQUAL])])
+def test_partial_r2_sets_an_effect_and_is_read_off_again(design):
+    truth = hlm.Truth.of(
+        {"(Intercept)": 1, "x": 3}, **SPREAD, d={"a": 0.2}, d_sd="total",
+        partial_r2={"x:a": 0.1}, design=design,
+    )  # fmt: skip
+    sizes = hlm.effect_sizes((design, truth), "total")
+    np.testing.assert_allclose(sizes["partial_r2"]["x:a"], 0.1, rtol=tol.SUMMED)
+    np.testing.assert_allclose(sizes["d"]["a"], 0.2, rtol=tol.SUMMED)
+    none = hlm.Truth.of(OTHERS, **SPREAD, partial_r2={"x:a": 0}, design=design)
+    assert none.beta["x:a"] == 0.0
+
+
+def test_data_sets_have_the_partial_r2_that_was_set():
+    """Balanced: t² is noncentral F with 1 and ν = 28, of mean ν (1 + λ)/(ν − 2), λ/(λ + ν) = R²."""
+    truth = hlm.Truth.of(OTHERS, **SPREAD, partial_r2={"x:a": 0.2}, design=DESIGN)
+    fits = hlm.simulate(DESIGN, truth, n=4000, seed=1).fit()
+    F, nu = (fits.fixef["x:a"] / fits.se["x:a"]).to_numpy() ** 2, 28.0
+    error = F.std() / np.sqrt(len(F))
+    expected = nu * (1.0 + 0.2 / 0.8 * nu) / (nu - 2.0)
+    assert abs(F.mean() - expected) < 4.0 * error < 0.1 * expected
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"design": None}, OptionError, "partial_r2 needs design="),
+        ({"partial_r2": None}, OptionError, "design is that of partial_r2, which is missing"),
+        ({"partial_r2": {"x:a": 1.0}}, OptionError, "at least 0 and less than 1"),
+        ({"partial_r2": {"x:a": -0.1}}, OptionError, "at least 0 and less than 1"),
+        ({"partial_r2": {"x:b": 0.1}}, UnknownTermError, r"its terms are \(Intercept\), x, a, x:a"),
+        ({"partial_r2": {"x": 0.1}}, OptionError, "partial_r2 and beta both give 'x'"),
+        ({"d": {"x:a": 1}, "d_sd": "total"}, OptionError, "partial_r2 and beta or d both give"),
+        ({"beta": [1, 2, 3]}, OptionError, "beta must be a mapping by term where partial_r2"),
+        ({"sigma": 0.0}, OptionError, "needs residual variance"),
+        ({"sd": [1.0], "corr": 0.0}, OptionError, "the truth has 1 random effect"),
+        ({"design": hlm.design(CROSSED, ARTICLE.head(60))}, OptionError, "with so few units"),
+    ],
+)
+def test_a_partial_r2_that_cannot_be_is_refused(change, error, message):
+    whole = {"beta": OTHERS, **SPREAD, "partial_r2": {"x:a": 0.1}, "design": DESIGN}
+    with pytest.raises(error, match=message):
+        hlm.Truth.of(**{**whole, **change})
 
 
 @pytest.mark.parametrize(
