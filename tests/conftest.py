@@ -30,6 +30,28 @@ settings.register_profile(
 settings.load_profile("jaxhlm")
 
 
+# Files of a minute or more begin, so that the workers of xdist end together.
+LONGEST = (
+    "test_readme.py",
+    "test_device_chunks.py",
+    "test_minima.py",
+    "test_shared_names.py",
+    "test_program.py",
+)
+
+
+def pytest_configure(config):
+    """Of its own accord xdist begins with the files of most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261124)

@@ -27,7 +27,9 @@ from jaxhlm.estimation import device_chunks
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 B = 300
 
-# Eight devices are there before JAX is imported, so this runs in a process of its own.
+# Eight devices are there before JAX is imported, so this runs in a process of its own. Every number
+# of devices compiles anew: one that divides the data sets, one that does not; the other tests have
+# one device.
 ON_DEVICES = f"""
 import tempfile
 import jax, numpy as np, jaxhlm as hlm
@@ -41,7 +43,7 @@ design = hlm.design({FORMULA!r}, hlm.load_dataset("sleepstudy"))
 made = design, hlm.Truth.from_fit(fit, beta={{"Days": 3.0}})
 power = hlm.power(made, "Days", n={B}, seed=1).table
 storing.FILE_BYTES, chunks.MAX_LANES = 2**13, 20
-for devices in (1, 2, 3, jax.devices()):
+for devices in (3, jax.devices()):
     fits = simulated.fit(devices=devices)
     with tempfile.TemporaryDirectory() as out:
         stored = simulated.fit(devices=devices, out=out)
@@ -63,7 +65,7 @@ def test_draws_and_fits_are_the_same_on_any_number_of_devices(monkeypatch):
         [sys.executable, "-W", "ignore", "-c", ON_DEVICES], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"{B} on") == 4
+    assert done.stdout.count(f"{B} on") == 2
 
 
 def test_draws_have_the_same_bits_in_any_chunk():
@@ -113,7 +115,7 @@ def test_responses_on_a_device_are_fitted_as_on_the_cores(responses):
 
 
 def test_a_design_that_does_not_tell_variances_apart_is_seen_on_devices():
-    data = load_dataset("sleepstudy").iloc[:40]
+    data = load_dataset("sleepstudy").iloc[:20]
     design = hlm.design("~ C(Subject) * Days + (1 + Days | Subject)", data)
     truth = hlm.Truth.of([1.0] * design.p, sd=[20.0, 5.0], sigma=25.0)
     simulated = hlm.simulate(design, truth, 20, seed=1)

@@ -1,6 +1,7 @@
 """The architecture: imports go one way, heavy libraries stay where they are, modules are short."""
 
 import ast
+from functools import cache
 
 import pytest
 
@@ -63,6 +64,7 @@ ALLOWED = {
 }
 
 
+@cache
 def imports(module):
     """Names of imported modules, type-checking imports left out."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))

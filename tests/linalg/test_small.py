@@ -26,7 +26,7 @@ def collected(M):
 
 def in_dense(f):
     """``f`` of matrices, mapped over the lanes as JAX arrays."""
-    return lambda *by_lane: np.asarray(jax.vmap(f)(*map(jnp.asarray, by_lane)))
+    return lambda *by_lane: np.asarray(jax.jit(jax.vmap(f))(*by_lane))
 
 
 def in_numpy(f):
