@@ -273,7 +273,8 @@ def replicate_input(
     design = build_design(parsed, usable, weights, learned=learned)
     if design.stateful:
         design = learned_apart(design, usable, lane[design.kept], len(labels))
-    rows = ReplicateRows.of(design, lane[design.kept].astype(np.int64), stand_in[design.kept])
+    lane = lane.astype(np.int64)
+    rows = ReplicateRows.of(design, lane[design.kept], stand_in[design.kept], lane)
     return Input(rows, labels.rename(by), Model.of(design, reml))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class ReplicateRows(Source):
 
     combined: Design
     replicates: Replicates
+    # The data set of every row of the frame, where some are dropped.
+    _lane: Ints | None = field(default=None, repr=False)
 
     @property
     def design(self) -> Design:
@@ -39,13 +41,16 @@ class ReplicateRows(Source):
         return self.combined
 
     @staticmethod
-    def of(design: Design, lane: Ints, unusable: Bools) -> ReplicateRows:
+    def of(
+        design: Design, lane: Ints, unusable: Bools, of_frame: Ints | None = None
+    ) -> ReplicateRows:
         """Sort the rows of a design.
 
         Args:
             design: all rows, with the response.
             lane: (n,) the data set that each row belongs to.
             unusable: (n,) rows whose values stand for some that cannot be used.
+            of_frame: (n_total,) the same of the rows that were dropped as well.
         """
         if design.y is None:
             raise ResponseShapeError("data sets with rows of their own need a response column")
@@ -56,7 +61,8 @@ class ReplicateRows(Source):
             row = at = np.argsort(segment, kind="stable")
         weights = None if design.weights is None else design.weights[at]
         rows = Rows(design.X[at], design.Z[at], segment[at], lane[at], weights, design.blocks)
-        return ReplicateRows(design, Replicates(y[at], rows, row, full_rank(design)))
+        known = of_frame if design.n_dropped else None
+        return ReplicateRows(design, Replicates(y[at], rows, row, full_rank(design)), known)
 
     def lane(self, i: int) -> Design:
         """The design of data set i."""
@@ -65,7 +71,10 @@ class ReplicateRows(Source):
         assert own.y is not None
         # A row that cannot be used is there and makes the fit fail: it is not one that is missing.
         own = replace(own, y=np.where(np.isnan(own.y), np.inf, own.y))
-        return own if own.n_dropped else replace(own, kept=np.ones(own.n, bool))
+        if self._lane is None:
+            return own if own.n_dropped else replace(own, kept=np.ones(own.n, bool))
+        kept = self.design.kept[self._lane == i]
+        return replace(own, kept=kept, n_dropped=int(len(kept) - own.n))
 
     @property
     def B(self) -> int:

@@ -33,7 +33,7 @@ from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 
-__all__ = ["Mechanism", "assembled", "mechanism"]
+__all__ = ["Mechanism", "assembled", "mechanism", "without_offset"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,13 +216,8 @@ def assembled(
     design = design if isinstance(design, UnitDesign) else as_frame("design", design)
     redrawn = isinstance(design, UnitDesign) and design.redrawn
     frame = design.frame() if isinstance(design, UnitDesign) else design
-    parsed = parse(formula, response_optional=True)
+    parsed = without_offset(parse(formula, response_optional=True))
     response = _response(parsed)
-    if parsed.offsets:
-        raise OptionError(
-            f"{formula!r}: a study draws from a model without offset(); for data sets of one design"
-            " with an offset see jaxhlm.simulate(jaxhlm.design(…), truth)"
-        )
     template = build_design(parsed, frame, response_rows=len(frame), learned=learned)
     if isinstance(truth, Truth):
         truth.check_learned(template.learned)
@@ -237,6 +232,20 @@ def assembled(
     # One data set shows whether truth and violations fit the design, before any work is done.
     _ = m.draw(0, 1)._drawn
     return m
+
+
+def without_offset(parsed: ParsedFormula) -> ParsedFormula:
+    """The formula, whose terms estimate what the truth says of them.
+
+    Raises:
+        OptionError: it has an offset.
+    """
+    if parsed.offsets:
+        raise OptionError(
+            f"{parsed.formula!r}: studies and power are of models without offset(); for data sets "
+            "of one design with an offset see jaxhlm.simulate(jaxhlm.design(…), truth)"
+        )
+    return parsed
 
 
 def _response(parsed: ParsedFormula) -> str:

@@ -33,7 +33,7 @@ from jaxhlm.storage.folder import Chunk
 from jaxhlm.studies.analytic import analytic_power
 from jaxhlm.studies.analytic import precision as precision_of
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
-from jaxhlm.studies.mechanism import Mechanism
+from jaxhlm.studies.mechanism import Mechanism, without_offset
 from jaxhlm.studies.plan import (
     Plan,
     failures_in_words,
@@ -284,7 +284,7 @@ def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth 
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
     if formula is None:
         return mechanism.template, mechanism.truth
-    fitted = mechanism.prepared(parse(formula, response_optional=True))
+    fitted = mechanism.prepared(without_offset(parse(formula, response_optional=True)))
     return fitted.design, mechanism.truth
 
 

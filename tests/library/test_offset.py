@@ -276,6 +276,9 @@ def test_where_there_is_none():
     truth = hlm.Truth.of([0, 1], sd=[1.0], sigma=1.0)
     with pytest.raises(errors.OptionError, match="offset"):
         hlm.mechanism("y ~ x + offset(z) + (1 | unit)", d, truth)
+    made = hlm.mechanism("y ~ x + (1 | unit)", d, truth)
+    with pytest.raises(errors.OptionError, match="offset"):
+        hlm.power(made, "x", n=10, formula="y ~ x + offset(z) + (1 | unit)")
     counts = np.random.default_rng(1).poisson(50, (ROWS, 30))
     with pytest.raises(errors.OptionError, match="lib_size"):
         hlm.voom_weights(counts, "~ x + offset(z) + (1 | unit)", d)
@@ -346,7 +349,10 @@ def test_responses_wherever_they_are(tmp_path):
             np.testing.assert_allclose(found.fitted, fits.fitted, tol.SINGLE)
     d["more"] = added[0]
     out = hlm.fit_many(formula, d, Y, out=tmp_path / "out", progress=False)
-    assert_alike(out.estimates.beta, fits.estimates.beta) if hasattr(out, "estimates") else None
+    assert_alike(out[:].fixef, fits.fixef)
+    with pytest.raises(errors.FolderError, match="another run"):
+        other = formula.replace("exp(z)", "z")
+        hlm.fit_many(other, d, Y, out=tmp_path / "out", resume=True, progress=False)
 
 
 def test_draws():

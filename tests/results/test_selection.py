@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm import errors
 
 GENES = pd.Index(["BRCA1", "TP53", "EGFR", "TP53"], name="gene")
@@ -98,3 +99,19 @@ def test_loc_takes_whole_numbers_as_labels():
 def test_refused(labels, which, error, match):
     with pytest.raises(error, match=match):
         taken(labels, which)
+
+
+def test_one_of_many_is_refitted_to_the_rows_of_its_data_set():
+    """Rows that are dropped may be among them, or not; those of other data sets are not."""
+    one = hlm.load_dataset("sleepstudy")
+    data = pd.concat([one.assign(r=r) for r in range(2)], ignore_index=True)
+    data.loc[[5, 200, 201], "Days"] = np.nan
+    with pytest.warns(errors.RowsDroppedWarning):
+        fits = hlm.fit_many("Reaction ~ Days + (1 | Subject)", data, by="r", progress=False)
+    for r, dropped in ((0, 1), (1, 2)):
+        own, fit = data[data["r"] == r], fits[r]
+        for y in (own["Reaction"], own.dropna()["Reaction"], own["Reaction"].to_numpy()):
+            np.testing.assert_allclose(fit.refit(y).fixef, fit.fixef, tol.ESTIMATE)
+        assert fit.design.n_dropped == dropped and len(fit.design.kept) == len(own)
+        with pytest.raises(errors.JaxhlmError, match=f"{180 - dropped} rows of 180"):
+            fit.refit(data["Reaction"])
