@@ -90,6 +90,10 @@ class Stats(NamedTuple):
         return Stats(*(expanded(x, self.num_lanes) for x in self))
 
 
+# Groups, and numbers of the matrix, up to which sums over groups are a matrix product.
+DENSE_GROUPS = 64
+DENSE_NUMBERS = 2**20
+
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
 RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
 
@@ -182,6 +186,10 @@ def suffstats(
     _check_rows(y, X, Z, group, num_groups, weights)
     q = Z.shape[1]
     affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
+    # Of many responses on a design that is known when traced, sums of few groups are a matrix
+    # product: XLA adds numbers at given places one after the other.
+    known = not any(isinstance(x, jax.core.Tracer) for x in (Z, group, weights))
+    dense = known and num_groups <= DENSE_GROUPS and num_groups * Z.size <= DENSE_NUMBERS
     y, X, Z = (jnp.asarray(x, jnp.result_type(y, X, Z)) for x in (y, X, Z))
     logw, counts = jnp.zeros((), y.dtype), (group >= 0) & (group < num_groups)
     if weights is not None:
@@ -193,10 +201,15 @@ def suffstats(
     # X and Z apart from y: data sets that share them share all that is made of them alone.
     sums = partial(jax.ops.segment_sum, segment_ids=group, num_segments=num_groups)
     RZ, TX = jax.vmap(_reduce)(sums(Z[:, :, None] * jnp.concatenate([Z, X], axis=1)[:, None]))
-    Ty = jax.vmap(_solve_lower)(RZ, sums(Z * y[:, None]))
+    if dense:
+        placed = jnp.where((group[:, None] == np.arange(num_groups))[:, :, None], Z[:, None], 0.0)
+        Zy = jnp.einsum("n,ngq->gq", y, placed)
+    else:
+        Zy = sums(Z * y[:, None])
+    Ty = jax.vmap(_solve_lower)(RZ, Zy)
     # Rows of residuals, not a difference of cross products, in which digits would cancel.
-    X = X - jnp.einsum("nq,nqp->np", Z, jax.vmap(_solve_upper)(RZ, TX)[group])
-    y = y - jnp.einsum("nq,nq->n", Z, jax.vmap(_solve_upper)(RZ, Ty)[group])
+    X = X - _fitted(Z, jax.vmap(_solve_upper)(RZ, TX), group)
+    y = y - _fitted(Z, jax.vmap(_solve_upper)(RZ, Ty), group)
     return Stats(
         RZ=RZ,
         TX=TX,
@@ -209,6 +222,14 @@ def suffstats(
         logw=logw,
         rank=jnp.asarray(X.shape[1], y.dtype),
     )
+
+
+def _fitted(
+    Z: Float[Array, "n q"], B: Float[Array, "G q ..."], group: Int[Array, " n"]
+) -> Float[Array, "n ..."]:
+    """Z_i B_i of every row, column by column of Z: gathers of numbers are faster than of rows."""
+    columns = (Z[:, a].reshape(-1, *[1] * (B.ndim - 2)) * B[:, a][group] for a in range(Z.shape[1]))
+    return sum(columns, start=jnp.zeros((), Z.dtype))
 
 
 def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: Any) -> None:
