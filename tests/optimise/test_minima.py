@@ -108,7 +108,8 @@ def test_what_is_left_and_where_to(n, G):
 # Hard designs: few groups, many, one that dominates; and hard responses on them.
 
 SIZES = {
-    "4 groups": (5, 7, 4, 6),
+    # Of up to 16 groups as the next, so that one program fits both.
+    "5 groups": (5, 7, 4, 6, 5),
     "dominated": (60, *(3,) * 14),
     "45 groups": tuple(np.random.default_rng(2).integers(1, 9, size=45)),
 }
