@@ -71,6 +71,10 @@ def fit_statistics(
     alone, all data sets share it, and memory is that of the responses. In ``jax.shard_map`` every
     device fits its own, explicit axes of a mesh included, which are refused elsewhere.
 
+    Compiling takes seconds: ``jax.config.update("jax_compilation_cache_dir", …)`` keeps what your
+    own ``jax.jit`` has compiled of it for the next process. (The library's own cache is for its
+    own calls.)
+
     Differentiable in ``stats``, and so in the data, in forward and reverse mode, as ``minimise``:
     by the implicit function theorem, exact at a minimum. In a singular fit a variance that is zero,
     or a correlation of ±1, stays so, as it does when data change a little. NaN if columns of Z

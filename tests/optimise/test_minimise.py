@@ -3,6 +3,9 @@
 Compiled without XLA's optimisation; the example of ``minimise`` is compiled with it.
 """
 
+import os
+import subprocess
+import sys
 from functools import cache, partial
 
 import jax
@@ -13,9 +16,10 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from cases import SIZES, rows
+from cases import SIZES, rows, sleepstudy
 from jaxhlm import reference
 from oracles import oracle, stats_of
+from places import ROOT, TESTS
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +196,49 @@ def test_inside_shard_map(data):
         np.testing.assert_allclose(oracle(one)(Y[:1]), found[0][:1], atol=tol.ESTIMATE)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=tol.ESTIMATE)
+
+
+ON_TWO_DEVICES = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import jax, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import jaxhlm as hlm
+from oracles import oracle
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", sys.argv[1])
+happened = []
+jax.monitoring.register_event_listener(lambda event, **_: happened.append(event.split("/")[-1]))
+data = hlm.load_dataset("sleepstudy")
+d, y = hlm.design("~ Days + (1 + Days | Subject)", data), data["Reaction"].to_numpy()
+mesh, spec = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,)), PartitionSpec("d")
+
+def fit(y):
+    found = hlm.minimise(hlm.suffstats(y, d.X, d.Z, d.group, d.G))
+    return found.value, found.theta[0]
+
+with jax.set_mesh(mesh):
+    Y = jax.device_put(np.stack([y, 2.0 * y]), NamedSharding(mesh, spec))
+    run = oracle(jax.shard_map(jax.vmap(fit), in_specs=spec, out_specs=spec))
+    values, theta = map(np.asarray, run(Y))
+print(happened.count("cache_hits"), happened.count("cache_misses"), values[0], *theta)
+"""
+
+
+def test_explicit_axes_of_two_devices_and_a_kept_compilation(tmp_path):
+    """The second process finds in JAX's compilation cache what the first has compiled."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    flags["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    command, fit = [sys.executable, "-c", ON_TWO_DEVICES, str(tmp_path), str(TESTS)], sleepstudy()
+    counts = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, env=os.environ | flags, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        hits, misses, value, *theta = (float(number) for number in done.stdout.split())
+        counts.append((hits, misses))
+        np.testing.assert_allclose(value, fit.criterion, atol=tol.CRITERION)
+        np.testing.assert_allclose(theta, fit.theta[0], rtol=tol.ESTIMATE)
+    (_, compiled_once), (found_again, compiled_again) = counts
+    assert found_again >= compiled_once > 0
+    assert compiled_again == 0
