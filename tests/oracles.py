@@ -15,7 +15,7 @@ _suffstats = jax.jit(hlm.suffstats, static_argnames="num_groups")
 # XLA's optimisation of an oracle that runs once takes longer than the oracle.
 _OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # Later versions have no other emitters.
-if jax.__version_info__ < (0, 12):
+if jax.__version_info__ < (0, 11):
     _OPTIONS["xla_cpu_use_fusion_emitters"] = False
 oracle = partial(jax.jit, compiler_options=_OPTIONS)
 
