@@ -305,9 +305,14 @@ def _printed(
 
 def _json(one: Fit, table: pd.DataFrame) -> str:
     """A fit for other programs: its formula, the columns of ``glance``, and a table by rows."""
-    glance = json.loads(one.glance().to_json(orient="records", double_precision=15))[0]
-    rows = json.loads(table.to_json(orient="records", double_precision=15))
+    (glance,), rows = _records(one.glance()), _records(table)
     return json.dumps({"formula": one.model.formula, **glance, "table": rows}, indent=2)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows as JSON has them: every digit, and null for what is missing or infinite."""
+    known = frame.notna() & ~frame.isin([np.inf, -np.inf])
+    return frame.astype(object).where(known, None).to_dict("records")
 
 
 def _told_tests(

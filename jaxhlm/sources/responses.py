@@ -18,7 +18,7 @@ from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import FileError, NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.linalg.small import array_namespace
-from jaxhlm.sources.pieces import InPieces, Transposed, read_ahead
+from jaxhlm.sources.pieces import InPieces, ReadAhead, Transposed, read_ahead
 
 __all__ = [
     "Carried",
@@ -216,10 +216,16 @@ def _from_devices(values: jax.Array, lane_index: Ints, axis: int) -> np.ndarray:
 
 
 def _from_pieces(values: InPieces, lane_index: Ints) -> np.ndarray:
-    """Run by run, which is all that every kind of them can."""
-    runs = np.split(lane_index, np.flatnonzero(np.diff(lane_index) != 1) + 1)
-    parts = [np.asarray(values[:, int(run[0]) : int(run[-1]) + 1]) for run in runs if len(run)]
-    return np.concatenate(parts, axis=1) if parts else np.empty((values.shape[0], 0))
+    """Run by run, which is all that every kind of them can; columns of one block are one run."""
+    if not len(lane_index):
+        return np.empty((values.shape[0], 0))
+    width = values.width if isinstance(values, ReadAhead) else 1
+    order = np.argsort(lane_index, kind="stable")
+    wanted = lane_index[order]
+    apart = (np.diff(wanted) > 1) & (np.diff(wanted // width) > 0)
+    runs = np.split(wanted, np.flatnonzero(apart) + 1)
+    parts = [np.asarray(values[:, int(r[0]) : int(r[-1]) + 1])[:, r - r[0]] for r in runs]
+    return np.concatenate(parts, axis=1)[:, np.argsort(order)]
 
 
 def _check_there(values: jax.Array) -> None:

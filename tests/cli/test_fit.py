@@ -218,6 +218,10 @@ def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):
     assert main(["fit", SLEEP, str(path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["formula"] == SLEEP and told["table"][1]["term"] == "Days"
+    # Every digit of a small p value, and no word that JSON does not know.
+    p_values = [row["p_value"] for row in told["table"]]
+    assert p_values[:2] == fit.tidy(df="satterthwaite")["p_value"].tolist()[:2]
+    assert p_values[2] is None and "NaN" not in json.dumps(told)
 
 
 @pytest.mark.parametrize("more", [["a.csv", "b.csv"], ["a.csv", "--no-such"]])

@@ -14,6 +14,7 @@ import tolerances as tol
 from cases import SLEEP
 from jaxhlm import errors
 from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.sources.pieces import ReadAhead
 from jaxhlm.sources.responses import Responses
 
 B = 150
@@ -158,6 +159,16 @@ def test_of_what_is_in_pieces_each_is_read_once_and_later_only_what_is_asked_for
     values.read.clear()
     fits[20].residuals  # noqa: B018
     assert set(values.read) == {1}
+
+
+def test_scattered_columns_of_a_file_are_read_by_blocks():
+    """Opening a file of many columns takes long: thousands of times, minutes."""
+    width, scattered = 1024, np.array([2047, 5, 7, 1030, 1500, 5, 2060])
+    values = np.arange(3.0 * 3000).reshape(3, -1)
+    pieces = ReadAhead(InPieces(values), width)
+    found = Responses(pieces)[:, scattered]
+    assert np.array_equal(found, values[:, scattered])
+    assert pieces.values.read == [width, width, 1]  # of the last block one alone
 
 
 def test_columns_of_parquet_name_the_fits(Y, tmp_path):
