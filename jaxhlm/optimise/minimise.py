@@ -88,8 +88,8 @@ def minimise(
         ...     found = hlm.minimise(hlm.suffstats(y, one, one, group, num_groups=3))
         ...     return found.sigma, found
         >>> (_, found), slopes = jax.value_and_grad(sigma, has_aux=True)(y)
-        >>> print(f"{found.sigma:.4f} {found.theta[0]:.3f}", slopes.shape)
-        0.7071 3.488 (6,)
+        >>> print(f"{found.sigma:.3f} {found.theta[0]:.2f}", slopes.shape)
+        0.707 3.49 (6,)
     """
     blocks = checked_blocks(stats, blocks)
     return _minimise(stats, Options(reml, blocks, optimizer, tolerance(tol, stats), max_iter))
