@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.arguments import as_floats, exact_array
-from jaxhlm.core.chunks import lane_chunks
+from jaxhlm.core.chunks import as_slice, lane_chunks
 from jaxhlm.core.files import checksum, map_again, mapped_from
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
@@ -219,6 +219,9 @@ def _from_pieces(values: InPieces, lane_index: Ints) -> np.ndarray:
     """Run by run, which is all that every kind of them can; columns of one block are one run."""
     if not len(lane_index):
         return np.empty((values.shape[0], 0))
+    run = as_slice(lane_index)
+    if isinstance(run, slice):
+        return np.array(values[:, run])
     width = values.width if isinstance(values, ReadAhead) else 1
     order = np.argsort(lane_index, kind="stable")
     wanted = lane_index[order]
