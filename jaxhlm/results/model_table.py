@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import check_flag, whole_number
+from jaxhlm.core.arguments import check_flag, check_mapping, whole_number
 from jaxhlm.core.document import Block, Grid
 from jaxhlm.core.exported import Exported
+from jaxhlm.core.notation import check_option
 from jaxhlm.core.status import Status
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod, check_df
+from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.parameters import parameter_values, parameters, position
 from jaxhlm.results import summary_table
-from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.summary_table import STARS_LEGEND
 from jaxhlm.results.varcorr import number_style
 
-__all__ = ["ModelTable", "table"]
+__all__ = ["Below", "ModelTable", "table"]
 
+# What stands below an estimate.
+Below: TypeAlias = Literal["std_error", "ci", "p_value"]
 # Part, name, and what of it.
 Key: TypeAlias = tuple[str, str, str]
 
 MOST_FITS = 50
+SHARES = ("R² marginal", "R² conditional", "ICC")
 FIXED, RANDOM, CRITERIA = "Fixed effects", "Random effects", "Fit"
+DECIMALS = {
+    "Log-likelihood": 1,
+    "AIC": 1,
+    "BIC": 1,
+    "R² marginal": 3,
+    "R² conditional": 3,
+    "ICC": 3,
+}
+SMALLEST_P = 0.001  # that is printed
+WIDTH = 80  # of a line of text; what is wider goes on below
 NOT_COMPARABLE = (
-    "By REML likelihoods, AIC and BIC compare models with the same fixed effects only: fit all "
-    "with reml=False to compare these"
+    "By REML, likelihoods, AIC and BIC compare models with the same fixed effects\n"
+    "only: fit all with reml=False to compare these"
 )
 
 
@@ -41,13 +55,19 @@ class ModelTable(Exported):
 
     Attributes:
         frame: numbers, a column for each fit. Rows by part ("Fixed effects", "Random effects",
-            "Fit"), name and value: "estimate", "std_error" and, with stars, "p_value". NaN where a
-            model does not have it.
-        digits: of the standard errors in print.
+            "Fit"), name and value: "estimate", "std_error" and, where they were asked for,
+            "conf_low", "conf_high" and "p_value". NaN where a model does not have it.
+        below: what is printed below an estimate.
+        stars: whether p values are marked in print.
+        labels: what terms and parameters are called in print.
+        digits: of the smallest standard error in print.
         notes: lines under the table.
     """
 
     frame: pd.DataFrame
+    below: tuple[Below, ...]
+    stars: bool
+    labels: Mapping[str, str]
     digits: int
     notes: tuple[str, ...]
 
@@ -59,61 +79,93 @@ class ModelTable(Exported):
             headings.append(len(rows))
             names.append(str(part))
             rows.append([""] * self.frame.shape[1])
+            styles = self._styles(str(part), of_part.droplevel("part"))
             for name, values in of_part.droplevel("part").groupby(level="name", sort=False):
-                lines = self._lines(str(part), str(name), values.droplevel("name"))
-                names += [str(name), *[""] * (len(lines) - 1)]
+                lines = self._lines(str(part), str(name), values.droplevel("name"), styles)
+                names += [self.labels.get(str(name), str(name)), *[""] * (len(lines) - 1)]
                 rows += lines
         # Numbers end one below the other, whatever follows them.
-        ends = [[len(cell) - len(cell.rstrip(").*")) for cell in row] for row in rows]
+        ends = [[len(cell) - len(cell.rstrip(").*]")) for cell in row] for row in rows]
         widest = max(map(max, ends))
         padded = [
             [cell + " " * (widest - end) for cell, end in zip(row, own, strict=True)]
             for row, own in zip(rows, ends, strict=True)
         ]
         columns = [f"{name}{' ' * widest}" for name in self.frame]
-        return [[Grid(columns, padded, names, "center", headings)], self.notes]
+        grid = Grid(columns, padded, names, "center", headings)
+        return [[replace(grid, plain=_within(grid, WIDTH))], self.notes]
 
-    def _lines(self, part: str, name: str, values: pd.DataFrame) -> list[list[str]]:
+    def _styles(self, part: str, values: pd.DataFrame) -> list[str]:
+        """Formats of the numbers of every fit, all of a part with one count of decimals."""
+        if part == CRITERIA:
+            return []
+        if part == RANDOM:
+            sizes = values.copy()
+            # Correlations are as large as 1, and have no more decimals than standard deviations.
+            sizes[sizes.index.get_level_values("name").str.startswith("cor_")] = 1.0
+        else:
+            estimate, se = (values.xs(what, level="value") for what in ("estimate", "std_error"))
+            # A standard error that is not known says nothing about how many decimals are.
+            sizes = se.where(np.isfinite(se) & (se > 0.0), estimate)
+        return [number_style(own, self.digits) for _, own in sizes.items()]
+
+    def _lines(
+        self, part: str, name: str, values: pd.DataFrame, styles: Sequence[str]
+    ) -> list[list[str]]:
         """The lines of one parameter or statistic."""
         estimate = values.loc["estimate"]
         if part == CRITERIA:
             return [[_criterion(name, v) for v in estimate]]
+        cells = _cells(estimate, styles)
         if part == RANDOM:
-            return [[_random(name, v) for v in estimate]]
-        se = values.loc["std_error"]
-        p = values.loc["p_value"] if "p_value" in values.index else [np.nan] * len(se)
-        # A standard error that is not known says nothing about how many decimals are.
-        styles = [
-            number_style([s if np.isfinite(s) and s > 0.0 else b], self.digits)
-            for s, b in zip(se, estimate, strict=True)
-        ]
-        cells = [_cell(b, style) for b, style in zip(estimate, styles, strict=True)]
-        below = [_cell(s, style) for s, style in zip(se, styles, strict=True)]
-        marked = [cell + summary_table.stars(x) for cell, x in zip(cells, p, strict=True)]
-        return [marked, [cell and f"({cell})" for cell in below]]
+            return [cells]
+        if self.stars:
+            marks = map(summary_table.stars, values.loc["p_value"])
+            cells = [cell + mark for cell, mark in zip(cells, marks, strict=True)]
+        return [cells, *(self._below(what, values, styles) for what in self.below)]
+
+    def _below(self, what: Below, values: pd.DataFrame, styles: Sequence[str]) -> list[str]:
+        if what == "p_value":
+            return [_p_cell(p) for p in values.loc["p_value"]]
+        if what == "std_error":
+            return [cell and f"({cell})" for cell in _cells(values.loc["std_error"], styles)]
+        low, high = (_cells(values.loc[name], styles) for name in ("conf_low", "conf_high"))
+        return [a and f"[{a}, {b}]" for a, b in zip(low, high, strict=True)]
 
 
 def table(
     fits: Iterable[Fit] | Mapping[str, Fit],
     *,
+    below: Below | Sequence[Below] = "std_error",
+    labels: Mapping[str, str] | None = None,
+    r2: bool = False,
     digits: int = 3,
     stars: bool = False,
     df: DfMethod = "satterthwaite",
+    conf_level: float = 0.95,
 ) -> ModelTable:
     """Several fits side by side, as ``fixest::etable``.
 
     Fixed effects are estimates over their standard errors in parentheses; below are the standard
     deviations and correlations of the random effects, named as ``confint`` names them, and the
-    fit's own statistics.
+    fit's own statistics. Fits that 80 columns do not hold are printed below the others.
 
     Args:
         fits: one or more, whose columns are named by their response, and numbered where they have
             the same; or a dict, whose keys name the columns; or a ``FitBatch`` of at most 50.
-        digits: of every standard error in print; its estimate has as many decimals.
+        below: what stands below an estimate, one or several in this order: "std_error" in
+            parentheses, "ci" a confidence interval in brackets, "p_value".
+        labels: what to print in place of names of terms and other parameters, by name.
+        r2: also show marginal and conditional R² (``Fit.r2``) and the intraclass correlation
+            (``Fit.icc``).
+        digits: of the smallest standard error of a fit in print, and of its smallest standard
+            deviation; all estimates of its fixed effects, and all of its random ones, have as many
+            decimals.
         stars: mark the p values of the fixed effects, as ``summary`` does; a note says the levels
             and the method.
-        df: method of the p values, as for ``Fit.df``. "kenward-roger" has its own standard errors,
-            which are shown with stars or without.
+        df: method of the p values and intervals, as for ``Fit.df``. "kenward-roger" has its own
+            standard errors, which are shown with stars or without.
+        conf_level: of the intervals.
 
     Returns:
         ``ModelTable``: print it, take its ``.frame``, or write it by ``to_html``, ``to_latex``,
@@ -128,42 +180,76 @@ def table(
         >>> data = hlm.load_dataset("sleepstudy")
         >>> flat = hlm.fit("Reaction ~ 1 + (1 | Subject)", data, reml=False)
         >>> line = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data, reml=False)
-        >>> print(hlm.table({"flat": flat, "line": line}, stars=True))
-                                       flat      line
+        >>> both = {"flat": flat, "line": line}
+        >>> print(hlm.table(both, below="ci", labels={"Days": "Days without sleep"}, r2=True))
+                                                flat             line
         Fixed effects
-        (Intercept)                  298.51*** 251.41***
-                                      (8.79)    (6.63)
-        Days                                    10.47***
-                                                (1.50)
+        (Intercept)                           298.51           251.41
+                                     [280.03, 316.99] [237.47, 265.34]
+        Days without sleep                                      10.47
+                                                         [7.31, 13.62]
         Random effects
-        sd_(Intercept)|Subject        34.59     23.78
-        cor_Days.(Intercept)|Subject            0.081
-        sd_Days|Subject                         5.717
-        sigma                         44.26     25.59
+        sd_(Intercept)|Subject                 34.59            23.78
+        cor_Days.(Intercept)|Subject                             0.08
+        sd_Days|Subject                                          5.72
+        sigma                                  44.26            25.59
         Fit
-        Log-likelihood               -955.3    -876.0
-        AIC                          1916.5    1763.9
-        BIC                          1926.1    1783.1
-        REML                             no        no
-        Observations                    180       180
-        Groups: Subject                  18        18
+        Log-likelihood                        -955.3           -876.0
+        AIC                                   1916.5           1763.9
+        BIC                                   1926.1           1783.1
+        REML                                      no               no
+        Observations                             180              180
+        Groups: Subject                           18               18
+        R² marginal                            0.000            0.288
+        R² conditional                         0.379            0.793
+        ICC                                    0.379            0.709
         <BLANKLINE>
-        Standard errors in parentheses
-        Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1
-        p values: Satterthwaite's method
+        95 % confidence intervals in brackets
+        intervals: Satterthwaite's method
     """
     named = _named(fits)
     check_flag("stars", stars)
+    check_flag("r2", r2)
     digits = whole_number("digits", digits)
+    check_level(conf_level, "conf_level")
+    shown = _shown_below(below)
     for fit in named.values():
         check_df(df, fit.reml)
-    columns = {name: _column(fit, df, stars) for name, fit in named.items()}
+    asked = {*shown, *["p_value"] * stars}
+    columns = {
+        name: _column(fit, df, asked, conf_level) | (_shares(fit) if r2 else {})
+        for name, fit in named.items()
+    }
     keys = _merged([list(column) for column in columns.values()])
     index = _ordered(keys)
     frame = pd.DataFrame(
         {name: [column.get(key, np.nan) for key in keys] for name, column in columns.items()}, index
     )
-    return ModelTable(frame, digits, tuple(_notes(named, df, stars)))
+    notes = (*_told(shown, df, stars, conf_level), *_cautions(named))
+    return ModelTable(frame, shown, stars, _labels(labels, keys), digits, notes)
+
+
+def _shown_below(below: Any) -> tuple[Below, ...]:
+    names = [below] if isinstance(below, str) else below
+    if not isinstance(names, Sequence):
+        raise OptionError(f"below={below!r}: give a name, or a list of them")
+    for name in names:
+        check_option("below", name, Below)
+    return cast(tuple[Below, ...], tuple(dict.fromkeys(names)))
+
+
+def _labels(labels: Any, keys: Iterable[Key]) -> dict[str, str]:
+    known = dict.fromkeys(name for _, name, _ in keys)
+    found = {} if labels is None else dict(check_mapping("labels", labels))
+    for name, label in found.items():
+        if name not in known:
+            raise OptionError(
+                f"labels names {name!r}, which is not in the table; its names are "
+                f"{', '.join(map(repr, known))} (a dict of fits names the columns)"
+            )
+        if not isinstance(label, str):
+            raise OptionError(f"labels[{name!r}]={label!r} must be text")
+    return found
 
 
 def _named(fits: Any) -> dict[str, Fit]:
@@ -201,17 +287,16 @@ def _ordered(keys: Sequence[Key]) -> pd.MultiIndex:
     return pd.MultiIndex(levels, codes, names=["part", "name", "value"])
 
 
-def _column(fit: Fit, df: DfMethod, tested: bool) -> dict[Key, float]:
+def _column(fit: Fit, df: DfMethod, asked: set[str], conf_level: float) -> dict[Key, float]:
     """All numbers of one fit."""
-    told = {"estimate": fit.fixef, "std_error": fit.se}
-    if tested or df == "kenward-roger":
-        se, _, p = fixed_tests(fit.record, df)
-        told["std_error"] = pd.Series(se[0], fit.fixef.index)
-        told |= {"p_value": pd.Series(p[0], fit.fixef.index)} if tested else {}
+    told = pd.DataFrame({"estimate": fit.fixef, "std_error": fit.se})
+    if asked - {"std_error"} or df == "kenward-roger":
+        tested = fit.tidy(df, conf_level).iloc[: len(told)].set_index("term")
+        own = {"ci": ["conf_low", "conf_high"], "p_value": ["p_value"]}
+        more = [name for what in own if what in asked for name in own[what]]
+        told = tested[["estimate", "std_error", *more]]
     column: dict[Key, float] = {
-        (FIXED, name, value): numbers[name]
-        for name in fit.model.xnames
-        for value, numbers in told.items()
+        (FIXED, name, value): numbers[value] for name, numbers in told.iterrows() for value in told
     }
     values = parameter_values(fit.model, fit.estimates)[0]
     for parameter in parameters(fit.model):
@@ -236,26 +321,69 @@ def _merged(columns: Iterable[Iterable[Key]]) -> list[Key]:
     return sorted(keys, key=lambda key: (parts.index(key[0]), key[:2] == (RANDOM, "sigma")))
 
 
-def _random(name: str, value: float) -> str:
-    return _cell(value, ".3f" if name.startswith("cor_") else number_style([value]))
+def _shares(fit: Fit) -> dict[Key, float]:
+    """R² and the intraclass correlation."""
+    found = (*fit.r2(), fit.icc())
+    return {(CRITERIA, name, "estimate"): v for name, v in zip(SHARES, found, strict=True)}
 
 
 def _criterion(name: str, value: float) -> str:
     if name == "REML":
         return "yes" if value else "no"
-    return _cell(value, ".1f" if name in ("Log-likelihood", "AIC", "BIC") else ",.0f")
+    return _cell(value, f".{DECIMALS[name]}f" if name in DECIMALS else ",.0f")
+
+
+def _cells(values: Iterable[float], styles: Iterable[str]) -> list[str]:
+    return [_cell(value, style) for value, style in zip(values, styles, strict=True)]
 
 
 def _cell(value: float, style: str) -> str:
     return f"{value:{style}}" if np.isfinite(value) else ""
 
 
-def _notes(named: Mapping[str, Fit], df: DfMethod, tested: bool) -> Iterator[str]:
+def _p_cell(p: float) -> str:
+    if not np.isfinite(p):
+        return ""
+    return f"p = {p:.3f}" if p >= SMALLEST_P else f"p < {SMALLEST_P}"
+
+
+def _within(grid: Grid, width: int) -> str:
+    """A table as text, whose columns go on below where lines would be longer."""
+    parts = [list(column) for column in zip(grid.columns, *grid.rows, strict=True)]
+    room = width - max(map(len, grid.names or ()), default=0)
+    panels: list[list[list[str]]] = [[]]
+    left = room
+    for part in parts:
+        taken = 1 + max(map(len, part))
+        if panels[-1] and taken > left:
+            panels.append([])
+            left = room
+        panels[-1].append(part)
+        left -= taken
+    tables = (zip(*panel, strict=True) for panel in panels)
+    return "\n\n".join(
+        str(replace(grid, columns=head, rows=rows)) for head, *rows in map(list, tables)
+    )
+
+
+def _told(below: Sequence[Below], df: DfMethod, stars: bool, level: float) -> Iterator[str]:
+    """What the table shows, and by which method."""
     how = f" ({METHOD_NAMES[df]})" if df == "kenward-roger" else ""
-    yield f"Standard errors{how} in parentheses"
-    if tested:
+    shown = {
+        "std_error": f"standard errors{how} in parentheses",
+        "ci": f"{100 * level:g} % confidence intervals in brackets",
+    }
+    if told := "; ".join(shown[what] for what in below if what in shown):
+        yield told[0].upper() + told[1:]
+    if stars:
         yield STARS_LEGEND
-        yield f"p values: {METHOD_NAMES[df]}"
+    tests = ["p values"] * (stars or "p_value" in below) + ["intervals"] * ("ci" in below)
+    if tests:
+        yield f"{' and '.join(tests)}: {METHOD_NAMES[df]}"
+
+
+def _cautions(named: Mapping[str, Fit]) -> Iterator[str]:
+    """How fits ended, and what cannot be compared."""
     for name, fit in named.items():
         if fit.status != Status.CONVERGED:
             yield f"{name}: {fit.status.message}"

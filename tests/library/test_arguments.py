@@ -314,7 +314,9 @@ WRONG = {
     "compare": (lambda *fits, **o: hlm.compare(one(), *fits or (slopes(),), **o),
                 {"refit": FLAG, "fits": (many(), "x", None, [slopes()])}),
     "table": (lambda *fits, **o: hlm.table(*fits or ([one(), slopes()],), **o),
-              {"fits": ("x", 3, None, [], {}, [1.0]), "digits": COUNT, "stars": FLAG, "df": DF}),
+              {"fits": ("x", 3, None, [], {}, [1.0]), "digits": COUNT, "stars": FLAG, "df": DF,
+               "below": ("se", None, 3, ["ci", 1], {"ci"}), "r2": FLAG, "conf_level": SHARE,
+               "labels": ("Days", ["Days"], {"days": "x"}, {"Days": 3})}),
     "Fit.to_excel": (lambda path: one().to_excel(path), {"path": FOLDER}),
     "FitBatch.predict": (lambda **o: predict(many(), **o), {
         "newdata": (*FRAME[:4], sleep().rename(columns={"Subject": "subject"}), sleep()[["Days"]]),

@@ -59,6 +59,62 @@ def test_estimates_stand_over_standard_errors_of_so_many_digits():
     assert lines[at].index(".") == lines[at + 1].index(".")
 
 
+def test_the_numbers_of_a_part_have_the_decimals_of_its_smallest():
+    _, line, school = fits()
+    # Standard errors of the one are 6.8 and 1.5, of the other 0.2 and 0.3.
+    for fit, decimals in ((line, 1), (school, 2)):
+        table = hlm.table([fit], digits=2)
+        fixed = str(table).split("Random effects")[0].splitlines()[2:]
+        cells = [row.split()[-1].strip("()") for row in fixed]
+        assert [len(cell.partition(".")[2]) for cell in cells] == [decimals] * 4
+
+
+def test_intervals_and_p_values_are_those_of_tidy():
+    _, line, _ = fits()
+    for df, level in (("satterthwaite", 0.9), ("kenward-roger", 0.95)):
+        table = hlm.table([line], below=["ci", "p_value"], df=df, conf_level=level)
+        tidy = line.tidy(df, level).set_index("term").loc["Days"]
+        for name in ("estimate", "std_error", "conf_low", "conf_high", "p_value"):
+            assert value(table, "Reaction", "Fixed effects", "Days", name) == tidy[name]
+        lines = str(table).splitlines()
+        at = next(i for i, text in enumerate(lines) if text.startswith("Days"))
+        assert lines[at + 1].strip() == f"[{tidy['conf_low']:.2f}, {tidy['conf_high']:.2f}]"
+        assert lines[at + 2].strip() == "p < 0.001"
+        assert f"{100 * level:g} % confidence intervals in brackets" in table.notes
+        assert f"p values and intervals: {METHODS[df]}" in table.notes
+    assert str(hlm.table([line], below=[])).count("(") == 3
+
+
+def test_variance_explained_is_shown_when_asked_for():
+    flat, line, _ = fits()
+    told = hlm.table({"flat": flat, "line": line}, r2=True)
+    assert value(told, "line", "Fit", "R² marginal") == line.r2()["marginal"]
+    assert value(told, "line", "Fit", "R² conditional") == line.r2()["conditional"]
+    assert value(told, "flat", "Fit", "ICC") == flat.icc()
+    assert f"{flat.icc():.3f}" in str(told)
+
+
+def test_terms_and_parameters_have_the_labels_that_were_given():
+    _, line, _ = fits()
+    labels = {"Days": "Days without sleep", "sigma": "residual sd"}
+    table = hlm.table([line], labels=labels)
+    assert "Days without sleep" in str(table) and "residual sd" in table.to_latex()
+    assert ("Fixed effects", "Days", "estimate") in table.frame.index
+    with pytest.raises(OptionError, match="labels names 'days', which is not in the table"):
+        hlm.table([line], labels={"days": "x"})
+
+
+def test_fits_that_a_line_does_not_hold_are_printed_below():
+    _, line, _ = fits()
+    table = hlm.table([line] * 9, below="ci")
+    assert max(map(len, str(table).splitlines())) <= 80
+    assert str(table).count("Fixed effects") == 3
+    assert [text.split() for text in str(table).splitlines() if "(9)" in text] == [
+        [word for number in (7, 8, 9) for word in (f"({number})", "Reaction")]
+    ]
+    assert table.to_html().count("<table>") == 1
+
+
 def test_columns_are_named_by_responses():
     flat, line, school = fits()
     assert list(hlm.table([line, school]).frame) == ["Reaction", "MathAch"]
@@ -104,7 +160,7 @@ METHODS = {
 
 def test_notes_say_what_cannot_be_compared_and_how_fits_ended():
     flat, line, _ = fits()
-    note = "By REML likelihoods"
+    note = "By REML, likelihoods"
     assert any(text.startswith(note) for text in hlm.table([flat, line]).notes)
     assert not any(text.startswith(note) for text in hlm.table([flat, flat]).notes)
     by_ml = [flat.refit_ml(), line.refit_ml()]
