@@ -17,7 +17,7 @@ from jaxhlm.core.arguments import (
     check_mapping,
     whole_number,
 )
-from jaxhlm.core.notation import Ints
+from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.dropout import Dropout, DropoutRate, named_dropout, read_dropout
 from jaxhlm.studies.unit_rows import (
@@ -32,14 +32,13 @@ from jaxhlm.studies.unit_rows import (
     is_drawn,
     is_fixed,
     is_range,
+    rotation,
     stacked_columns,
 )
+from jaxhlm.studies.unit_words import Members, crossed_in_words, in_words
 from jaxhlm.violations.distributions import sampler
 
 __all__ = ["UnitDesign", "units"]
-
-# Values of a covariate that are told, at most.
-SHOWN = 8
 
 Sizes: TypeAlias = int | Fixed | Drawn
 
@@ -104,14 +103,17 @@ class UnitDesign:
     def __str__(self) -> str:
         """The design in words."""
         texts = [f"{self.n:,} units ({self.unit}), {self._sizes_in_words}."]
-        texts += [f"Within units {_in_words(name, x)}." for name, x in self.within.items()]
-        texts += [f"{x}." for x in (_crossed_in_words(self.crossed),) if x]
-        texts += [f"Between units {_in_words(name, x)}." for name, x in self.between.items()]
+        texts += [f"Within units {in_words(name, x)}." for name, x in self.within.items()]
+        texts += [f"{x}." for x in (crossed_in_words(self.crossed),) if x]
+        texts += [f"Between units {in_words(name, x)}." for name, x in self.between.items()]
+        members = Members(self.levels, rotation(self.factors, np.arange(self.n)))
         if self.factors:
-            named = "; ".join(_levels_in_words(name, x) for name, x in self.factors.items())
-            texts.append(f"In rotation units belong to levels of {named}.")
+            uneven = "" if members.split_evenly else f"; {self.n:,} cannot be split evenly"
+            texts.append(f"In rotation units belong to {members}{uneven}.")
         if self.leaving is not None:
             texts.append(f"Drop-out: {self.leaving}.")
+            if (staying := self._staying) is not None:
+                texts.append(f"Expected to have all measurements: {members.shares(staying)}.")
         elif is_drawn(self.dropout):
             texts.append("Drop-out: units leave after a number of measurements that is drawn.")
         redrawn = self.redrawn_names
@@ -128,6 +130,17 @@ class UnitDesign:
             return "with a number of measurements that is drawn"
         low, high = np.min(sizes), np.max(sizes)
         return f"with {low} measurements each" if low == high else f"with {low} to {high} each"
+
+    @property
+    def _staying(self) -> Floats | None:
+        """(n,) probabilities that units do not drop out; None where that is not known."""
+        if self.leaving is None or is_drawn(self.measurements):
+            return None
+        planned = np.asarray(self.measurements)
+        if is_range(self.measurements):
+            planned = np.arange(planned[0], planned[1] + 1)[:, None]
+        found = np.broadcast_to(self.leaving.staying(planned), (*planned.shape[:-1], self.n))
+        return found.mean(axis=0) if found.ndim == 2 else found
 
     @property
     def most(self) -> int | None:
@@ -337,25 +350,6 @@ def _distinct(levels: Levels) -> bool:
     if any(types.is_list_like(level) for level in levels):
         return False
     return len(set(levels)) == len(levels) >= 2
-
-
-def _in_words(name: str, source: Source) -> str:
-    """A covariate and its values."""
-    if is_drawn(source):
-        return f"{name} is drawn"
-    values = [f"{x:g}" if isinstance(x, float) else str(x) for x in source[:SHOWN]]
-    return f"{name} = {', '.join(values)}" + ", …" * (len(source) > SHOWN)
-
-
-def _levels_in_words(name: str, levels: Levels) -> str:
-    """A factor and its levels."""
-    return f"{name} ({', '.join(map(str, levels))})"
-
-
-def _crossed_in_words(crossed: Mapping[str, Levels]) -> str:
-    """What every measurement is taken at."""
-    named = " and ".join(_levels_in_words(name, x) for name, x in crossed.items())
-    return f"Every measurement is taken at every level of {named}" if named else ""
 
 
 def _in_turn(given: Any, n: int) -> Any:

@@ -50,6 +50,18 @@ class Dropout:
             rate = -np.log1p(-self.p) / (planned - 1 if self.kind == "overall" else 1)
             return np.fmin(planned, np.floor(E / rate) + 1.0).astype(np.int64)
 
+    def staying(self, planned: Ints) -> Floats:
+        """The probability that a unit has all the measurements that are planned, exp(−λ(m − 1)).
+
+        >>> read_dropout({"per_visit": 0.05}, 2).staying(np.array([1, 5])).round(4).tolist()
+        [1.0, 0.8145]
+        >>> read_dropout({"overall": 0.2}, 2).staying(np.array([1, 5])).tolist()
+        [1.0, 0.8]
+        """
+        times = np.minimum(planned - 1, 1) if self.kind == "overall" else planned - 1
+        found: Floats = (1.0 - self.p) ** times
+        return found
+
     def __str__(self) -> str:
         """Who leaves, in words."""
         low, high = 100.0 * np.min(self.p), 100.0 * np.max(self.p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,14 +13,17 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
+from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.mechanism import Mechanism
-from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.truth import Standardizer, Truth, standardizer
 from jaxhlm.studies.uncertainty import TruthSource
+from jaxhlm.studies.unit_words import Members
 
 __all__ = [
     "Plan",
+    "effect_in_words",
     "failures_in_words",
     "hypothesis_in_words",
     "page",
@@ -28,7 +32,7 @@ __all__ = [
 ]
 
 # Columns of the headings, and of a page.
-INDENT, WIDTH = 10, 88
+INDENT, WIDTH = 10, 80
 
 
 class Plan(NamedTuple):
@@ -59,6 +63,8 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
     if not isinstance(source, UnitDesign):
         units = f"{generating.G:,} units ({generating.group_name})"
         design = f"{generating.n:,} rows in {units}, the same in every data set."
+        if isinstance(source, pd.DataFrame):
+            design += _members_in_words(source, generating)
     parameters = "all parameters are drawn anew for every data set"
     if isinstance(truth, Truth):
         parameters = str(_named(truth, generating))
@@ -69,6 +75,18 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
         f"{generating.formula} with {parameters}.{violated}",
         f"Each data set is fitted with {model} by {method}.",
     )
+
+
+def _members_in_words(frame: pd.DataFrame, design: Design) -> str:
+    """How many units belong to the levels of factors that do not change within units."""
+    levels, codes = {}, {}
+    for name, known in design._factors.items():
+        if known is not None and name in frame and name != design.group_name:
+            of_rows = known.get_indexer(pd.Index(frame[name], dtype=object))
+            of_units = of_rows[np.unique(design.group, return_index=True)[1]]
+            if (of_rows >= 0).all() and (of_units[design.group] == of_rows).all():
+                levels[name], codes[name] = list(known), of_units
+    return f" Units belong to {Members(levels, codes)}." if codes else ""
 
 
 def _named(truth: Truth, design: Design) -> Truth:
@@ -100,15 +118,44 @@ def hypothesis_in_words(label: str, L: Floats, alpha: float, df: DfMethod) -> st
     return f"{null}, by a {kind} at the level {alpha:g}{by}."
 
 
-def power_in_words(row: pd.Series, level: float) -> str:
-    """Power, its error, and where it comes from."""
+def effect_in_words(
+    L: Floats, rhs: Floats, known: tuple[Design, Truth | TruthSource] | None
+) -> str:
+    """What a contrast is in truth, and as Cohen's d by every standard deviation that there is.
+
+    Args:
+        L, rhs: (r, p) and (r,), the hypothesis Lβ = rhs.
+        known: design and truth of the model that is fitted, if it is the one that generates.
+
+    Returns:
+        "" of several contrasts, and where there is no one truth of them.
+    """
+    design, truth = known or (None, None)
+    if design is None or len(L) > 1 or not isinstance(truth, Truth):
+        return ""
+    value = float((L @ truth.fixed(design.xnames))[0])
+    named: dict[Standardizer, str] = {"within": "the residual sd"}
+    if design.znames[0] == "(Intercept)":
+        named |= {"between": "that of units", "total": "the total sd"}
+    told = []
+    for d_sd, name in named.items():
+        with contextlib.suppress(OptionError):  # where that deviation is 0
+            d = (value - float(rhs[0])) / standardizer(d_sd, truth.cov, truth.sigma)
+            told.append(f"{d:.3g} by {name}")
+    sizes = f"; Cohen's d {', '.join(told)}" if told else ""
+    return f" In truth it is {value:.4g}{sizes}."
+
+
+def power_in_words(row: pd.Series, level: float, redrawn: bool) -> str:
+    """Power, its error, and where it comes from; by formula on one draw of ``redrawn`` designs."""
     text = (
         f"{row['power']:.4f} (exact {100 * level:g} % interval {row['conf_low']:.4f} to "
         f"{row['conf_high']:.4f}, Monte-Carlo standard error {row['mcse']:.4f}): "
         f"{row['rejected']:,} of {row['n'] - row['failed']:,} tests reject."
     )
     if np.isfinite(row["analytic"]):
-        text += f" By formula, approximately: {row['analytic']:.4f}."
+        on = ", on one draw of the design" * redrawn
+        text += f" By formula{on}, approximately: {row['analytic']:.4f}."
     return text
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.arguments import affordable, check_flag, fraction, listed_values, whole_number
+from jaxhlm.core.arguments import affordable, check_flag, fraction, whole_number
 from jaxhlm.core.chunks import slices
 from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.document import Block, Printed, as_html, framed
@@ -21,7 +21,6 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.executors import Workers, Workload, workers_of
-from jaxhlm.estimation.hypotheses import independent_rows, read_hypothesis
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
@@ -33,15 +32,18 @@ from jaxhlm.storage.folder import Chunk
 from jaxhlm.studies.analytic import analytic_power
 from jaxhlm.studies.analytic import precision as precision_of
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
+from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.mechanism import Mechanism, without_offset
 from jaxhlm.studies.plan import (
     Plan,
+    effect_in_words,
     failures_in_words,
     hypothesis_in_words,
     page,
     plan_of,
     power_in_words,
 )
+from jaxhlm.studies.read_tests import ReadTest, Test, read_tests
 from jaxhlm.studies.simulate import Simulated, simulate
 from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
@@ -49,14 +51,11 @@ from jaxhlm.studies.uncertainty import TruthSource
 __all__ = [
     "Generating",
     "Power",
-    "ReadTest",
-    "Test",
     "Trials",
     "analysed",
     "check_options",
     "formula_power",
     "power",
-    "read_tests",
 ]
 
 # Rows of data sets that are in memory at a time.
@@ -65,7 +64,6 @@ MOST_NUMBERS = 2**20
 TASKS_OF_EACH, WORTH_SENDING = 4, 500
 
 Generating: TypeAlias = Mechanism | tuple[Design, Truth]
-Test: TypeAlias = str | Mapping[str, float] | Sequence[str | Mapping[str, float]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,6 +84,7 @@ class Power(Printed):
         level: of the exact interval.
         plan: design, truth and analysis in words.
         hypotheses: what is tested and how, in words.
+        redrawn: whether data sets have designs of their own; the formula takes one draw of them.
     """
 
     table: pd.DataFrame
@@ -94,6 +93,7 @@ class Power(Printed):
     level: float
     plan: Plan
     hypotheses: tuple[str, ...]
+    redrawn: bool = False
 
     @property
     def power(self) -> float:
@@ -121,21 +121,13 @@ class Power(Printed):
         told = [(heading.title(), text) for heading, text in self.plan._asdict().items()]
         rows = [row for _, row in self.table.iterrows()]
         for hypothesis, row in zip(self.hypotheses, rows, strict=True):
-            told += [("Test", hypothesis), ("Power", power_in_words(row, self.level))]
+            told += [("Test", hypothesis), ("Power", power_in_words(row, self.level, self.redrawn))]
             told += [("Failures", failures_in_words(row))]
         return [[page(told)]]
 
     def _repr_html_(self) -> str:
         """The table too."""
         return as_html([*self._blocks(), [framed(self.table, "%.4g", index=False)]])
-
-
-class ReadTest(NamedTuple):
-    """A hypothesis: one row of L is a t test, several are one F test."""
-
-    label: str
-    L: Floats
-    rhs: Floats
 
 
 def power(
@@ -246,10 +238,14 @@ class Trials:
             "singular": int((status == Status.SINGULAR).sum()),
         }
         plan = plan_of(self._mechanism, job.formula, job.reml)
+        known = (self._design, self._truth) if job.formula is None else None
         tests = tuple(
-            hypothesis_in_words(one.label, one.L, self._alpha, job.df) for one in job.tests
+            hypothesis_in_words(one.label, one.L, self._alpha, job.df)
+            + effect_in_words(one.L, one.rhs, known)
+            for one in job.tests
         )
-        return Power(pd.DataFrame(columns), self._alpha, job.df, self._level, plan, tests)
+        redrawn = isinstance(getattr(self._mechanism, "design", None), UnitDesign)
+        return Power(pd.DataFrame(columns), self._alpha, job.df, self._level, plan, tests, redrawn)
 
     def _by_formula(self, test: ReadTest) -> float:
         about = self._mechanism, self._design, self._truth, test, self._alpha
@@ -286,19 +282,6 @@ def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth 
         return mechanism.template, mechanism.truth
     fitted = mechanism.prepared(without_offset(parse(formula, response_optional=True)))
     return fitted.design, mechanism.truth
-
-
-def read_tests(test: Test, design: Design) -> list[ReadTest]:
-    """The hypotheses that ``test`` stands for."""
-    listed = [test] if isinstance(test, str | Mapping) else listed_values("test", test)
-    if not listed:
-        raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
-    read = []
-    for one in listed:
-        found = read_hypothesis(one, 0.0, design.xnames, design.dropped_columns, design._alias)
-        label = one if isinstance(one, str) else ", ".join(found.labels)
-        read.append(ReadTest(label, *independent_rows(found)))
-    return read
 
 
 class _Job(NamedTuple):

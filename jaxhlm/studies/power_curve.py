@@ -21,14 +21,13 @@ from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
     Generating,
     Power,
-    Test,
     Trials,
     analysed,
     check_options,
     formula_power,
     power,
-    read_tests,
 )
+from jaxhlm.studies.read_tests import Test, read_tests
 from jaxhlm.studies.vary import SIZES, changed_truth, check_along, varied
 
 __all__ = ["PowerSolution", "power_curve", "solve_power"]

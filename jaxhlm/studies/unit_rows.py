@@ -36,6 +36,7 @@ __all__ = [
     "is_drawn",
     "is_fixed",
     "is_range",
+    "rotation",
     "stacked_columns",
 ]
 
@@ -80,13 +81,13 @@ def stacked_columns(
         fixed = is_fixed(source)
         of_units = np.asarray(source) if fixed else np.concatenate([b[name] for b in between])
         out[name] = of_units[unit if fixed else number]
-    levels = _rotation(design.factors, np.arange(n))
+    levels = rotation(design.factors, np.arange(n))
     out |= {name: codes[unit] for name, codes in levels.items()}
     cells = design.cells
     if cells > 1:
         out = {name: np.repeat(values, cells) for name, values in out.items()}
     starts = cells * np.cumsum([0, *(one.sum() for one in sizes)])
-    return starts, out | _rotation(design.crossed, np.tile(np.arange(cells), len(number)))
+    return starts, out | rotation(design.crossed, np.tile(np.arange(cells), len(number)))
 
 
 def drawn_sizes(design: UnitDesign, generators: Iterable[np.random.Generator]) -> Ints:
@@ -212,7 +213,7 @@ def _drawn(sources: Mapping[str, Source]) -> Iterable[tuple[str, Drawn]]:
     return ((name, source) for name, source in sources.items() if is_drawn(source))
 
 
-def _rotation(factors: Mapping[str, Levels], number: Ints) -> dict[str, Ints]:
+def rotation(factors: Mapping[str, Levels], number: Ints) -> dict[str, Ints]:
     """Level numbers of crossed factors, the first changing fastest."""
     out, period = {}, 1
     for name, levels in factors.items():

@@ -291,3 +291,33 @@ def test_many_data_sets_are_those_drawn_alone_one_below_the_other(name):
     for seed, rows in enumerate(pairwise(starts)):
         alone = long.iloc[slice(*rows)].reset_index(drop=True)
         pd.testing.assert_frame_equal(alone, design.frame(seed))
+
+
+def test_a_design_counts_its_units_and_says_what_cannot_be_split_evenly():
+    def told(n, **options):
+        return str(hlm.units(n, 5, **options))
+
+    arms = {"arm": ["a", "b"]}
+    assert "belong to arm: 10 a, 10 b." in told(20, factors=arms)
+    assert "belong to arm: 11 a, 10 b; 21 cannot be split evenly." in told(21, factors=arms)
+    both = {"arm": ["a", "b"], "site": ["x", "y"]}
+    assert "belong to arm × site: 2 a x, 2 b x, 1 a y, 1 b y; 6 cannot" in told(6, factors=both)
+    many = {"site": range(10), "arm": ["a", "b"]}
+    assert "1 to 2 at each of 20 combinations of levels; 30 cannot" in told(30, factors=many)
+    per_visit = told(20, factors=arms, dropout={"per_visit": [0.1, 0.3] * 10})
+    a, b = 10 * 0.9**4, 10 * 0.7**4
+    assert f"{a + b:.4g} of 20 units ({a:.4g} of 10 a, {b:.4g} of 10 b)." in per_visit
+
+
+@pytest.mark.parametrize("sizes", [4, (1, 4), [1, 2, 4, 4] * 500])
+def test_expected_completers_are_those_of_drawn_designs(sizes):
+    design = hlm.units(2000, sizes, dropout={"per_visit": 0.2}, redraw=["dropout"], seed=3)
+    planned = hlm.units(2000, sizes, seed=3).frame().groupby("unit").size()
+    complete = (design.frame().groupby("unit").size() == planned).sum()
+    told = float(str(design).split("all measurements: ")[1].split(" of")[0].replace(",", ""))
+    assert abs(complete - told) < 4 * (2000 * 0.25) ** 0.5
+
+
+def test_completers_are_not_told_where_the_planned_numbers_are_drawn():
+    drawn = hlm.units(20, lambda rng, size: rng.poisson(3, size) + 1, dropout={"overall": 0.2})
+    assert "Drop-out: 20 %" in str(drawn) and "Expected" not in str(drawn)

@@ -84,19 +84,40 @@ def test_a_plan_is_told_in_words(article):
     text = " ".join(str(found).split())
     for told in (
         "Design 24 units (unit), with 5 measurements each. Within units visit = 0, 1, 2, 3, 4.",
-        "In rotation units belong to levels of arm (control, treated). Drop-out: 20 % of the units "
-        "leave before their last measurement, at a constant rate. Drawn anew for every data set: "
-        "dropout.",
+        "In rotation units belong to arm: 12 control, 12 treated. Drop-out: 20 % of the units "
+        "leave before their last measurement, at a constant rate. Expected to have all "
+        "measurements: 19.2 of 24 units (9.6 of 12 control, 9.6 of 12 treated). Drawn anew for "
+        "every data set: dropout.",
         "Truth y ~ visit * arm + (1 + visit | unit) with fixed effects (Intercept) = 0, visit = ",
         "Each data set is fitted with the model that generates it by restricted maximum",
         "Test visit:armtreated = 0, by a two-sided t test at the level 0.05 (Satterthwaite's",
+        "In truth it is 0.2; Cohen's d 0.2 by the residual sd, 0.2 by that of units, 0.141 by the "
+        "total sd.",
+        f"By formula, on one draw of the design, approximately: {found.analytic:.4f}.",
         "Test visit = 0, armtreated = 0, by a joint F test of 2 contrasts at the level 0.05",
         f"Power {found.power:.4f} (exact 95 % interval {found.interval[0]:.4f} to ",
         f"Monte-Carlo standard error {found.mcse:.4f})",
         "Failures 0 of 40 data sets have no test.",
     ):
         assert told in text, told
-    assert max(map(len, str(found).splitlines())) <= 88
+    assert max(map(len, str(found).splitlines())) <= 80
+
+
+def test_a_plan_counts_the_units_of_a_frame_and_its_formula_takes_the_one_design():
+    truth = hlm.Truth.of([0, 0.1, 0, 0.2], sd=[1, 0.2], sigma=1)
+    frame = hlm.units(7, 3, factors={"arm": ["a", "b"]}, within={"visit": range(3)}).frame()
+    found = hlm.power(
+        hlm.mechanism("y ~ visit * arm + (1 + visit | unit)", frame, truth), "armb", n=20, seed=1
+    )
+    text = " ".join(str(found).split())
+    assert "the same in every data set. Units belong to arm: 4 a, 3 b." in text
+    assert "By formula, approximately" in text
+    # Of a model that is not the one that generates nobody knows what its effects are in truth.
+    other = hlm.power(
+        hlm.mechanism("y ~ visit * arm + (1 + visit | unit)", frame, truth), "armb", n=20, seed=1,
+        formula="y ~ arm + (1 | unit)",
+    )  # fmt: skip
+    assert "In truth" not in str(other)
 
 
 def test_a_z_test_rejects_too_often_and_the_formula_knows():
