@@ -7,8 +7,9 @@ notebook, a report or a paper is decided here.
 from __future__ import annotations
 
 import re
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Literal, TypeAlias
@@ -17,6 +18,7 @@ import pandas as pd
 
 __all__ = [
     "RULE",
+    "WIDTH",
     "Block",
     "Grid",
     "Printed",
@@ -25,6 +27,7 @@ __all__ = [
     "as_markdown",
     "as_page",
     "as_text",
+    "described",
     "framed",
     "grid_of",
 ]
@@ -78,6 +81,8 @@ class Grid:
 
 # A line under a table, in plain text.
 RULE = "---"
+# Columns of a page of plain text.
+WIDTH = 80
 # What stands together: lines of text and tables.
 Block: TypeAlias = Sequence[str | Grid]
 
@@ -125,6 +130,23 @@ def framed(
     rows = [*first.rows, ["…"] * len(first.columns), *last.rows]
     names = None if first.names is None else [*first.names, "…", *(last.names or ())]
     return Grid(first.columns, rows, names, plain=plain)
+
+
+def described(told: Mapping[str, str]) -> Grid:
+    """What a thing consists of, by name: in plain text a line for each, or as many as it takes.
+
+    >>> print(described({"Rows": "900", "Terms": "x, a"}))
+    Rows: 900
+    Terms: x, a
+    """
+    plain = "\n".join(
+        textwrap.fill(
+            f"{name}: {text}", WIDTH, subsequent_indent="  ",
+            break_long_words=False, break_on_hyphens=False,
+        )
+        for name, text in told.items()
+    )  # fmt: skip
+    return Grid([""], [[text] for text in told.values()], [*told], "left", plain=plain)
 
 
 def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:

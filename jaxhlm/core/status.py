@@ -35,6 +35,14 @@ class Status(IntEnum):
     NO_RESIDUAL_DF = 5
     NOT_IDENTIFIED = 6
 
+    def __str__(self) -> str:
+        """The name: a number says nothing."""
+        return self.name
+
+    def __repr__(self) -> str:
+        """The name, and what it means."""
+        return f"{self.name}: {self.message}"
+
     @property
     def ok(self) -> bool:
         """Whether the estimates are at an optimum (singular fits are)."""

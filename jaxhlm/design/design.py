@@ -17,6 +17,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.chunks import on_one_blas_thread
+from jaxhlm.core.document import Block, Printed, described
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.checks import (
@@ -61,9 +62,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Design(WithTerms):
-    """What a model needs of the data; made by `build_design`.
+@dataclass(frozen=True, eq=False, repr=False)
+class Design(WithTerms, Printed):
+    """What a model needs of the data; made by `build_design`, and printed in a few words.
 
     Attributes:
         y: (n,) response less the offset, which is what is fitted, or None where the responses come
@@ -112,6 +113,18 @@ class Design(WithTerms):
     _covariates: dict[str, Floats | Bools] = field(repr=False)
     _response: Part | None = field(default=None, repr=False)
     _apart: Sequence[tuple[Part, ...]] = field(default=(), repr=False)
+
+    def _blocks(self) -> list[Block]:
+        """Its sizes and the names of its effects."""
+        told = {
+            "Design": self.formula,
+            "Rows": f"{self.n:,}" + f", {self.n_dropped:,} dropped" * (self.n_dropped > 0),
+            "Groups": f"{self.G:,} ({self.group_name})",
+            "Fixed effects": ", ".join(self.xnames) or "none",
+            "Random effects": "; ".join(", ".join(term.names) for term in self.terms),
+            "Dropped as rank deficient": ", ".join(self.dropped_columns),
+        }
+        return [[described({name: text for name, text in told.items() if text})]]
 
     @property
     def stateful(self) -> tuple[str, ...]:

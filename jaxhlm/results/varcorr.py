@@ -9,13 +9,16 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.document import Block, Grid, Printed
+from jaxhlm.core.document import Block, Grid, Printed, framed
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.random_term import RandomTerm, blocks_of, group_of
 
 __all__ = ["VarCorr", "VarCorrBatch", "align_decimals", "number_style"]
+
+
+MOST_SHOWN = 10  # fits that are printed
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,8 +109,8 @@ def _corr_cell(value: float) -> str:
     return "  NaN" if np.isnan(value) else f"{value:5.2f}"
 
 
-@dataclass(frozen=True)
-class VarCorrBatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class VarCorrBatch(Printed):
     """Variances of the random effects of B fits; ``fits.varcorr``.
 
     Attributes:
@@ -121,6 +124,10 @@ class VarCorrBatch:
     residual: Floats
     names: tuple[str, ...]
     index: pd.Index = field(repr=False)
+
+    def _blocks(self) -> list[Block]:
+        sd = self.sd.add_prefix("sd ").assign(sigma=self.residual)
+        return [[framed(sd, most=MOST_SHOWN)]]
 
     @property
     def sd(self) -> pd.DataFrame:

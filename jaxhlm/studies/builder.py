@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from jaxhlm.core.arguments import (
     check_mapping,
     whole_number,
 )
+from jaxhlm.core.document import WIDTH, Block, Printed
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.dropout import Dropout, DropoutRate, named_dropout, read_dropout
@@ -43,8 +45,8 @@ __all__ = ["UnitDesign", "units"]
 Sizes: TypeAlias = int | Fixed | Drawn
 
 
-@dataclass(frozen=True, eq=False)
-class UnitDesign:
+@dataclass(frozen=True, eq=False, repr=False)
+class UnitDesign(Printed):
     """A design of units with repeated measurements; made by ``jaxhlm.units``, which see.
 
     Attributes:
@@ -101,6 +103,14 @@ class UnitDesign:
                 )
 
     def __str__(self) -> str:
+        """The design in words, in lines."""
+        return textwrap.fill(self.in_words, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+    def _blocks(self) -> list[Block]:
+        return [[self.in_words]]
+
+    @property
+    def in_words(self) -> str:
         """The design in words."""
         texts = [f"{self.n:,} units ({self.unit}), {self._sizes_in_words}."]
         texts += [f"Within units {in_words(name, x)}." for name, x in self.within.items()]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices, check_devices
+from jaxhlm.core.document import Block, Printed
 from jaxhlm.core.notation import Floats, Precision
 from jaxhlm.core.streams import Key
 from jaxhlm.errors import JaxhlmError, OptionError
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Drawn"]
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
+@dataclass(frozen=True, eq=False, repr=False)
+class Drawn(Printed):
     """Data sets of a mechanism; nothing is drawn before it is used.
 
     Attributes:
@@ -51,6 +52,11 @@ class Drawn:
     last: int
     key: Key = field(repr=False)
     rows: bool
+
+    def _blocks(self) -> list[Block]:
+        kind = "rows" if self.rows else "sufficient statistics"
+        heading = f"Data sets {self.first:,} to {self.last - 1:,}, drawn as {kind}, of"
+        return [[heading, *self.mechanism._blocks()[0]]]
 
     def __len__(self) -> int:
         """Number of data sets, B."""

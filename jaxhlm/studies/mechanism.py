@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
+from jaxhlm.core.document import Block, Printed, described
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.design import Design, build_design
@@ -36,8 +37,8 @@ from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 __all__ = ["Mechanism", "assembled", "mechanism", "without_offset"]
 
 
-@dataclass(frozen=True, eq=False)
-class Mechanism:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mechanism(Printed):
     """What generates data sets; made by ``jaxhlm.mechanism``, which see.
 
     Attributes:
@@ -64,10 +65,19 @@ class Mechanism:
 
     def __str__(self) -> str:
         """What is generated, on what, and what is wrong with it."""
-        frame = f"{self.template.n} rows in {self.template.G} units"
-        anew = ", one draw of a design that is redrawn" * isinstance(self.design, UnitDesign)
         wrong = "\n".join(f"  violated: {v}" for v in self.violations) or "  no violations"
-        return f"{self.formula}\n  {frame}{anew}\n  {self.truth}\n{wrong}"
+        return f"{self.formula}\n  {self._sizes}\n  {self.truth}\n{wrong}"
+
+    def _blocks(self) -> list[Block]:
+        told = {"Model": self.formula, "Design": self._sizes, "Truth": str(self.truth)}
+        told["Violated"] = "; ".join(map(str, self.violations)) or "no assumption"
+        return [[described(told)]]
+
+    @property
+    def _sizes(self) -> str:
+        frame = f"{self.template.n:,} rows in {self.template.G:,} units"
+        anew = ", one draw of a design that is redrawn" * isinstance(self.design, UnitDesign)
+        return f"{frame}{anew}"
 
     @property
     def formula(self) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import WIDTH
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
@@ -31,8 +32,7 @@ __all__ = [
     "power_in_words",
 ]
 
-# Columns of the headings, and of a page.
-INDENT, WIDTH = 10, 80
+INDENT = 10  # columns of the headings
 
 
 class Plan(NamedTuple):
@@ -59,8 +59,9 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
     else:
         generating, truth, source = mechanism.template, mechanism.truth, mechanism.source
         violated = "".join(f" Violated: {v}." for v in mechanism.violations)
-    design = str(source)
-    if not isinstance(source, UnitDesign):
+    if isinstance(source, UnitDesign):
+        design = source.in_words
+    else:
         units = f"{generating.G:,} units ({generating.group_name})"
         design = f"{generating.n:,} rows in {units}, the same in every data set."
         if isinstance(source, pd.DataFrame):

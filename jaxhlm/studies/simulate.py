@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, whole_number
 from jaxhlm.core.devices import Devices
+from jaxhlm.core.document import Block, Printed
 from jaxhlm.core.notation import Floats, Precision
 from jaxhlm.core.streams import Key, Seed, random_key
 from jaxhlm.design.design import Design
@@ -32,8 +33,8 @@ from jaxhlm.studies.truth import Truth, check_effects
 __all__ = ["Simulated", "simulate"]
 
 
-@dataclass(frozen=True, eq=False)
-class Simulated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulated(Printed):
     """Data sets from one truth on one design; nothing is drawn before it is used.
 
     Attributes:
@@ -51,6 +52,11 @@ class Simulated:
     statistics: bool
     key: Key = field(repr=False)
     first: int = 0
+
+    def _blocks(self) -> list[Block]:
+        kind = "sufficient statistics" if self.statistics else "rows"
+        heading = f"{self.n:,} data sets, drawn as {kind}, of"
+        return [[heading, *self.design._blocks()[0], *self.truth._blocks()[0]]]
 
     @property
     def design(self) -> Design:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from jaxhlm.core.arguments import LARGEST, check_mapping, finite_array, number
+from jaxhlm.core.document import Block, Printed, described
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
@@ -25,8 +26,8 @@ Standardizer: TypeAlias = Literal["within", "between", "total"]
 SEMIDEFINITE_TOL = 1e-10
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
+@dataclass(frozen=True, eq=False, repr=False)
+class Truth(Printed):
     """True values of the parameters of a model.
 
     Attributes:
@@ -78,14 +79,23 @@ class Truth:
 
     def __str__(self) -> str:
         """The parameters in one line."""
+        return "; ".join(f"{name} {text}" for name, text in self._told().items())
+
+    def _blocks(self) -> list[Block]:
+        return [[described({name.capitalize(): text for name, text in self._told().items()})]]
+
+    def _told(self) -> dict[str, str]:
         named = self.beta.items() if isinstance(self.beta, Mapping) else ()
         beta = [f"{t} = {_short(v)}" for t, v in named] or map(_short, self.beta)
-        text = f"fixed effects {', '.join(beta)}; random effects sd "
-        text += ", ".join(map(_short, standard_errors(self.cov)))
+        random = f"sd {', '.join(map(_short, standard_errors(self.cov)))}"
         below = correlation(self.cov)[np.tril_indices(len(self.cov), -1)]
         if np.any(below != 0.0):
-            text += f", corr {', '.join(map(_short, below))}"
-        return f"{text}; residual sd {_short(self.sigma)}"
+            random += f", corr {', '.join(map(_short, below))}"
+        return {
+            "fixed effects": ", ".join(beta),
+            "random effects": random,
+            "residual sd": _short(self.sigma),
+        }
 
     @staticmethod
     def of(

@@ -31,7 +31,7 @@ class TruthSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TruthDistribution:
     """A distribution over truths; power averaged over it is called assurance.
 
@@ -55,6 +55,11 @@ class TruthDistribution:
         """Refuse what cannot be called."""
         if not callable(self.function):
             raise OptionError(f"function={self.function!r} must take a generator and give a Truth")
+
+    def __repr__(self) -> str:
+        """What draws it; a fit in a ``partial`` would be printed whole."""
+        function = getattr(self.function, "func", self.function)
+        return f"TruthDistribution({getattr(function, '__name__', type(function).__name__)})"
 
     def draw(self, rng: np.random.Generator) -> Truth:
         """One truth.

@@ -96,3 +96,33 @@ def test_long_tables_are_shortened_in_the_middle():
     assert [row[0] for row in grid.lines] == ["", "0", "1", "…", "98", "99"]
     assert len(str(grid).splitlines()) < 10
     assert isinstance(grid, Grid)
+
+
+def test_what_is_simulated_from_is_told_in_words_and_not_by_its_arrays():
+    design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+    truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
+    units = hlm.units(7, 3, {"x": range(3)}, factors={"arm": ["a", "b"]})
+    made = hlm.mechanism("y ~ x + (1 | unit)", units, hlm.Truth.of([1, 2], sd=[1]))
+    drawn = hlm.simulate(design, truth, n=2, seed=1)
+    told = {
+        design: ["x * a + (1 + x | unit)", "900", "30 (unit)", "(Intercept), x, a, x:a"],
+        truth: ["1, 3, -0.15, 0.3", "sd 0.2, 0.5, corr 0.9", "0.75"],
+        units: ["7 units (unit), with 3 measurements each", "4 a, 3 b; 7"],
+        made: ["y ~ x + (1 | unit)", "21 rows in 7 units", "1, 2"],
+        made.draw(0, 2): ["Data sets 0 to 1, drawn as rows", "21 rows in 7 units"],
+        drawn: ["2 data sets, drawn as sufficient statistics", "900", "0.75"],
+        drawn.fit().varcorr: ["sd (Intercept)", "sigma"],
+    }
+    for result, there in told.items():
+        assert repr(result) == str(result)
+        assert len(repr(result)) < 600
+        for shown in (repr(result), result._repr_html_()):
+            assert all(text in shown for text in there), shown
+            assert "array(" not in shown
+    assert repr(hlm.TruthDistribution.from_fit(sleepstudy())) == "TruthDistribution(_from_fit)"
+
+
+def test_a_status_is_its_name():
+    assert (str(hlm.Status.SINGULAR), f"{hlm.Status.SINGULAR}") == ("SINGULAR", "SINGULAR")
+    assert repr(hlm.Status.SINGULAR) == f"SINGULAR: {hlm.Status.SINGULAR.message}"
+    assert hlm.Status.SINGULAR == 1

@@ -295,7 +295,7 @@ def test_many_data_sets_are_those_drawn_alone_one_below_the_other(name):
 
 def test_a_design_counts_its_units_and_says_what_cannot_be_split_evenly():
     def told(n, **options):
-        return str(hlm.units(n, 5, **options))
+        return hlm.units(n, 5, **options).in_words
 
     arms = {"arm": ["a", "b"]}
     assert "belong to arm: 10 a, 10 b." in told(20, factors=arms)
@@ -314,10 +314,10 @@ def test_expected_completers_are_those_of_drawn_designs(sizes):
     design = hlm.units(2000, sizes, dropout={"per_visit": 0.2}, redraw=["dropout"], seed=3)
     planned = hlm.units(2000, sizes, seed=3).frame().groupby("unit").size()
     complete = (design.frame().groupby("unit").size() == planned).sum()
-    told = float(str(design).split("all measurements: ")[1].split(" of")[0].replace(",", ""))
+    told = float(design.in_words.split("all measurements: ")[1].split(" of")[0].replace(",", ""))
     assert abs(complete - told) < 4 * (2000 * 0.25) ** 0.5
 
 
 def test_completers_are_not_told_where_the_planned_numbers_are_drawn():
     drawn = hlm.units(20, lambda rng, size: rng.poisson(3, size) + 1, dropout={"overall": 0.2})
-    assert "Drop-out: 20 %" in str(drawn) and "Expected" not in str(drawn)
+    assert "Drop-out: 20 %" in drawn.in_words and "Expected" not in str(drawn)
