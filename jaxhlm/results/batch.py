@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.document import Block, Printed
@@ -129,6 +130,12 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]], P
     def _show(self) -> ManyFits:
         return ManyFits(self.record)
 
+    @overload
+    def __getitem__(self, which: int) -> Fit: ...
+    @overload
+    def __getitem__(self, which: slice | list[Any] | NDArray[Any]) -> FitBatch: ...
+    @overload
+    def __getitem__(self, which: Any) -> Any: ...
     def __getitem__(self, which: Any) -> Any:
         """The fit at a position or of a label, or the batch of some fits."""
         return self._taken(by_position_or_label(self.index, which))
