@@ -1,21 +1,66 @@
-"""Tables of any library, as the pandas DataFrames that the package computes with."""
+"""Tables of any library, as the pandas DataFrames that the package computes with, and results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import pandas as pd
 
+from jaxhlm.core.document import as_html
 from jaxhlm.errors import JaxhlmError, OptionError
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-__all__ = ["Table", "as_frame"]
+__all__ = ["Shown", "Table", "as_frame"]
 
 # Columns by name, or a table of pandas, polars, pyarrow or another library that narwhals reads.
 Table: TypeAlias = "pd.DataFrame | Mapping[str, Any] | IntoDataFrame"
+
+
+class _AnyFrame(type):
+    """A class that any DataFrame is an instance of: pandas.testing compares frames only then."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        """Whether it is a DataFrame."""
+        return isinstance(instance, pd.DataFrame)
+
+
+class Shown(pd.DataFrame, metaclass=_AnyFrame):
+    """A DataFrame that prints all of its columns, some below the others, and lines below itself.
+
+    Pandas leaves columns out where a terminal is too narrow; so it does here once a user has set
+    ``display.max_columns``. What is made of it is a DataFrame as any other.
+
+    Attributes:
+        notes: lines below the table.
+
+    >>> Shown({"x": [1.5]}, ["Confidence level: 0.95"])
+         x
+    0  1.5
+    Confidence level: 0.95
+    """
+
+    # Names that pandas takes for attributes, not for columns.
+    _metadata: ClassVar[list[str]] = ["notes"]
+
+    def __init__(self, data: Any, notes: Iterable[str] = ()) -> None:
+        """A frame with its notes."""
+        super().__init__(data)
+        self.notes = tuple(notes)
+
+    def __repr__(self) -> str:
+        """As pandas prints it, with all columns, and the notes."""
+        # 0, which pandas begins with, is as many as the terminal is wide.
+        most = pd.get_option("display.max_columns") or None
+        with pd.option_context("display.max_columns", most):
+            return "\n".join([super().__repr__(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        table: str = super()._repr_html_()
+        return "\n".join([table, as_html([self.notes])]) if self.notes else table
 
 
 def as_frame(name: str, value: Any) -> pd.DataFrame:

@@ -15,7 +15,9 @@ from jaxhlm.inference.family_adjustment import FamilyAdjustment
 from jaxhlm.inference.refgrid import CellWeights
 from jaxhlm.results import joint_tests, means
 from jaxhlm.results.estimated import Estimated
-from jaxhlm.results.means import Families
+from jaxhlm.results.means import Families, Means
+from jaxhlm.results.means_formula import asked_for
+from jaxhlm.results.means_notes import means_notes
 from jaxhlm.results.presenters import Each, Matrix, Number, Vector
 
 __all__ = ["MeanResults"]
@@ -53,13 +55,15 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
         the levels of its factor (NaN) and in families of tests.
 
         Args:
-            specs: one variable, or several whose combinations are the cells.
+            specs: one variable, or several whose combinations are the cells; or a formula as
+                emmeans takes, "~ g + f", "~ g | h" (by h), "pairwise ~ g | h" (contrasts only).
             at: values, one or a list, for some of the variables of the fixed part.
             df: as for the method ``df``.
             by: variables in each of whose combinations the cells are a family of their own.
             contrasts: contrasts of the cells instead: "pairwise", "revpairwise", "trt.vs.ctrl",
-                "trt.vs.ctrlk", "consec", "poly", "eff", "del.eff", "mean_chg"; a mapping from names
-                to coefficients of the cells; a DataFrame with cells as columns; an array.
+                "trt.vs.ctrlk", "consec", "poly", "eff", "del.eff", "mean_chg", also "tukey" for
+                "pairwise" and "dunnett" for "trt.vs.ctrl"; a mapping from names to coefficients of
+                the cells; a DataFrame with cells as columns; an array.
             interaction: products of contrasts of the single variables of ``specs``: one family for
                 all of them, a list, or a mapping from variables to families.
             adjust: for the number of tests within each combination of ``by``: "tukey" (all pairs),
@@ -82,7 +86,8 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
             contrast: variables of ``by``, contrast (of interactions one column per variable, such
             as Sex_pairwise), estimate, std_error, df, statistic, p_value, p_adjusted, conf_low,
             conf_high; with ``pairwise`` p_holm and p_tukey for p_adjusted. Where X is rank
-            deficient also ``estimable``, False where R says nonEst.
+            deficient also ``estimable``, False where R says nonEst. In print a few lines below
+            say what was averaged over, the methods and the level.
 
         Raises:
             UnknownTermError: ``specs``, ``by`` or ``at`` names what is not in the fixed part.
@@ -95,11 +100,13 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
             >>> import jaxhlm as hlm
             >>> data = hlm.load_dataset("math_achieve")
             >>> fit = hlm.fit("MathAch ~ SES + Sex + Minority + (1 | School)", data)
-            >>> print(fit.emmeans("Sex")[["Sex", "emmean", "std_error"]].round(3))
-                  Sex  emmean  std_error
-            0  Female  11.404      0.191
-            1    Male  12.634      0.194
-            >>> table = fit.emmeans("Minority", by="Sex", contrasts="pairwise", adjust="sidak")
+            >>> fit.emmeans("Sex")
+                  Sex     emmean  std_error          df   conf_low  conf_high
+            0  Female  11.404280   0.191423  236.197716  11.027165  11.781396
+            1    Male  12.634074   0.193781  249.854859  12.252422  13.015727
+            Averaged over the levels of: Minority
+            Degrees of freedom: Satterthwaite's method. Confidence level: 0.95
+            >>> table = fit.emmeans("pairwise ~ Minority | Sex", adjust="sidak")
             >>> table[["Sex", "contrast", "estimate"]].round(3)
                   Sex  contrast  estimate
             0  Female  No - Yes     2.961
@@ -112,11 +119,18 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
             2    sim_2  Female
             3    sim_2    Male
         """
+        asked = asked_for(specs, by, contrasts)
         wanted = means.means_wanted(
-            specs, at, df, by=by, contrasts=contrasts, interaction=interaction, adjust=adjust,
+            at=at, df=df, **asked._asdict(), interaction=interaction, adjust=adjust,
             weights=weights, conf_level=conf_level, not_estimable=not_estimable, pairwise=pairwise,
         )  # fmt: skip
-        return self._show.long(means.means_table(self.record, wanted))
+        return self._of_means(wanted)
+
+    def _of_means(self, wanted: Means) -> pd.DataFrame:
+        frame = means.means_table(self.record, wanted)
+        shown = self._show.long(frame)
+        shown.notes = tuple(means_notes(self.record, wanted, frame))
+        return shown
 
     def emtrends(
         self,
@@ -162,11 +176,12 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
         """
         if not isinstance(var, str):
             raise OptionError(f"var={var!r} must be the name of a number of the fixed part")
+        asked = asked_for(specs, by, contrasts)
         wanted = means.means_wanted(
-            specs, at, df, by=by, contrasts=contrasts, interaction=interaction, adjust=adjust,
+            at=at, df=df, **asked._asdict(), interaction=interaction, adjust=adjust,
             weights=weights, conf_level=conf_level, not_estimable=not_estimable, trend=var,
         )  # fmt: skip
-        return self._show.long(means.means_table(self.record, wanted))
+        return self._of_means(wanted)
 
     def joint_tests(
         self,

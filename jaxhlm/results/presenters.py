@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.tables import Shown
 from jaxhlm.results.record import FitRecord
 
 __all__ = [
@@ -70,7 +71,7 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
         """The rows of every fit."""
 
     @abstractmethod
-    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
+    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> Shown:
         """A frame whose rows have no label; rows of each fit as in ``lengths``, or equal."""
 
     @abstractmethod
@@ -79,13 +80,15 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
 
     def line(self, columns: Mapping[str, Floats]) -> pd.DataFrame:
         """A DataFrame with a row for every fit, from (B,) columns."""
-        return pd.DataFrame(dict(columns), index=self.fits.index)
+        return Shown(pd.DataFrame(dict(columns), index=self.fits.index))
 
     def block(self, columns: Mapping[str, Floats], labels: pd.Index) -> pd.DataFrame:
         """A DataFrame with these rows for every fit, from (B, r) columns."""
         B, r = len(self.fits), len(labels)
         rows = self.index(np.full(B, r), labels, np.tile(np.arange(r), B))
-        return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()}, rows)
+        return Shown(
+            pd.DataFrame({name: np.ravel(values) for name, values in columns.items()}, rows)
+        )
 
     def units(self, ragged: Ragged, names: Sequence[str]) -> pd.DataFrame:
         """A DataFrame by unit, from (Σ, m) values."""
@@ -129,9 +132,9 @@ class OneFit(Presenter[float, pd.Series, pd.DataFrame, Floats]):
         """The rows themselves."""
         return ragged.values[0]
 
-    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
+    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> Shown:
         """The frame as it is."""
-        return frame
+        return Shown(frame)
 
     def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.Index:
         """The labels themselves."""
@@ -158,13 +161,13 @@ class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         """The rows by the labels of the fits."""
         return dict(zip(self.fits.index, split(ragged.lengths, ragged.values[0]), strict=True))
 
-    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> pd.DataFrame:
+    def long(self, frame: pd.DataFrame, lengths: int | Ints | None = None) -> Shown:
         """The frame with the label of the fit as its first column, under its name."""
         each = len(frame) // max(len(self.fits), 1) if lengths is None else lengths
         name = self.fits.index.name
         name = "fit" if name is None or name in frame else name
         frame.insert(0, name, self.fits.index.repeat(each))
-        return frame
+        return Shown(frame)
 
     def index(self, lengths: Ints, labels: pd.Index, number: Ints) -> pd.MultiIndex:
         """The labels of the fits, each as often as its run is long, and labels within the runs."""

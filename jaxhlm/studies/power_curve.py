@@ -14,6 +14,7 @@ from jaxhlm.core.devices import Devices
 from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.notation import Precision
 from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.tables import Shown
 from jaxhlm.errors import OptionError, TargetError
 from jaxhlm.estimation.executors import Workload, workers_of
 from jaxhlm.estimation.progress import step_progress
@@ -146,7 +147,7 @@ def power_curve(
             tables.append(simulated(step).table)
             tables[-1].insert(0, along, value)
             advance(f"{value:g}")
-    return pd.concat(tables, ignore_index=True)
+    return Shown(pd.concat(tables, ignore_index=True))
 
 
 def solve_power(

@@ -1,5 +1,7 @@
 """Tables of other libraries are the same data everywhere that a table is taken."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -8,7 +10,7 @@ import pytest
 
 import jaxhlm as hlm
 from jaxhlm import errors
-from jaxhlm.core.tables import as_frame
+from jaxhlm.core.tables import Shown, as_frame
 
 FORMULA = "y ~ dose * late + (1 | site)"
 TRUTH = hlm.Truth.of([5.0, 1.0, 0.5, 0.5, 0.0, 0.0], sd=[1.0], sigma=1.0)
@@ -69,3 +71,21 @@ def test_every_function_takes_tables(kind, frame):
 def test_what_is_no_table_is_told_by_its_type(value, match):
     with pytest.raises(errors.OptionError, match=f"^data .*{match}"):
         as_frame("data", value)
+
+
+def test_a_result_prints_all_of_its_columns_and_what_is_made_of_it_is_a_frame():
+    plain = pd.DataFrame({f"a_column_{j}": [1.5, 2.5] for j in range(12)})
+    shown = Shown(plain, ["one line", "another"])
+    assert all(name in repr(shown) for name in plain) and "..." not in repr(shown)
+    assert max(map(len, repr(shown).splitlines())) <= 80
+    assert repr(shown).endswith("\none line\nanother")
+    assert "another</p>" in shown._repr_html_()
+    assert pd.get_option("display.max_columns") == 0
+    with pd.option_context("display.max_columns", 4):
+        assert "..." in repr(shown)
+    made = (shown.head(1), shown[["a_column_1"]], shown.assign(x=1), shown.T, shown.copy())
+    assert {type(frame) for frame in made} == {pd.DataFrame}
+    pd.testing.assert_frame_equal(plain, shown)
+    pd.testing.assert_frame_equal(shown, plain)
+    again = pickle.loads(pickle.dumps(shown))
+    assert again.notes == shown.notes and again.equals(plain)

@@ -220,3 +220,62 @@ def test_the_range_of_two_means_is_a_t_statistic():
 
 def test_no_adjusted_p_value_exceeds_one():
     np.testing.assert_array_equal(holm(np.array([0.9, 0.8, 0.01])), [1.0, 1.0, 0.03])
+
+
+def test_formulas_of_emmeans_say_what_arguments_say():
+    fit = growth()
+    same = {
+        "~ Sex | kind": fit.emmeans("Sex", by="kind"),
+        "~Sex*kind": fit.emmeans(["Sex", "kind"]),
+        "pairwise ~ Sex + kind": fit.emmeans(["Sex", "kind"], contrasts="pairwise"),
+        "tukey ~ kind | Sex": fit.emmeans("kind", by="Sex", contrasts="pairwise"),
+        "dunnett ~ `kind`": fit.emmeans("kind", contrasts="trt.vs.ctrl"),
+    }
+    for formula, expected in same.items():
+        pd.testing.assert_frame_equal(fit.emmeans(formula), expected)
+    trends = fit.emtrends("Sex", "age", by="kind", contrasts="tukey")
+    pd.testing.assert_frame_equal(fit.emtrends("pairwise ~ Sex | kind", "age"), trends)
+    for options in ({"by": "kind"}, {"contrasts": "eff"}):
+        with pytest.raises(errors.OptionError, match=r"says what .*= says"):
+            fit.emmeans("pairwise ~ Sex | kind", **options)
+    with pytest.raises(errors.OptionError, match='must be such as "~ g"'):
+        fit.emmeans("~ Sex +")
+    with pytest.raises(errors.OptionError, match="contrasts='all' is not known"):
+        fit.emmeans("all ~ Sex")
+
+
+NOTES = [
+    ({}, ["Averaged over the levels of: kind",
+          "Degrees of freedom: Satterthwaite's method. Confidence level: 0.95"]),
+    ({"by": "kind", "df": "kenward-roger", "conf_level": 0.9},
+     ["Degrees of freedom: Kenward-Roger's method. Confidence level: 0.9"]),
+    ({"at": {"age": [8, 14]}, "adjust": "sidak"},
+     ["Averaged over the levels of: age, kind",
+      "Degrees of freedom: Satterthwaite's method. Confidence level: 0.95",
+      "Limits adjusted by Šidák's method for 2 means"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "notes"), NOTES)
+def test_means_say_below_themselves_how_they_are_meant(options, notes):
+    table = growth().emmeans("Sex", **options)
+    assert str(table).splitlines()[-len(notes) :] == notes
+    assert all(note in table._repr_html_() for note in notes)
+
+
+def test_contrasts_say_how_they_are_adjusted_in_every_family():
+    fit = growth()
+    kinds = len(fit.emmeans("kind"))
+    pairs = kinds * (kinds - 1) // 2
+    told = {
+        f"p values and limits adjusted by Tukey's method for {pairs} tests in every Sex":
+            fit.emmeans("pairwise ~ kind | Sex"),
+        f"p values adjusted by Holm's method, limits by Bonferroni's, for {pairs} tests":
+            fit.emmeans("pairwise ~ kind", adjust="holm"),
+        "p values and limits: not adjusted": fit.emmeans("pairwise ~ kind", adjust="none"),
+        f"p values by Holm's and by Tukey's method for {pairs} tests; limits not adjusted":
+            fit.emmeans("kind", pairwise=True),
+    }  # fmt: skip
+    for note, table in told.items():
+        assert table.notes[-1] == note
+    assert not any("adjusted" in note for note in fit.emmeans("pairwise ~ Sex").notes)

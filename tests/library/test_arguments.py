@@ -277,7 +277,7 @@ WRONG = {
     "Fit.joint_test": (lambda L="Days", **o: one().joint_test(L, **o),
                        {"L": CONTRAST, "df": DF, "rhs": RHS}),
     "Fit.emmeans": (lambda specs="Days", **o: one().emmeans(specs, **o), {
-        "specs": (3, None, "day", ["Days", "Days"], [], True),
+        "specs": (3, None, "day", ["Days", "Days"], [], True, "~", "~ day", "~ Days +"),
         "at": ([1], "Days", {"Days": "a"}, {"Days": [[1, 2]]}, {"Days": np.nan}, {"Day": 1},
                {"Days": 1j}, {"Days": pd.Timestamp("2020")}, 3),
         "df": DF, "pairwise": FLAG, "conf_level": SHARE, "not_estimable": ("NA", True, None),
