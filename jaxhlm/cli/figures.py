@@ -49,8 +49,8 @@ def fit_figures(fit: Fit) -> dict[str, Figure]:
     }
     if len(names) > 1:
         drawn["shrinkage"] = plot.shrinkage(fit)
-    if len(names) == 2 and names[0] == "(Intercept)":
-        drawn["lines"] = plot.article_lines(fit)
+        # Of all units there are soon too many lines to see one.
+        drawn["lines"] = plot.unit_lines(fit)
     return {name: _figure(axes) for name, axes in drawn.items()}
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -40,8 +40,10 @@ Replicates:        jaxhlm fit "y ~ x + (1 | unit)" data.csv --by replicate
 Many responses:    jaxhlm fit "~ dose * time + (1 | subject)" --samples samples.csv \\
                      --responses expression.parquet --contrast "early=dosehigh" --out table.parquet
 """
-# What is about many responses only, and what about any batch.
+Interval = Literal["wald", "profile"]
+# What is about many responses only, about one fit only, and about any batch.
 OF_RESPONSES = ("samples", "responses_in", "layer", "id")
+OF_ONE = ("ci", "level")
 OF_BATCHES = ("moderate", "trend", "adjust", "top", "fdr")
 
 
@@ -68,6 +70,16 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="NAME=EXPR",
         help='test a combination of terms: "early=dosehigh - doselow"; repeat for more',
     )
+    command.add_argument(
+        "--ci",
+        choices=get_args(Interval),
+        help="print confidence intervals of one fit: of all parameters by profile, or Wald's of "
+        "the fixed effects",
+    )
+    command.add_argument(
+        "--level", type=float,
+        help="of the confidence intervals of one fit, those of --out and --json too (0.95)",
+    )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one fit as JSON")
     command.add_argument(
         "--out", type=Path, metavar="FILE",
@@ -75,7 +87,8 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     command.add_argument(
         "--plot", type=Path, metavar="DIR",
-        help="draw one fit, or what is tested of many: figures as PDF and PNG",
+        help="draw one fit (diagnostics, random effects, lines of 12 units), or what is tested of "
+        "many: figures as PDF and PNG",
     )  # fmt: skip
     _add_responses(command.add_argument_group("many responses on one design"))
     _add_tests(command.add_argument_group("tests of many fits"))
@@ -166,6 +179,9 @@ def _check(a: argparse.Namespace) -> None:
         raise OptionError("give either --responses or --by")
     _refuse(a, OF_RESPONSES if not many else (), "--responses")
     _refuse(a, OF_BATCHES if not (many or a.by) else (), "--responses or --by")
+    if (many or a.by) and (wrong := _given(a, OF_ONE)):
+        raise OptionError(f"--{wrong[0]} is of one fit: leave --responses and --by out")
+    fraction("--level", _confidence(a))
     if a.json and (many or a.by):
         raise OptionError("--json prints one fit: write the table of many with --out")
     if a.trend and not a.moderate:
@@ -268,11 +284,16 @@ def _level(a: argparse.Namespace) -> float:
     return 0.05 if a.fdr is None else a.fdr
 
 
+def _confidence(a: argparse.Namespace) -> float:
+    """Level of the intervals of one fit."""
+    return 0.95 if a.level is None else a.level
+
+
 def _tidy(a: argparse.Namespace, result: Fit | FitBatch) -> pd.DataFrame:
     if a.df != "none":
-        table = result.tidy(a.df)
+        table = result.tidy(a.df, _confidence(a))
     else:
-        table = result.tidy("normal").drop(columns=["df", "p_value"])
+        table = result.tidy("normal", _confidence(a)).drop(columns=["df", "p_value"])
     if isinstance(result, FitBatch):
         each = len(table) // max(len(result), 1)
         table["status"] = np.repeat(status_names(result.status), each)
@@ -283,12 +304,17 @@ def _told_one(a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None)
     """Print one fit; gives its tidy table, or that of contrasts."""
     table = _tidy(a, one)
     if contrasts:
-        table = one.contrast([*contrasts.values()], a.df)
+        table = one.contrast([*contrasts.values()], a.df, conf_level=_confidence(a))
         table = table.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
+    intervals = one.confint(a.ci, _confidence(a)) if a.ci else None
     if a.json:
-        print(_json(one, table))
+        print(_json(one, table, intervals))
         return table
     print(one if a.df == "none" else one.summary(a.df))
+    if intervals is not None:
+        told = "profile" if a.ci == "profile" else "Wald"
+        print(f"\nConfidence intervals ({told}, {100 * _confidence(a):g} %):")
+        print(_text(intervals.reset_index()))
     if contrasts:
         print(f"\nContrasts:\n{_text(table)}")
     return table
@@ -303,10 +329,14 @@ def _printed(
     return result.summary(None if a.df == "none" else a.df)._blocks()
 
 
-def _json(one: Fit, table: pd.DataFrame) -> str:
-    """A fit for other programs: its formula, the columns of ``glance``, and a table by rows."""
+def _json(one: Fit, table: pd.DataFrame, intervals: pd.DataFrame | None) -> str:
+    """A fit for other programs: its formula, the columns of ``glance``, and tables by rows."""
     (glance,), rows = _records(one.glance()), _records(table)
-    return json.dumps({"formula": one.model.formula, **glance, "table": rows}, indent=2)
+    told = {"formula": one.model.formula, **glance, "table": rows}
+    if intervals is not None:
+        limits = intervals.set_axis(["conf_low", "conf_high"], axis=1)
+        told["confint"] = _records(limits.reset_index())
+    return json.dumps(told, indent=2)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, object]]:

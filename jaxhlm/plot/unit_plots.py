@@ -155,6 +155,9 @@ def unit_lines(
         if ax is None:
             lines, names = all_axes[0].get_legend_handles_labels()
             all_axes[0].figure.legend(lines, names, loc="outside upper right", ncols=2)
+            if len(chosen) < fit.ngroups:
+                told = f"{len(chosen)} of {fit.ngroups:,} units ({fit.model.group_name})"
+                all_axes[0].figure.suptitle(told, x=0.01, ha="left", fontsize="medium")
     return all_axes
 
 

@@ -138,6 +138,9 @@ def test_annotated_data_bring_their_samples(tmp_path, capsys):
         ([*FIT, "--responses", "y.csv", "--df", "none", "--moderate"], "--df none"),
         ([*FIT, "--responses", "y.csv", "--by", "Subject"], "--responses or --by"),
         ([*FIT, "--responses", "y.csv", "--json"], "--json"),
+        ([*FIT, "--responses", "y.csv", "--ci", "wald"], "--ci is of one fit"),
+        (["fit", f"z {DESIGN}", "by.csv", "--by", "g", "--level", "0.9"], "--level is of one fit"),
+        (["fit", f"z {DESIGN}", "by.csv", "--level", "90"], "--level"),
         ([*FIT, "samples.csv", "--responses", "y.csv"], "give the samples once"),
         (["fit", DESIGN, "--responses", "y.csv"], "table of samples"),
         (["fit", DESIGN], "give the file"),
@@ -222,6 +225,25 @@ def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):
     p_values = [row["p_value"] for row in told["table"]]
     assert p_values[:2] == fit.tidy(df="satterthwaite")["p_value"].tolist()[:2]
     assert p_values[2] is None and "NaN" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("method", ["wald", "profile"])
+def test_one_fit_has_confidence_intervals_of_a_level(tmp_path, capsys, method):
+    path = tmp_path / "d.csv"
+    hlm.load_dataset("sleepstudy").to_csv(path, index=False)
+    limits = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy")).confint(method, 0.9)
+    asked = ["fit", SLEEP, str(path), "--ci", method, "--level", "0.9"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out.split("Confidence intervals (")[1].splitlines()
+    assert told[0].lower() == f"{method}, 90 %):"
+    assert told[1].split() == ["term", "5", "%", "95", "%"]
+    assert [line.split()[0] for line in told[2:]] == list(limits.index)
+    assert told[-1].split()[-2:] == [f"{limit:.4g}" for limit in limits.iloc[-1]]
+    assert main([*asked, "--json"]) == 0
+    read = json.loads(capsys.readouterr().out)
+    assert [row["conf_low"] for row in read["confint"]] == limits["5 %"].tolist()
+    table = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy")).tidy(conf_level=0.9)
+    assert read["table"][0]["conf_high"] == table["conf_high"][0]
 
 
 @pytest.mark.parametrize("more", [["a.csv", "b.csv"], ["a.csv", "--no-such"]])
