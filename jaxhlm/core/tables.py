@@ -52,10 +52,16 @@ class Shown(pd.DataFrame, metaclass=_AnyFrame):
 
     def __repr__(self) -> str:
         """As pandas prints it, with all columns, and the notes."""
-        # 0, which pandas begins with, is as many as the terminal is wide.
-        most = pd.get_option("display.max_columns") or None
-        with pd.option_context("display.max_columns", most):
-            return "\n".join([super().__repr__(), *self.notes])
+        option = pd.get_option
+        table = self.to_string(
+            max_rows=option("display.max_rows"),
+            min_rows=option("display.min_rows"),
+            # 0, which pandas begins with, is as many as the terminal is wide.
+            max_cols=option("display.max_columns") or None,
+            line_width=option("display.width") if option("display.expand_frame_repr") else None,
+            show_dimensions=option("display.show_dimensions"),
+        )
+        return "\n".join([table, *self.notes])
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
