@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,10 @@ COLUMN = 3.5  # inches: 89 mm, one column of most journals
 LETTERS = 58  # of 8 points, in one column
 HANDLE = 7  # letters that the line beside a label takes, with the space around it
 # Names are put at the first of these distances, in points, where they cover nothing.
-AWAY = tuple(product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0)))
+AWAY = tuple(
+    product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0))
+)
+POINTS_OF_LINE, OWN_POINT = 41, 4.0  # places on a line; pixels about the point that it is of
 BESIDE = 1.25  # width of the axes with their tick labels, over that of the axes alone
 
 # Type 42 keeps text as text in PDF and PS.
@@ -211,28 +214,65 @@ def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.Da
 
 
 def name_points(axes: Axes, x: Floats, y: Floats, names: Sequence[Hashable]) -> None:
-    """Name points where the names cover neither each other nor these points."""
+    """Name points where the names cover neither each other nor these points, nor lines to names."""
     axes.figure.draw_without_rendering()
     points = axes.transData.transform(np.column_stack([x, y]))
-    covered = [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points]
+    taken = _Taken([Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points], [], [])
     for at, name in zip(zip(x, y, strict=True), names, strict=True):
         text = axes.annotate(
             str(name), at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
         )
-        covered.append(_placed(axes, text, covered))
+        _place(axes, text, taken)
 
 
-def _placed(axes: Axes, text: Annotation, covered: Sequence[Bbox]) -> Bbox:
-    """Move a name to the first place that is free; a line goes to it from far away."""
-    for away, up, side in AWAY:
+class _Taken(NamedTuple):
+    """What is there already: points, names, and (m, 2) places along the lines to names."""
+
+    points: list[Bbox]
+    names: list[Bbox]
+    lines: list[Floats]
+
+    def cost(self, box: Bbox, line: Floats) -> float:
+        """How much a name and its line would cover, and be struck by."""
+        covered = sum(box.overlaps(other) for other in (*self.points, *self.names))
+        struck = sum(_inside(other, line) for other in self.names)
+        struck += sum(_inside(box, other) for other in self.lines)
+        return 4.0 * covered + 2.0 * struck + sum(_inside(other, line) for other in self.points)
+
+
+def _place(axes: Axes, text: Annotation, taken: _Taken) -> None:
+    """Move a name to the first place that is free, or the best; a line goes to it from far away."""
+    point = axes.transData.transform(text.xy)
+
+    def at(place: tuple[float, float, float]) -> tuple[Bbox, Floats]:
+        away, up, side = place
         text.set(position=(side * away, up * away), ha="left" if side > 0 else "right")
         box = text.get_window_extent()
-        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-        if inside and not any(box.overlaps(other) for other in covered):
+        start = box.x0 if side > 0 else box.x1, 0.5 * (box.y0 + box.y1)
+        along = np.linspace(point, start, POINTS_OF_LINE)
+        # Not where the point itself is.
+        far = np.abs(along - point).max(axis=1) > OWN_POINT
+        return box, along[far] if away > AWAY[0][0] else along[:0]
+
+    best, least = AWAY[0], np.inf
+    for place in AWAY:
+        box, line = at(place)
+        beyond = axes.bbox.x0 > box.x0 or box.x1 > axes.bbox.x1 or axes.bbox.y0 > box.y0
+        cost = np.inf if beyond else taken.cost(box, line)
+        if cost < least:
+            best, least = place, cost
+        if cost == 0.0:
             break
-    if away > AWAY[0][0]:
+    box, line = at(best)
+    taken.names.append(box)
+    if len(line):
+        taken.lines.append(line)
         axes.annotate(
             "", text.xy, text.get_position(), textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0.0},
         )  # fmt: skip
-    return box
+
+
+def _inside(box: Bbox, points: Floats) -> bool:
+    """Whether a box has one of some points (m, 2)."""
+    return bool(((points > (box.x0, box.y0)) & (points < (box.x1, box.y1))).all(axis=1).any())

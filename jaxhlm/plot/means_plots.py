@@ -13,9 +13,11 @@ from jaxhlm.core.arguments import check_flag
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.comparison_arrows import comparison_arrows
 from jaxhlm.inference.family_adjustment import FamilyAdjustment
+from jaxhlm.inference.refgrid import cell_variables
 from jaxhlm.plot.canvas import canvas, legend_above, series, wrap
 from jaxhlm.plot.subject import check_one_fit
 from jaxhlm.results.fit import Fit
+from jaxhlm.results.means_formula import asked_for
 
 __all__ = ["emmeans"]
 
@@ -28,7 +30,7 @@ def emmeans(
     fit: Fit,
     specs: str | Sequence[str],
     *,
-    by: str | None = None,
+    by: str | Sequence[str] | None = None,
     comparisons: bool = False,
     adjust: FamilyAdjustment = "tukey",
     conf_level: float = 0.95,
@@ -44,7 +46,8 @@ def emmeans(
     Args:
         fit: the fit.
         specs: as for ``Fit.emmeans``.
-        by: variable shown by colour; means are compared within each of its values.
+        by: variables shown by colour; means are compared within each of their combinations, whose
+            means stand apart from the others' where there are arrows.
         comparisons: draw the arrows.
         adjust: of the comparisons: "tukey", "mvt", "bonferroni", "sidak" or "none".
         conf_level: of intervals and comparisons.
@@ -72,29 +75,77 @@ def emmeans(
             f"adjust={adjust!r} has no limits of its own; use one of "
             + ", ".join(map(repr, SIMULTANEOUS))
         )
+    asked = asked_for(specs, by, None)
+    if asked.contrasts is not None:
+        raise OptionError(f"specs={specs!r} names contrasts; give means, and comparisons=True")
     table = fit.emmeans(specs, by=by, conf_level=conf_level, **options)
-    names = [specs] if isinstance(specs, str) else list(specs)
-    cells = table[names].astype(str).agg(" ".join, axis=1)
-    groups = pd.Series("", table.index) if by is None else table[by]
+    names = cell_variables(asked.specs)
+    within = [] if asked.by is None else cell_variables(asked.by, "by")
+    cells, groups = _joined(table, names), _joined(table, within)
     table = table.assign(cell=cells, group=groups)
     if comparisons:
         pairs = fit.emmeans(
-            specs, by=by, contrasts="pairwise", adjust=adjust, conf_level=conf_level, **options
+            names,
+            by=within or None,
+            contrasts="pairwise",
+            adjust=adjust,
+            conf_level=conf_level,
+            **options,
         )
         table = _with_arrows(table, pairs, table["group"].nunique())
-    places = {cell: -i for i, cell in enumerate(dict.fromkeys(cells))}
+    heading = " ".join(within)
     parts = list(table.groupby("group", sort=False, observed=True))
-    with canvas(ax, 0.8 + 0.35 * max(3, len(places))) as axes:
-        for i, (name, part) in enumerate(parts):
-            shift = APART * (0.5 * (len(parts) - 1) - i)
-            _draw(axes, part, part["cell"].map(places).to_numpy() + shift, str(name), i)
-        axes.set_yticks(list(places.values()), [wrap(cell) for cell in places])
+    # Arrows of one group say nothing of the means of another: groups stand apart.
+    apart = comparisons and len(parts) > 1
+    heights, ticks = (_one_below_the_other if apart else _side_by_side)(parts, heading)
+    with canvas(ax, 0.8 + (0.25 if apart else 0.35) * max(3, len(ticks))) as axes:
+        for i, ((name, part), y) in enumerate(zip(parts, heights, strict=True)):
+            _draw(axes, part, y, str(name), i)
+        axes.set_yticks([y for y, _ in ticks], [wrap(label) for _, label in ticks])
         axes.set_xlabel(f"Marginal mean of {fit.model.response_name or 'y'}")
         axes.set_ylabel(" ".join(names))
         axes.margins(y=0.15)
-        if by is not None:
-            legend_above(axes, title=by)
+        if apart:
+            axes.set_ylim(ticks[-1][0] - 0.7, ticks[0][0] + 0.5)
+        if within and not apart:
+            legend_above(axes, title=heading)
     return axes
+
+
+def _joined(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
+    """Cells, or groups, in words."""
+    if not names:
+        return pd.Series("", table.index)
+    return table[list(names)].astype(str).agg(" ".join, axis=1)
+
+
+Parts = list[tuple[Any, pd.DataFrame]]
+Ticks = list[tuple[float, str]]
+
+
+def _side_by_side(parts: Parts, _: str) -> tuple[list[Any], Ticks]:
+    """Heights of the means of every group, about those of the cells; and the cells' labels."""
+    cells = dict.fromkeys(cell for _, part in parts for cell in part["cell"])
+    places = {cell: -float(i) for i, cell in enumerate(cells)}
+    shifts = [APART * (0.5 * (len(parts) - 1) - i) for i in range(len(parts))]
+    heights = [
+        part["cell"].map(places).to_numpy() + shift
+        for (_, part), shift in zip(parts, shifts, strict=True)
+    ]
+    return heights, [(y, cell) for cell, y in places.items()]
+
+
+def _one_below_the_other(parts: Parts, heading: str) -> tuple[list[Any], Ticks]:
+    """Heights of the means, group after group, each with its name over the labels of its cells."""
+    heights: list[Any] = []
+    ticks: Ticks = []
+    top = 0.0
+    for name, part in parts:
+        y = top - 1.0 - np.arange(len(part))
+        heights.append(y)
+        ticks += [(top, f"{heading}: {name}"), *zip(y.tolist(), part["cell"], strict=True)]
+        top = y[-1] - 1.5
+    return heights, ticks
 
 
 def _with_arrows(table: pd.DataFrame, pairs: pd.DataFrame, groups: int) -> pd.DataFrame:

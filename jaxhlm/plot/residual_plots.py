@@ -13,10 +13,18 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import beta_quantile, normal_quantile
 from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, panels
 from jaxhlm.plot.fit_plots import qq
-from jaxhlm.plot.subject import check_one_fit, dots, response_label
+from jaxhlm.plot.subject import check_one_fit, dots, effect_name, response_label
 from jaxhlm.plot.unit_plots import ranef_ellipse
 from jaxhlm.results.fit import Fit
 from jaxhlm.statistics.lowess import lowess
+
+# What the panels of ``diagnostics`` answer.
+ASKED = (
+    "Is the mean right?",
+    "Are residuals normal?",
+    "Is their spread equal?",
+    "Are units normal?",
+)
 
 __all__ = ["diagnostics", "residual_qq", "residuals", "scale_location"]
 
@@ -161,7 +169,11 @@ def diagnostics(fit: Fit, ax: Sequence[Axes] | None = None) -> list[Axes]:
             ranef_ellipse(fit, ax=all_axes[3])
         else:
             qq(fit, all_axes[3])
-            all_axes[3].set_title(f"Random effects: {fit.model.znames[0]}", loc="left")
+            all_axes[3].set_title("")
+            all_axes[3].set_title(effect_name(fit.model.znames[0]), loc="left")
+        for axes, asked in zip(all_axes, ASKED, strict=True):
+            own = axes.get_title(loc="left")
+            axes.set_title(f"{asked} {own}".strip(), loc="left")
     return all_axes
 
 

@@ -47,6 +47,22 @@ def smooth(axes):
                key=lambda line: len(line.get_xdata()))  # fmt: skip
 
 
+def test_panels_of_diagnostics_say_what_they_ask(math, intercepts):
+    titles = [axes.get_title(loc="left") for axes in plot.diagnostics(math)]
+    assert titles == [
+        "Is the mean right?", "Are residuals normal? 95 % band, pointwise",
+        "Is their spread equal?", "Are units normal? Ellipse of 95 % of units",
+    ]  # fmt: skip
+    last = plot.diagnostics(intercepts)[3]
+    assert (last.get_title(loc="left"), last.get_title()) == ("Are units normal? Intercept", "")
+
+
+def test_small_multiples_say_how_many_of_the_units_they_show(math, intercepts):
+    figure = plot.unit_lines(math, n=3)[0].figure
+    assert figure.get_suptitle() == f"3 of {math.ngroups} units (School)"
+    assert plot.unit_lines(intercepts, n=99)[0].figure.get_suptitle() == ""
+
+
 def test_residuals_and_their_smooth(fit):
     axes = plot.residuals(fit)
     expected = np.column_stack([fit.fitted, fit.residuals])

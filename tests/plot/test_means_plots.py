@@ -40,9 +40,18 @@ def test_means_and_intervals(fit):
     np.testing.assert_allclose(drawn, table["emmean"], rtol=tol.DRAWN)
     ends = np.concatenate([c.get_segments() for c in axes.collections])[:, :, 0]
     np.testing.assert_allclose(ends, table[["conf_low", "conf_high"]], rtol=tol.DRAWN)
+    assert len(tips(axes)) == 12
+    # What arrows compare stands together, under the name of its group, apart from the others.
+    labels = ["Sex: Female", *"pqrs", "Sex: Male", *"pqrs"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == labels
+    assert axes.get_legend() is None
+    low, high = axes.get_ylim()
+    assert low < min(axes.get_yticks()) and max(axes.get_yticks()) < high
+    heights = [np.unique(line.get_ydata()) for line in axes.lines]
+    assert heights[0].min() > heights[1].max() + 1.5
+    axes = hlm.plot.emmeans(fit, "~ kind | Sex", df="normal")
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["Female", "Male"]
     assert [t.get_text() for t in axes.get_yticklabels()] == list("pqrs")
-    assert len(tips(axes)) == 12
     plain = hlm.plot.emmeans(fit, ["kind", "Sex"], ax=plt.figure().add_subplot())
     assert len(plain.texts) == 0 and len(plain.get_yticklabels()) == 8
 
@@ -56,6 +65,8 @@ def test_refused(fit):
         hlm.plot.emmeans(fits, "age")
     with pytest.raises(errors.OptionError, match="adjust="):
         hlm.plot.emmeans(fit, "kind", comparisons=True, adjust="holm")
+    with pytest.raises(errors.OptionError, match="give means, and comparisons=True"):
+        hlm.plot.emmeans(fit, "pairwise ~ kind")
     with pytest.raises(errors.OptionError, match="comparisons"):
         hlm.plot.emmeans(fit, "kind", comparisons="yes")
     with pytest.raises(errors.ContrastError, match="one cell"):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 from scipy import stats
 
 import jaxhlm as hlm
@@ -55,6 +56,12 @@ def test_volcano_names_the_top_apart_from_each_other(crowded):
     boxes = [t.get_window_extent() for t in names]
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+    # Lines lead to names and strike none, where there is room for that.
+    lines = [t.arrow_patch.get_path() for t in axes.texts if not t.get_text()]
+    shrunk = [Bbox.from_extents(b.x0 + 1, b.y0 + 1, b.x1 - 1, b.y1 - 1) for b in boxes]
+    assert lines
+    struck = sum(line.intersects_bbox(box, filled=False) for line in lines for box in shrunk)
+    assert struck <= crowded
 
 
 def test_volcano_colours_what_is_found_and_counts_it():
