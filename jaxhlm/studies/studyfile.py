@@ -16,7 +16,8 @@
     sd = [0.2, 0.5]
     corr = 0.9
     sigma = 0.75                  # d = { "x:a" = 0.4 } with d_sd = "within", "between" or "total"
-                                  # gives effects as Cohen's d, in place of those in beta
+                                  # gives effects as Cohen's d, in place of those in beta;
+                                  # partial_r2 = { "x:a" = 0.02 } as partial R² on this design
 
     [[violations]]                # a member of jaxhlm.violations and its arguments
     kind = "ResidualsFrom"
@@ -39,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +49,7 @@ import pandas as pd
 from jaxhlm import violations as known_violations
 from jaxhlm.core.files import read_table
 from jaxhlm.datasets import load_dataset
+from jaxhlm.design.design import design as design_of
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
@@ -89,7 +92,7 @@ READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measur
 DRAWN = {"normal": Gaussian().draw, "uniform": Uniform().draw}
 TRUTH: dict[str, Types] = {
     "beta": (list, dict), "sd": (list,), "corr": (*NUMBER, list), "sigma": NUMBER, "d": (dict,),
-    "d_sd": TEXT,
+    "d_sd": TEXT, "partial_r2": (dict,),
 }  # fmt: skip
 # Where the arguments stand that messages begin with.
 PLACES: dict[str, Where] = {
@@ -169,17 +172,36 @@ def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Mechanism:
         values = truth[at]
         for key in values if isinstance(values, dict) else range(len(values)):
             source.typed(values[key], NUMBER, ("truth", at, key))
-    with source.blaming(("truth",), PLACES):
-        made = Truth.of(**truth)
-    misfit = source.blaming(("truth",), PLACES, (OptionError, UnknownTermError))
-    with source.blaming(("formula",)), misfit:
-        base = mechanism(formula, design, made)
-    for along in SIZES if isinstance(design, pd.DataFrame) else ():
-        if along in data["design"]:
-            with source.blaming(("design", along)):
-                base = varied(base, along, data["design"][along])
+    misfit = partial(source.blaming, ("truth",), PLACES, (OptionError, UnknownTermError))
+
+    def with_sizes(made: Truth) -> Mechanism:
+        with source.blaming(("formula",)), misfit():
+            base = mechanism(formula, design, made)
+        for along in SIZES if isinstance(design, pd.DataFrame) else ():
+            if along in data["design"]:
+                with source.blaming(("design", along)):
+                    base = varied(base, along, data["design"][along])
+        return base
+
+    on = None
+    if "partial_r2" in truth:
+        with source.blaming(("formula",)), misfit():
+            on = with_sizes(_without_effects(formula, design, truth)).template
+    with misfit():
+        made = Truth.of(**truth, design=on)
+    base = with_sizes(made)
     with source.blaming(("violations",)):
         return mechanism(formula, base.source, made, violations) if violations else base
+
+
+def _without_effects(
+    formula: str, made_on: pd.DataFrame | UnitDesign, truth: Mapping[str, Any]
+) -> Truth:
+    """A truth whose fixed effects are all zero, to make the design by."""
+    frame = made_on.frame() if isinstance(made_on, UnitDesign) else made_on
+    terms = design_of(f"~{formula.partition('~')[2]}", frame).xnames
+    variances = {name: truth[name] for name in ("sd", "corr", "sigma") if name in truth}
+    return Truth.of([0.0] * len(terms), **variances)
 
 
 def _design(source: TomlText, table: Mapping[str, Any]) -> pd.DataFrame | UnitDesign:

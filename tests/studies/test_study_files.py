@@ -3,6 +3,7 @@
 import pytest
 
 import jaxhlm as hlm
+import tolerances as tol
 from jaxhlm.errors import StudyFileError
 from jaxhlm.studies.studyfile import read_study_file
 from jaxhlm.studies.tomltext import line_of
@@ -94,6 +95,28 @@ def test_designs_and_violations_are_checked(toml, old, new, message):
     toml.write_text(made.replace(old, new, 1))
     with pytest.raises(StudyFileError, match=f"study.toml{message}"):
         read_study_file(toml)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_effects_may_be_partial_r2_on_the_design_of_the_file(toml, built):
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', BUILT) if built else TOML
+    partial = 'partial_r2 = {"x:a" = 0.2}\ncorr ='
+    given = made.replace(', "x:a" = 0.3', "").replace("corr =", partial)
+    given = given.replace("units = [6, 8]", "units = [7]")
+    assert given != made
+    toml.write_text(given)
+    base = read_study_file(toml).mechanism.base
+    assert (7 if built else 6) == base.template.G
+    sizes = hlm.effect_sizes((base.template, base.truth), d_sd="total")
+    assert sizes.loc["x:a", "partial_r2"] == pytest.approx(0.2, rel=tol.SMALL)
+    for old, new, message in (
+        ('{"x:a" = 0.2}', '{"x:b" = 0.2}', "truth.partial_r2: partial_r2 names 'x:b'"),
+        ('{"x:a" = 0.2}', '{"x:a" = 20}', "truth.partial_r2: .*less than 1"),
+        ('{"x:a" = 0.2}', "{a = 0.2}", "both give 'a'"),
+    ):
+        toml.write_text(given.replace(old, new))
+        with pytest.raises(StudyFileError, match=message):
+            read_study_file(toml)
 
 
 def test_lines_of_keys():
