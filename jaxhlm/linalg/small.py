@@ -264,9 +264,15 @@ def minus_dot(start: Array, u: Matrix, v: Matrix) -> Array:
 
 
 def _dot(u: Matrix, v: Matrix) -> Array | float:
-    """u'v, a literal 0.0 if every product is zero by structure."""
-    products = [a * b for a, b in zip(u, v, strict=True) if not (_is_zero(a) or _is_zero(b))]
-    return sum(products[1:], start=products[0]) if products else 0.0
+    """u'v, a literal 0.0 if every product is zero by structure.
+
+    Product after product, since all of them side by side would not stay in the cache.
+    """
+    total: Array | float = 0.0
+    for a, b in zip(u, v, strict=True):
+        if not (_is_zero(a) or _is_zero(b)):
+            total = a * b if _is_zero(total) else total + a * b
+    return total
 
 
 def _is_zero(entry: Array | float) -> bool:

@@ -22,6 +22,7 @@ from jaxhlm.statistics.products import (
     Tables,
     column_pairs,
     multipliable,
+    side_by_side,
     standardised_from_tables,
 )
 from jaxhlm.statistics.response import Standardised
@@ -30,7 +31,7 @@ from jaxhlm.statistics.standardise import Rows
 __all__ = ["PairProducts", "WeightedRows"]
 
 # Responses are multiplied in tiles at fixed places, so that no result depends on its neighbours.
-TILE_LANES = 128
+TILE_LANES = 512
 # Numbers of the responses of a tile.
 TILE_NUMBERS = 2**20
 
@@ -95,14 +96,20 @@ class WeightedRows:
             W: (n, B) prior weights, or None where ``rows`` has those of all.
             which: (b,) columns of Y, in increasing order.
         """
-        width, parts = min(TILE_LANES, max(1, TILE_NUMBERS // len(Y))), []
+        width = min(TILE_LANES, max(1, TILE_NUMBERS // len(Y)))
+        waiting, parts = [], []
         with np.errstate(all="ignore"):
             for tile in slices(Y.shape[1], width):
                 first, last = np.searchsorted(which, [tile.start, tile.stop])
                 if first < last:
                     tables = self._tables(Y[:, tile], self._weights(W, tile))
-                    parts.append(tables.take(as_slice(which[first:last] - tile.start)))
-            return standardised_from_tables(Tables.beside(parts), self.rows.blocks)
+                    waiting.append(tables.take(as_slice(which[first:last] - tile.start)))
+                # Reduced while they are in the cache, and few of them with others.
+                if waiting and (last == len(which) or sum(len(t.first) for t in waiting) >= width):
+                    tables = Tables.beside(waiting)
+                    parts.append(standardised_from_tables(tables, self.rows.blocks))
+                    waiting.clear()
+        return side_by_side(parts)
 
     def _weights(self, W: Floats | None, tile: slice) -> Floats | None:
         """(n, b) or (n, 1) prior weights; None where they are 1."""
@@ -119,9 +126,9 @@ class WeightedRows:
         if W is not None:
             w = np.where(present, W, 0.0)
             log_w = np.log(np.where(present, W, 1.0)).sum(axis=0)
-        first = X[:, 0] @ (w * y) / (X[:, 0] ** 2 @ w)
+        first = X[:, 0] @ (y if W is None else w * y) / (X[:, 0] ** 2 @ w)
         y -= X[:, [0]] * first
-        wy = w * y
+        wy = np.multiply(w, y, out=y if W is None else None)
         of_group, of_lane = self.products
         by_group = self.segments.products(of_group.values.T, w)
         by_lane = of_lane.values @ w

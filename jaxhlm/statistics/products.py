@@ -41,6 +41,7 @@ __all__ = [
     "Tables",
     "column_pairs",
     "multipliable",
+    "side_by_side",
     "standardised_from_products",
     "standardised_from_tables",
 ]
@@ -55,7 +56,7 @@ SMALL = 1e-12
 # Rows that are multiplied at a time: their columns stay in the cache.
 TILE_ROWS = 30_000
 # Groups of lanes whose matrices are worked on at a time.
-TILE_NUMBERS = 2**16
+TILE_NUMBERS = 2**15
 
 
 class Tables(NamedTuple):
@@ -69,9 +70,9 @@ class Tables(NamedTuple):
     m: Floats  # (G, b) how many groups each stands for; 0 where it only adds to products
 
     def take(self, run: LaneIndex) -> Tables:
-        """Some lanes."""
-        products = (entrywise(lambda entry: entry[..., run], M) for M in self[:2])
-        return Tables(*products, *(x[..., run] for x in self[2:]))
+        """Some lanes, in memory group after group: sums over groups are then made in one order."""
+        products = (entrywise(lambda x: np.ascontiguousarray(x[..., run]), M) for M in self[:2])
+        return Tables(*products, *(np.ascontiguousarray(x[..., run]) for x in self[2:]))
 
     @staticmethod
     def beside(parts: Sequence[Tables]) -> Tables:
@@ -129,6 +130,11 @@ def standardised_from_tables(tables: Tables, blocks: Blocks) -> tuple[Standardis
     G, b = tables.group_rows.shape
     with np.errstate(all="ignore"):
         parts = [_reduced(tables.take(run), blocks) for run in slices(b, TILE_NUMBERS // G)]
+    return side_by_side(parts)
+
+
+def side_by_side(parts: Sequence[tuple[Standardised, Bools]]) -> tuple[Standardised, Bools]:
+    """Lanes of several parts, standardised, and which of them lost digits."""
     if len(parts) == 1:
         return parts[0]
     standardised, lost = zip(*parts, strict=True)
