@@ -59,6 +59,10 @@ for devices in (3, jax.devices()):
 """
 
 
+@pytest.mark.skipif(
+    jax.__version_info__[:2] == (0, 11),
+    reason="XLA of JAX 0.11 crashes while it compiles for several CPU devices",
+)
 def test_draws_and_fits_are_the_same_on_any_number_of_devices(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     done = subprocess.run(
