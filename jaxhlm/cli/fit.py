@@ -18,7 +18,13 @@ from jaxhlm.core.arguments import fraction, whole_number
 from jaxhlm.core.document import Block
 from jaxhlm.core.files import check_table_target, read_table, write_table
 from jaxhlm.core.status import status_names
-from jaxhlm.errors import ConvergenceWarning, OptionError, muted, warn_user
+from jaxhlm.errors import (
+    ConvergenceWarning,
+    OptionError,
+    SingularFitWarning,
+    muted,
+    warn_user,
+)
 from jaxhlm.estimation.model import Model
 from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_source
@@ -240,7 +246,8 @@ def _is_number(text: str) -> bool:
 def _fitted(a: argparse.Namespace, contrasts: dict[str, str] | None) -> Fit | FitBatch:
     """One fit, or many, whose contrasts are read before they are made."""
     if a.responses is None and a.by is None:
-        return fit(a.formula, read_table(a.file), reml=not a.ml, weights=a.weights)
+        with muted(SingularFitWarning):  # what is printed says so
+            return fit(a.formula, read_table(a.file), reml=not a.ml, weights=a.weights)
     given = _input(a)
     if _tested(a, contrasts, given.model):
         requested_tests(given.model, contrasts, *_how(a))

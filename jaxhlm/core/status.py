@@ -87,9 +87,7 @@ def outcome_of(counts: pd.Series) -> list[str]:
 STATUS_MESSAGES: dict[Status, str] = {
     Status.CONVERGED: "converged: the Newton decrement is below the tolerance",
     Status.SINGULAR: (
-        "converged on the boundary (singular fit): a variance is zero or a correlation is ±1. "
-        "This is a valid optimum; if it is unexpected, the data cannot support all the random "
-        "effects and a simpler random part may be preferable"
+        "singular fit: a variance is 0 or a correlation ±1; a simpler random part may do"
     ),
     Status.ITERATION_LIMIT: (
         "the iteration limit was reached before the Newton decrement fell below the tolerance: "

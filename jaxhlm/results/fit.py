@@ -266,6 +266,10 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats], Exported):
         "boot" gives the same parameters limits from a parametric bootstrap, which keeps REML or ML;
         more bootstraps are in ``jaxhlm.bootstrap``.
 
+        Names are lme4's here and broom.mixed's in ``tidy``: of ``(1 + x | unit)`` "sd_x|unit" is
+        there "sd__x" of the group unit, "cor_x.(Intercept)|unit" is "cor__(Intercept).x", and
+        "sigma" is "sd__Observation".
+
         Args:
             method: "wald", "profile" or "boot".
             level: confidence level.

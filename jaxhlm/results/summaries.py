@@ -18,7 +18,10 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.varcorr import VarCorr
+from jaxhlm.sources.sources import ResponseMatrix
 
+# Fits that failed are told by name up to this many.
+MOST_NAMED = 3
 SINGLE = (
     "Precision: float32 in the search only; what decides every fit, its criterion and its\n"
     "estimates are float64 (see precision= of fit_many)"
@@ -117,6 +120,21 @@ def parameter_summary(fits: FitRecord) -> pd.DataFrame:
     return table
 
 
+def _failed(fits: FitRecord) -> list[str]:
+    """The names of the first fits that failed."""
+    failed = fits.index[~fits.ok].tolist()
+    named = ", ".join([*map(str, failed[:MOST_NAMED]), *["…"] * (len(failed) > MOST_NAMED)])
+    return [f"  failed: {named}"] if failed else []
+
+
+def _incomplete(fits: FitRecord) -> list[str]:
+    """How many responses lack values, of those on one design."""
+    if not isinstance(fits.source, ResponseMatrix):
+        return []
+    count = int((fits.nobs < fits.source.design.n).sum())
+    return [f"With missing values, fitted on the rest: {count:,}"] if count else []
+
+
 def precision_told(precision: Precision) -> list[str]:
     """The line on how fits were searched, where that is not the rule."""
     return [SINGLE] if precision == "float32" else []
@@ -135,6 +153,8 @@ def batch_heading(fits: FitRecord) -> str:
         f"{len(fits):,} linear mixed model fits by {method}",
         f"Formula: {fits.model.formula}",
         *outcome(fits.estimates.status),
+        *_failed(fits),
+        *_incomplete(fits),
         *precision_told(fits.options.precision),
     ]
     if absent := int(fits.estimates.absent.any(axis=1).sum()):

@@ -227,6 +227,16 @@ def test_one_fit_has_p_values_contrasts_and_json(tmp_path, capsys):
     assert p_values[2] is None and "NaN" not in json.dumps(told)
 
 
+def test_a_singular_fit_is_told_once(tmp_path, capsys, recwarn):
+    x = np.tile([0.0, 1.0], 6)
+    data = {"y": x + np.tile([1.0, 2.0, 4.0], 4), "x": x, "g": np.repeat([1, 2, 3], 4)}
+    pd.DataFrame(data).to_csv(tmp_path / "d.csv", index=False)
+    assert main(["fit", "y ~ x + (1 | g)", str(tmp_path / "d.csv")]) == 0
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("singular") == 1
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("method", ["wald", "profile"])
 def test_one_fit_has_confidence_intervals_of_a_level(tmp_path, capsys, method):
     path = tmp_path / "d.csv"

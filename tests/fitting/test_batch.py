@@ -29,6 +29,20 @@ def batch():
     return hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
 
 
+def test_print_names_the_first_fits_that_failed_and_counts_missing_values():
+    data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
+    Y = hlm.fit("Reaction" + formula, data).simulate(8, seed=1)
+    Y.columns = [f"g{j}" for j in range(8)]
+    Y.iloc[3, 5] = np.nan
+    with pytest.warns(hlm.JaxhlmWarning):
+        some = hlm.fit_many(formula, data, Y.assign(g1=1.0, g2=2.0), progress=False)
+        many = hlm.fit_many(formula, data, Y.assign(g1=1.0, g2=2.0, g3=3.0, g7=0.0), progress=False)
+    assert "\n  failed: g1, g2\nWith missing values, fitted on the rest: 1\n" in str(some)
+    assert "\n  failed: g1, g2, g3, …\n" in str(many)
+    whole = hlm.fit_many(formula, data, Y.drop(columns="g5"), progress=False)
+    assert "missing" not in str(whole) and "  failed" not in str(whole)
+
+
 def test_labels_and_shapes():
     fits = batch()
     assert len(fits) == 40
