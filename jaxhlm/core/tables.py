@@ -72,6 +72,9 @@ class Shown(pd.DataFrame, metaclass=_AnyFrame):
 def as_frame(name: str, value: Any) -> pd.DataFrame:
     """A table as a DataFrame: itself, or converted once, with types that say the same.
 
+    The levels of a Categorical of polars are in the order of the alphabet, as those of text are,
+    and as polars sorts them; those of an Enum in its own.
+
     Args:
         name: what to call it.
         value: a ``Table``.
@@ -112,10 +115,17 @@ def _of_columns(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _converted(name: str, table: Any) -> pd.DataFrame:
+    import narwhals.stable.v1 as nw
+
     try:
         found: pd.DataFrame = table.to_pandas()
     except ModuleNotFoundError as error:
         raise JaxhlmError(
             f'{name}: such tables need pyarrow: pip install "jaxhlm[parquet]"'
         ) from error
+    if table.implementation.is_polars():
+        # Polars sorts a Categorical as text, and hands its levels over in the order of the rows.
+        for column in table.select(nw.selectors.by_dtype(nw.Categorical)).columns:
+            levels = found[column].cat
+            found[column] = levels.reorder_categories(sorted(levels.categories))
     return found

@@ -35,8 +35,8 @@ def frame():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.JaxhlmWarning")
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_function_takes_tables(kind, frame):
-    # Categories of a dict of arrays are text, whose levels are in the order of the alphabet.
-    frame = frame.astype({"dose": object}) if kind == "dict" else frame
+    # Without an order of levels, as text and polars' Categorical: that of the alphabet.
+    frame = frame if kind == "arrow" else frame.astype({"dose": object})
     table, new = TABLES[kind](frame), TABLES[kind](frame.iloc[5:9])
     fit, same = hlm.fit(FORMULA, table), hlm.fit(FORMULA, frame)
     assert fit.fixef.equals(same.fixef)
@@ -54,6 +54,16 @@ def test_every_function_takes_tables(kind, frame):
     assert one.fixef.equals(other.fixef)
     one, other = (hlm.extend(t, along="site", n=9) for t in (table, frame))
     assert one["y"].equals(other["y"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "levels"), [(pl.Categorical, ["a", "b", "c"]), (pl.Enum(["c", "a", "b"]), [*"cab"])]
+)
+def test_levels_of_polars_do_not_depend_on_the_order_of_rows(dtype, levels):
+    for rows in (["b", None, "c", "a"], ["c", "a", None, "b"]):
+        found = as_frame("data", pl.DataFrame({"f": pl.Series(rows, dtype=dtype)}))["f"]
+        assert found.cat.categories.tolist() == levels
+        assert found.dropna().tolist() == [level for level in rows if level]
 
 
 @pytest.mark.parametrize(
