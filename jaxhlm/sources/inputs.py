@@ -200,8 +200,11 @@ def _own_weights(weights: Weights, given: Opened, responses_in: ResponsesIn) -> 
     except (NotNumericError, ResponseShapeError) as error:
         raise WeightsError(str(error)) from None
     if own.shape != given.shape:
-        mine, wanted = (" x ".join(map(str, shape)) for shape in (own.shape, given.shape))
-        raise WeightsError(f"{mine} weights for {wanted} responses; give one for each value")
+        turn = -1 if responses_in == "rows" else 1
+        mine, wanted = (" x ".join(map(str, x.shape[::turn])) for x in (own, given))
+        raise WeightsError(
+            f"{mine} weights for {wanted} responses; give one for each value, lying as these do"
+        )
     return own
 
 

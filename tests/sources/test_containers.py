@@ -269,6 +269,8 @@ def test_weights_lie_or_are_named_as_the_responses(Y, tmp_path):
         same_fits(hlm.fit_many(FORMULA, sleep(), responses, weights=weights, **layout), expected)
     with pytest.raises(errors.WeightsError, match="7 x 180 weights for 180 x 7"):
         hlm.fit_many(FORMULA, sleep(), Y, weights=W.T)
+    with pytest.raises(errors.WeightsError, match="180 x 7 weights for 7 x 180"):
+        hlm.fit_many(FORMULA, sleep(), Y.T, weights=W, **rows)
 
 
 BIG = 2**60
