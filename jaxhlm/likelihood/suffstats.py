@@ -13,7 +13,7 @@ contributes exactly nothing, so padding is exact.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +24,7 @@ import numpy as np
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.notation import LaneIndex
 from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
-from jaxhlm.linalg.small import array_namespace, unroll
+from jaxhlm.linalg.small import array_namespace
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -130,6 +130,7 @@ def take_lanes(record: NamedTuple, index: LaneIndex, own: Container[str]) -> Ite
         yield x[..., index] if name in own else taken(x, index)
 
 
+@np.errstate(all="ignore")
 def suffstats(
     y: Float[Array, " n"],
     X: Float[Array, "n p"],
@@ -186,50 +187,77 @@ def suffstats(
     _check_rows(y, X, Z, group, num_groups, weights)
     q = Z.shape[1]
     affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
-    # Of many responses on a design that is known when traced, sums of few groups are a matrix
-    # product: XLA adds numbers at given places one after the other.
-    known = not any(isinstance(x, jax.core.Tracer) for x in (Z, group, weights))
-    dense = known and num_groups <= DENSE_GROUPS and num_groups * Z.size <= DENSE_NUMBERS
-    y, X, Z = (jnp.asarray(x, jnp.result_type(y, X, Z)) for x in (y, X, Z))
-    logw, counts = jnp.zeros((), y.dtype), (group >= 0) & (group < num_groups)
+    # A design that is known is reduced by NumPy, without compiling, whatever is traced beside it.
+    known = not any(isinstance(x, jax.core.Tracer) for x in (X, Z, group, weights))
+    xp, dtype = np if known else jnp, jnp.result_type(y, X, Z)
+    y, X, Z = jnp.asarray(y, dtype), xp.asarray(X, dtype), xp.asarray(Z, dtype)
+    group = np.asarray(group) if known else group
+    if known and not isinstance(y, jax.core.Tracer):
+        y = np.asarray(y)
+    logw, counts = xp.zeros((), dtype), (group >= 0) & (group < num_groups)
     if weights is not None:
+        weights = xp.asarray(weights, dtype)
         counts = counts & (weights != 0.0)
-        weights = jnp.where(counts, weights, 1.0)
-        logw = jnp.sum(jnp.log(weights))
-        y, X, Z = (jnp.sqrt(weights) * y, *(jnp.sqrt(weights)[:, None] * x for x in (X, Z)))
-    y, X, Z = jnp.where(counts, y, 0.0), *(jnp.where(counts[:, None], x, 0.0) for x in (X, Z))
+        weights = xp.where(counts, weights, 1.0)
+        logw = xp.sum(xp.log(weights))
+        y, X, Z = (xp.sqrt(weights) * y, *(xp.sqrt(weights)[:, None] * x for x in (X, Z)))
+    X, Z = (xp.where(counts[:, None], x, 0.0) for x in (X, Z))
+    y = array_namespace(y).where(counts, y, 0.0)
     # X and Z apart from y: data sets that share them share all that is made of them alone.
-    sums = partial(jax.ops.segment_sum, segment_ids=group, num_segments=num_groups)
-    RZ, TX = jax.vmap(_reduce)(sums(Z[:, :, None] * jnp.concatenate([Z, X], axis=1)[:, None]))
-    if dense:
-        placed = jnp.where((group[:, None] == np.arange(num_groups))[:, :, None], Z[:, None], 0.0)
-        Zy = jnp.einsum("n,ngq->gq", y, placed)
-    else:
-        Zy = sums(Z * y[:, None])
-    Ty = jax.vmap(_solve_lower)(RZ, Zy)
+    sums = partial(_group_sums, group=group, num_groups=num_groups)
+    RZ, TX = _reduce(sums(Z[:, :, None] * xp.concatenate([Z, X], axis=1)[:, None]))
+    Q = _over(Z, RZ, group)
     # Rows of residuals, not a difference of cross products, in which digits would cancel.
-    X = X - _fitted(Z, jax.vmap(_solve_upper)(RZ, TX), group)
-    y = y - _fitted(Z, jax.vmap(_solve_upper)(RZ, Ty), group)
-    return Stats(
+    X = X - _fitted(Q, TX, group)
+    Ty = _projected(y, Q, group, num_groups)
+    y = y - _fitted(Q, Ty, group)
+    found = Stats(
         RZ=RZ,
         TX=TX,
         Ty=Ty,
-        m=jnp.ones(num_groups, y.dtype),
+        m=xp.ones(num_groups, dtype),
         XX=X.T @ X,
         Xy=X.T @ y,
         yy=y @ y,
-        n=jnp.sum(counts).astype(y.dtype),
+        n=xp.sum(counts).astype(dtype),
         logw=logw,
-        rank=jnp.asarray(X.shape[1], y.dtype),
+        rank=xp.asarray(X.shape[1], dtype),
     )
+    return Stats(*map(jnp.asarray, found))
+
+
+def _group_sums(
+    values: Float[Array, "n ..."], group: Int[Array, " n"], num_groups: int
+) -> Float[Array, "G ..."]:
+    """Sums of rows by group."""
+    if array_namespace(values, group) is jnp:
+        return jax.ops.segment_sum(values, group, num_groups)
+    columns = values.reshape(len(values), -1).T
+    found = [np.bincount(group, column, num_groups) for column in columns]
+    return np.stack(found, axis=1).astype(values.dtype).reshape(num_groups, *values.shape[1:])
+
+
+def _projected(
+    y: Float[Array, " n"], Q: Float[Array, "n q"], group: Int[Array, " n"], num_groups: int
+) -> Float[Array, "G q"]:
+    """Q_i'y_i of every group.
+
+    Of many responses on a design that is known when traced, sums of few groups are a matrix
+    product: XLA adds numbers at given places one after the other.
+    """
+    known = isinstance(Q, np.ndarray) and isinstance(y, jax.core.Tracer)
+    if not known or num_groups > DENSE_GROUPS or num_groups * Q.size > DENSE_NUMBERS:
+        return _group_sums(Q * y[:, None], group, num_groups)
+    placed = np.where((group[:, None] == np.arange(num_groups))[:, :, None], Q[:, None], 0.0)
+    return jnp.einsum("n,ngq->gq", y, placed)
 
 
 def _fitted(
-    Z: Float[Array, "n q"], B: Float[Array, "G q ..."], group: Int[Array, " n"]
+    Q: Float[Array, "n q"], T: Float[Array, "G q ..."], group: Int[Array, " n"]
 ) -> Float[Array, "n ..."]:
-    """Z_i B_i of every row, column by column of Z: gathers of numbers are faster than of rows."""
-    columns = (Z[:, a].reshape(-1, *[1] * (B.ndim - 2)) * B[:, a][group] for a in range(Z.shape[1]))
-    return sum(columns, start=jnp.zeros((), Z.dtype))
+    """Q_i T_i of every row, column by column: gathers of numbers are faster than of rows."""
+    columns = (Q[:, a].reshape(-1, *[1] * (T.ndim - 2)) * T[:, a][group] for a in range(Q.shape[1]))
+    return sum(columns, start=np.zeros((), Q.dtype))
 
 
 def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: Any) -> None:
@@ -257,39 +285,31 @@ def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: An
         )
 
 
-def _reduce(S: Float[Array, "q q+p"]) -> tuple[Array, Array]:
-    """R and T = R⁻ᵀ Z'X of one group from S = Z'[Z X], by a Cholesky that skips zero pivots.
+def _reduce(S: Float[Array, "G q q+p"]) -> tuple[Array, Array]:
+    """R and T = R⁻ᵀ Z'X by group from S = Z'[Z X], by a Cholesky that skips zero pivots.
 
     The guarded division (a where inside a where) keeps derivatives finite at a skipped pivot.
     """
-    rows, q = list(S), len(S)
-    diagonal = unroll(S, 2)[np.arange(q), np.arange(q)]
+    xp, q = array_namespace(S), S.shape[1]
+    rows = [S[:, j] for j in range(q)]
     tolerance = 1e3 * float(jnp.finfo(S.dtype).eps)
     for j in range(q):
-        positive = rows[j][j] > tolerance * diagonal[j]
-        root = jnp.sqrt(jnp.where(positive, rows[j][j], 1.0))
-        rows[j] = jnp.where(positive, rows[j] / root, 0.0)
+        pivot = rows[j][:, [j]]
+        positive = pivot > tolerance * S[:, j, [j]]
+        root = xp.sqrt(xp.where(positive, pivot, 1.0))
+        rows[j] = xp.where(positive, rows[j] / root, 0.0)
         for i in range(j + 1, q):
-            rows[i] = rows[i] - rows[j][i] * rows[j]
-    reduced = jnp.stack(rows)
-    return jnp.triu(reduced[:, :q]), reduced[:, q:]
+            rows[i] = rows[i] - rows[j][:, [i]] * rows[j]
+    reduced = xp.stack(rows, axis=1)
+    return xp.triu(reduced[:, :, :q]), reduced[:, :, q:]
 
 
-def _solve_upper(R: Float[Array, "q q"], T: Float[Array, "q ..."]) -> Float[Array, "q ..."]:
-    """B with R B = T for upper triangular R, with rows of zeros where a pivot of R is zero."""
-    return _solved(R, T, reversed(range(len(R))))
-
-
-def _solve_lower(R: Float[Array, "q q"], T: Float[Array, "q ..."]) -> Float[Array, "q ..."]:
-    """As ``_solve_upper``, with R' B = T."""
-    return _solved(R.T, T, range(len(R)))
-
-
-def _solved(M: Float[Array, "q q"], T: Float[Array, "q ..."], rows: Iterable[int]) -> Array:
-    """Rows of M⁻¹T in the order in which each needs those before it."""
-    B = jnp.zeros_like(T)
-    for j in rows:
-        positive = M[j, j] > 0.0
-        row = (T[j] - M[j] @ B) / jnp.where(positive, M[j, j], 1.0)
-        B = B.at[j].set(jnp.where(positive, row, 0.0))
-    return B
+def _over(Z: Float[Array, "n q"], RZ: Float[Array, "G q q"], group: Int[Array, " n"]) -> Array:
+    """Q_i = Z_i R_i⁻¹ by row, zero in the columns of which a pivot of R_i is zero."""
+    xp = array_namespace(Z, RZ)
+    columns: list[Array] = []
+    for j in range(Z.shape[1]):
+        pivot = RZ[:, j, j][group]
+        rest = Z[:, j] - sum(Q * RZ[:, a, j][group] for a, Q in enumerate(columns))
+        columns.append(xp.where(pivot > 0.0, rest / xp.where(pivot > 0.0, pivot, 1.0), 0.0))
+    return xp.stack(columns, axis=1)
