@@ -20,7 +20,7 @@ from jaxhlm.likelihood.covariance import (
 )
 from jaxhlm.likelihood.dense import lanes_at_once
 from jaxhlm.likelihood.lane_derivatives import unrollable
-from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats
+from jaxhlm.likelihood.suffstats import GROUP_FIELDS, Stats, expanded
 from jaxhlm.optimise.boundary import kkt_violations
 from jaxhlm.optimise.criterion import minimise_criterion
 from jaxhlm.optimise.loop import CLOSING_SLACK, NEWTON, OptimizeResult
@@ -324,9 +324,15 @@ def _compiled(B: int, among: int, G: int) -> bool:
 
 
 def _padded(stats: Stats, G: int, B: int) -> Stats:
-    """Groups without rows added, up to G, and lanes without data, up to B; both change nothing."""
+    """Groups without rows added, up to G, and lanes without data, up to B; both change nothing.
+
+    What is a number for each lane is spelled out beside designs of the lanes' own, so that whether
+    all happen to have the same number of rows, or rank, does not take another compilation.
+    """
     fields = {}
     for name, x in zip(stats._fields, stats, strict=True):
+        if x.ndim == 1 and not stats.shared:
+            x = expanded(x, stats.num_lanes)
         shape = [*x.shape[:-1], B if x.shape[-1] > 1 else 1]
         if name in GROUP_FIELDS:
             shape[0] = G

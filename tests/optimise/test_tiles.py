@@ -46,6 +46,16 @@ def test_tiles_find_the_same_minima(problem, at_once):
     np.testing.assert_allclose(found.theta, at_once.theta, atol=tol.ESTIMATE)
 
 
+def test_lanes_with_as_many_rows_as_others_take_no_other_program(problem):
+    """Designs of their own may share the number of rows, the rank and the weights, or not."""
+    stats = problem[0]
+    own = Stats(*(np.array(x) for x in stats.expand()))
+    alike = own._replace(n=stats.n, logw=stats.logw, rank=stats.rank)
+    assert stats.n.shape == (1,)
+    for padded, expected in zip(_padded(alike, 64, LANES), own, strict=True):
+        np.testing.assert_array_equal(padded, expected, strict=True)
+
+
 def test_lanes_past_the_last_are_left_alone(problem, at_once):
     """Of three tiles, two are there; the third is neither computed nor read."""
     stats, start = problem
