@@ -158,8 +158,8 @@ def fit_many(
         devices: where the responses are fitted: a number of JAX's devices, or devices such as
             ``jax.devices("gpu")``. By default 100,000 data sets or more, whose fits are worth
             compiling, are fitted on those of JAX's default backend, unless it is the CPU; and all
-            others on the cores, by a faster way of their own. What ``by`` tells apart is always
-            fitted on the cores.
+            others on the cores, by a faster way of their own. What ``by`` tells apart, and what
+            has (n, B) weights, is fitted on the cores only: with ``devices`` it is refused.
         precision: "float32" for ``devices`` on which double precision is slow: they search in
             single precision. Statistics of the data, the steps that end the search and decide it
             (two or three evaluations), criteria and estimates are in double precision; what is not

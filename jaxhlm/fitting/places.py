@@ -73,8 +73,10 @@ def fitter(
         assert lanes is not None
         return partial(fitted_on_devices, lanes, options, chosen)
     if devices is not None:
-        what = "data sets with rows of their own" if options.optimizer is None else "your optimizer"
-        raise OptionError(f"devices={devices!r}: {what} runs on the cores only; leave devices out")
+        what = "data sets with rows of their own, or with weights of their own,"
+        if options.optimizer is not None:
+            what = "fits by your optimizer"
+        raise OptionError(f"devices={devices!r}: {what} run on the cores only; leave devices out")
     if options.precision != "float64":
         raise OptionError(
             f"precision={options.precision!r} is for devices: the cores fit these data sets in "

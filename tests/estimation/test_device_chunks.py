@@ -313,6 +313,9 @@ def test_what_runs_on_the_cores_only_is_refused_by_name():
     fit, data = hlm.fit(FORMULA, load_dataset("sleepstudy")), load_dataset("sleepstudy")
     with pytest.raises(OptionError, match="rows of their own"):
         hlm.fit_many(FORMULA, data.assign(r=0), by="r", devices=1)
+    with pytest.raises(OptionError, match="with weights of their own, run on the cores only"):
+        Y = np.tile(data[["Reaction"]], 2)
+        hlm.fit_many(FORMULA, data, Y, weights=np.ones(Y.shape) * [1.0, 2.0], devices=1)
     with pytest.raises(OptionError, match="rows of their own"):
         hlm.bootstrap(fit, 10, "cases", seed=1, devices=1)
     with pytest.raises(OptionError, match="your optimizer"):
