@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.document import Block, Printed, framed
@@ -96,6 +97,10 @@ class StoredFits(Printed):
         """
         return (FitBatch(self._record(chunk)) for chunk in self.chunks)
 
+    @overload
+    def __getitem__(self, which: int) -> Fit: ...
+    @overload
+    def __getitem__(self, which: slice | list[Any] | NDArray[Any]) -> FitBatch: ...
     def __getitem__(self, which: Any) -> Any:
         """The fit at a position, or the batch of those at some (slice, list or booleans).
 

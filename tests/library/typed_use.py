@@ -35,6 +35,9 @@ def many_fits(data: pd.DataFrame) -> None:
     assert_type(fits[:2], hlm.FitBatch)
     assert_type(fits.fixef, pd.DataFrame)
     assert_type(fits.tidy(), pd.DataFrame)
+    stored = hlm.read_fits("folder")
+    assert_type(stored[0], hlm.Fit)
+    assert_type(stored[:2], hlm.FitBatch)
 
 
 def other_functions(data: pd.DataFrame) -> None:

@@ -19,7 +19,7 @@ from jaxhlm.statistics.response import reduce_responses
 from jaxhlm.statistics.standardise import Rows, standardise_matrices
 
 NAMES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Int")} | vars(notation)
-# From Python 3.12 on jaxtyping takes an array's class, not ``NDArray`` of a dtype.
+# With NumPy 2.5 jaxtyping takes an array's class, not ``NDArray`` of a dtype.
 NAMES |= dict.fromkeys(("Bools", "Floats", "Ints"), np.ndarray)
 
 
