@@ -192,6 +192,8 @@ def suffstats(
     xp, dtype = np if known else jnp, jnp.result_type(y, X, Z)
     y, X, Z = jnp.asarray(y, dtype), xp.asarray(X, dtype), xp.asarray(Z, dtype)
     group = np.asarray(group) if known else group
+    # JAX computes places in the labels' own dtype, and int8 does not hold 200 groups.
+    group = group.astype(np.int32) if group.dtype.itemsize < 4 else group
     if known and not isinstance(y, jax.core.Tracer):
         y = np.asarray(y)
     logw, counts = xp.zeros((), dtype), (group >= 0) & (group < num_groups)

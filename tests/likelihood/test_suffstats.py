@@ -198,3 +198,21 @@ def test_a_label_out_of_range_does_not_count_when_traced(rng):
         expected = hlm.suffstats(y[there], X[there], Z[there], group[there], len(SIZES) - 1)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=tol.SMALL)
+
+
+@pytest.mark.parametrize("narrow", ["float16", "float32", "uint8"])
+def test_weights_of_fewer_digits_cost_the_rows_none(rng, narrow):
+    y, X, Z, group, weights = problem(rng, True)
+    weights = (2.0 * weights).astype(narrow)
+    with jax.enable_x64(True):
+        found = stats_of(y, X, Z, group, weights)
+        expected = stats_of(y, X, Z, group, weights.astype(float))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["at once", "traced"])
+def test_labels_may_be_of_a_dtype_that_does_not_hold_the_number_of_groups(rng, wrap):
+    y, X, Z, group, _ = problem(rng)
+    with jax.enable_x64(True):
+        of = wrap(lambda labels: hlm.suffstats(y, X, Z, labels, 200))
+        jax.tree.map(np.testing.assert_array_equal, of(group.astype(np.int8)), of(group))
