@@ -180,7 +180,7 @@ def theta_of(D: Floats, blocks: Blocks, tolerance: Float[Array, " B"] = 0.0) -> 
 def lambda_of(theta: Floats, blocks: Blocks) -> Floats:
     """Λ (B, q, q) from θ (k, B)."""
     q = sum(map(len, blocks))
-    Lambda = array_namespace(theta).zeros((theta.shape[-1], q, q))
+    Lambda = array_namespace(theta).zeros((theta.shape[-1], q, q), theta.dtype)
     for entry, (row, column) in zip(theta, theta_index(blocks), strict=True):
         Lambda = set_at(Lambda, np.s_[:, row, column], entry)
     return Lambda

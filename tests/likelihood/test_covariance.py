@@ -46,6 +46,15 @@ def test_theta_goes_column_by_column_block_after_block():
     assert theta_index(((0, 2), (1,))) == ((0, 0), (2, 0), (2, 2), (1, 1))
 
 
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_covariances_have_the_dtype_of_theta(xp):
+    """Of JAX's double precision, too, where zeros are else made in double precision."""
+    with jax.enable_x64(True):
+        theta = xp.ones((3, 2), "float32")
+        D = covariance_of(theta, ((0, 1),))
+        assert D.dtype == theta_of(D, ((0, 1),)).dtype == theta.dtype
+
+
 @every_blocks
 def test_every_form_of_lambda_is_the_same(rng, blocks):
     theta = rng.normal(size=(len(theta_index(blocks)), 4))
