@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.notation import LaneIndex
-from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError
+from jaxhlm.errors import GroupingError, NonFiniteError, ResponseShapeError, WeightsError
 from jaxhlm.linalg.small import array_namespace
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def suffstats(
         ResponseShapeError: the shapes do not fit each other.
         GroupingError: ``group`` holds other values than 0 … num_groups − 1.
         NonFiniteError: an array has masked entries; leave such rows out.
+        WeightsError: a weight that is known is negative, infinite or NaN.
 
     Example:
         >>> import jax.numpy as jnp, jaxhlm as hlm
@@ -275,6 +276,12 @@ def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: An
             )
         if np.ma.is_masked(values):
             raise NonFiniteError(f"{name} has masked entries; leave their rows out")
+    if weights is not None and not isinstance(weights, jax.core.Tracer):
+        w = np.asarray(weights)
+        if not (np.isfinite(w) & (w >= 0.0)).all():
+            raise WeightsError(
+                "weights must be finite and not negative; a weight of 0 leaves a row out"
+            )
     if isinstance(group, jax.core.Tracer):
         return
     labels = np.asarray(group)

@@ -11,6 +11,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import random_lambda, rows
 from jaxhlm import reference
+from jaxhlm.errors import WeightsError
 from jaxhlm.likelihood.suffstats import RESPONSE_FIELDS, Stats, lane_axes
 from oracles import oracle, stats_of
 
@@ -183,11 +184,13 @@ def test_rows_of_weight_zero_are_padding(which):
         np.testing.assert_array_equal(slope[n:], 0.0)
 
 
-def test_a_weight_that_is_none_is_no_zero(rng):
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_a_weight_that_is_none_is_refused_and_is_no_zero_when_traced(rng, wrong):
     y, X, Z, group, weights = problem(rng, True)
-    for wrong in (-1.0, np.nan):
-        weights[2] = wrong
-        assert np.isnan(stats_of(y, X, Z, group, weights).yy)
+    weights[2] = wrong
+    with pytest.raises(WeightsError, match="not negative"):
+        hlm.suffstats(y, X, Z, group, len(SIZES), weights)
+    assert not np.isfinite(stats_of(y, X, Z, group, weights).yy)
 
 
 def test_a_label_out_of_range_does_not_count_when_traced(rng):
