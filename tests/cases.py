@@ -181,13 +181,18 @@ def _promoted(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-@cache
 def load_case(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The data of a case, and lme4's results as a dict with the keys "REML" and "ML".
 
-    Groups are strings, except `unit`, which is an integer, as in lme4's `ranef_levels`. Both
-    returned objects are shared between callers: copy before changing one.
+    Groups are strings, except `unit`, which is an integer, as in lme4's `ranef_levels`. The data
+    are the caller's own, to be changed at will; the results are shared.
     """
+    data, results = _read_case(name)
+    return data.copy(), results
+
+
+@cache
+def _read_case(name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     design = DESIGNS[name]
     strings = {} if design.group == "unit" else {design.group: str}
     data = pd.read_csv(DATA / f"{design.csv}.csv", dtype=strings)
