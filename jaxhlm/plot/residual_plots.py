@@ -18,6 +18,8 @@ from jaxhlm.plot.unit_plots import ranef_ellipse
 from jaxhlm.results.fit import Fit
 from jaxhlm.statistics.lowess import lowess
 
+__all__ = ["diagnostics", "residual_qq", "residuals", "scale_location"]
+
 # What the panels of ``diagnostics`` answer.
 ASKED = (
     "Is the mean right?",
@@ -25,8 +27,6 @@ ASKED = (
     "Is their spread equal?",
     "Are units normal?",
 )
-
-__all__ = ["diagnostics", "residual_qq", "residuals", "scale_location"]
 
 
 def residuals(fit: Fit, ax: Axes | None = None) -> Axes:

@@ -17,8 +17,8 @@ from jaxhlm.likelihood.random_term import RandomTerm, blocks_of, group_of
 
 __all__ = ["VarCorr", "VarCorrBatch", "align_decimals", "number_style"]
 
-
-MOST_SHOWN = 10  # fits that are printed
+# Fits that are printed, at most.
+MOST_SHOWN = 10
 
 
 @dataclass(frozen=True, repr=False)

@@ -139,7 +139,7 @@ FACADES = {
     f"results.{module}"
     for module in (
         "estimated", "coefficient_results", "mean_results", "row_results", "unit_results",
-        "variance_results", "fit_results", "fit", "batch",
+        "variance_results", "fit_results", "fit", "batch", "batch_tests",
     )
 }  # fmt: skip
 
