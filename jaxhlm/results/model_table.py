@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, check_mapping, whole_number
-from jaxhlm.core.document import Block, Grid
+from jaxhlm.core.document import WIDTH, Block, Grid
 from jaxhlm.core.exported import Exported
 from jaxhlm.core.notation import check_option
 from jaxhlm.core.status import Status
@@ -42,7 +42,6 @@ DECIMALS = {
     "ICC": 3,
 }
 SMALLEST_P = 0.001  # that is printed
-WIDTH = 80  # of a line of text; what is wider goes on below
 NOT_COMPARABLE = (
     "By REML, likelihoods, AIC and BIC compare models with the same fixed effects\n"
     "only: fit all with reml=False to compare these"
