@@ -14,6 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import studies_made
+from jaxhlm.core.chunks import CompiledByOne
+from jaxhlm.estimation import device_chunks
+from oracles import UNOPTIMISED
 
 # Scripts that made the data, some with libraries that tests do not need.
 collect_ignore = ["data"]
@@ -67,6 +70,21 @@ def _precision_is_left_alone():
     """No call may leave JAX's global switch for float64 in another position."""
     yield
     assert jax.config.jax_enable_x64 is False
+
+
+@pytest.fixture(scope="session")
+def _quick_program():
+    """Kept for all tests, so that each program is compiled once."""
+    options = {"static_argnames": ("work", "devices"), "compiler_options": UNOPTIMISED}
+    return CompiledByOne(device_chunks._shared_out, **options)
+
+
+@pytest.fixture(scope="module")
+def quick_devices(_quick_program):
+    """Programs of devices without XLA's optimisation; test_program has those with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_chunks, "_program", _quick_program)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,13 @@ import numpy as np
 import jaxhlm as hlm
 from jaxhlm.core.notation import Floats
 
-_suffstats = jax.jit(hlm.suffstats, static_argnames="num_groups")
-
-# XLA's optimisation of an oracle that runs once takes longer than the oracle.
-_OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# XLA's optimisation of what runs once takes longer than to run it.
+UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # Later versions have no other emitters.
 if jax.__version_info__ < (0, 11):
-    _OPTIONS["xla_cpu_use_fusion_emitters"] = False
-oracle = partial(jax.jit, compiler_options=_OPTIONS)
+    UNOPTIMISED["xla_cpu_use_fusion_emitters"] = False
+oracle = partial(jax.jit, compiler_options=UNOPTIMISED)
+_suffstats = oracle(hlm.suffstats, static_argnames="num_groups")
 
 
 def stats_of(y, X, Z, group, weights=None, G=None):

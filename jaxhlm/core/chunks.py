@@ -55,8 +55,6 @@ WORTH_COMPILING = 3
 MOST_PROGRAMS = 16
 # Fewer lanes than this for every core are not worth a second thread.
 WORTH_SHARING = 256
-# Lanes that fill less than this of a compiled size run as several of the next smaller one.
-WORTH_PADDING = 0.7
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -101,19 +99,14 @@ def shared_bytes() -> int:
 
 
 def compiled_sizes(B: int) -> list[int]:
-    """Lane counts that are compiled, two at most, whose sum covers B lanes with little to spare.
+    """Lane counts that are compiled, few different ones, whose sum covers B lanes.
 
-    >>> compiled_sizes(60), compiled_sizes(200), compiled_sizes(1250), compiled_sizes(12500)
-    ([128], [128, 128], [640, 640], [3840, 3840, 3840, 640, 640])
+    >>> compiled_sizes(60), compiled_sizes(1250), compiled_sizes(12500)
+    ([640], [640, 640], [3840, 3840, 3840, 640, 640])
     """
-    large = WORTH_COMPILING * COMPILED_LANES[-1] <= B
-    known = COMPILED_LANES[1:] if large else COMPILED_LANES[:-1]
-    sizes: list[int] = []
-    while (rest := B - sum(sizes)) > 0:
-        fitting = next((size for size in known if size >= rest), known[-1])
-        smaller = max((size for size in known if size < fitting), default=fitting)
-        sizes.append(smaller if rest < WORTH_PADDING * fitting else fitting)
-    return sizes
+    _, medium, many = COMPILED_LANES
+    full = B // many if WORTH_COMPILING * many <= B else 0
+    return [many] * full + [medium] * -(-(B - full * many) // medium)
 
 
 def compiled_lanes(B: int, groups: int) -> int:

@@ -51,7 +51,7 @@ MAX_RESTARTS = 3
 # Evaluations after which a batch is compacted to the lanes that are not done.
 COMPACT_AFTER = 6
 # So few lanes run in NumPy, without compiling.
-FEW_LANES = 32
+FEW_LANES = 128
 # Evaluations that a further start may take.
 FURTHER_START_MAX_ITER = 40
 # Runs of starts for lanes that go on ending in several minima.

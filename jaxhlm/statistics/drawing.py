@@ -48,8 +48,6 @@ __all__ = [
 ]
 
 RANK_TOL = 1e-12
-# Compiling the draws takes seconds, drawing a few hundred too many nothing.
-FEWEST_DRAWN = 512
 
 
 class _Arrays(NamedTuple):
@@ -134,7 +132,7 @@ def draw_statistics(
     """
     shapes = tuple(x.shape for x in distribution.arrays)
     parts, at, B = [], 0, len(lane_index)
-    sizes = compiled_sizes(max(B, FEWEST_DRAWN))
+    sizes = compiled_sizes(max(B, 1))
     lane_index = np.pad(lane_index.astype(np.uint32), (0, sum(sizes) - B), mode="edge")
     with jax_config_scope():
         for size in sizes:

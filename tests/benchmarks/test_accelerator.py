@@ -10,6 +10,8 @@ import pytest
 import tolerances as tol
 from places import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_devices")
+
 TRIED = "article", "article program", "drawn 1e6", "schools float32", "missing", "replicates"
 MEASURED = ["excess", "fits/s", "compile seconds", "GB moved", "share of device memory"]
 

@@ -10,6 +10,8 @@ import pytest
 import tolerances as tol
 from places import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_devices")
+
 
 @pytest.fixture
 def scaling(monkeypatch):

@@ -17,7 +17,7 @@ WAIT = 100
 def responses():
     """Enough of them that compiled code is used."""
     y = hlm.load_dataset("sleepstudy").Reaction.to_numpy()
-    return y[:, None] + np.random.default_rng(1).normal(size=(len(y), 40))
+    return y[:, None] + np.random.default_rng(1).normal(size=(len(y), 160))
 
 
 def many(_=0):

@@ -24,6 +24,8 @@ from jaxhlm.errors import (
 )
 from jaxhlm.estimation import device_chunks
 
+pytestmark = pytest.mark.usefixtures("quick_devices")
+
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 B = 300
 

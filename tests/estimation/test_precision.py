@@ -14,6 +14,8 @@ from jaxhlm.estimation import device_chunks, program
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.inputs import response_input
 
+pytestmark = pytest.mark.usefixtures("quick_devices")
+
 FORMULA = "~ x + (1 + x | unit)"
 EACH = 60
 # Sizes of random effects beside the residuals, and how heavy the tails of these are.
@@ -42,7 +44,7 @@ def given():
 
 
 @pytest.fixture(scope="module")
-def fits(given):
+def fits(given, quick_devices):
     """Searched in single precision, and by the cores."""
     data, Y = given
     with pytest.MonkeyPatch.context() as patch:

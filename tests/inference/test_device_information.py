@@ -14,6 +14,8 @@ from jaxhlm.inference.device_information import Informing
 from jaxhlm.linalg.factors import symmetric_axes
 from jaxhlm.results import information
 
+pytestmark = pytest.mark.usefixtures("quick_devices")
+
 B = 60
 
 

@@ -180,7 +180,7 @@ def assert_lanes(fits, alone):
     assert fits.status.tolist() == [one.status for one in alone]
 
 
-@pytest.mark.parametrize("B", [3, 40], ids=["NumPy", "compiled"])
+@pytest.mark.parametrize("B", [3, 160], ids=["NumPy", "compiled"])
 def test_responses_lane_by_lane(B):
     data = data_of(1)
     Y = responses(data, B)
@@ -246,7 +246,7 @@ def test_fitting_leaves_single_precision_as_it_was():
     """Inside float64 is scoped: outside nothing is seen of it."""
     data = data_of(1)
     before = jax.numpy.ones(3).dtype
-    fitted = hlm.fit_many(FORMULA, data, responses(data, 40))
+    fitted = hlm.fit_many(FORMULA, data, responses(data, 160))
     assert fitted.sigma.dtype == np.float64
     assert jax.config.jax_enable_x64 is False
     assert jax.numpy.ones(3).dtype == before == np.float32

@@ -130,7 +130,7 @@ def test_one_fit_and_few_compile_nothing(compiled, p, q):
 @pytest.mark.parametrize(("p", "q"), [(12, 1), (6, 4)])
 def test_influence_and_many_wide_data_sets_compile_nothing(compiled, rng, p, q):
     data, formula = levels(p, q)
-    long = pd.concat([data.assign(replicate=i) for i in range(40)])
+    long = pd.concat([data.assign(replicate=i) for i in range(140)])
     long["y"] += rng.normal(size=len(long))
     hlm.fit(formula, data).influence()
     wide = hlm.fit_many(formula, data, responses=rng.normal(size=(len(data), 150)))
