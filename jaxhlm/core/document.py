@@ -28,6 +28,7 @@ __all__ = [
     "as_page",
     "as_text",
     "described",
+    "filled",
     "framed",
     "grid_of",
 ]
@@ -139,14 +140,21 @@ def described(told: Mapping[str, str]) -> Grid:
     Rows: 900
     Terms: x, a
     """
-    plain = "\n".join(
-        textwrap.fill(
-            f"{name}: {text}", WIDTH, subsequent_indent="  ",
-            break_long_words=False, break_on_hyphens=False,
-        )
-        for name, text in told.items()
-    )  # fmt: skip
+    plain = "\n".join(filled(f"{name}: {text}", "  ") for name, text in told.items())
     return Grid([""], [[text] for text in told.values()], [*told], "left", plain=plain)
+
+
+def filled(text: str, indent: str = "", first: str = "") -> str:
+    """Text in lines of ``WIDTH``, the first of which begins otherwise than the others.
+
+    >>> print(filled("fixed effects " + "x = 1, " * 10, "    ", "  "))
+      fixed effects x = 1, x = 1, x = 1, x = 1, x = 1, x = 1, x = 1, x = 1, x = 1,
+        x = 1,
+    """
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:

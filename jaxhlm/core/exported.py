@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jaxhlm.core.document import Printed, as_html, as_latex, as_markdown
-from jaxhlm.core.files import PathName, write_atomically
+from jaxhlm.core.files import PathName, check_target, write_atomically
 from jaxhlm.core.spreadsheet import write_blocks
+from jaxhlm.errors import OptionError
 
 __all__ = ["Exported"]
 
@@ -34,10 +35,13 @@ class Exported(Printed):
         ``fit.tidy().to_excel(path)``.
 
         Args:
-            path: the file; an older one of this name is replaced.
+            path: the file, named .xlsx; an older one of this name is replaced.
 
         Raises:
             FileError: the file cannot be written.
+            OptionError: it has another ending.
             JaxhlmError: openpyxl is not installed.
         """
+        if check_target(path).suffix.lower() != ".xlsx":
+            raise OptionError(f"{path}: an Excel file is named .xlsx; give such a name")
         write_atomically(path, lambda at: write_blocks(at, self._blocks()))

@@ -81,7 +81,7 @@ class ModelTable(Exported):
             styles = self._styles(str(part), of_part.droplevel("part"))
             for name, values in of_part.droplevel("part").groupby(level="name", sort=False):
                 lines = self._lines(str(part), str(name), values.droplevel("name"), styles)
-                names += [self.labels.get(str(name), str(name)), *[""] * (len(lines) - 1)]
+                names += [self._label(str(name)), *[""] * (len(lines) - 1)]
                 rows += lines
         # Numbers end one below the other, whatever follows them.
         ends = [[len(cell) - len(cell.rstrip(").*]")) for cell in row] for row in rows]
@@ -93,6 +93,11 @@ class ModelTable(Exported):
         columns = [f"{name}{' ' * widest}" for name in self.frame]
         grid = Grid(columns, padded, names, "center", headings)
         return [[replace(grid, plain=_within(grid, WIDTH))], self.notes]
+
+    def _label(self, name: str) -> str:
+        """That of the whole name, or of every variable of an interaction."""
+        factors = (self.labels.get(factor, factor) for factor in name.split(":"))
+        return self.labels.get(name, ":".join(factors))
 
     def _styles(self, part: str, values: pd.DataFrame) -> list[str]:
         """Formats of the numbers of every fit, all of a part with one count of decimals."""
@@ -154,7 +159,8 @@ def table(
             the same; or a dict, whose keys name the columns; or a ``FitBatch`` of at most 50.
         below: what stands below an estimate, one or several in this order: "std_error" in
             parentheses, "ci" a confidence interval in brackets, "p_value".
-        labels: what to print in place of names of terms and other parameters, by name.
+        labels: what to print in place of names of terms and other parameters, by name; that of
+            "x" also within "x:a", which may have one of its own.
         r2: also show marginal and conditional R² (``Fit.r2``) and the intraclass correlation
             (``Fit.icc``).
         digits: of the smallest standard error of a fit in print, and of its smallest standard
@@ -237,14 +243,16 @@ def _shown_below(below: Any) -> tuple[Below, ...]:
     return cast(tuple[Below, ...], tuple(dict.fromkeys(names)))
 
 
-def _labels(labels: Any, keys: Iterable[Key]) -> dict[str, str]:
-    known = dict.fromkeys(name for _, name, _ in keys)
+def _labels(labels: Any, keys: Sequence[Key]) -> dict[str, str]:
+    names = dict.fromkeys(name for _, name, _ in keys)
+    factors = (factor for part, name, _ in keys if part == FIXED for factor in name.split(":"))
+    known = {*names, *factors}
     found = {} if labels is None else dict(check_mapping("labels", labels))
     for name, label in found.items():
         if name not in known:
             raise OptionError(
                 f"labels names {name!r}, which is not in the table; its names are "
-                f"{', '.join(map(repr, known))} (a dict of fits names the columns)"
+                f"{', '.join(map(repr, names))} (a dict of fits names the columns)"
             )
         if not isinstance(label, str):
             raise OptionError(f"labels[{name!r}]={label!r} must be text")

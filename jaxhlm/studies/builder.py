@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from jaxhlm.core.arguments import (
     check_mapping,
     whole_number,
 )
-from jaxhlm.core.document import WIDTH, Block, Printed
+from jaxhlm.core.document import Block, Printed, filled
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.dropout import Dropout, DropoutRate, named_dropout, read_dropout
@@ -104,7 +103,7 @@ class UnitDesign(Printed):
 
     def __str__(self) -> str:
         """The design in words, in lines."""
-        return textwrap.fill(self.in_words, WIDTH, break_long_words=False, break_on_hyphens=False)
+        return filled(self.in_words)
 
     def _blocks(self) -> list[Block]:
         return [[self.in_words]]

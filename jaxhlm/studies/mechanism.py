@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag, whole_number
-from jaxhlm.core.document import Block, Printed, described
+from jaxhlm.core.document import Block, Printed, described, filled
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.design import Design, build_design
@@ -65,8 +65,9 @@ class Mechanism(Printed):
 
     def __str__(self) -> str:
         """What is generated, on what, and what is wrong with it."""
-        wrong = "\n".join(f"  violated: {v}" for v in self.violations) or "  no violations"
-        return f"{self.formula}\n  {self._sizes}\n  {self.truth}\n{wrong}"
+        wrong = [f"violated: {v}" for v in self.violations] or ["no violations"]
+        told = (filled(line, "    ", "  ") for line in (self._sizes, str(self.truth), *wrong))
+        return "\n".join([self.formula, *told])
 
     def _blocks(self) -> list[Block]:
         told = {"Model": self.formula, "Design": self._sizes, "Truth": str(self.truth)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.document import WIDTH
+from jaxhlm.core.document import filled
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
@@ -176,9 +175,5 @@ def page(paragraphs: Iterable[tuple[str, str]]) -> str:
     Power     0.8.
     """
     return "\n".join(
-        textwrap.fill(
-            text, WIDTH, initial_indent=f"{heading:<{INDENT}}", subsequent_indent=" " * INDENT,
-            break_long_words=False, break_on_hyphens=False,
-        )
-        for heading, text in paragraphs
-    )  # fmt: skip
+        filled(text, " " * INDENT, f"{heading:<{INDENT}}") for heading, text in paragraphs
+    )

@@ -166,6 +166,8 @@ class Truth(Printed):
                 f"corr must be one correlation, or a {len(scale)} × {len(scale)} matrix with a "
                 f"diagonal of ones, for the {len(scale)} random effect(s) of sd"
             )
+        if (np.abs(matrix) > 1.0 + SEMIDEFINITE_TOL).any():
+            raise OptionError(f"corr={corr!r}: correlations lie between -1 and 1")
         cov = np.outer(scale, scale) * matrix
         if d is not None or d_sd is not None:
             sd_of_d = standardizer(d_sd, cov, number("sigma", sigma))

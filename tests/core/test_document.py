@@ -102,6 +102,8 @@ def test_excel_says_what_it_cannot_hold(tmp_path):
 
     with pytest.raises(OptionError, match="Excel has no form"):
         Rung().to_excel(tmp_path / "t.xlsx")
+    with pytest.raises(OptionError, match=r"t.csv: an Excel file is named \.xlsx"):
+        Shown().to_excel(tmp_path / "t.csv")
     assert not list(tmp_path.iterdir())
 
 

@@ -100,6 +100,10 @@ def test_terms_and_parameters_have_the_labels_that_were_given():
     table = hlm.table([line], labels=labels)
     assert "Days without sleep" in str(table) and "residual sd" in table.to_latex()
     assert ("Fixed effects", "Days", "estimate") in table.frame.index
+    crossed = hlm.fit("y ~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
+    for labels, called in (({"x": "Dose"}, "Dose:a"), ({"x": "Dose", "x:a": "Both"}, "Both")):
+        lines = str(hlm.table([crossed], labels=labels)).splitlines()
+        assert {"Dose", called} <= {line.split(" ")[0] for line in lines}
     with pytest.raises(OptionError, match="labels names 'days', which is not in the table"):
         hlm.table([line], labels={"days": "x"})
 

@@ -23,7 +23,7 @@ from studies_made import TOML
         ("units = 6\n", "units = 0\n", ":8: design.units: units=0 must be"),
         ("sd = [0.2, 0.5]", "sd = [0.2, 'x']", ":12: truth.sd.1: 'x' must be a number"),
         ("sd = [0.2, 0.5]", "", ":10: truth: 'sd' is missing; needed here: beta, sd, sigma"),
-        ("corr = 0.9", "corr = 1.9", ":13: truth.corr: cov is not positive semi-definite"),
+        ("corr = 0.9", "corr = 1.9", ":13: truth.corr: corr=1.9: correlations lie"),
         ("a = -0.15,", "z = 1,", ":11: truth.beta: beta and the model differ in a, z"),
         ("units = [6, 8]", "people = [6, 8]", ":17: conditions.people: .*what can: \"units\""),
         ("units = [6, 8]", "units = []", ":17: conditions.units: no values"),

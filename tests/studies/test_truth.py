@@ -53,7 +53,7 @@ def test_what_the_fit_has_not(fit):
         hlm.Truth.from_fit(fit, sd={"x": 1})
     with pytest.raises(OptionError, match=r"sd has 3 value\(s\), the fit 2"):
         hlm.Truth.from_fit(fit, sd=[1, 2, 3])
-    with pytest.raises(OptionError, match="not positive semi-definite"):
+    with pytest.raises(OptionError, match="correlations lie between"):
         hlm.Truth.from_fit(fit, corr=1.5)
     with pytest.raises(UnknownTermError):
         hlm.TruthDistribution.from_fit(fit, beta={"days": 1})
@@ -95,7 +95,7 @@ def test_variances_are_drawn_by_the_parametric_bootstrap(fit):
         ({"beta": {"x": np.inf, "a": 1}}, "beta has a value"),
         ({"sd": [1, -1]}, r"sd=\[1, -1\]: .* not negative"),
         ({"sd": [1, np.inf]}, "sd has a value"),
-        ({"corr": 1.5}, "not positive semi-definite"),
+        ({"corr": 1.5}, "corr=1.5: correlations lie between -1 and 1"),
         ({"corr": np.eye(3)}, "a 2 × 2 matrix"),
         ({"corr": np.full((2, 2), 0.5)}, "diagonal of ones"),
         ({"sigma": np.nan}, "sigma=nan must be a finite number"),
