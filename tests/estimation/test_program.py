@@ -12,7 +12,7 @@ import tolerances as tol
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.status import Status
 from jaxhlm.datasets import load_dataset
-from jaxhlm.estimation.device_chunks import fitted_on_devices
+from jaxhlm.estimation.device_chunks import Fitting, fitted_on_devices, on_devices
 from jaxhlm.estimation.pipeline import Prepared, fit_lanes, gather
 from jaxhlm.estimation.program import chunk_program
 from jaxhlm.optimise.options import Options
@@ -71,8 +71,11 @@ def program(name):
 
 
 def final_lanes(name):
-    with jax_config_scope():
-        return np.asarray(program(name)((), problem(name)[0].Y)[1])
+    source, options = problem(name)
+    lanes, devices = source.traceable, tuple(jax.local_devices())
+    work = Fitting(lanes.reduction, options)
+    ((_, _, final),) = on_devices(lanes, work, devices, [slice(0, B)])
+    return final
 
 
 @pytest.mark.parametrize("name", ["closed form", "unbalanced"])
