@@ -192,7 +192,7 @@ def real_array(
         masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
         return np.ma.filled(_as_floats(masked, kinds), np.nan)
     except (TypeError, ValueError, OverflowError) as cause:
-        raise error(f"{name} must be numbers: {cause}") from None
+        raise error(f"{name} must be numbers, and is not: {cause}") from None
 
 
 def exact_array(name: str, values: Any) -> Floats:

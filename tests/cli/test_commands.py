@@ -69,7 +69,7 @@ def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
         (["--test", "x:b"], "the terms are: '(Intercept)', 'x', 'a', 'x:a'"),
         (["--test", "x", "--along", "units"], "--along needs --values or --target"),
         (["--test", "x", "--target", "0.5", "--values", "3"], "either --values or --target"),
-        (["--test", "x", "--corr", "2"], "positive semi-definite"),
+        (["--test", "x", "--corr", "2"], "correlations lie between"),
         (["--test", "x", "--partial-r2", "x:a=0.1"], "beta must be a mapping by term"),
         (["--test", "x", "--beta", "x=1", "--d", "a=0.1"], "d needs d_sd"),
     ],
