@@ -167,7 +167,8 @@ def test_extremes_that_can_be_are_finite(wrong):
 
 
 @pytest.mark.parametrize(
-    "value", [np.timedelta64(1, "s"), np.datetime64("2020", "ns"), np.bool_(True), np.array([0.5]), 1j]
+    "value",
+    [np.timedelta64(1, "s"), np.datetime64("2020", "ns"), np.bool_(True), np.array([0.5]), 1j],
 )
 def test_what_numpy_stores_as_a_number_is_not_always_one(value):
     with pytest.raises(hlm.JaxhlmError, match="alpha"):
