@@ -211,7 +211,7 @@ def _of_xarray(name: str, given: Any, by_rows: bool) -> Opened:
 def _of_sparse(name: str, given: Any, by_rows: bool) -> Opened:
     """A sparse matrix of SciPy's, of which chunks are made dense."""
     if given.dtype.kind not in "iuf":
-        raise NotNumericError(f"{name} must be numbers, not {given.dtype}")
+        raise NotNumericError(f"{name} must be numbers, and is not: dtype {given.dtype}")
     return Opened(SparseColumns((given.T if by_rows else given).tocsc()), False)
 
 

@@ -341,4 +341,4 @@ def _real(name: str, values: Any) -> Any:
     kind = getattr(values.dtype, "kind", "")
     if kind in ("i", "u", "f") or jnp.issubdtype(values.dtype, jnp.floating):
         return values
-    raise NotNumericError(f"{name} must be numbers, not {values.dtype}")
+    raise NotNumericError(f"{name} must be numbers, and is not: dtype {values.dtype}")

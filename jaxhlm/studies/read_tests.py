@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from jaxhlm.core.arguments import listed_values
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
@@ -26,6 +28,11 @@ class ReadTest(NamedTuple):
 
 def read_tests(test: Test, design: Design) -> list[ReadTest]:
     """The hypotheses that ``test`` stands for."""
+    if not np.iterable(test):
+        raise OptionError(
+            f"test={test!r}: name a fixed effect, or give text such as 'x - 2*a = 1', or a list of "
+            "those"
+        )
     listed = [test] if isinstance(test, str | Mapping) else listed_values("test", test)
     if not listed:
         raise OptionError("test names nothing to test; the terms are " + ", ".join(design.xnames))
