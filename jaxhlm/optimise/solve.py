@@ -51,8 +51,10 @@ MAX_RESTARTS = 3
 # Evaluations after which a batch is compacted to the lanes that are not done.
 COMPACT_AFTER = 6
 # So few lanes run in NumPy, without compiling: with 1,000 groups and three random effects they take
-# 1.5 s, where compiling takes 12; with 30 groups and two, 0.05 and 4 s.
-FEW_LANES = 128
+# 1.5 s, where compiling takes 12; with 30 groups and two, 0.05 and 4 s. Fewer with more groups.
+FEW_LANES, VERY_FEW_LANES, MANY_GROUPS = 128, 32, 4096
+# Numbers of an array of groups by lanes that NumPy takes at a time, which stay in the cache.
+NUMBERS_AT_ONCE = 2**15
 # Evaluations that a further start may take.
 FURTHER_START_MAX_ITER = 40
 # Runs of starts for lanes that go on ending in several minima.
@@ -294,7 +296,7 @@ def _minimise(
     if options.optimizer is None and not (small and _compiled(B, among, len(stats.m))):
         with np.errstate(all="ignore"):
             start = started(stats, start, options.blocks)
-            size = FEW_LANES if small else lanes_at_once(stats)
+            size = NUMBERS_AT_ONCE // len(stats.m) if small else lanes_at_once(stats)
             found = (
                 minimise_criterion(stats.take(run), start[:, run], NEWTON, options, max_iter)
                 for run in slices(B, size)
@@ -319,11 +321,11 @@ def _minimise(
 
 def _compiled(B: int, among: int, G: int) -> bool:
     """Whether B lanes, of ``among``, are worth compiling for, or have been compiled for."""
-    if 0 < among <= FEW_LANES:
+    few, G = FEW_LANES if G <= MANY_GROUPS else VERY_FEW_LANES, compiled_groups(G)
+    if 0 < among <= few:
         return False
-    G = compiled_groups(G)
     same = compiled_lanes(B, G) == compiled_lanes(among, G)
-    return B > FEW_LANES or (among > FEW_LANES and same)
+    return B > few or (among > few and same)
 
 
 def _padded(stats: Stats, G: int, B: int) -> Stats:
