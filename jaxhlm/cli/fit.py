@@ -16,8 +16,9 @@ from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_f
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
 from jaxhlm.core.document import Block
-from jaxhlm.core.files import check_table_target, read_table, write_table
+from jaxhlm.core.files import read_table
 from jaxhlm.core.status import status_names
+from jaxhlm.core.written_tables import check_table_target, write_table
 from jaxhlm.errors import (
     ConvergenceWarning,
     OptionError,

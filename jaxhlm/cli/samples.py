@@ -48,12 +48,15 @@ def read_samples(
         name: column of the samples' names; None to find it.
 
     Raises:
-        OptionError: the samples of the responses are none of the table's.
+        OptionError: the samples of the responses are none of the table's, or a column of both is
+            not that of the samples' names.
         FileError: a file cannot be read.
     """
     given = _responses(responses)
     table = None if samples is None else read_table(samples)
     if table is not None:
+        if not by_rows:
+            given = _by_shared_names(given, responses, table, samples, name)
         names = opened("responses", given, by_rows, layer).samples
         table = _named(table, samples, None if unnamed(names) else names, name)
     return Samples(table, given, _weights(weights, table))
@@ -68,6 +71,30 @@ def _responses(path: Path) -> Any:
     if is_any_real_numeric_dtype(table[first]) and not str(first).startswith("Unnamed: 0"):
         return table
     return table.set_index(first)
+
+
+def _by_shared_names(
+    given: Any, file: Path, table: pd.DataFrame, samples: Path | None, name: str | None
+) -> Any:
+    """Responses whose samples are named in a column that the table of samples has as well."""
+    if isinstance(given, pd.DataFrame):
+        columns = given.columns
+    elif file.suffix.lower() == ".parquet":
+        columns = opened("responses", given, False).labels
+    else:
+        return given
+    for column in columns.intersection(table.columns.union([name]), sort=False):
+        names = table.get(column)
+        if isinstance(given, pd.DataFrame) and (
+            column == name or (names is not None and {*names} == {*given[column]})
+        ):
+            return given.set_index(column)
+        raise OptionError(
+            f"column {column!r} of {file} is in {samples} as well, and is no response: drop it"
+            + f", or write it as pandas' index if it names the samples: set_index({column!r})"
+            * (not isinstance(given, pd.DataFrame))
+        )
+    return given
 
 
 def _weights(given: str | None, table: pd.DataFrame | None) -> Any:

@@ -124,7 +124,9 @@ def framed(
         most: rows to show, half of them from the end; None for all.
         options: of ``DataFrame.to_string``.
     """
-    plain = frame.to_string(float_format=style, na_rep="", index=index, max_rows=most, **options)
+    # As a function: pandas calls it for numbers among objects.
+    options |= {"float_format": style.__mod__, "na_rep": "", "index": index, "max_rows": most}
+    plain = frame.to_string(**options)
     if most is None or len(frame) <= most:
         return replace(grid_of(frame, style, index), plain=plain)
     first, last = (grid_of(part(most // 2), style, index) for part in (frame.head, frame.tail))

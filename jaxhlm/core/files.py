@@ -8,6 +8,7 @@ forgery: who changes a file on purpose can change its checksums too.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -23,12 +24,10 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable
 from jaxhlm.core.csvtable import read_csv
-from jaxhlm.core.document import Block, as_latex, as_markdown, as_page, grid_of
-from jaxhlm.core.spreadsheet import openpyxl_module, read_sheet, write_frame
+from jaxhlm.core.spreadsheet import read_sheet
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
 __all__ = [
-    "check_table_target",
     "check_target",
     "checksum",
     "file_path",
@@ -43,9 +42,7 @@ __all__ = [
     "set_aside",
     "write_atomically",
     "write_csv",
-    "write_excel",
     "write_parquet",
-    "write_table",
     "write_text",
 ]
 
@@ -133,6 +130,8 @@ def write_parquet(
         JaxhlmError: pyarrow is not installed.
     """
     arrow, parquet = pyarrow_modules()
+    # Objects of one type come back as that type, and so they are for the checksum.
+    frame = frame.infer_objects()
     table = arrow.Table.from_pandas(frame, preserve_index=False)
     own = dict(metadata or {})
     own[DIGEST] = _digest(frame, own)
@@ -208,52 +207,6 @@ def _read_feather(path: Path) -> pd.DataFrame:
     with reading(path):
         affordable(f"bytes of {path}", path.stat().st_size, 1.0)
         return feather.read_feather(path)
-
-
-def check_table_target(path: PathName) -> Path:
-    """The path of a table to be written; refused as by ``check_target``, or for its ending.
-
-    Raises:
-        FileError: as for ``check_target``.
-        OptionError: another ending than those that ``write_table`` knows.
-        JaxhlmError: pyarrow or openpyxl, which .parquet and .xlsx need, is not installed.
-    """
-    target = check_target(path)
-    ending = target.suffix.lower()
-    if ending not in (".csv", *TABLES, *DOCUMENTS):
-        raise OptionError(
-            f"{target}: tables are written as .csv, {', '.join([*TABLES, *DOCUMENTS])}; give such "
-            "a name"
-        )
-    if ending in TABLES:
-        TABLES[ending][0]()
-    return target
-
-
-def write_table(path: PathName, frame: pd.DataFrame, printed: list[Block] | None = None) -> None:
-    """Write a table without its index by the ending of its name, or what is printed of it.
-
-    Args:
-        path: .csv, .parquet and .xlsx take the frame; .html, .tex and .md what is printed.
-        frame: the table.
-        printed: its printed form; by default numbers to four digits.
-
-    Raises:
-        FileError, OptionError, JaxhlmError: as for ``check_table_target``.
-    """
-    ending = check_table_target(path).suffix.lower()
-    if ending in DOCUMENTS:
-        blocks = [[grid_of(frame, "%.4g", index=False)]] if printed is None else printed
-        write_text(path, DOCUMENTS[ending](blocks) + "\n")
-    elif ending in TABLES:
-        TABLES[ending][1](path, frame)
-    else:
-        write_csv(path, frame)
-
-
-def write_excel(path: PathName, frame: pd.DataFrame) -> None:
-    """Write a table without its index; see ``write_atomically`` and ``write_frame``."""
-    write_atomically(path, lambda at: write_frame(at, frame))
 
 
 def map_array(path: PathName) -> np.ndarray:
@@ -372,6 +325,11 @@ def file_path(path: PathName) -> Path:
     """The path; raise ``FileError`` where it cannot be one."""
     if not isinstance(path, str | os.PathLike) or "\0" in os.fsdecode(path):
         raise FileError(f"path={path!r}: give the name of a file, a str or a pathlib.Path")
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise FileError(f"the name of {os.fspath(path)[:40]}… is too long for a file") from None
     return Path(path)
 
 
@@ -383,11 +341,3 @@ def pyarrow_modules() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise JaxhlmError('Parquet files need pyarrow: pip install "jaxhlm[parquet]"') from error
     return pyarrow, pyarrow.parquet
-
-
-# What writes a table whose name ends so, and what it needs; documents take what is printed.
-TABLES: dict[str, tuple[Callable[[], object], Callable[[PathName, pd.DataFrame], None]]] = {
-    ".parquet": (pyarrow_modules, write_parquet),
-    ".xlsx": (openpyxl_module, write_excel),
-}
-DOCUMENTS = {".html": as_page, ".tex": as_latex, ".md": as_markdown}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ class ParquetColumns:
             JaxhlmError: pyarrow is not installed.
         """
         path = file_path(path)
-        numeric, others, index, metadata = _columns(path)
+        numeric, others, index, numbering, metadata = _columns(path)
         if others:
             name, kind = next(iter(others.items()))
             raise NotNumericError(
@@ -74,7 +74,7 @@ class ParquetColumns:
                 "write it as the index if it names the rows"
             )
         names, shape = tuple(numeric), (metadata.num_rows, len(numeric))
-        return ParquetColumns(path, names, shape, metadata, _index(path, index))
+        return ParquetColumns(path, names, shape, metadata, _index(path, index, numbering))
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Consecutive columns (n, …), missing values NaN."""
@@ -126,14 +126,14 @@ class ParquetRows:
             JaxhlmError: pyarrow is not installed.
         """
         path = file_path(path)
-        numeric, others, index, metadata = _columns(path)
+        numeric, others, index, numbering, metadata = _columns(path)
         told = [*others]
         if len(told) > bool(not index):
             raise NotNumericError(
                 f"columns {', '.join(map(repr, told[:3]))} of {path} hold no numbers; beside a "
                 "column for every sample keep one that names the responses"
             )
-        names, labels = tuple(numeric), _index(path, index or told)
+        names, labels = tuple(numeric), _index(path, index or told, numbering)
         shape, stream = (len(names), metadata.num_rows), _Stream(path, names, metadata)
         blocks = RecentBlocks(stream.upto, BLOCKS_KEPT)
         return ParquetRows(path, names, shape, metadata, labels, stream, blocks)
@@ -196,8 +196,18 @@ class _Stream:
                 yield np.column_stack([_floats(batch.column(name)) for name in self.names])
 
 
-def _columns(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[str], Any]:
-    """Types of columns of numbers and of all others, by name; names of an index; metadata.
+class _Columns(NamedTuple):
+    """What a file says of its columns."""
+
+    numeric: dict[str, Any]  # types of columns of numbers, by name
+    others: dict[str, Any]
+    labels: list[str]  # columns that pandas has kept an index in
+    numbering: pd.RangeIndex | None  # one that has no column, but the usual 0, 1, 2, …
+    metadata: Any
+
+
+def _columns(path: Path) -> _Columns:
+    """The columns of a file.
 
     Raises:
         FileError: it cannot be read, or two columns have one name.
@@ -206,7 +216,6 @@ def _columns(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[str], Any
     with reading(path), parquet.ParquetFile(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         kept = (schema.pandas_metadata or {}).get("index_columns", [])
-    # A numbering by default is described and has no column.
     index = [name for name in kept if isinstance(name, str)]
     numeric: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -217,13 +226,24 @@ def _columns(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[str], Any
             raise FileError(f"{path} has several columns {column.name!r}; name them apart")
         number = arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)
         (numeric if number else others)[column.name] = column.type
-    return numeric, others, index, metadata
+    return _Columns(numeric, others, index, _numbering(kept, metadata.num_rows), metadata)
 
 
-def _index(path: Path, names: list[str]) -> pd.Index | None:
-    """Labels of rows that are kept in columns, None if there are no such columns."""
+def _numbering(kept: list[Any], count: int) -> pd.RangeIndex | None:
+    """A numbering, which pandas describes and keeps in no column."""
+    for one in kept:
+        if isinstance(one, dict) and one.get("kind") == "range":
+            found = pd.RangeIndex(one["start"], one["stop"], one["step"], name=one["name"])
+            # As pandas reads it: rows that were left out later have left no trace in it.
+            if len(found) == count and not found.equals(pd.RangeIndex(count)):
+                return found
+    return None
+
+
+def _index(path: Path, names: list[str], numbering: pd.RangeIndex | None) -> pd.Index | None:
+    """Labels of rows that are kept in columns, else the numbering, if there is one."""
     if not names:
-        return None
+        return numbering
     _, parquet = pyarrow_modules()
     with reading(path), parquet.ParquetFile(path) as file:
         frame = file.read(columns=names, use_threads=False).to_pandas()

@@ -113,6 +113,7 @@ class _Fragments:
 class _Partitions:
     """Partitions of a Dask DataFrame, as tasks that are computed when they are read."""
 
+    names: list[str]
     tasks: Sequence[Any]
     travels = False
 
@@ -121,10 +122,11 @@ class _Partitions:
 
     def read(self, piece: int) -> pd.DataFrame:
         with reading(f"partition {piece} of the Dask DataFrame"):
-            return self.tasks[piece].compute().reset_index(drop=True)
+            found: pd.DataFrame = self.tasks[piece].compute()
+            return found.reset_index(drop=True).set_axis(self.names, axis=1)
 
     def some(self, pieces: Sequence[int]) -> _Partitions:
-        return _Partitions([self.tasks[i] for i in pieces])
+        return _Partitions(self.names, [self.tasks[i] for i in pieces])
 
 
 def in_pieces(data: Any) -> bool:
@@ -147,7 +149,7 @@ def pieces_of(data: Any) -> tuple[list[str], Any]:
     if _is_dask(data):
         names = [str(name) for name in data.columns]
         labels = dict(zip(names, data.columns, strict=True))
-        return names, lambda used: _Partitions(data[[labels[x] for x in used]].to_delayed())
+        return names, lambda used: _Partitions(used, data[[labels[x] for x in used]].to_delayed())
     dataset = data if _is_dataset(data) else _opened(data)
     return list(dataset.schema.names), lambda used: _of_dataset(dataset, used)
 
@@ -180,18 +182,57 @@ def _of_dataset(dataset: Any, names: list[str]) -> _Files | _Fragments:
         ) from None
     if not all(hasattr(one, "path") for one in fragments):
         return _Fragments(names, dataset.schema, fragments)
-    return _Files(names, dataset.schema, [at for one in fragments for at in _row_groups(one)])
+    schema, at = dataset.schema, []
+    for one in fragments:
+        groups, own = _row_groups(one)
+        at += groups
+        schema = _widened(schema, own, names, one.path)
+    return _Files(names, schema, at)
 
 
-def _row_groups(file: Any) -> list[tuple[Any, Any, str, Any, int]]:
-    """Where the pieces of a file are."""
+def _row_groups(file: Any) -> tuple[list[tuple[Any, Any, str, Any, int]], Any]:
+    """Where the pieces of a file are, and its own schema."""
     at = file.format, file.filesystem, file.path, file.partition_expression
-    if not hasattr(file, "row_groups"):
-        return [(*at, -1)]
     with reading(file.path):
         # What is read of a file stays with the object that read it, of which there may be millions.
         here = file.format.make_fragment(file.path, file.filesystem)
-        return [(*at, group.id) for group in here.row_groups if group.num_rows]
+        if not hasattr(file, "row_groups"):
+            return [(*at, -1)], here.physical_schema
+        groups = [(*at, group.id) for group in here.row_groups if group.num_rows]
+        return groups, here.physical_schema
+
+
+def _widened(schema: Any, own: Any, names: list[str], path: str) -> Any:
+    """The schema, whose numbers are as wide as those of a file: pyarrow takes that of the first.
+
+    Raises:
+        FileError: a column holds numbers in one file, and something else in another.
+    """
+    arrow, _ = pyarrow_modules()
+    for name in names:
+        at, there = schema.get_field_index(name), own.get_field_index(name)
+        if at < 0 or there < 0 or schema.field(at).type == own.field(there).type:
+            continue
+        known, found = schema.field(at), own.field(there)
+        kinds = [_numeric(field.type) for field in (known, found)]
+        if not any(kinds) or arrow.types.is_null(found.type):
+            continue
+        if not all(kinds) and not arrow.types.is_null(known.type):
+            raise FileError(
+                f"column {name!r} is {found.type} in {path} and {known.type} in files before it; "
+                "write it as one type in all of them"
+            )
+        (wide,) = arrow.unify_schemas(
+            [arrow.schema([known]), arrow.schema([found])], promote_options="permissive"
+        )
+        schema = schema.set(at, wide)
+    return schema
+
+
+def _numeric(kind: Any) -> bool:
+    """Whether a type of pyarrow's is that of numbers."""
+    arrow, _ = pyarrow_modules()
+    return bool(arrow.types.is_integer(kind) or arrow.types.is_floating(kind))
 
 
 def _frame(fragment: Any, schema: Any, names: list[str]) -> pd.DataFrame:

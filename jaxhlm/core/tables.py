@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import pandas as pd
@@ -13,7 +14,7 @@ from jaxhlm.errors import JaxhlmError, OptionError
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-__all__ = ["Shown", "Table", "as_frame"]
+__all__ = ["Shown", "Table", "as_frame", "converting"]
 
 # Columns by name, or a table of pandas, polars, pyarrow or another library that narwhals reads.
 Table: TypeAlias = "pd.DataFrame | Mapping[str, Any] | IntoDataFrame"
@@ -93,18 +94,46 @@ def as_frame(name: str, value: Any) -> pd.DataFrame:
     # Imported by formulaic already.
     import narwhals.stable.v1 as nw
 
-    table = nw.from_native(value, pass_through=True)
-    if isinstance(table, nw.LazyFrame):
-        raise OptionError(f"{name} is a table that is not computed yet; collect or compute it")
-    if isinstance(table, nw.DataFrame):
-        return _converted(name, table)
-    kind = type(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
-    made = "; its to_pandas() makes one" if hasattr(kind, "to_pandas") else ""
+    with converting(name, value):
+        table = nw.from_native(value, pass_through=True)
+        if isinstance(table, nw.LazyFrame):
+            raise OptionError(f"{name} is a table that is not computed yet; collect or compute it")
+        if isinstance(table, nw.DataFrame):
+            return _converted(name, table)
     raise OptionError(
         f"{name} must be a table of pandas, polars or pyarrow, or a dict of columns, got "
-        f"{module}{kind.__name__}{made}"
+        f"{_kind(value)}{_made(value)}"
     )
+
+
+@contextmanager
+def converting(name: str, value: Any) -> Iterator[None]:
+    """Say of whatever another library raises over a table of its own which table it is.
+
+    Raises:
+        OptionError: it cannot be converted.
+    """
+    try:
+        yield
+    except JaxhlmError:
+        raise
+    # Every library has errors of its own.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0].rstrip(":") or type(error).__name__
+        raise OptionError(
+            f"{name} cannot be read from this {_kind(value)}: {reason}{_made(value)}"
+        ) from error
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
+    return f"{module}{kind.__name__}"
+
+
+def _made(value: Any) -> str:
+    """What makes a table of it, if anything does."""
+    return "; its to_pandas() makes a table" if hasattr(value, "to_pandas") else ""
 
 
 def _of_columns(name: str, columns: Mapping[str, Any]) -> pd.DataFrame:

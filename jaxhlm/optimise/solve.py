@@ -325,7 +325,7 @@ def _compiled(B: int, among: int, G: int) -> bool:
     if 0 < among <= few:
         return False
     same = compiled_lanes(B, G) == compiled_lanes(among, G)
-    return B > few or (among > few and same)
+    return few < B or (few < among and same)
 
 
 def _padded(stats: Stats, G: int, B: int) -> Stats:

@@ -52,16 +52,21 @@ def given_again(
     return fit_input(model.formula, *given)
 
 
-def attached(fits: FitRecord, given: Input) -> FitRecord:
+def attached(fits: FitRecord, given: Input, numbers: Ints | None = None) -> FitRecord:
     """The same fits with their rows; all else of the record stays as it is.
 
     Every fit is held against its data: β and σ at its θ must be what they were.
+
+    Args:
+        fits: without rows.
+        given: the data sets.
+        numbers: (B,) of the fits among all that were made with them, where they are a part.
 
     Raises:
         DifferentRowsError: they are fits of other data.
     """
     _check_columns(fits.model, given.model)
-    found = replace(fits, source=given.source, lane_index=_places(fits.index, given.index))
+    found = replace(fits, source=given.source, lane_index=_places(fits.index, given.index, numbers))
     options = fits.options
     differs = found.over_lanes(lambda e, s: _differs(e, s, options))[0] if len(found) else []
     which = np.flatnonzero(differs)
@@ -83,18 +88,19 @@ def _check_columns(kept: Model, given: Model) -> None:
             )
 
 
-def _places(labels: pd.Index, given: pd.Index) -> Ints:
-    """Where the fits are among the data sets: by label, or one after the other where that fails."""
+def _places(labels: pd.Index, given: pd.Index, numbers: Ints | None) -> Ints:
+    """Where the fits are among the data sets: by label, or by number where that fails."""
     if given.is_unique and labels.nlevels == given.nlevels:
         places = np.asarray(given.get_indexer(labels))
         if (places >= 0).all():
             return places
-    if len(labels) != len(given):
+    known = len(labels) == len(given) if numbers is None else numbers.max() < len(given)
+    if not known:
         raise DifferentRowsError(
             f"{len(labels)} fits, such as {listed(list(labels[:3]))}, and {len(given)} data sets, "
             f"such as {listed(list(given[:3]))}, which are not told apart by these labels"
         )
-    return np.arange(len(labels))
+    return np.arange(len(labels)) if numbers is None else numbers
 
 
 @np.errstate(all="ignore")

@@ -29,7 +29,7 @@ FORMS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Hashable]]] =
     "tuple": (tuple, lambda x: [_plain(part) for part in x], lambda x: tuple(map(_label, x))),
     "timestamp": (
         pd.Timestamp,
-        lambda x: [x.isoformat(), x.unit, None if x.tz is None else str(x.tz)],
+        lambda x: [x.isoformat(), x.unit, None if x.tz is None else _named_zone(x.tz)],
         lambda x: _timestamp(*x),
     ),
     "timedelta": (
@@ -108,6 +108,8 @@ def _written(values: pd.Index) -> tuple[Any, dict[str, Any]]:
         column, level = _written(pd.Index(np.asarray(values)))
         return column, level | kinds
     if isinstance(dtype, pd.StringDtype) or dtype.kind in NATIVE:
+        if isinstance(dtype, pd.DatetimeTZDtype):
+            _named_zone(dtype.tz)
         return values.array, {"dtype": str(dtype)}
     texts = [json.dumps(_plain(label)) for label in values.astype(object)]
     return np.array(texts, dtype=object), {"json": dtype == np.dtype(object)}
@@ -135,7 +137,10 @@ def _index(labels: list[Any], dtype: Any) -> pd.Index:
 
 def _plain(label: object) -> object:
     """A label as JSON holds it."""
-    if isinstance(label, np.generic):
+    if isinstance(label, np.datetime64 | np.timedelta64):
+        # Nanoseconds would be whole numbers, without their unit.
+        label = pd.Timestamp(label) if isinstance(label, np.datetime64) else pd.Timedelta(label)
+    elif isinstance(label, np.generic):
         label = label.item()
     if label is None or type(label) in (bool, int, float, str):
         return label
@@ -154,6 +159,24 @@ def _label(value: Any) -> Any:
         return value
     ((name, written),) = value.items()
     return FORMS[name][2](written)
+
+
+def _named_zone(zone: dt.tzinfo) -> str:
+    """The name of a time zone, by which it is found again.
+
+    Raises:
+        OptionError: it has none.
+    """
+    name = str(zone)
+    try:
+        pd.Timestamp(0, tz=name)
+    # pandas, pytz and zoneinfo have an error each.
+    except Exception:
+        raise OptionError(
+            f"the labels have the time zone {name}, which a file cannot name; take UTC first: "
+            'dataclasses.replace(fits, index=fits.index.tz_convert("UTC"))'
+        ) from None
+    return name
 
 
 def _timestamp(text: str, unit: str, tz: str | None) -> pd.Timestamp:

@@ -165,14 +165,14 @@ class StoredFits(Printed):
 
     def _record(self, chunk: Chunk) -> FitRecord:
         record = from_table(*self._folder.read(chunk))
+        lane_index = np.arange(chunk.first, chunk.last)
         if self._rows is not None:
             source, options = self._rows
-            lane_index = np.arange(chunk.first, chunk.last)
             return replace(record, source=source, options=options, lane_index=lane_index)
         record = replace(record, options=replace(record.options, **self._told))
         if self._given is not None:
-            return attached(record, self._given)
-        return replace(record, lane_index=np.arange(chunk.first, chunk.last))
+            return attached(record, self._given, lane_index)
+        return replace(record, lane_index=lane_index)
 
     def _positions(self, which: Any) -> int | Ints:
         if not isinstance(which, slice):

@@ -21,10 +21,11 @@ from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.files import map_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.parquet import ParquetColumns, ParquetRows
-from jaxhlm.core.tables import as_frame
+from jaxhlm.core.tables import as_frame, converting
 from jaxhlm.design.columns import numbers
 from jaxhlm.errors import NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.sources.annotated import Annotated, annotated, open_file, open_zarr
+from jaxhlm.sources.pieces import check_unpacked
 from jaxhlm.sources.responses import Held, held
 
 __all__ = ["GivenResponses", "Opened", "SparseColumns", "TableColumns", "opened"]
@@ -83,8 +84,9 @@ def opened(name: str, given: Any, by_rows: bool = False, layer: str | None = Non
         raise OptionError(f"layer={layer!r}: only AnnData and .h5ad have layers, {name} has none")
     if isinstance(given, pd.Series):
         raise ResponseShapeError(f"{name} is one Series; pass {name}.to_frame()")
-    known = _reader(given)
-    return Opened(held(name, given), by_rows) if known is None else known(name, given, by_rows)
+    with converting(name, given):
+        known = _reader(given)
+        return Opened(held(name, given), by_rows) if known is None else known(name, given, by_rows)
 
 
 def _reader(given: Any) -> Callable[[str, Any, bool], Opened] | None:
@@ -203,6 +205,7 @@ def _of_xarray(name: str, given: Any, by_rows: bool) -> Opened:
             f"{name} has the dimensions {', '.join(map(repr, given.dims))}; select or stack, so "
             "that one is of samples and one of responses"
         )
+    check_unpacked(name, given.attrs)
     rows, columns = (given.indexes.get(dim) for dim in given.dims)
     samples, labels = (columns, rows) if by_rows else (rows, columns)
     return Opened(held(name, given.data), by_rows, samples, labels)

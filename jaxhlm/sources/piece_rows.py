@@ -21,7 +21,7 @@ from jaxhlm.language.opaque import allowing
 from jaxhlm.sources.frames import ReplicateFrame
 from jaxhlm.sources.inputs import replicate_input
 from jaxhlm.sources.sources import Source
-from jaxhlm.sources.survey import Survey, Used, usable_rows
+from jaxhlm.sources.survey import Survey, Used, piece_checksum, usable_rows
 
 __all__ = ["LANE", "Maker", "Rows", "changed"]
 
@@ -87,13 +87,19 @@ class Rows:
     survey: Survey
 
     def read(self, piece: int) -> pd.DataFrame:
-        """A piece, whose categories are those of all pieces."""
+        """A piece, whose categories are those of all pieces.
+
+        Raises:
+            FileError: it is not what it was when it was counted.
+        """
         frame = self.table.read(piece)
-        changed = {
+        if self.survey.told and piece_checksum(frame) != self.survey.told[piece]:
+            raise changed()
+        levelled = {
             name: frame[name].astype(pd.CategoricalDtype(levels))
             for name, levels in self.maker.categories.items()
         }
-        return frame.assign(**changed) if changed else frame
+        return frame.assign(**levelled) if levelled else frame
 
     def usable(self, piece: int) -> pd.DataFrame:
         """The rows of a piece without missing values and infinite numbers."""

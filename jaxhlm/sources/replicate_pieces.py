@@ -64,6 +64,7 @@ class _Carried:
     piece: Ints
     count: Ints
     rows: Ints
+    told: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,19 +228,20 @@ class ReplicatePieces(Source):
         """Where the rows of consecutive data sets are, or the rows, where they are in memory."""
         s, part = self.survey, self.survey.entries(lane_slice)
         pieces, piece = np.unique(s.piece[part], return_inverse=True)
-        table = self._table.some(pieces.tolist())
+        table, told = self._table.some(pieces.tolist()), tuple(s.told[i] for i in pieces)
         if not table.travels:
             wanted = s.labels[lane_slice]
             held = (table.read(i) for i in range(len(table)))
             table = Held([one[one[self.maker.used.by].isin(wanted)] for one in held])
-        at = s.lane[part] - lane_slice.start
-        return _Carried(s.labels[lane_slice], table, at, piece, s.count[part], s.rows[pieces])
+            told = ()
+        at, rows = s.lane[part] - lane_slice.start, s.rows[pieces]
+        return _Carried(s.labels[lane_slice], table, at, piece, s.count[part], rows, told)
 
     def with_own(self, own: _Carried) -> ReplicatePieces:
         """Those data sets."""
         survey = replace(
             self.survey, labels=own.labels, lane=own.lane, piece=own.piece, count=own.count,
-            rows=own.rows,
+            rows=own.rows, told=own.told,
         )  # fmt: skip
         return replace(self, survey=survey, _table=own.table)
 

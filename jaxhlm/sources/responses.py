@@ -13,12 +13,12 @@ import numpy as np
 
 from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.chunks import as_slice, lane_chunks
-from jaxhlm.core.files import checksum, map_again, mapped_from
+from jaxhlm.core.files import checksum, map_again, mapped_from, reading
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import FileError, NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.linalg.small import array_namespace
-from jaxhlm.sources.pieces import InPieces, ReadAhead, Transposed, read_ahead
+from jaxhlm.sources.pieces import InPieces, ReadAhead, Transposed, check_unpacked, piece, read_ahead
 
 __all__ = [
     "Carried",
@@ -220,15 +220,16 @@ def _from_pieces(values: InPieces, lane_index: Ints) -> np.ndarray:
     if not len(lane_index):
         return np.empty((values.shape[0], 0))
     run = as_slice(lane_index)
-    if isinstance(run, slice):
-        return np.array(values[:, run])
-    width = values.width if isinstance(values, ReadAhead) else 1
-    order = np.argsort(lane_index, kind="stable")
-    wanted = lane_index[order]
-    apart = (np.diff(wanted) > 1) & (np.diff(wanted // width) > 0)
-    runs = np.split(wanted, np.flatnonzero(apart) + 1)
-    parts = [np.asarray(values[:, int(r[0]) : int(r[-1]) + 1])[:, r - r[0]] for r in runs]
-    return np.concatenate(parts, axis=1)[:, np.argsort(order)]
+    with reading("the responses"):
+        if isinstance(run, slice):
+            return np.array(piece(values[:, run]))
+        width = values.width if isinstance(values, ReadAhead) else 1
+        order = np.argsort(lane_index, kind="stable")
+        wanted = lane_index[order]
+        apart = (np.diff(wanted) > 1) & (np.diff(wanted // width) > 0)
+        runs = np.split(wanted, np.flatnonzero(apart) + 1)
+        parts = [piece(values[:, int(r[0]) : int(r[-1]) + 1])[:, r - r[0]] for r in runs]
+        return np.concatenate(parts, axis=1)[:, np.argsort(order)]
 
 
 def _check_there(values: jax.Array) -> None:
@@ -295,6 +296,7 @@ def held(name: str, given: Any) -> Held:
         taken = not isinstance(given, np.ma.MaskedArray) and given.dtype.kind in "iuf"
         return np.asarray(given) if taken else exact_array(name, given)
     if all(hasattr(given, part) for part in ("shape", "dtype", "chunks")):
+        check_unpacked(name, getattr(given, "attrs", {}))
         return _known(name, _real(name, given))
     if hasattr(type(given), "__dlpack__") and not isinstance(given, np.generic):
         return _exported(name, given)

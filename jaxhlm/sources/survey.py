@@ -24,7 +24,7 @@ from jaxhlm.design.missing_values import any_missing, missing
 from jaxhlm.errors import NoRowsError, OptionError, RowsDroppedWarning, warn_user
 from jaxhlm.sources.frames import complete_numbers, integers
 
-__all__ = ["Survey", "Used", "surveyed", "usable_rows"]
+__all__ = ["Survey", "Used", "piece_checksum", "surveyed", "usable_rows"]
 
 # Rows of a piece that its checksum is of.
 CHECKED = 4096
@@ -156,7 +156,7 @@ def _seen(table: Pieces, used: Used, piece: int) -> _Seen:
         int(dropped.sum()),
         _plain(model, used) and not dropped.any(),
         _categories(model.assign(**{used.by: by})),
-        _checksum(frame),
+        piece_checksum(frame),
     )
 
 
@@ -196,8 +196,8 @@ def _joined(pieces: Sequence[dict[str, pd.Index]]) -> dict[str, pd.Index]:
     return found
 
 
-def _checksum(frame: pd.DataFrame) -> str:
-    """Of some rows, spread over all of them."""
+def piece_checksum(frame: pd.DataFrame) -> str:
+    """Of some rows of a piece, spread over all of them."""
     some = frame.iloc[:: max(1, len(frame) // CHECKED)]
     hashed = pd.util.hash_pandas_object(some, index=False).to_numpy()
     return checksum(str(len(frame)).encode(), hashed.tobytes())

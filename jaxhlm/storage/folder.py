@@ -210,7 +210,6 @@ def open_folder(
     with locked(path, kind.error):
         # Another run may have made, or finished, it before the lock was had.
         if not _is_this(folder):
-            _make(path / ESTIMATES, kind)
             write_manifest(path / MANIFEST, manifest)
         elif not resume:
             done, of = len(list((path / ESTIMATES).glob("*.parquet"))), len(manifest["chunks"])
@@ -218,6 +217,7 @@ def open_folder(
                 f"{path} holds this {kind.name} already, {done} of {of} chunks "
                 f"finished; go on with {kind.resume}, or give another folder"
             )
+        _make(path / ESTIMATES, kind)
         for unfinished in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
             unfinished.unlink(missing_ok=True)
         folder.set_damaged_aside()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -371,9 +372,10 @@ def _hashed(seed: int | None) -> int:
 
 
 def _fingerprint(mechanism: Mechanism) -> dict[str, str]:
-    """What tells a mechanism from another: its formula, and the rows of a data set it draws.
+    """What tells a mechanism from another: formula, violations, rows of a data set it draws.
 
-    In single precision, so that the last bits of another machine's arithmetic do not count.
+    In single precision, so that the last bits of another machine's arithmetic do not count; what is
+    violated need not be seen in one data set.
     """
     frame = mechanism.draw(0, 1, 0, rows=True).frame()
     digest = hashlib.sha256()
@@ -383,7 +385,13 @@ def _fingerprint(mechanism: Mechanism) -> dict[str, str]:
             values = values.astype(np.float32)
         digest.update(str(name).encode())
         digest.update(pd.util.hash_pandas_object(values.astype(object), index=False).to_numpy())
-    return {"formula": mechanism.formula, "first_data_set": digest.hexdigest()[:16]}
+    # Functions are shown with where they lie, which is elsewhere in every process.
+    violated = [re.sub(r" at 0x[0-9a-f]+", "", repr(one)) for one in mechanism.violations]
+    return {
+        "formula": mechanism.formula,
+        "violations": "; ".join(violated),
+        "first_data_set": digest.hexdigest()[:16],
+    }
 
 
 def _label(table: pd.DataFrame, condition: int) -> str:

@@ -13,7 +13,8 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import DATA, SLEEP, sleepstudy
 from jaxhlm.cli.main import main
-from jaxhlm.core.files import read_table, write_excel
+from jaxhlm.core.files import read_table
+from jaxhlm.core.written_tables import write_excel
 from jaxhlm.errors import FileError
 
 DESIGN = "~ Days + (1 | Subject)"
@@ -340,3 +341,25 @@ def test_sheets_keep_types_and_say_what_is_left_out(tmp_path):
     (tmp_path / "cut.xlsx").write_bytes((tmp_path / "d.xlsx").read_bytes()[:500])
     with pytest.raises(FileError, match=r"cannot read .*cut\.xlsx"):
         read_table(tmp_path / "cut.xlsx")
+
+
+def test_numbers_that_name_samples_are_no_response(files, capsys):
+    """In a column of both files, which is in another order; --id may say so."""
+    d, Y = samples().assign(sample=np.arange(101, 281)), expression()
+    numbered = Y.set_axis(Y.index.str[1:].astype(int) + 101).rename_axis("sample")
+    d.to_csv("numbered.csv", index=False)
+    numbered.reset_index().to_csv("numbers.csv", index=False)
+    numbered.reset_index().to_parquet("numbers.parquet", index=False)
+    command = ["fit", DESIGN, "--samples", "numbered.csv", "--contrast", "a week=7*Days"]
+    for more in ([], ["--id", "sample"]):
+        found = [*command, "--responses", "numbers.csv", "--out", "found.parquet", *more]
+        assert main(found) == 0
+        table = pd.read_parquet("found.parquet").set_index("response")
+        assert "sample" not in table.index
+        np.testing.assert_allclose(
+            table["estimate"], expected().set_index("response")["estimate"], rtol=tol.ESTIMATE
+        )
+    assert main([*command, "--responses", "numbers.parquet"]) == 2
+    assert (
+        "column 'sample' of numbers.parquet is in numbered.csv as well" in capsys.readouterr().err
+    )

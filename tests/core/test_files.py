@@ -12,6 +12,7 @@ import jaxhlm as hlm
 from cases import three_responses
 from jaxhlm import errors
 from jaxhlm.core import files
+from jaxhlm.core.written_tables import write_table
 
 # Whole or not at all.
 
@@ -136,3 +137,21 @@ def test_a_damaged_cache_of_compiled_code_is_compiled_anew_without_a_word(tmp_pa
     assert run(folder) == expected
     (tmp_path / "file").write_text("in the place of the folder")
     assert run(tmp_path / "file") == expected
+
+
+def test_labels_of_several_kinds_are_text_in_a_table(tmp_path):
+    labels = [("roi", 1), "a", 2.5]
+    frame = pd.DataFrame({"fit": pd.Series(labels, dtype=object), "x": [1.0, 2.0, 3.0]})
+    write_table(tmp_path / "t.parquet", frame)
+    assert pd.read_parquet(tmp_path / "t.parquet")["fit"].tolist() == [*map(str, labels)]
+
+
+def test_objects_of_one_type_come_back_undamaged(tmp_path):
+    frame = pd.DataFrame({"missing": pd.Series([False, False], dtype=object)})
+    files.write_parquet(tmp_path / "t.parquet", frame, {b"jaxhlm.is": b"this"})
+    assert files.read_parquet(tmp_path / "t.parquet")[0]["missing"].tolist() == [False, False]
+
+
+def test_a_name_that_is_too_long_is_none():
+    with pytest.raises(errors.FileError, match="too long"):
+        files.file_path("a" * 300)

@@ -73,8 +73,10 @@ def test_levels_of_polars_do_not_depend_on_the_order_of_rows(dtype, levels):
         ({"x": [1, 2], "y": [1]}, "one length"),
         ({"x": 1}, "one length"),
         (pl.LazyFrame({"x": [1]}), "collect"),
-        (pl.Series([1]), r"got polars.Series; its to_pandas\(\) makes one"),
+        (pl.Series([1]), r"got polars.Series; its to_pandas\(\) makes a table"),
         ([1, 2], "got list"),
+        (pa.record_batch({"x": [1]}), r"this pyarrow.RecordBatch: .*to_pandas\(\) makes a table"),
+        (pa.table([[1], [2]], ["x", "x"]), "this pyarrow.Table: .*unique column names"),
         (None, "got NoneType"),
     ],
 )

@@ -340,3 +340,20 @@ def test_more_than_memory_is_refused_unless_it_goes_to_a_folder(monkeypatch):
     for what in ("simulate", "parametric"):
         with pytest.raises(errors.OptionError, match=r"n=\d+: that would take"):
             made(what)
+
+
+def test_labels_that_repeat_are_told_apart_by_their_places(tmp_path, monkeypatch):
+    monkeypatch.setattr(storing, "FILE_BYTES", 2**15)
+    Y = hlm.fit(FORMULA, DATA).simulate(900, seed=1).set_axis(["a", "b", "c"] * 300, axis=1)
+    expected = hlm.fit_many(FORMULA, DATA, Y, out=tmp_path / "out")
+    found = hlm.read_fits(tmp_path / "out", DATA, responses=Y)
+    assert len(found.chunks) > 2
+    for at in (0, 450, 899):
+        pd.testing.assert_series_equal(found[at].fitted, expected[at].fitted)
+
+
+def test_a_folder_without_its_chunks_is_made_anew(tmp_path):
+    expected = made("responses", 900, out=tmp_path / "out")
+    chunks_of = len(expected.chunks)
+    shutil.rmtree(tmp_path / "out" / "estimates")
+    assert len(made("responses", 900, out=tmp_path / "out", resume=True).chunks) == chunks_of

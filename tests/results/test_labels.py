@@ -35,6 +35,7 @@ LABELS = {
     "days": pd.DatetimeIndex(["2020-01-01", "2020-01-02", None], name="day"),
     "seconds": pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2021-01-01"], dtype="M8[s]"),
     "zones": pd.DatetimeIndex(["2020-03-28", "2020-03-29", "2020-03-30"], tz="Europe/Berlin"),
+    "mixed zones": pd.Index([pd.Timestamp("2020", tz="Europe/Berlin"), "a", None], dtype=object),
     "durations": pd.to_timedelta([1, 2, 3], unit="h"),
     "periods": pd.period_range("2020-01", periods=3, freq="M"),
     "intervals": pd.interval_range(0, 3),
@@ -121,3 +122,19 @@ def test_columns_are_readable_by_other_programs():
     columns, spec = to_columns(LABELS["two levels"])
     assert list(columns) == ["fit:0", "fit:1"]
     assert from_columns(pd.DataFrame(columns), spec).equals(LABELS["two levels"])
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_zone_that_has_no_name_is_refused_before_the_work(mixed, tmp_path):
+    labels = pd.date_range("2020", periods=3, tz="dateutil/Europe/Berlin")
+    labels = pd.Index([*labels[:2], "a"], dtype=object) if mixed else labels
+    fits = replace(three_responses(), index=labels)
+    with pytest.raises(errors.OptionError, match=r"time zone tzfile.*UTC"):
+        fits.to_parquet(tmp_path / "fits.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nanoseconds_of_numpy_are_times():
+    labels = pd.Index([np.datetime64("2020-01-01", "ns"), np.timedelta64(5, "ns")], dtype=object)
+    back = from_columns(*to_columns(labels))
+    assert [*back] == [pd.Timestamp("2020-01-01"), pd.Timedelta(5, "ns")]

@@ -119,6 +119,7 @@ ARRAYS = {
         lambda frame, path: np.save(path, np.asfortranarray(frame.to_numpy())), "npy"
     ),
     "dask": lambda frame, _: dask.array.from_array(frame.to_numpy(), chunks=5),
+    "masked dask": lambda frame, _: masked_dask(frame),
     "hdf5": in_hdf5,
     "zarr": on_disk(into_zarr, "zarr"),
     "csr": lambda frame, _: sparse.csr_array(frame.to_numpy()),
@@ -126,6 +127,13 @@ ARRAYS = {
     "coo": lambda frame, _: halves(frame.to_numpy()),
 }
 FORMS = NAMED | TABLES | ARRAYS
+
+
+def masked_dask(frame):
+    """A code for missing values, under a mask."""
+    return dask.array.ma.masked_equal(
+        dask.array.from_array(frame.fillna(-9999.0).to_numpy(), chunks=5), -9999.0
+    )
 
 
 def halves(Y):
@@ -356,6 +364,58 @@ def test_a_pass_over_pieces_reads_each_about_once(chunks, responses_in):
     assert given.read.mean() < 1.3
 
 
+def packed(Y, **attributes):
+    """An array of zarr's whose attributes say what its numbers stand for."""
+    array = zarr.create_array(zarr.storage.MemoryStore(), data=Y.to_numpy())
+    array.attrs.update(
+        {key: getattr(x, "tolist", lambda x=x: x)() for key, x in attributes.items()}
+    )
+    return array
+
+
+def failing_dask(Y):
+    def fail(block):
+        if block.size:
+            raise ZeroDivisionError("no luck")
+        return block
+
+    return dask.array.from_array(Y.to_numpy(), chunks=5).map_blocks(fail, dtype=float)
+
+
+def test_what_xarray_unpacks_is_read_and_what_it_writes_by_default_too(Y, expected, tmp_path):
+    """Missing values are NaN in numbers of floating point, and say so."""
+    named = xr.DataArray(Y, dims=("sample", "gene"), name="Y").to_dataset()
+    named.to_zarr(tmp_path / "plain.zarr", consolidated=False)
+    plain = zarr.open(tmp_path / "plain.zarr")["Y"]
+    assert "_FillValue" in plain.attrs
+    same_fits(hlm.fit_many(FORMULA, sleep(), plain), expected)
+    how = {"dtype": "i4", "scale_factor": 1e-6, "_FillValue": -1}
+    named.to_zarr(tmp_path / "packed.zarr", encoding={"Y": how}, consolidated=False)
+    unpacked = xr.open_zarr(tmp_path / "packed.zarr", consolidated=False)["Y"]
+    found = hlm.fit_many(FORMULA, sleep(), unpacked)
+    np.testing.assert_array_equal(found.nobs, expected.nobs)
+    with pytest.raises(errors.OptionError, match=r"packed.*open them with xarray"):
+        hlm.fit_many(FORMULA, sleep(), zarr.open(tmp_path / "packed.zarr")["Y"])
+
+
+@pytest.mark.parametrize("responses_in", ["columns", "rows"])
+def test_a_numbering_that_is_no_default_names_rows_of_a_parquet_file(Y, responses_in, tmp_path):
+    """Pandas keeps it in no column: consecutive numbers of samples, or of responses."""
+    path, data = tmp_path / "Y.parquet", sleep().set_axis(pd.RangeIndex(101, 281))
+    frame = Y.set_axis(data.index)
+    shuffled = data.iloc[SHUFFLED]
+    if responses_in == "rows":
+        data = shuffled = sleep()
+        frame = Y.T.set_axis(pd.RangeIndex(501, 508))
+    frame.to_parquet(path)
+    assert isinstance(pd.read_parquet(path).index, pd.RangeIndex)
+    options = {"responses_in": responses_in}
+    found, expected = (hlm.fit_many(FORMULA, shuffled, x, **options) for x in (path, frame))
+    assert found.index.equals(expected.index)
+    same_fits(found, expected)
+    same_fits(found, hlm.fit_many(FORMULA, data, frame, **options))
+
+
 @pytest.mark.parametrize(
     ("given", "error", "match"),
     [
@@ -371,6 +431,13 @@ def test_a_pass_over_pieces_reads_each_about_once(chunks, responses_in):
         (lambda Y: DATA / "none.h5ad", errors.FileError, "no file"),
         (lambda Y: DATA / "sleepstudy.csv", errors.OptionError, "ends in .npy, .parquet"),
         (lambda Y: DATA / "none.zarr", errors.FileError, "no folder"),
+        (lambda Y: pa.table([Y["g0"], Y["g0"]], ["a", "a"]), errors.OptionError, "pyarrow.Table: "),
+        (lambda Y: failing_dask(Y), errors.FileError, "cannot read the responses: no luck"),
+        (lambda Y: packed(Y, scale_factor=0.5), errors.OptionError, "'scale_factor' is 0.5"),
+        (lambda Y: packed(Y, add_offset=np.ones(1)), errors.OptionError, "'add_offset' is "),
+        (lambda Y: packed(Y, _FillValue=-9), errors.OptionError, "'_FillValue' is -9"),
+        (lambda Y: packed(Y, missing_value="x"), errors.OptionError, "'missing_value' is x"),
+        (lambda Y: xr.DataArray(Y).assign_attrs(scale_factor=2), errors.OptionError, "packed"),
     ],
 )
 def test_containers_that_hold_no_responses_are_refused(given, error, match, Y):

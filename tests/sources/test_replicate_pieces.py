@@ -326,3 +326,40 @@ def test_a_sample_that_makes_no_model_grows(tmp_path):
     found, _ = told(hlm.fit_many, formula, several(data, tmp_path / "set"), by="rep")
     assert_same(found, expected)
     assert len(found.source.maker.sample) < 550
+
+
+@pytest.mark.parametrize("first", ["float32", "int8"])
+def test_numbers_are_as_wide_as_in_any_file(first, tmp_path):
+    """pyarrow reads all files by the types of the first."""
+    data = FINITE.assign(y=np.where(FINITE["rep"] > 1, FINITE["y"] + 1e7, 1.0 + (FINITE["x"] > 0)))
+    path = tmp_path / "set"
+    path.mkdir()
+    data[data["rep"] == 1].astype({"y": first}).to_parquet(path / "0.parquet")
+    data[data["rep"] > 1].to_parquet(path / "1.parquet")
+    expected, _ = told(hlm.fit_many, PLAIN, data, by="rep")
+    assert_same(told(hlm.fit_many, PLAIN, path, by="rep")[0], expected)
+
+
+def test_a_column_of_numbers_in_some_files_only_is_refused(tmp_path):
+    path = tmp_path / "set"
+    path.mkdir()
+    FINITE[FINITE["rep"] == 1].assign(a=True).to_parquet(path / "0.parquet")
+    FINITE[FINITE["rep"] > 1].to_parquet(path / "1.parquet")
+    with pytest.raises(errors.FileError, match=r"'a' is double in .*1.parquet and bool in files"):
+        hlm.fit_many(PLAIN, path, by="rep")
+
+
+def test_other_numbers_in_as_many_rows_are_noticed(tmp_path):
+    path = several(FINITE, tmp_path / "set")
+    found = hlm.fit_many(PLAIN, path, by="rep")
+    rows = pd.read_parquet(path / "0.parquet")
+    rows.assign(y=2.0 * rows["y"]).to_parquet(path / "0.parquet", row_group_size=100)
+    with pytest.raises(errors.FileError, match="it changed meanwhile"):
+        found.df()
+
+
+def test_names_of_a_dask_frame_need_not_be_text():
+    data = FINITE.rename(columns={"x": 1})
+    expected = hlm.fit_many("y ~ `1` + (1 | unit)", data, by="rep")
+    given = dask.dataframe.from_pandas(data, npartitions=3)
+    assert_same(hlm.fit_many("y ~ `1` + (1 | unit)", given, by="rep"), expected)

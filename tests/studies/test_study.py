@@ -16,6 +16,7 @@ from jaxhlm.errors import (
     JaxhlmError,
     OptionError,
     RankDeficientWarning,
+    StudyFolderError,
     UnsupportedTermError,
 )
 from studies_made import CHUNK, DATA, METHODS, N, mechanism, progress_of, run
@@ -217,6 +218,7 @@ class Failing:
     """A mechanism whose second chunk cannot be drawn."""
 
     formula = "y ~ x * a + (1 + x | unit)"
+    violations = ()
 
     def draw(self, first, last, seed, rows):
         if first > 0:
@@ -255,3 +257,30 @@ def test_failed_fits_are_counted_and_not_warned_of():
     with pytest.warns(RankDeficientWarning) as said:
         hlm.study(None, {"few": m}, deficient, n=24, chunk=8, seed=1)
     assert len(said) == 1
+
+
+def test_a_factor_of_several_kinds_is_kept(tmp_path):
+    """Each chunk holds one kind, which is not what the column in memory is."""
+
+    def made(missing):
+        violations = [hlm.violations.MissingCompletely(missing)] if missing else []
+        return hlm.mechanism(
+            mechanism(0.3, 0.5).formula, DATA, mechanism(0.3, 0.5).truth, violations
+        )
+
+    found = hlm.study({"missing": [False, 0.2]}, made, n=8, seed=1, out=tmp_path / "out")
+    assert found.estimates["missing"].unique().tolist() == [False, 0.2]
+    assert len(hlm.read_study(tmp_path / "out").estimates) == len(found.estimates)
+    assert "False" in str(found)
+
+
+def test_a_violation_that_one_data_set_does_not_show_is_told(tmp_path):
+    def run_with(rate, **options):
+        rare = [hlm.violations.MissingAtRandom("x", rate)]
+        m = hlm.mechanism(mechanism(0.3, 0.5).formula, DATA, mechanism(0.3, 0.5).truth, rare)
+        return hlm.study(None, m, n=4, seed=1, out=tmp_path / "out", **options)
+
+    run_with(1e-6)
+    run_with(1e-6, resume=True)
+    with pytest.raises(StudyFolderError, match="differs in mechanisms"):
+        run_with(2e-6, resume=True)
