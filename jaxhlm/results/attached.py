@@ -68,8 +68,12 @@ def attached(fits: FitRecord, given: Input, numbers: Ints | None = None) -> FitR
     _check_columns(fits.model, given.model)
     found = replace(fits, source=given.source, lane_index=_places(fits.index, given.index, numbers))
     options = fits.options
-    differs = found.over_lanes(lambda e, s: _differs(e, s, options))[0] if len(found) else []
-    which = np.flatnonzero(differs)
+    differs, nobs, ngroups = (
+        found.over_lanes(lambda e, s: _differs(e, s, options)) if len(found) else ([],) * 3
+    )
+    # At variances of zero β and σ are the same whatever the groups are.
+    counted = np.not_equal([fits.nobs, fits.ngroups], [nobs, ngroups]).any(axis=0)
+    which = np.flatnonzero(differs | (fits.estimates.known & counted))
     if len(which):
         raise DifferentRowsError(
             f"{len(which)} of {len(fits)} fits are of other data, or weights, than those given: "
@@ -105,11 +109,12 @@ def _places(labels: pd.Index, given: pd.Index, numbers: Ints | None) -> Ints:
 
 @np.errstate(all="ignore")
 def _differs(found: Estimates, standardised: Standardised, options: Options) -> tuple[Array, ...]:
-    """(B,) whether β or σ at the θ of fits are others on these data."""
+    """(B,) each: whether β or σ at the θ of fits are others on these data; rows and groups."""
     again = _estimates_at(found.theta_standard, standardised, options)
     far = np.abs(again.beta - found.beta) / standard_errors(found.vcov) > SAME
     same = (np.abs(again.sigma / found.sigma - 1.0) <= SAME) & ~far.any(axis=1)
-    return (found.known & ~same,)
+    nobs, ngroups = standardised.stats.n, standardised.stats.m.sum(axis=0)
+    return found.known & ~same, *(np.broadcast_to(x, same.shape) for x in (nobs, ngroups))
 
 
 def _estimates_at(theta: Floats, standardised: Standardised, options: Options) -> Estimates:

@@ -199,4 +199,7 @@ def _sparse(path: Path, name: str, group: Any) -> Any:
     if (kind := _kind(group)) not in kinds:
         raise FileError(f"{path} has {name!r} of kind {kind!r}, which is no matrix")
     parts = tuple(np.asarray(group[part][:]) for part in ("data", "indices", "indptr"))
-    return kinds[kind](parts, shape=tuple(group.attrs["shape"]))
+    matrix = kinds[kind](parts, shape=tuple(group.attrs["shape"]))
+    # SciPy would read and write outside of its memory where an index points there.
+    matrix.check_format(full_check=True)
+    return matrix

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_any_real_numeric_dtype
+from pandas.api.types import is_any_real_numeric_dtype, is_string_dtype
 
 from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.files import map_array
@@ -197,7 +197,11 @@ def _of_parquet(name: str, file: Any, by_rows: bool) -> Opened:
 
 
 def _of_xarray(name: str, given: Any, by_rows: bool) -> Opened:
-    """A labelled array of two dimensions, in their order; coordinates are names."""
+    """A labelled array of two dimensions, in their order; coordinates are names.
+
+    Raises:
+        OptionError: several coordinates of a dimension could be its names, or numbers are packed.
+    """
     if not hasattr(given, "dtype"):
         raise ResponseShapeError(f"{name} is a Dataset of several variables; pass one of them")
     if len(given.dims) != 2:
@@ -206,9 +210,24 @@ def _of_xarray(name: str, given: Any, by_rows: bool) -> Opened:
             "that one is of samples and one of responses"
         )
     check_unpacked(name, given.attrs)
-    rows, columns = (given.indexes.get(dim) for dim in given.dims)
+    rows, columns = (_names_along(name, given, dim) for dim in given.dims)
     samples, labels = (columns, rows) if by_rows else (rows, columns)
     return Opened(held(name, given.data), by_rows, samples, labels)
+
+
+def _names_along(name: str, given: Any, dim: Any) -> pd.Index | None:
+    """The index of a dimension, else the one coordinate of text beside it that names its places."""
+    if dim in given.indexes:
+        index: pd.Index = given.indexes[dim]
+        return index
+    beside = {key: pd.Index(x.values) for key, x in given.coords.items() if x.dims == (dim,)}
+    texts = {key: x for key, x in beside.items() if is_string_dtype(x) and x.is_unique}
+    if len(texts) > 1:
+        raise OptionError(
+            f"{name}: the coordinates {', '.join(map(repr, texts))} may each be the names of the "
+            f"dimension {dim!r}; choose one: {name}.swap_dims({{{dim!r}: {next(iter(texts))!r}}})"
+        )
+    return next(iter(texts.values()), None)
 
 
 def _of_sparse(name: str, given: Any, by_rows: bool) -> Opened:

@@ -217,6 +217,24 @@ def test_anndata_brings_the_table_of_its_samples(given, Y, expected, tmp_path):
         hlm.fit_many(FORMULA, responses=given, responses_in="rows")
 
 
+@pytest.mark.parametrize("change", [lambda i: i - 1, lambda i: i + 7, lambda i: i[::-1]])
+@pytest.mark.parametrize("part", ["indices", "indptr"])
+def test_a_sparse_matrix_whose_entries_lie_outside_is_refused(part, change, Y, tmp_path):
+    """SciPy does not look, and writes where they point."""
+    matrix = sparse.csr_matrix(Y.to_numpy())
+    with h5py.File(h5ad(Y, tmp_path), "r+") as file:
+        del file["X"]
+        group = file.create_group("X")
+        group.attrs["encoding-type"], group.attrs["shape"] = "csr_matrix", Y.shape
+        for name in ("data", "indices", "indptr"):
+            values = getattr(matrix, name).astype(np.int64 if name != "data" else float)
+            group[name] = change(values) if name == part else values
+    if part == "indices" and change(np.arange(3))[0] == 2:
+        return  # within a row they may be in any order
+    with pytest.raises(errors.FileError, match="cannot read .*Y.h5ad"):
+        hlm.fit_many(FORMULA, responses=tmp_path / "Y.h5ad")
+
+
 def test_a_file_that_anndata_wrote():
     data = pd.read_csv(DATA / "sleepstudy.csv")
     fits = hlm.fit_many(FORMULA, responses=DATA / "annotated.h5ad")
@@ -373,6 +391,20 @@ def packed(Y, **attributes):
     return array
 
 
+def named_twice(Y):
+    names = {key: ("s", Y.index) for key in "ab"}
+    return xr.DataArray(Y.to_numpy(), dims=("s", "gene"), coords=names)
+
+
+def test_names_of_samples_lie_beside_a_dimension_without_an_index(Y, expected):
+    """A coordinate of text, once for each; what repeats, or is a number, is none."""
+    beside = {"subject": ("s", Y.index), "age": ("s", np.arange(180.0)), "arm": ("s", ["x"] * 180)}
+    given = xr.DataArray(Y.to_numpy(), dims=("s", "gene"), coords=beside)
+    same_fits(hlm.fit_many(FORMULA, sleep().iloc[SHUFFLED], given), expected)
+    with pytest.raises(errors.ResponseShapeError, match="differs"):
+        hlm.fit_many(FORMULA, sleep().set_axis([f"t{i}" for i in range(180)]), given)
+
+
 def failing_dask(Y):
     def fail(block):
         if block.size:
@@ -437,6 +469,7 @@ def test_a_numbering_that_is_no_default_names_rows_of_a_parquet_file(Y, response
         (lambda Y: packed(Y, add_offset=np.ones(1)), errors.OptionError, "'add_offset' is "),
         (lambda Y: packed(Y, _FillValue=-9), errors.OptionError, "'_FillValue' is -9"),
         (lambda Y: packed(Y, missing_value="x"), errors.OptionError, "'missing_value' is x"),
+        (lambda Y: named_twice(Y), errors.OptionError, r"'a', 'b' may .*swap_dims\({'s': 'a'}\)"),
         (lambda Y: xr.DataArray(Y).assign_attrs(scale_factor=2), errors.OptionError, "packed"),
     ],
 )
