@@ -162,7 +162,10 @@ def _opened(path: str | PathLike[str]) -> Any:
     if not (isinstance(path, str) and "://" in path):
         _check_path(file_path(path))
     with reading(path):
-        return dataset.dataset(os.fspath(path), format="parquet", partitioning="hive")
+        found = dataset.dataset(os.fspath(path), format="parquet", partitioning="hive")
+        if not found.files:
+            raise FileError(f"{path} holds no Parquet files")
+        return found
 
 
 def _check_path(path: Path) -> None:

@@ -111,7 +111,10 @@ def open_zarr(path: str | PathLike[str]) -> Any:
     if not path.exists():
         raise FileError(f"there is no folder {path}")
     with reading(path):
-        root = zarr.open(str(path), mode="r")
+        try:
+            root = zarr.open(str(path), mode="r")
+        except FileNotFoundError:
+            raise FileError(f"{path} is no Zarr folder: it holds no array and no group") from None
     if hasattr(root, "shape"):
         return root
     if root.attrs.get("encoding-type") != "anndata":

@@ -91,14 +91,15 @@ def opened(name: str, given: Any, by_rows: bool = False, layer: str | None = Non
 
 def _reader(given: Any) -> Callable[[str, Any, bool], Opened] | None:
     """How a thing that has names, or that is no array, is opened."""
-    if isinstance(given, pd.DataFrame | dict):
-        return _of_pandas
     if isinstance(given, ParquetColumns | ParquetRows):
         return _of_parquet
     if all(hasattr(given, part) for part in ("dims", "indexes", "coords")):
         return _of_xarray
+    # One kind of SciPy's is a dict.
     if hasattr(given, "nnz") and hasattr(given, "tocsc"):
         return _of_sparse
+    if isinstance(given, pd.DataFrame | dict):
+        return _of_pandas
     if isinstance(given, np.ndarray | jax.Array | list | tuple):
         return None
     # Every column of a table has a name; formulaic, which reads tables too, has imported it.
@@ -139,6 +140,11 @@ def _of_annotated(name: str, given: Annotated, by_rows: bool, layer: str | None)
         raise OptionError(f"{name} has no X; pass layer=, {there}")
     names = given.samples.index, given.labels
     inside = opened(name, values)
+    if inside.shape != (named := tuple(map(len, names))):
+        raise ResponseShapeError(
+            f"{name}: the matrix is {inside.shape}, samples and variables are {named}; the file is "
+            "damaged, or was put together wrongly"
+        )
     return Opened(inside.values, inside.by_rows, *names, table=given.samples)
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_length, check_mapping, listed_values
 from jaxhlm.errors import OptionError
+from jaxhlm.studies.measures import COUNTS, MEASURES
 from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import COLUMNS
 
@@ -19,6 +20,8 @@ __all__ = ["Conditions", "Grid", "MechanismOf", "read_conditions"]
 
 # A condition, its mechanism and its row.
 CONDITION_BYTES = 1000.0
+# Columns of estimates and of measures.
+TAKEN = {"condition", *COLUMNS, *COUNTS, *MEASURES, *(f"{name}_mcse" for name in MEASURES)}
 Value: TypeAlias = bool | int | float | str
 Record: TypeAlias = Mapping[str, object]
 Grid: TypeAlias = Mapping[str, Sequence[object]] | Sequence[Record] | pd.DataFrame | None
@@ -91,8 +94,10 @@ def _checked(condition: Record) -> dict[str, Value]:
                 f"condition {name}={value!r}: give a number, a text, or True or False, and let the "
                 "mechanism make more of it"
             )
-        if not isinstance(name, str) or name in (*COLUMNS, "condition"):
-            raise OptionError(f"a condition cannot be named {name!r}; that is a column already")
+        if not isinstance(name, str) or name in TAKEN:
+            raise OptionError(
+                f"a condition cannot be named {name!r}; that is a column of the results already"
+            )
         out[name] = value
     return out
 

@@ -30,7 +30,7 @@ from jaxhlm.studies.measure_estimators import (
     root_mean_square,
 )
 
-__all__ = ["MEASURES", "OK", "Measure", "check_columns", "measures"]
+__all__ = ["COUNTS", "MEASURES", "OK", "Measure", "check_columns", "measures"]
 
 Measure = Literal[
     "bias",
@@ -51,6 +51,10 @@ Measure = Literal[
     "relative_precision",
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
+# Columns that stand before them.
+COUNTS = (
+    "n", "n_ok", "n_failed", "n_singular", "n_not_converged", "n_interval", "n_test", "mean"
+)  # fmt: skip
 
 # Names of the statuses of fits that count.
 OK = tuple(s.name.lower() for s in Status if s.ok)

@@ -125,6 +125,7 @@ ARRAYS = {
     "csr": lambda frame, _: sparse.csr_array(frame.to_numpy()),
     "csc": lambda frame, _: sparse.csc_matrix(frame.to_numpy()),
     "coo": lambda frame, _: halves(frame.to_numpy()),
+    "dok": lambda frame, _: sparse.dok_matrix(frame.to_numpy()),
 }
 FORMS = NAMED | TABLES | ARRAYS
 
@@ -231,7 +232,7 @@ def test_a_sparse_matrix_whose_entries_lie_outside_is_refused(part, change, Y, t
             group[name] = change(values) if name == part else values
     if part == "indices" and change(np.arange(3))[0] == 2:
         return  # within a row they may be in any order
-    with pytest.raises(errors.FileError, match="cannot read .*Y.h5ad"):
+    with pytest.raises(errors.FileError, match=r"cannot read .*Y\.h5ad"):
         hlm.fit_many(FORMULA, responses=tmp_path / "Y.h5ad")
 
 
@@ -392,7 +393,7 @@ def packed(Y, **attributes):
 
 
 def named_twice(Y):
-    names = {key: ("s", Y.index) for key in "ab"}
+    names = dict.fromkeys("ab", ("s", Y.index))
     return xr.DataArray(Y.to_numpy(), dims=("s", "gene"), coords=names)
 
 
@@ -463,6 +464,8 @@ def test_a_numbering_that_is_no_default_names_rows_of_a_parquet_file(Y, response
         (lambda Y: DATA / "none.h5ad", errors.FileError, "no file"),
         (lambda Y: DATA / "sleepstudy.csv", errors.OptionError, "ends in .npy, .parquet"),
         (lambda Y: DATA / "none.zarr", errors.FileError, "no folder"),
+        (lambda Y: annotated(Y, X=Y.to_numpy()[:, 1:]), errors.ResponseShapeError, r"\(180, 6\)"),
+        (lambda Y: annotated(Y, X=np.ones((180, 9))), errors.ResponseShapeError, r"\(180, 7\)"),
         (lambda Y: pa.table([Y["g0"], Y["g0"]], ["a", "a"]), errors.OptionError, "pyarrow.Table: "),
         (lambda Y: failing_dask(Y), errors.FileError, "cannot read the responses: no luck"),
         (lambda Y: packed(Y, scale_factor=0.5), errors.OptionError, "'scale_factor' is 0.5"),
@@ -483,7 +486,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     with h5py.File(tmp_path / "old.h5ad", "w") as file:
         file["X"] = np.ones((3, 2))
     zarr.open_group(str(tmp_path / "group.zarr"), mode="w").create_array("Y", data=np.ones((3, 2)))
+    (tmp_path / "empty.zarr").mkdir()
     for name, match in (
+        ("empty.zarr", "is no Zarr folder"),
         ("cut.h5ad", "cannot read"),
         ("old.h5ad", "since 0.8"),
         ("group.zarr", "'Y'"),

@@ -297,7 +297,7 @@ def test_bad_input(tmp_path):
         ({"data": tmp_path / "none"}, errors.FileError, "no file or folder"),
         ({"data": tmp_path / "notes.txt"}, errors.FileError, "give a .parquet file"),
         ({"data": tmp_path / "bad.parquet"}, errors.FileError, "cannot read .*bad"),
-        ({"data": tmp_path / "empty"}, errors.JaxhlmError, "rep"),
+        ({"data": tmp_path / "empty"}, errors.FileError, "holds no Parquet files"),
         ({"data": kept}, errors.OptionError, "filtered"),
         ({"data": gaps}, errors.OptionError, "'rep' has missing values"),
         ({"by": "repp"}, errors.MissingColumnError, "by='repp' .*'rep'"),

@@ -19,6 +19,7 @@ from jaxhlm.errors import (
     StudyFolderError,
     UnsupportedTermError,
 )
+from jaxhlm.studies.conditions import TAKEN
 from studies_made import CHUNK, DATA, METHODS, N, mechanism, progress_of, run
 from tolerances import BATCH_DF, ESTIMATE
 
@@ -186,7 +187,9 @@ def test_nominal_type_one_error_and_coverage():
         (None, {}, "mapping of mechanisms is empty"),
         ({"effect": "0.3"}, mechanism, "list of values"),
         ({"effect": [[1, 2]], "sigma": [1]}, mechanism, "give a number"),
-        ({"term": [1]}, lambda term: None, "column already"),
+        ({"term": [1]}, lambda term: None, "'term'; that is a column of"),
+        ({"n": [1]}, lambda n: None, "'n'; that is a column of"),
+        ({"power_mcse": [1]}, lambda power_mcse: None, "'power_mcse'; that"),
         ([{"effect": 0, "sigma": 1}, {"sigma": 1}], mechanism, "same names"),
         ({"effect": [1, 1], "sigma": [1]}, mechanism, "equal"),
         ({"effect": [1]}, lambda effect: 3, "draws no data sets"),
@@ -284,3 +287,7 @@ def test_a_violation_that_one_data_set_does_not_show_is_told(tmp_path):
     run_with(1e-6, resume=True)
     with pytest.raises(StudyFolderError, match="differs in mechanisms"):
         run_with(2e-6, resume=True)
+
+
+def test_no_column_of_the_results_may_be_a_factor(undisturbed):
+    assert {*hlm.measures(undisturbed), *undisturbed} - {"effect", "sigma"} <= TAKEN
