@@ -52,7 +52,7 @@ MAX_RESTARTS = 3
 COMPACT_AFTER = 6
 # So few lanes run in NumPy, without compiling: with 1,000 groups and three random effects they take
 # 1.5 s, where compiling takes 12; with 30 groups and two, 0.05 and 4 s. Fewer with more groups.
-FEW_LANES, VERY_FEW_LANES, MANY_GROUPS = 128, 32, 4096
+FEW_LANES, VERY_FEW_LANES, VERY_MANY_GROUPS = 128, 32, 4096
 # Numbers of an array of groups by lanes that NumPy takes at a time, which stay in the cache.
 NUMBERS_AT_ONCE = 2**15
 # Evaluations that a further start may take.
@@ -321,7 +321,7 @@ def _minimise(
 
 def _compiled(B: int, among: int, G: int) -> bool:
     """Whether B lanes, of ``among``, are worth compiling for, or have been compiled for."""
-    few, G = FEW_LANES if G <= MANY_GROUPS else VERY_FEW_LANES, compiled_groups(G)
+    few, G = FEW_LANES if G < VERY_MANY_GROUPS else VERY_FEW_LANES, compiled_groups(G)
     if 0 < among <= few:
         return False
     same = compiled_lanes(B, G) == compiled_lanes(among, G)
