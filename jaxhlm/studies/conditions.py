@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_length, check_mapping, listed_values
+from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.measures import COUNTS, MEASURES
 from jaxhlm.studies.mechanism import Mechanism
@@ -24,7 +25,7 @@ CONDITION_BYTES = 1000.0
 TAKEN = {"condition", *COLUMNS, *COUNTS, *MEASURES, *(f"{name}_mcse" for name in MEASURES)}
 Value: TypeAlias = bool | int | float | str
 Record: TypeAlias = Mapping[str, object]
-Grid: TypeAlias = Mapping[str, Sequence[object]] | Sequence[Record] | pd.DataFrame | None
+Grid: TypeAlias = "Mapping[str, Sequence[object]] | Sequence[Record] | Table | None"
 One: TypeAlias = Mechanism | Callable[..., Mechanism]
 MechanismOf: TypeAlias = One | Mapping[str, One]
 
@@ -73,8 +74,8 @@ def read_conditions(grid: Grid, mechanism: MechanismOf) -> Conditions:
 def _listed(grid: Grid) -> list[Record]:
     if grid is None:
         return []
-    if isinstance(grid, pd.DataFrame):
-        return grid.to_dict("records")
+    if hasattr(grid, "columns"):
+        return as_frame("conditions", grid).to_dict("records")
     if isinstance(grid, Mapping):
         for name, values in grid.items():
             if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray | range):

@@ -149,8 +149,8 @@ def reread(path=DATA / "fits_first_format.parquet", **options):
 
 
 def study(conditions=None, mechanism=None, methods=None, **options):
-    conditions = {"n": [1, 2]} if conditions is None else conditions
-    mechanism = (lambda n: made()) if mechanism is None else mechanism
+    conditions = {"size": [1, 2]} if conditions is None else conditions
+    mechanism = (lambda size: made()) if mechanism is None else mechanism
     return hlm.study(conditions, mechanism, methods, **{"n": 4, "seed": 1} | options)
 
 
@@ -492,7 +492,7 @@ WRONG = {
         "within": ("Subject",), "continuing": ("Days",),
     }),
     "study": (study, {
-        "conditions": ("a", 3, {"n": 1}, {"n": "ab"}, [1, 2]), "mechanism": ("x", one()),
+        "conditions": ("a", 3, {"size": 1}, {"size": "ab"}, [1, 2]), "mechanism": ("x", one()),
         "methods": ("lmm", [1], []), "n": COUNT, "seed": WHOLE_SEED, "out": (3, True),
         "resume": FLAG, "executor": EXECUTOR, "workers_write": FLAG,
         "stop": (["coverage"], {"coverage": "a"}, {"x": 1}), "chunk": COUNT,

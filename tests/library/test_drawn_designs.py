@@ -175,7 +175,7 @@ long = pd.concat([data.assign(rep=i) for i in range(3)], ignore_index=True)
 long.loc[3, "Reaction"] = np.inf
 hlm.fit_many(formula, long, by="rep", progress=False).tidy()
 made = hlm.mechanism(formula, data, hlm.Truth.of([250.0, 10.0], sd=[20.0, 5.0], sigma=25.0))
-study = hlm.study({"n": [1]}, lambda n: made, n=5, seed=1, progress=False)
+study = hlm.study({"size": [1]}, lambda size: made, n=5, seed=1, progress=False)
 plot.zip_plot(study.estimates.query("term == 'Days'")); study.measures()
 hlm.power(made, "Days", n=5, seed=1, progress=False)
 plot.caterpillar(fit); plot.qq(fit); plot.shrinkage(fit)

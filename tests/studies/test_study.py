@@ -9,6 +9,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import jaxhlm as hlm
@@ -291,3 +292,10 @@ def test_a_violation_that_one_data_set_does_not_show_is_told(tmp_path):
 
 def test_no_column_of_the_results_may_be_a_factor(undisturbed):
     assert {*hlm.measures(undisturbed), *undisturbed} - {"effect", "sigma"} <= TAKEN
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame])
+def test_conditions_are_a_table_of_any_library(table):
+    given = {"effect": [0.0, 0.3], "sigma": [0.5, 1.0]}
+    found = hlm.study(table(given), mechanism, METHODS[1:], n=8, seed=1)
+    assert found.conditions.to_dict("list") == given
