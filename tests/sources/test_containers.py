@@ -417,6 +417,7 @@ def failing_dask(Y):
 
 def test_what_xarray_unpacks_is_read_and_what_it_writes_by_default_too(Y, expected, tmp_path):
     """Missing values are NaN in numbers of floating point, and say so."""
+    pytest.importorskip("xarray", "2025.1", "older versions do not write with zarr 3.1")
     named = xr.DataArray(Y, dims=("sample", "gene"), name="Y").to_dataset()
     named.to_zarr(tmp_path / "plain.zarr", consolidated=False)
     plain = zarr.open(tmp_path / "plain.zarr")["Y"]
