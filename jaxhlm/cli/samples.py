@@ -48,17 +48,19 @@ def read_samples(
         name: column of the samples' names; None to find it.
 
     Raises:
-        OptionError: the samples of the responses are none of the table's, or a column of both is
-            not that of the samples' names.
+        OptionError: the samples of the responses are none of the table's, or a response is one of
+            its columns.
         FileError: a file cannot be read.
     """
     given = _responses(responses)
     table = None if samples is None else read_table(samples)
     if table is not None:
-        if not by_rows:
-            given = _by_shared_names(given, responses, table, samples, name)
-        names = opened("responses", given, by_rows, layer).samples
-        table = _named(table, samples, None if unnamed(names) else names, name)
+        if isinstance(given, pd.DataFrame) and not by_rows:
+            given = _named_by_column(given, table, name)
+        found = opened("responses", given, by_rows, layer)
+        if responses.name.lower().endswith((*TABLES, ".parquet")) and not by_rows:
+            _check_responses(found.labels, table, responses, samples)
+        table = _named(table, samples, None if unnamed(found.samples) else found.samples, name)
     return Samples(table, given, _weights(weights, table))
 
 
@@ -73,28 +75,30 @@ def _responses(path: Path) -> Any:
     return table.set_index(first)
 
 
-def _by_shared_names(
-    given: Any, file: Path, table: pd.DataFrame, samples: Path | None, name: str | None
-) -> Any:
-    """Responses whose samples are named in a column that the table of samples has as well."""
-    if isinstance(given, pd.DataFrame):
-        columns = given.columns
-    elif file.suffix.lower() == ".parquet":
-        columns = opened("responses", given, False).labels
-    else:
-        return given
-    for column in columns.intersection(table.columns.union([name]), sort=False):
-        names = table.get(column)
-        if isinstance(given, pd.DataFrame) and (
-            column == name or (names is not None and {*names} == {*given[column]})
-        ):
+def _named_by_column(given: pd.DataFrame, table: pd.DataFrame, name: str | None) -> pd.DataFrame:
+    """Responses by the names of their samples, in the column of --id or one that the table has."""
+    for column in given:
+        shared = unnamed(given.index) and column in table
+        if column == name or (shared and {*table[column]} == {*given[column]}):
             return given.set_index(column)
-        raise OptionError(
-            f"column {column!r} of {file} is in {samples} as well, and is no response: drop it"
-            + f", or write it as pandas' index if it names the samples: set_index({column!r})"
-            * (not isinstance(given, pd.DataFrame))
-        )
     return given
+
+
+def _check_responses(
+    labels: pd.Index | None, table: pd.DataFrame, file: Path, samples: Path | None
+) -> None:
+    """Refuse responses that are columns of the samples.
+
+    Raises:
+        OptionError: one is.
+    """
+    shared = [] if labels is None else list(labels.intersection(table.columns, sort=False))
+    if shared:
+        raise OptionError(
+            f"column {shared[0]!r} of {file} is in {samples} as well, and is no response: drop it; "
+            f"if it names the samples, say --id {shared[0]}, or have pandas write it as the index "
+            "of a .parquet file"
+        )
 
 
 def _weights(given: str | None, table: pd.DataFrame | None) -> Any:

@@ -31,6 +31,7 @@ __all__ = [
     "check_target",
     "checksum",
     "file_path",
+    "holds_numbers",
     "map_again",
     "map_array",
     "mapped_from",
@@ -38,6 +39,7 @@ __all__ = [
     "read_parquet",
     "read_table",
     "reading",
+    "reason_of",
     "row_checksums",
     "set_aside",
     "write_atomically",
@@ -317,8 +319,12 @@ def reading(path: PathName) -> Iterator[None]:
         raise FileError(f"there is no file {path}") from None
     # What pandas and pyarrow raise over the bytes of a damaged file has no common base.
     except Exception as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise FileError(f"cannot read {path}: {reason}") from error
+        raise FileError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """What another library says of its error, in one line."""
+    return str(error).strip().split("\n")[0].rstrip(":") or type(error).__name__
 
 
 def file_path(path: PathName) -> Path:
@@ -341,3 +347,9 @@ def pyarrow_modules() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise JaxhlmError('Parquet files need pyarrow: pip install "jaxhlm[parquet]"') from error
     return pyarrow, pyarrow.parquet
+
+
+def holds_numbers(kind: Any) -> bool:
+    """Whether a type of pyarrow's is that of numbers."""
+    arrow, _ = pyarrow_modules()
+    return bool(arrow.types.is_integer(kind) or arrow.types.is_floating(kind))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import as_floats
 from jaxhlm.core.blocks import RecentBlocks, taken
-from jaxhlm.core.files import PathName, file_path, pyarrow_modules, reading
+from jaxhlm.core.files import PathName, file_path, holds_numbers, pyarrow_modules, reading
 from jaxhlm.errors import FileError, NotNumericError
 
 __all__ = ["ParquetColumns", "ParquetRows"]
@@ -212,7 +212,7 @@ def _columns(path: Path) -> _Columns:
     Raises:
         FileError: it cannot be read, or two columns have one name.
     """
-    arrow, parquet = pyarrow_modules()
+    _, parquet = pyarrow_modules()
     with reading(path), parquet.ParquetFile(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         kept = (schema.pandas_metadata or {}).get("index_columns", [])
@@ -224,8 +224,7 @@ def _columns(path: Path) -> _Columns:
             continue
         if column.name in numeric or column.name in others:
             raise FileError(f"{path} has several columns {column.name!r}; name them apart")
-        number = arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)
-        (numeric if number else others)[column.name] = column.type
+        (numeric if holds_numbers(column.type) else others)[column.name] = column.type
     return _Columns(numeric, others, index, _numbering(kept, metadata.num_rows), metadata)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from jaxhlm.core.files import file_path, pyarrow_modules, reading
+from jaxhlm.core.files import file_path, holds_numbers, pyarrow_modules, reading
 from jaxhlm.errors import FileError, OptionError
 
 __all__ = ["Held", "Pieces", "in_pieces", "pieces_of"]
@@ -217,7 +217,7 @@ def _widened(schema: Any, own: Any, names: list[str], path: str) -> Any:
         if at < 0 or there < 0 or schema.field(at).type == own.field(there).type:
             continue
         known, found = schema.field(at), own.field(there)
-        kinds = [_numeric(field.type) for field in (known, found)]
+        kinds = [holds_numbers(field.type) for field in (known, found)]
         if not any(kinds) or arrow.types.is_null(found.type):
             continue
         if not all(kinds) and not arrow.types.is_null(known.type):
@@ -230,12 +230,6 @@ def _widened(schema: Any, own: Any, names: list[str], path: str) -> Any:
         )
         schema = schema.set(at, wide)
     return schema
-
-
-def _numeric(kind: Any) -> bool:
-    """Whether a type of pyarrow's is that of numbers."""
-    arrow, _ = pyarrow_modules()
-    return bool(arrow.types.is_integer(kind) or arrow.types.is_floating(kind))
 
 
 def _frame(fragment: Any, schema: Any, names: list[str]) -> pd.DataFrame:

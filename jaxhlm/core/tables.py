@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import pandas as pd
 
 from jaxhlm.core.document import as_html
+from jaxhlm.core.files import reason_of
 from jaxhlm.errors import JaxhlmError, OptionError
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-__all__ = ["Shown", "Table", "as_frame", "converting"]
+__all__ = ["Shown", "Table", "as_frame", "converting", "kind_of"]
 
 # Columns by name, or a table of pandas, polars, pyarrow or another library that narwhals reads.
 Table: TypeAlias = "pd.DataFrame | Mapping[str, Any] | IntoDataFrame"
@@ -102,7 +103,7 @@ def as_frame(name: str, value: Any) -> pd.DataFrame:
             return _converted(name, table)
     raise OptionError(
         f"{name} must be a table of pandas, polars or pyarrow, or a dict of columns, got "
-        f"{_kind(value)}{_made(value)}"
+        f"{kind_of(value)}{_made(value)}"
     )
 
 
@@ -119,13 +120,13 @@ def converting(name: str, value: Any) -> Iterator[None]:
         raise
     # Every library has errors of its own.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0].rstrip(":") or type(error).__name__
         raise OptionError(
-            f"{name} cannot be read from this {_kind(value)}: {reason}{_made(value)}"
+            f"{name} cannot be read from this {kind_of(value)}: {reason_of(error)}{_made(value)}"
         ) from error
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """The type of a thing, and the library that it is of."""
     kind = type(value)
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
     return f"{module}{kind.__name__}"

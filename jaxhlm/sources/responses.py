@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxhlm.core.arguments import as_floats, exact_array
 from jaxhlm.core.chunks import as_slice, lane_chunks
-from jaxhlm.core.files import checksum, map_again, mapped_from, reading
+from jaxhlm.core.files import checksum, map_again, mapped_from, reading, reason_of
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
+from jaxhlm.core.tables import kind_of
 from jaxhlm.errors import FileError, NotNumericError, OptionError, ResponseShapeError
 from jaxhlm.linalg.small import array_namespace
 from jaxhlm.sources.pieces import InPieces, ReadAhead, Transposed, check_unpacked, piece, read_ahead
@@ -341,9 +342,8 @@ def _exported(name: str, given: Any) -> Held:
                 return _real(name, take(given))
         # What other libraries raise has no common base.
         except Exception as error:
-            reasons.append(str(error).split("\n")[0] or type(error).__name__)
-    kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
-    raise NotNumericError(f"{name}: nothing can be read from this {kind}: {reasons[0]}")
+            reasons.append(reason_of(error))
+    raise NotNumericError(f"{name}: nothing can be read from this {kind_of(given)}: {reasons[0]}")
 
 
 def _real(name: str, values: Any) -> Any:

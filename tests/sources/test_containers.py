@@ -218,8 +218,16 @@ def test_anndata_brings_the_table_of_its_samples(given, Y, expected, tmp_path):
         hlm.fit_many(FORMULA, responses=given, responses_in="rows")
 
 
-@pytest.mark.parametrize("change", [lambda i: i - 1, lambda i: i + 7, lambda i: i[::-1]])
-@pytest.mark.parametrize("part", ["indices", "indptr"])
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("indices", lambda i: i - 1),
+        ("indices", lambda i: i + 7),
+        ("indptr", lambda i: i - 1),
+        ("indptr", lambda i: i + 7),
+        ("indptr", lambda i: i[::-1]),
+    ],
+)
 def test_a_sparse_matrix_whose_entries_lie_outside_is_refused(part, change, Y, tmp_path):
     """SciPy does not look, and writes where they point."""
     matrix = sparse.csr_matrix(Y.to_numpy())
@@ -230,8 +238,6 @@ def test_a_sparse_matrix_whose_entries_lie_outside_is_refused(part, change, Y, t
         for name in ("data", "indices", "indptr"):
             values = getattr(matrix, name).astype(np.int64 if name != "data" else float)
             group[name] = change(values) if name == part else values
-    if part == "indices" and change(np.arange(3))[0] == 2:
-        return  # within a row they may be in any order
     with pytest.raises(errors.FileError, match=r"cannot read .*Y\.h5ad"):
         hlm.fit_many(FORMULA, responses=tmp_path / "Y.h5ad")
 
