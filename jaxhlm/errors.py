@@ -10,7 +10,7 @@ True
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
@@ -95,7 +95,15 @@ class NotNumericError(JaxhlmError, TypeError):
 
 
 class NonFiniteError(JaxhlmError, ValueError):
-    """A column holds an infinite value, or a transform in the formula made one or a NaN."""
+    """A column holds an infinite value, or a transform in the formula made one or a NaN.
+
+    Attributes:
+        rows: positions of such rows, among those that no value misses.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 class NoRowsError(JaxhlmError, ValueError):

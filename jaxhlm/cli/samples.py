@@ -19,6 +19,7 @@ __all__ = ["Samples", "read_samples"]
 # Files that are read as tables; others are opened where they are.
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".feather", ".xlsx")
 FILES = (*TABLES, ".parquet", ".npy")
+STORES = (".h5ad", ".zarr")
 
 
 class Samples(NamedTuple):
@@ -104,6 +105,8 @@ def _check_responses(
 def _weights(given: str | None, table: pd.DataFrame | None) -> Any:
     if given is None or (table is not None and given in table):
         return given
+    if given.lower().endswith(STORES):
+        return Path(given)
     if not given.lower().endswith(FILES):
         return given
     if given.lower().endswith(".npy"):
@@ -123,16 +126,32 @@ def _named(
         return table
     if name is not None:
         column = table.iloc[:, require_column(table, name)]
-        return table.set_axis(pd.Index(column), axis=0)
+        held = _held(column, names)
+        return table.set_axis(pd.Index(column) if held is None else held, axis=0)
     if not unnamed(table.index):
         return table
-    wanted = set(map(str, names))
     for j in range(table.shape[1]):
-        column = table.iloc[:, j]
-        if set(map(str, column)) == wanted and column.is_unique:
-            return table.set_axis(pd.Index(column), axis=0)
+        if (held := _held(table.iloc[:, j], names)) is not None:
+            return table.set_axis(held, axis=0)
     raise OptionError(
         f"the responses are of samples {listed(list(names[:3]))} and others, and no column of "
         f"{file} holds these names: name the column by --id, give --responses-in rows if these are "
         "the responses, or bring the names into agreement"
     )
+
+
+def _held(column: pd.Series, names: pd.Index) -> pd.Index | None:
+    """The names in the order of a column that holds them all, once each.
+
+    They are compared as text, and then as whole numbers: a file's column of 001, 002 is read as
+    numbers, where the head of another file keeps their zeros.
+    """
+
+    def as_number(value: object) -> object:
+        return int(text) if (text := str(value)).isdecimal() else text
+
+    for read in (str, as_number):
+        known = {read(name): name for name in names}
+        if len(known) == len(names) == len(column) and {*known} == {*map(read, column)}:
+            return pd.Index([known[read(value)] for value in column])
+    return None

@@ -237,5 +237,6 @@ def require_finite(matrix: Floats, names: Sequence[str], labels: pd.Index) -> No
     j = int(np.argmax(bad.any(axis=0)))
     row = int(np.argmax(bad[:, j]))
     raise NonFiniteError(
-        f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}; correct or drop such rows"
+        f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}; correct or drop such rows",
+        np.flatnonzero(bad.any(axis=1)).tolist(),
     )

@@ -61,6 +61,9 @@ __all__ = [
     "distinct",
 ]
 
+# Data sets that differ so much in size may be in other units.
+OTHER_UNITS = 1e4
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Design(WithTerms, Printed):
@@ -223,6 +226,7 @@ def build_design(
     *,
     response_rows: int | None = None,
     learned: Mapping[str, Any] | None = None,
+    lane: Ints | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame and check that the model can be fitted.
 
@@ -237,6 +241,8 @@ def build_design(
         response_rows: rows of a response matrix that takes the place of the left side, which is
             then ignored and may be left out (`"~ x + (1 | unit)"`).
         learned: what calls have learned from other rows (``Design.learned``) and do not learn anew.
+        lane: (n_total,) data set of every row, where there are several: one in other units does
+            not decide for all which columns depend on others.
 
     Returns:
         The design of the kept rows, in the order given.
@@ -286,13 +292,15 @@ def build_design(
     terms = random_terms(parsed, parts)
     znames = names_of(terms)
     check_groups(group_of(terms), len(levels))
-    check_random(Z, codes, group_of(terms), znames, blocks_of(terms))
-    x_columns, basis = independent_columns(X)
+    size = None if lane is None else _sizes(np.concatenate([X, Z], axis=1), lane[kept])
+    check_random(_over(Z, size), codes, group_of(terms), znames, blocks_of(terms))
+    x_columns, basis = independent_columns(_over(X, size))
     dropped = tuple(name for j, name in enumerate(fixed.names) if j not in x_columns)
-    check_fixed(X, x_columns, basis, fixed.names)
+    check_fixed(_over(X, size), x_columns, basis, fixed.names)
     if y is not None:
         y = y if offset is None else y - offset
-        check_response(y, basis, response if offset is None else f"{response} less its offset")
+        named = response if offset is None else f"{response} less its offset"
+        check_response(_over(y, size), basis, named)
     xnames = distinct([fixed.names[j] for j in x_columns])
     distinct(znames)
     return Design(
@@ -321,6 +329,19 @@ def build_design(
         _covariates={v: _numbers(frame[v]) for v in fixed.variables},
         _response=left,
     )
+
+
+def _sizes(columns: Floats, lane: Ints) -> Floats | None:
+    """(n,) the size of the data set of every row, or None where all are of about one size."""
+    size = np.zeros(int(lane.max()) + 1)
+    np.maximum.at(size, lane, np.abs(columns).max(axis=1))
+    size[size == 0.0] = 1.0
+    return size[lane] if size.max() > OTHER_UNITS * size.min() else None
+
+
+def _over(rows: Floats, size: Floats | None) -> Floats:
+    """Rows (n,) or (n, …) over their sizes."""
+    return rows if size is None else (rows.T / size).T
 
 
 def _check_left_side(parsed: ParsedFormula, data: pd.DataFrame) -> None:

@@ -184,9 +184,9 @@ class ReplicateFrame(Source):
         if (offset := self._offset(rows)) is not None:
             y = y - offset
         if self._leading:
-            return y, X, X[:, : t.q]
-        Z = [evaluate_numbers(part, columns).T for part in t._random]
-        return y, X, np.concatenate(Z).T
+            return _known(y, X), X, X[:, : t.q]
+        Z = np.concatenate([evaluate_numbers(part, columns).T for part in t._random]).T
+        return _known(y, X, Z), X, Z
 
     def _offset(self, rows: slice | Ints) -> Floats | None:
         if self.template.offset is None:
@@ -258,6 +258,15 @@ def replicate_frame(
         starts,
     )
     return source, pd.Index(values[starts[:-1]], name=lane.name)
+
+
+def _known(y: Floats, *columns: Floats) -> Floats:
+    """The response, NaN in rows whose columns are not finite."""
+    # A sum tells in one pass that all are.
+    doubtful = [M for M in columns if not np.isfinite(M.sum())]
+    for M in doubtful:
+        y = np.where(np.isfinite(M).all(axis=1), y, np.nan)
+    return y
 
 
 def _numbers(part: slice | Ints) -> Ints:

@@ -21,15 +21,17 @@ from jaxhlm.design.columns import (
     label,
     native,
     numbers,
+    read_weights,
     require_column,
     select,
 )
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.grouping import factorized
-from jaxhlm.design.missing_values import any_missing, missing
+from jaxhlm.design.missing_values import any_missing, complete_rows, missing
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
+    NonFiniteError,
     NotNumericError,
     OptionError,
     ResponseShapeError,
@@ -273,7 +275,7 @@ def replicate_input(
         return Input(source, index, Model.of(source.template, reml))
     lane, labels = factorized(replicate, "column")
     usable, stand_in = _usable_rows(parsed, data, lane)
-    design = build_design(parsed, usable, weights, learned=learned)
+    design, usable, stand_in = _built(parsed, usable, stand_in, lane, weights, learned)
     if design.stateful:
         design = learned_apart(design, usable, lane[design.kept], len(labels))
     lane = lane.astype(np.int64)
@@ -312,9 +314,45 @@ def _usable_rows(
     stand_in = infinite | without_complete
     if not stand_in.any() or not len(usable):
         return data, stand_in
+    bad = {name: without_complete & missing(used[name]) | infinite for name in used}
+    return _filled(data, used, bad, int(usable[0])), stand_in
+
+
+def _filled(
+    data: pd.DataFrame, used: pd.DataFrame, bad: Mapping[str, Bools], stand_in: int
+) -> pd.DataFrame:
+    """The frame with the values of one row in place of others, column by column."""
     filled = data.copy(deep=False)
     for name in used:
-        bad = without_complete & missing(used[name]) | infinite
-        rows = np.where(bad, usable[0], np.arange(len(data)))
+        rows = np.where(bad[name], stand_in, np.arange(len(data)))
         filled.isetitem(require_column(data, name), used[name].iloc[rows].set_axis(data.index))
-    return filled, stand_in
+    return filled
+
+
+def _built(
+    parsed: ParsedFormula,
+    data: pd.DataFrame,
+    stand_in: Bools,
+    lane: Ints,
+    weights: Weights,
+    learned: Mapping[str, Any] | None,
+) -> tuple[Design, pd.DataFrame, Bools]:
+    """The design of a frame, with more stand-ins where a transform makes no finite number.
+
+    Raises:
+        NonFiniteError: in every data set.
+    """
+    while True:
+        try:
+            return build_design(parsed, data, weights, learned=learned, lane=lane), data, stand_in
+        except NonFiniteError as error:
+            used = select(data, [*parsed.variables, *parsed.group])
+            kept = np.flatnonzero(complete_rows(used, read_weights(weights, data)))
+            bad = np.zeros(len(data), bool)
+            bad[kept[list(error.rows)]] = True
+            unusable = stand_in | bad
+            good = kept[~np.isin(lane[kept], lane[unusable])]
+            if not len(good) or not (bad & ~stand_in).any():
+                raise
+            data = _filled(data, used, dict.fromkeys(used, bad), int(good[0]))
+            stand_in = unusable

@@ -12,10 +12,12 @@ import pandas as pd
 from jaxhlm.core.chunks import in_order
 from jaxhlm.core.notation import Ints
 from jaxhlm.design.design import Design, build_design
+from jaxhlm.design.grouping import factorized
 from jaxhlm.errors import (
     FormulaError,
     JaxhlmError,
     MissingColumnError,
+    NonFiniteError,
     NotNumericError,
     NumbersAsTextWarning,
     RankDeficientWarning,
@@ -65,7 +67,7 @@ class Sampler:
         new = partial(self._brings, sample, self._signature(sample), read)
         for piece in np.flatnonzero(list(in_order(new, range(pieces)))):
             sample = self._with(sample, read(int(piece)))
-        return sample, build_design(self.parsed, sample, self.weights)
+        return sample, self._design(sample)
 
     def _brings(
         self, sample: pd.DataFrame, known: object, read: Callable[[int], pd.DataFrame], piece: int
@@ -92,11 +94,22 @@ class Sampler:
         """Whether the first data sets of a piece bring something new."""
         return self._signature(sample, rows[lane < first]) != known
 
+    def _design(self, rows: pd.DataFrame) -> Design:
+        """That of usable rows of which transforms make finite numbers."""
+        lane = factorized(rows[self.by], "column")[0]
+        try:
+            return build_design(self.parsed, rows, self.weights, lane=lane)
+        except NonFiniteError as error:
+            left = np.delete(np.arange(len(rows)), error.rows)
+            if len(left) in (0, len(rows)):
+                raise
+            return self._design(rows.iloc[left])
+
     def _signature(self, *frames: pd.DataFrame) -> object:
         """Levels and columns of the model of some rows; None where they make none."""
         try:
             with muted(NumbersAsTextWarning, RankDeficientWarning):
-                design = build_design(self.parsed, pd.concat(frames), self.weights)
+                design = self._design(pd.concat(frames))
         except HOPELESS:
             raise
         except JaxhlmError:

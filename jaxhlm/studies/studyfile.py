@@ -39,7 +39,7 @@ level and stop are described too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +54,7 @@ from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.studies.builder import UnitDesign, units
 from jaxhlm.studies.conditions import read_conditions
 from jaxhlm.studies.mechanism import Mechanism, assembled, mechanism
-from jaxhlm.studies.method import Method
+from jaxhlm.studies.method import Method, check_methods
 from jaxhlm.studies.planning import check_plan
 from jaxhlm.studies.tomltext import (
     NUMBER,
@@ -158,6 +158,8 @@ def read_study_file(path: Path) -> StudyFile:
     base = _mechanism(source, data)
     conditions = _conditions(source, data.get("conditions"), base)
     methods = [_method(source, one, i) for i, one in enumerate(data.get("methods", []))] or None
+    with source.blaming(("methods", len(methods or ()) - 1)):
+        check_methods(methods)
     options = {name: data[name] for name in OPTIONS if name in data}
     with source.blaming((), {name: (name,) for name in OPTIONS}):
         check_plan(**options)
@@ -262,10 +264,12 @@ def _record(
     if kind not in kinds:
         source.fail((*where, "kind"), f"{kind!r} is not known; use one of {', '.join(kinds)}")
     allowed = [f.name for f in fields(kinds[kind])]
+    needed = [f.name for f in fields(kinds[kind]) if f.default is f.default_factory is MISSING]
     for name in arguments:
         if name not in allowed:
             known = ", ".join(["kind", *allowed])
             source.fail((*where, name), f"unknown key; allowed for {kind}: {known}")
+    source.required(arguments, needed, where)
     with source.blaming(where):
         return kinds[kind](**arguments)
 

@@ -64,7 +64,7 @@ class Truth(Printed):
             raise OptionError(f"beta must be one sequence of numbers, not {self.beta!r}")
         object.__setattr__(self, "sigma", number("sigma", self.sigma))
         if not cov.size:
-            raise OptionError("cov, and sd, need a number for every random effect")
+            raise OptionError("sd, or cov, needs a number for every random effect")
         if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not np.allclose(cov, cov.T):
             raise OptionError(f"cov must be a symmetric matrix, not of shape {cov.shape}")
         smallest = np.linalg.eigvalsh(cov)[0]

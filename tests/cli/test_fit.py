@@ -363,3 +363,17 @@ def test_numbers_that_name_samples_are_no_response(files, capsys):
     assert (
         "column 'sample' of numbers.parquet is in numbered.csv as well" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("more", [[], ["--id", "sample"]], ids=["found", "named"])
+def test_names_that_lost_their_zeros_on_the_way(files, capsys, more):
+    """001 in the head of one file is text; in a column of the other it is read as a number."""
+    d = samples().assign(sample=[f"{i:03d}" for i in range(180)])
+    Y = expression().rename(lambda name: name[1:].zfill(3))
+    d.sample(frac=1.0, random_state=1).to_csv("padded.csv", index=False)
+    Y.T.rename_axis("gene").to_csv("rows.csv")
+    command = ["fit", DESIGN, "--samples", "padded.csv", "--responses", "rows.csv"]
+    command += ["--responses-in", "rows", "--contrast", "a week=7*Days", "--out", "found.parquet"]
+    assert main([*command, *more]) == 0
+    table = pd.read_parquet("found.parquet")
+    np.testing.assert_allclose(table["estimate"], expected()["estimate"], rtol=tol.ESTIMATE)

@@ -78,6 +78,56 @@ def test_an_infinite_value_is_a_status(rng, column):
     np.testing.assert_array_equal(fits.fixef[others], clean.fixef[others])
 
 
+SPOILT = {
+    "transform": ("y ~ log(x + 9) + a + (1 | unit)", {"x": -20.0}),
+    "response": ("log(y + 20) ~ x + a + (1 | unit)", {"y": -50.0}),
+    "random": ("y ~ a + (0 + exp(x) | unit)", {"x": 1e4}),
+    "both": ("log(y + 20) ~ sqrt(x + 9) + (1 | unit)", {"x": -20.0, "y": -50.0}),
+}
+
+
+@pytest.mark.parametrize("place", [1, 10])
+@pytest.mark.parametrize("path", ["integers", "strings", "parquet"])
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_transform_that_makes_no_number_is_a_status(rng, tmp_path, path, what, place):
+    """Wherever the data set lies, and however the rows are read, it alone fails, and says why."""
+    data, (formula, values) = long_frame(rng), SPOILT[what]
+    if path == "strings":
+        data["unit"] = "u" + data["unit"].astype(str)
+    clean = hlm.fit_many(formula, data, by="replicate")
+    data.loc[data.index[data["replicate"] == 3 * place][4], [*values]] = [*values.values()]
+    given = data
+    if path == "parquet":
+        data.to_parquet(given := tmp_path / "data.parquet", row_group_size=100)
+    with pytest.warns(hlm.JaxhlmWarning, match=r"1 of 12 fits failed \(1 not_finite\)"):
+        fits = hlm.fit_many(formula, given, by="replicate")
+    others = np.arange(12) != place
+    assert fits.ok.tolist() == others.tolist()
+    np.testing.assert_allclose(
+        fits.criterion[others], clean.criterion[others], atol=tol.CRITERION, rtol=0
+    )
+
+
+def test_a_transform_that_makes_no_number_anywhere_is_an_error(rng):
+    data = long_frame(rng)
+    with pytest.raises(hlm.errors.NonFiniteError, match=r"'log\(x - 99\)' is nan in row 0"):
+        hlm.fit_many("y ~ log(x - 99) + (1 | unit)", data, by="replicate")
+
+
+@pytest.mark.parametrize("unit", [int, str], ids=["integers", "strings"])
+def test_a_data_set_in_other_units_drops_no_column_of_the_others(rng, unit):
+    """Beside its collinear columns of size 1e12 those of the others would look dependent too."""
+    data = long_frame(rng).astype({"unit": unit})
+    data["b"] = rng.normal(size=len(data))
+    clean = hlm.fit_many("y ~ x + b + (1 | unit)", data, by="replicate")
+    wild = np.flatnonzero(data["replicate"] == 9)
+    data.loc[wild, ["x", "b"]] = 1e12 * rng.normal(size=(len(wild), 1)) * np.ones(2)
+    with pytest.warns(hlm.JaxhlmWarning, match=r"1 of 12 fits failed \(1 rank_deficient\)"):
+        fits = hlm.fit_many("y ~ x + b + (1 | unit)", data, by="replicate")
+    others = np.arange(12) != 3
+    np.testing.assert_array_equal(fits.fixef[others], clean.fixef[others])
+
+
 @pytest.mark.parametrize("change", ["strings", "missing", "factor", "interleaved"])
 def test_what_goes_the_other_way(rng, change):
     data = long_frame(rng)
