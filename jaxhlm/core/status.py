@@ -94,8 +94,9 @@ STATUS_MESSAGES: dict[Status, str] = {
         "raise max_iter, or check that the model is identified"
     ),
     Status.NOT_FINITE: (
-        "the response or the criterion is not finite: look for missing or infinite values and "
-        "for a response that is constant, or that X and a line for every unit fit without error"
+        "the response, a column or the criterion is not finite: look for missing or infinite "
+        "values, such as the log of 0, and for a response that is constant, or that X and a line "
+        "for every unit fit without error"
     ),
     Status.RANK_DEFICIENT: (
         "the fixed-effects matrix of this data set is rank deficient: a column is constant or a "

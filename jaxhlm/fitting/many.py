@@ -146,7 +146,8 @@ def fit_many(
             units and covariates. Factor levels are taken from all of ``data``. A data set
             without a row of one of them lacks that coefficient, which is NaN; without a row of the
             first level, which the others are measured against, it is ``RANK_DEFICIENT``; without
-            one of a factor left of a bar, ``NOT_IDENTIFIED``. Means, scales and knots of terms such
+            one of a factor left of a bar, ``NOT_IDENTIFIED``; where a value is infinite, or a
+            transform makes no finite number of it (the log of 0), ``NOT_FINITE``. Means, scales and knots of terms such
             as ``center(x)`` every data set learns by itself.
         weights: prior weights, as for ``fit``; with ``responses`` also of the shape (n, B), for
             every response its own (``voom``'s precision weights), held in anything that

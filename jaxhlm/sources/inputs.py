@@ -314,18 +314,17 @@ def _usable_rows(
     stand_in = infinite | without_complete
     if not stand_in.any() or not len(usable):
         return data, stand_in
-    bad = {name: without_complete & missing(used[name]) | infinite for name in used}
-    return _filled(data, used, bad, int(usable[0])), stand_in
+    bad = {name: without_complete & missing(used[name]) for name in used}
+    bad |= {name: bad[name] | infinite for name in parsed.variables}
+    return _filled(data, bad, int(usable[0])), stand_in
 
 
-def _filled(
-    data: pd.DataFrame, used: pd.DataFrame, bad: Mapping[str, Bools], stand_in: int
-) -> pd.DataFrame:
-    """The frame with the values of one row in place of others, column by column."""
-    filled = data.copy(deep=False)
-    for name in used:
-        rows = np.where(bad[name], stand_in, np.arange(len(data)))
-        filled.isetitem(require_column(data, name), used[name].iloc[rows].set_axis(data.index))
+def _filled(data: pd.DataFrame, bad: Mapping[str, Bools], stand_in: int) -> pd.DataFrame:
+    """The frame with the values of one row in place of those that are bad, column by column."""
+    filled, used = data.copy(deep=False), select(data, [*bad])
+    for name, rows in bad.items():
+        taken = used[name].iloc[np.where(rows, stand_in, np.arange(len(data)))]
+        filled.isetitem(require_column(data, name), taken.set_axis(data.index))
     return filled
 
 
@@ -354,5 +353,5 @@ def _built(
             good = kept[~np.isin(lane[kept], lane[unusable])]
             if not len(good) or not (bad & ~stand_in).any():
                 raise
-            data = _filled(data, used, dict.fromkeys(used, bad), int(good[0]))
+            data = _filled(data, dict.fromkeys(parsed.variables, bad), int(good[0]))
             stand_in = unusable
