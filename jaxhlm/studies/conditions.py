@@ -90,10 +90,10 @@ def _checked(condition: Record) -> dict[str, Value]:
     out: dict[str, Value] = {}
     for name, value in condition.items():
         value = value.item() if isinstance(value, np.generic) else value
-        if not isinstance(value, bool | int | float | str) or value != value:
+        if not _writable(value):
             raise OptionError(
-                f"condition {name}={value!r}: give a number, a text, or True or False, and let the "
-                "mechanism make more of it"
+                f"condition {name}={value!r}: give a number (whole ones of 64 bits), a text, or "
+                "True or False, which files can hold, and let the mechanism make more of it"
             )
         if not isinstance(name, str) or name in TAKEN:
             raise OptionError(
@@ -101,6 +101,15 @@ def _checked(condition: Record) -> dict[str, Value]:
             )
         out[name] = value
     return out
+
+
+def _writable(value: object) -> bool:
+    """Whether a Parquet file can hold a value, and it equals itself when it is read again."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode() == value
+    return isinstance(value, float) and value == value
 
 
 def _mechanism(source: MechanismOf, condition: Mapping[str, Value]) -> Mechanism:

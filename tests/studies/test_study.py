@@ -188,6 +188,8 @@ def test_nominal_type_one_error_and_coverage():
         (None, {}, "mapping of mechanisms is empty"),
         ({"effect": "0.3"}, mechanism, "list of values"),
         ({"effect": [[1, 2]], "sigma": [1]}, mechanism, "give a number"),
+        ({"effect": [2**63], "sigma": [1]}, mechanism, "whole ones of 64 bits"),
+        ({"effect": ["\ud800"], "sigma": [1]}, mechanism, "which files can hold"),
         ({"term": [1]}, lambda term: None, "'term'; that is a column of"),
         ({"n": [1]}, lambda n: None, "'n'; that is a column of"),
         ({"power_mcse": [1]}, lambda power_mcse: None, "'power_mcse'; that"),
