@@ -42,4 +42,6 @@ def jax_config_scope() -> Iterator[None]:
             manager = getattr(jax, name, None)
             if manager is not None:
                 scopes.enter_context(manager(value))
+        # Numbers that are known are computed with at once, also where JAX traces the caller.
+        scopes.enter_context(jax.ensure_compile_time_eval())
         yield

@@ -14,8 +14,17 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +40,8 @@ __all__ = ["Workers", "Workload", "check_writers", "finished_kept", "workers_of"
 
 # Tasks that an executor is given ahead of those that it has finished, and those for each worker.
 AHEAD, AHEAD_OF_EACH = 64, 2
+# Seconds after which it is seen that tasks were cancelled.
+CANCELLED_WITHIN = 1.0
 # Conditions of which a process keeps what their chunks share.
 MOST_SHARED = 8
 
@@ -97,9 +108,8 @@ class Workers:
                     running[self.submit(_worked, *task, versions())] = chunk
                 if not running:
                     return
-                done = wait(running, return_when=FIRST_COMPLETED).done
                 # What is finished is kept before what went wrong is told.
-                for future in sorted(done, key=_went_wrong):
+                for future in sorted(_ended(running), key=_went_wrong):
                     chunk = running.pop(future)
                     yield chunk, _result(future, _place(labels, chunk))
         finally:
@@ -291,6 +301,18 @@ def _check_versions(expected: tuple[tuple[str, str], ...]) -> None:
         )
 
 
+def _ended(running: Collection[Future[Any]]) -> set[Future[Any]]:
+    """Tasks that have ended, one or more.
+
+    A pool that another thread shuts down cancels those that wait, of which nobody is told.
+    """
+    done = set[Future[Any]]()
+    while not done:
+        done = wait(running, CANCELLED_WITHIN, return_when=FIRST_COMPLETED).done
+        done |= {future for future in running if future.cancelled()}
+    return done
+
+
 def _result(future: Future[Any], where: str) -> Any:
     """What a task gave.
 
@@ -299,6 +321,8 @@ def _result(future: Future[Any], where: str) -> Any:
     """
     try:
         found = future.result()
+    except CancelledError as error:
+        raise ExecutorError(f"the executor was shut down before {where} was worked on") from error
     except Exception as error:
         raise ExecutorError(
             f"the executor lost a worker, or could not hand on a task, while {where} was under way "

@@ -147,13 +147,13 @@ def fit_many(
             without a row of one of them lacks that coefficient, which is NaN; without a row of the
             first level, which the others are measured against, it is ``RANK_DEFICIENT``; without
             one of a factor left of a bar, ``NOT_IDENTIFIED``; where a value is infinite, or a
-            transform makes no finite number of it (the log of 0), ``NOT_FINITE``. Means, scales and knots of terms such
-            as ``center(x)`` every data set learns by itself.
+            transform makes no finite number of it (the log of 0), ``NOT_FINITE``. Means, scales and
+            knots of terms such as ``center(x)`` every data set learns by itself.
         weights: prior weights, as for ``fit``; with ``responses`` also of the shape (n, B), for
             every response its own (``voom``'s precision weights), held in anything that
             ``responses`` may be (a file as a ``pathlib.Path``) and in the same layout: matched by
-            the names of ``responses``, or lying as they do. A response is fitted without rows whose
-            weight is zero or missing.
+            the names of ``responses``, or lying as they do, and no more copied than these. A
+            response is fitted without rows whose weight is zero or missing.
         reml, unsafe_formula, optimizer, tol, max_iter: as for ``fit``.
         progress: show a progress bar; by default in a terminal and in a notebook.
         devices: where the responses are fitted: a number of JAX's devices, or devices such as

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxhlm.core.arguments import real_array
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.errors import ContrastError, OptionError
+from jaxhlm.language.linear import without_rounding
 
 __all__ = [
     "DEFAULT_ADJUSTMENT",
@@ -22,6 +23,7 @@ __all__ = [
     "Contrasted",
     "contrast_family",
     "contrast_products",
+    "contrasts_of",
 ]
 
 ContrastFamily = Literal[
@@ -84,6 +86,16 @@ def contrast_products(families: Sequence[Floats]) -> Floats:
     for rows in families:
         found = np.kron(rows, found)
     return np.asarray(found, dtype=float)
+
+
+def contrasts_of(C: Floats, L: Floats) -> Floats:
+    """C L (…, r, p) of contrasts C (r, k) of the rows of L (…, k, p).
+
+    What is nothing but rounding is zero, or it would be tested as if it were an effect: an effect
+    that the model does not have, such as an interaction without its term, has coefficients 1/3 +
+    1/3 − 2/3.
+    """
+    return without_rounding(C @ L, np.abs(C) @ np.abs(L))
 
 
 def _pairwise(labels: Sequence[str]) -> Named:

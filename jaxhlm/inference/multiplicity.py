@@ -69,14 +69,16 @@ def null_share(p: Floats) -> float:
 
     Of the estimates #{p ≥ λ}/(m (1 − λ)) the one with the least estimated mean squared error
     (Storey, Taylor & Siegmund 2004, J. R. Statist. Soc. B 66, 187-205), as ``qvalue::pi0est`` with
-    ``pi0.method = "bootstrap"``; at most 1.
+    ``pi0.method = "bootstrap"``; at most 1, and 1 where it would be 0, as with few tests, since no
+    p value would be too large then.
     """
     m = len(p)
     above = (p >= LAMBDAS[:, None]).sum(axis=1)
     share = above / (m * (1.0 - LAMBDAS))
     bias = share - np.quantile(share, LOWEST_SHARE)
     error = above / (m**2 * (1.0 - LAMBDAS) ** 2) * (1.0 - above / m) + bias**2
-    return float(min(share[error == error.min()].min(), 1.0))
+    found = float(min(share[error == error.min()].min(), 1.0))
+    return found if found > 0.0 else 1.0
 
 
 def _benjamini(method: str) -> Callable[[Floats], Floats]:

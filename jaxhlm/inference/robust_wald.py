@@ -17,13 +17,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.inference.robust import RobustKind, Sandwich, covariance, runs_of, sandwich
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.statistics.group_contributions import GroupContributions
 
 __all__ = ["robust_wald"]
+
+# An eigenvalue of a correlation matrix this small is zero but for rounding.
+SINGULAR = 1e-12
 
 
 @np.errstate(all="ignore")
@@ -47,15 +50,25 @@ def robust_wald(
     for run, some, of in runs_of(estimates, groups, clusters):
         own = estimates[run]
         found = sandwich(own, some, blocks, kind, of)
-        off = np.where(found.ok[:, None], own.beta, np.nan) @ L.T - rhs
         V = L @ covariance(found, kind) @ L.T
-        V = np.where(found.ok[:, None, None], V, np.eye(len(L)))
+        usable = found.ok & _invertible(V)
+        off = np.where(usable[:, None], own.beta, np.nan) @ L.T - rhs
+        V = np.where(usable[:, None, None], V, np.eye(len(L)))
         Q = (off * np.linalg.solve(V, off[..., None])[..., 0]).sum(axis=1)
         nu, r = _hotelling_df(found, L), len(L)
-        den = nu - r + 1.0
-        parts.append((np.where(den > 0.0, den / (nu * r) * Q, np.nan), den))
+        den = np.where(nu - r + 1.0 > 0.0, nu - r + 1.0, np.nan)
+        parts.append((den / (nu * r) * Q, den))
     F, den = (np.concatenate(part) for part in zip(*parts, strict=True))
     return F, den
+
+
+def _invertible(V: Floats) -> Bools:
+    """(B,) covariances (B, r, r) in which every combination that is tested has a variance."""
+    size = np.sqrt(np.einsum("bii->bi", V))
+    correlation = V / (size[:, :, None] * size[:, None, :])
+    known = np.isfinite(correlation).all(axis=(1, 2))
+    lowest = np.linalg.eigvalsh(np.where(known[:, None, None], correlation, 0.0))[:, 0]
+    return np.asarray(lowest > SINGULAR)
 
 
 def _hotelling_df(parts: Sandwich, L: Floats) -> Floats:

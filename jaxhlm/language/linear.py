@@ -24,7 +24,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.errors import ContrastError, UnknownTermError
 from jaxhlm.language.words import in_backticks, unquoted
 
-__all__ = ["Form", "read_rows", "require_known", "written"]
+__all__ = ["Form", "read_rows", "require_known", "without_rounding", "written"]
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 _SPACE = re.compile(r"\s*")
@@ -35,6 +35,8 @@ _UNKNOWN = re.compile(r"`(?:[^`]|``)*`|(?:[^\s=,+*/()-]|\([^)]*\)(?=[\[:]|$))+(?
 # A name that nothing else reads as.
 _PLAIN = re.compile(r"\(Intercept\)|[^\W\d][^\s=,+*/()`-]*")
 MOST_LISTED = 20
+# A sum of coefficients that is this many roundings of its terms, or fewer, is zero.
+ROUNDINGS = 64.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,23 @@ class Form:
 
     def plus(self, other: Form, sign: float = 1.0) -> Form:
         """The sum, or difference."""
-        return Form(self.c + sign * other.c, self.constant + sign * other.constant)
+        found = self.c + sign * other.c
+        c = without_rounding(found, np.abs(self.c) + np.abs(other.c))
+        return Form(c, self.constant + sign * other.constant)
 
     def times(self, factor: float) -> Form:
         """The multiple."""
         return Form(factor * self.c, factor * self.constant)
+
+
+def without_rounding(sums: Floats, sizes: Floats) -> Floats:
+    """Sums of coefficients, zero where they are nothing but rounding of terms of these sizes.
+
+    >>> without_rounding(np.array([0.1 + 0.2 - 0.3, 0.1]), np.array([0.6, 0.1])).tolist()
+    [0.0, 0.1]
+    """
+    negligible = np.abs(sums) <= ROUNDINGS * np.finfo(float).eps * sizes
+    return np.where(negligible, 0.0, sums)
 
 
 def read_rows(text: str, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -104,17 +104,17 @@ class FitBatch(FitResults[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]], B
     @property
     def nobs(self) -> Ints:
         """(B,) rows of each fit."""
-        return self.record.nobs
+        return self.record.nobs.copy()
 
     @property
     def ngroups(self) -> Ints:
         """(B,) groups of each fit."""
-        return self.record.ngroups
+        return self.record.ngroups.copy()
 
     @property
     def lanes(self) -> Ints:
         """(B,) number of each fit in its source."""
-        return self.record.lane_index
+        return self.record.lane_index.copy()
 
     @property
     def source(self) -> Source | None:

@@ -14,7 +14,7 @@ from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.errors import OptionError
-from jaxhlm.inference.contrast_families import contrast_products
+from jaxhlm.inference.contrast_families import contrast_products, contrasts_of
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.refgrid import averaged, cell_variables, check_variables, marginal_means
 from jaxhlm.inference.tails import f_tail
@@ -53,7 +53,7 @@ def joint_tests_table(
         if not len(C):
             continue
         b, k = len(full), C.shape[1]
-        rows = np.einsum("rk,bgkp->bgrp", C, full.reshape(b, -1, k, full.shape[2]))
+        rows = contrasts_of(C, full.reshape(b, -1, k, full.shape[2]))
         groups = rows.shape[1]
         name = ":".join(term)
         L = determined_rows(design, rows, [name] * rows[..., 0].size, "joint tests", "nan")

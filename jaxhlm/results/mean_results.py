@@ -56,7 +56,8 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
 
         Args:
             specs: one variable, or several whose combinations are the cells; or a formula as
-                emmeans takes, "~ g + f", "~ g | h" (by h), "pairwise ~ g | h" (contrasts only).
+                emmeans takes, "~ g + f", "~ g | h" (by h), "pairwise ~ g | h" (contrasts only),
+                "~ 1" (one mean over all).
             at: values, one or a list, for some of the variables of the fixed part.
             df: as for the method ``df``.
             by: variables in each of whose combinations the cells are a family of their own.

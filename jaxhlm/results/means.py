@@ -19,6 +19,7 @@ from jaxhlm.inference.contrast_families import (
     Contrasted,
     contrast_family,
     contrast_products,
+    contrasts_of,
 )
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.criteria import check_level
@@ -35,6 +36,7 @@ from jaxhlm.inference.refgrid import (
     tukey,
 )
 from jaxhlm.results import coefficients
+from jaxhlm.results.means_formula import OVERALL
 from jaxhlm.results.record import FitRecord
 
 __all__ = ["Families", "Means", "grids_of", "means_table", "means_wanted"]
@@ -163,7 +165,8 @@ def means_wanted(
     check_flag("pairwise", pairwise)
     check_option("weights", weights, CellWeights)
     check_level(conf_level, "conf_level")
-    chosen = [] if specs is None and trend is not None else cell_variables(specs)
+    whole = specs == OVERALL or (specs is None and trend is not None)
+    chosen = [] if whole else cell_variables(specs)
     within = [] if by is None else cell_variables(by, "by")
     both = [name for name in within if name in chosen]
     if both:
@@ -296,7 +299,7 @@ def _contrasted(wanted: Means, cells: _Cells) -> _Rows:
     k = n // cells.groups
     specs = cells.frame[list(wanted.specs)]
     named, C = (_products if wanted.interaction is not None else _families)(wanted, specs, n, k)
-    L = np.einsum("rk,bgkp->bgrp", C, cells.L.reshape(b, cells.groups, k, -1))
+    L = contrasts_of(C, cells.L.reshape(b, cells.groups, k, -1))
     frame = pd.DataFrame(
         {name: np.concatenate([np.tile(one[name], cells.groups) for one in named])
          for name in named[0]}

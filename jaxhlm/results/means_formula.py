@@ -9,7 +9,10 @@ from typing import NamedTuple
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import Contrasted
 
-__all__ = ["Asked", "asked_for"]
+__all__ = ["OVERALL", "Asked", "asked_for"]
+
+# One cell, of all that is averaged over.
+OVERALL = ["1"]
 
 # What emmeans also calls families.
 ALIASES = {"tukey": "pairwise", "dunnett": "trt.vs.ctrl"}
@@ -35,6 +38,8 @@ def asked_for(
 
     >>> asked_for("pairwise ~ g + f | h", None, None)
     Asked(specs=['g', 'f'], by=['h'], contrasts='pairwise')
+    >>> asked_for("~ 1", None, None).specs == OVERALL
+    True
     """
     if isinstance(specs, str) and "~" in specs:
         family, _, right = specs.partition("~")

@@ -13,7 +13,7 @@ from jaxhlm.design.columns import select
 from jaxhlm.design.design import Design
 from jaxhlm.design.effects import chosen_effects
 from jaxhlm.design.missing_values import any_missing
-from jaxhlm.design.new_rows import design_for
+from jaxhlm.design.new_rows import design_for, offset_for
 from jaxhlm.errors import FormulaError, MissingColumnError, OptionError, UnknownTermError
 from jaxhlm.inference.criteria import check_level, wald_interval
 
@@ -57,21 +57,24 @@ def counted_effects(name: str, which: bool | str, design: Design) -> Bools:
 
 def new_rows(
     design: Design, newdata: pd.DataFrame, ranef: bool, not_estimable: NotEstimable
-) -> tuple[Floats, Floats, Ints]:
-    """X, Z and group codes of new rows; where units count, each row must say which it is of.
+) -> tuple[Floats, Floats, Ints, Floats]:
+    """X, Z, group codes and offset of new rows; where units count, a row without one is NaN.
 
     Raises:
         MissingColumnError: a column of the formula, or with ``ranef`` the grouping column, is not
             in ``newdata``.
     """
     X, Z, group = design_for(design, newdata, not_estimable)
+    offset = offset_for(design, newdata)
     if ranef:
         try:
             units = select(newdata, design._groups.columns)
         except MissingColumnError as error:
             raise MissingColumnError(f"{error}; ranef=False gives the population value") from None
-        X[any_missing(units)] = np.nan
-    return X, Z, group
+        lost = any_missing(units)
+        # X may have no columns.
+        X[lost], Z[lost], offset[lost] = (np.nan,) * 3
+    return X, Z, group, offset
 
 
 def prediction_frame(

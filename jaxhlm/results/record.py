@@ -93,6 +93,11 @@ class FitRecord:
         """Number of fits, B."""
         return len(self.index)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is made again when it is asked for: rows are read by functions."""
+        made = {name for name, value in vars(FitRecord).items() if type(value) is cached_property}
+        return {name: value for name, value in vars(self).items() if name not in made}
+
     def take(self, which: Ints) -> FitRecord:
         """The record of some fits."""
         found = replace(

@@ -29,7 +29,8 @@ def refitted(fit: FitRecord, y: pd.Series | Floats) -> FitRecord:
         values = values - offset
     if np.ptp(values) <= EXACT_TOLERANCE * size:
         raise ConstantResponseError(f"{what} is {values[0]:g} in every row; give one that varies")
-    source = ResponseMatrix(fit.responses.prepared, values[:, None])
+    # What the caller changes later is not what was fitted.
+    source = ResponseMatrix(fit.responses.prepared, values[:, None].copy())
     estimates = fit_lanes(source, fit.options).estimates
     return replace(fit, estimates=estimates, source=source, tests={})
 

@@ -33,7 +33,7 @@ def simulated(
         new = as_frame("newdata", newdata)
         X, Z, _ = design_for(design, new)
         unit, of_unit = units_of_rows(design._groups, new)
-        X[unit < 0] = np.nan
+        X[unit < 0] = Z[unit < 0] = np.nan
         weights, index, offset = None, new.index, offset_for(design, new)
     given = np.full((len(of_unit), design.q), np.nan)
     if kept.any():

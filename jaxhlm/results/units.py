@@ -15,7 +15,6 @@ import pandas as pd
 from jaxhlm.core.notation import Array, Bools, Floats, Ints, NewLevels, NotEstimable
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import listed
-from jaxhlm.design.new_rows import offset_for
 from jaxhlm.errors import NewLevelError, OptionError
 from jaxhlm.inference.criteria import standard_errors, wald_interval
 from jaxhlm.inference.henderson import (
@@ -225,8 +224,7 @@ def _new_predictions(
         columns = map(np.concatenate, zip(*values, strict=True))
         return Ragged(np.concatenate(lengths), np.concatenate(number), tuple(columns))
     design = source.design.of_lane(fits.lane_index[0])
-    X, Z, code = new_rows(design, newdata, ranef, not_estimable)
-    offset = offset_for(design, newdata)
+    X, Z, code, offset = new_rows(design, newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)
     m, (p, q), z = len(X), (X.shape[1], Z.shape[1]), Z[:, counted]

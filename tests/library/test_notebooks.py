@@ -81,7 +81,9 @@ def test_what_is_one_line_in_a_terminal_has_its_table_in_a_notebook(shown):
 
 
 def test_how_fits_ended_is_said_in_words(shown):
-    assert "1 × the response, a column or the criterion is not finite" in shown["batch"]._repr_html_()
+    assert (
+        "1 × the response, a column or the criterion is not finite" in shown["batch"]._repr_html_()
+    )
 
 
 def test_a_study_is_a_table_in_notebooks(finished):
