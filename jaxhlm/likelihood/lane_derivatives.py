@@ -4,7 +4,7 @@
 
 * q ≤ 3 and p ≤ 8: matrices are unrolled into entries of shape (B,), and groups are summed by a loop
   whose working set fits the cache when there are many lanes, or side by side as (G, B) when few;
-* larger, in NumPy: some lanes at a time by BLAS and LAPACK (``likelihood/dense.py``);
+* larger, or few, in NumPy: some lanes at a time by BLAS and LAPACK (``likelihood/dense.py``);
 * larger, in JAX: ``jax.vmap`` of the dense dialect over lanes and groups.
 
 The bound keeps compile time flat: unrolled code grows like q⁴ + q²p². Unrolled code takes NumPy
@@ -34,7 +34,7 @@ from jaxhlm.linalg.small import array_namespace, entrywise, is_unrolled, stack_e
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from jaxhlm.core.notation import Array
+    from jaxhlm.core.notation import Array, Floats
 
     Theta: TypeAlias = Float[Array, "k B"]
     Count: TypeAlias = Int[Array, ""] | None
@@ -53,6 +53,9 @@ MAX_UNROLLED_P = 8
 # With as many lanes, or more, groups are summed one after the other. Side by side takes up to a
 # third less time with 66 groups or more, and four times as long with 30.
 LOOP_FROM_LANES = 96
+# In NumPy so many groups of lanes for every column of X are spelled out; with fewer, matrix products
+# take a third to an eighth of the time.
+UNROLL_FROM = 1024
 # Groups that the dense dialect takes side by side where their number is known only later.
 TILE_GROUPS = 16
 
@@ -79,11 +82,12 @@ def lane_derivatives(
     Returns:
         ``Derivatives`` with B as the last axis of every field.
     """
-    if isinstance(theta, np.ndarray) and not unrollable(stats):
+    small = unrollable(stats)
+    if isinstance(theta, np.ndarray) and not (small and _worth_unrolling(theta, stats)):
         return _in_runs(theta, stats, reml, blocks, sigma2)
     if stats.TX.shape[2] == 0:
         return _without_fixed(theta, stats, blocks, count, sigma2)
-    if unrollable(stats):
+    if small:
         return _unrolled(theta, stats, reml, blocks, count, sigma2)
     return _mapped(theta, stats, reml, blocks, count)
 
@@ -142,6 +146,11 @@ def _in_runs(
         for run in slices(B, size)
     ]
     return jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
+
+
+def _worth_unrolling(theta: Floats, stats: Stats) -> bool:
+    """Whether there are so many groups of lanes that calls of NumPy for every entry are cheap."""
+    return len(stats.m) * theta.shape[-1] > UNROLL_FROM * stats.TX.shape[2]
 
 
 def unrollable(stats: Stats) -> bool:
