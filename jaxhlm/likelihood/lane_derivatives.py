@@ -53,8 +53,8 @@ MAX_UNROLLED_P = 8
 # With as many lanes, or more, groups are summed one after the other. Side by side takes up to a
 # third less time with 66 groups or more, and four times as long with 30.
 LOOP_FROM_LANES = 96
-# In NumPy so many groups of lanes for every column of X are spelled out; with fewer, matrix products
-# take a third to an eighth of the time.
+# In NumPy so many groups of lanes for every column of X are spelled out; with fewer, matrix
+# products take a third to an eighth of the time.
 UNROLL_FROM = 1024
 # Groups that the dense dialect takes side by side where their number is known only later.
 TILE_GROUPS = 16

@@ -222,6 +222,28 @@ def test_no_adjusted_p_value_exceeds_one():
     np.testing.assert_array_equal(holm(np.array([0.9, 0.8, 0.01])), [1.0, 1.0, 0.03])
 
 
+def assert_same_means(one, other):
+    pd.testing.assert_frame_equal(pd.DataFrame(one), pd.DataFrame(other))
+
+
+@pytest.mark.parametrize("family", ["eff", "del.eff", "poly", "mean_chg", "pairwise"])
+def test_what_the_model_does_not_have_is_zero_and_not_tested(family):
+    """Its coefficients are sums such as 1/3 + 1/3 - 2/3, of which rounding would be left."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": np.repeat(np.arange(24), 10), "x": rng.normal(100.0, 1.0, 240)})
+    d["A"], d["C"] = rng.choice(list("abc"), 240), rng.choice(list("pqrs"), 240)
+    d["y"] = d["x"] + rng.normal(size=24)[d["g"]] + rng.normal(size=240)
+    fit = hlm.fit("y ~ A + C + x + (1 | g)", d)
+    for table in (
+        fit.emtrends("C", "x", contrasts=family),
+        fit.emmeans(["A", "C"], interaction=family),
+    ):
+        assert (table[["estimate", "std_error"]] == 0.0).all(axis=None)
+        assert table[["statistic", "p_value", "p_adjusted"]].isna().all(axis=None)
+    with pytest.raises(errors.ContrastError, match="zero in every term"):
+        fit.contrast("0.1*x + 0.2*x - 0.3*x")
+
+
 def test_formulas_of_emmeans_say_what_arguments_say():
     fit = growth()
     same = {
@@ -233,6 +255,12 @@ def test_formulas_of_emmeans_say_what_arguments_say():
     }
     for formula, expected in same.items():
         pd.testing.assert_frame_equal(fit.emmeans(formula), expected)
+    overall = fit.emmeans("~ 1")
+    assert [*overall] == ["emmean", "std_error", "df", "conf_low", "conf_high"]
+    cells = fit.emmeans(["Sex", "kind"])
+    np.testing.assert_allclose(overall["emmean"], [cells["emmean"].mean()], rtol=tol.HAND)
+    assert_same_means(fit.emmeans("~ 1 | kind"), fit.emmeans("kind"))
+    assert_same_means(fit.emtrends("~ 1", "age"), fit.emtrends(None, "age"))
     trends = fit.emtrends("Sex", "age", by="kind", contrasts="tukey")
     pd.testing.assert_frame_equal(fit.emtrends("pairwise ~ Sex | kind", "age"), trends)
     for options in ({"by": "kind"}, {"contrasts": "eff"}):

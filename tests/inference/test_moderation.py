@@ -98,6 +98,18 @@ def test_the_share_of_true_hypotheses():
     assert null_share(np.linspace(0.9, 1.0, 50)) == 1.0
 
 
+@pytest.mark.parametrize("m", [1, 2, 5, 10, 20])
+def test_q_values_of_a_few_tests_are_not_zero(m):
+    """Without a large p value the share would be 0, and every test a discovery."""
+    p = np.random.default_rng(m).uniform(size=(m, 500))
+    found = adjusted(p, "storey")
+    assert (found > 0.0).all()
+    # Of null hypotheses alone every discovery is a false one: three standard errors of 500.
+    rate = (found.min(axis=0) < 0.05).mean()
+    assert rate < 0.05 + 3.0 * np.sqrt(0.05 * 0.95 / 500)
+    np.testing.assert_array_equal(adjusted(np.full((m, 1), 0.01), "storey"), np.full((m, 1), 0.01))
+
+
 def test_none_is_none_and_other_words_are_refused():
     np.testing.assert_array_equal(adjusted(P[:, None], "none")[:, 0], P)
     assert np.isnan(adjusted(np.full((3, 1), np.nan), "BH")).all()

@@ -224,6 +224,18 @@ def test_new_rows_are_drawn_about_what_is_predicted(use_ranef):
     assert_drawn_about(Y, fit.predict(new, ranef=use_ranef), cov)
 
 
+@pytest.mark.parametrize("fixed", ["1 + x", "0"])
+def test_a_row_of_no_unit_is_not_known(fixed):
+    """With fixed effects and without; the population value is there where it is asked for."""
+    fit = fitted(f"y ~ {fixed} + (1 + x | unit)")
+    new = pd.DataFrame({"x": [0.5, 0.5], "unit": [2.0, np.nan]})
+    found = fit.predict(new, interval="prediction")
+    assert np.isfinite(found.iloc[0]).all() and np.isnan(found.iloc[1]).all()
+    drawn = fit.simulate(2, seed=1, newdata=new)
+    assert np.isfinite(drawn.iloc[0]).all() and np.isnan(drawn.iloc[1]).all()
+    assert np.isfinite(fit.predict(new, ranef=False)).all()
+
+
 def test_the_rows_fitted_given_their_random_effects():
     fit = fitted(FORMULAS[0], weighted=True)
     Y = fit.simulate(20_000, seed=2, use_ranef=True)

@@ -126,8 +126,9 @@ def test_several_coefficients_from_the_definition(kind, of, rows):
     cluster = d["unit"].to_numpy() if of == "units" else CLUSTERS[d["unit"]] + d["half"].to_numpy()
     F, den = dense_hotelling(fit, kind, cluster, L)
     found = fit.joint_test_robust(L, kind, cluster=None if of == "units" else cluster).iloc[0]
+    F, den = (F, den) if den > 0 else (np.nan, np.nan)
     np.testing.assert_allclose(found["den_df"], den, rtol=tol.ROBUST)
-    np.testing.assert_allclose(found["statistic"], F if den > 0 else np.nan, rtol=tol.ROBUST)
+    np.testing.assert_allclose(found["statistic"], F, rtol=tol.ROBUST)
     np.testing.assert_allclose(found["p_value"], stats.f.sf(F, len(L), den), rtol=tol.ROBUST)
 
 
@@ -361,6 +362,22 @@ def test_a_data_set_without_a_level_of_a_factor(kind):
     df = fits.tidy_robust(kind)["df"].to_numpy()[4:]
     np.testing.assert_allclose(df[:3], own.tidy_robust(kind)["df"], rtol=tol.UNITS)
     assert np.isnan(df[3])
+    for L in ("f", "fr = 0", "x = 0, fr = 0"):
+        with pytest.warns(errors.NotEstimableWarning, match="not estimable in 1 of 2 fits"):
+            both = fits.joint_test_robust(L, kind)
+        assert np.isnan(both.iloc[1][["den_df", "statistic", "p_value"]]).all()
+        first = hlm.fit("y ~ x + f + (1 + x | unit)", d).joint_test_robust(L, kind)
+        np.testing.assert_allclose(both.iloc[0], np.ravel(first), rtol=tol.UNITS)
+
+
+def test_more_hypotheses_than_clusters_can_tell():
+    """Neither F nor its degrees of freedom."""
+    d = problem("")[0].reset_index(drop=True)
+    d["four"] = d["unit"] % 4
+    fit = hlm.fit("y ~ x + I(x**2) + I(x**3) + (1 | unit)", d)
+    terms = [name for name in fit.model.xnames if "x" in name]
+    found = fit.joint_test_robust(terms, cluster=d["four"])
+    assert np.isnan([found["den_df"], found["statistic"], found["p_value"]]).all()
 
 
 def test_data_sets_that_are_simulated():

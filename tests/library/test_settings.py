@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 import jaxhlm as hlm
+import tolerances as tol
 from cases import FORMULA
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.core.streams import Streams, random_key
 from jaxhlm.errors import failures_counted
+from jaxhlm.optimise.solve import FEW_LANES
 
 SETTINGS = {
     "jax_enable_x64": True,
@@ -99,3 +101,16 @@ def test_a_version_of_jax_without_one_of_the_rules(monkeypatch):
     monkeypatch.delattr(jax, "no_tracing", raising=False)
     with jax_config_scope():
         assert jax.numpy.zeros(1).dtype == np.float64
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, lambda f: lambda x: jax.vmap(f)(x[None])])
+def test_numbers_are_known_within_a_function_that_jax_traces(transform):
+    """Compiled and not: a fit is no part of what is traced."""
+    data = hlm.load_dataset("article").query("unit < 9")
+    Y = hlm.fit(FORMULA, data).simulate(FEW_LANES + 1, seed=1).iloc[:-1]
+
+    def fitted():
+        return float(hlm.fit_many(FORMULA, data.iloc[:-1], responses=Y).sigma.sum())
+
+    found = transform(lambda x: x * fitted())(jax.numpy.ones(()))
+    np.testing.assert_allclose(np.ravel(found), fitted(), rtol=tol.SINGLE)
