@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeGuard, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def _checked(condition: Record) -> dict[str, Value]:
     return out
 
 
-def _writable(value: object) -> bool:
+def _writable(value: object) -> TypeGuard[Value]:
     """Whether a Parquet file can hold a value, and it equals itself when it is read again."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
