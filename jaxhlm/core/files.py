@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from itertools import chain, count
 from mmap import mmap
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -40,6 +41,7 @@ __all__ = [
     "read_table",
     "reading",
     "reason_of",
+    "refused",
     "row_checksums",
     "set_aside",
     "write_atomically",
@@ -101,8 +103,9 @@ def check_target(path: PathName) -> Path:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file so that its name is free, and give the new name."""
-    aside = path.with_name(f"{path.name}.damaged")
+    """Rename a file so that its name is free, and give the new name, which is no other file's."""
+    names = (f"{path.name}.damaged{number}" for number in chain([""], count(2)))
+    aside = next(at for at in map(path.with_name, names) if not os.path.lexists(at))
     os.replace(path, aside)
     return aside
 
@@ -320,6 +323,13 @@ def reading(path: PathName) -> Iterator[None]:
     # What pandas and pyarrow raise over the bytes of a damaged file has no common base.
     except Exception as error:
         raise FileError(f"cannot read {path}: {reason_of(error)}") from error
+
+
+def refused(error: FileError) -> bool:
+    """Whether it was not what the file holds, but the system or its memory, that kept it unread."""
+    cause = error.__cause__
+    # What pyarrow finds in the bytes is an OSError, too, but one without a number.
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and bool(cause.errno))
 
 
 def reason_of(error: Exception) -> str:

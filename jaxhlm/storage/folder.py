@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from jaxhlm.core.arguments import check_flag
-from jaxhlm.core.files import checksum, file_path, read_parquet, set_aside, write_parquet
-from jaxhlm.errors import FileError, FileWarning, OptionError, warn_user
+from jaxhlm.core.files import checksum, file_path, read_parquet, refused, set_aside, write_parquet
+from jaxhlm.errors import (
+    FileError,
+    FileWarning,
+    FolderError,
+    JaxhlmError,
+    OptionError,
+    warn_user,
+)
 from jaxhlm.storage.lock import LOCK, locked
 from jaxhlm.storage.manifest import Kind, check_same, read_manifest, write_manifest
 
@@ -129,8 +136,23 @@ class Folder:
         self.files = ChunkFiles(path.resolve() / ESTIMATES, run)
 
     def __contains__(self, chunk: Chunk) -> bool:
-        """Whether a chunk is finished."""
-        return self.files.of(chunk).exists()
+        """Whether a chunk is finished.
+
+        Raises:
+            FolderError: of its kind; its file is a link that leads nowhere.
+            OSError: its folder cannot be looked into.
+        """
+        path = self.files.of(chunk)
+        try:
+            path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise self.kind.error(
+                    f"{path} is a link to {os.readlink(path)}, which is not there: bring that "
+                    "back, or remove the link, and the chunk is made anew"
+                ) from None
+            return False
+        return True
 
     def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:
         """Write a finished chunk."""
@@ -153,16 +175,22 @@ class Folder:
         try:
             return self.files.read(chunk)
         except FileError as error:
+            if refused(error):
+                raise self._unread(error) from error
             raise self.kind.error(
                 f"{error}; resume the {self.kind.name} to make it anew"
             ) from error
 
     def set_damaged_aside(self) -> None:
-        """Rename what holds another thing than its name says, and say so: it is made anew."""
-        for chunk in self.chunks():
-            if error := self._damage(chunk):
-                aside = set_aside(self.files.of(chunk))
-                warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
+        """Rename what holds another thing than its name says, and say so: it is made anew.
+
+        Raises:
+            FolderError: of its kind; a file cannot be read now, whatever it holds.
+        """
+        damaged = {chunk: error for chunk in self.chunks() if (error := self._damage(chunk))}
+        for chunk, error in damaged.items():
+            aside = set_aside(self.files.of(chunk))
+            warn_user(f"{error}; it is made anew, and kept as {aside.name}", FileWarning)
 
     def chunks(self) -> list[Chunk]:
         """Those that are finished, in order."""
@@ -172,13 +200,31 @@ class Folder:
         """Whether a file there says that it is one of this run's chunks."""
         return any(self._damage(chunk) is None for chunk in self.chunks())
 
+    def is_whole(self) -> bool:
+        """Whether all chunks are there as they were written, and nothing else is to be done."""
+        chunks = self.chunks()
+        whole = len(chunks) == len(self.manifest["chunks"]) and not self.unfinished()
+        return whole and all(self._damage(chunk) is None for chunk in chunks)
+
+    def unfinished(self) -> list[Path]:
+        """Files that a killed process was writing."""
+        return [*self.path.glob(f".{MANIFEST}.*.tmp"), *(self.path / ESTIMATES).glob(".*.tmp")]
+
     def _damage(self, chunk: Chunk) -> FileError | None:
-        """What is wrong with a chunk's file."""
+        """What is wrong with what a chunk's file holds."""
         try:
             self.files.read(chunk)
         except FileError as error:
+            if refused(error):
+                raise self._unread(error) from error
             return error
         return None
+
+    def _unread(self, error: FileError) -> FolderError:
+        return self.kind.error(
+            f"{error}; that says nothing of what the file holds, and it is left as it is: see "
+            "that it can be read, and call again, or remove it and resume to make it anew"
+        )
 
 
 @contextmanager
@@ -195,33 +241,70 @@ def open_folder(
 
     Raises:
         FolderError: of the kind; the folder holds something else, another run, or this one and
-            ``resume`` is False, or another process works on it. Nothing in it is touched.
+            ``resume`` is False, another process works on it, or it, or one of its files, cannot
+            be read or written now. Nothing in it is touched.
     """
     path = file_path(path)
+    # As it is read again: tuples as lists.
+    folder = Folder(path, json.loads(json.dumps(manifest)), kind)
+    with ExitStack() as held:
+        with _saying(path, kind):
+            # What is finished may lie where nothing can be written.
+            if not (_is_known(folder, resume) and resume and folder.is_whole()):
+                _make(path, kind)
+                held.enter_context(locked(path, kind.error))
+                _make_ready(folder, resume)
+        yield folder
+
+
+def _is_known(folder: Folder, resume: bool) -> bool:
+    """Whether the run is there already.
+
+    Raises:
+        FolderError: of its kind; something else is.
+    """
+    path, kind = folder.path, folder.kind
     if path.exists() and not path.is_dir():
         raise kind.error(f"{path} is a file; give a folder")
-    # As it is read again: tuples as lists.
-    manifest = json.loads(json.dumps(manifest))
-    folder = Folder(path, manifest, kind)
-    known = not path.exists() or _is_this(folder) or all(map(_unfinished, path.iterdir()))
-    if not known and not (resume and folder.owns_a_file()):
+    if _is_this(folder):
+        return True
+    new = not path.exists() or all(map(_unfinished, path.iterdir()))
+    if not new and not (resume and folder.owns_a_file()):
         raise kind.error(f"{path} is not empty and holds no {kind.name}; give a new folder")
-    _make(path, kind)
-    with locked(path, kind.error):
-        # Another run may have made, or finished, it before the lock was had.
-        if not _is_this(folder):
-            write_manifest(path / MANIFEST, manifest)
-        elif not resume:
-            done, of = len(list((path / ESTIMATES).glob("*.parquet"))), len(manifest["chunks"])
-            raise kind.error(
-                f"{path} holds this {kind.name} already, {done} of {of} chunks "
-                f"finished; go on with {kind.resume}, or give another folder"
-            )
-        _make(path / ESTIMATES, kind)
-        for unfinished in (*path.glob(f".{MANIFEST}.*.tmp"), *(path / ESTIMATES).glob(".*.tmp")):
-            unfinished.unlink(missing_ok=True)
-        folder.set_damaged_aside()
-        yield folder
+    return False
+
+
+def _make_ready(folder: Folder, resume: bool) -> None:
+    """Have the folder, now locked, hold the run and nothing that is damaged or half written."""
+    path, kind = folder.path, folder.kind
+    # Another run may have made, or finished, it before the lock was had.
+    if not _is_this(folder):
+        write_manifest(path / MANIFEST, folder.manifest)
+    elif not resume:
+        done, of = len(list((path / ESTIMATES).glob("*.parquet"))), len(folder.manifest["chunks"])
+        raise kind.error(
+            f"{path} holds this {kind.name} already, {done} of {of} chunks "
+            f"finished; go on with {kind.resume}, or give another folder"
+        )
+    _make(path / ESTIMATES, kind)
+    for unfinished in folder.unfinished():
+        unfinished.unlink(missing_ok=True)
+    folder.set_damaged_aside()
+
+
+@contextmanager
+def _saying(path: Path, kind: Kind) -> Iterator[None]:
+    """Say of what the operating system refuses which folder it is of."""
+    try:
+        yield
+    except JaxhlmError:
+        raise
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise kind.error(
+            f"cannot work in {path}: {what}; nothing that is finished was changed: see that this "
+            "user may read and write there, and call again"
+        ) from error
 
 
 def read_folder(path: str | os.PathLike[str], kind: Kind) -> Folder:

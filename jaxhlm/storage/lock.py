@@ -10,8 +10,8 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from jaxhlm.errors import FolderError
 
@@ -40,8 +40,8 @@ def locked(folder: Path, error: type[FolderError] = FolderError) -> Iterator[Non
         error: what is raised.
 
     Raises:
-        FolderError: another process, or this one already, works on it, or its file system has
-            no locks.
+        FolderError: another process, or this one already, works on it, it cannot be written to,
+            or its file system has no locks.
 
     Example:
         >>> import tempfile
@@ -55,15 +55,16 @@ def locked(folder: Path, error: type[FolderError] = FolderError) -> Iterator[Non
     _HELD.add(path)
     try:
         with _opened(folder, path, error) as file:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
             try:
+                with _writing(folder, error):
+                    file.truncate(0)
+                    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
                 yield
             finally:
                 if not _WINDOWS:
-                    # While it is locked: later it may be another's.
-                    path.unlink(missing_ok=True)
+                    # While it is locked: later it may be another's. One that stays stops nobody.
+                    with suppress(OSError):
+                        path.unlink()
         if _WINDOWS:
             # Windows removes no file that is open, so never another's.
             with suppress(OSError):
@@ -72,16 +73,31 @@ def locked(folder: Path, error: type[FolderError] = FolderError) -> Iterator[Non
         _HELD.discard(path)
 
 
-def _opened(folder: Path, path: Path, kind: type[FolderError]) -> TextIO:
+@contextmanager
+def _writing(folder: Path, kind: type[FolderError]) -> Iterator[None]:
+    """Say of a folder that its lock cannot be made."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{folder} cannot be written to: {LOCK}: {error.strerror}; give a folder, on a disk "
+            "that is not full, in which this user may make files"
+        ) from error
+
+
+def _opened(folder: Path, path: Path, kind: type[FolderError]) -> FileIO:
     """The file of the lock, locked."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        with _writing(folder, kind):
+            # Without a buffer, closing it writes nothing and so cannot fail.
+            file = FileIO(path, "a+")
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):
             with file:
                 file.seek(0)
-                raise kind(_taken(folder, file.read() or "another process")) from None
+                owner = file.readall().decode(errors="replace")
+                raise kind(_taken(folder, owner or "another process")) from None
         except OSError as error:
             file.close()
             raise kind(
@@ -94,7 +110,7 @@ def _opened(folder: Path, path: Path, kind: type[FolderError]) -> TextIO:
         file.close()
 
 
-def _lock(file: TextIO) -> None:
+def _lock(file: FileIO) -> None:
     """Lock a file that is open until it is closed, or raise an OSError at once."""
     if not _WINDOWS:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """More fits than memory: folders of fits, their bits, killed and gone on with, refused, damaged."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jax.errors import JaxRuntimeError
 
@@ -19,6 +22,7 @@ from jaxhlm.core import chunks
 from jaxhlm.estimation import device_chunks
 from jaxhlm.fitting import storing
 from jaxhlm.results.stored import FITS
+from jaxhlm.storage import lock
 from jaxhlm.storage.manifest import read_manifest
 from tolerances import DEVIANCE, ESTIMATE, SUMMED
 
@@ -204,6 +208,37 @@ def test_damaged_chunks_are_set_aside_and_made_anew(finished, tmp_path):
         fits = made("simulate", out=copy, resume=True)
     assert len(heard) == 2 and first.with_name(f"{first.name}.damaged").exists()
     assert_same(fits, made("simulate"))
+
+
+def test_chunks_that_memory_does_not_do_for_are_left_as_they_are(finished, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    first = min((copy / "estimates").iterdir())
+
+    def refused(*arguments, **options):
+        raise pa.ArrowMemoryError("malloc of size 4096 failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read", refused)
+        for call in (
+            lambda: made("simulate", out=copy, resume=True),
+            lambda: hlm.read_fits(copy).summary(),
+        ):
+            with pytest.raises(errors.FolderError, match=f"{first.name}: malloc .* left as it is"):
+                call()
+    assert [p.name for p in finished.rglob("*")] == [p.name for p in copy.rglob("*")]
+    assert_same(made("simulate", out=copy, resume=True), hlm.read_fits(finished)[:])
+
+
+def test_a_finished_folder_is_had_back_where_nothing_can_be_written(finished, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lock, "FileIO", refused)
+    before = listing(finished)
+    fits = made("simulate", out=finished, resume=True)
+    assert_same(fits, made("simulate"))
+    assert listing(finished) == before
 
 
 def test_the_plan_is_that_of_the_folder(finished, tmp_path, monkeypatch):

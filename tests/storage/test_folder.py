@@ -1,11 +1,15 @@
 """Folders of results: what is another's, of another version, or broken is refused and named."""
 
+import errno
+import os
 import shutil
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import jaxhlm as hlm
-from jaxhlm.errors import StudyFolderError
+from jaxhlm.errors import FileWarning, StudyFolderError
 from jaxhlm.storage.manifest import read_manifest, write_manifest
 from jaxhlm.studies.study import STUDY
 from studies_made import CHUNK, GRID, METHODS, N, listing, mechanism, run
@@ -83,3 +87,81 @@ def test_a_broken_file_is_named(finished, tmp_path):
         _ = hlm.read_study(copy).estimates
     path.unlink()
     assert len(run(out=copy, resume=True).estimates) == 4 * N * 2 * 4
+
+
+def refusing(monkeypatch, name, error):
+    """Have a file refuse to be opened for reading; gives how often it was tried."""
+    tried, real = [], Path.open
+
+    def opened(path, mode="r", *arguments, **options):
+        if path.name == name and mode == "rb":
+            tried.append(path)
+            raise error
+        return real(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    return tried
+
+
+REFUSALS = [
+    *(OSError(n, os.strerror(n)) for n in (errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE)),
+    MemoryError(),
+    pa.ArrowMemoryError("malloc of size 64 failed"),
+]
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda e: getattr(e, "strerror", "") or repr(e))
+def test_what_cannot_be_read_now_is_left_as_it_is(error, finished, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    damaged, *_, last = sorted(copy.glob("estimates/*.parquet"))
+    damaged.write_bytes(b"PAR1")
+    before = listing(copy)
+    with monkeypatch.context() as patch:
+        tried = refusing(patch, last.name, error)
+        with pytest.raises(StudyFolderError, match=f"{last.name}.*left as it is: see that it can"):
+            run(out=copy, resume=True)
+        assert tried
+    assert {path: seen for path, seen in listing(copy).items() if path != copy} == {
+        path: seen for path, seen in before.items() if path != copy
+    }
+    with pytest.warns(FileWarning, match="made anew"):
+        run(out=copy, resume=True)
+
+
+def test_what_was_set_aside_stays(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path = min(copy.glob("estimates/*.parquet"))
+    for content in (b"first", b"second", b"third"):
+        path.write_bytes(content)
+        with pytest.warns(FileWarning, match="made anew"):
+            run(out=copy, resume=True)
+    kept = [path.with_name(f"{path.name}.damaged{n}").read_bytes() for n in ("", 2, 3)]
+    assert kept == [b"first", b"second", b"third"]
+
+
+def test_a_link_that_leads_nowhere_is_named(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path = min(copy.glob("estimates/*.parquet"))
+    path.unlink()
+    path.symlink_to("/nowhere/x")
+    with pytest.raises(StudyFolderError, match=f"{path.name} is a link to /nowhere/x, which is no"):
+        run(out=copy, resume=True)
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_what_cannot_be_listed_is_an_error_of_ours(number, finished, tmp_path, monkeypatch):
+    copy, real = tmp_path / "copy", Path.stat
+    shutil.copytree(finished, copy)
+
+    def stat(path, **options):
+        if path.suffix == ".parquet":
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(StudyFolderError, match=rf"cannot work in .*parquet: {os.strerror(number)}"):
+        run(out=copy, resume=True)

@@ -4,12 +4,13 @@ import errno
 import os
 import signal
 import time
+from io import FileIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from jaxhlm.errors import StudyFolderError
+from jaxhlm.errors import FolderError, StudyFolderError
 from jaxhlm.storage import lock
 from jaxhlm.storage.lock import locked
 from studies_made import listing, progress_of, run
@@ -66,6 +67,42 @@ def test_no_lock_no_study(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "lockf", none)
     with pytest.raises(StudyFolderError, match=r"cannot be locked \(No locks available\)"):
         run(out=tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    (tmp_path / "made" / ".lock").mkdir(parents=True)
+    with (
+        pytest.raises(FolderError, match=r"made cannot be written to: \.lock: Is a directory"),
+        locked(tmp_path / "made"),
+    ):
+        pass
+
+    class Full(FileIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Refused(FileIO):
+        def __init__(self, *arguments):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    for kind, message in ((Full, "No space left"), (Refused, "Permission denied")):
+        monkeypatch.setattr(lock, "FileIO", kind)
+        with pytest.raises(StudyFolderError, match=rf"cannot be written to: \.lock: {message}"):
+            run(out=tmp_path / "new")
+        assert not list((tmp_path / "new").iterdir())
+
+
+def test_what_is_finished_needs_no_lock(finished, undisturbed, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(lock, "FileIO", refused)
+    before = listing(finished)
+    made = run(out=finished, resume=True)
+    pd.testing.assert_frame_equal(made.estimates, undisturbed, check_exact=True)
+    assert listing(finished) == before
+    with pytest.raises(StudyFolderError, match="cannot be written to"):
+        run(out=finished)
 
 
 class Msvcrt:
