@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxhlm.core.chunks import as_slice, compiled_groups, compiled_lanes, slices
+from jaxhlm.core.memory import aligned_zeros
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.likelihood.covariance import (
@@ -349,7 +350,7 @@ def _zeros_after(x: Floats, shape: tuple[int, ...]) -> Floats:
     """An array of a shape that is at least that of x, with x in front."""
     if x.shape == shape:
         return x
-    padded = np.zeros(shape)
+    padded = aligned_zeros(shape)
     padded[tuple(map(slice, x.shape))] = x
     return padded
 
