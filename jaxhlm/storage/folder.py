@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -139,19 +140,25 @@ class Folder:
         """Whether a chunk is finished.
 
         Raises:
-            FolderError: of its kind; its file is a link that leads nowhere.
-            OSError: its folder cannot be looked into.
+            FolderError: of its kind; its file is a link that leads nowhere, or no file, or its
+                folder cannot be looked into.
         """
         path = self.files.of(chunk)
-        try:
-            path.stat()
-        except FileNotFoundError:
-            if path.is_symlink():
+        with _saying(self.path, self.kind):
+            try:
+                there = path.stat()
+            except FileNotFoundError:
+                if not path.is_symlink():
+                    return False
                 raise self.kind.error(
                     f"{path} is a link to {os.readlink(path)}, which is not there: bring that "
                     "back, or remove the link, and the chunk is made anew"
                 ) from None
-            return False
+        # A pipe would be waited for.
+        if not stat.S_ISREG(there.st_mode):
+            raise self.kind.error(
+                f"{path} is a folder, a device or a pipe: move it away, and the chunk is made anew"
+            )
         return True
 
     def __setitem__(self, chunk: Chunk, frame: pd.DataFrame) -> None:

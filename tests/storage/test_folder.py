@@ -165,3 +165,17 @@ def test_what_cannot_be_listed_is_an_error_of_ours(number, finished, tmp_path, m
     monkeypatch.setattr(Path, "stat", stat)
     with pytest.raises(StudyFolderError, match=rf"cannot work in .*parquet: {os.strerror(number)}"):
         run(out=copy, resume=True)
+    with pytest.raises(StudyFolderError, match="cannot work in"):
+        hlm.read_study(copy)
+
+
+def test_what_is_no_file_is_neither_read_nor_moved(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    path = min(copy.glob("estimates/*.parquet"))
+    for put, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
+        path.unlink(missing_ok=True)
+        put(path)
+        with pytest.raises(StudyFolderError, match=f"{path.name} is a folder, a device or a pipe"):
+            run(out=copy, resume=True)
+        remove(path)
