@@ -8,13 +8,19 @@ True
 "no column 'x'"
 """
 
+from __future__ import annotations
+
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from jaxhlm.core.scopes import within
+
+if TYPE_CHECKING:
+    from jaxhlm.core.notation import Ints
 
 __all__ = [
     "AmbiguousDropoutWarning",
@@ -101,9 +107,9 @@ class NonFiniteError(JaxhlmError, ValueError):
         rows: positions of such rows, among those that no value misses.
     """
 
-    def __init__(self, message: str, rows: Sequence[int] = ()) -> None:
+    def __init__(self, message: str, rows: Ints | Sequence[int] = ()) -> None:
         super().__init__(message)
-        self.rows = tuple(rows)
+        self.rows = rows
 
 
 class NoRowsError(JaxhlmError, ValueError):

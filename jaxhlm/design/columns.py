@@ -238,5 +238,5 @@ def require_finite(matrix: Floats, names: Sequence[str], labels: pd.Index) -> No
     row = int(np.argmax(bad[:, j]))
     raise NonFiniteError(
         f"'{names[j]}' is {matrix[row, j]} in row {label(labels, row)}; correct or drop such rows",
-        np.flatnonzero(bad.any(axis=1)).tolist(),
+        np.flatnonzero(bad.any(axis=1)),
     )

@@ -348,7 +348,7 @@ def _built(
             used = select(data, [*parsed.variables, *parsed.group])
             kept = np.flatnonzero(complete_rows(used, read_weights(weights, data)))
             bad = np.zeros(len(data), bool)
-            bad[kept[list(error.rows)]] = True
+            bad[kept[np.asarray(error.rows, int)]] = True
             unusable = stand_in | bad
             good = kept[~np.isin(lane[kept], lane[unusable])]
             if not len(good) or not (bad & ~stand_in).any():

@@ -100,7 +100,7 @@ class Sampler:
         try:
             return build_design(self.parsed, rows, self.weights, lane=lane)
         except NonFiniteError as error:
-            left = np.delete(np.arange(len(rows)), error.rows)
+            left = np.delete(np.arange(len(rows)), np.asarray(error.rows, int))
             if len(left) in (0, len(rows)):
                 raise
             return self._design(rows.iloc[left])
