@@ -76,7 +76,12 @@ def read_manifest(file: Path, kind: Kind) -> dict[str, Any]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise kind.error(
+            f"{file} cannot be read: {error.strerror}; it is left as it is: see that this user may "
+            "read it, and call again"
+        ) from error
+    except UnicodeDecodeError as error:
         raise _damaged(kind, file, 0, f"cannot be read: {error}") from error
     manifest = _parsed(kind, file, text)
     _check_complete(kind, file, text, manifest)

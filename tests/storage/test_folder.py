@@ -179,3 +179,14 @@ def test_what_is_no_file_is_neither_read_nor_moved(finished, tmp_path):
         with pytest.raises(StudyFolderError, match=f"{path.name} is a folder, a device or a pipe"):
             run(out=copy, resume=True)
         remove(path)
+
+
+def test_a_manifest_that_cannot_be_read_now_is_not_called_damaged(finished, monkeypatch):
+    def refused(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(
+        StudyFolderError, match=r"json cannot be read: Permission denied; it is left"
+    ):
+        hlm.read_study(finished)
