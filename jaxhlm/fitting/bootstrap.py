@@ -188,6 +188,8 @@ class Bootstrap(Printed):
     ) -> pd.DataFrame:
         """Bias, standard error and limits of what a function gives of fits, such as their R².
 
+        Error and limits are NaN, with a warning, where they are not ``informative``.
+
         Args:
             function: maps a ``FitBatch`` to a number, or row of numbers, for each of its fits; or
                 the name of such a property or method: "r2", "icc".
@@ -202,7 +204,7 @@ class Bootstrap(Printed):
             >>> list(hlm.bootstrap(fit, n=500, seed=1).confint_of("r2").index)
             ['marginal', 'conditional']
         """
-        return function_summary(self.fit, self.fits, function, method, level)
+        return function_summary(self.fit, self.fits, function, method, level, bool(self.wild))
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write replicates, original estimates and accelerations; no data (needs pyarrow).

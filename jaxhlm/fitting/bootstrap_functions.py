@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Bools, BootstrapInterval, Floats, check_option
-from jaxhlm.errors import JaxhlmError, OptionError
+from jaxhlm.errors import DegenerateWarning, JaxhlmError, OptionError, warn_user
 from jaxhlm.inference.criteria import check_level, limit_names
 from jaxhlm.resampling.intervals import bootstrap_interval
 from jaxhlm.results.batch import FitBatch
@@ -18,6 +19,8 @@ from jaxhlm.results.fit import Fit
 __all__ = ["BatchFunction", "function_summary"]
 
 BatchFunction = str | Callable[[FitBatch], Any]
+# Values that differ by less, relative to their size, are the same but for rounding.
+SAME = 1e-9
 
 
 def function_summary(
@@ -26,6 +29,7 @@ def function_summary(
     function: BatchFunction,
     method: BootstrapInterval,
     level: float,
+    wild: bool,
 ) -> pd.DataFrame:
     """One row per number that the function gives of a fit.
 
@@ -36,9 +40,11 @@ def function_summary(
             or method of a batch.
         method: "percentile", "basic" or "normal".
         level: of confidence.
+        wild: whether the replicates are those of a wild bootstrap, which tell nothing of variances.
 
     Returns:
-        Columns original, bias, std_error, used and the two limits.
+        Columns original, bias, std_error, used and the two limits; NaN for the error and the limits
+        of what depends on variances that the replicates tell nothing of, which a warning names.
 
     Raises:
         OptionError: an unknown name, or a function that gives anything else; "bca".
@@ -58,7 +64,7 @@ def function_summary(
     if values.shape[1:] != first.shape:
         raise OptionError("function gives other numbers of the replicates than of the fit")
     values = np.where(replicates.ok[:, None], values, np.nan)
-    low, high = bootstrap_interval(method, first, values, level)
+    told = bootstrap_interval(method, first, values, level)
     used: Bools = np.isfinite(values)
     frame = pd.DataFrame(values)
     columns = {
@@ -67,8 +73,27 @@ def function_summary(
         "std_error": frame.std().to_numpy(),
         "used": used.sum(axis=0),
     }
-    columns |= dict(zip(limit_names(level), (low, high), strict=True))
-    return pd.DataFrame(columns, pd.Index(names, name="term"))
+    columns |= dict(zip(limit_names(level), told, strict=True))
+    found = pd.DataFrame(columns, pd.Index(names, name="term"))
+    if wild and (lost := _of_variances(replicates, function)).any():
+        found.loc[lost, ["std_error", *limit_names(level)]] = np.nan
+        named = ", ".join(map(str, np.array(names, dtype=object)[lost]))
+        warn_user(
+            f"{named}: no interval, for a wild bootstrap tells nothing of the variances that it "
+            'depends on; draw another, such as method="parametric"',
+            DegenerateWarning,
+        )
+    return found
+
+
+def _of_variances(fits: FitBatch, function: BatchFunction) -> Bools:
+    """(m,) which values are others where everything but the fixed effects is another."""
+    e = fits.record.estimates
+    others = {"sigma": 2.0, "theta": 1.5, "theta_standard": 1.5, "cov": 9.0, "vcov": 5.0}
+    changed = replace(e, **{name: factor * getattr(e, name) for name, factor in others.items()})
+    record = replace(fits.record, estimates=changed, tests={})
+    one, other = (_values(FitBatch(r), function)[0] for r in (fits.record, record))
+    return np.asarray(~np.isclose(one, other, rtol=SAME, equal_nan=True).all(axis=0))
 
 
 def _values(fits: FitBatch, function: BatchFunction) -> tuple[Floats, list[Any]]:

@@ -10,7 +10,7 @@ from jaxhlm import errors
 
 
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
-@pytest.mark.parametrize("method", ["parametric", "residual", "cases", "wild"])
+@pytest.mark.parametrize("method", ["parametric", "residual", "cases"])
 def test_limits_are_quantiles_over_the_replicates(method):
     fit = sleepstudy()
     boot = hlm.bootstrap(fit, 40, method, seed=3, progress=False)
@@ -28,6 +28,22 @@ def test_limits_are_quantiles_over_the_replicates(method):
     np.testing.assert_allclose(found[["5 %", "95 %"]].astype(float), limits, rtol=tol.BATCH)
     np.testing.assert_allclose(found["bias"], values.mean() - fit.r2()["marginal"])
     assert found["used"] == 40
+
+
+@pytest.mark.parametrize("name", ["sigma", "icc", "r2", "se", "df"])
+def test_a_wild_bootstrap_tells_nothing_of_variances(name):
+    """Nor do its replicates of what depends on them; functions of the fixed effects are sound."""
+    boot = hlm.bootstrap(sleepstudy(), 40, "wild", seed=3, progress=False)
+    with pytest.warns(errors.DegenerateWarning, match="tells nothing of the variances"):
+        table = boot.confint_of(name)
+    assert table[["std_error", "2.5 %", "97.5 %"]].isna().all(axis=None)
+    assert table[["original", "bias"]].notna().all(axis=None)
+    fixed = boot.confint_of(lambda fits: fits.fixef["Days"] / fits.fixef["(Intercept)"])
+    assert fixed.notna().all(axis=None)
+    both = boot.confint_of("fixef")
+    np.testing.assert_allclose(
+        both[["2.5 %", "97.5 %"]], boot.confint().loc[both.index], rtol=tol.SUMMED
+    )
 
 
 def test_functions_of_users():
