@@ -34,6 +34,7 @@ DENOMINATOR = {
     "power_all": "n",
     "type_i": "n_test",
 }
+SEED_BITS = 4096
 # What the plan of a study keeps of one chunk, and a chunk of one data set.
 CHUNK_BYTES = DATA_SET_BYTES = 1000.0
 NEEDS_EFFECT = ("relative_bias", "type_s", "type_m")
@@ -138,8 +139,9 @@ def check_plan(
     together = min(whole_number("n", n), whole_number("chunk", chunk))
     affordable("chunk", together, DATA_SET_BYTES)
     affordable("n", n, CHUNK_BYTES / together)
-    if seed is not None:
-        whole_number("seed", seed, least=0)
+    # Python writes no number of many thousand digits, as the manifest would have to.
+    if seed is not None and whole_number("seed", seed, least=0).bit_length() > SEED_BITS:
+        raise OptionError(f"seed must be below 2^{SEED_BITS}")
     for name, target in ({} if stop is None else check_mapping("stop", stop)).items():
         check_option("stop", name, Measure)
         if name == "relative_precision" or not number(f"stop[{name!r}]", target) > 0.0:

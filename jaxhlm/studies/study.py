@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -49,9 +47,9 @@ from jaxhlm.storage.folder import (
 )
 from jaxhlm.storage.manifest import Kind
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
+from jaxhlm.studies.identity import identity
 from jaxhlm.studies.job import Job, run_chunk, write_chunk
 from jaxhlm.studies.measures import Measure, measures
-from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
@@ -259,7 +257,7 @@ def study(
         manifest = {
             "schema": STUDY.schema,
             "conditions": table.to_dict("records"),
-            "mechanisms": [_fingerprint(m) for m in mechanisms],
+            "mechanisms": [identity(m) for m in mechanisms],
             "methods": [asdict(m) for m in methods],
             "n": n,
             "seed": int(seed),
@@ -369,29 +367,6 @@ def _precise(estimates: pd.DataFrame, stop: Mapping[str, float]) -> bool:
 def _hashed(seed: int | None) -> int:
     """A number below 2³² from any seed; a fresh one from None."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
-
-
-def _fingerprint(mechanism: Mechanism) -> dict[str, str]:
-    """What tells a mechanism from another: formula, violations, rows of a data set it draws.
-
-    In single precision, so that the last bits of another machine's arithmetic do not count; what is
-    violated need not be seen in one data set.
-    """
-    frame = mechanism.draw(0, 1, 0, rows=True).frame()
-    digest = hashlib.sha256()
-    for name in frame:
-        values = frame[name]
-        if pd.api.types.is_float_dtype(values):
-            values = values.astype(np.float32)
-        digest.update(str(name).encode())
-        digest.update(pd.util.hash_pandas_object(values.astype(object), index=False).to_numpy())
-    # Functions are shown with where they lie, which is elsewhere in every process.
-    violated = [re.sub(r" at 0x[0-9a-f]+", "", repr(one)) for one in mechanism.violations]
-    return {
-        "formula": mechanism.formula,
-        "violations": "; ".join(violated),
-        "first_data_set": digest.hexdigest()[:16],
-    }
 
 
 def _label(table: pd.DataFrame, condition: int) -> str:
