@@ -40,7 +40,8 @@ def identity(mechanism: Mechanism) -> dict[str, str]:
     their defaults and by the values that they use from around them; where they lie does not count.
     """
     m, told = mechanism, _Told()
-    defined = told.of((m.source, m.truth, m.violations, m.template.learned))
+    own = isinstance(m, Mechanism)
+    defined = told.of((m.source, m.truth, m.violations, m.template.learned) if own else m)
     frame = m.draw(0, DRAWN if told.unread else 1, 0, rows=True).frame()
     return {
         "formula": m.formula,
