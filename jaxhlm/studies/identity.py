@@ -21,8 +21,8 @@ from jaxhlm.studies.mechanism import Mechanism
 
 __all__ = ["identity"]
 
-# Last bits of another machine's arithmetic do not count: about ten digits do.
-BITS = 32
+# Last bits of another machine's arithmetic, a fit's among them, do not count: seven digits do.
+BITS = 24
 # Data sets by which a mechanism is told that has parts which cannot be read.
 DRAWN = 64
 # Entries of a class that say where it lies, or nothing that is drawn from.
@@ -173,7 +173,10 @@ class _Told:
             if not isinstance(getattr(type(value), name, None), cached_property)
         }
         if is_dataclass(value):
-            return {f.name: getattr(value, f.name, None) for f in fields(value)} | kept
+            # What does not count where records are compared does not count here.
+            told = {f.name: getattr(value, f.name, None) for f in fields(value) if f.compare}
+            aside = {f.name for f in fields(value)} - {*told}
+            return told | {name: one for name, one in kept.items() if name not in aside}
         try:
             made = value.__reduce_ex__(4)
         except Exception:

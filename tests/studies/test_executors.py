@@ -48,13 +48,11 @@ CHUNKS = 2 * N // CHUNK
 class Trap(Violation):
     """Violates nothing. Workers that come here are killed, or fail, as long as there is a file."""
 
-    how: str
-    file: Path
-    once: bool = False
-    home: int = field(default_factory=os.getpid)
-
-    def __repr__(self):
-        return ""  # a study that it is in is the same study without it
+    # A study is the same study whatever its trap does.
+    how: str = field(default="", compare=False)
+    file: Path = field(default=Path("absent"), compare=False)
+    once: bool = field(default=False, compare=False)
+    home: int = field(default_factory=os.getpid, compare=False)
 
     def residuals(self, panel, e, numbers):
         if os.getpid() == self.home or not self.file.exists():
@@ -76,7 +74,7 @@ class Trap(Violation):
 def mechanism(effect, trap=None):
     truth = hlm.Truth.of([1, 3, -0.15, effect], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
     formula = "y ~ x * a + (1 + x | unit)"
-    return hlm.mechanism(formula, DATA, truth, [trap] if trap and effect else [])
+    return hlm.mechanism(formula, DATA, truth, [trap or Trap()] if effect else [])
 
 
 def run(trap=None, **options):
