@@ -309,8 +309,10 @@ def as_latex(blocks: Iterable[Block]) -> str:
 
 def _latex(part: str | Grid) -> str:
     if isinstance(part, str):
-        return "\\noindent " + " \\\\\n".join(map(_escape_latex, part.split("\n")))
-    first, *rest = ([_escape_latex(cell) for cell in row] for row in part.lines)
+        return "\\noindent " + " \\\\\n".join(map(_first, part.split("\n")))
+    first, *rest = (
+        [_first(row[0]), *(_escape_latex(cell) for cell in row[1:])] for row in part.lines
+    )
     named = part.names is not None
     spec = "l" * named + part.align[0] * len(part.columns)
     body = []
@@ -331,6 +333,15 @@ def _escape_latex(text: str) -> str:
     """
     signed = re.sub(r"^-(?=[\d.])", "−", text)
     return "".join(LATEX.get(mark, mark) for mark in signed)
+
+
+def _first(text: str) -> str:
+    """Text that begins a line: a bracket or star would belong to the end of the line before.
+
+    >>> print(_first("[mg] dose"), _first("* p < 0.05"), _first("dose [mg]"))
+    {[}mg] dose {*} p \\textless{} 0.05 dose [mg]
+    """
+    return re.sub(r"^\s*([\[*])", r"{\1}", _escape_latex(text))
 
 
 def _paragraphs(block: Block) -> list[str | Grid]:

@@ -32,6 +32,7 @@ __all__ = [
     "COLUMN",
     "GREY",
     "INK",
+    "LETTERS",
     "STYLE",
     "canvas",
     "has_series",
@@ -39,6 +40,7 @@ __all__ = [
     "name_points",
     "panels",
     "series",
+    "shortened",
     "split",
     "split_if_several",
     "wrap",
@@ -196,6 +198,16 @@ def wrap(label: object, width: int = 28) -> str:
     ['restricted maximum', 'likelihood, Kenward-', 'Roger']
     """
     return "\n".join(textwrap.wrap(str(label), width)) or str(label)
+
+
+def shortened(label: object, width: int = 28) -> str:
+    """A label on one line, without its middle where it is too long.
+
+    >>> shortened("ENSG00000139618 of the second batch", 20)
+    'ENSG00000…cond batch'
+    """
+    text, half = str(label), (width - 1) // 2
+    return text if len(text) <= width else f"{text[:half]}…{text[half + 1 - width :]}"
 
 
 def has_series(frame: pd.DataFrame, by: str) -> bool:

@@ -14,7 +14,7 @@ from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.inference.tails import beta_quantile
-from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, name_points, wrap
+from jaxhlm.plot.canvas import COLUMN, GREY, INK, LETTERS, canvas, name_points, shortened, wrap
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.studies.measures import check_columns
 
@@ -29,6 +29,10 @@ __all__ = [
 
 BINS = 40
 LEVEL = 0.95
+# Letters of names side by side, and that a bar of colours takes.
+ABREAST, BAR = 14, 10
+# Inches of a row of colours, and of a letter.
+ROW, LETTER = 0.14, 0.06
 
 
 def volcano(
@@ -151,6 +155,7 @@ def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
 
     Raises:
         OptionError: the prior has no trend.
+        NoRowsError: no response has a variance.
 
     Example:
         >>> import jaxhlm as hlm
@@ -164,6 +169,8 @@ def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
     if "mean" not in v:
         raise OptionError("these variances have no trend: fits.moderation(trend=True) has one")
     v = v.dropna().sort_values("mean")
+    if not len(v):
+        raise NoRowsError("no response has a variance")
     with canvas(ax) as axes:
         axes.plot(
             v["mean"], v["variance"] ** 0.25, ".", color=GREY, markersize=2.0, alpha=0.5,
@@ -205,10 +212,15 @@ def contrast_heat(table: pd.DataFrame, n: int = 30, *, ax: Axes | None = None) -
     z = z[list(dict.fromkeys(known["contrast"]))]
     z = z.loc[z.abs().max(axis=1).sort_values(ascending=False).index[:n]]
     largest = float(np.nanmax(np.abs(z.to_numpy())))
-    with canvas(ax, 0.8 + 0.14 * len(z)) as axes:
+    responses, contrasts = ([shortened(name) for name in names] for names in (z.index, z))
+    room, longest = LETTERS - BAR - max(map(len, responses)), max(map(len, contrasts))
+    abreast = len(contrasts) * (1 + min(ABREAST, longest)) <= room
+    names = [wrap(name, ABREAST) if abreast else name for name in contrasts]
+    height = 0.8 + ROW * len(z) + (0.0 if abreast else LETTER * longest)
+    with canvas(ax, height) as axes:
         image = axes.imshow(z, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto")
-        axes.set_xticks(range(z.shape[1]), [wrap(name, 14) for name in z.columns])
-        axes.set_yticks(range(len(z)), [str(name) for name in z.index])
+        axes.set_xticks(range(len(names)), names, rotation=0 if abreast else 90)
+        axes.set_yticks(range(len(z)), responses)
         axes.tick_params(length=0)
         axes.figure.colorbar(image, ax=axes, label="z", shrink=0.8)
     return axes

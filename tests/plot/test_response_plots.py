@@ -1,6 +1,6 @@
 """Figures of tests of many responses: what is drawn, and that names do not cover each other."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -154,3 +154,31 @@ def test_one_contrast_must_be_chosen_and_have_p_values(draw):
         draw(table(["dose"]).assign(p_value=np.nan))
     _, axes = plt.subplots()
     assert draw(table(), "dose", ax=axes) is axes
+
+
+@pytest.mark.parametrize(("letters", "contrasts"), [(3, 2), (12, 12), (45, 3), (45, 6)])
+def test_names_of_a_heat_are_whole_or_shortened_and_apart(letters, contrasts):
+    rng = np.random.default_rng(1)
+    responses = [f"{i}".rjust(letters, "x") for i in range(9)]
+    named = [(r, f"contrast number {k}") for r in responses for k in range(contrasts)]
+    table = pd.DataFrame(named, columns=["response", "contrast"])
+    table["p_value"], table["z"] = 0.5, rng.normal(size=len(table))
+    axes = hlm.plot.contrast_heat(table)
+    axes.figure.canvas.draw()
+    whole = axes.figure.bbox
+    for ticks, low, high in (
+        (axes.get_xticklabels(), "x0", "x1"), (axes.get_yticklabels()[::-1], "y0", "y1")
+    ):  # fmt: skip
+        boxes = [tick.get_window_extent() for tick in ticks]
+        assert all(whole.x0 <= box.x0 and whole.y0 <= box.y0 for box in boxes)
+        edges = [(getattr(box, low), getattr(box, high)) for box in boxes]
+        assert all(one[1] <= other[0] for one, other in pairwise(edges))
+
+
+def test_a_trend_of_nothing_is_refused():
+    data = hlm.load_dataset("sleepstudy")
+    Y = np.column_stack([np.full(len(data), np.nan), np.ones(len(data))])
+    with pytest.warns(hlm.JaxhlmWarning, match="2 of 2 fits failed"):
+        fits = hlm.fit_many("~ Days + (1 | Subject)", data, Y)
+    with pytest.raises(errors.NoRowsError, match="no response has a variance"):
+        hlm.plot.variance_trend(fits.moderation(trend=True))
