@@ -32,15 +32,9 @@ Key: TypeAlias = tuple[str, str, str]
 
 MOST_FITS = 50
 SHARES = ("R² marginal", "R² conditional", "ICC")
+YES_OR_NO = ("REML", "Weights", "Offset")
 FIXED, RANDOM, CRITERIA = "Fixed effects", "Random effects", "Fit"
-DECIMALS = {
-    "Log-likelihood": 1,
-    "AIC": 1,
-    "BIC": 1,
-    "R² marginal": 3,
-    "R² conditional": 3,
-    "ICC": 3,
-}
+DECIMALS = dict.fromkeys(("Log-likelihood", "AIC", "BIC"), 1) | dict.fromkeys(SHARES, 3)
 SMALLEST_P = 0.001  # that is printed
 NOT_COMPARABLE = (
     "By REML, likelihoods, AIC and BIC compare models with the same fixed effects\n"
@@ -318,6 +312,8 @@ def _column(fit: Fit, df: DfMethod, asked: set[str], conf_level: float) -> dict[
         "Observations": fit.nobs,
         f"Groups: {fit.model.group_name}": fit.ngroups,
     }
+    given = {"Weights": fit.design.weights, "Offset": fit.design.offset}
+    criteria |= {name: 1.0 for name, values in given.items() if values is not None}
     return column | {(CRITERIA, name, "estimate"): value for name, value in criteria.items()}
 
 
@@ -335,8 +331,8 @@ def _shares(fit: Fit) -> dict[Key, float]:
 
 
 def _criterion(name: str, value: float) -> str:
-    if name == "REML":
-        return "yes" if value else "no"
+    if name in YES_OR_NO:
+        return "yes" if value == 1.0 else "no"
     return _cell(value, f".{DECIMALS[name]}f" if name in DECIMALS else ",.0f")
 
 

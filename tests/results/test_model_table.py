@@ -193,3 +193,16 @@ def test_a_fit_and_its_summary_go_into_papers():
     shown = line._repr_html_()
     assert shown.count("<table>") == 4
     assert "<pre" not in shown
+
+
+def test_what_makes_the_same_terms_another_model_is_told():
+    """Weights and an offset, where a fit has them."""
+    d = hlm.load_dataset("sleepstudy").assign(w=np.resize([1.0, 2.0], 180), o=1.0)
+    formula = "Reaction ~ Days + (1 | Subject)"
+    plain, weighted = hlm.fit(formula, d), hlm.fit(formula, d, weights="w")
+    shifted = hlm.fit("Reaction ~ Days + offset(o) + (1 | Subject)", d)
+    text = str(hlm.table({"plain": plain, "weighted": weighted, "shifted": shifted}))
+    told = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert told["Weights"] == ["no", "yes", "no"]
+    assert told["Offset"] == ["no", "no", "yes"]
+    assert "Weights" not in str(hlm.table([plain, plain]))
