@@ -48,7 +48,10 @@ def main() -> int:
     parser.add_argument("--no-peers", action="store_true", help="leave lme4 and statsmodels out")
     parser.add_argument("--out", type=Path, default=machine.RESULTS, help="folder for the CSV file")
     options = parser.parse_args()
-    chosen = options.only.split(",") if options.only else [*TARGETS, "curves", "optimisers"]
+    known = [*TARGETS, "curves", "optimisers"]
+    chosen = options.only.split(",") if options.only else known
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"--only: {unknown[0]!r} is none of {', '.join(known)}")
     facts = machine.describe()
     versions = {} if options.no_peers else machine.r_versions()
     results = [Result("machine", f"{k} {v}", float("nan")) for k, v in (facts | versions).items()]
