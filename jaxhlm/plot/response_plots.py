@@ -15,6 +15,7 @@ from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.inference.tails import beta_quantile
 from jaxhlm.plot.canvas import COLUMN, GREY, INK, LETTERS, canvas, name_points, shortened, wrap
+from jaxhlm.plot.subject import dots
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.studies.measures import check_columns
 
@@ -73,9 +74,7 @@ def volcano(
     x, y = part["estimate"].to_numpy(), _log(part["p_value"].to_numpy())
     found = part["p_adjusted"].to_numpy() < level
     with canvas(ax, 3.0) as axes:
-        axes.plot(
-            x[~found], y[~found], ".", color=GREY, markersize=2.0, alpha=0.4, markeredgewidth=0
-        )
+        axes.plot(x[~found], y[~found], "o", **dots(len(part), GREY))
         for color, side in ((INK[1], x > 0), (INK[0], x <= 0)):
             some = found & side
             axes.plot(x[some], y[some], "o", color=color, markersize=2.6, markeredgewidth=0)
@@ -172,11 +171,8 @@ def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
     if not len(v):
         raise NoRowsError("no response has a variance")
     with canvas(ax) as axes:
-        axes.plot(
-            v["mean"], v["variance"] ** 0.25, ".", color=GREY, markersize=2.0, alpha=0.5,
-            markeredgewidth=0,
-        )  # fmt: skip
-        axes.plot(v["mean"], v["prior"] ** 0.25, color=INK[1], linewidth=1.4)
+        axes.plot(v["mean"], v["variance"] ** 0.25, "o", **dots(len(v), GREY))
+        axes.plot(v["mean"], v["prior"] ** 0.25, color=INK[1], linewidth=1.4, zorder=3)
         axes.set(xlabel="Mean response", ylabel="√ residual standard deviation")
         axes.set_title(f"Prior worth {found.df_prior:.3g} degrees of freedom", loc="left")
     return axes

@@ -14,6 +14,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm import errors, plot
 from jaxhlm.inference.multiplicity import null_share
+from jaxhlm.plot.canvas import GREY
 from jaxhlm.results.moderated import Moderation
 
 
@@ -68,7 +69,7 @@ def test_volcano_colours_what_is_found_and_counts_it():
     axes = plot.volcano(table(), "dose", level=0.1, labels=0)
     part = table(["dose"]).dropna()
     found = part["p_adjusted"] < 0.1
-    drawn = [line for line in axes.lines if line.get_marker() == "o"]
+    drawn = [x for x in axes.lines if x.get_marker() == "o" and x.get_color() != GREY]
     assert sum(len(line.get_xdata()) for line in drawn) == found.sum()
     assert axes.get_title(loc="left") == f"{found.sum()} of 399 with adjusted p < 0.1"
     assert not names_of(axes)
