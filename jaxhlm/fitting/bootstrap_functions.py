@@ -63,6 +63,7 @@ def function_summary(
     values, _ = _values(replicates, function)
     if values.shape[1:] != first.shape:
         raise OptionError("function gives other numbers of the replicates than of the fit")
+    lost = _of_variances(replicates, function, values) if wild else np.zeros(len(first), bool)
     values = np.where(replicates.ok[:, None], values, np.nan)
     told = bootstrap_interval(method, first, values, level)
     used: Bools = np.isfinite(values)
@@ -75,7 +76,7 @@ def function_summary(
     }
     columns |= dict(zip(limit_names(level), told, strict=True))
     found = pd.DataFrame(columns, pd.Index(names, name="term"))
-    if wild and (lost := _of_variances(replicates, function)).any():
+    if lost.any():
         found.loc[lost, ["std_error", *limit_names(level)]] = np.nan
         named = ", ".join(map(str, np.array(names, dtype=object)[lost]))
         warn_user(
@@ -86,14 +87,14 @@ def function_summary(
     return found
 
 
-def _of_variances(fits: FitBatch, function: BatchFunction) -> Bools:
-    """(m,) which values are others where everything but the fixed effects is another."""
+def _of_variances(fits: FitBatch, function: BatchFunction, values: Floats) -> Bools:
+    """(m,) which values (B, m) are others where everything but the fixed effects is another."""
     e = fits.record.estimates
-    others = {"sigma": 2.0, "theta": 1.5, "theta_standard": 1.5, "cov": 9.0, "vcov": 5.0}
-    changed = replace(e, **{name: factor * getattr(e, name) for name, factor in others.items()})
+    factors = {"sigma": 2.0, "theta": 1.5, "theta_standard": 1.5, "cov": 9.0, "vcov": 5.0}
+    changed = replace(e, **{name: factor * getattr(e, name) for name, factor in factors.items()})
     record = replace(fits.record, estimates=changed, tests={})
-    one, other = (_values(FitBatch(r), function)[0] for r in (fits.record, record))
-    return np.asarray(~np.isclose(one, other, rtol=SAME, equal_nan=True).all(axis=0))
+    again, _ = _values(FitBatch(record), function)
+    return np.asarray(~np.isclose(values, again, rtol=SAME, equal_nan=True).all(axis=0))
 
 
 def _values(fits: FitBatch, function: BatchFunction) -> tuple[Floats, list[Any]]:

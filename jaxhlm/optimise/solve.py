@@ -52,7 +52,7 @@ MAX_RESTARTS = 3
 # Evaluations after which a batch is compacted to the lanes that are not done.
 COMPACT_AFTER = 6
 # So few lanes run in NumPy, without compiling: with 1,000 groups and three random effects they take
-# 1.5 s, where compiling takes 12; with 30 groups and two, 0.05 and 4 s. Fewer with more groups.
+# 0.9 s, where compiling takes 13; with 30 groups and two, 0.05 and 4 s. Fewer with more groups.
 FEW_LANES, VERY_FEW_LANES, VERY_MANY_GROUPS = 128, 32, 4096
 # Numbers of an array of groups by lanes that NumPy takes at a time, which stay in the cache.
 NUMBERS_AT_ONCE = 2**15

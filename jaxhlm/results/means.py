@@ -165,7 +165,7 @@ def means_wanted(
     check_flag("pairwise", pairwise)
     check_option("weights", weights, CellWeights)
     check_level(conf_level, "conf_level")
-    whole = specs == OVERALL or (specs is None and trend is not None)
+    whole = specs is OVERALL or (specs is None and trend is not None)
     chosen = [] if whole else cell_variables(specs)
     within = [] if by is None else cell_variables(by, "by")
     both = [name for name in within if name in chosen]

@@ -11,8 +11,9 @@ from jaxhlm.inference.contrast_families import Contrasted
 
 __all__ = ["OVERALL", "Asked", "asked_for"]
 
-# One cell, of all that is averaged over.
-OVERALL = ["1"]
+# What "~ 1" names: one cell, of all that is averaged over. It is told from an empty list of the
+# user's, which names nothing, by being this one.
+OVERALL: list[str] = []
 
 # What emmeans also calls families.
 ALIASES = {"tukey": "pairwise", "dunnett": "trt.vs.ctrl"}
@@ -38,7 +39,7 @@ def asked_for(
 
     >>> asked_for("pairwise ~ g + f | h", None, None)
     Asked(specs=['g', 'f'], by=['h'], contrasts='pairwise')
-    >>> asked_for("~ 1", None, None).specs == OVERALL
+    >>> asked_for("~ 1", None, None).specs is OVERALL
     True
     """
     if isinstance(specs, str) and "~" in specs:
@@ -49,7 +50,7 @@ def asked_for(
                 raise OptionError(f"specs={specs!r} says what {name}= says: give one of them")
         contrasts = family.strip() or contrasts
         by = _names(specs, within) if bar else by
-        specs = _names(specs, cells)
+        specs = OVERALL if cells.strip() == "1" else _names(specs, cells)
     if isinstance(contrasts, str):
         contrasts = ALIASES.get(contrasts, contrasts)
     return Asked(specs, by, contrasts)

@@ -307,3 +307,14 @@ def test_contrasts_say_how_they_are_adjusted_in_every_family():
     for note, table in told.items():
         assert table.notes[-1] == note
     assert not any("adjusted" in note for note in fit.emmeans("pairwise ~ Sex").notes)
+
+
+def test_a_variable_may_be_called_1():
+    """Only a formula's 1 is the mean over all, as in R."""
+    rng = np.random.default_rng(1)
+    d = pd.DataFrame({"g": np.repeat(np.arange(12), 10), "1": rng.choice(list("ab"), 120)})
+    d["y"] = rng.normal(size=12)[d["g"]] + rng.normal(size=120)
+    fit = hlm.fit("y ~ `1` + (1 | g)", d)
+    for named in ("1", ["1"], "~ `1`"):
+        assert fit.emmeans(named)["1"].tolist() == ["a", "b"]
+    assert len(fit.emmeans("~ 1")) == 1
