@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhlm.core.chunks import CHUNK_BYTES, CompiledByOne
+from jaxhlm.core.notation import Bools
 from jaxhlm.core.precision import jax_config_scope
 from jaxhlm.errors import DeviceError, DeviceMemoryWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates, estimate_bytes
@@ -19,7 +20,7 @@ from jaxhlm.estimation.program import Reduction, Traceable, chunk_program
 from jaxhlm.linalg.small import array_namespace
 from jaxhlm.optimise.options import Options
 
-__all__ = ["Fitting", "Work", "fitted_on_devices", "on_devices"]
+__all__ = ["Fitting", "Work", "finished", "fitted_on_devices", "on_devices"]
 
 # The part of a device's memory that a chunk may take: two are under way, and what XLA keeps.
 MEMORY_SHARE = 0.25
@@ -79,18 +80,31 @@ def fitted_on_devices(
     Raises:
         DeviceError: a device was lost, or has no memory for the least that it is given.
     """
-    stats = lanes.reduction.prepared.matrices.stats
     work = Fitting(lanes.reduction, options)
     for run, arrays, final in on_devices(lanes, work, devices, runs):
-        found = Estimates(**arrays)
-        nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
-        rest = np.flatnonzero(~final)
-        if len(rest):
-            with all_or_nothing():
-                again = fit_lanes(lanes.again(run.start + rest), options)
-            found = found.replaced(rest, again.estimates)
-            nobs[rest], ngroups[rest] = again.nobs, again.ngroups
-        yield Fitted(found, nobs, ngroups)
+        yield finished(lanes, options, run, arrays, final)
+
+
+def finished(
+    lanes: Traceable, options: Options, run: slice, arrays: dict[str, Any], final: Bools
+) -> Fitted:
+    """What the program made of a run, and of what it is not final for the fits of the host path.
+
+    Args:
+        lanes: the data sets.
+        options: what to optimise.
+        run: which of them.
+        arrays, final: what ``chunk_program`` gives.
+    """
+    stats, found = lanes.reduction.prepared.matrices.stats, Estimates(**arrays)
+    nobs, ngroups = (np.full(len(final), int(x)) for x in (stats.n[0], stats.m.sum()))
+    rest = np.flatnonzero(~final)
+    if len(rest):
+        with all_or_nothing():
+            again = fit_lanes(lanes.again(run.start + rest), options)
+        found = found.replaced(rest, again.estimates)
+        nobs[rest], ngroups[rest] = again.nobs, again.ngroups
+    return Fitted(found, nobs, ngroups)
 
 
 def _joined(runs: Iterable[slice]) -> deque[slice]:

@@ -5,7 +5,8 @@
 are the functions that the host path calls, given JAX arrays. Left to the host path are sums of
 squares that cancel, a minimum on the boundary of an unbalanced design, lanes where a lower minimum
 may be, and the scan of models with one random effect: the program says which lanes it is final for.
-The host path is the faster on CPUs; the program is for devices.
+The host path is the faster on CPUs for all but data sets that are drawn and fitted in closed form;
+the program is for devices, and for millions of those.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from jaxhlm.core.notation import Array
 
 __all__ = [
+    "DRAWN",
     "Program",
     "Reduction",
     "Some",
@@ -51,6 +53,9 @@ __all__ = [
 # then decide; two or three do.
 SINGLE_TOL = 1e-7
 DECIDING = 5
+
+# The kind of data sets that come from their numbers, drawn as statistics.
+DRAWN = "drawn"
 
 Program = Callable[[Any, Any], tuple[dict[str, Any], Any]]
 

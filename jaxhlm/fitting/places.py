@@ -12,9 +12,11 @@ import numpy as np
 
 from jaxhlm.core.devices import Devices, check_devices, chosen_devices
 from jaxhlm.errors import OptionError
+from jaxhlm.estimation.core_chunks import fitted_on_cores
 from jaxhlm.estimation.device_chunks import fitted_on_devices
 from jaxhlm.estimation.executors import Workers
 from jaxhlm.estimation.pipeline import Fitted, all_or_nothing, fitted_runs, gather
+from jaxhlm.estimation.program import DRAWN, Traceable
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Source
 from jaxhlm.storage.folder import Chunk
@@ -26,6 +28,8 @@ MOST_RUNS, TASKS_OF_EACH = 8, 4
 
 # Of fewer data sets than this, where no devices are asked for, compiling would take the longest.
 WORTH_COMPILING = 100_000
+# The same for the cores, which without compiling take a microsecond for a data set.
+WORTH_COMPILING_FOR_CORES = 5_000_000
 
 Fitter: TypeAlias = Callable[[Iterable[slice]], Iterator[Fitted]]
 
@@ -82,7 +86,18 @@ def fitter(
             f"precision={options.precision!r} is for devices: the cores fit these data sets in "
             "float64; give devices= too, or leave precision out"
         )
+    if lanes := _worth_compiling_for_cores(source, options):
+        return partial(fitted_on_cores, lanes, options)
     return partial(fitted_runs, source, options)
+
+
+def _worth_compiling_for_cores(source: Source, options: Options) -> Traceable | None:
+    """The data sets, if they are drawn as statistics, fitted in closed form, and millions."""
+    lanes = source.traceable if source.B >= WORTH_COMPILING_FOR_CORES else None
+    if lanes is None or lanes.reduction.kind != DRAWN or options.optimizer is not None:
+        return None
+    balanced = lanes.reduction.prepared.equal.balanced and len(options.blocks) == 1
+    return lanes if balanced else None
 
 
 def fitting_devices(

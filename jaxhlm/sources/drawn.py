@@ -16,7 +16,7 @@ from jaxhlm.core.streams import Key, Streams
 from jaxhlm.design.design import Design
 from jaxhlm.errors import JaxhlmError
 from jaxhlm.estimation.pipeline import Prepared, Reduced
-from jaxhlm.estimation.program import Reduction, Some, Traceable, traceable_responses
+from jaxhlm.estimation.program import DRAWN, Reduction, Some, Traceable, traceable_responses
 from jaxhlm.sources.lanes import Lanes
 from jaxhlm.sources.sources import Source, shared_lanes
 from jaxhlm.statistics.drawing import (
@@ -158,7 +158,7 @@ class Parametric(DrawnSource):
             return Reduced.of(found[0], self.prepared.equal, found[1]), True
 
         return Traceable(
-            Reduction(self.prepared, draw, "drawn"),
+            Reduction(self.prepared, draw, DRAWN),
             (self.key, self.distribution.arrays),
             lambda run: self.first + np.arange(run.start, run.stop, dtype=np.uint32),
             lambda lane_index: Some(lane_index, self._drawn, self.lane_bytes),
