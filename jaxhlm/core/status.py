@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import filled
 from jaxhlm.core.notation import Bools, Ints
 
 __all__ = [
@@ -71,7 +72,7 @@ def tally(status: Ints) -> pd.Series:
 
 
 def outcome(status: Ints) -> list[str]:
-    """How many fits converged and failed, and a line for each cause of failure."""
+    """How many fits converged and failed, and a paragraph for each cause of failure."""
     return outcome_of(tally(status))
 
 
@@ -80,7 +81,11 @@ def outcome_of(counts: pd.Series) -> list[str]:
     total, good = int(counts.sum()), int(counts[[s.name.lower() for s in Status if s.ok]].sum())
     return [
         f"Converged: {good:,}, of these singular: {counts['singular']:,}; failed: {total - good:,}",
-        *(f"  {counts.iloc[s]:,} × {s.message}" for s in Status if not s.ok and counts.iloc[s]),
+        *(
+            filled(f"{counts.iloc[s]:,} × {s.message}", "    ", "  ")
+            for s in Status
+            if not s.ok and counts.iloc[s]
+        ),
     ]
 
 

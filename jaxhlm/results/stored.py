@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from jaxhlm.results.moments import Moments
 from jaxhlm.results.record import FitRecord
 from jaxhlm.results.selection import by_position_or_label
 from jaxhlm.results.storage import from_table
-from jaxhlm.results.summaries import precision_told
+from jaxhlm.results.summaries import MOST_NAMED, failed_told, precision_told
 from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.inputs import Input
 from jaxhlm.sources.sources import Source
@@ -50,6 +50,14 @@ FITS = Kind(
     },
     parts={"runs": lambda one: type(one) is int and one > 0},
 )  # fmt: skip
+
+
+class _Seen(NamedTuple):
+    """What one pass over the files tells."""
+
+    counts: pd.Series  # fits by status
+    summary: pd.DataFrame
+    failed: list[Any]  # labels of the first fits that failed, one more than are told
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -117,7 +125,7 @@ class StoredFits(Printed):
     @property
     def counts(self) -> pd.Series:
         """Number of fits by status, every status listed."""
-        return self._seen[0]
+        return self._seen.counts.copy()
 
     def summary(self) -> pd.DataFrame:
         """Mean, sd and range of each parameter over converged fits, and the mean SE.
@@ -125,7 +133,7 @@ class StoredFits(Printed):
         The files are read once, chunk by chunk. There is no median, for which all values would have
         to be held: ``fits[:100_000].summary()`` has it of a part.
         """
-        return self._seen[1].copy()
+        return self._seen.summary.copy()
 
     def _blocks(self) -> list[Block]:
         """Counts, then the summary table."""
@@ -135,6 +143,7 @@ class StoredFits(Printed):
             f"{len(self):,}{of} linear mixed model fits by {method}, in {self.path}",
             f"Formula: {self.model.formula}",
             *outcome_of(self.counts),
+            *failed_told(self._seen.failed),
             *precision_told(self._told.get("precision", "float64")),
         ]
         return [head, [framed(self.summary())]]
@@ -144,18 +153,20 @@ class StoredFits(Printed):
         return np.cumsum([chunk.last - chunk.first for chunk in self.chunks])
 
     @cached_property
-    def _seen(self) -> tuple[pd.Series, pd.DataFrame]:
-        """Counts by status, and the summary."""
+    def _seen(self) -> _Seen:
         counts, names = np.zeros(len(Status), np.int64), list(parameter_names(self.model))
         values, errors = Moments(len(names)), Moments(len(self.model.xnames))
+        failed: list[Any] = []
         for fits in self:
             ok, record = fits.ok, fits.record
             counts += tally(fits.status).to_numpy()
             values.add(parameter_values(self.model, record.estimates)[ok])
             errors.add(record.se[ok])
+            failed += fits.index[~ok][: MOST_NAMED + 1 - len(failed)].tolist()
         table = values.table(names)
         table["mean SE"] = errors.table(list(self.model.xnames))["mean"]
-        return pd.Series(counts, [s.name.lower() for s in Status], name="fits"), table
+        by_status = pd.Series(counts, [s.name.lower() for s in Status], name="fits")
+        return _Seen(by_status, table, failed)
 
     @property
     def _told(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ SINGLE = (
 )
 
 __all__ = [
+    "MOST_NAMED",
     "batch_blocks",
     "batch_heading",
+    "failed_told",
     "glance",
     "parameter_summary",
     "precision_told",
@@ -120,11 +123,10 @@ def parameter_summary(fits: FitRecord) -> pd.DataFrame:
     return table
 
 
-def _failed(fits: FitRecord) -> list[str]:
-    """The names of the first fits that failed."""
-    failed = fits.index[~fits.ok].tolist()
+def failed_told(failed: Sequence[Any]) -> list[str]:
+    """The line that names the first fits that failed, of their labels."""
     named = ", ".join([*map(str, failed[:MOST_NAMED]), *["…"] * (len(failed) > MOST_NAMED)])
-    return [f"  failed: {named}"] if failed else []
+    return [f"  failed: {named}"] if len(failed) else []
 
 
 def _incomplete(fits: FitRecord) -> list[str]:
@@ -153,7 +155,7 @@ def batch_heading(fits: FitRecord) -> str:
         f"{len(fits):,} linear mixed model fits by {method}",
         f"Formula: {fits.model.formula}",
         *outcome(fits.estimates.status),
-        *_failed(fits),
+        *failed_told(fits.index[~fits.ok].tolist()),
         *_incomplete(fits),
         *precision_told(fits.options.precision),
     ]

@@ -54,7 +54,7 @@ def test_fits_are_those_of_the_host_path(tmp_path):
         ({"n": B - 1}, None),
         ({"statistics": False}, None),
         ({"rows": 177}, None),
-        ({}, optax.sgd(1)),
+        ({}, optax.sgd(1.0)),
     ],
     ids=["few", "rows", "unbalanced", "an optimiser of the user's"],
 )

@@ -11,6 +11,7 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH, frame, sleepstudy
 from jaxhlm import errors
+from jaxhlm.core.document import WIDTH
 from jaxhlm.core.status import Status
 from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.results.batch import FitBatch
@@ -29,7 +30,7 @@ def batch():
     return hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses())
 
 
-def test_print_names_the_first_fits_that_failed_and_counts_missing_values():
+def test_print_names_the_first_fits_that_failed_and_counts_missing_values(tmp_path):
     data, formula = hlm.load_dataset("sleepstudy"), "~ Days + (1 | Subject)"
     Y = hlm.fit("Reaction" + formula, data).simulate(8, seed=1)
     Y.columns = [f"g{j}" for j in range(8)]
@@ -129,8 +130,10 @@ def test_every_failure_has_its_status():
     np.testing.assert_allclose(fits.criterion.iloc[0], alone.criterion, atol=tol.CRITERION)
     failed = ~fits.ok
     assert np.isnan(fits.fixef[failed].to_numpy()).all()
+    printed = " ".join(str(fits).split())
     for status in fits.status[failed]:
-        assert Status(status).message in str(fits)
+        assert Status(status).message in printed
+    assert max(map(len, str(fits).splitlines())) <= WIDTH
 
 
 def test_arguments_of_fit_many():
