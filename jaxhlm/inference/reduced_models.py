@@ -128,9 +128,41 @@ def reduced_minimum(standardised: Standardised, options: Options, j: int) -> Flo
     Q, _ = isolating_basis(np.moveaxis(standardised.scaling.C, -1, 0), options.blocks, j)
     last, blocks = without_column(options.blocks, j)
     RZ = np.einsum("gabl,lbc->gacl", np.broadcast_to(stats.RZ, (*stats.RZ.shape[:3], len(Q))), Q)
-    smaller = stats._replace(RZ=np.delete(RZ, last, axis=2))
+    smaller = _squared(stats._replace(RZ=np.delete(RZ, last, axis=2)))
     found = solve(smaller, replace(options, blocks=blocks, optimizer=None))
     return np.where(found.converged, found.value, np.nan)
+
+
+def _squared(stats: Stats) -> Stats:
+    """The same statistics with R_i square again, which has lost a column.
+
+    Rotations of its rows make R_i upper triangular, with a last row of zeros: that row of T_i lies
+    outside of the span of Z_i.
+    """
+    last = stats.RZ.shape[2]
+    b = max(stats.RZ.shape[-1], stats.TX.shape[-1])
+    R, TX = (np.broadcast_to(x, (*x.shape[:-1], b)).copy() for x in (stats.RZ, stats.TX))
+    Ty = stats.Ty.copy()
+    for j in range(last):
+        for i in range(j + 1, last + 1):
+            length = np.hypot(R[:, j, j], R[:, i, j])
+            some = length > 0.0
+            length = np.where(some, length, 1.0)
+            c, s = np.where(some, R[:, j, j] / length, 1.0), R[:, i, j] / length
+            for x in (R, TX, Ty[:, :, None]):
+                upper, lower = x[:, j].copy(), x[:, i].copy()
+                x[:, j] = c[:, None] * upper + s[:, None] * lower
+                x[:, i] = c[:, None] * lower - s[:, None] * upper
+            R[:, i, j] = 0.0
+    tx, ty = TX[:, last], Ty[:, last]
+    return stats._replace(
+        RZ=R[:, :last],
+        TX=TX[:, :last],
+        Ty=Ty[:, :last],
+        XX=stats.XX + np.einsum("gal,gbl->abl", tx, tx),
+        Xy=stats.Xy + (tx * ty[:, None]).sum(axis=0),
+        yy=stats.yy + (ty**2).sum(axis=0),
+    )
 
 
 def null_criterion(stats: Stats, reml: bool) -> Floats:

@@ -327,6 +327,23 @@ def test_rand_test_with_few_units_and_smaller_models_that_are_singular(rng):
     assert np.isfinite(limits).all()
 
 
+@pytest.mark.parametrize(
+    ("full", "part", "row"), [("1 + x", "0 + x", 1), ("0 + hi + lo", "0 + lo", 1)]
+)
+def test_what_is_left_of_two_random_effects_is_scanned_as_one(full, part, row, rng):
+    """Heavy tails and few units: one random effect has several minima, of which the lowest counts."""
+    unit, x, hi = np.repeat(np.arange(6), 5), rng.normal(size=30), rng.integers(0, 2, 30)
+    data = pd.DataFrame({"unit": unit, "x": x, "hi": hi, "lo": 1 - hi})
+    b = rng.standard_t(2, size=(2, 6, 300))[:, unit]
+    Y = rng.standard_t(2, size=(30, 300)) + 0.7 * b[0] + 0.4 * b[1] * x[:, None]
+    larger, smaller = (
+        hlm.fit_many(f"~ x + hi + ({effects} | unit)", data, Y) for effects in (full, part)
+    )
+    found = larger.rand_test()["LRT"].to_numpy().reshape(len(larger), -1)[:, row]
+    expected = (smaller.criterion - larger.criterion).clip(lower=0.0)
+    np.testing.assert_allclose(found, expected, atol=tol.RATIO)
+
+
 def test_the_mixture_holds_its_level():
     """Truth without a random slope: the mixture rejects about 5 %, the plain χ² too rarely."""
     n = 500
