@@ -331,7 +331,7 @@ def test_rand_test_with_few_units_and_smaller_models_that_are_singular(rng):
     ("full", "part", "row"), [("1 + x", "0 + x", 1), ("0 + hi + lo", "0 + lo", 1)]
 )
 def test_what_is_left_of_two_random_effects_is_scanned_as_one(full, part, row, rng):
-    """Heavy tails and few units: one random effect has several minima, of which the lowest counts."""
+    """Heavy tails, few units: with one random effect there are several minima."""
     unit, x, hi = np.repeat(np.arange(6), 5), rng.normal(size=30), rng.integers(0, 2, 30)
     data = pd.DataFrame({"unit": unit, "x": x, "hi": hi, "lo": 1 - hi})
     b = rng.standard_t(2, size=(2, 6, 300))[:, unit]
