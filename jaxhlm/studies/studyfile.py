@@ -192,8 +192,10 @@ def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Mechanism:
     with misfit():
         made = Truth.of(**truth, design=on)
     base = with_sizes(made)
+    if not violations:
+        return base
     with source.blaming(("violations",)):
-        return mechanism(formula, base.source, made, violations) if violations else base
+        return assembled(formula, base.source, made, violations, base.template.learned)
 
 
 def _without_effects(

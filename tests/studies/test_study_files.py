@@ -1,5 +1,6 @@
 """Studies written in TOML: what is built from them, and what is wrong with them line by line."""
 
+import numpy as np
 import pytest
 
 import jaxhlm as hlm
@@ -129,3 +130,31 @@ def test_lines_of_keys():
     assert line_of(text, ("g", 0, "h")) == 6
     assert line_of(text, ("g", 1, "i", "j")) == 8
     assert line_of(text, ("g", 1, "missing")) == 7
+
+
+@pytest.mark.parametrize("given", ["measurements = 5", "units = 7"])
+def test_violations_leave_what_terms_learned_on_the_frame(toml, given):
+    """So that the condition without violations is the file without violations."""
+    text = f"""
+formula = "y ~ scale(x) * a + (1 + x | unit)"
+[design]
+dataset = "article"
+{given}
+[truth]
+beta = {{"(Intercept)" = 1, "scale(x)" = 3, "scale(x):a" = 0.1}}
+partial_r2 = {{a = 0.2}}
+sd = [0.2, 0.5]
+sigma = 0.75
+"""
+    toml.write_text(text)
+    plain = read_study_file(toml).mechanism
+    assert plain.template.learned["scale(x)"]["scale"] == pytest.approx(
+        hlm.load_dataset("article")["x"].std(), rel=tol.SMALL
+    )
+    violated = '[[violations]]\nkind = "MissingCompletely"\nrate = 0.1\n'
+    toml.write_text(f"{text}{violated}[conditions]\nviolations = [false, true]\n")
+    varied = read_study_file(toml).mechanism
+    for made in (varied.base, varied(violations=False), varied(violations=True)):
+        assert made.template.learned == plain.template.learned
+        assert made.truth.beta == plain.truth.beta
+        np.testing.assert_array_equal(made.template.X, plain.template.X)
