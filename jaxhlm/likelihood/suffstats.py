@@ -142,7 +142,8 @@ def suffstats(
     """Sufficient statistics from rows, in JAX: jit-able, vmap-able, differentiable in y, X and Z.
 
     ``fit`` standardises the rows first (``statistics/standardise.py``), which keeps more digits
-    when columns are badly scaled; here the rows are taken as they are, in their own dtype.
+    when columns are badly scaled; here the rows are taken as they are, in their own dtype, whole
+    numbers as floating ones.
 
     ``hlm.design(formula, data)`` makes X, Z and group (also G, weights and blocks) of a formula and
     a frame; y is then a column of the frame, of the rows that the design has ``kept``.
@@ -190,7 +191,8 @@ def suffstats(
     affordable("num_groups", num_groups, 8.0 * q * (q + X.shape[1] + 1))
     # A design that is known is reduced by NumPy, without compiling, whatever is traced beside it.
     known = not any(isinstance(x, jax.core.Tracer) for x in (X, Z, group, weights))
-    xp, dtype = np if known else jnp, jnp.result_type(y, X, Z)
+    # A weak float: whole numbers become floating, and floating rows keep their dtype.
+    xp, dtype = np if known else jnp, jnp.result_type(y, X, Z, float)
     y, X, Z = jnp.asarray(y, dtype), xp.asarray(X, dtype), xp.asarray(Z, dtype)
     group = np.asarray(group) if known else group
     # JAX computes places in the labels' own dtype, and int8 does not hold 200 groups.

@@ -219,3 +219,16 @@ def test_labels_may_be_of_a_dtype_that_does_not_hold_the_number_of_groups(rng, w
     with jax.enable_x64(True):
         of = wrap(lambda labels: hlm.suffstats(y, X, Z, labels, 200))
         jax.tree.map(np.testing.assert_array_equal, of(group.astype(np.int8)), of(group))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["at once", "traced"])
+@pytest.mark.parametrize(("whole", "dtype"), [("int", "float64"), ("int8", "float32")])
+def test_whole_numbers_are_read_as_floating_ones(rng, whole, dtype, wrap):
+    y, X, Z, group, weights = problem(rng, True)
+    y, X, Z = ((3.0 * x).astype(whole) for x in (y, X, Z))
+    with jax.enable_x64(dtype == "float64"):
+        of = wrap(lambda *data: hlm.suffstats(*data[:3], group, len(SIZES), data[3]))
+        found = of(y, X, Z, weights)
+        expected = of(*(x.astype(dtype) for x in (y, X, Z)), weights)
+    assert {str(x.dtype) for x in found} == {dtype}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
