@@ -247,7 +247,9 @@ def _scaled(
     usable = finite & (found.rss > xp.maximum(CONSTANT_TOL**2 * found.size, 1.0 / EXTREME))
     usable &= found.size < EXTREME
     s = xp.sqrt(xp.where(usable, found.rss, 1.0) / matrices.n)
-    fallback = np.where(matrices.status, matrices.status, Status.NOT_FINITE)
+    # What X lacks comes first, then the response, then what Z lacks.
+    by_x = np.isin(matrices.status, [Status.NO_RESIDUAL_DF, Status.RANK_DEFICIENT])
+    fallback = np.where(by_x, matrices.status, Status.NOT_FINITE)
     status = xp.where(usable, matrices.status, xp.where(finite, fallback, Status.NOT_FINITE))
     yy = xp.where(status == Status.CONVERGED, found.yy / s**2, np.nan)
     stats = matrices.stats._replace(Ty=found.Ty / s, Xy=found.Xy / s, yy=yy)

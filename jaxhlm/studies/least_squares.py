@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.estimation.model import Model
@@ -26,11 +26,13 @@ __all__ = ["pooled_ols", "two_stage"]
 
 # A column of X this far (relative) from the span of Z is not reached by the units' lines.
 REACH_TOL = 1e-10
-# An entry of A_i this small beside the largest of its column is zero.
+# What is this small of a column of X, in all units, comes from rounding errors.
 ENTRY_TOL = 1e-8
+# Columns of A, of about the same size, that are this close to others are combinations of them.
+STAGE_RANK_TOL = 1e-10
 
 
-def pooled_ols(standardised: Standardised) -> tuple[Floats, ...]:
+def pooled_ols(standardised: Standardised) -> tuple[Floats, Floats, Floats, Ints]:
     """Ordinary least squares on all rows of B lanes.
 
     Returns:
@@ -39,11 +41,9 @@ def pooled_ols(standardised: Standardised) -> tuple[Floats, ...]:
     scaling = standardised.scaling
     T, B = np.moveaxis(scaling.T, -1, 0), scaling.beta_ols.shape[1]
     n, p = (np.broadcast_to(x, B) for x in (scaling.n, standardised.stats.rank))
-    ok = (standardised.status == Status.CONVERGED) & (n > p)
-    status = np.where(
-        standardised.status == Status.CONVERGED, Status.NO_RESIDUAL_DF, standardised.status
-    )
-    status = np.where(ok, Status.CONVERGED, status)
+    status = _without_random_part(standardised)
+    status = np.where((status == Status.CONVERGED) & (n <= p), Status.NO_RESIDUAL_DF, status)
+    ok = status == Status.CONVERGED
     sigma = np.where(ok, scaling.s * np.sqrt(n / np.where(ok, n - p, 1.0)), np.nan)
     beta = np.where(ok[:, None], (T @ scaling.beta_ols.T[..., None])[..., 0], np.nan)
     vcov = (sigma**2 / n)[:, None, None] * (T @ T.swapaxes(1, 2))
@@ -51,7 +51,13 @@ def pooled_ols(standardised: Standardised) -> tuple[Floats, ...]:
     return at_absent(beta, absent), at_absent(vcov, absent), sigma, status
 
 
-def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats, Floats]:
+def _without_random_part(standardised: Standardised) -> Ints:
+    """(B,) statuses by X and the response, which come before Z in what a status says."""
+    status = standardised.status
+    return np.where(status == Status.NOT_IDENTIFIED, Status.CONVERGED, status)
+
+
+def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats, Floats, Ints]:
     """Second-stage regressions of the coefficients of every unit's own line.
 
     Units whose line is not determined by their rows are left out.
@@ -61,35 +67,46 @@ def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats,
         model: their names, for what is said of terms that have no place.
 
     Returns:
-        β̂, standard errors, and df (units − coefficients of the same regression), (B, p) each;
-        NaN in lanes that cannot be fitted.
+        β̂, standard errors, and df (units − coefficients of the same regression), (B, p) each,
+        NaN in lanes that cannot be fitted; and status (B,).
 
     Raises:
         UnsupportedTermError: X is not Z_iA_i, or a term belongs to several coefficients of the
             line.
     """
-    stats, scaling, status = groups.standardised
+    stats, scaling, _ = groups.standardised
     XX = stats.XX - absent_squares(scaling.absent, stats.n)
+    XX = np.where(_full_rank(groups.standardised), XX, 0.0)
     if np.abs(XX).max() > REACH_TOL * scaling.n.max():
-        raise _out_of_reach(groups.standardised, model)
-    gamma, A = _lines(groups)
+        raise _out_of_reach(groups.standardised, XX, model)
+    gamma, A, size = _lines(groups)
     component = _components(A)
     B, p = gamma.shape[0], A.shape[-1]
     out: tuple[Floats, ...] = tuple(np.full((B, p), np.nan) for _ in range(3))
     for k in range(gamma.shape[-1]):
         terms = np.flatnonzero(component == k)
         if len(terms):
-            parts = _regression(gamma[..., k], A[:, :, k, :][..., terms])
+            beta, se, df = _regression(gamma[..., k], A[:, :, k, :][..., terms])
+            parts = beta / size[:, k, terms], se / size[:, k, terms], df
             for values, part in zip(out, parts, strict=True):
                 values[:, terms] = part
-    ok = (status == Status.CONVERGED)[:, None] & ~scaling.absent.T
+    status = _without_random_part(groups.standardised)
+    absent = np.broadcast_to(scaling.absent.T, (B, p))
+    ok = (status == Status.CONVERGED)[:, None] & ~absent
     beta, se, df = (np.where(ok, values, np.nan) for values in out)
-    return beta, se, df
+    why = np.where(absent.any(axis=1), Status.RANK_DEFICIENT, Status.NOT_IDENTIFIED)
+    lost = (status == Status.CONVERGED) & ~np.isfinite(se).all(axis=1)
+    return beta, se, df, np.where(lost, why, status)
 
 
-def _out_of_reach(standardised: Standardised, model: Model) -> UnsupportedTermError:
-    """The error that names the fixed effects beyond the units' lines."""
-    XX, T = standardised.stats.XX, standardised.scaling.T
+def _full_rank(standardised: Standardised) -> Bools:
+    """(b,) lanes whose columns of X do not depend on each other."""
+    return np.asarray(~np.isnan(standardised.scaling.T).any(axis=(0, 1)))
+
+
+def _out_of_reach(standardised: Standardised, XX: Floats, model: Model) -> UnsupportedTermError:
+    """The error that names the fixed effects beyond the units' lines, which leave ``XX`` of X."""
+    T = standardised.scaling.T
     lane = int(np.abs(XX).max(axis=(0, 1)).argmax())
     back = np.linalg.inv(T[..., lane])
     within = np.diag(back.T @ XX[..., lane] @ back)
@@ -105,41 +122,57 @@ def _out_of_reach(standardised: Standardised, model: Model) -> UnsupportedTermEr
     )
 
 
-def _lines(groups: GroupContributions) -> tuple[Floats, Floats]:
-    """γ̂ (B, G, q) and A (b, G, q, p); rows of zeros for units without a line of their own."""
+def _lines(groups: GroupContributions) -> tuple[Floats, Floats, Floats]:
+    """γ̂ (B, G, q), A (b, G, q, p) without units of measurement, and what they were, (b, q, p).
+
+    A has zeros for units without a line of their own, and for all units of lanes where columns of
+    X, or of a random term, depend on each other.
+    """
     stats, scaling, _ = groups.standardised
+    dependent = np.isnan(scaling.C).any(axis=(0, 1)) | ~_full_rank(groups.standardised)
+    C, T = (
+        np.moveaxis(np.where(dependent, np.eye(len(x))[..., None], x), -1, 0)
+        for x in (scaling.C, scaling.T)
+    )
     RZ, TX = (np.moveaxis(x, 0, -2) for x in (stats.RZ, stats.TX))
     t = scaling.s * stats.Ty + np.einsum("gqpl,pl->gql", stats.TX, scaling.beta_ols)
-    known = (np.einsum("aagb->agb", RZ) != 0.0).all(axis=0)
+    known = (np.einsum("aagb->agb", RZ) != 0.0).all(axis=0) & ~dependent
     eye = np.eye(len(RZ))[..., None, None]
     R = np.where(known, RZ, eye)
     own = solve_upper(R, np.moveaxis(t, 0, -2)) * known
     A = solve_upper(R, TX) * known
+    to_x = np.linalg.inv(T)
     # In the user's units.
-    gamma = np.einsum("abl,bgl->lga", scaling.C, own)
-    A = np.einsum("abl,bmgl->lgam", scaling.C, A)
-    return gamma, A @ np.linalg.inv(np.moveaxis(scaling.T, -1, 0))[:, None]
+    gamma = np.einsum("lab,bgl->lga", C, own)
+    A = np.einsum("lab,bmgl->lgam", C, A) @ to_x[:, None]
+    # Root mean squares of the columns of X over those of Z: so large is A.
+    of_x, of_z = (np.linalg.norm(x, axis=1) for x in (to_x, np.linalg.inv(C)))
+    size = of_x[:, None, :] / of_z[:, :, None]
+    A /= size[:, None]
+    nothing = np.abs(A).max(axis=1, keepdims=True) <= ENTRY_TOL
+    return gamma, np.where(nothing, 0.0, A), size
 
 
 def _components(A: Floats) -> Ints:
-    """(p,) the coefficient of the unit's line that each term is about."""
-    size = np.abs(A).max(axis=(0, 1))
-    used = size > ENTRY_TOL * size.max(axis=0)
-    if (used.sum(axis=0) != 1).any():
+    """(p,) the coefficient of the unit's line that each term is about, −1 where no unit tells."""
+    used = A.any(axis=(0, 1))
+    if (used.sum(axis=0) > 1).any():
         raise UnsupportedTermError(
             "two_stage needs every fixed effect to be about one coefficient of the unit's line, "
             "as in y ~ x * a + (1 + x | unit); code the line left of the bar the same way as the "
             "fixed part"
         )
-    return used.argmax(axis=0)
+    return np.where(used.any(axis=0), used.argmax(axis=0), -1)
 
 
 def _regression(y: Floats, X: Floats) -> tuple[Floats, Floats, Floats]:
     """Least squares of y (B, G) on X (b, G, r); units with rows of zeros in X do not count."""
-    inverse = np.linalg.pinv(X)
+    inverse = np.linalg.pinv(X, STAGE_RANK_TOL)
     beta = (inverse @ y[..., None])[..., 0]
     residual = y - (X @ beta[..., None])[..., 0]
-    units, rank = (X != 0.0).any(axis=2).sum(axis=1), np.linalg.matrix_rank(X)
+    axes = np.linalg.svd(X, compute_uv=False)
+    rank = (axes > STAGE_RANK_TOL * axes[:, :1]).sum(axis=1)
+    units = (X != 0.0).any(axis=2).sum(axis=1)
     r = X.shape[2]
     df = np.where((units > r) & (rank == r), units - float(r), np.nan)
     with np.errstate(invalid="ignore"):

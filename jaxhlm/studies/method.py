@@ -215,11 +215,9 @@ def _variances(fits: FitBatch) -> _Found:
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:
-    beta, se, df = fits.over_groups(lambda _, groups: two_stage(groups, fits.model))
+    beta, se, df, status = fits.over_groups(lambda _, groups: two_stage(groups, fits.model))
     if method.df_method == "normal":
         df = np.where(np.isnan(df), np.nan, np.inf)
-    known = np.isfinite(se).all(axis=1)
-    status = np.where(known, Status.CONVERGED, Status.NOT_IDENTIFIED)
     return _Found(fits.model.xnames, beta, se, df, status)
 
 

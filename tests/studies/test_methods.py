@@ -1,5 +1,7 @@
 """Methods on the same data sets, against least squares written out and the accessors of fits."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,17 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
-from jaxhlm.errors import ConvergenceWarning, JaxhlmError, OptionError, UnsupportedTermError
+from jaxhlm.core.status import Status
+from jaxhlm.errors import (
+    ConvergenceWarning,
+    DegenerateWarning,
+    JaxhlmError,
+    OptionError,
+    UnsupportedTermError,
+    failures_counted,
+)
 from jaxhlm.studies.method import check_methods, method_estimates
+from jaxhlm.violations import MissingCompletely
 
 SIZES = (5, 3, 8, 4, 6, 2, 7, 1, 5, 6)
 B = 8
@@ -225,3 +236,88 @@ def test_methods_have_names_of_their_own():
         check_methods([hlm.Method("a"), hlm.Method("a", df="normal")])
     with pytest.raises(OptionError, match="at least one"):
         check_methods([])
+
+
+SPARSE = "y ~ t * a + (1 + t | unit)"
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    """Few units with few rows: some data sets do not identify Z, and some lack a level of a."""
+    made = hlm.units(n=6, within={"t": [0, 1, 2]}, factors={"a": ["c", "d"]})
+    truth = hlm.Truth.of([1, 0.5, 0.2, 0.3], sd=[0.7, 0.4], corr=0.3, sigma=0.8)
+    m = hlm.mechanism(SPARSE, made, truth, MissingCompletely(0.45))
+    return m.draw(0, 40, seed=4, rows=True)
+
+
+def counted(drawn, *methods):
+    """As a study does, which counts what failed."""
+    with failures_counted():
+        return one(drawn, *methods)
+
+
+def by_hand(rows):
+    X = np.column_stack([np.ones(len(rows)), rows.t, rows.a == "d", rows.t * (rows.a == "d")])
+    return X.astype(float), rows.y.to_numpy()
+
+
+def test_robust_least_squares_is_the_same_for_every_random_part(sparse):
+    ols = partial(hlm.Method, "ols", estimator="ols", robust="CR1", df="normal")
+    with pytest.warns(DegenerateWarning):
+        tables = [counted(sparse, method) for method in (ols(), ols(formula="y ~ t * a"))]
+    pd.testing.assert_frame_equal(*tables, rtol=tol.ESTIMATE)
+
+
+def test_least_squares_asks_nothing_of_the_random_part(sparse):
+    """Every data set whose X has full rank has an estimate; another random part changes nothing."""
+    mixed = counted(sparse, hlm.Method("lmm"))
+    table = counted(sparse, hlm.Method("ols", estimator="ols"))
+    other = counted(sparse, hlm.Method("ols", "y ~ t * a", estimator="ols"))
+    pd.testing.assert_frame_equal(table, other, rtol=tol.ESTIMATE)
+    statuses = set()
+    for i, rows in sparse.frame().dropna().groupby("replicate"):
+        X, y = by_hand(rows)
+        own = table[table.replicate == i]
+        if np.linalg.matrix_rank(X) == 4 < len(y):
+            beta = np.linalg.lstsq(X, y, rcond=None)[0]
+            np.testing.assert_allclose(own["estimate"], beta, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+            statuses.add(mixed[mixed.replicate == i]["status"].iloc[0])
+        else:
+            assert own["estimate"].isna().all()
+            assert own["status"].isin(["rank_deficient", "no_residual_df"]).all()
+    assert "not_identified" in statuses
+
+
+def test_two_stages_ask_for_lines_only(sparse):
+    """Also of data sets by themselves: one that cannot be fitted is one that failed."""
+    table = counted(sparse, hlm.Method("two", estimator="two_stage"))
+    failed = 0
+    for i, rows in sparse.frame().dropna().groupby("replicate"):
+        known = [u for _, u in rows.groupby("unit") if len(u) > 1]
+        lines = np.array([np.polyfit(u.t, u.y, 1)[::-1] for u in known]).reshape(-1, 2)
+        A = np.array([[1.0, u.a.iloc[0] == "d"] for u in known]).reshape(-1, 2)
+        own = table[table.replicate == i]
+        if len(known) > 2 == np.linalg.matrix_rank(A):
+            beta = np.linalg.lstsq(A, lines, rcond=None)[0].T[[0, 1, 0, 1], [0, 0, 1, 1]]
+            np.testing.assert_allclose(own["estimate"], beta, rtol=tol.ESTIMATE, atol=tol.ESTIMATE)
+            assert (own["df"] == len(known) - 2).all()
+        else:
+            failed += 1
+            assert own["estimate"].isna().all()
+            assert own["status"].isin(["rank_deficient", "not_identified"]).all()
+            single = sparse.mechanism.draw(i, i + 1, seed=4, rows=True)
+            alone = counted(single, hlm.Method("two", estimator="two_stage"))
+            assert alone["status"].tolist() == own["status"].tolist()
+    assert 0 < failed < 20
+    assert {"rank_deficient", "not_identified"} <= set(table["status"])
+
+
+def test_what_x_and_y_lack_comes_before_what_z_lacks():
+    """A constant response is named as such also where one group identifies nothing."""
+    data = pd.DataFrame({"unit": [0, 0, 0, 1, 1, 1], "set": 0, "x": [0.0, 1.0, 2.0] * 2})
+    more = pd.DataFrame({"unit": [0] * 6, "set": [1] * 3 + [2] * 3, "x": [0.0, 1.0, 2.0] * 2})
+    data = pd.concat([data, more], ignore_index=True)
+    data["y"] = [1.0, 2.0, 0.5, 0.3, 2.1, 1.7, 3.0, 3.0, 3.0, 1.0, 2.0, 1.0]
+    with pytest.warns(ConvergenceWarning):
+        fits = hlm.fit_many("y ~ x + (1 | unit)", data, by="set")
+    assert fits.status[1:].tolist() == [Status.NOT_FINITE, Status.NOT_IDENTIFIED]
