@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,7 @@ from jaxhlm.language.words import in_backticks
 from jaxhlm.likelihood.random_term import RandomTerm, WithTerms, blocks_of, group_of, names_of
 
 __all__ = [
+    "Apart",
     "Design",
     "alias",
     "build_design",
@@ -63,6 +64,18 @@ __all__ = [
 
 # Data sets that differ so much in size may be in other units.
 OTHER_UNITS = 1e4
+
+
+class Apart(NamedTuple):
+    """What one data set of many makes of its rows by itself.
+
+    Attributes:
+        parts: of the right side of the formula.
+        alias: (p, dropped) what columns that X lost to rank deficiency are in terms of the others.
+    """
+
+    parts: tuple[Part, ...]
+    alias: Floats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,7 +128,7 @@ class Design(WithTerms, Printed):
     _alias: Floats = field(repr=False)
     _covariates: dict[str, Floats | Bools] = field(repr=False)
     _response: Part | None = field(default=None, repr=False)
-    _apart: Sequence[tuple[Part, ...]] = field(default=(), repr=False)
+    _apart: Sequence[Apart] = field(default=(), repr=False)
 
     def _blocks(self) -> list[Block]:
         """Its sizes and the names of its effects."""
@@ -156,8 +169,14 @@ class Design(WithTerms, Printed):
         """How the columns of new rows are made for one data set; the rows stay those of all."""
         if not self._apart:
             return self
-        fixed, offset, *random = self._apart[lane]
-        return replace(self, _fixed=fixed, _offset=offset, _random=tuple(random), _apart=())
+        (fixed, offset, *random), known = self._apart[lane]
+        parts = {"_fixed": fixed, "_offset": offset, "_random": tuple(random)}
+        return replace(self, **parts, _alias=known, _apart=())
+
+    @property
+    def as_learned(self) -> Apart:
+        """How the columns of new rows are made, and what of them depends on others."""
+        return Apart(self._right, self._alias)
 
     @property
     def n(self) -> int:

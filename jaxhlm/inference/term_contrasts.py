@@ -181,6 +181,7 @@ def _triangular(X: Floats) -> Floats:
 def _coefficients(X: Floats, Y: Floats) -> Floats:
     """What columns of Y are in terms of those of X, whose sizes may differ much."""
     size = np.abs(X).max(axis=0)
+    size[size == 0.0] = 1.0
     found = np.linalg.lstsq(X / size, Y, rcond=None)[0]
     return np.asarray(found / size[:, None], dtype=float)
 

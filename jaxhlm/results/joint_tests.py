@@ -39,15 +39,15 @@ def joint_tests_table(
     if design.learned_apart and len(fits) > 1:
         parts = [joint_tests_table(fit, by, at, df) for fit in fits.singly()]
         return pd.concat(parts, ignore_index=True)
+    design = design.of_lane(fits.lane_index[0])
     for argument, variables in (("by", within), ("at", [*given])):
         check_variables(design, argument, variables)
     numbers = averaged(design, given)
     grids, which = grids_of(fits, numbers, {})
     means = dict(zip(numbers, grids.T, strict=True))
-    of_lane = design.of_lane(fits.lane_index[0])
     frames, hypotheses = [], []
     for term in _combinations(design, within):
-        cells, full = marginal_means(of_lane, [*term, *within], given, means, around=True)
+        cells, full = marginal_means(design, [*term, *within], given, means, around=True)
         sizes = [cells[name].iloc[: full.shape[1]].nunique() for name in term]
         C = contrast_products([np.diff(np.eye(k), axis=0) for k in sizes])
         if not len(C):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints, check_option
+from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod, check_df
 from jaxhlm.inference.tails import f_tail
@@ -148,7 +149,9 @@ def _contrasts(fits: FitRecord, terms: TermColumns, test: TermTest) -> list[Floa
     """(rows, p) of every term, or (B, rows, p) where they depend on the rows of a data set."""
     from_rows = terms.from_rows(test)
     if from_rows is None:
-        return (removal if test == "removal" else type_three)(fits.rows.design, terms)
+        of_design = removal if test == "removal" else type_three
+        found = of_design(fits.rows.design, terms)
+        return _apart(fits, terms, found, of_design) if fits.rows.design.learned_apart else found
 
     def one(at: Ints) -> tuple[Floats]:
         L = np.stack([np.concatenate(from_rows(X)) for X in _rows(fits.lanes(at))])
@@ -156,6 +159,25 @@ def _contrasts(fits: FitRecord, terms: TermColumns, test: TermTest) -> list[Floa
 
     sizes = [len(at) for at in terms.columns]
     return np.split(fits.over_chunks(one)[0], np.cumsum(sizes)[:-1], axis=1)
+
+
+def _apart(
+    fits: FitRecord,
+    terms: TermColumns,
+    like: list[Floats],
+    of_design: Callable[[Design, TermColumns], list[Floats]],
+) -> list[Floats]:
+    """(B, rows, p) of every term, of data sets whose columns are not those of all rows together.
+
+    NaN for those without estimates, or not of all columns.
+    """
+    found = [np.full((len(fits), *L.shape), np.nan) for L in like]
+    whole = fits.ok & ~fits.estimates.absent.any(axis=1)
+    for i in np.flatnonzero(whole).tolist():
+        for every, L in zip(found, of_design(fits.design(i), terms), strict=True):
+            if L.shape == every.shape[1:]:
+                every[i] = L
+    return found
 
 
 def _rows(lanes: Lanes) -> list[Any]:

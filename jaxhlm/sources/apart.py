@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.design.columns import prepare, select
-from jaxhlm.design.design import Design
+from jaxhlm.design.design import Apart, Design, alias
 from jaxhlm.design.evaluation import Columns, Factor, columns_of
 from jaxhlm.design.terms import Part, relearned
 from jaxhlm.errors import JaxhlmError
@@ -37,17 +37,18 @@ def learned_apart(design: Design, data: pd.DataFrame, lane: Ints, B: int) -> Des
     y, X, Z = design.y.copy(), design.X.copy(), design.Z.copy()
     offset = np.zeros(design.n)
     order = np.argsort(lane, kind="stable")
-    apart: list[tuple[Part, ...]] = []
+    apart, kept = [], list(design._x_columns)
     for rows in np.split(order, np.searchsorted(lane[order], np.arange(1, B))):
         own = _relearned(parts, columns, rows) if len(rows) else None
         if own is None:
             y[rows] = np.nan
+            apart.append(design.as_learned)
         else:
             response, fixed, offsets, *random = (made for _, made in own)
             offset[rows] = offsets.sum(axis=0)
-            y[rows], X[rows] = response[0] - offset[rows], fixed.T[:, list(design._x_columns)]
+            y[rows], X[rows] = response[0] - offset[rows], fixed.T[:, kept]
             Z[rows] = np.concatenate(random).T
-        apart.append(tuple(part for part, _ in own[1:]) if own else parts[1:])
+            apart.append(Apart(tuple(part for part, _ in own[1:]), alias(fixed.T, kept)))
     own_offset = offset if design.offset is not None else None
     return replace(design, y=y, X=X, Z=Z, offset=own_offset, _apart=tuple(apart))
 

@@ -21,9 +21,8 @@ from jaxhlm.core.chunks import chunk_bytes, in_order, lane_chunks, shared_bytes
 from jaxhlm.core.notation import Ints
 from jaxhlm.core.pieces import Held, Pieces, pieces_of
 from jaxhlm.design.columns import require_column
-from jaxhlm.design.design import Design
+from jaxhlm.design.design import Apart, Design
 from jaxhlm.design.grouping import group_codes
-from jaxhlm.design.terms import Part
 from jaxhlm.errors import (
     MissingColumnError,
     NumbersAsTextWarning,
@@ -258,7 +257,7 @@ class ReplicatePieces(Source):
         return source, first
 
 
-class _Apart(Sequence[tuple[Part, ...]]):
+class _Apart(Sequence[Apart]):
     """What every data set learned by itself, read when it is asked for."""
 
     def __init__(self, source: ReplicatePieces) -> None:
@@ -268,8 +267,7 @@ class _Apart(Sequence[tuple[Part, ...]]):
         return self._source.B
 
     def __getitem__(self, lane: Any) -> Any:
-        own = self._source.lane(int(lane))
-        return own._right
+        return self._source.lane(int(lane)).as_learned
 
 
 def pieces_input(formula: str, data: Any, by: str, weights: Any, reml: bool) -> Input:

@@ -79,6 +79,7 @@ def test_every_route_gives_what_fit_gives(long, term):
     predicted = fits.predict(few, se=True)
     means = fits.emmeans("arm")
     at = fits.emmeans("arm", at={"x": [1.5]})
+    tests = fits.anova().table["F value"]
     for i in range(B):
         rows = long[long.rep == i]
         one = hlm.fit(formula, rows)
@@ -89,9 +90,40 @@ def test_every_route_gives_what_fit_gives(long, term):
         close(fits[i].predict(few), one.predict(few))
         close(means[means.iloc[:, 0] == i].emmean, one.emmeans("arm").emmean)
         close(at[at.iloc[:, 0] == i].emmean, one.emmeans("arm", at={"x": [1.5]}).emmean)
+        close(tests.loc[i], one.anova().table["F value"])
         # One row alone is predicted as among others.
         close(one.predict(few.iloc[[2]]), one.predict(few).iloc[[2]])
         close(one.predict(rows), one.fitted)
+
+
+@pytest.mark.parametrize(
+    "right",
+    ["center(x) * arm", "poly(x, 2) * arm", "arm + x + scale(x):arm", "poly(x, 2) + x + arm"],
+)
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.RankDeficientWarning")
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
+def test_what_depends_on_others_does_so_in_each_data_set_by_itself(long, right):
+    """Contrasts of the terms, and which rows and means are estimable, follow what it learned."""
+    formula, few = f"y ~ {right} + (1 | unit)", long.head(4)
+    bad = long[long.rep == 2].assign(rep=B, y=1.0)
+    with pytest.warns(hlm.errors.ConvergenceWarning):
+        fits = hlm.fit_many(formula, pd.concat([long, bad]), by="rep")
+    tables = {kind: fits.anova(type=kind).table for kind in ("III", "II")} | {
+        "drop1": fits.drop1().table
+    }
+    predicted, means, joint = fits.predict(few), fits.emmeans("arm"), fits.joint_tests()
+    for i in range(B):
+        one = hlm.fit(formula, long[long.rep == i])
+        alone = {kind: one.anova(type=kind).table for kind in ("III", "II")} | {
+            "drop1": one.drop1().table
+        }
+        for kind, table in tables.items():
+            close(table.loc[i, "F value"], alone[kind]["F value"])
+        close(predicted.loc[i], one.predict(few))
+        close(means[means.iloc[:, 0] == i].emmean, one.emmeans("arm").emmean)
+        close(joint[joint.iloc[:, 0] == i].statistic, one.joint_tests().statistic)
+    assert tables["III"].loc[B, "F value"].isna().all()
+    assert np.isfinite(predicted.loc[:2]).all(axis=None)
 
 
 @pytest.mark.parametrize("left", ["scale(y)", "center(y)", "I(y / np.std(y))", "y - np.mean(y)"])
