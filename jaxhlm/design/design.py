@@ -170,8 +170,8 @@ class Design(WithTerms, Printed):
         if not self._apart:
             return self
         (fixed, offset, *random), known = self._apart[lane]
-        parts = {"_fixed": fixed, "_offset": offset, "_random": tuple(random)}
-        return replace(self, **parts, _alias=known, _apart=())
+        design = replace(self, _fixed=fixed, _offset=offset, _random=tuple(random))
+        return replace(design, _alias=known, _apart=())
 
     @property
     def as_learned(self) -> Apart:

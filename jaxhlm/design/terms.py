@@ -27,6 +27,7 @@ from jaxhlm.errors import (
 from jaxhlm.language.algebra import read_terms
 from jaxhlm.language.expression import read
 from jaxhlm.language.formula import ParsedFormula
+from jaxhlm.language.functions import values_as_levels
 from jaxhlm.language.nodes import Column, Expression, full_basis
 from jaxhlm.language.words import quoted
 from jaxhlm.likelihood.random_term import RandomTerm
@@ -103,9 +104,12 @@ class Part:
 
     @property
     def coded(self) -> tuple[str, ...]:
-        """The variables that enter as factors, also numbers inside ``C()``."""
+        """The variables that enter as factors, also numbers inside ``C()``.
+
+        Not those of a comparison: its levels are True and False, whatever numbers it is made of.
+        """
         pairs = zip(self.factors, self.levels, strict=True)
-        coded = {v for factor, levels in pairs if levels is not None for v in factor.variables}
+        coded = {v for f, levels in pairs if levels is not None for v in values_as_levels(f.node)}
         return tuple(v for v in self.variables if v in coded)
 
 

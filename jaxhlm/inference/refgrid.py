@@ -212,7 +212,8 @@ def _levels(design: Design, name: str) -> list[object] | None:
     if known is not None:
         return known.tolist()
     column = design._covariates[name]
-    return np.unique(column).tolist() if name in design._fixed.coded else None
+    levels = column.dtype == bool or name in design._fixed.coded
+    return np.unique(column).tolist() if levels else None
 
 
 def check_variables(design: Design, argument: str, names: Sequence[str]) -> None:

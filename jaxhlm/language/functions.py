@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.errors import FormulaError
-from jaxhlm.language.nodes import Call, Constant, Node
+from jaxhlm.language.nodes import Call, Column, Constant, Node, Opaque
 from jaxhlm.language.words import excerpt
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "learns",
     "lookup",
     "options_of",
+    "values_as_levels",
 ]
 
 MAX_COLUMNS = 500
@@ -312,6 +313,15 @@ def learns(node: Node, known: Container[str]) -> bool:
     # Plain powers need nothing of the rows.
     raw = dict(node.options).get("raw") is True
     return FUNCTIONS[node.function].kind in ("reduction", "transform", "factor") and not raw
+
+
+def values_as_levels(node: Node) -> tuple[str, ...]:
+    """The columns whose values are the levels of a factor: ``x``, ``C(x)``, not ``x > 5``."""
+    while isinstance(node, Call) and FUNCTIONS[node.function].kind == "factor":
+        node = node.of[0]
+    if isinstance(node, Column):
+        return (node.name,)
+    return node.columns if isinstance(node, Opaque) else ()
 
 
 def _advice(name: str) -> str:

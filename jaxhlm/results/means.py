@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import affordable, check_flag, check_mapping
 from jaxhlm.core.notation import Floats, Ints, NotEstimable, check_option
+from jaxhlm.design.design import Design
 from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import (
@@ -42,6 +43,7 @@ from jaxhlm.results.record import FitRecord
 __all__ = ["Families", "Means", "grids_of", "means_table", "means_wanted"]
 
 Families: TypeAlias = str | Sequence[str] | Mapping[str, Contrasted]
+Named: TypeAlias = list[dict[str, Any]]
 
 # What adjusts limits by a rule of its own.
 WITH_LIMITS = ("none", "bonferroni", "sidak", "mvt")
@@ -205,7 +207,7 @@ def _by_variable(given: Families, specs: Sequence[str]) -> dict[str, Contrasted]
 
 def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     """One row per fit and cell, or contrast of cells."""
-    adjustment, design = wanted.adjustment, fits.rows.design
+    design = fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return pd.concat([means_table(fit, wanted) for fit in fits.singly()], ignore_index=True)
     design = design.of_lane(fits.lane_index[0])
@@ -213,7 +215,7 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     asked |= {} if wanted.trend is None else {"var": [wanted.trend]}
     for argument, variables in asked.items():
         check_variables(design, argument, variables)
-    cells = _cells(fits, wanted)
+    cells = _cells(fits, design, wanted)
     rows = _contrasted(wanted, cells) if wanted.differs else _as_they_are(wanted, cells)
     L = determined_rows(design, rows.L, rows.labels, wanted.what, wanted.not_estimable)
     own = L[0] if len(L) == 1 else L[cells.which]
@@ -227,7 +229,7 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
         columns |= _side_by_side(columns, cells.groups, rows.means)
         names = [*TEST_COLUMNS, "p_holm", "p_tukey", *LIMITS]
     else:
-        columns |= _adjusted(fits, wanted, adjustment, own, columns, cells.groups, rows.means)
+        columns |= _adjusted(fits, wanted, own, columns, cells.groups, rows.means)
         names = [*TEST_COLUMNS, "p_adjusted", *LIMITS] if wanted.differs else [*MEAN_COLUMNS]
     at_row = (cells.which[:, None] * count + np.arange(count)).ravel()
     named = rows.named.iloc[at_row].reset_index(drop=True)
@@ -243,16 +245,15 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     return frame.assign(estimable=estimable & ~about.ravel())
 
 
-def _cells(fits: FitRecord, wanted: Means) -> _Cells:
+def _cells(fits: FitRecord, design: Design, wanted: Means) -> _Cells:
     """The cells on every grid that fits differ in: their means of numbers, and their weights."""
-    design = fits.rows.design
     numbers = averaged(design, wanted.at)
     factors = factors_of(design) if wanted.weights != "equal" else {}
     grids, which = grids_of(fits, numbers, factors)
     means, weights = np.split(grids, [len(numbers)], axis=1)
     sizes = [size for _, size in factors.values()]
     frame, L = marginal_means(
-        design.of_lane(fits.lane_index[0]),
+        design,
         [*wanted.specs, *wanted.by],
         wanted.at,
         dict(zip(numbers, means.T, strict=True)),
@@ -314,9 +315,6 @@ def _contrasted(wanted: Means, cells: _Cells) -> _Rows:
     return _Rows(frame, labels, L.reshape(b, cells.groups * len(C), -1), k, means_in)
 
 
-Named = list[dict[str, Any]]
-
-
 def _families(wanted: Means, specs: pd.DataFrame, n: int, k: int) -> tuple[Named, Floats]:
     """Names in every grid, and coefficients (r, k), of one family of all cells."""
     given = "pairwise" if wanted.pairwise else wanted.contrasts
@@ -364,7 +362,6 @@ def _side_by_side(columns: Mapping[str, Floats], groups: int, means: int) -> dic
 def _adjusted(
     fits: FitRecord,
     wanted: Means,
-    adjustment: FamilyAdjustment,
     L: Floats,
     columns: Mapping[str, Floats],
     groups: int,
@@ -373,11 +370,12 @@ def _adjusted(
     """Adjusted p values and limits."""
     shape, se = columns["df"].shape, columns["std_error"]
     t, df = (_split(columns[name], groups) for name in ("statistic", "df"))
-    corr = _correlations(fits, wanted.df, L, groups) if adjustment == "mvt" else None
+    corr = _correlations(fits, wanted.df, L, groups) if wanted.adjustment == "mvt" else None
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = adjusted_p(adjustment, t, df, corr, means)
-        c = critical_values(adjustment, wanted.conf_level, df, corr, means).reshape(shape)
-        low, high = columns["estimate"] - c * se, columns["estimate"] + c * se
+        p = adjusted_p(wanted.adjustment, t, df, corr, means)
+        c = critical_values(wanted.adjustment, wanted.conf_level, df, corr, means)
+        half = c.reshape(shape) * se
+    low, high = columns["estimate"] - half, columns["estimate"] + half
     return {"p_adjusted": p.reshape(shape), "conf_low": low, "conf_high": high}
 
 

@@ -318,3 +318,33 @@ def test_a_variable_may_be_called_1():
     for named in ("1", ["1"], "~ `1`"):
         assert fit.emmeans(named)["1"].tolist() == ["a", "b"]
     assert len(fit.emmeans("~ 1")) == 1
+
+
+@pytest.mark.parametrize(
+    "right", ["x + (x > 5)", "(x > 5)", "factor(x > 5) * x", "C(x <= 2) + (x > 5)"]
+)
+def test_a_number_in_a_comparison_stands_at_its_mean(right, rng):
+    """Its values are no levels of anything (emmeans of R has the same)."""
+    d = pd.DataFrame({"unit": np.arange(120) % 12, "x": rng.gamma(1.0, 3.0, 120)})
+    d["h"] = rng.choice(["hi", "lo"], 120)
+    d["y"] = 0.3 * d.x + (d.h == "lo") + rng.normal(size=12)[d.unit] + rng.normal(size=120)
+    fit = hlm.fit(f"y ~ {right} + h + (1 | unit)", d)
+    for at in ({}, {"x": 6.0}):
+        rows = pd.DataFrame({"x": d.x.mean(), "h": ["hi", "lo"]} | at)
+        found = fit.emmeans("h", at=at).emmean
+        np.testing.assert_allclose(found, fit.predict(rows, ranef=False), rtol=tol.SUMMED)
+    assert len(fit.emtrends("h", "x")) == 2
+    twice = pd.concat([d.assign(r=0), d.assign(r=1)])
+    many = hlm.fit_many(f"y ~ {right} + h + (1 | unit)", twice, by="r")
+    np.testing.assert_allclose(many.emmeans("h").emmean[:2], fit.emmeans("h").emmean, tol.ESTIMATE)
+
+
+def test_booleans_are_factors_whatever_is_made_of_them(rng):
+    d = pd.DataFrame({"unit": np.arange(80) % 10, "sick": rng.random(80) < 0.3})
+    d["y"] = d.sick + rng.normal(size=10)[d.unit] + rng.normal(size=80)
+    plain, turned = (hlm.fit(f"y ~ {term} + (1 | unit)", d) for term in ("sick", "(sick == 0)"))
+    for fit in (plain, turned):
+        assert fit.emmeans("sick").sick.tolist() == [False, True]
+    np.testing.assert_allclose(
+        plain.emmeans("sick").emmean, turned.emmeans("sick").emmean, rtol=tol.ESTIMATE
+    )
