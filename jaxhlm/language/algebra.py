@@ -72,7 +72,7 @@ class _Reader:
     def next(self) -> str:
         return self.found[self.at].text if self.at < len(self.found) else ""
 
-    def sum(self, terms: Terms) -> Terms:
+    def sum(self, terms: Terms, bracketed: bool = False) -> Terms:
         """Signed terms, added to those there are; 0 takes the intercept out."""
         terms = dict(terms)
         sign = self._sign() or "+"
@@ -83,6 +83,12 @@ class _Reader:
             else:
                 part = {frozenset(): ()}
                 sign = sign if literal == "1" else {"+": "-", "-": "+"}[sign]
+                if sign == "-" and bracketed:
+                    raise FormulaError(
+                        f"a bracket of '{excerpt(self.side)}' takes the intercept out, which R does "
+                        "to the whole formula: write 0 + in front of all terms, and the bracket "
+                        "without it"
+                    )
             if sign == "+":
                 terms.update(_new(part, terms))
                 self._bounded(terms)
@@ -121,7 +127,7 @@ class _Reader:
             if any(w.text in _COMPARISONS and w.depth == word.depth for w in inside):
                 return self._expression("I", end)
             self.at += 1
-            terms = self.sum({})
+            terms = self.sum({}, bracketed=True)
             if self.next != ")":
                 raise self.no_operator(self.found[self.at])
             self.at += 1

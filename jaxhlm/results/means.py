@@ -207,7 +207,7 @@ def _by_variable(given: Families, specs: Sequence[str]) -> dict[str, Contrasted]
 
 def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     """One row per fit and cell, or contrast of cells."""
-    design = fits.rows.design
+    adjustment, design = wanted.adjustment, fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return pd.concat([means_table(fit, wanted) for fit in fits.singly()], ignore_index=True)
     design = design.of_lane(fits.lane_index[0])
@@ -229,7 +229,7 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
         columns |= _side_by_side(columns, cells.groups, rows.means)
         names = [*TEST_COLUMNS, "p_holm", "p_tukey", *LIMITS]
     else:
-        columns |= _adjusted(fits, wanted, own, columns, cells.groups, rows.means)
+        columns |= _adjusted(fits, wanted, adjustment, own, columns, cells.groups, rows.means)
         names = [*TEST_COLUMNS, "p_adjusted", *LIMITS] if wanted.differs else [*MEAN_COLUMNS]
     at_row = (cells.which[:, None] * count + np.arange(count)).ravel()
     named = rows.named.iloc[at_row].reset_index(drop=True)
@@ -362,6 +362,7 @@ def _side_by_side(columns: Mapping[str, Floats], groups: int, means: int) -> dic
 def _adjusted(
     fits: FitRecord,
     wanted: Means,
+    adjustment: FamilyAdjustment,
     L: Floats,
     columns: Mapping[str, Floats],
     groups: int,
@@ -370,12 +371,11 @@ def _adjusted(
     """Adjusted p values and limits."""
     shape, se = columns["df"].shape, columns["std_error"]
     t, df = (_split(columns[name], groups) for name in ("statistic", "df"))
-    corr = _correlations(fits, wanted.df, L, groups) if wanted.adjustment == "mvt" else None
+    corr = _correlations(fits, wanted.df, L, groups) if adjustment == "mvt" else None
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = adjusted_p(wanted.adjustment, t, df, corr, means)
-        c = critical_values(wanted.adjustment, wanted.conf_level, df, corr, means)
-        half = c.reshape(shape) * se
-    low, high = columns["estimate"] - half, columns["estimate"] + half
+        p = adjusted_p(adjustment, t, df, corr, means)
+        c = critical_values(adjustment, wanted.conf_level, df, corr, means).reshape(shape)
+        low, high = columns["estimate"] - c * se, columns["estimate"] + c * se
     return {"p_adjusted": p.reshape(shape), "conf_low": low, "conf_high": high}
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxhlm.errors import FormulaError, JaxhlmError, MissingColumnError, UnsupportedTermError
+from jaxhlm.language.algebra import read_terms
 from jaxhlm.language.expression import read
 from jaxhlm.language.formula import ParsedTerm, parse
 
@@ -140,3 +141,12 @@ def test_errors_print_plainly():
     assert str(error) == "no column 'x'"
     assert isinstance(error, KeyError)
     assert isinstance(error, JaxhlmError)
+
+
+@pytest.mark.parametrize(
+    "right", ["(h - 1):x", "x/(0 + h)", "z + (0 + h):x", "(0 + h)*x", "((h + z - 1))"]
+)
+def test_an_intercept_that_a_bracket_takes_out_is_refused(right):
+    """R takes it out of the whole formula, which nobody sees at a glance."""
+    with pytest.raises(FormulaError, match=r"write 0 \+ in front"):
+        read_terms(right)
