@@ -85,9 +85,8 @@ class _Reader:
                 sign = sign if literal == "1" else {"+": "-", "-": "+"}[sign]
                 if sign == "-" and bracketed:
                     raise FormulaError(
-                        f"a bracket of '{excerpt(self.side)}' takes the intercept out, which R does "
-                        "to the whole formula: write 0 + in front of all terms, and the bracket "
-                        "without it"
+                        f"a bracket of '{excerpt(self.side)}' takes the intercept out, in R of "
+                        "the whole formula: write 0 + in front of all terms, and none in brackets"
                     )
             if sign == "+":
                 terms.update(_new(part, terms))
