@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
-__all__ = ["jax_config_scope"]
+__all__ = ["any_promotion", "jax_config_scope"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # JAX's context managers, each for this thread only, and what they are set to. Those that a version
 # of JAX has not are left out.
@@ -45,3 +49,14 @@ def jax_config_scope() -> Iterator[None]:
         # Numbers that are known are computed with at once, also where JAX traces the caller.
         scopes.enter_context(jax.ensure_compile_time_eval())
         yield
+
+
+def any_promotion(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, beyond the user's checks of promotion; its precision is the caller's."""
+
+    @wraps(function)
+    def unchecked(*arguments: P.args, **options: P.kwargs) -> T:
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            return function(*arguments, **options)
+
+    return unchecked

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.arguments import check_flag
+from jaxhlm.core.precision import any_promotion
 from jaxhlm.core.status import Status
 from jaxhlm.design.identified import clearly_identified
 from jaxhlm.estimation.estimates import estimate_arrays
@@ -50,6 +51,7 @@ class FittedStatistics(NamedTuple):
     ranef_cov: Float[Array, "G q q"] | None  # their covariance given y, at β̂, θ̂ and σ̂
 
 
+@any_promotion
 def fit_statistics(
     stats: Stats,
     reml: bool = True,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jaxhlm.core.precision import any_promotion
 from jaxhlm.likelihood.checks import checked_blocks
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.derivatives import derivatives
@@ -31,6 +32,7 @@ __all__ = ["deviance", "slope"]
 OfTheta = Callable[[Any, Stats, bool, Blocks], Any]
 
 
+@any_promotion
 def deviance(
     theta: Float[Array, " k"], stats: Stats, reml: bool = True, blocks: Blocks | None = None
 ) -> Float[Array, ""]:

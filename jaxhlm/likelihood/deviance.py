@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxhlm.core.notation import Array
+from jaxhlm.core.precision import any_promotion
 from jaxhlm.likelihood.checks import check_shape, checked_blocks
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
 from jaxhlm.likelihood.suffstats import Stats
@@ -109,6 +110,7 @@ def profile(
     return Profile(value, solve_upper(L_A, z), pwrss, L_A, nu)
 
 
+@any_promotion
 def loglik(
     beta: Float[Array, " p"],
     theta: Float[Array, " k"],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxhlm.core.precision import any_promotion
 from jaxhlm.likelihood.checks import checked_blocks
 from jaxhlm.likelihood.covariance import Blocks
 from jaxhlm.likelihood.suffstats import Stats
@@ -39,6 +40,7 @@ class Fitted(NamedTuple):
     iterations: Int[Array, ""]  # evaluations of criterion, gradient and Hessian
 
 
+@any_promotion
 def minimise(
     stats: Stats,
     reml: bool = True,

@@ -4,6 +4,7 @@ import threading
 from contextlib import contextmanager
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -115,3 +116,30 @@ def test_numbers_are_known_within_a_function_that_jax_traces(transform):
 
     found = transform(lambda x: x * fitted())(jax.numpy.ones(()))
     np.testing.assert_allclose(np.ravel(found), fitted(), rtol=tol.SINGLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jax_numpy_dtype_promotion", "strict"), ("jax_numpy_rank_promotion", "raise")],
+)
+def test_the_likelihood_itself_bears_checks_of_promotion(name, value):
+    rng, unit = np.random.default_rng(0), np.repeat(np.arange(6), 4)
+    X = np.column_stack([np.ones(24), rng.normal(size=24)]).astype(np.float32)
+    stats = hlm.suffstats(rng.normal(size=24).astype(np.float32), X, X, unit, 6)
+    theta, before = jnp.array([1.0, 0.1, 1.0]), getattr(jax.config, name)
+
+    def values():
+        return (
+            hlm.loglik(jnp.ones(2), theta, 1.0, stats),
+            *jax.value_and_grad(hlm.deviance)(theta, stats),
+            hlm.minimise(stats).value,
+            hlm.fit_statistics(stats).beta,
+        )
+
+    expected = values()
+    try:
+        jax.config.update(name, value)
+        for found, known in zip(values(), expected, strict=True):
+            np.testing.assert_array_equal(found, known)
+    finally:
+        jax.config.update(name, before)
