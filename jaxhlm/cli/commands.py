@@ -163,7 +163,7 @@ def _power(a: argparse.Namespace) -> None:
     if a.beta is None and a.d is None and a.partial_r2 is None:
         raise OptionError("give the fixed effects by --beta, some of them by --d or --partial-r2")
     frame, beta = read_table(a.file), {} if a.beta is None else a.beta
-    on = None if a.partial_r2 is None else design(a.formula, frame)
+    on = None if a.partial_r2 is None and a.d is None else design(a.formula, frame)
     truth = Truth.of(beta, a.sd, a.corr, a.sigma, a.d, a.d_sd, a.partial_r2, on)
     made = mechanism(a.formula, frame, truth)
     options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.analytic import precision
 from jaxhlm.studies.power import Generating, analysed
-from jaxhlm.studies.truth import Standardizer, Truth, standardizer
+from jaxhlm.studies.truth import Standardizer, Truth, check_effects, standardizer
 
 __all__ = ["effect_sizes"]
 
@@ -46,7 +46,8 @@ def effect_sizes(mechanism: Generating, d_sd: Standardizer) -> pd.DataFrame:
         One row per term: beta, d, partial_r2, df (ν).
 
     Raises:
-        OptionError: the truth is a distribution, or has no such standard deviation.
+        OptionError: the truth is a distribution, or has no such standard deviation, as one of
+            random intercepts that the model has not.
 
     Example:
         >>> import jaxhlm as hlm
@@ -58,7 +59,9 @@ def effect_sizes(mechanism: Generating, d_sd: Standardizer) -> pd.DataFrame:
     design, truth = analysed(mechanism, None)
     if not isinstance(truth, Truth):
         raise OptionError("every data set draws a truth of its own; give a jaxhlm.Truth")
-    sd, beta = standardizer(d_sd, truth.cov, truth.sigma), truth.fixed(design.xnames)
+    check_effects(truth, design.znames)
+    sd = standardizer(d_sd, truth.cov, truth.sigma, design.znames)
+    beta = truth.fixed(design.xnames)
     found = [precision(design, truth, row[None]) for row in np.eye(design.p)]
     size = np.array([one.value[0] ** 2 / one.cov[0, 0] for one in found])
     df = np.array([one.df[0] for one in found])

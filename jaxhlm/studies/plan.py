@@ -134,13 +134,13 @@ def effect_in_words(
     if design is None or len(L) > 1 or not isinstance(truth, Truth):
         return ""
     value = float((L @ truth.fixed(design.xnames))[0])
-    named: dict[Standardizer, str] = {"within": "the residual sd"}
-    if design.znames[0] == "(Intercept)":
-        named |= {"between": "that of units", "total": "the total sd"}
+    named: dict[Standardizer, str] = {
+        "within": "the residual sd", "between": "that of units", "total": "the total sd",
+    }  # fmt: skip
     told = []
     for d_sd, name in named.items():
-        with contextlib.suppress(OptionError):  # where that deviation is 0
-            d = (value - float(rhs[0])) / standardizer(d_sd, truth.cov, truth.sigma)
+        with contextlib.suppress(OptionError):  # where that deviation is 0, or not there
+            d = (value - float(rhs[0])) / standardizer(d_sd, truth.cov, truth.sigma, design.znames)
             told.append(f"{d:.3g} by {name}")
     sizes = f"; Cohen's d {', '.join(told)}" if told else ""
     return f" In truth it is {value:.4g}{sizes}."

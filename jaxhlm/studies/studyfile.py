@@ -186,7 +186,7 @@ def _mechanism(source: TomlText, data: Mapping[str, Any]) -> Mechanism:
         return base
 
     on = None
-    if "partial_r2" in truth:
+    if "partial_r2" in truth or "d" in truth:
         with source.blaming(("formula",)), misfit():
             on = with_sizes(_without_effects(formula, design, truth)).template
     with misfit():

@@ -127,17 +127,18 @@ class Truth(Printed):
                 change of the mean for one more in the column, such as from one level of a factor
                 to the other.
             d_sd: the SD that d multiplies (Hedges 2007): "within" is σ, "between" τ, the standard
-                deviation of the first random effect, which is to be the intercept, and "total"
-                √(τ² + σ²), also that of Westfall et al. (2014). With random slopes these are the
-                deviations at baseline, where their variables are 0.
+                deviation of the random intercepts, and "total" √(τ² + σ²), also that of Westfall
+                et al. (2014). With random slopes these are the deviations at baseline, where their
+                variables are 0. Without ``design`` the first of ``sd`` is to be the intercept's.
             partial_r2: fixed effects as partial R², by term, in place of those in ``beta``.
-            design: from ``jaxhlm.design``, that partial R² is of. λ and ν grow alike with the
-                number of units, so that R² on more of them is about the same.
+            design: from ``jaxhlm.design``, that partial R² is of, and that names the random effects
+                for ``d_sd``. λ and ν grow alike with the number of units, so that R² on more of
+                them is about the same.
 
         Raises:
-            OptionError: as for ``Truth``; or d without ``d_sd``, ``partial_r2`` without ``design``
-                or not in [0, 1), or one of a term that is given twice; or a design on which the
-                effect has no F test.
+            OptionError: as for ``Truth``; or d without ``d_sd``, or of a deviation that the design
+                has not; ``partial_r2`` without ``design`` or not in [0, 1), or one of a term that
+                is given twice; or a design on which the effect has no F test.
             UnknownTermError: ``partial_r2`` names no term of the design.
 
         Example:
@@ -169,10 +170,15 @@ class Truth(Printed):
         if (np.abs(matrix) > 1.0 + SEMIDEFINITE_TOL).any():
             raise OptionError(f"corr={corr!r}: correlations lie between -1 and 1")
         cov = np.outer(scale, scale) * matrix
+        if design is not None and not isinstance(design, Design):
+            raise OptionError(f"design={design!r}: give jaxhlm.design(formula, data)")
+        names = None if design is None else design.znames
+        if names is not None:
+            check_effects(Truth([], cov, sigma), names)
         if d is not None or d_sd is not None:
-            sd_of_d = standardizer(d_sd, cov, number("sigma", sigma))
+            sd_of_d = standardizer(d_sd, cov, number("sigma", sigma), names)
             beta = _beside(beta, "d", "beta", _from_d(d, sd_of_d))
-        if partial_r2 is not None or design is not None:
+        if partial_r2 is not None or (design is not None and d is None):
             found = _from_partial_r2(partial_r2, design, cov, number("sigma", sigma))
             beta = _beside(beta, "partial_r2", "beta" if d is None else "beta or d", found)
         return Truth(beta, cov, sigma)
@@ -269,22 +275,33 @@ class Truth(Printed):
         return beta
 
 
-def standardizer(d_sd: Standardizer | None, cov: Floats, sigma: float) -> float:
+def standardizer(
+    d_sd: Standardizer | None, cov: Floats, sigma: float, names: Sequence[str] | None
+) -> float:
     """The standard deviation that Cohen's d divides by.
 
     Args:
         d_sd: which, as for ``Truth.of``.
-        cov: (q, q) covariance of the random effects, the first of which is the intercept.
+        cov: (q, q) covariance of the random effects.
         sigma: residual standard deviation.
+        names: of the random effects; None where the first of them is the intercept.
 
     Raises:
-        OptionError: there is no such choice, or the deviation is zero.
+        OptionError: there is no such choice, no random intercept, or the deviation is zero.
     """
     if d_sd is None:
         raise OptionError('d needs d_sd: the SD that it multiplies, "within", "between" or "total"')
     check_option("d_sd", d_sd, Standardizer)
-    between, within = float(cov[0, 0]), sigma**2
-    variance = {"within": within, "between": between, "total": between + within}[d_sd]
+    variance = 0.0 if d_sd == "between" else sigma**2
+    if d_sd != "within":
+        names = ["(Intercept)"] if names is None else list(names)
+        if "(Intercept)" not in names:
+            raise OptionError(
+                f"d_sd={d_sd!r} is of random intercepts, which the model has not (it has "
+                f'{", ".join(names)}); take d_sd="within", or give the effect in beta'
+            )
+        at = names.index("(Intercept)")
+        variance += float(cov[at, at])
     if not variance > 0.0:
         raise OptionError(f"d_sd={d_sd!r}: that standard deviation is 0 in this truth")
     return float(np.sqrt(variance))
@@ -303,13 +320,12 @@ def _from_partial_r2(
     """Fixed effects by term, √(ν Var(β̂) R²/(1 − R²))."""
     if partial_r2 is None:
         raise OptionError("design is that of partial_r2, which is missing: give the terms with it")
-    if not isinstance(design, Design):
+    if design is None:
         raise OptionError("partial_r2 needs design=jaxhlm.design(formula, data), which it is of")
     if not sigma > 0.0:
         raise OptionError(f"partial_r2 needs residual variance, which sigma={sigma!r} leaves out")
     names, found = design.xnames, {}
     without = Truth(np.zeros(design.p), cov, sigma)
-    check_effects(without, design.znames)
     for term, given in check_mapping("partial_r2", partial_r2).items():
         if term not in names:
             raise UnknownTermError(

@@ -80,6 +80,18 @@ def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):
     assert message in capsys.readouterr().err
 
 
+def test_power_looks_the_random_intercept_of_d_up_in_the_formula(toml, monkeypatch, capsys):
+    monkeypatch.chdir(toml.parent)
+    models = (("(0 + x | unit) + (1 | unit)", "0.5,0.2", 0), ("(0 + x | unit)", "0.5", 2))
+    for random, sd, code in models:
+        told = ["--beta", "(Intercept)=1,x=3,a=0", "--sd", sd, "--sigma", "0.75", "--n", "2",
+                "--test", "x", "--d", "x:a=0.4", "--d-sd", "between"]  # fmt: skip
+        assert main(["power", f"y ~ x * a + {random}", "design.csv", *told]) == code
+    said = capsys.readouterr()
+    assert "x:a = 0.08;" in said.out
+    assert "--d-sd between is of random intercepts" in said.err
+
+
 def test_the_command_shows_how_its_file_is_written(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["study", "--help"])

@@ -124,6 +124,16 @@ def test_effects_may_be_partial_r2_on_the_design_of_the_file(toml, built):
             read_study_file(toml)
 
 
+def test_d_is_of_the_random_intercepts_of_the_formula(toml):
+    d = 'd = {"x:a" = 0.4}\nd_sd = "between"\ncorr = 0.0'
+    made = TOML.replace(', "x:a" = 0.3', "").replace("corr = 0.9", d)
+    toml.write_text(made.replace("(1 + x | unit)", "(0 + x | unit) + (1 | unit)"))
+    assert read_study_file(toml).mechanism.base.truth.beta["x:a"] == pytest.approx(0.4 * 0.5)
+    toml.write_text(made.replace("(1 + x | unit)", "(0 + x | unit)").replace("[0.2, ", "["))
+    with pytest.raises(StudyFileError, match=r":14: truth.d_sd: .*random intercepts"):
+        read_study_file(toml)
+
+
 def test_lines_of_keys():
     text = '# a\n[a."b.c"]\n"d e" = { f = 1 }\n\n[[g]]\nh = 1\n[[g]]\ni.j = 2\n'
     assert line_of(text, ("a", "b.c", "d e", "f")) == 3

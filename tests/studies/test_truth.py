@@ -6,6 +6,7 @@ import pytest
 import jaxhlm as hlm
 import tolerances as tol
 from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.studies.plan import effect_in_words
 
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 
@@ -144,6 +145,32 @@ def test_partial_r2_is_that_of_the_f_test_of_expected_data():
     F = np.array([1, 3, -0.15, 0.3]) ** 2 / np.diag(np.linalg.inv(A))
     np.testing.assert_allclose(sizes["df"], 28.0, rtol=tol.ESTIMATE)
     np.testing.assert_allclose(sizes["partial_r2"], F / (F + 28.0), rtol=tol.ESTIMATE)
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_d_looks_the_random_intercept_up_by_name(order):
+    """Whatever its place in the formula; and a model without one has that of residuals only."""
+    terms, sd = ["(1 | unit)", "(0 + x | unit)"], np.array([0.2, 0.5])[order]
+    design = hlm.design(f"~ x * a + {' + '.join(terms[i] for i in order)}", ARTICLE)
+    options = {"sd": sd, "sigma": 0.75, "d": {"x:a": 0.4}, "design": design}
+    truth = hlm.Truth.of({"(Intercept)": 1, "x": 3, "a": -0.15}, **options, d_sd="between")
+    np.testing.assert_allclose(truth.beta["x:a"], 0.4 * 0.2, rtol=tol.LAST_BITS)
+    assert hlm.effect_sizes((design, truth), "total").loc["x:a", "d"] == pytest.approx(
+        0.4 * 0.2 / np.hypot(0.2, 0.75), rel=tol.SMALL
+    )
+    effect, none = np.eye(4)[[3]], np.zeros(1)
+    assert "d 0.107 by the residual sd, 0.4 by that of units, 0.103 by the total sd" in (
+        effect_in_words(effect, none, (design, truth))
+    )
+    slopes = hlm.design("~ x * a + (0 + x | unit)", ARTICLE)
+    given = {**options, "sd": [0.5], "design": slopes}
+    for d_sd in ("between", "total"):
+        with pytest.raises(OptionError, match=f"d_sd='{d_sd}' is of random intercepts.* has x"):
+            hlm.Truth.of({"(Intercept)": 1, "x": 3, "a": -0.15}, **given, d_sd=d_sd)
+    truth = hlm.Truth.of({"(Intercept)": 1, "x": 3, "a": -0.15}, **given, d_sd="within")
+    with pytest.raises(OptionError, match="random intercepts"):
+        hlm.effect_sizes((slopes, truth), "total")
+    assert effect_in_words(effect, none, (slopes, truth)).endswith("d 0.4 by the residual sd.")
 
 
 OTHERS = {"(Intercept)": 1, "x": 3, "a": -0.15}
