@@ -113,7 +113,7 @@ class _Draws:
     """Draws what is random, data set by data set; what is not redrawn, once."""
 
     design: UnitDesign
-    once: dict[tuple[str, int], npt.NDArray[Any]] = field(default_factory=dict)
+    once: dict[tuple[str, int | None], npt.NDArray[Any]] = field(default_factory=dict)
 
     def of(self, rng: np.random.Generator) -> _Numbers:
         """The numbers of one data set."""
@@ -123,7 +123,7 @@ class _Draws:
         # Drawn for every occasion that may be, so that drop-out does not shift the rest; and
         # occasion by occasion where more may be than are planned this time.
         most = d.most or int(planned.max())
-        within = {k: self._values(k, x, rng, n * most) for k, x in _drawn(d.within)}
+        within = {k: self._of_occasions(k, x, rng, most) for k, x in _drawn(d.within)}
         between = {k: self._values(k, x, rng, n) for k, x in _drawn(d.between)}
         return _Numbers(sizes, within, between)
 
@@ -164,6 +164,20 @@ class _Draws:
             )
         return values.astype(np.int64)
 
+    def _of_occasions(
+        self, name: str, source: Drawn, rng: np.random.Generator, most: int
+    ) -> npt.NDArray[Any]:
+        """(n × most,) values within units.
+
+        What is drawn once has a stream for every occasion where their number is drawn: of some
+        distributions a longer draw does not begin with the shorter one.
+        """
+        n = self.design.n
+        if self.design.most or self.design.redraws(name):
+            return self._values(name, source, rng, n * most)
+        draw = sampler(name, source)
+        return np.concatenate([self._drawn(name, draw, rng, n, t) for t in range(most)])
+
     def _values(
         self, name: str, source: Drawn, rng: np.random.Generator, size: int
     ) -> npt.NDArray[Any]:
@@ -175,14 +189,16 @@ class _Draws:
         draw: Callable[[np.random.Generator, int], npt.NDArray[Any]],
         rng: np.random.Generator,
         size: int,
+        occasion: int | None = None,
     ) -> npt.NDArray[Any]:
-        """From ``rng`` what is redrawn, else from a stream that belongs to the name."""
+        """From ``rng`` what is redrawn, else from a stream that belongs to name and occasion."""
         if self.design.redraws(name):
             return draw(rng, size)
-        if (name, size) not in self.once:
-            own = np.random.default_rng([self.design.seed, zlib.crc32(name.encode())])
-            self.once[name, size] = draw(own, size)
-        return self.once[name, size]
+        if (name, occasion) not in self.once:
+            stream = [zlib.crc32(name.encode()), *([] if occasion is None else [occasion])]
+            own = np.random.default_rng([self.design.seed, *stream])
+            self.once[name, occasion] = draw(own, size)
+        return self.once[name, occasion]
 
 
 def is_fixed(source: object) -> TypeIs[Fixed]:

@@ -84,6 +84,26 @@ def test_sizes_from_a_distribution():
     assert (both["x_x"] == both["x_y"]).all()
 
 
+@pytest.mark.parametrize(
+    "source", [normal, stats.skewnorm(3), lambda rng, n: rng.permutation(n), stats.betaprime(3, 4)]
+)
+def test_what_is_drawn_once_is_the_same_in_data_sets_of_other_sizes(source):
+    """Also of distributions whose longer draws do not begin with the shorter ones."""
+    sizes = stats.poisson(3, loc=2)
+    design = hlm.units(6, sizes, {"x": source, "w": source}, redraw=["measurements"], seed=1)
+    frames = [design.frame(seed) for seed in range(12)]
+    drawn = pd.concat(
+        [*frames, design.table(design.stacked(map(np.random.default_rng, [3, 7]))[1])]
+    )
+    assert len({frame.groupby("unit").size().max() for frame in frames}) > 2
+    start = (drawn["unit"].diff() != 0).cumsum()
+    drawn["row"] = drawn.groupby(start).cumcount()
+    assert (drawn.groupby(["unit", "row"])[["x", "w"]].nunique() == 1).all(axis=None)
+    assert drawn.loc[drawn["row"] == 0, "x"].nunique() == 6
+    assert (drawn.groupby("unit")["x"].nunique() > 1).all()
+    assert not drawn["x"].equals(drawn["w"])
+
+
 def test_sizes_may_be_arrays_and_are_taken_in_turn():
     """A tuple of three is no range."""
     for sizes in ((2, 5, 3), np.array([2, 5, 3]), pd.Series([2, 5, 3], index=[7, 8, 9])):
