@@ -90,6 +90,7 @@ def power_curve(
         >>> axes.get_xlabel(), axes.get_ylabel()
         ('units', 'Power')
     """
+    check_columns("the frame", frame, [])
     along = str(frame.columns[0]) if along is None else along
     if by is None:
         by = next((name for name in SERIES if has_series(frame, name)), None)
@@ -164,12 +165,13 @@ def lollipop(
         >>> lollipop(frame, "bias").get_xlabel()
         'Bias'
     """
+    check_columns("the frame", measured, [measure])
     measured = measured.reset_index(drop=True)
     groups = split_if_several(measured, by)
     if rows is None:
         rows = _telling(measured, by)
     rows = [rows] if isinstance(rows, str) else list(rows)
-    check_columns("the frame", measured, [measure, f"{measure}_mcse", *rows])
+    check_columns("the frame", measured, [f"{measure}_mcse", *rows])
     check_level(level)
     labels = [_row_label(values, rows) for values in measured[rows].itertuples(index=False)]
     places = {label: i for i, label in enumerate(dict.fromkeys(labels))}

@@ -153,7 +153,7 @@ def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
         ax: as for ``volcano``.
 
     Raises:
-        OptionError: the prior has no trend.
+        OptionError: it is no moderation, or the prior has no trend.
         NoRowsError: no response has a variance.
 
     Example:
@@ -164,6 +164,8 @@ def variance_trend(found: Moderation, *, ax: Axes | None = None) -> Axes:
         >>> variance_trend(fits.moderation(trend=True)).get_xlabel()
         'Mean response'
     """
+    if not isinstance(found, Moderation):
+        raise OptionError(f"{type(found).__name__} is no Moderation: give fits.moderation()")
     v = found.variances
     if "mean" not in v:
         raise OptionError("these variances have no trend: fits.moderation(trend=True) has one")
@@ -230,6 +232,7 @@ def variance_fractions(fractions: pd.DataFrame, *, ax: Axes | None = None) -> Ax
         ax: as for ``volcano``.
 
     Raises:
+        OptionError, MissingColumnError: it is no table of fractions.
         NoRowsError: no response has fractions.
 
     Example:
@@ -237,6 +240,7 @@ def variance_fractions(fractions: pd.DataFrame, *, ax: Axes | None = None) -> Ax
         >>> [label.get_text() for label in variance_fractions(shares).get_xticklabels()]
         ['dose', 'Residual']
     """
+    check_columns("the table", fractions, ["Residual"])
     known = fractions.dropna()
     if not len(known):
         raise NoRowsError("no row of the table has all fractions")

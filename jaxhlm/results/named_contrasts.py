@@ -11,6 +11,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_flag, whole_number
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.core.status import status_names
+from jaxhlm.core.tables import Shown
 from jaxhlm.errors import ContrastError, OptionError
 from jaxhlm.estimation.hypotheses import Contrasts, Hypothesis
 from jaxhlm.estimation.model import Model
@@ -112,7 +113,7 @@ def top(table: pd.DataFrame, n: int, by: str | None) -> pd.DataFrame:
     # Where p values are zero to the last digit the statistic tells.
     ranked = table.assign(size=-table["statistic"].abs())
     order = ranked.sort_values(["p_value", "size"], kind="stable").index
-    return table.loc[order[:n]].reset_index(drop=True)
+    return Shown(table.loc[order[:n]].reset_index(drop=True))
 
 
 def named_hypothesis(model: Model, contrasts: Mapping[str, Any] | Contrasts | None) -> Hypothesis:

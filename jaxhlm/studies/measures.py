@@ -176,7 +176,12 @@ def _choose(which: Sequence[Measure] | None, reference: str | None) -> Sequence[
 
 
 def check_columns(name: str, frame: pd.DataFrame, needed: Sequence[str], hint: str = "") -> None:
-    """Raise ``MissingColumnError`` unless the frame has the columns."""
+    """Raise ``OptionError`` unless it is a frame, ``MissingColumnError`` unless it has these."""
+    if not isinstance(frame, pd.DataFrame):
+        raise OptionError(
+            f"{name} is no DataFrame but a {type(frame).__name__}: give a table of it, such as "
+            "study.estimates, study.measures() or fits.test()"
+        )
     missing = [column for column in needed if column not in frame.columns]
     if missing:
         raise MissingColumnError(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -399,6 +400,20 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
 def test_bad_input(estimates, measured, article, call, error, message):
     with pytest.raises(error, match=message):
         call(estimates, measured, article)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        plot.zip_plot, plot.histogram, plot.estimate_vs_se, plot.power_curve, plot.volcano,
+        plot.p_qq, plot.p_histogram, plot.contrast_heat, plot.variance_fractions,
+        plot.variance_trend, partial(plot.lollipop, measure="bias"),
+        partial(plot.nested_loop, measure="bias", factors=["units"]),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_is_told_apart(article, draw):
+    with pytest.raises(OptionError, match=r"is no (DataFrame|Moderation).* give"):
+        draw(article)
 
 
 def test_the_command_writes_the_articles_figures(article, tmp_path, capsys, monkeypatch):

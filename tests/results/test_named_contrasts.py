@@ -190,6 +190,7 @@ def test_the_top_is_ranked_by_p():
     best = fits().top(4, by="ten a day", contrasts=NAMED)
     own = table[table["contrast"] == "ten a day"].sort_values("p_value")
     assert best["response"].tolist() == own["response"].tolist()[:4]
+    assert all(name in str(best) for name in best)
     assert fits().top(1000)["p_value"].isna().sum() == 1  # failed fits come last
     with pytest.raises(errors.OptionError, match=r"by='Days' is no contrast.*'a week'"):
         fits().top(by="Days", contrasts=NAMED)
