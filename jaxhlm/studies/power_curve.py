@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +16,7 @@ from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.notation import Precision
 from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.core.tables import Shown
-from jaxhlm.errors import OptionError, TargetError
+from jaxhlm.errors import GroupingError, IdentifiabilityError, OptionError, TargetError
 from jaxhlm.estimation.executors import Workload, workers_of
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
@@ -35,6 +36,8 @@ __all__ = ["PowerSolution", "power_curve", "solve_power"]
 
 # A value of a parameter is found to this share of the bounds' distance.
 RESOLUTION = 1.0 / 256.0
+# What a design says that is too small for the model.
+UNIDENTIFIED = (GroupingError, IdentifiabilityError)
 # Near the target there are so many times as many data sets.
 TIMES = (1, 4, 16)
 
@@ -133,9 +136,11 @@ def power_curve(
     values = listed_values("values", values)
     if not values:
         raise OptionError("values is empty: give one value or more")
-    steps = [_changed(mechanism, along, value) for value in values]
-    for step in steps:
-        read_tests(test, analysed(step, formula)[0])
+    steps = []
+    for value in values:
+        with _blaming(along, value):
+            steps.append(_changed(mechanism, along, value))
+            read_tests(test, analysed(steps[-1], formula)[0])
     simulated = partial(
         power, test=test, n=n, alpha=alpha, df=df, seed=random_key(seed),
         formula=formula, reml=reml, level=level, progress=False, devices=devices,
@@ -174,6 +179,7 @@ def solve_power(
     The power by formula says where to start. From there the bracket is widened until simulation
     finds the target inside, and halved. Where the interval of a simulated power holds the target,
     four times as many data sets are drawn, up to 16 times ``n``; only then its estimate decides.
+    A size at which the model is not identified does not reach the target.
 
     Args:
         mechanism: as for ``power_curve``.
@@ -205,16 +211,20 @@ def solve_power(
     fraction("target", target, 0.8)
     if not isinstance(test, str | Mapping) and len(listed_values("test", test)) != 1:
         raise OptionError("solve_power needs one test")
-    read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
+    with _blaming(along, high):
+        read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     key, tables, found = random_key(seed), dict[float, pd.DataFrame](), dict[float, Power]()
 
     with step_progress(None, along, progress) as advance:
 
         def reaches(value: float) -> bool:
-            trials = Trials(
-                _changed(mechanism, along, value), test, alpha, df, key,
-                formula, reml, level, devices, precision, workers,
-            )  # fmt: skip
+            try:
+                trials = Trials(
+                    _changed(mechanism, along, value), test, alpha, df, key,
+                    formula, reml, level, devices, precision, workers,
+                )  # fmt: skip
+            except UNIDENTIFIED:
+                return False
             for times in TIMES:
                 found[value] = trials.power(times * n, False)
                 tables[value] = found[value].table.copy()
@@ -225,8 +235,11 @@ def solve_power(
             return bool(tables[value]["power"].iloc[0] >= target)
 
         def by_formula(value: float) -> float:
-            changed = _changed(mechanism, along, value)
-            design, truth = analysed(changed, formula)
+            try:
+                changed = _changed(mechanism, along, value)
+                design, truth = analysed(changed, formula)
+            except UNIDENTIFIED:
+                return np.nan
             one = read_tests(test, design)[0]
             return formula_power(changed, design, truth, one, alpha, df, reml, formula)
 
@@ -246,6 +259,15 @@ def solve_power(
     return PowerSolution(
         value, target, along, curve, not _undecided(near, target).any(), found[value]
     )
+
+
+@contextmanager
+def _blaming(along: str, value: float) -> Iterator[None]:
+    """Say at which value a model is not identified."""
+    try:
+        yield
+    except UNIDENTIFIED as error:
+        raise type(error)(f"{along}={value:g}: {error}") from error
 
 
 def _changed(mechanism: Generating, along: str, value: float) -> Generating:

@@ -11,7 +11,13 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
-from jaxhlm.errors import JaxhlmError, OptionError, TargetError, UnknownTermError
+from jaxhlm.errors import (
+    IdentifiabilityError,
+    JaxhlmError,
+    OptionError,
+    TargetError,
+    UnknownTermError,
+)
 from jaxhlm.estimation.executors import workers_of
 from jaxhlm.studies import power as power_module
 from jaxhlm.studies import power_curve as curve_module
@@ -322,6 +328,27 @@ def test_an_effect_is_solved_for_on_either_side_of_zero(article):
     for found in (up.value, -down.value):
         assert 0.25 < found < 0.37
     assert up.curve["beta[x:a]"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    ("formula", "sd", "along", "low", "high"),
+    [
+        ("y ~ t * a + (1 + t | unit)", [0.7, 0.4], "measurements", 1, 8),
+        ("y ~ t * a + (1 | unit)", [0.7], "measurements", 1, 3),
+        ("y ~ t * a + (1 | unit)", [0.7], "units", 1, 9),
+    ],
+)
+def test_a_size_at_which_the_model_is_not_identified_does_not_reach(formula, sd, along, low, high):
+    """The answer is that of bounds that leave it out; a curve says which size it is."""
+    frame = hlm.units(12, 4, {"t": range(4)}, factors={"a": ["c", "d"]}).frame()
+    m = hlm.mechanism(formula, frame, hlm.Truth.of([1, 0.5, 0.2, 4.0], sd=sd, sigma=0.8))
+    options = {"along": along, "n": 60, "seed": 1}
+    found = hlm.solve_power(m, "t:ad", bounds=(low, high), **options)
+    least = {"measurements": 1 + len(sd), "units": 3}[along]
+    assert found.value == least == hlm.solve_power(m, "t:ad", bounds=(least, high), **options).value
+    assert np.isfinite(found.curve.set_index(along).loc[least, "power"]).all()
+    with pytest.raises(IdentifiabilityError, match=f"^{along}=1: "):
+        hlm.power_curve(m, "t:ad", values=[high, 1], **options)
 
 
 def test_a_target_out_of_reach_says_so(article):
