@@ -5,7 +5,8 @@ noncentral t with δ = (c'β − r)/√Var(c'β̂) and the degrees of freedom of
 ``jaxhlm.inference.kenward_roger`` with expected information. Several rows give noncentral F with
 λ = (Lβ − r)'Var(Lβ̂)⁻¹(Lβ − r) and Fai & Cornelius's denominator df (Helms 1992, Stat. Med. 11,
 1889-1904; Stroup 2002, JABES 7, 491-511). Exact where β̂ does not depend on the variances, as in
-balanced designs; otherwise an approximation that ignores their estimation beyond the df.
+balanced designs; otherwise an approximation that ignores their estimation beyond the df. All this
+is of REML: maximum likelihood underestimates Var(Lβ̂), so that its tests reject more often.
 """
 
 from __future__ import annotations
@@ -48,14 +49,13 @@ class Precision(NamedTuple):
     rotation: Floats  # (r, r) eigenvectors of ``cov``
 
 
-def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Precision:
-    """Exact covariance of Lβ̂ with known variances, and the df of its estimate.
+def precision(design: Design, truth: Truth, L: Floats) -> Precision:
+    """Exact covariance of Lβ̂ with known variances, and the df of its estimate by REML.
 
     Args:
         design: the design.
         truth: the parameters.
         L: (r, p) contrasts.
-        reml: for REML fits, or maximum likelihood.
     """
     prepared = Prepared(design)
     matrices = prepared.matrices
@@ -67,7 +67,7 @@ def precision(design: Design, truth: Truth, L: Floats, reml: bool = True) -> Pre
     root: Floats = np.linalg.solve(C, semidefinite_root(truth.cov) / truth.sigma).astype(float)
     # With as few units as between-unit terms nothing is left to estimate variances from: NaN.
     with np.errstate(divide="ignore", invalid="ignore"):
-        groups = groups_at(root[..., None], one, reml)
+        groups = groups_at(root[..., None], one, True)
         at = expected(groups, design.blocks)
     u = solve_lower(groups.L_A[..., 0], matrices.T[..., 0].T @ L.T)
     rotation = principal_axes(u.T @ u)[1]

@@ -77,7 +77,8 @@ class Power(Printed):
             conf_low, conf_high, its exact interval;
             mcse, its Monte-Carlo standard error;
             power_all, the same share of all data sets, a failed fit counting as no rejection;
-            analytic, the power by formula (``jaxhlm.studies.analytic``), NaN where none is known;
+            analytic, the power by formula (``jaxhlm.studies.analytic``), NaN where none is known,
+            as of maximum likelihood;
             rejected, n, failed, singular, numbers of data sets.
         alpha: level of the test.
         df: method of its degrees of freedom.
@@ -158,7 +159,7 @@ def power(
         df: degrees of freedom, as for ``Fit.df``.
         seed: int, NumPy Generator or JAX key.
         formula: the model to fit; None for the one that generates the data.
-        reml: restricted maximum likelihood, or maximum likelihood.
+        reml: restricted maximum likelihood, or maximum likelihood, for which there is no formula.
         level: of the exact (Clopper-Pearson) interval.
         progress: show a progress bar; by default in a terminal and in a notebook.
         devices: where data sets of one design are fitted, as for ``jaxhlm.fit_many``; those with
@@ -248,8 +249,10 @@ class Trials:
         return Power(pd.DataFrame(columns), self._alpha, job.df, self._level, plan, tests, redrawn)
 
     def _by_formula(self, test: ReadTest) -> float:
+        if not self._job.reml:
+            return np.nan
         about = self._mechanism, self._design, self._truth, test, self._alpha
-        return formula_power(*about, self._job.df, self._job.reml, self._job.formula)
+        return formula_power(*about, self._job.df, self._job.formula)
 
 
 def check_options(
@@ -372,11 +375,11 @@ def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats
 
 def formula_power(
     mechanism: Generating, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
-    df: DfMethod, reml: bool, formula: str | None,
+    df: DfMethod, formula: str | None,
 ) -> float:  # fmt: skip
-    """Power by formula; NaN where the model that is fitted is not the one that generates."""
+    """REML's power by formula; NaN where the model that is fitted does not generate the data."""
     violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
     if violated or formula is not None or not isinstance(truth, Truth) or truth.sigma == 0.0:
         return np.nan
-    found = precision_of(design, truth, test.L, reml)
+    found = precision_of(design, truth, test.L)
     return analytic_power(found, test.rhs, alpha, df, design.n - design.p)

@@ -176,9 +176,10 @@ def solve_power(
 ) -> PowerSolution:
     """The smallest size, or effect, at which a test reaches the target.
 
-    The power by formula says where to start. From there the bracket is widened until simulation
-    finds the target inside, and halved. Where the interval of a simulated power holds the target,
-    four times as many data sets are drawn, up to 16 times ``n``; only then its estimate decides.
+    The power by formula, that of REML, says where to start. From there the bracket is widened until
+    simulation finds the target inside, and halved. Where the interval of a simulated power holds
+    the target, four times as many data sets are drawn, up to 16 times ``n``; only then its estimate
+    decides.
     A size at which the model is not identified does not reach the target.
 
     Args:
@@ -241,7 +242,7 @@ def solve_power(
             except UNIDENTIFIED:
                 return np.nan
             one = read_tests(test, design)[0]
-            return formula_power(changed, design, truth, one, alpha, df, reml, formula)
+            return formula_power(changed, design, truth, one, alpha, df, formula)
 
         start = _start(by_formula, low, high, step, target)
         value = _smallest(reaches, start, low, high, step)

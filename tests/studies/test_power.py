@@ -322,6 +322,18 @@ def test_data_sets_that_were_tested_are_not_drawn_again(article, monkeypatch, ro
     pd.testing.assert_frame_equal(found.table, at_once.table)
 
 
+def test_maximum_likelihood_has_no_power_by_formula(article):
+    """Its tests reject more often than REML's, whose formula only says where a search starts."""
+    options = {"test": ["x:a", "x = 3, x:a = 0"], "n": 40, "seed": 1}
+    reml, ml = (hlm.power(article, **options, reml=reml) for reml in (True, False))
+    assert np.isfinite(reml.table["analytic"]).all()
+    assert ml.table["analytic"].isna().all()
+    assert "By formula" in str(reml) and "By formula" not in str(ml)
+    found = hlm.solve_power(article, "x:a", 0.8, bounds=(10, 60), n=100, seed=1, reml=False)
+    assert 15 < found.value < 45
+    assert len(found.curve) < 8
+
+
 def test_an_effect_is_solved_for_on_either_side_of_zero(article):
     up = hlm.solve_power(article, "x:a", 0.8, along="beta[x:a]", bounds=(0, 1), n=100, seed=1)
     down = hlm.solve_power(article, "x:a", 0.8, along="beta[x:a]", bounds=(-1, 0), n=100, seed=1)
