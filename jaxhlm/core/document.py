@@ -60,9 +60,9 @@ class Grid:
         """Cells under aligned headers, row names on the left."""
         if self.plain is not None:
             return self.plain
-        table = [list(self.columns), *map(list, self.rows)]
+        table = [list(map(_one_line, row)) for row in (self.columns, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        names = [""] * len(table) if self.names is None else ["", *self.names]
+        names = ["", *map(_one_line, self.names or [""] * len(self.rows))]
         margin = max(map(len, names))
         justify = str.ljust if self.align == "left" else str.rjust
         lines = (
@@ -77,7 +77,12 @@ class Grid:
         table = [self.columns, *self.rows]
         if self.names is not None:
             table = [[name, *row] for name, row in zip(["", *self.names], table, strict=True)]
-        return [[cell.strip() for cell in row] for row in table]
+        return [[_one_line(cell).strip() for cell in row] for row in table]
+
+
+def _one_line(cell: str) -> str:
+    """A cell without line breaks, which a name may hold: they would tear its row in two."""
+    return " ".join(cell.splitlines())
 
 
 # A line under a table, in plain text.

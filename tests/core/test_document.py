@@ -69,6 +69,13 @@ def test_markdown_has_as_many_cells_in_every_row():
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
 
 
+@pytest.mark.parametrize("mark", ["\n", "\r\n", "\u2028"])
+def test_a_line_break_in_a_cell_is_a_blank(mark):
+    torn, whole = (Grid([n], [[n]], [n]) for n in (f"dose{mark}[mg]", "dose [mg]"))
+    for form in (as_text, as_html, as_latex, as_markdown):
+        assert form([[torn]]) == form([[whole]])
+
+
 def test_headings_span_the_table():
     grid = Grid(["a", "b"], [["", ""], ["1", "2"]], ["Part", "x"], headings=[0])
     assert '<th colspan="3" style="text-align: left"><em>Part</em></th>' in as_html([[grid]])
