@@ -132,11 +132,13 @@ def panels(
             raise OptionError(f"this figure has {count} panel(s); ax holds {len(given)}")
         yield given
         return
+    columns = min(columns or count, count)
+    rows = -(-count // columns)
+    size = (width or COLUMN * min(columns, 2), height * rows)
+    # Before the style is set: the first figure loads the backend, and what that sets, such as
+    # that a notebook shows figures by itself, would be put back with the style.
+    figure = plt.figure(figsize=size, layout="constrained")
     with plt.rc_context(STYLE):
-        columns = min(columns or count, count)
-        rows = -(-count // columns)
-        size = (width or COLUMN * min(columns, 2), height * rows)
-        figure = plt.figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
         for axes in grid[count:]:
             axes.remove()

@@ -364,6 +364,24 @@ def test_new_figures_are_a_printed_column_in_readable_type(sleep, one):
     assert plt.rcParams["font.size"] == mpl.rcParamsDefault["font.size"]
 
 
+def test_what_a_backend_sets_when_it_is_loaded_stays(monkeypatch):
+    """As that of notebooks, which has figures shown by themselves."""
+    load = plt.switch_backend
+
+    def notebook(name):
+        load(name)
+        mpl.interactive(True)
+
+    with mpl.rc_context():
+        mpl.interactive(False)
+        monkeypatch.setattr(plt, "_backend_mod", None)
+        monkeypatch.setattr(plt, "switch_backend", notebook)
+        with canvas(None):
+            pass
+        assert plt.isinteractive()
+        assert plt.rcParams["font.size"] == mpl.rcParamsDefault["font.size"]
+
+
 def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
     figure, grid = plt.subplots(2, 2)
     before = plt.get_fignums()
