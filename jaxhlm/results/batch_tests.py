@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from jaxhlm.core.notation import Floats
+from jaxhlm.errors import OptionError
 from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.multiplicity import Adjustment
@@ -88,7 +89,7 @@ class BatchTests(Estimated[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             options: contrasts, df, moderate, trend, robust, adjust and joint, as for ``test``.
 
         Raises:
-            OptionError: as for ``test``; ``by`` that is none of the contrasts.
+            OptionError: as for ``test``; ``by`` that is none of the contrasts; ``shape``.
 
         Example:
             >>> import jaxhlm as hlm
@@ -98,6 +99,8 @@ class BatchTests(Estimated[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
             >>> bool(fits.top(3)["p_value"].is_monotonic_increasing)
             True
         """
+        if "shape" in options:
+            raise OptionError("top ranks a long table, so it has no shape=; give test shape='wide'")
         return named_contrasts.top(self.test(**options), n, by)
 
     def moderation(self, trend: bool = False, robust: bool = False) -> Moderation:

@@ -194,6 +194,9 @@ def test_the_top_is_ranked_by_p():
     assert fits().top(1000)["p_value"].isna().sum() == 1  # failed fits come last
     with pytest.raises(errors.OptionError, match=r"by='Days' is no contrast.*'a week'"):
         fits().top(by="Days", contrasts=NAMED)
+    for shape in ("wide", "long"):
+        with pytest.raises(errors.OptionError, match="no shape="):
+            fits().top(shape=shape, contrasts=NAMED)
 
 
 def test_a_series_of_contrasts_has_names_too():
