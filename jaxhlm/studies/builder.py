@@ -80,6 +80,8 @@ class UnitDesign(Printed):
         for name, levels in {**self.factors, **self.crossed}.items():
             if not _distinct(levels):
                 raise OptionError(f"factor {name!r} needs two or more distinct levels: {levels!r}")
+            if pd.isna(list(levels)).any():
+                raise OptionError(f"factor {name!r} has a missing level: {levels!r}; name it")
         self._check_sizes()
         if is_drawn(self.dropout):
             sampler(DROPOUT, self.dropout)

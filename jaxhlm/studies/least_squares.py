@@ -11,12 +11,15 @@ units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from jaxhlm.core.notation import Bools, Floats, Ints
 from jaxhlm.core.status import Status
 from jaxhlm.errors import UnsupportedTermError
 from jaxhlm.estimation.model import Model
+from jaxhlm.language.words import quoted
 from jaxhlm.linalg.stacked import solve_upper
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised, at_absent
@@ -30,6 +33,7 @@ REACH_TOL = 1e-10
 ENTRY_TOL = 1e-8
 # Columns of A, of about the same size, that are this close to others are combinations of them.
 STAGE_RANK_TOL = 1e-10
+_CALL = re.compile(r"[\w.]+\(")
 
 
 def pooled_ols(standardised: Standardised) -> tuple[Floats, Floats, Floats, Ints]:
@@ -113,13 +117,22 @@ def _out_of_reach(standardised: Standardised, XX: Floats, model: Model) -> Unsup
     total = standardised.scaling.n[lane] * (back**2).sum(axis=0)
     names = [model.xnames[i] for i in np.flatnonzero(within > REACH_TOL * total)]
     line = ["1" if "(Intercept)" in model.znames else "0"]
-    line += [name for name in model.znames if name != "(Intercept)"]
+    line += [_written(name) for name in model.znames if name != "(Intercept)"]
     return UnsupportedTermError(
         f"two_stage fits the line left of the bar in every unit, and {', '.join(names)} "
         f"{'varies' if len(names) == 1 else 'vary'} within units without being part of it; give "
         f"the method a formula with such a term left of the bar too, as in "
-        f"({' + '.join([*line, names[0]])} | {model.group_name})"
+        f"({' + '.join([*line, _written(names[0])])} | {_written(model.group_name)})"
     )
+
+
+def _written(name: str) -> str:
+    """The name of a column of X, Z, or of the units, as a formula writes it.
+
+    >>> _written("x:scale(day no)"), _written("dose [mg]:a")
+    ('x:scale(day no)', '`dose [mg]`:a')
+    """
+    return ":".join(x if _CALL.match(x) else quoted(x) for x in name.split(":"))
 
 
 def _lines(groups: GroupContributions) -> tuple[Floats, Floats, Floats]:

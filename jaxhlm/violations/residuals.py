@@ -43,6 +43,10 @@ class ResidualsFrom(Violation):
 class Autocorrelated(Violation):
     """AR(1) residuals within units in the order of their rows; variance σ² throughout.
 
+    Violations change residuals in the order in which they are listed. With ``Heteroscedastic`` list
+    this one first: of residuals whose variances are unequal within units already it makes others,
+    whose variance need not be σ² on average.
+
         e_1 = u_1,    e_t = ρ e_{t−1} + √(1 − ρ²) u_t
 
     With u from ``ResidualsFrom``, innovations have that distribution and residuals are mixtures.
@@ -78,6 +82,10 @@ class Autocorrelated(Violation):
 @dataclass(frozen=True)
 class Heteroscedastic(Violation):
     """Residual standard deviation σ s(x)/√mean s(x)²: σ² on average over a data set's rows.
+
+    That holds of residuals whose variance has nothing to do with x before. A second one of the
+    same, or of a related, column multiplies the deviations that the first one made, and the mean of
+    their squares is another; put both into one function. List it after ``Autocorrelated``.
 
     Attributes:
         column: x, a column of the design.

@@ -251,6 +251,8 @@ BAD = {
     "measurements=2.5 must be a whole": lambda: hlm.units(3, 2.5),
     "two columns named 'x'": lambda: hlm.units(3, 1, {"x": [1]}, {"x": [1, 2, 3]}),
     "two or more distinct levels: ['u']": lambda: hlm.units(3, factors={"g": ["u"]}),
+    "'g' has a missing level: [None, 'u']": lambda: hlm.units(3, factors={"g": [None, "u"]}),
+    "'g' has a missing level: ['u', nan]": lambda: hlm.units(3, crossed={"g": ["u", np.nan]}),
     "two or more distinct levels: 'uv'": lambda: hlm.units(3, crossed={"g": "uv"}),
     "'x' has 2 values for up to 3": lambda: hlm.units(3, 3, {"x": [1, 2]}),
     "'x' has 3 values for up to 8": lambda: hlm.units(3, (2, 8), {"x": [1, 2, 3]}),

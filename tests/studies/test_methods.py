@@ -1,5 +1,6 @@
 """Methods on the same data sets, against least squares written out and the accessors of fits."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -141,6 +142,18 @@ def test_a_within_unit_term_must_be_in_the_line(frame):
     m = hlm.mechanism(FORMULA.replace("1 + x", "0 + a"), frame, hlm.Truth(TRUTH.beta, [[0.1]], 1.0))
     with pytest.raises(UnsupportedTermError, match=r"x, x:a vary .* \(0 \+ a \+ x \| unit\)"):
         one(m.draw(0, 2, seed=1, rows=True), hlm.Method("two", estimator="two_stage"))
+
+
+def test_two_stages_advise_a_formula_that_can_be_written():
+    """Names that need backticks have them, and following the advice works."""
+    made = hlm.units(8, within={"x 1": [0, 1, 2]}, unit="the unit")
+    truth = hlm.Truth.of([0, 0.5], sd=[1.0], sigma=1.0)
+    drawn = hlm.mechanism("y ~ `x 1` + (1 | `the unit`)", made, truth).draw(0, 2, seed=1)
+    line = "(1 + `x 1` | `the unit`)"
+    with pytest.raises(UnsupportedTermError, match=f"as in {re.escape(line)}$"):
+        one(drawn, hlm.Method("two", estimator="two_stage"))
+    table = counted(drawn, hlm.Method("two", f"y ~ `x 1` + {line}", estimator="two_stage"))
+    assert (table["status"] == "converged").all()
 
 
 def test_columns_are_those_of_the_fits(drawn):

@@ -249,6 +249,13 @@ def test_violations_combine():
     assert abs(mask.mean() - (1 - 0.7 * 0.5)) < 5 * np.sqrt(0.23 / mask.size)
 
 
+def test_in_the_order_that_is_advised_the_variance_is_that_of_the_truth_on_average():
+    wrong, B = [v.Autocorrelated(0.6), v.Heteroscedastic("x", np.exp)], 4000
+    for order, kept in ((wrong, True), (wrong[::-1], False)):
+        square = (drawn(order, B, NOISE).responses ** 2).mean(axis=0) / NOISE.sigma**2
+        assert (abs(square.mean() - 1.0) < 5 * square.std() / np.sqrt(B)) == kept
+
+
 BAD = {
     "df=2: t has a variance": lambda: v.StudentT(2),
     "skewness=0": lambda: v.Skewed(0),
