@@ -223,5 +223,12 @@ def check_variables(design: Design, argument: str, names: Sequence[str]) -> None
     if unknown:
         raise UnknownTermError(
             f"{argument}: {unknown[0]!r} is not a variable of the fixed part of the formula; these "
-            "are: " + (", ".join(map(repr, known)) or "none")
+            "are: "
+            + (", ".join(map(repr, known)) or "none")
+            + ('; combinations are a list of names, or "~ a * b"' if _joins(unknown[0]) else "")
         )
+
+
+def _joins(name: object) -> bool:
+    """Whether a name reads as several that are joined."""
+    return any(sign in str(name) for sign in "*:+|")

@@ -36,10 +36,23 @@ def means_notes(fits: FitRecord, wanted: Means, frame: pd.DataFrame) -> list[str
     over = {*factors_of(fits.rows.design), *wanted.at} - shown
     over = {name for name in over if np.size(wanted.at.get(name, ["all", "levels"])) > 1}
     notes = [f"Averaged over the levels of: {', '.join(sorted(over))}"] if over else []
+    if beside := _interacting(fits, wanted):
+        notes.append(f"Interaction with {', '.join(beside)}: averages may mislead")
     limits = f"Confidence level: {wanted.conf_level:g}"
     notes.append(f"Degrees of freedom: {METHOD_NAMES[wanted.df]}. {limits}")
     adjusted = _adjusted(wanted, _rows(fits, wanted, frame))
     return notes + [adjusted] * bool(adjusted)
+
+
+def _interacting(fits: FitRecord, wanted: Means) -> list[str]:
+    """Variables that are not shown, in an interaction with some that are (emmeans' NOTE)."""
+    part, found = fits.rows.design._fixed, set()
+    for factors in part.written.values():
+        variables = {name for factor in factors for name in part.factors[factor].variables}
+        of_trend = wanted.trend is None or wanted.trend in variables
+        if len(factors) > 1 and of_trend and not variables.isdisjoint(wanted.specs):
+            found |= variables.difference(wanted.specs, wanted.by, [wanted.trend])
+    return sorted(found)
 
 
 def _rows(fits: FitRecord, wanted: Means, frame: pd.DataFrame) -> int:

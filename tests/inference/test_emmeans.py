@@ -266,6 +266,8 @@ def test_formulas_of_emmeans_say_what_arguments_say():
     for options in ({"by": "kind"}, {"contrasts": "eff"}):
         with pytest.raises(errors.OptionError, match=r"says what .*= says"):
             fit.emmeans("pairwise ~ Sex | kind", **options)
+    with pytest.raises(errors.UnknownTermError, match='a list of names, or "~ a'):
+        fit.emmeans("Sex * kind")
     with pytest.raises(errors.OptionError, match='must be such as "~ g"'):
         fit.emmeans("~ Sex +")
     with pytest.raises(errors.OptionError, match="contrasts='all' is not known"):
@@ -274,11 +276,14 @@ def test_formulas_of_emmeans_say_what_arguments_say():
 
 NOTES = [
     ({}, ["Averaged over the levels of: kind",
+          "Interaction with age: averages may mislead",
           "Degrees of freedom: Satterthwaite's method. Confidence level: 0.95"]),
     ({"by": "kind", "df": "kenward-roger", "conf_level": 0.9},
-     ["Degrees of freedom: Kenward-Roger's method. Confidence level: 0.9"]),
+     ["Interaction with age: averages may mislead",
+      "Degrees of freedom: Kenward-Roger's method. Confidence level: 0.9"]),
     ({"at": {"age": [8, 14]}, "adjust": "sidak"},
      ["Averaged over the levels of: age, kind",
+      "Interaction with age: averages may mislead",
       "Degrees of freedom: Satterthwaite's method. Confidence level: 0.95",
       "Limits adjusted by Šidák's method for 2 means"]),
 ]  # fmt: skip
