@@ -94,6 +94,9 @@ class Stats(NamedTuple):
 DENSE_GROUPS = 64
 DENSE_NUMBERS = 2**20
 
+# A column that is less than this many roundings of what it was is one of those before it.
+PIVOT_ROUNDINGS = 100.0
+
 GROUP_FIELDS = ("RZ", "TX", "Ty", "m")
 RESPONSE_FIELDS = frozenset({"Ty", "Xy", "yy"})
 
@@ -209,11 +212,8 @@ def suffstats(
     X, Z = (xp.where(counts[:, None], x, 0.0) for x in (X, Z))
     y = array_namespace(y).where(counts, y, 0.0)
     # X and Z apart from y: data sets that share them share all that is made of them alone.
-    sums = partial(_group_sums, group=group, num_groups=num_groups)
-    RZ, TX = _reduce(sums(Z[:, :, None] * xp.concatenate([Z, X], axis=1)[:, None]))
-    Q = _over(Z, RZ, group)
     # Rows of residuals, not a difference of cross products, in which digits would cancel.
-    X = X - _fitted(Q, TX, group)
+    Q, RZ, TX, X = _orthogonalised(Z, X, group, num_groups)
     Ty = _projected(y, Q, group, num_groups)
     y = y - _fitted(Q, Ty, group)
     found = Stats(
@@ -296,31 +296,35 @@ def _check_rows(y: Any, X: Any, Z: Any, group: Any, num_groups: Any, weights: An
         )
 
 
-def _reduce(S: Float[Array, "G q q+p"]) -> tuple[Array, Array]:
-    """R and T = R⁻ᵀ Z'X by group from S = Z'[Z X], by a Cholesky that skips zero pivots.
+def _orthogonalised(
+    Z: Float[Array, "n q"], X: Float[Array, "n p"], group: Int[Array, " n"], num_groups: int
+) -> tuple[Array, Array, Array, Array]:
+    """Q_i, R_i and T_i = Q_i'X_i of every group, and the rows X_i − Q_i T_i, by Gram–Schmidt.
 
-    The guarded division (a where inside a where) keeps derivatives finite at a skipped pivot.
+    Of rows, as their squares would lose half of the digits. What is left of a column is made
+    orthogonal to those before it a second time, after which it is so to rounding (Giraud et al.
+    2005). The guarded division (a where inside a where) keeps derivatives finite at a pivot that is
+    rounding, whose row and column are zero.
     """
-    xp, q = array_namespace(S), S.shape[1]
-    rows = [S[:, j] for j in range(q)]
-    tolerance = 1e3 * float(jnp.finfo(S.dtype).eps)
-    for j in range(q):
-        pivot = rows[j][:, [j]]
-        positive = pivot > tolerance * S[:, j, [j]]
-        root = xp.sqrt(xp.where(positive, pivot, 1.0))
-        rows[j] = xp.where(positive, rows[j] / root, 0.0)
-        for i in range(j + 1, q):
-            rows[i] = rows[i] - rows[j][:, [i]] * rows[j]
-    reduced = xp.stack(rows, axis=1)
-    return xp.triu(reduced[:, :, :q]), reduced[:, :, q:]
-
-
-def _over(Z: Float[Array, "n q"], RZ: Float[Array, "G q q"], group: Int[Array, " n"]) -> Array:
-    """Q_i = Z_i R_i⁻¹ by row, zero in the columns of which a pivot of R_i is zero."""
-    xp = array_namespace(Z, RZ)
+    xp, q = array_namespace(Z, X, group), Z.shape[1]
+    sums = partial(_group_sums, group=group, num_groups=num_groups)
+    least = (PIVOT_ROUNDINGS * float(jnp.finfo(Z.dtype).eps)) ** 2
+    rest = xp.concatenate([Z, X], axis=1)
     columns: list[Array] = []
-    for j in range(Z.shape[1]):
-        pivot = RZ[:, j, j][group]
-        rest = Z[:, j] - sum(Q * RZ[:, a, j][group] for a, Q in enumerate(columns))
-        columns.append(xp.where(pivot > 0.0, rest / xp.where(pivot > 0.0, pivot, 1.0), 0.0))
-    return xp.stack(columns, axis=1)
+    rows: list[Array] = []
+    for j in range(q):
+        column, at = rest[:, 0], np.arange(q + X.shape[1]) == j
+        if columns:
+            again = sums(xp.stack(columns, axis=1) * column[:, None])
+            rows = [row + again[:, [a]] * at for a, row in enumerate(rows)]
+            column = column - sum(Q * again[:, a][group] for a, Q in enumerate(columns))
+        square = sums(column * column)
+        positive = square > least * (square + sum(row[:, j] ** 2 for row in rows))
+        root = xp.sqrt(xp.where(positive, square, 1.0))
+        columns.append(column * xp.where(positive, 1.0 / root, 0.0)[group])
+        T = sums(columns[j][:, None] * rest[:, 1:])
+        rest = rest[:, 1:] - columns[j][:, None] * T[group]
+        pivot = xp.where(positive, root, 0.0)[:, None]
+        rows.append(xp.concatenate([xp.zeros((num_groups, j), T.dtype), pivot, T], axis=1))
+    reduced = xp.stack(rows, axis=1)
+    return xp.stack(columns, axis=1), reduced[:, :, :q], reduced[:, :, q:], rest

@@ -232,3 +232,19 @@ def test_whole_numbers_are_read_as_floating_ones(rng, whole, dtype, wrap):
         expected = of(*(x.astype(dtype) for x in (y, X, Z)), weights)
     assert {str(x.dtype) for x in found} == {dtype}
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["at once", "traced"])
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 2000.0), ("float64", 1e10)])
+def test_a_slope_far_from_zero_is_kept(rng, dtype, far, wrap):
+    """Such as calendar years: squares would have lost all that tells it from the intercept."""
+    group = np.repeat(np.arange(4), [5, 4, 6, 1])
+    x = (rng.integers(-20, 20, len(group)) / 4.0 + far).astype(dtype)
+    Z, y = np.column_stack([np.ones_like(x), x]), rng.normal(size=len(x)).astype(dtype)
+    with jax.enable_x64(dtype == "float64"):
+        stats = wrap(lambda y, Z: hlm.suffstats(y, Z, Z, jnp.asarray(group), 4))(y, Z)
+        found = np.asarray(stats.RZ)[:, 1, 1]
+    deviations = (x[group == i] - x[group == i].mean(dtype=float) for i in range(4))
+    expected = [np.sqrt(d @ d) for d in deviations]
+    np.testing.assert_allclose(found, expected, rtol=tol.SINGLE_ESTIMATE)
+    assert found[3] == 0.0
