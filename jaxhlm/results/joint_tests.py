@@ -39,7 +39,7 @@ def joint_tests_table(
     if design.learned_apart and len(fits) > 1:
         parts = [joint_tests_table(fit, by, at, df) for fit in fits.singly()]
         return pd.concat(parts, ignore_index=True)
-    design = design.of_lane(fits.lane_index[0])
+    design = design.of_lane(fits.first_lane)
     for argument, variables in (("by", within), ("at", [*given])):
         check_variables(design, argument, variables)
     numbers = averaged(design, given)

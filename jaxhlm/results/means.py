@@ -210,7 +210,7 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     adjustment, design = wanted.adjustment, fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return pd.concat([means_table(fit, wanted) for fit in fits.singly()], ignore_index=True)
-    design = design.of_lane(fits.lane_index[0])
+    design = design.of_lane(fits.first_lane)
     asked = {"specs": wanted.specs, "by": wanted.by, "at": [*wanted.at]}
     asked |= {} if wanted.trend is None else {"var": [wanted.trend]}
     for argument, variables in asked.items():

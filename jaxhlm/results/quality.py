@@ -172,7 +172,7 @@ def icc(fits: FitRecord, at: Mapping[str, Any] | pd.DataFrame | None) -> Floats:
     design = fits.rows.design
     if design.learned_apart and len(fits) > 1:
         return np.concatenate([icc(fit, at) for fit in fits.singly()])
-    Z = variance_explained.patterns(design.of_lane(fits.lane_index[0]), at)
+    Z = variance_explained.patterns(design.of_lane(fits.first_lane), at)
     return variance_explained.icc_at(fits.estimates, Z)
 
 

@@ -342,15 +342,28 @@ class FitRecord:
         at = np.repeat(starts, lengths) + within
         return (lengths, *(part[at] for part in parts))
 
+    @property
+    def first_lane(self) -> int:
+        """Number of the first fit in its source.
+
+        Raises:
+            JaxhlmError: there is no fit.
+        """
+        self._check_any()
+        return int(self.lane_index[0])
+
+    def _check_any(self) -> None:
+        if not len(self):
+            raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
+
     def _chunks(self) -> list[Ints]:
         """Positions of fits that the source takes together, none of them twice in one chunk.
 
         Raises:
             JaxhlmError: there is no fit.
         """
+        self._check_any()
         source = self.rows
-        if not len(self):
-            raise JaxhlmError("this batch holds no fit, so there is nothing to compute")
         # A fit that was chosen several times comes once in each of several passes.
         time = pd.Series(self.lane_index).groupby(self.lane_index).cumcount().to_numpy()
         passes = [np.flatnonzero(time == i) for i in range(time.max() + 1)]

@@ -223,7 +223,7 @@ def _new_predictions(
         lengths, number, values = zip(*parts, strict=True)
         columns = map(np.concatenate, zip(*values, strict=True))
         return Ragged(np.concatenate(lengths), np.concatenate(number), tuple(columns))
-    design = source.design.of_lane(fits.lane_index[0])
+    design = source.design.of_lane(fits.first_lane)
     X, Z, code, offset = new_rows(design, newdata, ranef, not_estimable)
     about = fits.about_absent(X)
     fits.tell_not_estimable(about, newdata.index, "row(s) of the new data", not_estimable)

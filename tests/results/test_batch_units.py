@@ -233,6 +233,23 @@ def test_fits_that_are_chosen_twice(fits):
         fits[[]].ranef  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda none: none.predict(hlm.load_dataset("sleepstudy").head(2)),
+        lambda none: none.icc({"Days": 1.0}),
+        lambda none: none.emmeans("Days", at={"Days": [1, 2]}, weights="cells"),
+        lambda none: none.joint_tests(),
+    ],
+    ids=["predict", "icc", "emmeans", "joint_tests"],
+)
+def test_a_batch_without_fits_says_so(ask):
+    Y = sleepstudy().simulate(2, seed=1)
+    none = hlm.fit_many("~ Days + (1 | Subject)", hlm.load_dataset("sleepstudy"), Y)[[]]
+    with pytest.raises(errors.JaxhlmError, match="no fit"):
+        ask(none)
+
+
 def test_labels_of_two_levels():
     Y = sleepstudy().simulate(3, seed=1)
     Y.columns = pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["s", "k"])
