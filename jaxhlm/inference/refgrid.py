@@ -26,6 +26,7 @@ __all__ = [
     "averaged",
     "cell_labels",
     "cell_variables",
+    "check_columns",
     "check_variables",
     "factors_of",
     "marginal_means",
@@ -226,6 +227,16 @@ def check_variables(design: Design, argument: str, names: Sequence[str]) -> None
             "are: "
             + (", ".join(map(repr, known)) or "none")
             + ('; combinations are a list of names, or "~ a * b"' if _joins(unknown[0]) else "")
+        )
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Raise ``OptionError`` where a variable is called as another column of the result."""
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise OptionError(
+            f"the result would have two columns {twice[0]!r}, of which one is a variable of the "
+            "formula: rename the variable in the data and fit again"
         )
 
 

@@ -16,7 +16,13 @@ from jaxhlm.design.new_rows import determined_rows
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_families import contrast_products, contrasts_of
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
-from jaxhlm.inference.refgrid import averaged, cell_variables, check_variables, marginal_means
+from jaxhlm.inference.refgrid import (
+    averaged,
+    cell_variables,
+    check_columns,
+    check_variables,
+    marginal_means,
+)
 from jaxhlm.inference.tails import f_tail
 from jaxhlm.linalg.factors import orthonormal_basis
 from jaxhlm.results import coefficients
@@ -42,6 +48,7 @@ def joint_tests_table(
     design = design.of_lane(fits.first_lane)
     for argument, variables in (("by", within), ("at", [*given])):
         check_variables(design, argument, variables)
+    check_columns([*within, "term", "num_df", "den_df", "statistic", "p_value"])
     numbers = averaged(design, given)
     grids, which = grids_of(fits, numbers, {})
     means = dict(zip(numbers, grids.T, strict=True))

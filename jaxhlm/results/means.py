@@ -31,6 +31,7 @@ from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
     cell_variables,
+    check_columns,
     check_variables,
     factors_of,
     marginal_means,
@@ -236,8 +237,8 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     columns["emmean"] = columns["estimate"]
     found = pd.DataFrame({name: columns[name].ravel() for name in names}, named.index)
     frame = pd.concat([named, found], axis=1)
-    if wanted.trend:
-        frame = frame.rename(columns={"emmean": "trend"})
+    frame = frame.rename(columns={"emmean": "trend"} if wanted.trend else {})
+    check_columns([*frame])
     if not (design.dropped_columns or fits.estimates.absent.any()):
         return frame
     estimable = np.isfinite(L).all(axis=2).ravel()[at_row]
