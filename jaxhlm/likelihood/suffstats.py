@@ -237,9 +237,11 @@ def _group_sums(
     """Sums of rows by group."""
     if array_namespace(values, group) is jnp:
         return jax.ops.segment_sum(values, group, num_groups)
-    columns = values.reshape(len(values), -1).T
-    found = [np.bincount(group, column, num_groups) for column in columns]
-    return np.stack(found, axis=1).astype(values.dtype).reshape(num_groups, *values.shape[1:])
+    columns = values.reshape(len(values), int(np.prod(values.shape[1:]))).T
+    found = np.empty((num_groups, len(columns)), values.dtype)
+    for a, column in enumerate(columns):
+        found[:, a] = np.bincount(group, column, num_groups)
+    return found.reshape(num_groups, *values.shape[1:])
 
 
 def _projected(

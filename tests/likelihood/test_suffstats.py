@@ -248,3 +248,14 @@ def test_a_slope_far_from_zero_is_kept(rng, dtype, far, wrap):
     expected = [np.sqrt(d @ d) for d in deviations]
     np.testing.assert_allclose(found, expected, rtol=tol.SINGLE_ESTIMATE)
     assert found[3] == 0.0
+
+
+@pytest.mark.parametrize("q", [1, 2])
+def test_there_may_be_no_fixed_effects(q, rng):
+    """Of rows that are known, and of rows that are traced."""
+    y, Z, group = rng.normal(size=12), rng.normal(size=(12, q)), np.arange(12) % 3
+    known = hlm.suffstats(y, np.empty((12, 0)), Z, group, 3)
+    traced = jax.jit(lambda Z: hlm.suffstats(y, Z[:, :0], Z, group, 3))(Z)
+    assert known.TX.shape == (3, q, 0) and known.XX.shape == (0, 0)
+    for found, expected in zip(known, traced, strict=True):
+        np.testing.assert_allclose(found, expected, tol.SINGLE, tol.SINGLE)
