@@ -19,6 +19,7 @@ from jaxhlm.estimation.pipeline import Fitted, all_or_nothing, fitted_runs, gath
 from jaxhlm.estimation.program import DRAWN, Traceable
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.sources import Source
+from jaxhlm.statistics.balanced import in_closed_form
 from jaxhlm.storage.folder import Chunk
 
 __all__ = ["Fitter", "Job", "Part", "fit_part", "fitter", "fitting_devices", "job_of", "part_of"]
@@ -96,8 +97,8 @@ def _worth_compiling_for_cores(source: Source, options: Options) -> Traceable | 
     lanes = source.traceable if source.B >= WORTH_COMPILING_FOR_CORES else None
     if lanes is None or lanes.reduction.kind != DRAWN or options.optimizer is not None:
         return None
-    balanced = lanes.reduction.prepared.equal.balanced and len(options.blocks) == 1
-    return lanes if balanced else None
+    known = in_closed_form(lanes.reduction.prepared.equal, options.blocks)
+    return lanes if known else None
 
 
 def fitting_devices(

@@ -17,6 +17,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_mapping, real_array
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
+from jaxhlm.design.grouping import first_twice
 from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
 from jaxhlm.inference.tails import range_tail, t_tail
@@ -26,7 +27,7 @@ __all__ = [
     "averaged",
     "cell_labels",
     "cell_variables",
-    "check_columns",
+    "check_distinct",
     "check_variables",
     "factors_of",
     "marginal_means",
@@ -230,13 +231,12 @@ def check_variables(design: Design, argument: str, names: Sequence[str]) -> None
         )
 
 
-def check_columns(names: Sequence[str]) -> None:
+def check_distinct(names: Sequence[str]) -> None:
     """Raise ``OptionError`` where a variable is called as another column of the result."""
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if twice:
+    if len(set(names)) < len(names):
         raise OptionError(
-            f"the result would have two columns {twice[0]!r}, of which one is a variable of the "
-            "formula: rename the variable in the data and fit again"
+            f"the result would have two columns {first_twice(names)!r}, of which one is a variable "
+            "of the formula: rename the variable in the data and fit again"
         )
 
 

@@ -19,7 +19,7 @@ from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.refgrid import (
     averaged,
     cell_variables,
-    check_columns,
+    check_distinct,
     check_variables,
     marginal_means,
 )
@@ -48,7 +48,7 @@ def joint_tests_table(
     design = design.of_lane(fits.first_lane)
     for argument, variables in (("by", within), ("at", [*given])):
         check_variables(design, argument, variables)
-    check_columns([*within, "term", "num_df", "den_df", "statistic", "p_value"])
+    check_distinct([*within, "term", "num_df", "den_df", "statistic", "p_value"])
     numbers = averaged(design, given)
     grids, which = grids_of(fits, numbers, {})
     means = dict(zip(numbers, grids.T, strict=True))

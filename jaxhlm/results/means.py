@@ -31,7 +31,7 @@ from jaxhlm.inference.refgrid import (
     averaged,
     cell_labels,
     cell_variables,
-    check_columns,
+    check_distinct,
     check_variables,
     factors_of,
     marginal_means,
@@ -238,7 +238,7 @@ def means_table(fits: FitRecord, wanted: Means) -> pd.DataFrame:
     found = pd.DataFrame({name: columns[name].ravel() for name in names}, named.index)
     frame = pd.concat([named, found], axis=1)
     frame = frame.rename(columns={"emmean": "trend"} if wanted.trend else {})
-    check_columns([*frame])
+    check_distinct([*frame])
     if not (design.dropped_columns or fits.estimates.absent.any()):
         return frame
     estimable = np.isfinite(L).all(axis=2).ravel()[at_row]

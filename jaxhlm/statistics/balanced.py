@@ -44,12 +44,17 @@ from jaxhlm.optimise.options import Options
 from jaxhlm.optimise.solve import Solution, solve
 from jaxhlm.statistics.equal_groups import EqualGroups, EquivalenceClass
 
-__all__ = ["balanced_minimum", "completed"]
+__all__ = ["balanced_minimum", "completed", "in_closed_form"]
 
 # A pivot of a D that is singular by construction.
 ZERO_PIVOT = 1e-12
 # Largest entry of F, in directions in which D may change, relative to ν_b, that is rounding.
 STATIONARY = 1e-9
+
+
+def in_closed_form(groups: EqualGroups, blocks: Blocks) -> bool:
+    """Whether the minimum of a design is known: it is balanced, and its random effects covary."""
+    return groups.balanced and len(blocks) == 1
 
 
 @np.errstate(all="ignore")
@@ -68,7 +73,7 @@ def balanced_minimum(
         options: what is optimised.
     """
     blocks = options.blocks
-    if not groups.balanced or len(blocks) > 1:
+    if not in_closed_form(groups, blocks):
         return None
     (only,) = groups.classes
     between = float(len(only.groups) - options.reml * len(only.rotation))
