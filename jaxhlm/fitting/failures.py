@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxhlm.core.status import Status, tally
+from jaxhlm.core.chunks import MAX_LANES, slices
+from jaxhlm.core.status import Status
 from jaxhlm.design.columns import listed
 from jaxhlm.errors import ConvergenceWarning, RankDeficientWarning, warn_user
 from jaxhlm.estimation.estimates import Estimates
@@ -23,10 +24,12 @@ class Failures:
 
     def add(self, estimates: Estimates) -> None:
         """See some fits too."""
-        absent = estimates.absent
-        self._counts += tally(estimates.status).to_numpy()
-        self._absent |= absent.any(axis=0)
-        self._lacking += int(absent.any(axis=1).sum())
+        for run in slices(len(estimates.status), MAX_LANES):
+            some = estimates[run]
+            self._counts += np.bincount(some.status, minlength=len(Status))
+            if some.absent.any():
+                self._absent |= some.absent.any(axis=0)
+                self._lacking += int(some.absent.any(axis=1).sum())
 
     def merge(self, others: Failures) -> None:
         """Count what others have seen."""

@@ -173,8 +173,12 @@ def _eigen(A: Floats) -> tuple[Floats, Floats]:
     mean = 0.5 * (A[:, 0, 0] + A[:, 1, 1])
     half, off = 0.5 * (A[:, 0, 0] - A[:, 1, 1]), A[:, 1, 0]
     radius = xp.hypot(half, off)
-    angle = 0.5 * xp.arctan2(off, half)
-    c, s = xp.cos(angle), xp.sin(angle)
+    # Cosine and sine of half the angle of (half, off), neither as a difference.
+    cosine = xp.where(radius > 0.0, abs(half) / xp.where(radius > 0.0, radius, 1.0), 1.0)
+    larger = xp.sqrt(0.5 + 0.5 * cosine)
+    smaller = 0.5 * off / xp.where(radius > 0.0, radius * larger, 1.0)
+    c = xp.where(half >= 0.0, larger, abs(smaller))
+    s = xp.where(half >= 0.0, smaller, xp.copysign(larger, off))
     # In memory the lanes are next to each other, as in what is made of them.
     vectors = xp.moveaxis(xp.stack([-s, c, c, s]).reshape(2, 2, len(A)), -1, 0)
     large = mean + radius

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import lax
 
-from jaxhlm.statistics.threefry import THREEFRY
+from jaxhlm.statistics.threefry import Words, fold_in, normal, split, uniform
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
 __all__ = ["lane_keys", "normals_and_chi_squares"]
 
 # Of so many lanes one is room for those that are tried again.
-RETRIED = 16
+RETRIED = 32
 
 
-def lane_keys(key: Any, lane_index: Any) -> Any:
-    """Keys (B,) of lanes.
+def lane_keys(key: Any, lane_index: Any) -> Words:
+    """Keys of lanes.
 
     Args:
         key: (2,) what ``random_key`` returns.
         lane_index: (B,) their numbers.
     """
-    key = random.wrap_key_data(key, impl=THREEFRY)
-    return jax.vmap(random.fold_in, (None, 0))(key, lane_index)
+    return fold_in((key[0], key[1]), lane_index)
 
 
 def normals_and_chi_squares(
-    keys: Any, count: int, df: Float[Array, " m"]
+    keys: Words, count: int, df: Float[Array, " m"], unneeded: tuple[Any, Any] = (0, 0)
 ) -> tuple[Float[Array, "count B"], Float[Array, "m B"]]:
     """Standard normal numbers, and chi-squared ones; all of a lane are independent.
 
     Args:
-        keys: (B,) of the lanes.
+        keys: of the lanes.
         count: how many normal numbers.
         df: (m,) whole degrees of freedom; what has less than one gets numbers without a meaning.
+        unneeded: first of the normal numbers that are zero instead, and the next that is not.
     """
-    m, B = len(df), len(keys)
+    m, B = len(df), len(keys[0])
     df = jnp.maximum(df, 1.0)[:, None]
-    normal, uniform, retry = jax.vmap(lambda k: random.split(k, 3), out_axes=1)(keys)
-    z = _normals(normal, count + m)
-    values = _proposed(z[count:], _uniforms(uniform, m), df)
+    of_normals, of_uniforms, of_retries = split(keys, 3)
+    z = _normals(of_normals, count + m, unneeded)
+    values = _proposed(z[count:], _uniforms(of_uniforms, m), df)
     room = min(B, max(1, B // RETRIED))
 
     def again(state: Float[Array, "m+1 B"]) -> Float[Array, "m+1 B"]:
         failed = jnp.isnan(state).any(axis=0)
         at = lax.top_k(failed.astype(jnp.float32), room)[1]
         known, tries = jnp.split(state[:, at], [m])
-        own = jax.vmap(random.fold_in)(retry[at], tries[0].astype(jnp.uint32))
-        normal, uniform = jax.vmap(random.split, out_axes=1)(own)
-        found = _proposed(_normals(normal, m), _uniforms(uniform, m), df)
+        own = fold_in(jax.tree.map(lambda words: words[at], of_retries), tries[0])
+        of_normals, of_uniforms = split(own, 2)
+        found = _proposed(_normals(of_normals, m), _uniforms(of_uniforms, m), df)
         found = jnp.where(jnp.isnan(known), found, known)
         return state.at[:, at].set(jnp.concatenate([found, tries + 1.0]), unique_indices=True)
 
@@ -90,11 +90,18 @@ def _proposed(
     return jnp.where(accepted, jnp.where(single, x**2, 2.0 * d * v), jnp.nan)
 
 
-def _normals(keys: Any, count: int) -> Any:
-    """(count, B)."""
-    return jax.vmap(lambda key: random.normal(key, (count,)), out_axes=-1)(keys)
+def _normals(
+    keys: Words, count: int, unneeded: tuple[Any, Any] = (0, 0)
+) -> Float[Array, "count B"]:
+    first, after = unneeded
+
+    def one(i: Any, z: Float[Array, "count B"]) -> Float[Array, "count B"]:
+        at = jnp.where(i < first, i, i + after - first)
+        return z.at[at].set(normal(keys, at))
+
+    return lax.fori_loop(0, count - (after - first), one, jnp.zeros((count, len(keys[0]))))
 
 
-def _uniforms(keys: Any, count: int) -> Any:
-    """(count, B) in (0, 1]."""
-    return 1.0 - jax.vmap(lambda key: random.uniform(key, (count,)), out_axes=-1)(keys)
+def _uniforms(keys: Words, count: int) -> Float[Array, "count B"]:
+    """In (0, 1]."""
+    return lax.map(lambda i: 1.0 - uniform(keys, i), jnp.arange(count))

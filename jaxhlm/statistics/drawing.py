@@ -62,6 +62,7 @@ class _Arrays(NamedTuple):
     n: Float[Array, ""]
     wishart_df: Float[Array, " c"]  # degrees of freedom of each class
     df_within: Float[Array, ""]  # degrees of freedom of the χ² rest
+    drawn: Int[Array, ""]  # how many of the groups there are
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def sampling_distribution(
         n=stats.n[0],
         wishart_df=wishart_df,
         df_within=np.float64(stats.n[0] - rank - kept.sum()),
+        drawn=np.int64(len(drawn)),
     )
     return SamplingDistribution(matrices, equal, equal.join_design(stats), arrays)
 
@@ -146,6 +148,7 @@ def trace_statistics(
     distribution: SamplingDistribution, key: Key, lane_index: Int[Array, " B"], arrays: _Arrays
 ) -> tuple[Standardised, list[Array]]:
     """``draw_statistics``, traceable in all but the distribution, whose arrays are given apart."""
+    arrays = arrays._replace(drawn=int(distribution.arrays.drawn))
     return _standardised(distribution, *_draws(key, lane_index, arrays))
 
 
@@ -170,7 +173,8 @@ def _draws(key: Key, lane_index: Int[Array, " B"], a: _Arrays) -> tuple[Array, .
     sizes = [groups * q, a.XX_root.shape[1], classes * len(below[0])]
     wishart_df = a.wishart_df[:, None] - jnp.arange(q)
     df = jnp.concatenate([wishart_df.ravel(), a.df_within[None]])
-    normals, chi2 = normals_and_chi_squares(lane_keys(key, lane_index), sum(sizes), df)
+    padding = a.drawn * q, groups * q
+    normals, chi2 = normals_and_chi_squares(lane_keys(key, lane_index), sum(sizes), df, padding)
 
     def one(normals: Float[Array, " d"], chi2: Float[Array, " m"]) -> tuple[Array, ...]:
         of_groups, z, of_classes = jnp.split(normals, np.cumsum(sizes)[:-1])

@@ -15,7 +15,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.likelihood.covariance import theta_index
 from jaxhlm.likelihood.lane_derivatives import lane_derivatives
 from jaxhlm.optimise.options import Options
-from jaxhlm.statistics.balanced import balanced_minimum, completed
+from jaxhlm.statistics.balanced import _eigen, balanced_minimum, completed
 from jaxhlm.statistics.equal_groups import EqualGroups
 from oracles import balanced_fit
 
@@ -162,3 +162,15 @@ def test_dyestuff2_is_singular():
         fit = hlm.fit("y ~ 1 + (1 | batch)", pd.DataFrame({"y": y, "batch": batch}))
     np.testing.assert_allclose(fit.sigma, np.std(y, ddof=1), rtol=tol.SUMMED)
     assert fit.varcorr.cov.iloc[0, 0] == 0.0
+
+
+def test_eigenvectors_of_two_by_two_matrices_in_every_direction():
+    angle = np.linspace(-np.pi, np.pi, 61)
+    half, off = np.r_[np.cos(angle), 0.0, 0.0, -0.0], np.r_[np.sin(angle), 0.0, -0.0, 0.0]
+    matrices = 2.0 * np.eye(2) + np.array([[half, off], [off, -half]]).T
+    values, vectors = _eigen(matrices)
+    near = {"rtol": 0.0, "atol": tol.ROUNDED}
+    again = (vectors * values[:, None, :]) @ vectors.mT
+    np.testing.assert_allclose(again, matrices, **near)
+    np.testing.assert_allclose(vectors.mT @ vectors, np.tile(np.eye(2), (64, 1, 1)), **near)
+    assert (values[:, 0] <= values[:, 1]).all()

@@ -53,3 +53,17 @@ def test_a_lane_gets_the_same_numbers_beside_any_others():
     for lanes in (np.arange(7), np.arange(1000, 1900), np.array([19_999, 3, 3])):
         for one, all_of_them in zip(draw(lanes), drawn(), strict=True):
             np.testing.assert_array_equal(one, all_of_them[:, lanes])
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_numbers_that_are_not_needed_are_left_out_and_the_others_stay(traced):
+    def left_out(keys, first, after):
+        return normals_and_chi_squares(keys, COUNT, jnp.array(DF), (first, after))
+
+    with jax.enable_x64(True):
+        keys = lane_keys(random_key(5), jnp.arange(20, dtype=jnp.uint32))
+        static = () if traced else (1, 2)
+        z, chi2 = jax.jit(left_out, static_argnums=static)(keys, 1, 2)
+    every_z, every_chi2 = (x[:, :20] for x in drawn())
+    np.testing.assert_array_equal(z, every_z * np.array([[1.0], [0.0], [1.0]]))
+    np.testing.assert_array_equal(chi2, every_chi2)
