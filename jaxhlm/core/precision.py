@@ -46,8 +46,10 @@ def jax_config_scope() -> Iterator[None]:
             manager = getattr(jax, name, None)
             if manager is not None:
                 scopes.enter_context(manager(value))
-        # Numbers that are known are computed with at once, also where JAX traces the caller.
-        scopes.enter_context(jax.ensure_compile_time_eval())
+        # Where JAX traces the caller, numbers that are known are computed with at once. Elsewhere
+        # only our own programs would be traced so, every constant of theirs compiled by itself.
+        if isinstance(jax.lax.iota("int32", 1), jax.core.Tracer):
+            scopes.enter_context(jax.ensure_compile_time_eval())
         yield
 
 

@@ -143,3 +143,20 @@ def test_the_likelihood_itself_bears_checks_of_promotion(name, value):
             np.testing.assert_array_equal(found, known)
     finally:
         jax.config.update(name, before)
+
+
+def test_constants_of_our_programs_are_left_to_xla_and_known_numbers_of_traced_callers_are_not():
+    staged = []
+
+    def look(x):
+        staged.append(isinstance(jnp.arange(3), jax.core.Tracer))
+        return x
+
+    def call(x):
+        with jax_config_scope():
+            return look(x)
+
+    with jax_config_scope():
+        jax.jit(look)(1.0)
+    jax.jit(call)(1.0)
+    assert staged == [True, False]
