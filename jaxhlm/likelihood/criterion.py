@@ -122,4 +122,5 @@ def _one_or_nan(L_A: Float[Array, "p p"]) -> Float[Array, ""]:
 slope = _with_slope(_plain_slope, _bend)
 """∂d/∂θ (k,) of one data set."""
 
-_value = _with_slope(_plain_value, slope)
+# Called by itself it would compile operation by operation, for seconds.
+_value = jax.jit(_with_slope(_plain_value, slope), static_argnums=(2, 3))

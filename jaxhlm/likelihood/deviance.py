@@ -25,7 +25,8 @@ them over lanes, with matrices spelled out entry by entry where it is faster (``
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,9 +149,16 @@ def loglik(
         >>> print(abs(float(slope[0])) < 1e-5)
         True
     """
-    Lambda = lambda_matrix(theta, checked_blocks(stats, blocks))
+    blocks = checked_blocks(stats, blocks)
     check_shape("beta", beta, (stats.TX.shape[-1],), "one entry for each column of X")
     check_shape("sigma", sigma, (), "the residual standard deviation")
+    return _loglik(jnp.asarray(beta), jnp.asarray(theta), sigma, stats, blocks)
+
+
+# Called by itself it would compile operation by operation.
+@partial(jax.jit, static_argnums=4)
+def _loglik(beta: Any, theta: Any, sigma: Any, stats: Stats, blocks: Blocks) -> Float[Array, ""]:
+    Lambda = lambda_matrix(theta, blocks)
 
     def term(RZ: Array, TX: Array, Ty: Array, m: Array) -> tuple[Array, Array]:
         L, r = whiten(Lambda, RZ, Ty - TX @ beta)
