@@ -59,7 +59,7 @@ def simulated(scale: float, clock: Clock) -> dict[str, float]:
 def millions(scale: float, clock: Clock) -> dict[str, float]:
     """As many as are worth a compiled program of all stages."""
     design = hlm.design(data.ARTICLE, hlm.load_dataset("article"))
-    return drawn(design, data.TRUTH, int(8_000_000 * scale), clock)
+    return drawn(design, data.TRUTH, int(2_000_000 * scale), clock)
 
 
 def bootstrap(scale: float, clock: Clock) -> dict[str, float]:

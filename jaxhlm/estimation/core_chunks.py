@@ -1,7 +1,7 @@
 """Very many data sets that are drawn and fitted in closed form, as the cores do it.
 
 The host path takes such data sets through NumPy, array by array. By the program of all stages, tile
-by tile, they take little more than half the time, which makes up for the seconds of compilation
+by tile, they take less than half the time, which makes up for the seconds of compilation
 once there are millions of them.
 """
 

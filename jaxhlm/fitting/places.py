@@ -30,7 +30,7 @@ MOST_RUNS, TASKS_OF_EACH = 8, 4
 # Of fewer data sets than this, where no devices are asked for, compiling would take the longest.
 WORTH_COMPILING = 100_000
 # The same for the cores, which without compiling take a microsecond for a data set.
-WORTH_COMPILING_FOR_CORES = 8_000_000
+WORTH_COMPILING_FOR_CORES = 2_000_000
 
 Fitter: TypeAlias = Callable[[Iterable[slice]], Iterator[Fitted]]
 

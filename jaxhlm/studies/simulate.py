@@ -131,7 +131,7 @@ class Simulated(Printed):
             max_iter: largest number of evaluations per fit.
             progress: show a progress bar; by default in a terminal and in a notebook.
             devices, precision: as for ``jaxhlm.fit_many``; draws are the same on all devices. From
-                8,000,000 data sets of a balanced design on, drawn as statistics, the cores run the
+                2,000,000 data sets of a balanced design on, drawn as statistics, the cores run the
                 program of devices, too: numbers are those of fewer data sets to rounding.
             executor, workers_write: as for ``fit_many``; what is drawn is the same whoever draws.
             out, resume: as for ``fit_many``; to go on, simulate from the same seed.
