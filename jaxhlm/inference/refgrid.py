@@ -17,6 +17,7 @@ import pandas as pd
 from jaxhlm.core.arguments import check_mapping, real_array
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
+from jaxhlm.design.evaluation import level_text
 from jaxhlm.design.grouping import first_twice
 from jaxhlm.design.terms import evaluate_new
 from jaxhlm.errors import NewLevelError, OptionError, UnknownTermError
@@ -204,8 +205,17 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[object
 
 
 def cell_labels(cells: pd.DataFrame) -> list[str]:
-    """The levels of every cell, side by side."""
-    return [" ".join(map(str, cell)) for cell in cells.itertuples(index=False)]
+    """The levels of every cell, side by side; numbers to seven digits, as R prints them.
+
+    >>> cell_labels(pd.DataFrame({"x": [8.0, 1 / 3], "g": ["a", "b"]}))
+    ['8 a', '0.3333333 b']
+    """
+    return [" ".join(map(_plainly, cell)) for cell in cells.itertuples(index=False)]
+
+
+def _plainly(level: object) -> str:
+    part = isinstance(level, float) and not level.is_integer()
+    return f"{level:.7g}" if part else level_text(level)
 
 
 def _levels(design: Design, name: str) -> list[object] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,7 @@ __all__ = [
     "shortened",
     "split",
     "split_if_several",
+    "told_apart",
     "wrap",
     "write",
 ]
@@ -59,6 +62,7 @@ HANDLE = 7  # letters that the line beside a label takes, with the space around 
 AWAY = tuple(
     product((3.0, 10.0, 18.0, 28.0, 40.0), (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0), (1.0, -1.0))
 )
+NAME = 20  # letters of a point's name
 POINTS_OF_LINE, OWN_POINT = 41, 4.0  # places on a line; pixels about the point that it is of
 BESIDE = 1.25  # width of the axes with their tick labels, over that of the axes alone
 
@@ -212,6 +216,24 @@ def shortened(label: object, width: int = 28) -> str:
     return text if len(text) <= width else f"{text[:half]}…{text[half + 1 - width :]}"
 
 
+def told_apart(labels: Iterable[object], width: int = 28) -> list[str]:
+    """Labels on one line each, shortened as far as they stay different.
+
+    Where their middle is what tells them apart, it is what all begin with that goes.
+
+    >>> told_apart(["Oxford, ward 10, mornings", "Oxford, ward 12, mornings"], 16)
+    ['…10, mornings', '…12, mornings']
+    """
+    texts = [str(label) for label in labels]
+    # The rule is for paths; whole words of it.
+    alike = len(re.sub(r"[^\W_]+$", "", commonprefix(texts)))  # noqa: RUF071
+    for tried in (texts, [f"…{text[alike:]}" for text in texts]):
+        short = [shortened(text, width) for text in tried]
+        if len(set(short)) == len(set(texts)):
+            return short
+    return texts
+
+
 def has_series(frame: pd.DataFrame, by: str) -> bool:
     """Whether there is a column ``by`` with several values."""
     return by in frame.columns and frame[by].nunique() > 1
@@ -227,20 +249,38 @@ def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.Da
     return split(frame, by if has_series(frame, by) else None)
 
 
-def name_points(axes: Axes, x: Floats, y: Floats, names: Sequence[Hashable]) -> None:
-    """Name points where the names cover neither each other nor these points, nor lines to names."""
+def name_points(
+    axes: Axes,
+    x: Floats,
+    y: Floats,
+    names: Sequence[Hashable],
+    drawn: Sequence[Floats] = (),
+) -> None:
+    """Name points where the names cover neither each other nor these points, nor lines to names.
+
+    Args:
+        axes: where the points are.
+        x, y, names: of the points.
+        drawn: (m, 2) places of each other thing that names should not cover either.
+    """
     axes.figure.draw_without_rendering()
     points = axes.transData.transform(np.column_stack([x, y]))
-    taken = _Taken([Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points], [], [])
-    for at, name in zip(zip(x, y, strict=True), names, strict=True):
+    taken = _Taken(
+        [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points],
+        [],
+        [axes.transData.transform(places) for places in drawn],
+    )
+    for at, name in zip(zip(x, y, strict=True), told_apart(names, NAME), strict=True):
         text = axes.annotate(
-            str(name), at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
+            name, at, (0, 0), textcoords="offset points", va="center", fontsize=6.5
         )
+        # Or a long name would make the axes narrower.
+        text.set_in_layout(False)
         _place(axes, text, taken)
 
 
 class _Taken(NamedTuple):
-    """What is there already: points, names, and (m, 2) places along the lines to names."""
+    """What is there already: points, names, and (m, 2) places along lines and other points."""
 
     points: list[Bbox]
     names: list[Bbox]
@@ -271,8 +311,9 @@ def _place(axes: Axes, text: Annotation, taken: _Taken) -> None:
     best, least = AWAY[0], np.inf
     for place in AWAY:
         box, line = at(place)
-        beyond = axes.bbox.x0 > box.x0 or box.x1 > axes.bbox.x1 or axes.bbox.y0 > box.y0
-        cost = np.inf if beyond else taken.cost(box, line)
+        frame = axes.bbox
+        within = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0
+        cost = taken.cost(box, line) if within and box.y1 <= frame.y1 else np.inf
         if cost < least:
             best, least = place, cost
         if cost == 0.0:

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, panels
+from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, panels, told_apart
 from jaxhlm.plot.subject import (
     INTERCEPT,
     check_one_fit,
@@ -29,6 +29,8 @@ __all__ = ["article_lines", "article_units", "caterpillar", "qq", "shrinkage"]
 
 # Names of more units than this would overlap in a figure of the height of a page.
 MOST_NAMES = 60
+# Above and below the units of a caterpillar, of the height that they take.
+ROOM = 0.02
 # From the edge of one marker to the edge of the other.
 ARROW = {"arrowstyle": "-|>", "mutation_scale": 5.0, "color": GREY, "shrinkA": 1.8, "shrinkB": 1.8}
 
@@ -271,6 +273,8 @@ def caterpillar(
     place = pd.Series(np.arange(len(order)), pd.Index(order))
     named = len(order) <= MOST_NAMES
     height = 0.7 + 0.13 * len(order) if named else 4.0
+    # Within the frame are the whole of the first and last point, and a gap.
+    room = max(0.8, ROOM * len(order))
     with panels(ax, len(names), height, sharey=True) as all_axes:
         for axes, name in zip(all_axes, names, strict=True):
             part = table[table["term"] == name]
@@ -278,13 +282,22 @@ def caterpillar(
             clear = (part["conf_low"] > 0.0) | (part["conf_high"] < 0.0)
             colors = np.where(clear, INK[0], GREY)
             axes.axvline(0.0, color="black", linewidth=0.6, zorder=0)
-            axes.hlines(at, part["conf_low"], part["conf_high"], colors=list(colors), linewidth=0.9)
-            axes.scatter(part["estimate"], at, s=9.0, c=list(colors), linewidths=0, zorder=3)
-            axes.set(title=name, xlabel="Random effect", ylim=(-0.8, len(order) - 0.2))
+            axes.hlines(at, part["conf_low"], part["conf_high"], colors=list(colors),
+                        linewidth=0.9 if named else 0.6)  # fmt: skip
+            axes.scatter(
+                part["estimate"],
+                at,
+                s=9.0 if named else 5.0,
+                c=list(colors),
+                linewidths=0,
+                zorder=3,
+            )
+            axes.set(title=name, xlabel="Random effect", ylim=(-room, len(order) - 1 + room))
             axes.tick_params(axis="y", length=0)
         places = range(len(order)) if named else []
-        all_axes[0].set_yticks(places, [str(level) for level in order] if named else [])
-        all_axes[0].set_ylabel(fit.model.group_name)
+        all_axes[0].set_yticks(places, told_apart(order) if named else [])
+        many = "" if named else f" ({len(order):,} units)"
+        all_axes[0].set_ylabel(f"{fit.model.group_name}{many}")
     return all_axes
 
 

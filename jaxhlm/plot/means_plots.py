@@ -13,7 +13,7 @@ from jaxhlm.core.arguments import check_flag
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.comparison_arrows import comparison_arrows
 from jaxhlm.inference.family_adjustment import FamilyAdjustment
-from jaxhlm.inference.refgrid import cell_variables
+from jaxhlm.inference.refgrid import cell_labels, cell_variables
 from jaxhlm.plot.canvas import canvas, legend_above, series, wrap
 from jaxhlm.plot.subject import check_one_fit
 from jaxhlm.results.fit import Fit
@@ -114,9 +114,7 @@ def emmeans(
 
 def _joined(table: pd.DataFrame, names: Sequence[str]) -> pd.Series:
     """Cells, or groups, in words."""
-    if not names:
-        return pd.Series("", table.index)
-    return table[list(names)].astype(str).agg(" ".join, axis=1)
+    return pd.Series(cell_labels(table[list(names)]) if names else "", table.index)
 
 
 Parts = list[tuple[Any, pd.DataFrame]]

@@ -14,7 +14,7 @@ from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.inference.tails import beta_quantile
-from jaxhlm.plot.canvas import COLUMN, GREY, INK, LETTERS, canvas, name_points, shortened, wrap
+from jaxhlm.plot.canvas import COLUMN, GREY, INK, LETTERS, canvas, name_points, told_apart, wrap
 from jaxhlm.plot.subject import dots
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.studies.measures import check_columns
@@ -210,7 +210,7 @@ def contrast_heat(table: pd.DataFrame, n: int = 30, *, ax: Axes | None = None) -
     z = z[list(dict.fromkeys(known["contrast"]))]
     z = z.loc[z.abs().max(axis=1).sort_values(ascending=False).index[:n]]
     largest = float(np.nanmax(np.abs(z.to_numpy())))
-    responses, contrasts = ([shortened(name) for name in names] for names in (z.index, z))
+    responses, contrasts = (told_apart(names) for names in (z.index, z))
     room, longest = LETTERS - BAR - max(map(len, responses)), max(map(len, contrasts))
     abreast = len(contrasts) * (1 + min(ABREAST, longest)) <= room
     names = [wrap(name, ABREAST) if abreast else name for name in contrasts]

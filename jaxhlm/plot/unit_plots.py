@@ -26,6 +26,10 @@ MANY_UNITS = 60
 # Variances below this part of the largest, both in units of their own, are rounding.
 FLAT = 1e-10
 PANELS_IN_A_ROW = 4
+# Letters of the titles of panels side by side, and what a line more takes, in inches.
+TITLES, TITLE_LINE = 72, 0.14
+# Places that stand for a line through the axes.
+ALONG_ZERO = 400
 
 
 def ranef_ellipse(
@@ -81,9 +85,14 @@ def ranef_ellipse(
         axes.plot(*b.T, "o", color=INK[0], markersize=size, markeredgewidth=0, alpha=0.8, zorder=2)
         axes.set(xlabel=names[0], ylabel=names[1])
         axes.set_title(f"Ellipse of {100 * level:g} % of units", loc="left")
-        axes.margins(0.1)
+        # The names of the units farthest out stand beside them.
+        axes.margins(0.17, 0.1)
         far = np.argsort(-_distance(b, cov), kind="stable")[:named]
-        name_points(axes, b[far, 0], b[far, 1], fit.ranef.index[far].tolist())
+        near = np.setdiff1d(np.arange(len(b)), far)
+        name_points(
+            axes, b[far, 0], b[far, 1], fit.ranef.index[far].tolist(),
+            [ellipse.T, b[near], *_zero_lines(axes)],
+        )  # fmt: skip
     return axes
 
 
@@ -132,8 +141,11 @@ def unit_lines(
     y = fitted + fit.residuals.to_numpy()
     population = y - fit.residuals_marginal.to_numpy()
     columns = min(len(chosen), PANELS_IN_A_ROW)
+    titles = [wrap(fit.design.levels[unit], TITLES // max(columns, 2)) for unit in chosen]
+    height = 1.5 if len(chosen) > 2 else 2.4
+    height += TITLE_LINE * max(title.count("\n") for title in titles)
     with panels(
-        ax, len(chosen), 1.5 if len(chosen) > 2 else 2.4, COLUMN if columns == 1 else 2 * COLUMN,
+        ax, len(chosen), height, COLUMN if columns == 1 else 2 * COLUMN,
         columns=columns, sharex=True, sharey=True,
     ) as all_axes:  # fmt: skip
         for i, (axes, unit) in enumerate(zip(all_axes, chosen, strict=True)):
@@ -145,7 +157,7 @@ def unit_lines(
             axes.plot(at, y[rows], "o", color=INK[0], markersize=2.5, markeredgewidth=0, alpha=0.6,
                       zorder=2)  # fmt: skip
             axes.plot(at, fitted[rows], color=INK[1], zorder=3, label="unit")
-            axes.set_title(wrap(fit.design.levels[unit], 20), pad=2.0)
+            axes.set_title(titles[i], pad=2.0)
             if ax is not None or i + columns >= len(chosen):
                 axes.set_xlabel(x_name)
                 # A panel above a place that has none is the last of its column.
@@ -159,6 +171,13 @@ def unit_lines(
                 told = f"{len(chosen)} of {fit.ngroups:,} units ({fit.model.group_name})"
                 all_axes[0].figure.suptitle(told, x=0.01, ha="left", fontsize="medium")
     return all_axes
+
+
+def _zero_lines(axes: Axes) -> list[Floats]:
+    """(m, 2) places along the lines where x, and y, are 0."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    x, y = np.linspace(left, right, ALONG_ZERO), np.linspace(low, high, ALONG_ZERO)
+    return [np.column_stack([x, 0.0 * x]), np.column_stack([0.0 * y, y])]
 
 
 def _x_axis(fit: Fit, x: str | None) -> tuple[str, Floats]:

@@ -1,6 +1,6 @@
 """Figures of one fit's residuals, units and profiles: what is drawn is what the fit says."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -143,6 +143,52 @@ def test_every_unit_has_its_rows_and_both_lines(fit):
             lines["population"], fit.predict(own, ranef=False), rtol=tol.DRAWN
         )
     assert [axes.get_title() for axes in panels] == ["335", "308"]
+
+
+LONG = ["Universitätsklinikum Hamburg, station {} (of 18)", "ENSG00001396_{}_of_the_second_batch",
+        "CAMBRIDGE UNIVERSITY HOSPITALS {}", "{}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("long", LONG)
+def test_names_of_units_are_told_apart_and_on_nothing_else(long):
+    d = hlm.load_dataset("sleepstudy")
+    d["Subject"] = [long.format(level) for level in d["Subject"]]
+    named = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", d)
+    panels = plot.unit_lines(named)
+    panels[0].figure.draw_without_rendering()
+    titles = [axes.title.get_window_extent() for axes in panels]
+    frames = [axes.get_window_extent() for axes in panels]
+    assert not any(a.overlaps(b) for a, b in combinations(titles, 2))
+    assert not any(
+        title.overlaps(frames[j]) for i, title in enumerate(titles) for j in range(12) if j != i
+    )
+    assert len({axes.get_title() for axes in panels}) == 12
+    assert min(axes.get_window_extent().height for axes in panels) > 80.0
+
+    labels = [text.get_text() for text in plot.caterpillar(named)[0].get_yticklabels()]
+    assert len(set(labels)) == 18 and max(map(len, labels)) <= 28
+
+    axes = plot.ranef_ellipse(named)
+    axes.figure.draw_without_rendering()
+    texts = [text for text in axes.texts if text.get_text()]
+    ellipse = axes.transData.transform(smooth(axes).get_xydata())
+    assert len({text.get_text() for text in texts}) == 3
+    for text in texts:
+        box = text.get_window_extent()
+        assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+        assert len(long) > 3 or not box.count_contains(ellipse)
+
+
+def test_names_keep_off_the_ellipse_and_its_axes(math):
+    axes = plot.diagnostics(math)[3]
+    axes.figure.draw_without_rendering()
+    lines = [axes.transData.transform(smooth(axes).get_xydata())]
+    zero = axes.transData.transform((0.0, 0.0))
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert not box.count_contains(lines[0])
+        assert not box.x0 < zero[0] < box.x1 and not box.y0 < zero[1] < box.y1
 
 
 def test_units_at_random_are_readable_and_reproducible(math):

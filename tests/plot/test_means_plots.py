@@ -56,6 +56,17 @@ def test_means_and_intervals(fit):
     assert len(plain.texts) == 0 and len(plain.get_yticklabels()) == 8
 
 
+def test_numbers_are_plain_in_names(fit):
+    at = {"age": [8, 10.5, 100 / 7]}
+    axes = hlm.plot.emmeans(fit, "age", at=at)
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert labels == ["8", "10.5", "14.28571"]
+    named = fit.emmeans("age", at=at, contrasts="consec", adjust="none")["contrast"]
+    assert named.tolist() == ["10.5 - 8", "14.28571 - 10.5"]
+    groups = hlm.plot.emmeans(fit, "Sex", by="age", at={"age": [8.0]}, comparisons=True)
+    assert groups.get_legend().get_texts()[0].get_text() == "8"
+
+
 def test_refused(fit):
     Y = fit.simulate(2, seed=1)
     fits = hlm.fit_many(

@@ -352,6 +352,11 @@ def test_many_units_have_no_names():
     axes = plot.caterpillar(fit)[0]
     assert not axes.get_yticklabels()
     assert len(axes.collections[0].get_segments()) == 160
+    assert axes.get_ylabel() == "School (160 units)"
+    # Whole points stand within the frame.
+    axes.figure.draw_without_rendering()
+    (low, _), (high, _) = axes.transData.transform([(0.0, 0.0), (0.0, 159.0)])[:, ::-1]
+    assert axes.bbox.y0 + 4.0 < low and high < axes.bbox.y1 - 4.0
 
 
 def test_new_figures_are_a_printed_column_in_readable_type(sleep, one):
