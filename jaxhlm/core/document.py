@@ -11,6 +11,7 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from typing import Any, Literal, TypeAlias
 
@@ -19,6 +20,7 @@ import pandas as pd
 __all__ = [
     "RULE",
     "WIDTH",
+    "Align",
     "Block",
     "Grid",
     "Printed",
@@ -44,7 +46,8 @@ class Grid:
         columns: (m,) headers.
         rows: cells, m in each row.
         names: of the rows, on their left; None for none.
-        align: of cells; in plain text they are centred by the blanks that they bring along.
+        align: of the cells of all columns, or of each; in plain text, which knows "left" of all
+            and "right", they are centred by the blanks that they bring along.
         headings: numbers of rows whose name is a heading of the rows below.
         plain: the table in plain text, where that is not laid out here.
     """
@@ -52,7 +55,7 @@ class Grid:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: Sequence[str] | None = None
-    align: Align = "right"
+    align: Align | Sequence[Align] = "right"
     headings: Sequence[int] = ()
     plain: str | None = None
 
@@ -70,6 +73,13 @@ class Grid:
             for name, row in zip(names, table, strict=True)
         )
         return "\n".join(lines)
+
+    @property
+    def aligned(self) -> list[Align]:
+        """(m,) of the cells of each column."""
+        if isinstance(self.align, str):
+            return [self.align] * len(self.columns)
+        return list(self.align)
 
     @property
     def lines(self) -> list[list[str]]:
@@ -130,7 +140,12 @@ def framed(
         options: of ``DataFrame.to_string``.
     """
     # As a function: pandas calls it for numbers among objects.
-    options |= {"float_format": style.__mod__, "na_rep": "", "index": index, "max_rows": most}
+    options |= {
+        "float_format": partial(_number, style),
+        "na_rep": "",
+        "index": index,
+        "max_rows": most,
+    }
     plain = frame.to_string(**options)
     if most is None or len(frame) <= most:
         return replace(grid_of(frame, style, index), plain=plain)
@@ -180,7 +195,17 @@ def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
 def _cell(value: Any, style: str) -> str:
     if pd.isna(value):
         return ""
-    return style % value if isinstance(value, float) else str(value)
+    return _number(style, value) if isinstance(value, float) else str(value)
+
+
+def _number(style: str, value: float) -> str:
+    """A number; one that is rounded to zero has no sign.
+
+    >>> _number("%.2f", -0.001), _number("%.2f", -1.0)
+    ('0.00', '-1.00')
+    """
+    text = style % value
+    return text if text.strip("-0.") else text.lstrip("-")
 
 
 def as_text(blocks: Iterable[Block]) -> str:
@@ -228,11 +253,12 @@ def _html(part: str | Grid) -> str:
         return f'<p style="white-space: pre-wrap; text-align: left">{escape(part, quote=False)}</p>'
     first, *rest = ([escape(cell, quote=False) for cell in row] for row in part.lines)
     named = part.names is not None
-    aligned = f' style="text-align: {part.align}"'
+    styles = [f' style="text-align: {align}"' for align in part.aligned]
 
     def row(cells: Sequence[str], tag: str) -> str:
         head = f'<th style="text-align: left">{cells[0]}</th>' if named else ""
-        return f"<tr>{head}{''.join(f'<{tag}{aligned}>{c}</{tag}>' for c in cells[named:])}</tr>"
+        rest = zip(styles, cells[named:], strict=True)
+        return f"<tr>{head}{''.join(f'<{tag}{style}>{c}</{tag}>' for style, c in rest)}</tr>"
 
     body = [
         f'<tr><th colspan="{len(first)}" style="text-align: left"><em>{cells[0]}</em></th></tr>'
@@ -267,11 +293,9 @@ def _markdown(part: str | Grid) -> str:
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rows = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in lines]
     named = part.names is not None
-    left, right = {"left": (":", "-"), "right": ("-", ":"), "center": (":", ":")}[part.align]
-    rule = [
-        f":{'-' * (w + 1)}" if named and not j else f"{left}{'-' * w}{right}"
-        for j, w in enumerate(widths)
-    ]
+    marks = {"left": (":", "-"), "right": ("-", ":"), "center": (":", ":")}
+    ends = [marks[align] for align in [*(["left"] * named), *part.aligned]]
+    rule = [f"{left}{'-' * w}{right}" for (left, right), w in zip(ends, widths, strict=True)]
     return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]])
 
 
@@ -319,7 +343,7 @@ def _latex(part: str | Grid) -> str:
         [_first(row[0]), *(_escape_latex(cell) for cell in row[1:])] for row in part.lines
     )
     named = part.names is not None
-    spec = "l" * named + part.align[0] * len(part.columns)
+    spec = "l" * named + "".join(align[0] for align in part.aligned)
     body = []
     for number, row in enumerate(rest):
         if number in part.headings:

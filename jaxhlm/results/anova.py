@@ -69,4 +69,4 @@ def _cell(column: object, value: object) -> str:
         "weight": ".3f",
     }
     style = ".4g" if str(column).startswith(("Pr", "p_")) else styles.get(str(column), ".1f")
-    return f"{number:{style}}"
+    return f"{number:z{style}}"

@@ -27,7 +27,7 @@ from jaxhlm.estimation.pipeline import Prepared
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.inference.term_contrasts import TestType
 from jaxhlm.results import intervals, likelihood_ratios, summaries, term_tests
-from jaxhlm.results.anova import AT_BOUNDARY, Anova
+from jaxhlm.results.anova import Anova
 from jaxhlm.results.fit_results import FitResults, check_no_terms
 from jaxhlm.results.likelihood_ratios import Dropped
 from jaxhlm.results.presenters import OneFit
@@ -234,10 +234,7 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats], Exported):
             <none>            4 -893.23    NaN
             (1 | Subject)     3 -946.83  107.2
         """
-        table = likelihood_ratios.without_effects(self.record, drop)
-        how = "one at a time" if drop == "each" else "all together: the linear model"
-        heading = f"Random effects dropped {how}\nModel: {self.model.formula}"
-        return Anova(heading, table.set_index("term").rename_axis(None), (AT_BOUNDARY,))
+        return likelihood_ratios.random_effect_tests(self.record, drop)
 
     def confint(
         self,

@@ -16,6 +16,7 @@ from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.design.design import Design
 from jaxhlm.errors import DifferentRowsError, MixedMethodsError, OptionError
 from jaxhlm.estimation.estimates import Estimates
+from jaxhlm.estimation.model import Model
 from jaxhlm.estimation.pipeline import fit_standardised
 from jaxhlm.inference.mixtures import Mixture, likelihood_ratio
 from jaxhlm.inference.nesting import (
@@ -31,7 +32,15 @@ from jaxhlm.results.presenters import long_table
 from jaxhlm.results.record import FitRecord
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["Dropped", "between_batches", "between_models", "ranked", "refit_ml", "without_effects"]
+__all__ = [
+    "Dropped",
+    "between_batches",
+    "between_models",
+    "random_effect_tests",
+    "ranked",
+    "refit_ml",
+    "without_effects",
+]
 
 Dropped = Literal["each", "all"]
 
@@ -61,16 +70,8 @@ def without_effects(fits: FitRecord, drop: Dropped) -> pd.DataFrame:
     """
     check_option("drop", drop, Dropped)
     model, criterion = fits.model, fits.estimates.criterion
-    if drop == "all":
-        sizes = [len(model.theta_names)]
-        terms = ["<all>"]
-        parts = [boundary_mixture(len(block), []) for block in model.blocks]
-        mixtures = [None if None in parts else reduce(mul, parts)]
-    else:
-        q = range(len(model.znames))
-        sizes = [len(next(b for b in model.blocks if a in b)) for a in q]
-        terms = [term_label(model, a) for a in q]
-        mixtures = [Mixture.one_variance(m - 1) for m in sizes]
+    sizes, mixtures = _dropped(model, drop)
+    terms = ["<all>"] if drop == "all" else [term_label(model, a) for a in range(len(sizes))]
     criteria = linear_criteria if drop == "all" else reduced_criteria
     (reduced,) = fits.over_lanes(lambda e, s: (criteria(e, s, fits.options),))
     B = len(fits)
@@ -93,6 +94,23 @@ def without_effects(fits: FitRecord, drop: Dropped) -> pd.DataFrame:
     }
     names = np.array(["", *map(_mixture_name, mixtures)] * B, dtype=object)
     return long_table(["<none>", *terms], columns).assign(mixture=names)
+
+
+def random_effect_tests(fit: FitRecord, drop: Dropped) -> Anova:
+    """``without_effects`` of one fit, as ``Fit.rand_test`` shows it."""
+    table = without_effects(fit, drop).set_index("term").rename_axis(None)
+    how = "one at a time" if drop == "each" else "all together: the linear model"
+    heading = f"Random effects dropped {how}\nModel: {fit.model.formula}"
+    return Anova(heading, table, _boundary_notes(_dropped(fit.model, drop)[1]))
+
+
+def _dropped(model: Model, drop: Dropped) -> tuple[list[int], list[Mixture | None]]:
+    """Parameters that each test sets to zero, and the law of its likelihood ratio."""
+    if drop == "all":
+        parts = [boundary_mixture(len(block), []) for block in model.blocks]
+        return [len(model.theta_names)], [None if None in parts else reduce(mul, parts)]
+    sizes = [len(next(b for b in model.blocks if a in b)) for a in range(len(model.znames))]
+    return sizes, [Mixture.one_variance(m - 1) for m in sizes]
 
 
 def _mixture_name(mixture: Mixture | None) -> str:

@@ -341,7 +341,7 @@ def _cells(values: Iterable[float], styles: Iterable[str]) -> list[str]:
 
 
 def _cell(value: float, style: str) -> str:
-    return f"{value:{style}}" if np.isfinite(value) else ""
+    return f"{value:z{style}}" if np.isfinite(value) else ""
 
 
 def _p_cell(p: float) -> str:

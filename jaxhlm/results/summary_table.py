@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 P_COLUMN = "Pr(>|t|)"
+# What goes first from a long name, and whether from the ends of its words; None is all.
+LOWER = "abcdefghijklmnopqrstuvwxyz"
+DROPPED = (("aeiou", True), ("aeiou", False), (LOWER, True), (LOWER, False), (None, False))
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
 STARS_LEGEND = "Signif. codes:  0 ‘***’ 0.001 ‘**’ 0.01 ‘*’ 0.05 ‘.’ 0.1 ‘ ’ 1"
 HOW_TO_TEST = 'p values: summary(df="satterthwaite")'
@@ -120,7 +123,7 @@ def coefficient_table(coefficients: pd.DataFrame) -> list[str | Grid]:
         [
             estimate.strip(),
             se.strip(),
-            *(p_value(v) if name == P_COLUMN else f"{v:.3f}" for name, v in rest.items()),
+            *(p_value(v) if name == P_COLUMN else f"{v:z.3f}" for name, v in rest.items()),
         ]
         for estimate, se, (_, rest) in zip(
             joint[::2], joint[1::2], coefficients.iloc[:, 2:].iterrows(), strict=True
@@ -165,20 +168,41 @@ def correlation_table(names: Sequence[str], vcov: Floats) -> Grid:
         [f"{corr[i, j]:{sign}.3f}" if j < i else "" for j in range(len(names) - 1)]
         for i in range(1, len(names))
     ]
-    headers = [abbreviate(name, 6) for name in names[:-1]]
-    return Grid(headers, rows, [abbreviate(name, 11) for name in names[1:]], "left")
+    table = Grid(abbreviate(names[:-1], 6), rows, abbreviate(names[1:], 11), "left")
+    # Under heads on their left in plain text, as R; elsewhere as numbers are.
+    return replace(table, align="right", plain=str(table))
 
 
-def abbreviate(name: str, length: int) -> str:
-    """Shorten a name as R does: lower-case vowels go first, then lower-case letters, then others.
+def abbreviate(names: Sequence[str], length: int) -> list[str]:
+    """Names of this length where that leaves them different, and longer ones else: R's rule.
 
-    >>> abbreviate("(Intercept)", 6), abbreviate("MEANSES", 6), abbreviate("x", 6)
-    ('(Intr)', 'MEANSE', 'x')
+    >>> abbreviate(["(Intercept)", "MEANSES", "x", "poly(x, 2)1", "poly(x, 2)2"], 6)
+    ['(Intr)', 'MEANSE', 'x', 'p(,2)1', 'p(,2)2']
     """
-    for droppable in ("aeiou", "abcdefghijklmnopqrstuvwxyz", None):
-        position = len(name) - 1
-        while len(name) > length and position > 0:
-            if droppable is None or name[position] in droppable:
-                name = name[:position] + name[position + 1 :]
-            position -= 1
-    return name
+    found, longest = [_shortened(name, length) for name in names], max(map(len, names), default=0)
+    while length < longest and len(alike := {x for x in found if found.count(x) > 1}):
+        length += 1
+        found = [
+            _shortened(name, length) if short in alike else short
+            for name, short in zip(names, found, strict=True)
+        ]
+    return found
+
+
+def _shortened(name: str, length: int) -> str:
+    """A name without blanks, lower-case vowels, lower-case letters and others, while it is long.
+
+    Each from the right, letters at ends of words first; the first letter of a word stays.
+    """
+    if len(name) <= length:
+        return name
+    words = name.split()
+    for letters, ends in DROPPED:
+        for w in reversed(range(len(words))):
+            at = len(words[w]) - 1
+            while at > 0 and sum(map(len, words)) > length:
+                word = words[w]
+                if letters is None or word[at] in letters:
+                    words[w] = word[:at] + word[at + 1 :]
+                at = 0 if ends else at - 1
+    return "".join(words)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.document import Block, Grid, Printed, framed
+from jaxhlm.core.document import Align, Block, Grid, Printed, framed
 from jaxhlm.core.notation import Floats
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.likelihood.covariance import Blocks
@@ -81,7 +81,9 @@ class VarCorr(Printed):
         correlations = self._correlations()
         headers = [*columns, *["Corr", *[""] * len(correlations)][: len(correlations)]]
         rows = list(zip(*columns.values(), *correlations, strict=True))
-        return Grid(headers, rows, align="left")
+        table = Grid(headers, rows, align="left")
+        numbers: list[Align] = ["right"] * (len(headers) - 2)
+        return replace(table, align=["left", "left", *numbers], plain=str(table))
 
     def _blocks(self) -> list[Block]:
         return [[self.grid()]]
@@ -106,7 +108,7 @@ class VarCorr(Printed):
 
 
 def _corr_cell(value: float) -> str:
-    return "  NaN" if np.isnan(value) else f"{value:5.2f}"
+    return "  NaN" if np.isnan(value) else f"{value:z5.2f}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

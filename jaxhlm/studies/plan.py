@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxhlm.core.document import filled
+from jaxhlm.core.document import Grid, filled
 from jaxhlm.core.notation import Floats
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
@@ -167,13 +167,15 @@ def failures_in_words(row: pd.Series) -> str:
     return f"{text}. {row['singular']:,} fits are singular."
 
 
-def page(paragraphs: Iterable[tuple[str, str]]) -> str:
-    """Paragraphs under headings at their left.
+def page(paragraphs: Sequence[tuple[str, str]]) -> Grid:
+    """Paragraphs with headings on their left.
 
     >>> print(page([("Design", "Six units."), ("Power", "0.8.")]))
     Design    Six units.
     Power     0.8.
     """
-    return "\n".join(
+    plain = "\n".join(
         filled(text, " " * INDENT, f"{heading:<{INDENT}}") for heading, text in paragraphs
     )
+    headings, texts = zip(*paragraphs, strict=True)
+    return Grid([""], [[text] for text in texts], headings, "left", plain=plain)

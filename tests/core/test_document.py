@@ -5,10 +5,12 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import openpyxl
+import pandas as pd
 import pytest
 
-from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text
+from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text, framed
 from jaxhlm.core.exported import Exported
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
@@ -120,3 +122,19 @@ def test_without_openpyxl_it_is_said_what_to_install(tmp_path, monkeypatch):
         Shown().to_excel(tmp_path / "t.xlsx")
     with pytest.raises(FileError, match="no folder"):
         Shown().to_excel(tmp_path / "no" / "t.xlsx")
+
+
+def test_columns_are_aligned_each_in_its_own_way():
+    grid = Grid(["Name", "Variance"], [["x", " 2.7"]], align=["left", "right"], plain="as R")
+    assert '<td style="text-align: right">2.7</td>' in as_html([[grid]])
+    assert '<td style="text-align: left">x</td>' in as_html([[grid]])
+    assert r"\begin{tabular}{lr}" in as_latex([[grid]])
+    assert "|:-----|---------:|" in as_markdown([[grid]])
+    assert as_text([[grid]]) == "as R"
+
+
+def test_a_number_that_is_rounded_to_zero_has_no_sign():
+    frame = pd.DataFrame({"mean": [-1e-9, -0.5, 1e-9, np.nan]})
+    told = framed(frame)
+    assert [row[0] for row in told.rows] == ["0.0000", "-0.5000", "0.0000", ""]
+    assert "-0.0000" not in str(told)

@@ -295,6 +295,13 @@ def test_anova_of_a_batch_is_that_of_its_fits(refit):
     assert ("refitted" in str(found)) is refit
 
 
+@pytest.mark.parametrize(("drop", "simple"), [("each", True), ("all", False)])
+def test_rand_test_says_which_p_value_to_read(drop, simple):
+    text = str(fit("line").rand_test(drop))
+    assert ("Pr(mixture) is the p-value to read" in text) is simple
+    assert ("Pr(>Chisq) is conservative" in text) is not simple
+
+
 def test_rand_test_of_a_slope_alone_leaves_no_random_effect():
     """ranova(fit, reduce.terms = FALSE) of lmerTest 3.1: logLik -946.83, LRT 127.14."""
     data = load_case("sleepstudy")[0]

@@ -128,3 +128,15 @@ def test_a_status_is_its_name():
     assert (str(hlm.Status.SINGULAR), f"{hlm.Status.SINGULAR}") == ("SINGULAR", "SINGULAR")
     assert repr(hlm.Status.SINGULAR) == f"SINGULAR: {hlm.Status.SINGULAR.message}"
     assert hlm.Status.SINGULAR == 1
+
+
+def test_numbers_of_varcorr_and_paragraphs_of_a_plan_are_aligned_in_notebooks(shown):
+    cells = re.findall(
+        r'<td style="text-align: (\w+)">([^<]*)</td>', shown["varcorr"]._repr_html_()
+    )
+    sides = {text: side for side, text in cells}
+    assert (sides["Subject"], sides["Days"]) == ("left", "left")
+    assert {side for text, side in sides.items() if re.fullmatch(r"[\d.]+", text)} == {"right"}
+    plan = shown["power"]._repr_html_()
+    assert '<th style="text-align: left">Design</th><td style="text-align: left">' in plan
+    assert "          " not in plan

@@ -1,5 +1,7 @@
 """``Fit``: prediction, tables, the forms of the model, and what lmer's users expect of them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,8 @@ import tolerances as tol
 from cases import frame, sleepstudy
 from jaxhlm import errors, reference
 from jaxhlm.inference.criteria import aicc, correlation
-from jaxhlm.results.summary_table import correlation_table
+from jaxhlm.results.summary_table import abbreviate, correlation_table
+from places import DATA
 
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)
 SLEEP = """\
@@ -316,3 +319,27 @@ def test_a_correlation_that_is_one_but_for_rounding_is_one(sign):
 def test_the_least_rows_that_aicc_is_defined_for():
     assert aicc(np.array(0.0), 2, 4) == 4.0 + 2.0 * 2.0 * 3.0
     assert np.isnan(aicc(np.array(0.0), 2, 3))
+
+
+@pytest.mark.parametrize("length", [6, 11])
+def test_names_are_abbreviated_as_r_does_and_stay_apart(length):
+    from_r = json.loads((DATA / "abbreviations.json").read_text())
+    found = abbreviate(from_r["names"], length)
+    assert found == from_r[str(length)]
+    assert len(set(found)) == len(found)
+    assert abbreviate([], length) == []
+
+
+def test_columns_of_polynomials_are_told_apart():
+    fit = hlm.fit("y ~ poly(x, 2) + a + (1 + x | unit)", hlm.load_dataset("article"))
+    heads = str(fit.summary()).partition("Correlation of Fixed Effects:\n")[2].splitlines()[0]
+    assert heads.split() == ["(Intr)", "p(,2)1", "p(,2)2"]
+
+
+def test_an_estimate_that_is_rounded_to_zero_has_no_sign():
+    d = hlm.load_dataset("article")
+    line = hlm.fit("y ~ x + (1 + x | unit)", d)
+    d["y"] -= line.fixef["(Intercept)"] + tol.NOTHING
+    table = hlm.table([hlm.fit("y ~ x + (1 + x | unit)", d)])
+    for text in (str(table), table.to_html(), table.to_latex(), table.to_markdown()):
+        assert "-0.000" not in text and "−0.000" not in text and "0.0000" in text
