@@ -37,6 +37,7 @@ def run(monkeypatch, tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_every_kind_of_workload_is_checked_and_measured(run):
     status, rows = run(*TRIED)
     values = rows.pivot(index="workload", columns="measure", values="value")

@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 
 import pandas as pd
+import pytest
 
 import tolerances as tol
 from places import ROOT
@@ -13,6 +14,7 @@ from places import ROOT
 SHOWN = (*ROOT.glob("*/**/*.py"), ROOT / "README.md")
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path):
     command = [
         sys.executable,

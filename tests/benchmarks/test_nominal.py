@@ -20,6 +20,7 @@ def judged():
     return nominal(chosen, METHODS, N, seed=1).set_index(["design", "method", "term", "measure"])
 
 
+@pytest.mark.slow
 def test_nothing_is_further_from_theory_than_chance(judged):
     """Bias, standard errors, coverage and type-I error; exact in the balanced design."""
     assert len(judged) == 5 * (3 * 3 + 2) + 5 * (4 * 3 + 2)
@@ -30,6 +31,7 @@ def test_nothing_is_further_from_theory_than_chance(judged):
     assert 0.2 < (exact["z"] ** 2).mean() < 2.5
 
 
+@pytest.mark.slow
 def test_small_samples_are_judged_as_the_literature_says(judged):
     """z tests reject too often with few groups, those of ML more often; Kenward-Roger does not."""
     for design, term in ((BALANCED, "a"), (UNBALANCED, "armq")):

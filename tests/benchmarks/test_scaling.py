@@ -37,6 +37,7 @@ def run(scaling, monkeypatch, folder, *arguments):
     return status, pd.read_csv(written)
 
 
+@pytest.mark.slow
 def test_a_workload_is_checked_measured_and_projected(scaling, monkeypatch, tmp_path):
     status, rows = run(scaling, monkeypatch, tmp_path, "--only", "article", "--note", "busy")
     found = rows.query("workload == 'article'").set_index("measure")["value"]

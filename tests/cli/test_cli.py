@@ -220,6 +220,7 @@ def _command(*arguments, stdout, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_output_that_finds_no_room_or_no_reader_is_one_line():
     with open("/dev/full", "w") as full:

@@ -53,6 +53,7 @@ def page(folder):
     return page
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_but_its_folder(folder, page):
     assert not {tag for tag, *_ in page.found} & {"script", "link", "iframe", "object"}
     assert not {name for _, name, _ in page.found if name.startswith("on")}

@@ -182,6 +182,7 @@ def test_failures_are_told_by_what_the_shell_can_show(files, capsys):
     assert [*found] == [["converged"], ["not_finite"]]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_fit_or_of_its_tests(files, capsys):
     assert main(["fit", f"z {DESIGN}", "by.csv", "--plot", "one/fit"]) == 0
     assert capsys.readouterr().out.endswith("3 figures written to one/fit\n")

@@ -118,6 +118,7 @@ print(repr(float(hlm.simulate(design, truth, 100, seed=1).fit(progress=False).fi
 """
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_of_compiled_code_is_compiled_anew_without_a_word(tmp_path):
     """Neither emptied files, nor cut ones, nor a folder that nothing can be written to."""
     folder = tmp_path / "cache"

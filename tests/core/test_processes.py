@@ -17,6 +17,7 @@ from places import TESTS
 SCRIPT = TESTS / "core" / "many_processes.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork on this system")
 def test_processes_of_every_kind():
     done = subprocess.run(

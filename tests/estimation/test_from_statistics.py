@@ -65,6 +65,7 @@ def test_any_units_give_the_same_digits():
     assert_equal(found, of_fit(fit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_many_at_once(shared):
     """More than a tile of lanes, some singular, on a design that all share or each on its own."""
@@ -111,6 +112,7 @@ def test_a_data_set_that_cannot_be_fitted_is_a_status():
     np.testing.assert_allclose(found.cov[0], best.cov, rtol=tol.ESTIMATE)
 
 
+@pytest.mark.slow
 def test_derivatives_of_every_estimate():
     """Of a mix of them, backward, against differences."""
     y, X, Z, group = rows(np.random.default_rng(5), SIZES, 2, 3, sd=1.0)

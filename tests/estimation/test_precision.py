@@ -65,6 +65,7 @@ def program_of(given, precision):
     return program.chunk_program(source.traceable.reduction, options)
 
 
+@pytest.mark.slow
 def test_fits_are_those_of_double_precision(fits):
     """Whatever the kind; β in standard errors."""
     found, expected, _ = fits

@@ -291,6 +291,7 @@ def assert_equal(fits, expected):
         np.testing.assert_allclose(found, known, rtol=ESTIMATE, atol=ESTIMATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["simulate", "responses"])
 def test_devices_write_the_files_of_the_cores(what, tmp_path, monkeypatch):
     """Wherever a folder was begun it may be gone on with on the others."""
@@ -309,6 +310,7 @@ def test_devices_write_the_files_of_the_cores(what, tmp_path, monkeypatch):
         assert_equal(again, expected)
 
 
+@pytest.mark.slow
 def test_a_lost_device_ends_with_what_is_finished(tmp_path, monkeypatch):
     started, calls = device_chunks._started, []
 
@@ -351,6 +353,7 @@ hlm.simulate(fit, n=100_000, seed=1).fit(out=sys.argv[1], resume=True, devices=d
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [None, 1])
 def test_killed_and_resumed_it_gives_the_same_bits(devices, tmp_path, monkeypatch):
     """On devices, too, in chunks of one size."""

@@ -28,6 +28,7 @@ def damage(monkeypatch):
     return damage
 
 
+@pytest.mark.slow
 def test_a_damaged_study_gives_no_other_numbers(damage, tmp_path):
     found = list(damage.damaged_study(tmp_path, 1, random.Random(5)))
     assert not [one for one in found if one[2] in damage.WRONG]

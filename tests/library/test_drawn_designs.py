@@ -186,6 +186,7 @@ assert main(["info"]) == 0
 """
 
 
+@pytest.mark.slow
 def test_nothing_warns_of_others(tmp_path):
     """Most of the library in a process where every warning is an error, ours left out."""
     done = subprocess.run(

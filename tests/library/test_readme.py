@@ -73,6 +73,7 @@ def test_every_fence_of_the_readme_is_a_block():
     assert 2 * sum(map(len, SECTIONS.values())) == len(re.findall(r"^```", README, re.M))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 @pytest.mark.parametrize("section", [name for name, blocks in SECTIONS.items() if blocks])
 def test_the_readme_runs_and_prints_what_it_says(section, folder, monkeypatch, capfd):

@@ -37,6 +37,7 @@ def _numbers(study, kernel, threads, chunks):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_kernel(by_kernel):
     if len({tuple(run["blas"]) for run in by_kernel}) < 3:
         pytest.skip("this BLAS does not take another processor's kernels")
@@ -50,10 +51,12 @@ def test_numbers_do_not_depend_on_the_kernel(by_kernel):
                 )
 
 
+@pytest.mark.slow
 def test_counts_do_not_depend_on_the_kernel(by_kernel):
     assert len({run["of"]["resampled: power"][0] for run in by_kernel}) == 1
 
 
+@pytest.mark.slow
 def test_a_study_begun_under_one_kernel_goes_on_under_another(by_kernel, tmp_path):
     mixed = np.array(by_kernel[-1]["of"]["study"])
     undisturbed = resumed(tmp_path / "study", CHUNKS).to_numpy(float).ravel()

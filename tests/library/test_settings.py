@@ -118,6 +118,7 @@ def test_numbers_are_known_within_a_function_that_jax_traces(transform):
     np.testing.assert_allclose(np.ravel(found), fitted(), rtol=tol.SINGLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [("jax_numpy_dtype_promotion", "strict"), ("jax_numpy_rank_promotion", "raise")],

@@ -77,6 +77,7 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found.hess, hess, atol=tol.DERIVATIVE * np.abs(hess).max())
 
 
+@pytest.mark.slow
 @every_shape
 @every_method
 def test_dense_dialect(q, p, blocks, reml):

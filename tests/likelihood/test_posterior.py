@@ -5,10 +5,13 @@ from functools import cache
 
 import jax
 import numpy as np
+import pytest
 
 import tolerances as tol
 from cases import article
 from places import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 @cache

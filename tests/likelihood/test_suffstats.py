@@ -157,6 +157,7 @@ def test_rows_of_weight_zero_do_not_count(rng):
         np.testing.assert_allclose(a, b, atol=tol.SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["deviance", "loglik", "minimise"])
 def test_rows_of_weight_zero_are_padding(which):
     """Whatever they hold, a group of such rows alone included; by all data derivatives are zero."""

@@ -135,6 +135,7 @@ def test_single_precision(data):
     np.testing.assert_allclose((found.beta - best.beta) / best.se, 0.0, atol=tol.SINGLE_ESTIMATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_mapped_twice_over_more_than_a_tile_it_is_each_by_itself(data, shared):
     """Lanes that share a design, or have their own, against one fit after another."""
@@ -178,6 +179,7 @@ def test_explicit_axes_of_a_mesh_are_for_shard_map(data):
         assert jax.eval_shape(split, Y).sharding.spec[0] == "d"
 
 
+@pytest.mark.slow
 def test_inside_shard_map(data):
     """One device is enough, and one variance: what varies over a mesh is told at trace time."""
     y, X, Z, group, _ = data
@@ -227,6 +229,7 @@ print(happened.count("cache_hits"), happened.count("cache_misses"), values[0], *
 """
 
 
+@pytest.mark.slow
 def test_explicit_axes_of_two_devices_and_a_kept_compilation(tmp_path):
     """The second process finds in JAX's compilation cache what the first has compiled."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}

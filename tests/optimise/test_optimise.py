@@ -103,6 +103,7 @@ def test_trust_region_is_bounded_and_grows():
 # Whatever takes the steps.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "max_iter"),
     [

@@ -115,6 +115,7 @@ def test_statistics_follow_the_lanes():
     np.testing.assert_array_equal(found, own)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of XLA's CPU backend")
 def test_three_random_effects_are_one_function(rng):
     """Reductions of (6, 6) matrices would be functions of their own, which XLA refuses within."""

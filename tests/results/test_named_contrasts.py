@@ -233,6 +233,7 @@ def test_what_cannot_be_is_refused(options, error, match):
         fits().test(**options)
 
 
+@pytest.mark.slow
 def test_p_values_of_true_hypotheses_are_uniform():
     design = hlm.design(SLEEP, hlm.load_dataset("sleepstudy"))
     truth = hlm.Truth.of([250, 0], sd=[25, 6], corr=0.1, sigma=25)

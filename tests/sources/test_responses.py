@@ -248,6 +248,7 @@ np.testing.assert_allclose(fits.fixef, expected.fixef, rtol={tol.ESTIMATE})
 """
 
 
+@pytest.mark.slow
 def test_arrays_on_other_devices_than_those_asked_for(monkeypatch):
     """On one, or spread by columns, by rows, or copied to all."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")

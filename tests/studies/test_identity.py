@@ -150,6 +150,7 @@ def test_comments_and_places_do_not_count():
     assert identity(moved) == identity(drawing())
 
 
+@pytest.mark.slow
 def test_another_process_tells_the_same():
     code = (
         "import json, test_identity as t\n"

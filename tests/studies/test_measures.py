@@ -148,6 +148,7 @@ def test_r_packages_agree(method):
             assert row[f"{name}_mcse"] == pytest.approx(mcse, rel=loose), name
 
 
+@pytest.mark.slow
 def test_the_sd_of_every_measure_is_its_mcse():
     """2,000 studies of 300 replicates: sd over studies against the root mean square of the MCSE."""
     rng = np.random.default_rng(11)

@@ -72,6 +72,7 @@ def test_every_data_set_is_fitted_as_its_rows_are(name):
     assert compared >= 2
 
 
+@pytest.mark.slow
 def test_their_law_is_that_of_rows():
     """Means and variances of estimates, and of what they come from, within Monte-Carlo error."""
     m, n = MECHANISMS["slopes"](), 3000

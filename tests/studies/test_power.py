@@ -232,6 +232,7 @@ def test_more_units_take_no_new_program(article, monkeypatch):
     assert len(drawing._draw._programs) == compiled
 
 
+@pytest.mark.slow
 def test_more_units_of_unequal_sizes_take_no_new_program():
     """One program for every number of groups up to the length of the arrays: 16, 64, 128 …"""
     from jaxhlm.optimise import compiled

@@ -66,6 +66,7 @@ def test_an_executor_does_not_change_a_bit(undisturbed):
         pd.testing.assert_frame_equal(run(executor=pool).estimates, undisturbed, check_exact=True)
 
 
+@pytest.mark.slow
 def test_processes_work_on_chunks(undisturbed, tmp_path):
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         made = run(executor=pool, out=tmp_path / "study")

@@ -64,6 +64,7 @@ def test_what_the_fit_has_not(fit):
         hlm.TruthDistribution(lambda rng: 3).draw(np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_fixed_effects_are_drawn_from_their_sampling_distribution(fit):
     """Mean β̂ and covariance Var(β̂), within five Monte-Carlo standard errors."""
     n, rng = 4000, np.random.default_rng(1)
