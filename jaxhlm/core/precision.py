@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+from jax._src import core
 
 __all__ = ["any_promotion", "jax_config_scope"]
 
@@ -37,6 +38,9 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
     ("default_matmul_precision", None),
 )
 
+# Asked without JAX being started. A version that has no such function may compile for longer.
+_traces_nothing = getattr(core, "trace_state_clean", lambda: False)
+
 
 @contextmanager
 def jax_config_scope() -> Iterator[None]:
@@ -48,7 +52,7 @@ def jax_config_scope() -> Iterator[None]:
                 scopes.enter_context(manager(value))
         # Where JAX traces the caller, numbers that are known are computed with at once. Elsewhere
         # only our own programs would be traced so, every constant of theirs compiled by itself.
-        if isinstance(jax.lax.iota("int32", 1), jax.core.Tracer):
+        if not _traces_nothing():
             scopes.enter_context(jax.ensure_compile_time_eval())
         yield
 

@@ -40,15 +40,17 @@ def test_import_has_no_side_effects():
     assert run(code) in ("False False []", "False False ['pyarrow']")
 
 
-def test_a_small_fit_compiles_nothing():
-    """A single fit from a cold process runs in NumPy and never loads optax."""
+def test_a_small_fit_starts_nothing():
+    """A single fit from a cold process runs in NumPy: no device is touched, optax never loaded."""
     code = (
         "import sys, jaxhlm as hlm\n"
+        "from jax._src import xla_bridge\n"
         "data = hlm.load_dataset('sleepstudy')\n"
         "fit = hlm.fit('Reaction ~ Days + (1 + Days | Subject)', data)\n"
-        "print(round(fit.criterion, 4), 'optax' in sys.modules)"
+        "started = xla_bridge.backends_are_initialized()\n"
+        "print(round(fit.criterion, 4), started, 'optax' in sys.modules)"
     )
-    assert run(code) == "1743.6283 False"
+    assert run(code) == "1743.6283 False False"
 
 
 def test_top_level_is_exactly_this():
