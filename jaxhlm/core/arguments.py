@@ -33,7 +33,9 @@ __all__ = [
     "fraction",
     "listed_values",
     "number",
+    "other_things",
     "real_array",
+    "share",
     "whole_number",
 ]
 
@@ -91,6 +93,15 @@ def fraction(name: str, value: Any, example: float = 0.95) -> float:
         percent = f"; write {found / 100:g} for {found:g} %" if 1.0 < found < 100.0 else ""
         raise OptionError(f"{name}={value!r} must lie between 0 and 1, such as {example}{percent}")
     return found
+
+
+def share(name: str, value: Any) -> float:
+    """A number from 0, nothing of it, to below 1.
+
+    Raises:
+        OptionError: it is none.
+    """
+    return 0.0 if number(name, value) == 0.0 else fraction(name, value, 0.1)
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -191,8 +202,27 @@ def real_array(
             return _of_column(pd.Series(values), kinds)
         masked = np.ma.asarray(values) if _may_be_masked(values) else np.asarray(values)
         return np.ma.filled(_as_floats(masked, kinds), np.nan)
+    except _OtherThingsError as found:
+        raise error(f"{name} must be numbers, got {found}") from None
     except (TypeError, ValueError, OverflowError) as cause:
         raise error(f"{name} must be numbers, and is not: {cause}") from None
+
+
+class _OtherThingsError(Exception):
+    """What was found in the place of numbers."""
+
+
+def other_things(dtype: Any) -> str:
+    """What an array that does not hold numbers holds.
+
+    >>> other_things(np.dtype(bool)), other_things(np.dtype("<U3"))
+    ('True and False (dtype bool): give .astype(float)', 'text (dtype <U3)')
+    """
+    if pd.api.types.is_bool_dtype(dtype):
+        return f"True and False (dtype {dtype}): give .astype(float)"
+    words = {"U": "text", "S": "bytes", "M": "dates", "m": "durations", "c": "complex numbers"}
+    kind = "U" if pd.api.types.is_string_dtype(dtype) else getattr(dtype, "kind", "")
+    return f"{words[kind]} (dtype {dtype})" if kind in words else f"dtype {dtype}"
 
 
 def exact_array(name: str, values: Any) -> Floats:
@@ -243,7 +273,7 @@ def _of_column(column: pd.Series, kinds: str) -> Floats:
     if isinstance(column.dtype, np.dtype):
         return np.ma.filled(_as_floats(column.to_numpy(), kinds), np.nan)
     if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
-        raise TypeError(f"dtype {column.dtype}")
+        raise _OtherThingsError(other_things(column.dtype))
     return column.to_numpy(dtype=float, na_value=np.nan)
 
 
@@ -258,7 +288,7 @@ def _as_floats(values: Any, kinds: str) -> Any:
         mask = np.ma.getmask(values)
         return np.ma.array(np.reshape(np.array(flat, dtype=float), values.shape), mask=mask)
     if values.dtype.kind not in kinds:
-        raise TypeError(f"dtype {values.dtype}")
+        raise _OtherThingsError(other_things(values.dtype))
     return values.astype(float, copy=False)
 
 
@@ -266,7 +296,7 @@ def _float_of(value: Any) -> float:
     if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return math.nan
     if isinstance(value, bool | str) or not isinstance(value, Real | Decimal):
-        raise TypeError(f"{value!r} is a {type(value).__name__}")
+        raise _OtherThingsError(f"{value!r}, a {type(value).__name__}")
     return float(value)
 
 

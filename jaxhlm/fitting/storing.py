@@ -29,7 +29,7 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.storage import from_table, to_table
 from jaxhlm.results.stored import FITS, StoredFits
 from jaxhlm.sources.fingerprint import fingerprint
-from jaxhlm.sources.sources import Source
+from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.storage.folder import Chunk, ChunkFiles, Folder, check_out, open_folder, told_before
 
 __all__ = ["check_storing", "store_source", "stored_seed"]
@@ -139,6 +139,11 @@ class _Run:
         return [Chunk(0, first, last) for first, last in pairwise(cuts)]
 
     @property
+    def _rows(self) -> int | None:
+        """Rows of the design of all responses, if there is one: where some lack values."""
+        return self.source.design.n if isinstance(self.source, ResponseMatrix) else None
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """What the run is."""
         o, key = self.options, getattr(self.source, "key", None)
@@ -172,7 +177,7 @@ class _Run:
             return chunk, part, self.index[chunk.first : chunk.last]
 
         todo = self._todo(folder, failures)
-        work = partial(_fit_and_write, folder.files, self.model)
+        work = partial(_fit_and_write, folder.files, self.model, self._rows)
         total = sum(chunk.last - chunk.first for chunk in todo)
         with progress_report(total, progress) as report:
             for chunk, (failed, status) in workers.finished(work, [job], todo, [""], own):
@@ -195,7 +200,7 @@ class _Run:
                 if written is not None:
                     written.result()
                 index = self.index[chunk.first : chunk.last]
-                task = folder.files, self.model, self.options, chunk, index, found
+                task = folder.files, self.model, self._rows, self.options, chunk, index, found
                 written = writer.submit(_write, *task)
             if written is not None:
                 written.result()
@@ -216,6 +221,7 @@ class _Run:
 def _write(
     files: ChunkFiles,
     model: Model,
+    rows: int | None,
     options: Options,
     chunk: Chunk,
     index: pd.Index,
@@ -223,15 +229,21 @@ def _write(
 ) -> None:
     here, (estimates, nobs, ngroups) = np.arange(chunk.first, chunk.last), found
     record = FitRecord(model, estimates, index, nobs, ngroups, options, here, None)
+    if rows is not None:
+        record.kept["rows_given"] = np.full(len(index), rows)
     files.write(chunk, *to_table(record))
 
 
 def _fit_and_write(
-    files: ChunkFiles, model: Model, job: Job, own: tuple[Chunk, Part, pd.Index]
+    files: ChunkFiles,
+    model: Model,
+    rows: int | None,
+    job: Job,
+    own: tuple[Chunk, Part, pd.Index],
 ) -> tuple[Failures, Ints]:
     """A task: fit and write a chunk; only what is told of its fits comes back."""
     chunk, part, index = own
     found, failures = fit_part(job, part), Failures(model.xnames)
     failures.add(found.estimates)
-    _write(files, model, job.options, chunk, index, found)
+    _write(files, model, rows, job.options, chunk, index, found)
     return failures, found.estimates.status

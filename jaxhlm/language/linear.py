@@ -34,6 +34,8 @@ _END = r"(?![\w.:(\[`])"
 _UNKNOWN = re.compile(r"`(?:[^`]|``)*`|(?:[^\s=,+*/()-]|\([^)]*\)(?=[\[:]|$))+(?:\([^)]*\))?")
 # A name that nothing else reads as.
 _PLAIN = re.compile(r"\(Intercept\)|[^\W\d][^\s=,+*/()`-]*")
+# Formulas have R's sign and Python's.
+POWER = r"(?:\*\*|\^)"
 MOST_LISTED = 20
 # A sum of coefficients that is this many roundings of its terms, or fewer, is zero.
 ROUNDINGS = 64.0
@@ -142,6 +144,8 @@ class _Reader:
         """One hypothesis."""
         left = self.sum()
         form = left.plus(self.sum(), -1.0) if self.take("==") or self.take("=") else left
+        if form.number and self.text[self.at : self.at + 1] not in ("", ","):
+            raise self.wrong(f"{self.text[self.at :]!r} is left over")
         if form.number:
             raise ContrastError("the contrast is zero in every term: give it a coefficient")
         return form
@@ -185,6 +189,7 @@ class _Reader:
             if value == np.inf:
                 raise self.wrong(f"{number.group()} is infinite in double precision")
             self.at = number.end()
+            self.refuse_missing_sign(number.group())
             return Form(np.zeros(len(self.names)), value)
         if self.take("-"):
             return self.factor().times(-1.0)
@@ -214,6 +219,12 @@ class _Reader:
             self.refuse_two_readings(name)
         self.at = found.end()
         return name
+
+    def refuse_missing_sign(self, number: str) -> None:
+        """Refuse a number before a term, or a bracket, as products are not written in code."""
+        rest = self.text[self.at :]
+        if rest.strip() and not re.match(r"\s*[-+*/=,)]", rest):
+            raise self.wrong(f"write {number}*{rest.strip()}")
 
     def refuse_two_readings(self, name: str) -> None:
         """Refuse a term such as "a - b" beside terms "a" and "b"."""
@@ -265,6 +276,7 @@ def _forms(name: str, plain: Callable[[str], str]) -> str:
 
 
 def _spaced(name: str) -> str:
-    """A pattern for a name with any spaces around operators."""
-    pieces = re.split(r"\s*([-+*/,=<>()\[\]]+)\s*", name)
-    return r"\s*".join(map(re.escape, pieces))
+    """A pattern for a name with any spaces around operators, and either sign of a power."""
+    pieces = re.split(r"\s*([-+*/,=<>()\[\]^]+)\s*", name)
+    escaped = r"\s*".join(map(re.escape, pieces))
+    return re.sub(r"\\\*\\\*|\\\^", lambda _: POWER, escaped)

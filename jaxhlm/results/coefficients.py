@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxhlm.core.notation import Array, Bools, Floats, Ints
+from jaxhlm.errors import UnknownTermError
 from jaxhlm.estimation.estimates import Estimates
 from jaxhlm.estimation.hypotheses import Contrasts, independent_rows
 from jaxhlm.inference import contrast_tests
@@ -24,7 +25,7 @@ from jaxhlm.inference.tails import f_tail, t_tail
 from jaxhlm.results.f_tests import f_tests
 from jaxhlm.results.information import keep_information, over_information
 from jaxhlm.results.moderated import df_residual
-from jaxhlm.results.record import FitRecord
+from jaxhlm.results.record import PER_FIT, FitRecord
 from jaxhlm.results.term_tests import term_names
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.statistics.response import at_absent
@@ -88,6 +89,7 @@ def with_tests(fits: FitRecord, df: DfMethod | Sequence[DfMethod] | None) -> Fit
         if method in SMALL_SAMPLE:
             keep_information(found, method)
     asked = replace(fits, tests={method: found.tests[method] for method in methods})
+    asked.kept.update({name: fits.kept[name] for name in PER_FIT if name in fits.kept})
     if fits.source is not None and any(method in SMALL_SAMPLE for method in methods):
         asked.kept["df_residual"] = df_residual(fits)
     return asked
@@ -125,9 +127,17 @@ def joint_test(fits: FitRecord, L: Contrasts, df: DfMethod, rhs: ArrayLike) -> d
 
 def joint_rows(fits: FitRecord, L: Contrasts, rhs: ArrayLike) -> tuple[Floats, Floats, Bools]:
     """Independent rows (r, p) and right sides of Lβ = rhs, and (B,) fits that lack a column."""
-    hypothesis = fits.model.hypothesis(_terms_spelled_out(fits, L), rhs)
+    try:
+        hypothesis = fits.model.hypothesis(_terms_spelled_out(fits, L), rhs)
+    except UnknownTermError as error:
+        if fits.source is not None:
+            raise
+        raise UnknownTermError(
+            f"{error}; fits without their data do not know which of them make up a term: name all, "
+            'as in "gb = 0, gc = 0"'
+        ) from None
     about = fits.about_absent(hypothesis.L)
-    fits.tell_not_estimable(about, hypothesis.labels, "contrasts")
+    fits.tell_not_estimable(about, hypothesis.labels, "hypotheses of the joint test")
     return *independent_rows(hypothesis), np.asarray(about.any(axis=1))
 
 

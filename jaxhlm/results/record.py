@@ -34,10 +34,12 @@ from jaxhlm.sources.sources import ResponseMatrix, Source
 from jaxhlm.statistics.group_contributions import GroupContributions
 from jaxhlm.statistics.response import Standardised
 
-__all__ = ["FitRecord"]
+__all__ = ["PER_FIT", "FitRecord"]
 
 # After so many chunks the heaps of the threads hold much that nobody uses.
 MANY_CHUNKS = 4
+# What is kept of each fit by itself, and goes with it into other batches and files.
+PER_FIT = ("df_residual", "rows_given")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +111,7 @@ class FitRecord:
             lane_index=self.lane_index[which],
             tests={method: known.take(which) for method, known in self.tests.items()},
         )
-        if "df_residual" in self.kept:
-            found.kept["df_residual"] = self.kept["df_residual"][which]
+        found.kept.update({name: self.kept[name][which] for name in PER_FIT if name in self.kept})
         return found
 
     def singly(self) -> list[FitRecord]:
@@ -118,7 +119,16 @@ class FitRecord:
         return [self.take(np.array([k])) for k in range(len(self))]
 
     def one(self, i: int) -> FitRecord:
-        """The record that ``fit`` gives of data set i: absent columns of X are left out."""
+        """The record that ``fit`` gives of data set i: absent columns of X are left out.
+
+        Raises:
+            JaxhlmError: the fits were read from a file.
+        """
+        if self.source is None:
+            raise JaxhlmError(
+                f"{without_data()}. The batch of this fit alone, fits[[…]] for fits[…], has its "
+                "estimates and tests without them"
+            )
         design, absent = self.design(i), self.estimates.absent[i]
         assert design.y is not None
         prepared = Prepared(design)
@@ -149,6 +159,13 @@ class FitRecord:
         """The rows of a record of one fit."""
         assert isinstance(self.source, ResponseMatrix)
         return self.source
+
+    @property
+    def rows_given(self) -> Ints | None:
+        """(B,) rows of the design of all responses, missing or not; None where it is not one."""
+        if isinstance(self.source, ResponseMatrix):
+            return np.full(len(self), self.source.design.n)
+        return self.kept.get("rows_given")
 
     @property
     def ok(self) -> Bools:

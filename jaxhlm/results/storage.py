@@ -24,7 +24,7 @@ from jaxhlm.inference.tails import t_tail
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.known_tests import KnownTests
 from jaxhlm.results.labels import from_columns, to_columns
-from jaxhlm.results.record import FitRecord
+from jaxhlm.results.record import PER_FIT, FitRecord
 
 __all__ = ["check_saving", "from_table", "load", "save", "to_table"]
 
@@ -32,7 +32,6 @@ MODEL_KEY, LABELS_KEY, EXTRA_KEY = b"jaxhlm.estimation.model", b"jaxhlm.labels",
 OWN_KEYS = (MODEL_KEY, LABELS_KEY, EXTRA_KEY)
 FORMAT_KEY, OPTIONS_KEY = b"jaxhlm.format", b"jaxhlm.options"
 FORMAT = 2
-DF_RESIDUAL = "df_residual"
 SCALARS = ("sigma", "criterion", "status", "iterations", "gradient_norm")
 
 
@@ -77,7 +76,9 @@ def to_table(fits: FitRecord, extra: str = "") -> tuple[pd.DataFrame, dict[bytes
     columns |= {f"theta_standard:{j}": e.theta_standard[:, j] for j in range(e.theta.shape[1])}
     columns |= {f"vcov:{i}:{j}": e.vcov[:, i, j] for i, j in _lower(p)}
     columns |= {f"cov:{i}:{j}": e.cov[:, i, j] for i, j in _lower(q)}
-    columns |= {name: fits.kept[name] for name in (DF_RESIDUAL,) if name in fits.kept}
+    columns |= {name: fits.kept[name] for name in PER_FIT if name in fits.kept}
+    if (rows := fits.rows_given) is not None:
+        columns["rows_given"] = rows
     for method, known in fits.tests.items():
         columns |= _tests_columns(method, known, m)
     texts = (m.to_json(), labels, extra)
@@ -136,8 +137,7 @@ def from_table(frame: pd.DataFrame, own: Mapping[bytes, bytes]) -> FitRecord:
     given: dict[str, Any] = json.loads(own.get(OPTIONS_KEY, b"{}"))
     options, lane_index = Options(m.reml, m.blocks, **given), np.arange(len(index))
     fits = FitRecord(m, estimates, index, nobs, ngroups, options, lane_index, None, tests=tests)
-    if DF_RESIDUAL in frame:
-        fits.kept[DF_RESIDUAL] = frame[DF_RESIDUAL].to_numpy()
+    fits.kept.update({name: frame[name].to_numpy() for name in PER_FIT if name in frame})
     return fits
 
 

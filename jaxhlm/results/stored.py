@@ -29,10 +29,10 @@ from jaxhlm.results.attached import attached, given_again
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.moments import Moments
-from jaxhlm.results.record import FitRecord
+from jaxhlm.results.record import PER_FIT, FitRecord
 from jaxhlm.results.selection import by_position_or_label
 from jaxhlm.results.storage import from_table
-from jaxhlm.results.summaries import MOST_NAMED, failed_told, precision_told
+from jaxhlm.results.summaries import MOST_NAMED, failed_told, incomplete_told, precision_told
 from jaxhlm.sources.containers import GivenResponses
 from jaxhlm.sources.inputs import Input
 from jaxhlm.sources.sources import Source
@@ -58,6 +58,7 @@ class _Seen(NamedTuple):
     counts: pd.Series  # fits by status
     summary: pd.DataFrame
     failed: list[Any]  # labels of the first fits that failed, one more than are told
+    incomplete: int  # fits of responses with missing values
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,6 +145,7 @@ class StoredFits(Printed):
             f"Formula: {self.model.formula}",
             *outcome_of(self.counts),
             *failed_told(self._seen.failed),
+            *incomplete_told(self._seen.incomplete),
             *precision_told(self._told.get("precision", "float64")),
         ]
         return [head, [framed(self.summary())]]
@@ -157,8 +159,11 @@ class StoredFits(Printed):
         counts, names = np.zeros(len(Status), np.int64), list(parameter_names(self.model))
         values, errors = Moments(len(names)), Moments(len(self.model.xnames))
         failed: list[Any] = []
+        incomplete = 0
         for fits in self:
             ok, record = fits.ok, fits.record
+            if (rows := record.rows_given) is not None:
+                incomplete += int((record.nobs < rows).sum())
             counts += tally(fits.status).to_numpy()
             values.add(parameter_values(self.model, record.estimates)[ok])
             errors.add(record.se[ok])
@@ -166,7 +171,7 @@ class StoredFits(Printed):
         table = values.table(names)
         table["mean SE"] = errors.table(list(self.model.xnames))["mean"]
         by_status = pd.Series(counts, [s.name.lower() for s in Status], name="fits")
-        return _Seen(by_status, table, failed)
+        return _Seen(by_status, table, failed, incomplete)
 
     @property
     def _told(self) -> dict[str, Any]:
@@ -175,7 +180,7 @@ class StoredFits(Printed):
         return {name: told[name] for name in ("tol", "max_iter", "precision") if name in told}
 
     def _record(self, chunk: Chunk) -> FitRecord:
-        record = from_table(*self._folder.read(chunk))
+        record = written = from_table(*self._folder.read(chunk))
         lane_index = np.arange(chunk.first, chunk.last)
         if self._rows is not None:
             source, options = self._rows
@@ -183,7 +188,9 @@ class StoredFits(Printed):
         record = replace(record, options=replace(record.options, **self._told))
         if self._given is not None:
             return attached(record, self._given, lane_index)
-        return replace(record, lane_index=lane_index)
+        record = replace(record, lane_index=lane_index)
+        record.kept.update(written.kept)
+        return record
 
     def _positions(self, which: Any) -> int | Ints:
         if not isinstance(which, slice):
@@ -256,7 +263,7 @@ def read_fits(
 def _joined(parts: list[FitRecord]) -> FitRecord:
     """One record of several of one model."""
     sizes = np.concatenate([[p.nobs, p.ngroups, p.lane_index] for p in parts], axis=1)
-    return replace(
+    joined = replace(
         parts[0],
         estimates=Estimates.concatenated([p.estimates for p in parts]),
         index=parts[0].index.append([p.index for p in parts[1:]]),
@@ -264,3 +271,7 @@ def _joined(parts: list[FitRecord]) -> FitRecord:
         ngroups=sizes[1],
         lane_index=sizes[2],
     )
+    for name in PER_FIT:
+        if all(name in part.kept for part in parts):
+            joined.kept[name] = np.concatenate([part.kept[name] for part in parts])
+    return joined

@@ -19,7 +19,6 @@ from jaxhlm.results.record import FitRecord
 from jaxhlm.results.summary_table import Summary
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.results.varcorr import VarCorr
-from jaxhlm.sources.sources import ResponseMatrix
 
 # Fits that failed are told by name up to this many.
 MOST_NAMED = 3
@@ -34,6 +33,7 @@ __all__ = [
     "batch_heading",
     "failed_told",
     "glance",
+    "incomplete_told",
     "parameter_summary",
     "precision_told",
     "summary",
@@ -131,9 +131,12 @@ def failed_told(failed: Sequence[Any]) -> list[str]:
 
 def _incomplete(fits: FitRecord) -> list[str]:
     """How many responses lack values, of those on one design."""
-    if not isinstance(fits.source, ResponseMatrix):
-        return []
-    count = int((fits.nobs < fits.source.design.n).sum())
+    rows = fits.rows_given
+    return [] if rows is None else incomplete_told(int((fits.nobs < rows).sum()))
+
+
+def incomplete_told(count: int) -> list[str]:
+    """The line on responses that lack values, if there are any."""
     return [f"With missing values, fitted on the rest: {count:,}"] if count else []
 
 

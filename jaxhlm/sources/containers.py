@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_any_real_numeric_dtype, is_string_dtype
 
-from jaxhlm.core.arguments import as_floats, exact_array
+from jaxhlm.core.arguments import as_floats, exact_array, other_things
 from jaxhlm.core.files import map_array
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.parquet import ParquetColumns, ParquetRows
@@ -239,7 +239,7 @@ def _names_along(name: str, given: Any, dim: Any) -> pd.Index | None:
 def _of_sparse(name: str, given: Any, by_rows: bool) -> Opened:
     """A sparse matrix of SciPy's, of which chunks are made dense."""
     if given.dtype.kind not in "iuf":
-        raise NotNumericError(f"{name} must be numbers, and is not: dtype {given.dtype}")
+        raise NotNumericError(f"{name} must be numbers, got {other_things(given.dtype)}")
     return Opened(SparseColumns((given.T if by_rows else given).tocsc()), False)
 
 

@@ -177,7 +177,8 @@ class Parametric(DrawnSource):
         if self.statistics:
             raise JaxhlmError(
                 "these data sets are drawn as sufficient statistics and have no rows; "
-                "jaxhlm.simulate(…, statistics=False) draws data sets that have"
+                "jaxhlm.simulate(…, statistics=False) draws data sets that have, and for those "
+                "of a parametric bootstrap Fit.simulate(n), whose responses fit_many fits"
             )
         d = self.prepared.design
         return simulate_rows(

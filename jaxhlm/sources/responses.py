@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhlm.core.arguments import as_floats, exact_array
+from jaxhlm.core.arguments import as_floats, exact_array, other_things
 from jaxhlm.core.chunks import as_slice, lane_chunks
 from jaxhlm.core.files import checksum, map_again, mapped_from, reading, reason_of
 from jaxhlm.core.notation import Bools, Floats, Ints
@@ -351,4 +351,4 @@ def _real(name: str, values: Any) -> Any:
     kind = getattr(values.dtype, "kind", "")
     if kind in ("i", "u", "f") or jnp.issubdtype(values.dtype, jnp.floating):
         return values
-    raise NotNumericError(f"{name} must be numbers, and is not: dtype {values.dtype}")
+    raise NotNumericError(f"{name} must be numbers, got {other_things(values.dtype)}")

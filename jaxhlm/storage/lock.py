@@ -79,10 +79,10 @@ def _writing(folder: Path, kind: type[FolderError]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise kind(
-            f"{folder} cannot be written to: {LOCK}: {error.strerror}; give a folder, on a disk "
-            "that is not full, in which this user may make files"
-        ) from error
+        advice = "give a folder, on a disk that is not full, in which this user may make files"
+        if (folder / LOCK).is_dir():
+            advice = f"{LOCK} must be a file: remove the folder of that name, or give another"
+        raise kind(f"{folder} cannot be written to: {LOCK}: {error.strerror}; {advice}") from error
 
 
 def _opened(folder: Path, path: Path, kind: type[FolderError]) -> FileIO:

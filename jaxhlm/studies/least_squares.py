@@ -12,6 +12,7 @@ units that is the average of γ̂_ik with t on G − 1 degrees of freedom.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -61,7 +62,9 @@ def _without_random_part(standardised: Standardised) -> Ints:
     return np.where(status == Status.NOT_IDENTIFIED, Status.CONVERGED, status)
 
 
-def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats, Floats, Ints]:
+def two_stage(
+    groups: GroupContributions, model: Model, of_terms: Mapping[str, Sequence[str]]
+) -> tuple[Floats, Floats, Floats, Ints]:
     """Second-stage regressions of the coefficients of every unit's own line.
 
     Units whose line is not determined by their rows are left out.
@@ -69,6 +72,7 @@ def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats,
     Args:
         groups: standardised statistics, group by group.
         model: their names, for what is said of terms that have no place.
+        of_terms: columns of X by the term of the formula, for the same.
 
     Returns:
         β̂, standard errors, and df (units − coefficients of the same regression), (B, p) each,
@@ -82,7 +86,7 @@ def two_stage(groups: GroupContributions, model: Model) -> tuple[Floats, Floats,
     XX = stats.XX - absent_squares(scaling.absent, stats.n)
     XX = np.where(_full_rank(groups.standardised), XX, 0.0)
     if np.abs(XX).max() > REACH_TOL * scaling.n.max():
-        raise _out_of_reach(groups.standardised, XX, model)
+        raise _out_of_reach(groups.standardised, XX, model, of_terms)
     gamma, A, size = _lines(groups)
     component = _components(A)
     B, p = gamma.shape[0], A.shape[-1]
@@ -108,14 +112,18 @@ def _full_rank(standardised: Standardised) -> Bools:
     return np.asarray(~np.isnan(standardised.scaling.T).any(axis=(0, 1)))
 
 
-def _out_of_reach(standardised: Standardised, XX: Floats, model: Model) -> UnsupportedTermError:
+def _out_of_reach(
+    standardised: Standardised, XX: Floats, model: Model, of_terms: Mapping[str, Sequence[str]]
+) -> UnsupportedTermError:
     """The error that names the fixed effects beyond the units' lines, which leave ``XX`` of X."""
     T = standardised.scaling.T
     lane = int(np.abs(XX).max(axis=(0, 1)).argmax())
     back = np.linalg.inv(T[..., lane])
     within = np.diag(back.T @ XX[..., lane] @ back)
     total = standardised.scaling.n[lane] * (back**2).sum(axis=0)
-    names = [model.xnames[i] for i in np.flatnonzero(within > REACH_TOL * total)]
+    term_of = {column: term for term, columns in of_terms.items() for column in columns}
+    beyond = [model.xnames[i] for i in np.flatnonzero(within > REACH_TOL * total)]
+    names = list(dict.fromkeys(term_of.get(name, name) for name in beyond))
     line = ["1" if "(Intercept)" in model.znames else "0"]
     line += [_written(name) for name in model.znames if name != "(Intercept)"]
     return UnsupportedTermError(

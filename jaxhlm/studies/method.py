@@ -24,6 +24,7 @@ from jaxhlm.language.words import quoted
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import fixed_tests
 from jaxhlm.results.quality import robust
+from jaxhlm.results.term_tests import term_names
 from jaxhlm.results.tidy import inference_table
 from jaxhlm.studies.drawn import Drawn
 from jaxhlm.studies.least_squares import pooled_ols, two_stage
@@ -215,7 +216,8 @@ def _variances(fits: FitBatch) -> _Found:
 
 
 def _two_stage(method: Method, fits: FitBatch) -> _Found:
-    beta, se, df, status = fits.over_groups(lambda _, groups: two_stage(groups, fits.model))
+    terms = term_names(fits.record)
+    beta, se, df, status = fits.over_groups(lambda _, groups: two_stage(groups, fits.model, terms))
     if method.df_method == "normal":
         df = np.where(np.isnan(df), np.nan, np.inf)
     return _Found(fits.model.xnames, beta, se, df, status)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from jaxhlm.core.arguments import number, whole_number
 from jaxhlm.design.design import Design
-from jaxhlm.errors import OptionError, UnknownTermError
+from jaxhlm.errors import GroupingError, IdentifiabilityError, OptionError, UnknownTermError
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.extend import extend
 from jaxhlm.studies.mechanism import Mechanism, assembled
@@ -45,6 +45,7 @@ def varied(m: Mechanism, along: str, value: float) -> Mechanism:
 
     Raises:
         OptionError: it cannot be varied, or not to this value.
+        GroupingError, IdentifiabilityError: of so few the model is not identified.
         UnknownTermError: there is no such term.
 
     Example:
@@ -103,9 +104,29 @@ def _resized(m: Mechanism, along: str, size: float) -> pd.DataFrame | UnitDesign
     """The design with ``size`` units, or with ``size`` measurements of every unit."""
     given = number(along, size)
     n = whole_number(along, int(given) if given.is_integer() else size)
+    resized: pd.DataFrame | UnitDesign
     if isinstance(m.source, UnitDesign):
-        return m.source.resized(**{"n" if along == "units" else "measurements": n})
-    (group, *more) = m.parsed.group
-    if more:
-        raise OptionError(f"{along} can be varied where one column names the units")
-    return extend(m.source, **{"along" if along == "units" else "within": group}, n=n)
+        if along == "units" and n == 1:
+            raise GroupingError("units=1: of one unit there is no variance between units")
+        resized = m.source.resized(**{"n" if along == "units" else "measurements": n})
+        frame = resized.frame()
+    else:
+        (group, *more) = m.parsed.group
+        if more:
+            raise OptionError(f"{along} can be varied where one column names the units")
+        name = "along" if along == "units" else "within"
+        frame = resized = extend(m.source, **{name: group}, n=n)
+    _check_levels(m.template, frame, f"{along}={n}")
+    return resized
+
+
+def _check_levels(design: Design, frame: pd.DataFrame, what: str) -> None:
+    """Raise ``IdentifiabilityError`` where a level of a factor has no row left."""
+    for name, levels in design._factors.items():
+        if levels is not None and name in frame and name != design.group_name:
+            lost = levels.difference(pd.Index(frame[name], dtype=object), sort=False)
+            if len(lost):
+                raise IdentifiabilityError(
+                    f"{what}: no row is left of {', '.join(map(repr, lost))} of {name!r}, whose "
+                    "effect is not identified without"
+                )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jaxhlm.core.arguments import fraction, number
+from jaxhlm.core.arguments import number, share
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError
 
@@ -114,11 +114,11 @@ class Contaminated:
     """Normal with outliers: a share of the draws has a standard deviation ``ratio`` times larger.
 
     Attributes:
-        share: share of outliers, between 0 and 1.
+        share: share of outliers; at 0 the draws are normal.
         ratio: their standard deviation over that of the others.
 
     Raises:
-        OptionError: the share is outside (0, 1), or the ratio not positive.
+        OptionError: the share is outside [0, 1), or the ratio not positive.
     """
 
     share: float = 0.1
@@ -126,7 +126,7 @@ class Contaminated:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        fraction("share", self.share, 0.1)
+        share("share", self.share)
         if not number("ratio", self.ratio) > 0.0:
             raise OptionError(f"ratio={self.ratio!r} must be positive")
 
@@ -143,11 +143,11 @@ class TwoClasses:
     """A mixture of two normal distributions of one variance: latent classes.
 
     Attributes:
-        share: share of the upper class, between 0 and 1.
+        share: share of the upper class; at 0 the draws are normal.
         distance: between the means, in standard deviations within classes.
 
     Raises:
-        OptionError: the share is outside (0, 1), or the distance not finite.
+        OptionError: the share is outside [0, 1), or the distance not finite.
     """
 
     share: float = 0.5
@@ -155,7 +155,7 @@ class TwoClasses:
 
     def __post_init__(self) -> None:
         """Check both numbers."""
-        fraction("share", self.share, 0.1)
+        share("share", self.share)
         number("distance", self.distance)
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:

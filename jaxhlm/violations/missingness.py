@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxhlm.core.arguments import fraction, number
+from jaxhlm.core.arguments import fraction, number, share
 from jaxhlm.core.notation import Bools, Floats
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.tails import logistic_cdf, logit
@@ -31,10 +31,10 @@ class InformativeSize(Violation):
     Attributes:
         effect: name of random effect j.
         slope: log odds ratio of a standard deviation of it.
-        kept: probability at b_ij = 0.
+        kept: probability at b_ij = 0; at 1 none is missing.
 
     Raises:
-        OptionError: ``kept`` is outside (0, 1), or the effect has no variance.
+        OptionError: ``kept`` is outside (0, 1], or the effect has no variance.
         UnknownTermError: the generating model has no such random effect.
     """
 
@@ -44,7 +44,8 @@ class InformativeSize(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        fraction("kept", self.kept, 0.1)
+        if number("kept", self.kept) != 1.0:
+            fraction("kept", self.kept, 0.7)
         number("slope", self.slope)
 
     def missing(
@@ -64,17 +65,17 @@ class MissingCompletely(Violation):
     """Responses are missing with one probability, completely at random (MCAR).
 
     Attributes:
-        rate: the probability.
+        rate: the probability; at 0 none is missing.
 
     Raises:
-        OptionError: the rate is outside (0, 1).
+        OptionError: the rate is outside [0, 1).
     """
 
     rate: float
 
     def __post_init__(self) -> None:
         """Check the rate."""
-        fraction("rate", self.rate, 0.1)
+        share("rate", self.rate)
 
     def missing(
         self, panel: Panel, b: Floats, cov: Floats, y: Floats, numbers: RandomNumbers
@@ -92,11 +93,11 @@ class MissingAtRandom(Violation):
 
     Attributes:
         column: x, a column of the design.
-        rate: expected share of missing responses.
+        rate: expected share of missing responses; at 0 none is missing.
         slope: log odds ratio of a standard deviation of x, up to 10⁶ in size.
 
     Raises:
-        OptionError: the rate is outside (0, 1), or the slope too steep.
+        OptionError: the rate is outside [0, 1), or the slope too steep.
     """
 
     column: str
@@ -105,7 +106,7 @@ class MissingAtRandom(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        fraction("rate", self.rate, 0.1)
+        share("rate", self.rate)
         _check_slope(self.slope)
 
     def missing(
@@ -124,11 +125,11 @@ class MissingNotAtRandom(Violation):
     every data set.
 
     Attributes:
-        rate: expected share of missing responses.
+        rate: expected share of missing responses; at 0 none is missing.
         slope: log odds ratio of a standard deviation of y, up to 10⁶ in size.
 
     Raises:
-        OptionError: the rate is outside (0, 1), or the slope too steep.
+        OptionError: the rate is outside [0, 1), or the slope too steep.
     """
 
     rate: float
@@ -136,7 +137,7 @@ class MissingNotAtRandom(Violation):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        fraction("rate", self.rate, 0.1)
+        share("rate", self.rate)
         _check_slope(self.slope)
 
     def missing(

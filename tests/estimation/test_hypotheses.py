@@ -158,11 +158,19 @@ def test_names_and_numbers_together(text, row, value):
         ("3 = 3", "zero in every term"), ("x - x", "zero in every term"), ("1e999*x", "infinite"),
         ("(" * 5000 + "x" + ")" * 5000, "too deep"), ("-" * 9000 + "x", "too deep"),
         ("x; import os", "left over"), ("x ** 2", "missing"), ("x^2", "left over"),
+        ("2 x", r"write 2\*x"), ("x = 2 a", r"write 2\*a"), ("2 (x - a)", r"write 2\*\(x - a\)"),
+        ("2 x + a, a", r"write 2\*x \+ a, a"), ("(2) x", "'x' is left over"), ("3, x", "zero in"),
     ],
 )  # fmt: skip
 def test_text_that_says_nothing(text, match):
     with pytest.raises(errors.ContrastError, match=match):
         read_hypothesis(text, 0, ["x", "a"], [], np.zeros((2, 0)))
+
+
+@pytest.mark.parametrize("text", ["I(x^2)", "I(x ^ 2)", "2*I(x**2)/2", "I( x ** 2 )"])
+@pytest.mark.parametrize("name", ["I(x ** 2)", "I(x^2)"])
+def test_a_power_is_read_with_either_sign(text, name):
+    assert coefficients(text, ("x", name)) == ({name: 1.0}, 0.0)
 
 
 def test_a_name_that_is_also_a_sum_needs_backticks():

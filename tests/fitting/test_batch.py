@@ -40,6 +40,11 @@ def test_print_names_the_first_fits_that_failed_and_counts_missing_values(tmp_pa
         many = hlm.fit_many(formula, data, Y.assign(g1=1.0, g2=2.0, g3=3.0, g7=0.0), progress=False)
     assert "\n  failed: g1, g2\nWith missing values, fitted on the rest: 1\n" in str(some)
     assert "\n  failed: g1, g2, g3, …\n" in str(many)
+    for again in (tmp_path / "once", tmp_path / "twice"):
+        some.to_parquet(again)
+        some = hlm.FitBatch.read_parquet(again)
+        assert "With missing values, fitted on the rest: 1\n" in str(some)
+        assert "With missing" in str(some[["g5", "g6"]]) and "With missing" not in str(some[:5])
     whole = hlm.fit_many(formula, data, Y.drop(columns="g5"), progress=False)
     assert "missing" not in str(whole) and "  failed" not in str(whole)
 

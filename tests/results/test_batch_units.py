@@ -268,6 +268,11 @@ def test_fits_without_data_say_so(tmp_path):
     for name in PROPERTIES:
         with pytest.raises(errors.JaxhlmError, match="read from a file"):
             getattr(back, name)
+    with pytest.raises(errors.JaxhlmError, match=r"The batch of this fit alone, fits\[\[…\]\]"):
+        back[0]
+    assert len(back[[0]].tidy()) == len(back.tidy()) / len(back)
+    with pytest.raises(errors.UnknownTermError, match="which of them make up a term: name all, as"):
+        back.joint_test("factor")
 
 
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")

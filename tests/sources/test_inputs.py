@@ -117,7 +117,7 @@ def test_refit_refuses_what_is_no_response():
     y = sleep()["Reaction"]
     with pytest.raises(errors.ResponseShapeError, match="index"):
         fit.refit(y[::-1])
-    with pytest.raises(errors.NotNumericError, match="y must be numbers, and is not: dtype"):
+    with pytest.raises(errors.NotNumericError, match="y must be numbers, got"):
         fit.refit(["a"] * 180)
     with pytest.raises(errors.ConstantResponseError, match="every row"):
         fit.refit(np.ones(180))

@@ -42,6 +42,13 @@ def test_two_at_once_do_not_mix(undisturbed, tmp_path, forkserver):
     assert sorted(p.name for p in out.iterdir()) == ["estimates", "manifest.json"]
 
 
+def test_a_folder_in_the_place_of_the_lock_is_told(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    message = r"\.lock must be a file: remove the folder"
+    with pytest.raises(FolderError, match=message), locked(tmp_path):
+        pass
+
+
 def test_threads_of_one_process_do_not_mix_either(tmp_path):
     with locked(tmp_path), pytest.raises(StudyFolderError, match=f"{os.getpid()}, this one"):
         run(out=tmp_path)

@@ -156,6 +156,16 @@ def test_two_stages_advise_a_formula_that_can_be_written():
     assert (table["status"] == "converged").all()
 
 
+def test_two_stages_advise_the_variable_of_a_factor_not_its_columns(frame):
+    frame = frame.assign(g=np.resize(list("pqr"), len(frame)))
+    truth = hlm.Truth.of([1, 3, 0.2, -0.2], sd=[0.2, 0.5], sigma=0.75)
+    drawn = hlm.mechanism("y ~ x + g + (1 + x | unit)", frame, truth).draw(0, 2, seed=1, rows=True)
+    with pytest.raises(UnsupportedTermError, match=r"and g varies .*\(1 \+ x \+ g \| unit\)$"):
+        one(drawn, hlm.Method("two", estimator="two_stage"))
+    advised = hlm.Method("two", "y ~ x + g + (1 + x + g | unit)", estimator="two_stage")
+    assert (counted(drawn, advised)["status"] == "converged").all()
+
+
 def test_columns_are_those_of_the_fits(drawn):
     methods = [hlm.Method("t"), hlm.Method("kr", df="kenward-roger"), hlm.Method("ml", reml=False),
                hlm.Method("robust", robust="CR2")]  # fmt: skip

@@ -12,6 +12,7 @@ import tolerances as tol
 from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
 from jaxhlm.errors import (
+    GroupingError,
     IdentifiabilityError,
     JaxhlmError,
     OptionError,
@@ -362,6 +363,20 @@ def test_a_size_at_which_the_model_is_not_identified_does_not_reach(formula, sd,
     assert np.isfinite(found.curve.set_index(along).loc[least, "power"]).all()
     with pytest.raises(IdentifiabilityError, match=f"^{along}=1: "):
         hlm.power_curve(m, "t:ad", values=[high, 1], **options)
+
+
+@pytest.mark.parametrize("effect", [3.0, 30.0])
+def test_a_search_passes_sizes_that_leave_no_unit_to_an_arm(effect):
+    """Of one unit, or of two for three arms, the model is not identified."""
+    made = hlm.units(24, 4, {"t": range(4)}, factors={"arm": ["c", "d", "e"]})
+    truth = hlm.Truth.of([1, 3, 0, 0, 0, effect], sd=[0.2], sigma=0.75)
+    m = hlm.mechanism("y ~ t * arm + (1 | unit)", made, truth)
+    found = hlm.solve_power(m, "t:arme", 0.8, bounds=(1, 24), n=60, seed=1)
+    assert 3 <= found.value <= 24
+    with pytest.raises(GroupingError, match="units=1: of one unit"):
+        hlm.power_curve(m, "t:arme", along="units", values=[12, 1], n=60, seed=1)
+    with pytest.raises(IdentifiabilityError, match="units=2: no row is left of 'e' of 'arm'"):
+        hlm.power_curve(m, "t:arme", along="units", values=[12, 2], n=60, seed=1)
 
 
 def test_a_target_out_of_reach_says_so(article):

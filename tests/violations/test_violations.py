@@ -230,6 +230,28 @@ def test_informative_size():
     assert abs(slope.sum()) < 5 * np.sqrt((expected * (1 - expected) * b**2).sum())
 
 
+@pytest.mark.parametrize(
+    "none",
+    [
+        v.MissingCompletely(0),
+        v.MissingAtRandom("x", 0.0, slope=2.0),
+        v.MissingNotAtRandom(0.0, slope=-1e6),
+        v.InformativeSize(slope=3.0, kept=1),
+        v.ResidualsFrom(v.Contaminated(0.0)),
+        v.ResidualsFrom(v.TwoClasses(0)),
+    ],
+)
+def test_a_grid_of_violations_may_begin_with_none(none):
+    """Data sets are those that nothing violates, on the same numbers where they are used alike."""
+    y = drawn([none], 50).responses
+    assert not np.isnan(y).any()
+    if not isinstance(none, v.ResidualsFrom):
+        np.testing.assert_array_equal(y, drawn([v.Nonlinear("x", np.zeros_like)], 50).responses)
+    else:
+        residual = drawn([none], 500, NOISE).responses
+        assert abs(residual.var() / NOISE.sigma**2 - 1) < 5 * np.sqrt(2 / residual.size)
+
+
 def test_violations_combine():
     """Each acts in its place, on the numbers that it would have alone."""
     heavy, wave = v.ResidualsFrom(v.StudentT(4)), v.Nonlinear("x", np.sin)
@@ -260,15 +282,15 @@ BAD = {
     "df=2: t has a variance": lambda: v.StudentT(2),
     "skewness=0": lambda: v.Skewed(0),
     "share=1.5 must lie": lambda: v.Contaminated(1.5),
-    "share=0 must lie": lambda: v.TwoClasses(0),
+    "share=1 must lie": lambda: v.TwoClasses(1),
     "distance=inf must be": lambda: v.TwoClasses(0.5, np.inf),
     "ratio=-1 must be": lambda: v.Contaminated(0.5, -1),
     "rho=1 must lie": lambda: v.Autocorrelated(1),
     "spread=-1 must lie": lambda: v.UnequalVariances(-1),
-    "rate=0 must lie": lambda: v.MissingCompletely(0),
+    "rate=-0.1 must lie": lambda: v.MissingCompletely(-0.1),
     "rate=2 must lie": lambda: v.MissingAtRandom("x", 2),
     "rate=1 must lie": lambda: v.MissingNotAtRandom(1),
-    "kept=1 must lie": lambda: v.InformativeSize(kept=1),
+    "kept=0 must lie": lambda: v.InformativeSize(kept=0),
     "mean nan and standard": lambda: v.EffectsFrom(stats.cauchy()),
     "'t' is no distribution": lambda: v.ResidualsFrom("t"),
     "write Laplace()": lambda: v.EffectsFrom(v.Laplace),
