@@ -92,7 +92,7 @@ class Presenter(ABC, Generic[Number, Vector, Matrix, Each]):
 
     def units(self, ragged: Ragged, names: Sequence[str]) -> pd.DataFrame:
         """A DataFrame by unit, from (Σ, m) values."""
-        return pd.DataFrame(ragged.values[0], self.unit_index(ragged), list(names))
+        return Shown(pd.DataFrame(ragged.values[0], self.unit_index(ragged), list(names)))
 
     def rows(self, ragged: Ragged, name: str) -> pd.Series:
         """A Series by row, from (Σ,) values."""
@@ -151,7 +151,7 @@ class ManyFits(Presenter[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
     def vector(self, values: Floats, name: str, labels: pd.Index | None = None) -> pd.DataFrame:
         """A DataFrame with a row for each fit."""
         columns = self.fits.model.xnames if labels is None else labels
-        return pd.DataFrame(values, self.fits.index, list(columns))
+        return Shown(pd.DataFrame(values, self.fits.index, list(columns)))
 
     def matrix(self, values: Floats) -> Floats:
         """The array."""

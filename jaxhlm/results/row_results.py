@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from jaxhlm.core.notation import NewLevels, NotEstimable, check_option
-from jaxhlm.core.tables import Table
+from jaxhlm.core.tables import Shown, Table
 from jaxhlm.inference.influence import Influence, LeftOut
 from jaxhlm.results import quality, units
 from jaxhlm.results.estimated import Estimated
@@ -74,7 +74,7 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
             ((360, 9), ['response', None])
         """
         ragged, columns = quality.augmented(self.record)
-        return pd.DataFrame(columns, self._show.row_index(ragged))
+        return Shown(pd.DataFrame(columns, self._show.row_index(ragged)))
 
     def predict(
         self,

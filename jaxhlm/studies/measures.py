@@ -13,7 +13,7 @@ import pandas as pd
 from jaxhlm.core.arguments import fraction, listed_values
 from jaxhlm.core.notation import Bools, Floats, Ints, check_option
 from jaxhlm.core.status import Status
-from jaxhlm.core.tables import Table, as_frame
+from jaxhlm.core.tables import Shown, Table, as_frame
 from jaxhlm.errors import MissingColumnError, NoRowsError, NotNumericError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.tails import normal_quantile, t_quantile
@@ -30,7 +30,7 @@ from jaxhlm.studies.measure_estimators import (
     root_mean_square,
 )
 
-__all__ = ["COUNTS", "MEASURES", "OK", "Measure", "check_columns", "measures"]
+__all__ = ["COUNTS", "MEASURES", "OK", "TO_READ", "Measure", "check_columns", "measures"]
 
 Measure = Literal[
     "bias",
@@ -56,6 +56,7 @@ COUNTS = (
     "n", "n_ok", "n_failed", "n_singular", "n_not_converged", "n_interval", "n_test", "mean"
 )  # fmt: skip
 
+TO_READ = "To be read: print(hlm.MeasuresTable(table)), a choice of them with their errors"
 # Names of the statuses of fits that count.
 OK = tuple(s.name.lower() for s in Status if s.ok)
 SINGULAR = Status.SINGULAR.name.lower()
@@ -161,7 +162,7 @@ def measures(
         raise OptionError(
             f"by={clash[0]!r} is also a column of the result; rename it in estimates first"
         )
-    return pd.concat([keys, pd.DataFrame(columns)], axis=1)
+    return Shown(pd.concat([keys, pd.DataFrame(columns)], axis=1), [TO_READ])
 
 
 def _choose(which: Sequence[Measure] | None, reference: str | None) -> Sequence[Measure]:

@@ -65,7 +65,7 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
         design = f"{generating.n:,} rows in {units}, the same in every data set."
         if isinstance(source, pd.DataFrame):
             design += _members_in_words(source, generating)
-    parameters = "all parameters are drawn anew for every data set"
+    parameters = "all parameters drawn anew for every data set"
     if isinstance(truth, Truth):
         parameters = str(_named(truth, generating))
     model = "the model that generates it" if formula is None else formula

@@ -17,6 +17,7 @@ from jaxhlm.core.arguments import affordable
 from jaxhlm.core.devices import Devices, check_devices
 from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.status import Status
+from jaxhlm.core.tables import Shown
 from jaxhlm.core.versions import versions
 from jaxhlm.errors import (
     ConstantResponseError,
@@ -49,7 +50,7 @@ from jaxhlm.storage.manifest import Kind
 from jaxhlm.studies.conditions import Grid, MechanismOf, read_conditions
 from jaxhlm.studies.identity import identity
 from jaxhlm.studies.job import Job, run_chunk, write_chunk
-from jaxhlm.studies.measures import Measure, measures
+from jaxhlm.studies.measures import TO_READ, Measure, measures
 from jaxhlm.studies.method import Method, check_methods, method_estimates
 from jaxhlm.studies.planning import check_plan, stopping
 
@@ -133,7 +134,8 @@ class Study(Printed):
         tables = [measures(part, by=by, alpha=alpha, **options) for part in parts]
         table = pd.concat(tables, ignore_index=True)
         new = [name for name in self.conditions if name not in table]
-        return self.conditions[new].merge(table, left_index=True, right_on="condition")
+        merged = self.conditions[new].merge(table, left_index=True, right_on="condition")
+        return Shown(merged, [TO_READ])
 
     def _blocks(self) -> list[Block]:
         """How much of it there is."""

@@ -330,6 +330,21 @@ def test_names_are_abbreviated_as_r_does_and_stay_apart(length):
     assert abbreviate([], length) == []
 
 
+def test_tables_of_rows_units_and_batches_print_all_of_their_columns():
+    data = hlm.load_dataset("article")
+    names = [f"a_covariate_of_the_units_{j}" for j in range(9)]
+    data[names] = np.random.default_rng(1).normal(size=(len(data), 9))
+    fit = hlm.fit("y ~ x + (1 + x | unit)", data)
+    fits = hlm.fit_many(f"~ x + {' + '.join(names)} + (1 + x | unit)", data, fit.simulate(3, 1))
+    frames = [fit.augment(), fits.augment(), fits.fixef, fits.se, fits.ranef, fits.coef,
+              fits.variance_fractions()]  # fmt: skip
+    for table in frames:
+        printed = repr(table)
+        assert all(str(name) in printed for name in table)
+        assert max(map(len, printed.splitlines())) <= 80
+        assert len(printed) < 12_000
+
+
 def test_columns_of_polynomials_are_told_apart():
     fit = hlm.fit("y ~ poly(x, 2) + a + (1 + x | unit)", hlm.load_dataset("article"))
     heads = str(fit.summary()).partition("Correlation of Fixed Effects:\n")[2].splitlines()[0]

@@ -421,3 +421,12 @@ def test_rmse_of_one_replicate_has_no_mcse():
     value, mcse = root_mean_square(ReplicateGroups(np.array([0]), 1), np.array([2.0]))
     assert value[0] == 2.0
     assert np.isnan(mcse[0])
+
+
+def test_a_frame_of_measures_prints_all_of_them_and_says_how_to_read_it():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"term": "x", "truth": 3.0, "estimate": rng.normal(3, 0.1, 50),
+                          "std_error": 0.1, "status": "converged"})  # fmt: skip
+    measured = hlm.measures(frame, by="term", which=["bias", "coverage", "width", "mse"])
+    printed = repr(measured)
+    assert all(name in printed for name in measured) and "MeasuresTable(table)" in printed
