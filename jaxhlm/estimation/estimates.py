@@ -37,6 +37,8 @@ __all__ = [
 
 # σ̂² this small against the residuals of X alone, and still falling, is on its way to zero.
 NO_ERROR = 1e-10
+# A minimum whose σ̂² is this small is of rows without any error: its last digits are rounding.
+NO_ERROR_AT_MINIMUM = 1e-24
 
 
 @dataclass(frozen=True)
@@ -246,11 +248,12 @@ def _codes(solution: Solution, status: Ints, nu: Floats, blocks: Blocks) -> Ints
     """The status of every lane, the first cause that applies.
 
     A response that X and a line for every unit fit exactly drives σ to zero, and no number of
-    iterations ends that.
+    iterations ends that; where X and Z are as one, there is a minimum at what rounding leaves.
     """
     xp = array_namespace(solution.theta)
     finite = xp.isfinite(solution.value) & xp.isfinite(solution.beta).all(axis=0)
-    finite &= solution.converged | (solution.pwrss > NO_ERROR * nu)
+    least = xp.where(solution.converged, NO_ERROR_AT_MINIMUM, NO_ERROR)
+    finite &= solution.pwrss > least * nu
     codes: Ints = xp.select(
         [
             status != Status.CONVERGED,

@@ -146,7 +146,8 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     ok = converged(small.status) & converged(large.status)
     gap = np.maximum(small.criterion - large.criterion, 0.0)
     statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())
-    p = (1 + int((statistics >= statistic - SAME).sum())) / (n_ok + 1)
+    reached = int((statistics >= statistic - SAME).sum())
+    p = (1 + reached) / (n_ok + 1) if n_ok else np.nan
     df = large_fit.model.n_parameters - small_fit.model.n_parameters
     return BootstrapLRT(
         statistic=statistic,

@@ -101,7 +101,11 @@ def lambda_matrix(theta: Float[Array, " k"], blocks: Blocks) -> Float[Array, "q 
         Lambda[rows, columns] = theta
         return Lambda
     theta = jnp.asarray(theta)
-    return jnp.zeros((q, q), theta.dtype).at[jnp.array(rows), jnp.array(columns)].set(theta)
+    # Stacked, not set: JAX sets no entries of arrays that are sharded explicitly.
+    entries = [[jnp.zeros((), theta.dtype)] * q for _ in range(q)]
+    for row, column, entry in zip(rows, columns, theta, strict=True):
+        entries[row][column] = entry
+    return jnp.stack([jnp.stack(row) for row in entries])
 
 
 def factor(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jaxhlm.core.arguments import check_flag
 from jaxhlm.core.precision import any_promotion
 from jaxhlm.likelihood.checks import checked_blocks
 from jaxhlm.likelihood.covariance import Blocks, lambda_matrix
@@ -56,7 +57,8 @@ def deviance(
 
     Raises:
         ResponseShapeError: the shapes of θ or of the statistics do not fit each other.
-        OptionError: the blocks do not hold every column of Z once.
+        OptionError: the blocks do not hold every column of Z once, or ``reml`` is neither True nor
+            False.
 
     Example:
         >>> import jax.numpy as jnp, jaxhlm as hlm
@@ -66,8 +68,9 @@ def deviance(
         >>> print(f"{hlm.deviance(jnp.array([1.5]), stats):.4f}")
         20.3899
     """
+    check_flag("reml", reml)
     theta, blocks = jnp.asarray(theta), checked_blocks(stats, blocks)
-    return _value(theta, stats, reml, blocks)
+    return _value(theta, stats, bool(reml), blocks)
 
 
 def _with_slope(f: OfTheta, in_theta: OfTheta) -> OfTheta:

@@ -42,6 +42,11 @@ class Moderation(Printed):
     df_prior: float
     variances: pd.DataFrame
 
+    @property
+    def df_pooled(self) -> float:
+        """Degrees of freedom of all fits together, than which no knowledge of σ is worth more."""
+        return float(self.variances["df_residual"].sum())
+
     def _blocks(self) -> list[Block]:
         """How much is shrunk."""
         v = self.variances
@@ -105,7 +110,9 @@ def moderated(fits: FitRecord, found: Moderation) -> FitRecord:
 def _fitted_again(fits: FitRecord, found: Moderation) -> FitRecord:
     prior = np.full((fits.rows.B, 2), np.nan)
     prior[fits.lane_index] = found.variances[["df_prior", "prior"]]
-    count = np.minimum(prior[:, 0], MOST_DF * float(fits.nobs.max()))
+    others = np.zeros(fits.rows.B)
+    others[fits.lane_index] = found.df_pooled - found.variances["df_residual"].fillna(0.0)
+    count = np.minimum(prior[:, 0], np.minimum(others, MOST_DF * float(fits.nobs.max())))
     source = WithPrior(fits.rows, count, prior[:, 1])
 
     def fitted(at: Ints) -> tuple[Any, ...]:

@@ -151,15 +151,16 @@ def _one_row(model: Model, name: str, row: Any) -> Hypothesis:
 def _rescaled(columns: Mapping[str, Floats], rhs: Floats, prior: Moderation) -> dict[str, Floats]:
     """Columns (B, r) of t tests, or of F tests, as ``dream`` moderates them.
 
-    Standard errors are in proportion to σ̂, and d₀ is added to their degrees of freedom.
+    Standard errors are in proportion to σ̂, and d₀ is added to their degrees of freedom, up to those
+    of all fits together.
     """
     v = prior.variances
     ratio = np.sqrt(v["moderated"] / v["variance"]).to_numpy()[:, None]
-    d0 = v["df_prior"].to_numpy()[:, None]
+    d0, most = v["df_prior"].to_numpy()[:, None], prior.df_pooled
     if "num_df" in columns:
-        F, df = columns["statistic"] / ratio**2, columns["den_df"] + d0
+        F, df = columns["statistic"] / ratio**2, np.minimum(columns["den_df"] + d0, most)
         return {"den_df": df, "statistic": F, "p_value": f_tail(F, int(columns["num_df"][0]), df)}
-    se, df = columns["std_error"] * ratio, columns["df"] + d0
+    se, df = columns["std_error"] * ratio, np.minimum(columns["df"] + d0, most)
     return inference_table(columns["estimate"], se, df, rhs, LEVEL)
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from jaxhlm.core.notation import Array
 
 __all__ = [
+    "MOST_DRAWN",
     "SamplingDistribution",
     "draw_statistics",
     "sampling_distribution",
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 RANK_TOL = 1e-12
+# Numbers of data sets are words of 32 bits: beyond them the draws would begin anew.
+MOST_DRAWN = 2**32
 
 
 class _Arrays(NamedTuple):

@@ -12,7 +12,7 @@ from jaxhlm.core.arguments import affordable, whole_number
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.core.tables import Table, as_frame
 from jaxhlm.design.columns import require_column
-from jaxhlm.errors import NotNumericError, OptionError
+from jaxhlm.errors import GroupingError, NotNumericError, OptionError
 
 __all__ = ["extend"]
 
@@ -106,7 +106,13 @@ def _along(data: pd.DataFrame, name: str, unit: Ints, labels: pd.Index, n: int) 
     out = data.iloc[np.concatenate([np.arange(len(data)), *rows])].reset_index(drop=True)
     new = _new_labels(pd.Series(labels), copied)
     added = [label for label, own in zip(new, rows, strict=True) for _ in own]
-    return out.assign(**{name: _labelled(data[name], added)})
+    labelled = pd.Series(_labelled(data[name], added))
+    if labelled.nunique() < len(labels) + len(new):
+        raise GroupingError(
+            f"column {name!r}: labels beyond {max(labels)} are not told apart as "
+            f"{data[name].dtype}; turn it into text"
+        )
+    return out.assign(**{name: labelled})
 
 
 def _rotation(data: pd.DataFrame, unit: Ints, G: int) -> Ints:
@@ -181,7 +187,14 @@ def _within(data: pd.DataFrame, unit: Ints, n: int, continuing: str | None) -> p
     period = (grouped.max() - grouped.min()).to_numpy() + _step(values, continuing)
     continued = values[rows] + cycle * period[of]
     integral = types.is_integer_dtype(x)
-    return out.assign(**{continuing: np.rint(continued).astype(x.dtype) if integral else continued})
+    return out.assign(**{continuing: _whole(continued, x) if integral else continued})
+
+
+def _whole(values: Floats, like: pd.Series) -> pd.Series:
+    """Whole numbers of the type of a column, of 64 bits where they do not go into that."""
+    whole = pd.Series(np.rint(values).astype(np.int64))
+    room = np.iinfo(getattr(like.dtype, "numpy_dtype", like.dtype))
+    return whole.astype(like.dtype) if whole.between(room.min, room.max).all() else whole
 
 
 def _step(values: Floats, name: str) -> float:

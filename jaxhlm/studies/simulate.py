@@ -28,6 +28,7 @@ from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.drawn import Parametric
+from jaxhlm.statistics.drawing import MOST_DRAWN
 from jaxhlm.studies.truth import Truth, check_effects
 
 __all__ = ["Simulated", "simulate"]
@@ -198,7 +199,8 @@ def simulate(
             data set; False draws rows.
 
     Raises:
-        OptionError: no truth to draw from, one that does not fit the design, or n < 1.
+        OptionError: no truth to draw from, one that does not fit the design, or n < 1, or more than
+            2³² with ``statistics``.
 
     Example:
         >>> import jaxhlm as hlm
@@ -217,6 +219,11 @@ def simulate(
         raise OptionError("give the truth to simulate from, such as jaxhlm.Truth.of(beta, sd, …)")
     n = whole_number("n", n)
     check_flag("statistics", statistics)
+    if statistics and n > MOST_DRAWN:
+        raise OptionError(
+            f"n={n:,}: a seed gives {MOST_DRAWN:,} data sets that are drawn as statistics; draw "
+            "the others from another seed"
+        )
     prepared = model.prepared if isinstance(model, Fit) else Prepared(model)
     design = prepared.design
     truth.fixed(design.xnames)

@@ -141,6 +141,27 @@ def test_every_failure_has_its_status():
     assert max(map(len, str(fits).splitlines())) <= WIDTH
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "right", ["1 + (1 | Subject)", "Days + (1 | Subject)", "Days + (1 + Days | Subject)"]
+)
+@pytest.mark.parametrize("devices", [None, 1])
+def test_a_response_without_error_within_units_fails_whatever_the_design(right, devices):
+    """σ̂ would be what rounding leaves, and degrees of freedom and p values noise."""
+    data = hlm.load_dataset("sleepstudy")
+    units = np.array([np.arange(18.0) % 5, np.arange(18) == 7, np.linspace(1.0, 1.2, 18)])
+    Y = np.repeat(units, 10, axis=1).T
+    for scale in (1.0, 1e-150, 1e8):
+        fits = hlm.fit_many(f"~ {right}", data, scale * Y, devices=devices)
+        assert (fits.status == Status.NOT_FINITE).all()
+    with pytest.raises(errors.IdentifiabilityError, match="without error"):
+        hlm.fit(f"y ~ {right}", data.assign(y=Y[:, 0]))
+    # An error in the eighth digit is one.
+    little = Y + 1e-8 * np.random.default_rng(1).normal(size=Y.shape)
+    near = hlm.fit_many(f"~ {right}", data, little, devices=devices)
+    assert near.ok.all() or right == "Days + (1 | Subject)"
+
+
 def test_arguments_of_fit_many():
     data, Y = hlm.load_dataset("sleepstudy"), responses()
     with pytest.raises(errors.OptionError, match="either responses="):

@@ -139,3 +139,14 @@ def test_a_pivot_within_the_tolerance_is_zero_in_any_unit(scale):
     np.testing.assert_allclose(found[:2].T, np.tile([1.0, 0.5], (3, 1)))
     np.testing.assert_allclose(found[2], np.sqrt([0.0, 1e-6, 1e-6]), rtol=tol.CANCELLED)
     assert found[2, 0] == 0.0
+
+
+@every_blocks
+def test_of_many_on_an_explicit_mesh(blocks):
+    """The entries are put in their places by what JAX can do to sharded arrays."""
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+    theta = np.arange(1.0, 1 + 2 * len(theta_index(blocks)), dtype=np.float32).reshape(2, -1)
+    found = jax.vmap(lambda one: lambda_matrix(one, blocks))(jax.device_put(theta, spec))
+    for one, values in zip(np.asarray(found), theta, strict=True):
+        np.testing.assert_array_equal([one[at] for at in theta_index(blocks)], values)

@@ -203,3 +203,12 @@ def test_shapes_that_do_not_fit_are_named(rng, name, traced):
     stats = stats_of(*rows(rng, (5, 4, 6), 2, 2))
     with pytest.raises(hlm.JaxhlmError, match=name):
         (jax.eval_shape if traced else lambda f, s: f(s))(WRONG[name], stats)
+
+
+@pytest.mark.parametrize("reml", [2, 0.5, "ML", None, np.array(True)])
+def test_reml_is_true_or_false(rng, reml):
+    stats = stats_of(*rows(rng, (5, 4, 6), 2, 2))
+    with pytest.raises(hlm.errors.OptionError, match="reml="):
+        hlm.deviance(np.ones(3), stats, reml)
+    with pytest.raises(hlm.errors.OptionError, match="reml="):
+        jax.jit(lambda traced: hlm.deviance(np.ones(3), stats, traced))(True)

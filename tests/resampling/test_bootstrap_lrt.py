@@ -1,5 +1,6 @@
 """The parametric-bootstrap likelihood-ratio test."""
 
+import sys
 from functools import cache
 
 import numpy as np
@@ -105,6 +106,13 @@ def test_print_and_tidy():
     tidy = found.tidy()
     assert tidy["test"].tolist() == ["PBtest", "LRT"]
     assert tidy["p_value"].tolist() == [found.p_value, found.p_chi2]
+
+
+def test_without_a_draw_that_could_be_fitted_there_is_no_p_value(monkeypatch):
+    module = sys.modules["jaxhlm.fitting.bootstrap_lrt"]
+    monkeypatch.setattr(module, "converged", lambda status: np.zeros(len(status), bool))
+    found = hlm.bootstrap_lrt(fit(INTERCEPT), fit(FULL), FEW, seed=1)
+    assert found.n_ok == 0 and np.isnan(found.p_value) and "p = nan" in str(found)
 
 
 def without_rows():

@@ -133,6 +133,18 @@ def test_the_prior_is_so_many_rows_that_x_and_z_do_not_see(monkeypatch, df, robu
             np.testing.assert_allclose(part, expected[column], rtol=tol.BATCH_DF)
 
 
+def test_df_are_no_more_than_those_of_all_fits_together(monkeypatch):
+    """As in limma's eBayes, where the prior is worth infinitely many."""
+    prior = Prior(np.inf, np.full(2, 21.0**2))
+    monkeypatch.setattr("jaxhlm.results.moderated.variance_prior", lambda *_: prior)
+    own = hlm.fit_many(SLEEP, hlm.load_dataset("sleepstudy"), responses().iloc[:, :2])
+    pooled = own.df_residual.sum()
+    assert (own.test({"Days": "Days"}, moderate="dream")["df"] == pooled).all()
+    # All n rows and the prior's, of which the random effects take some.
+    df = own.test({"Days": "Days"}, df="satterthwaite", moderate=True)["df"]
+    assert (df < pooled).all()
+
+
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("trend", [False, True])
 def test_outliers_borrow_less_from_the_others(trend):

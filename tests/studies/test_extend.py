@@ -6,7 +6,7 @@ import pytest
 
 import jaxhlm as hlm
 import tolerances as tol
-from jaxhlm.errors import MissingColumnError, NotNumericError, OptionError
+from jaxhlm.errors import GroupingError, MissingColumnError, NotNumericError, OptionError
 
 # Three treated units after two controls; sizes 3, 1, 2, 4, 2; rows by visit, not by unit.
 DATA = pd.DataFrame(
@@ -119,6 +119,16 @@ def test_a_grid_is_continued_within_units():
     assert more["visit"].dtype == DATA["visit"].dtype
 
 
+@pytest.mark.parametrize(
+    ("kind", "wide"), [("int8", "int64"), ("Int8", "int64"), ("uint16", "uint16")]
+)
+def test_a_grid_that_outgrows_its_type_gets_a_wider_one(kind, wide):
+    days = DATA.assign(visit=(30 * DATA["visit"]).astype(kind))
+    more = hlm.extend(days, within="unit", n=7, continuing="visit")
+    assert more.groupby("unit")["visit"].apply(list).tolist() == [[*range(0, 210, 30)]] * 5
+    assert more["visit"].dtype == wide
+
+
 def test_levels_within_units_come_back_with_a_continued_grid():
     """Two eyes at every visit: every later visit has both, and half a round is cut."""
     design = hlm.units(2, within={"x": [0.0, 0.5]}, crossed={"eye": ["l", "r"]})
@@ -156,6 +166,9 @@ def test_impossible_frames():
         hlm.extend(hlm.units(3), along="unit", n=4)
     with pytest.raises(OptionError, match="missing labels"):
         hlm.extend(DATA.assign(unit=np.nan), along="unit", n=4)
+    for large in (DATA["unit"] * 1e16, DATA["unit"] + (2**63 - 11)):
+        with pytest.raises(GroupingError, match="not told apart"):
+            hlm.extend(DATA.assign(unit=large), along="unit", n=20)
     with pytest.raises(OptionError, match="no rows"):
         hlm.extend(DATA[:0], along="unit", n=4)
     with pytest.raises(OptionError, match="not equally spaced"):
