@@ -240,12 +240,12 @@ class FitRecord:
         named = listed([labels[j] for j in which.tolist()])
         text = (
             f"{what} are not estimable in {len(fits)} of {len(self)} fits, first "
-            f"{label(self.index, int(fits[0]))}: {named}; these data sets lack columns of X that "
-            "they are about (fits.fixef is NaN there)"
+            f"{label(self.index, int(fits[0]))}: {named}; no row of these data sets has what they "
+            "are about, which is NaN in fits.fixef"
         )
         if option == "error":
             raise NotEstimableError(f'{text}; pass not_estimable="nan" for the others')
-        warn_user(f"{text}; these are NaN", NotEstimableWarning)
+        warn_user(f"{text}; their results are NaN", NotEstimableWarning)
 
     def over_lanes(
         self, function: Callable[[Estimates, Standardised], tuple[Array, ...]]

@@ -139,9 +139,10 @@ class StoredFits(Printed):
     def _blocks(self) -> list[Block]:
         """Counts, then the summary table."""
         method = "REML" if self.model.reml else "maximum likelihood"
-        of = "" if self.complete else f" of {self._folder.manifest['n']:,}"
+        n = self._folder.manifest["n"]
+        of, fits = "" if self.complete else f" of {n:,}", "fit" if n == 1 else "fits"
         head = [
-            f"{len(self):,}{of} linear mixed model fits by {method}, in {self.path}",
+            f"{len(self):,}{of} linear mixed model {fits} by {method}, in {self.path}",
             f"Formula: {self.model.formula}",
             *outcome_of(self.counts),
             *failed_told(self._seen.failed),

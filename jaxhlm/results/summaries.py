@@ -155,7 +155,7 @@ def batch_heading(fits: FitRecord) -> str:
     """What was fitted, and what became of it: counts, and the reasons of failures."""
     method = "REML" if fits.model.reml else "maximum likelihood"
     head = [
-        f"{len(fits):,} linear mixed model fits by {method}",
+        f"{len(fits):,} linear mixed model {'fit' if len(fits) == 1 else 'fits'} by {method}",
         f"Formula: {fits.model.formula}",
         *outcome(fits.estimates.status),
         *failed_told(fits.index[~fits.ok].tolist()),

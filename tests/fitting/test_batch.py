@@ -47,6 +47,7 @@ def test_print_names_the_first_fits_that_failed_and_counts_missing_values(tmp_pa
         assert "With missing" in str(some[["g5", "g6"]]) and "With missing" not in str(some[:5])
     whole = hlm.fit_many(formula, data, Y.drop(columns="g5"), progress=False)
     assert "missing" not in str(whole) and "  failed" not in str(whole)
+    assert str(whole[[0]]).startswith("1 linear mixed model fit by REML\n")
 
 
 def test_labels_and_shapes():
