@@ -118,7 +118,7 @@ def test_curves_refuse_values(along, made):
 
 MANY = 10**12
 SIZES = {
-    "simulate": lambda made, fit: hlm.simulate(fit, n=MANY).fit(),
+    "simulate": lambda made, fit: hlm.simulate(fit, n=2**32).fit(),
     "bootstrap": lambda made, fit: hlm.bootstrap(fit, MANY, "cases"),
     "bootstrap_lrt": lambda made, fit: hlm.bootstrap_lrt(
         hlm.fit("y ~ x + a + (1 + x | unit)", hlm.load_dataset("article")), fit, MANY
@@ -139,6 +139,12 @@ def test_a_size_that_cannot_be_is_refused_before_memory_is_taken(name, made, fit
     monkeypatch.setattr(arguments, "_memory", lambda: 8e9)
     with pytest.raises(hlm.JaxhlmError, match="8 GB of memory; it has room for"):
         SIZES[name](made, fit)
+
+
+def test_no_data_sets_are_drawn_twice(fit):
+    with pytest.raises(hlm.errors.OptionError, match="another seed"):
+        hlm.simulate(fit, n=2**32 + 1)
+    assert len(hlm.simulate(fit, n=2**32 + 1, statistics=False)) == 2**32 + 1
 
 
 @pytest.mark.parametrize("rate", [0.001, 0.05, 0.5, 0.97])

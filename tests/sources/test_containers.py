@@ -315,7 +315,7 @@ BIG = 2**60
         lambda Y: Y,
         lambda Y: Y.astype(object),
         lambda Y: pd.DataFrame(Y),
-        lambda Y: pd.DataFrame(Y).assign(x=1.5 + np.arange(180)),
+        lambda Y: pd.DataFrame(Y).assign(x=1.5 + np.arange(180) % 7),
         lambda Y: pd.DataFrame(Y).astype("Int64").mask(np.eye(180, 3, -9, bool)),
         lambda Y: pl.from_numpy(Y, schema=["a", "b", "c"]),
         lambda Y: pl.from_pandas(
