@@ -33,16 +33,17 @@ settings.register_profile(
 settings.load_profile("jaxhlm")
 
 
-# Files of half a minute or more begin, so that the workers of xdist end together.
+# Files of a quarter of a minute or more begin, so that the workers of xdist end together.
 LONGEST = (
     "test_readme.py",
-    "test_minima.py",
+    "test_executors.py",
     "test_device_chunks.py",
-    "test_batch_units.py",
-    "test_influence.py",
+    "test_minima.py",
+    "test_replicate_pieces.py",
+    "test_derivatives.py",
     "test_shared_names.py",
+    "test_invariance.py",
     "test_program.py",
-    "test_accelerator.py",
     "test_posterior.py",
     "test_minimise.py",
 )

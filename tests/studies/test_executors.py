@@ -36,6 +36,8 @@ from jaxhlm.studies import power, power_curve
 from jaxhlm.violations.violation import Violation
 from tolerances import BATCH
 
+pytestmark = pytest.mark.slow
+
 DATA = hlm.load_dataset("article").query("unit <= 8 and x < 0.5").reset_index(drop=True)
 METHODS = [hlm.Method("t"), hlm.Method("two", estimator="two_stage")]
 N, CHUNK = 40, 8
@@ -127,7 +129,6 @@ def test_dask_gives_the_same_bits_and_files(client, undisturbed, tmp_path):
     assert os.getpid() not in workers and len(workers) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("write", [False, True])
 def test_a_worker_is_killed_in_the_middle(client, undisturbed, tmp_path, write):
     """Nothing is lost, nothing counted twice, and the bits are the same."""
@@ -480,7 +481,6 @@ def test_columns_of_a_parquet_file_travel_themselves(fit, Y, tmp_path):
     np.testing.assert_allclose(found.fixef, hlm.fit_many(FORMULA, SLEEP, few).fixef, rtol=BATCH)
 
 
-@pytest.mark.slow
 def test_parts_of_a_mapped_file_and_changed_ones_travel_themselves(tmp_path):
     values = np.arange(60.0).reshape(6, 10)
     np.save(tmp_path / "Y.npy", values)
@@ -511,7 +511,6 @@ assert len(jax.devices()) == 2 * len(jax.local_devices())
 """
 
 
-@pytest.mark.slow
 def test_processes_of_jax_distributed_fit_a_share_each(fit, tmp_path):
     """On devices of their own, one of them; gathered by JAX's collectives, or a folder each."""
     with socket.socket() as free:
@@ -537,7 +536,6 @@ def test_processes_of_jax_distributed_fit_a_share_each(fit, tmp_path):
         np.testing.assert_allclose(stored, expected.fixef[20 * i : 20 * i + 20], rtol=BATCH)
 
 
-@pytest.mark.slow
 # The last: Dask does not replace a worker that dies while it is started.
 def test_workers_that_die_of_a_task_again_and_again(client, undisturbed, tmp_path):
     """Dask gives up, and so do we, saying how to go on."""
