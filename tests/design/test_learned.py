@@ -70,6 +70,7 @@ def close(a, b):
     np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), ESTIMATE, ESTIMATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", LEARNING)
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 def test_every_route_gives_what_fit_gives(long, term):

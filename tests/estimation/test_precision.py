@@ -78,6 +78,7 @@ def test_fits_are_those_of_double_precision(fits):
     np.testing.assert_allclose(found.sigma[ok], expected.sigma[ok], rtol=tol.SINGLE_SEARCH_BETA)
 
 
+@pytest.mark.slow
 def test_most_searches_are_decided_on_the_device(fits):
     """Not those that end on the boundary, as in double precision."""
     _, expected, by_cores = fits

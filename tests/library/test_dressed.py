@@ -36,6 +36,7 @@ ROLES |= {"y": "responses", "rep": "by"}
 EVERY = {"y": 2, "rep": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_every_dtype_in_every_role(role):
     """Each form once; which of them are read does not depend on the example."""

@@ -211,6 +211,7 @@ name = "t"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_study_that_can_be_gone_on_with(which, tmp_path):

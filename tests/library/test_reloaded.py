@@ -69,6 +69,7 @@ def test_every_name_of_a_batch_is_tried():
     assert public == {*SHARED, *OF_MANY} | NEITHER | NOT_ALIKE - {"record"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "kind"), CASES)
 def test_read_again(case, kind, tmp_path):
     """With the data everything; without it what tests need, or an error that says what to do."""

@@ -260,6 +260,7 @@ def test_the_cases_are_what_they_are_called():
     assert alone("aliased").model.dropped == ("twice",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_alike(case, kind):

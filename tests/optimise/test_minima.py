@@ -146,6 +146,7 @@ def hard_fits(sizes, term):
     return hlm.fit_many(f"~ x + z + {term}", hard_design(sizes), hard_responses(sizes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("sizes", SIZES)
 def test_hard_data_sets_reach_the_lowest_known(sizes, term):
@@ -157,6 +158,7 @@ def test_hard_data_sets_reach_the_lowest_known(sizes, term):
         assert fits.criterion.iloc[i] < lowest.criterion + tol.CRITERION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 def test_the_answer_does_not_depend_on_the_batch(term):
     """A lane searched among others, among few, and alone."""

@@ -212,6 +212,7 @@ def little(name, method):
     return Y, X, Z, group, fits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DESIGNS)
 @pytest.mark.parametrize("method", ["REML", "ML"])
 def test_little_data_sets_all_converge(name, method):
@@ -224,6 +225,7 @@ def test_little_data_sets_all_converge(name, method):
     assert fits.iterations.max() <= 60 * 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DESIGNS)
 @pytest.mark.parametrize("method", ["REML", "ML"])
 def test_little_data_sets_reach_the_lowest_known_criterion(name, method):

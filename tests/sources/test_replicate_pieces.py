@@ -166,6 +166,7 @@ def test_fits_are_those_of_the_frame_in_memory(layout, tmp_path):
 EXACT = {"check_dtype": False, "check_index_type": False, "rtol": tol.BATCH, "atol": tol.BATCH}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in FORMULAS if kind != "plain"])
 def test_what_needs_rows_is_that_of_the_frame_in_memory(kind, tmp_path):
     (formula, weights, data), (expected, said) = of(kind), in_memory(kind)

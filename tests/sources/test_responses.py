@@ -113,6 +113,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.JaxhlmWarning")
 @pytest.mark.parametrize("devices", [None, 1])
 @pytest.mark.parametrize("form", FORMS)
