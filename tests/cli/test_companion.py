@@ -67,6 +67,7 @@ def test_the_page_needs_nothing_but_its_folder(folder, page):
     assert inside == {file.read_bytes() for file in folder.glob("*.png")}
 
 
+@pytest.mark.slow
 def test_the_page_tells_the_fit(page):
     fit, text = article(), "".join(page.text)
     assert str(fit.summary("satterthwaite")) in text

@@ -24,7 +24,7 @@ from jaxhlm.errors import (
 )
 from jaxhlm.estimation import device_chunks
 
-pytestmark = pytest.mark.usefixtures("quick_devices")
+pytestmark = [pytest.mark.usefixtures("quick_devices"), pytest.mark.slow]
 
 FORMULA = "Reaction ~ Days + (1 + Days | Subject)"
 B = 300
@@ -61,7 +61,6 @@ for devices in (3, jax.devices()):
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     jax.__version_info__[:2] == (0, 11),
     reason="XLA of JAX 0.11 crashes while it compiles for several CPU devices",
@@ -75,7 +74,6 @@ def test_draws_and_fits_are_the_same_on_any_number_of_devices(monkeypatch):
     assert done.stdout.count(f"{B} on") == 2
 
 
-@pytest.mark.slow
 def test_draws_have_the_same_bits_in_any_chunk():
     """Those of the host path, too; chunks are powers of two."""
     fit = hlm.fit(FORMULA, load_dataset("sleepstudy"))
@@ -131,7 +129,6 @@ def test_a_design_that_does_not_tell_variances_apart_is_seen_on_devices():
         assert (simulated.fit(devices=1).status == hlm.Status.NOT_IDENTIFIED).all()
 
 
-@pytest.mark.slow
 def test_another_truth_on_the_same_design_is_drawn_by_the_same_program():
     known = len(device_chunks._program._programs)
     low, high = (
@@ -219,7 +216,6 @@ def mechanisms(responses):
     }
 
 
-@pytest.mark.slow
 def test_power_on_devices_is_that_of_the_cores(mechanisms, monkeypatch):
     """Drawn as statistics and as rows; along a parameter by one program."""
     monkeypatch.setattr(device_chunks, "MOST", 128)
@@ -239,7 +235,6 @@ def studied(mechanisms, **options):
     return hlm.study(None, mechanisms, methods, n=120, seed=1, chunk=60, progress=False, **options)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rows", [False, True])
 def test_a_study_on_devices_is_that_of_the_cores(rows, mechanisms, monkeypatch, tmp_path):
     """Whichever began it the other may go on; threads share the devices."""

@@ -14,7 +14,7 @@ from jaxhlm.estimation import device_chunks, program
 from jaxhlm.optimise.options import Options
 from jaxhlm.sources.inputs import response_input
 
-pytestmark = pytest.mark.usefixtures("quick_devices")
+pytestmark = [pytest.mark.usefixtures("quick_devices"), pytest.mark.slow]
 
 FORMULA = "~ x + (1 + x | unit)"
 EACH = 60
@@ -65,7 +65,6 @@ def program_of(given, precision):
     return program.chunk_program(source.traceable.reduction, options)
 
 
-@pytest.mark.slow
 def test_fits_are_those_of_double_precision(fits):
     """Whatever the kind; β in standard errors."""
     found, expected, _ = fits
@@ -78,7 +77,6 @@ def test_fits_are_those_of_double_precision(fits):
     np.testing.assert_allclose(found.sigma[ok], expected.sigma[ok], rtol=tol.SINGLE_SEARCH_BETA)
 
 
-@pytest.mark.slow
 def test_most_searches_are_decided_on_the_device(fits):
     """Not those that end on the boundary, as in double precision."""
     _, expected, by_cores = fits

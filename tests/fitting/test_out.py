@@ -72,6 +72,7 @@ def assert_same(fits, expected):
         assert np.array_equal(getattr(whole, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["simulate", "responses", "by", "cases", "wild", "residual"])
 def test_what_comes_back_is_what_the_call_in_memory_gives(what, tmp_path):
     expected, stored = made(what), made(what, out=tmp_path / "out")

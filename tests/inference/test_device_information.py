@@ -27,6 +27,7 @@ def simulated():
     return hlm.simulate(design, truth, n=B, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["satterthwaite", "kenward-roger"])
 def test_devices_find_what_the_cores_find(simulated, method, monkeypatch):
     called = []

@@ -180,6 +180,7 @@ def assert_lanes(fits, alone):
     assert fits.status.tolist() == [one.status for one in alone]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("B", [3, 160], ids=["NumPy", "compiled"])
 def test_responses_lane_by_lane(B):
     data = data_of(1)

@@ -80,6 +80,7 @@ def slope_of(mixed, which, index, at):
     return (8 * (ends[1] - ends[-1]) - (ends[2] - ends[-2])) / (12 * step)
 
 
+@pytest.mark.slow
 def test_compiled_mapped_and_differentiated(data):
     """A mix of all estimates by y, X and Z, against differences of the reference's fits.
 

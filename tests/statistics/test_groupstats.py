@@ -89,6 +89,7 @@ def two_classes():
     return FORMULA, pd.DataFrame({"y": y, "x": x, "a": a, "unit": unit}), "unit", None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize(
     "problem",

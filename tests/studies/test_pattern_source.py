@@ -88,6 +88,7 @@ def test_their_law_is_that_of_rows():
         assert stats.ks_2samp(x[ok], y[ok]).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_units_of_equal_designs_count_as_one_class():
     """Else one of their groups looks far from all others, and nearly every fit is searched."""
     m = made(

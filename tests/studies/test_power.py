@@ -344,6 +344,7 @@ def test_an_effect_is_solved_for_on_either_side_of_zero(article):
     assert up.curve["beta[x:a]"].is_monotonic_increasing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("formula", "sd", "along", "low", "high"),
     [
