@@ -46,6 +46,7 @@ def problem(name):
     return ResponseMatrix(Prepared(design), Y), Options(reml, design.blocks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_is_the_host_path(name):
     source, options = problem(name)
