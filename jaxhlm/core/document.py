@@ -11,7 +11,6 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from html import escape
 from typing import Any, Literal, TypeAlias
 
@@ -125,7 +124,7 @@ class Printed(ABC):
 
 def framed(
     frame: pd.DataFrame,
-    style: str = "%.4f",
+    style: str = ".4f",
     index: bool = True,
     most: int | None = None,
     **options: Any,
@@ -134,14 +133,15 @@ def framed(
 
     Args:
         frame: whose index is the names of the rows.
-        style: of numbers with decimals; missing ones stay blank.
+        style: of numbers with decimals, as ``format`` has it; missing ones stay blank, and those
+            that are rounded to zero have no sign.
         index: whether to show the index.
         most: rows to show, half of them from the end; None for all.
         options: of ``DataFrame.to_string``.
     """
     # As a function: pandas calls it for numbers among objects.
     options |= {
-        "float_format": partial(_number, style),
+        "float_format": f"{{:z{style}}}".format,
         "na_rep": "",
         "index": index,
         "max_rows": most,
@@ -182,7 +182,7 @@ def filled(text: str, indent: str = "", first: str = "") -> str:
 def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
     """The cells of a data frame.
 
-    >>> grid_of(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), "%.2f").lines
+    >>> grid_of(pd.DataFrame({"mean": [1.0], "n": [3]}, ["x"]), ".2f").lines
     [['', 'mean', 'n'], ['x', '1.00', '3']]
     """
     if index and frame.index.nlevels > 1:
@@ -195,17 +195,7 @@ def grid_of(frame: pd.DataFrame, style: str, index: bool = True) -> Grid:
 def _cell(value: Any, style: str) -> str:
     if pd.isna(value):
         return ""
-    return _number(style, value) if isinstance(value, float) else str(value)
-
-
-def _number(style: str, value: float) -> str:
-    """A number; one that is rounded to zero has no sign.
-
-    >>> _number("%.2f", -0.001), _number("%.2f", -1.0)
-    ('0.00', '-1.00')
-    """
-    text = style % value
-    return text if text.strip("-0.") else text.lstrip("-")
+    return f"{value:z{style}}" if isinstance(value, float) else str(value)
 
 
 def as_text(blocks: Iterable[Block]) -> str:

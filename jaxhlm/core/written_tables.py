@@ -57,7 +57,7 @@ def write_table(path: PathName, frame: pd.DataFrame, printed: list[Block] | None
     """
     ending = check_table_target(path).suffix.lower()
     if ending in DOCUMENTS:
-        blocks = [[grid_of(frame, "%.4g", index=False)]] if printed is None else printed
+        blocks = [[grid_of(frame, ".4g", index=False)]] if printed is None else printed
         write_text(path, DOCUMENTS[ending](blocks) + "\n")
     elif ending in TABLES:
         TABLES[ending][1](path, frame)

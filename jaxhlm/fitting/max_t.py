@@ -105,7 +105,7 @@ class MaxT(Printed):
         shown = self.critical().set_axis([f"|z| for {LEVEL}", "Monte-Carlo SE"], axis=1)
         found = self.table["contrast"][self.table["p_fwer"] <= LEVEL].value_counts()
         shown.insert(0, f"p_fwer ≤ {LEVEL}", found.reindex(shown.index, fill_value=0).to_numpy())
-        return [[self.heading], [framed(shown, "%.3f", index_names=False)]]
+        return [[self.heading], [framed(shown, ".3f", index_names=False)]]
 
     @property
     def _how(self) -> str:

@@ -62,7 +62,7 @@ class Moderation(Printed):
 
     def _repr_html_(self) -> str:
         """In a notebook, the variances as well."""
-        return as_html([*self._blocks(), [framed(self.variances, "%.4g", most=MOST_SHOWN)]])
+        return as_html([*self._blocks(), [framed(self.variances, ".4g", most=MOST_SHOWN)]])
 
 
 def df_residual(fits: FitRecord) -> Floats:

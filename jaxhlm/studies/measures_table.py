@@ -68,7 +68,7 @@ class MeasuresTable(Exported):
             table[name] = [with_mcse(value, mcse, decimals) for value, mcse in pairs]
         for name in COUNTS:
             table[name] = f[name]
-        return [[framed(table, "%g", index=False), "In brackets: Monte-Carlo standard errors"]]
+        return [[framed(table, "g", index=False), "In brackets: Monte-Carlo standard errors"]]
 
 
 def with_mcse(value: float, mcse: float, decimals: int) -> str:

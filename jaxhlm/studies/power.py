@@ -128,7 +128,7 @@ class Power(Printed):
 
     def _repr_html_(self) -> str:
         """The table too."""
-        return as_html([*self._blocks(), [framed(self.table, "%.4g", index=False)]])
+        return as_html([*self._blocks(), [framed(self.table, ".4g", index=False)]])
 
 
 def power(

@@ -76,7 +76,7 @@ class PowerSolution(Printed):
 
     def _repr_html_(self) -> str:
         """What was simulated too."""
-        return as_html([*self._blocks(), [framed(self.curve, "%.4g", index=False)]])
+        return as_html([*self._blocks(), [framed(self.curve, ".4g", index=False)]])
 
 
 def power_curve(

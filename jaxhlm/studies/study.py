@@ -147,7 +147,7 @@ class Study(Printed):
             f"Study of {len(self.conditions)} conditions and {methods} "
             f"({', '.join(self.methods)}): {done:,} data sets"
         )
-        return [[head, framed(counts, "%g", most=MOST_SHOWN)]]
+        return [[head, framed(counts, "g", most=MOST_SHOWN)]]
 
     def _by_condition(self) -> Iterator[pd.DataFrame]:
         """Estimates, condition after condition."""
