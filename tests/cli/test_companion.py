@@ -80,6 +80,7 @@ def test_the_page_tells_the_fit(page):
     assert "$" not in text and "nan" not in text.lower().split()
 
 
+@pytest.mark.slow
 def test_what_lies_beside_the_page(folder):
     pd.testing.assert_frame_equal(pd.read_csv(folder / "article.csv"), hlm.load_dataset("article"))
     coverage = pd.read_csv(folder / "coverage.csv")

@@ -28,6 +28,7 @@ def alive():
     return len(jax.devices()[0].client.live_executables())
 
 
+@pytest.mark.slow
 def test_no_more_programs_are_kept_than_that(doubled, monkeypatch):
     monkeypatch.setattr(chunks, "MOST_PROGRAMS", 3)
     double, traced = doubled

@@ -86,6 +86,7 @@ def test_many_at_once(shared):
     assert_equal(found, of_fit(fits))
 
 
+@pytest.mark.slow
 def test_a_data_set_that_cannot_be_fitted_is_a_status():
     """And NaN; those beside it are as they would be alone."""
     sizes = 2 * SIZES
@@ -130,6 +131,7 @@ def test_derivatives_of_every_estimate():
     np.testing.assert_allclose(gradient @ along, slope, rtol=tol.IMPLICIT)
 
 
+@pytest.mark.slow
 def test_single_precision():
     """Whatever the dtype: nothing asks for 64 bits, and nothing warns."""
     d, fit = sleepstudy().design, sleepstudy()

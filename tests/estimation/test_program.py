@@ -79,12 +79,14 @@ def final_lanes(name):
     return final
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["closed form", "unbalanced"])
 def test_it_is_final_where_one_descent_tells(name):
     """Not where sums of squares cancel."""
     assert np.flatnonzero(~final_lanes(name)).tolist() == [NAN, CONSTANT, FAR]
 
 
+@pytest.mark.slow
 def test_one_random_effect_is_left_to_the_scan():
     assert not final_lanes("one random effect").any()
 

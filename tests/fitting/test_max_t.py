@@ -148,6 +148,7 @@ def test_a_draw_is_what_the_fit_says():
     assert stats.kstest(z, stats.halfnorm.cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_false_discoveries_are_as_rare_as_promised_and_dependence_is_made_use_of():
     """Ten responses that have most in common: in 5 % of null families any is found.
 

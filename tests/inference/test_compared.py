@@ -334,6 +334,7 @@ def test_rand_test_with_few_units_and_smaller_models_that_are_singular(rng):
     assert np.isfinite(limits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("full", "part", "row"), [("1 + x", "0 + x", 1), ("0 + hi + lo", "0 + lo", 1)]
 )

@@ -501,6 +501,7 @@ def test_stacked_algebra(rng, d):
         assert np.isnan(cholesky(-np.eye(d)[..., None])).any()
 
 
+@pytest.mark.slow
 def test_type_one_errors_with_few_small_groups():
     """10 groups of 5: exact t tests for a random intercept, where z rejects too often.
 

@@ -51,6 +51,7 @@ def test_some_of_the_fits_are_left_to_the_cores(simulated):
     np.testing.assert_allclose(found.df(), expected.df(), rtol=tol.ESTIMATE)
 
 
+@pytest.mark.slow
 def test_curvature_along_three_axes_is_traceable():
     """Three random effects, whose eigenvectors have no closed form."""
     rng = np.random.default_rng(3)

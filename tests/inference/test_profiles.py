@@ -153,6 +153,7 @@ def test_limits_are_where_the_dense_profile_has_risen(bar):
     assert inside >= 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in LME4_IS_OFF if c[1] != "sigma"])
 def test_where_lme4s_splines_are_off(case):
     name, term = case
@@ -413,6 +414,7 @@ def test_profile_curves_pass_through_estimate_and_limits():
         fit.profile(points=4)
 
 
+@pytest.mark.slow
 def test_coverage_of_the_profile_interval():
     """95 % of 95 % intervals hold the truth, within Monte-Carlo error."""
     n, d = 500, hlm.load_dataset("article")

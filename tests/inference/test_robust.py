@@ -259,6 +259,7 @@ def test_what_is_zero_is_measured_by_the_random_effects(formula):
     np.testing.assert_allclose(table["df"], df, rtol=tol.EXTREME)
 
 
+@pytest.mark.slow
 def test_a_wild_bootstrap_of_what_one_unit_determines(tmp_path):
     """Its residuals there are zero, and so would be the standard error."""
     d = problem("")[0]
@@ -380,6 +381,7 @@ def test_more_hypotheses_than_clusters_can_tell():
     assert np.isnan([found["den_df"], found["statistic"], found["p_value"]]).all()
 
 
+@pytest.mark.slow
 def test_data_sets_that_are_simulated():
     design = hlm.design("~ x + (1 + x | unit)", problem("")[0])
     truth = hlm.Truth.of([1, 2], sd=[0.5, 0.5], corr=0.0, sigma=1.0)

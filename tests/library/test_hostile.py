@@ -62,6 +62,7 @@ def test_methods_of_studies_refuse_them_too(data, tmp_path):
         assert not canary.exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_and_study_files_refuse_them(data, tmp_path, capsys):
     canary, csv, toml = tmp_path / "canary", tmp_path / "d.csv", tmp_path / "s.toml"
     data.to_csv(csv, index=False)

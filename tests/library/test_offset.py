@@ -355,6 +355,7 @@ def test_responses_wherever_they_are(tmp_path):
         hlm.fit_many(other, d, Y, out=tmp_path / "out", resume=True, progress=False)
 
 
+@pytest.mark.slow
 def test_draws():
     """Data sets drawn on a design with an offset, and the bootstraps of a fit with one."""
     d = frame().assign(more=lambda d: np.exp(d["z"]))

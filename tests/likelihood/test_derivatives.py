@@ -89,7 +89,18 @@ def test_dense_dialect(q, p, blocks, reml):
     np.testing.assert_allclose(found.pwrss_grad, other, rtol=tol.DERIVATIVE)
 
 
-@pytest.mark.parametrize(("q", "p", "blocks"), [s for s in SHAPES if s.id != "general path"])
+def left_to_slow(shapes, ids):
+    """The same parameters; those of ``ids``, whose oracles take long to compile, are slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(*s.values, id=s.id, marks=[slow] * (s.id in ids)) for s in shapes]
+
+
+UNROLLED = [s for s in SHAPES if s.id != "general path"]
+
+
+@pytest.mark.parametrize(
+    ("q", "p", "blocks"), left_to_slow(UNROLLED, ("diagonal", "two slopes", "two terms"))
+)
 @every_method
 def test_unrolled_dialect(q, p, blocks, reml):
     """In NumPy; test_lanes compares its compiled form with this."""
@@ -101,6 +112,7 @@ def test_unrolled_dialect(q, p, blocks, reml):
     assert_close(jax.tree.map(lambda x: x[..., 0], found), automatic(q, p, blocks, reml))
 
 
+@pytest.mark.slow
 def test_deviance_has_the_closed_forms():
     """Its Hessian, and how its gradient moves with the statistics."""
     theta, stats = problem(2, 4, ((0, 1),))

@@ -84,6 +84,7 @@ def test_lane_by_lane(rng, q, p, blocks, reml, shared):
         assert_same(jax.tree.map(lambda x, i=i: x[..., i], found), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [6, 18])
 def test_dense_blocks_of_groups(rng, groups):
     """The dense dialect goes through the groups in blocks, and stops after the last."""

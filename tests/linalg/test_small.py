@@ -165,6 +165,7 @@ def test_the_dense_dialect_calls_no_lapack(d):
     assert "custom_call" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dense_dialect_takes_numpy_arrays_empty_ones_and_mixed_dtypes(rng, dtype):
     with jax.enable_x64(True):

@@ -38,6 +38,7 @@ KNOWN = {
     "9_groups": ("y ~ x + z + (x + z | g)", True, 171.28820, False),
     "8_groups": ("y ~ x + (1 + x + z | g)", False, 247.10144, True),
 }
+LONG = ("60_groups", "8_groups")
 
 
 # Where the optimiser stops on ``minima_3_groups``: the second pivot is zero, and the entries of Λ
@@ -50,7 +51,9 @@ def known(name):
     return pd.read_csv(DATA / f"minima_{name}.csv")
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=[pytest.mark.slow] * (k in LONG)) for k in KNOWN]
+)
 def test_known_data_sets_reach_the_lowest(name):
     """One fit, and the same data in a batch among harmless ones."""
     formula, reml, lowest, singular = KNOWN[name]

@@ -36,6 +36,7 @@ def at_once(problem):
         return traced(*problem, Sizes(18, LANES, 100), OPTIONS)
 
 
+@pytest.mark.slow
 def test_tiles_find_the_same_minima(problem, at_once):
     with jax_config_scope():
         found = compiled.minimise_compiled(*problem, Sizes(18, LANES, 100), OPTIONS)
@@ -82,6 +83,7 @@ def test_xla_compiles_one_function(problem):
     assert " while(" not in entry
 
 
+@pytest.mark.slow
 def test_a_refusal_by_xla_is_gone_around(problem, at_once, monkeypatch):
     def refuse(key, *arguments):
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: Fusion kind not implemented on CPU")

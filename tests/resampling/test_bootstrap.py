@@ -51,6 +51,7 @@ def test_parametric_standard_errors_are_the_models():
     assert (found["bias"].iloc[:2] / fit.se).abs().max() < 4 / np.sqrt(MANY)
 
 
+@pytest.mark.slow
 def test_parametric_with_weights():
     """Drawn as statistics or as weighted rows, all parameters have one distribution."""
     data = weighted().design

@@ -257,6 +257,7 @@ def test_p_values_of_true_hypotheses_are_uniform():
     assert null.moderation().df_prior > 1000.0
 
 
+@pytest.mark.slow
 def test_the_realised_false_discovery_rate_is_within_its_bound():
     design = hlm.design(SLEEP, hlm.load_dataset("sleepstudy"))
     rows = [

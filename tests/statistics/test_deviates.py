@@ -49,6 +49,7 @@ def test_numbers_of_a_lane_are_independent_and_so_are_lanes():
         assert np.abs(correlations * np.sqrt(B)).max() < stats.norm.isf(LEAST_P / len(correlations))
 
 
+@pytest.mark.slow
 def test_a_lane_gets_the_same_numbers_beside_any_others():
     for lanes in (np.arange(7), np.arange(1000, 1900), np.array([19_999, 3, 3])):
         for one, all_of_them in zip(draw(lanes), drawn(), strict=True):
