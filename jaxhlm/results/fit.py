@@ -405,7 +405,8 @@ class Fit(FitResults[float, pd.Series, pd.DataFrame, Floats], Exported):
         """Refit with the NumPy reference and report the differences; print it for one line."""
         from jaxhlm.results.verify import verify_lanes
 
-        return verify_lanes([(self.design, self.estimates)], self.reml)
+        fits = [(self.design, self.estimates)] if self.record.ok.all() else []
+        return verify_lanes(fits, self.reml)
 
     def summary(self, df: DfMethod | None = None) -> Summary:
         """lmer's summary; ``print(fit)`` shows the same.

@@ -15,9 +15,9 @@ from jaxhlm.inference.family_adjustment import FamilyAdjustment
 from jaxhlm.inference.refgrid import CellWeights
 from jaxhlm.results import joint_tests, means
 from jaxhlm.results.estimated import Estimated
-from jaxhlm.results.means import Families, Means
 from jaxhlm.results.means_formula import asked_for
 from jaxhlm.results.means_notes import means_notes
+from jaxhlm.results.means_wanted import Families, Means, means_wanted
 from jaxhlm.results.presenters import Each, Matrix, Number, Vector
 
 __all__ = ["MeanResults"]
@@ -121,7 +121,7 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
             3    sim_2    Male
         """
         asked = asked_for(specs, by, contrasts)
-        wanted = means.means_wanted(
+        wanted = means_wanted(
             at=at, df=df, **asked._asdict(), interaction=interaction, adjust=adjust,
             weights=weights, conf_level=conf_level, not_estimable=not_estimable, pairwise=pairwise,
         )  # fmt: skip
@@ -178,7 +178,7 @@ class MeanResults(Estimated[Number, Vector, Matrix, Each]):
         if not isinstance(var, str):
             raise OptionError(f"var={var!r} must be the name of a number of the fixed part")
         asked = asked_for(specs, by, contrasts)
-        wanted = means.means_wanted(
+        wanted = means_wanted(
             at=at, df=df, **asked._asdict(), interaction=interaction, adjust=adjust,
             weights=weights, conf_level=conf_level, not_estimable=not_estimable, trend=var,
         )  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 
 from jaxhlm.inference.contrast_tests import METHOD_NAMES
 from jaxhlm.inference.refgrid import factors_of
-from jaxhlm.results.means import Means
+from jaxhlm.results.means_wanted import Means
 from jaxhlm.results.record import FitRecord
 
 __all__ = ["means_notes"]

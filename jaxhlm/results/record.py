@@ -137,7 +137,9 @@ class FitRecord:
             beta, vcov = own.beta[:, ~absent], own.vcov[:, ~absent][:, :, ~absent]
             own, model = replace(own, beta=beta, vcov=vcov), Model.of(design, model.reml)
         source = ResponseMatrix(prepared, design.y[:, None])
-        return FitRecord.alone(source, model, own, self.options)
+        found = FitRecord.alone(source, model, own, self.options)
+        # A response that is missing everywhere has the rows of the design, and uses none.
+        return replace(found, nobs=self.nobs[[i]], ngroups=self.ngroups[[i]])
 
     def design(self, i: int) -> Design:
         """The design of a fit, as ``fit`` would build it."""

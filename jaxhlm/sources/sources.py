@@ -198,11 +198,12 @@ class ResponseMatrix(Source):
         )
 
     def lane(self, i: int) -> Design:
-        """The design of response i, without the rows that it misses."""
+        """The design of response i, without the rows that it misses unless it misses all."""
         (y, weights), d = self._read(i), self.prepared.design
-        d = d if weights is None else replace(d, weights=weights)
         missing = np.isnan(y)
-        if not missing.any():
+        # Weights of its own are missing with it.
+        d = d if weights is None or missing.all() else replace(d, weights=weights)
+        if missing.all() or not missing.any():
             return replace(d, y=y)
         own = take_rows(replace(d, y=y), np.flatnonzero(~missing))
         return replace(own, n_dropped=d.n_dropped + int(missing.sum()))

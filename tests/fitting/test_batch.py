@@ -142,6 +142,32 @@ def test_every_failure_has_its_status():
     assert max(map(len, str(fits).splitlines())) <= WIDTH
 
 
+def missing_everywhere(kind):
+    """Fits of data sets, the last of which has no value of the response; the same in weights."""
+    d = hlm.load_dataset("sleepstudy")
+    if kind == "by":
+        two = pd.concat([d.assign(r=0), d.assign(r=1, Reaction=np.nan)], ignore_index=True)
+        return hlm.fit_many("Reaction" + SLEEP, two, by="r")
+    Y = pd.DataFrame({"some": d["Reaction"], "none": np.nan})
+    return hlm.fit_many(SLEEP, d, Y, weights=None if kind == "responses" else Y.to_numpy())
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("kind", ["responses", "weighted", "by"])
+def test_a_response_that_is_missing_everywhere_is_a_fit_too(kind):
+    fits = missing_everywhere(kind)
+    good, lost = fits
+    assert (good.status, lost.status) == (Status.CONVERGED, Status.NOT_FINITE)
+    assert (lost.nobs, lost.ngroups) == (fits.nobs[1], fits.ngroups[1])
+    assert lost.nobs == 0
+    assert f"Number of obs: 0, groups:  Subject, {lost.ngroups}" in str(lost)
+    assert lost.tidy(df="satterthwaite")["p_value"].isna().all()
+    assert lost.vcov_robust("CR2").isna().all(axis=None)
+    assert lost.anova().table["Pr(>F)"].isna().all()
+    assert "none of them converged" in str(lost.verify())
+    assert "1 fit checked" in str(good.verify())
+
+
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("right", "devices"),

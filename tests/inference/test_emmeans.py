@@ -178,6 +178,21 @@ def test_empty_cells_are_not_estimable():
     np.testing.assert_allclose(healthy["emmean"], means, rtol=tol.SMALL)
 
 
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.RankDeficientWarning")
+@pytest.mark.parametrize("x", ["x", "scale(x)"])
+def test_every_row_of_a_batch_says_if_it_is_estimable(rng, x):
+    d = frame(rng, [6] * 30).assign(rep=lambda d: d["unit"] % 3, k=rng.choice(list("abc"), 180))
+    d = d[(d["rep"] != 2) | (d["k"] != "c")]
+    fits = hlm.fit_many(f"y ~ {x} + k + (1 | unit)", d, by="rep")
+    with pytest.warns(errors.NotEstimableWarning):
+        table = fits.emmeans("k")
+    assert table["estimable"].tolist() == [True] * 8 + [False]
+    assert table["estimable"].dtype == bool
+    with pytest.raises(errors.OptionError, match="two columns 'estimable'"):
+        renamed = d.rename(columns={"k": "estimable"})
+        hlm.fit_many(f"y ~ {x} + estimable + (1 | unit)", renamed, by="rep").emmeans("estimable")
+
+
 def test_refused():
     _, fit = coded()
     with pytest.raises(errors.UnknownTermError, match=r"'size' is not a variable.*'kind'"):
