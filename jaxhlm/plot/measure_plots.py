@@ -18,6 +18,7 @@ from jaxhlm.plot.canvas import (
     GREY,
     canvas,
     has_series,
+    lay_out,
     legend_above,
     series,
     split,
@@ -310,7 +311,7 @@ def _tick_at(axes: Axes, x: Floats) -> None:
     """A tick at every size that was simulated, with the numbers that leave room for each other."""
     axes.set_xticks(x, [f"{v:g}" for v in x])
     axes.set_xticks([], minor=True)
-    axes.figure.draw_without_rendering()
+    lay_out(axes)
     end = -np.inf
     for tick in axes.get_xticklabels():
         box = tick.get_window_extent()
@@ -322,7 +323,7 @@ def _tick_at(axes: Axes, x: Floats) -> None:
 def _name_places(axes: Axes, names: Sequence[object]) -> None:
     """All names, slanted where side by side they would meet."""
     axes.set_xticks(range(len(names)), [wrap(name, 12) for name in names])
-    axes.figure.draw_without_rendering()
+    lay_out(axes)
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
     if any(left.x1 >= right.x0 for left, right in pairwise(boxes)):
         slant = {"rotation": 40.0, "ha": "right", "rotation_mode": "anchor"}

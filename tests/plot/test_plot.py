@@ -399,6 +399,12 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
     figure.clear()
 
 
+def test_a_figure_that_cannot_be_drawn_is_closed():
+    with pytest.raises(ZeroDivisionError), canvas(None) as axes:
+        axes.plot(1 / 0)
+    assert not plt.get_fignums()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -423,6 +429,7 @@ def test_given_axes_are_drawn_on_and_no_figure_is_made(sleep, one, measured):
 def test_bad_input(estimates, measured, article, call, error, message):
     with pytest.raises(error, match=message):
         call(estimates, measured, article)
+    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize(
