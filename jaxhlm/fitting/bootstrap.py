@@ -158,7 +158,7 @@ class Bootstrap(Printed):
     ) -> pd.DataFrame:
         """Confidence intervals of all parameters, (m, 2); see ``jaxhlm.resampling.intervals``.
 
-        NaN for the parameters that are not ``informative``.
+        NaN where not ``informative``, or, with a warning, where a variance of zero rules them out.
 
         Args:
             method: "percentile", "basic", "normal" (bias-corrected), or "bca", whose acceleration
@@ -179,7 +179,7 @@ class Bootstrap(Printed):
         check_level(level)
         a = self.accelerations.to_numpy() if method == "bca" else None
         values = self.replicates.to_numpy()
-        limits = bootstrap_interval(method, self._original_values(), values, level, a)
+        limits = bootstrap_interval(method, self._original_values(), values, level, self.terms, a)
         told = np.where(self.informative[:, None], np.column_stack(limits), np.nan)
         return pd.DataFrame(told, list(self.terms), limit_names(level))
 

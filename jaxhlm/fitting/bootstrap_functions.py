@@ -65,15 +65,15 @@ def function_summary(
         raise OptionError("function gives other numbers of the replicates than of the fit")
     lost = _of_variances(replicates, function, values) if wild else np.zeros(len(first), bool)
     values = np.where(replicates.ok[:, None], values, np.nan)
-    told = bootstrap_interval(method, first, values, level)
-    used: Bools = np.isfinite(values)
+    told = bootstrap_interval(method, first, values, level, names)
     frame = pd.DataFrame(values)
-    columns = {
-        "original": first,
-        "bias": frame.mean().to_numpy() - first,
-        "std_error": frame.std().to_numpy(),
-        "used": used.sum(axis=0),
-    }
+    with np.errstate(invalid="ignore"):
+        columns = {
+            "original": first,
+            "bias": frame.mean().to_numpy() - first,
+            "std_error": frame.std().to_numpy(),
+            "used": frame.notna().sum().to_numpy(),
+        }
     columns |= dict(zip(limit_names(level), told, strict=True))
     found = pd.DataFrame(columns, pd.Index(names, name="term"))
     if lost.any():

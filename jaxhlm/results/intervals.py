@@ -22,6 +22,7 @@ from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import (
     Parameter,
     choose,
+    parameter_names,
     parameter_values,
     parameters,
     position,
@@ -88,7 +89,8 @@ def bootstrap_confint(
     if interval == "bca":
         a = acceleration(parameter_values(model, left_out(fit)[1]))
     original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
-    limits = bootstrap_interval(interval, original[0], replicates, level, a)
+    names = parameter_names(model)
+    limits = bootstrap_interval(interval, original[0], replicates, level, names, a)
     at = [position(model, p) for p in wanted]
     return _frame(wanted, np.column_stack(limits)[None, at], level)
 
