@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -301,14 +302,20 @@ LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "²": r"\textsuperscript{2}",
-    "χ": r"$\chi$",
-    "σ": r"$\sigma$",
     "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "√": r"$\surd$",
+    "∂": r"$\partial$",
     "−": r"$-$",
     "×": r"$\times$",
     "‘": "`",
     "’": "'",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+# The name of the command is Unicode's; letters that look like Latin ones have none.
+GREEK = {mark: unicodedata.name(mark).split()[-1] for mark in "αβγδεζηθικμνξπρστυφχψωΓΔΘΞΠΣΥΦΨΩ"}
+LATEX |= {c: f"$\\{name.lower() if c.islower() else name.title()}$" for c, name in GREEK.items()}
+LATEX |= {"λ": r"$\lambda$", "Λ": r"$\Lambda$"}
+LATEX |= {below: rf"\textsubscript{{{digit}}}" for digit, below in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 
 
 def as_latex(blocks: Iterable[Block]) -> str:

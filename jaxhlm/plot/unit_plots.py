@@ -198,7 +198,7 @@ def _x_axis(fit: Fit, x: str | None) -> tuple[str, Floats]:
 def _places(fit: Fit, units: Sequence[Any]) -> Ints:
     """Which units these are."""
     wanted = [level_text(unit) for unit in listed_values("units", units)]
-    levels = fit.design.levels
+    levels = fit.design.levels.map(level_text)
     if not wanted:
         raise OptionError("units is empty: name some, or draw n of them at random")
     unknown = [unit for unit in wanted if unit not in levels]

@@ -1,5 +1,6 @@
 """What is printed, in every form: nothing of a cell is lost or taken for a mark of the form."""
 
+import ast
 import html
 import re
 import sys
@@ -13,6 +14,7 @@ import pytest
 from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text, framed
 from jaxhlm.core.exported import Exported
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
+from places import PACKAGE
 
 NASTY = r"a_b|c & <i>%$#{}~^\ *x* `y`"
 GRID = Grid(["n", NASTY], [["7,185", "-0.50"], ["", "(0.156)"], ["<2e-16", "=1+1"]], ["x", "", "z"])
@@ -50,6 +52,24 @@ def test_html_has_every_cell_and_no_mark_of_theirs():
     assert html.escape(f"About {NASTY}\nsecond line", quote=False) in text
     assert "<i>" not in text
     assert Shown()._repr_html_() == text
+
+
+def strings():
+    """What the library may say: all texts in its code that are no docstrings."""
+    for path in PACKAGE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        said = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in said:
+                yield node.value
+
+
+def test_pdflatex_knows_every_letter_that_the_library_may_say():
+    """What fontenc's T1 and inputenc have is known to all; ─ is of terminals."""
+    letters = {c for text in strings() for c in text if ord(c) > 255} - {*"ŠŽ–…─"}
+    assert "Δ" in letters
+    assert not [c for c in sorted(letters) if as_latex([[c]]) == as_latex([["x"]]).replace("x", c)]
+    assert r"$\lambda$ $\Lambda$ $\beta$ $\Sigma$ x\textsubscript{1}" in as_latex([["λ Λ β Σ x₁"]])
 
 
 def test_latex_escapes_what_is_special():

@@ -131,6 +131,15 @@ def test_a_singular_ellipse_is_a_line(rng):
     assert len(axes.texts) >= 3
 
 
+def test_units_are_named_as_they_are_or_in_text():
+    d = hlm.load_dataset("sleepstudy").astype({"Subject": int})
+    fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", d)
+    for units in ([335, 308], ["335", "308"], np.array([335, 308])):
+        assert [panel.get_title() for panel in plot.unit_lines(fit, units=units)] == ["335", "308"]
+    with pytest.raises(OptionError, match="has no '1'"):
+        plot.unit_lines(fit, units=[1])
+
+
 def test_every_unit_has_its_rows_and_both_lines(fit):
     d = hlm.load_dataset("sleepstudy")
     panels = plot.unit_lines(fit, units=[335, "308"])
