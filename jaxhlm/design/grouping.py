@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from numbers import Real
@@ -35,6 +35,10 @@ class Grouping:
     def of(levels: pd.Index) -> Grouping:
         """Groups that are the levels of one column, whose name they have."""
         return Grouping({str(levels.name): levels}, np.arange(len(levels)))
+
+    def take(self, codes: Ints) -> Grouping:
+        """Some of the groups, whose codes are ascending."""
+        return replace(self, combinations=self.combinations[codes])
 
 
 def group_codes(frame: pd.DataFrame) -> tuple[Grouping, Ints, pd.Index]:

@@ -17,13 +17,11 @@ __all__ = ["lacking", "regrouped", "settled", "take_rows"]
 def take_rows(design: Design, rows: Ints) -> Design:
     """A design restricted to some rows, groups without rows left out."""
     present, group = np.unique(design.group[rows], return_inverse=True)
-    known = replace(design._groups, combinations=design._groups.combinations[present])
+    known = design._groups.take(present)
     return regrouped(design, rows, group.astype(np.int64), design.levels[present], known)
 
 
-def regrouped(
-    design: Design, rows: Ints, group: Ints, levels: pd.Index, known: Grouping | None = None
-) -> Design:
+def regrouped(design: Design, rows: Ints, group: Ints, levels: pd.Index, known: Grouping) -> Design:
     """Rows of a design, which may repeat, in other groups.
 
     Args:
@@ -31,7 +29,7 @@ def regrouped(
         rows: (m,) numbers of its rows.
         group: (m,) codes of the groups.
         levels: (G,) labels of the groups.
-        known: how new data are told to belong to them; by these labels if None.
+        known: how new data are told to belong to them, the first of these groups.
     """
     levels = levels.rename(design.group_name)
     return replace(
@@ -45,7 +43,7 @@ def regrouped(
         offset=None if design.offset is None else design.offset[rows],
         index=design.index[rows],
         _covariates={name: values[rows] for name, values in design._covariates.items()},
-        _groups=Grouping.of(levels) if known is None else known,
+        _groups=known,
     )
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.design.design import Design
-from jaxhlm.design.grouping import Grouping
 from jaxhlm.design.segments import Segments
 from jaxhlm.design.subsets import regrouped
 from jaxhlm.errors import ResamplingError
@@ -116,20 +115,27 @@ class Cases(DrawnSource):
 
     @cached_property
     def design(self) -> Design:
-        """The original design, with as many names for every group as it was drawn in one lane."""
+        """The original design, with as many names for every group as it was drawn in one lane.
+
+        A row of new data belongs to the first copy of its group.
+        """
         d, most = self.prepared.design, int(self.counts(slice(0, self.n)).max())
         drawn = np.tile(np.arange(d.G), most)
-        levels = pd.Index(_copies(d.levels, drawn), name=d.group_name)
-        return replace(d, levels=levels, _groups=Grouping.of(levels))
+        return replace(d, levels=pd.Index(_copies(d.levels, drawn), name=d.group_name))
 
     def lane(self, i: int) -> Design:
         """The rows of data set i, groups named after the one drawn and its copy."""
         d, (rows, group, chosen) = replace(self.prepared.design, y=self.y), self._rows_of(i)
-        return regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)))
+        known = d._groups.take(np.unique(chosen))
+        return regrouped(d, rows, group, pd.Index(_copies(d.levels, chosen)), known)
 
     def _rows_of(self, i: int) -> tuple[Ints, Ints, Ints]:
-        """Row numbers of data set i and their groups, and what each of those is a copy of."""
+        """Row numbers of data set i and their groups, and what each of those is a copy of.
+
+        The first copies come first, in the order of the original groups.
+        """
         (chosen,) = self.choices(slice(i, i + 1))
+        chosen = chosen[np.lexsort((chosen, _copy(chosen)))]
         rows = [self._by_group[g] for g in chosen]
         return np.concatenate(rows), np.repeat(np.arange(len(rows)), list(map(len, rows))), chosen
 

@@ -208,6 +208,24 @@ def test_inference_runs_over_the_replicates(method):
     np.testing.assert_allclose(some, all_of_them[[20, 3, 4, 11]], rtol=tol.PRODUCTS)
 
 
+def test_new_rows_belong_to_the_resampled_units_whatever_their_labels():
+    d = hlm.load_dataset("sleepstudy")
+    found = []
+    for kind in (str, int):
+        data = d.assign(Subject=d["Subject"].astype(str).astype(kind))
+        fit = hlm.fit("Reaction ~ Days + (1 + Days | Subject)", data)
+        fits, new = hlm.bootstrap(fit, 20, "cases", seed=1).fits, data.iloc[[0, 9, 170]]
+        all_at_once = fits.predict(new).to_numpy().reshape(20, 3)
+        own = fits[7].ranef
+        for row, subject, day in zip(all_at_once[7], new["Subject"], new["Days"], strict=True):
+            drawn = str(subject) in own.index
+            line = fits[7].fixef + (own.loc[str(subject)].to_numpy() if drawn else 0.0)
+            np.testing.assert_allclose(row, line["(Intercept)"] + line["Days"] * day)
+        np.testing.assert_allclose(fits[7].predict(new), all_at_once[7])
+        found.append(all_at_once)
+    np.testing.assert_array_equal(*found)
+
+
 # Tables.
 
 
