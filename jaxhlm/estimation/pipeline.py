@@ -51,6 +51,7 @@ __all__ = [
     "fit_standardised",
     "fitted_runs",
     "gather",
+    "keep_part",
     "with_identified",
 ]
 
@@ -294,10 +295,9 @@ def gather(
             if done == B:
                 break
     except (KeyboardInterrupt, DeviceError, ExecutorError) as error:
-        if gathered is None or done == 0 or not partial or _ALL_OR_NOTHING.get():
+        if not partial:
             raise
-        why = str(error) or "interrupted"
-        warn_user(f"{why}: {done} of {B} fits are finished and returned", InterruptedFitsWarning)
+        keep_part(error, done, B, "fits")
     assert gathered is not None
     return Fitted(gathered[:done], nobs[:done], ngroups[:done])
 
@@ -311,6 +311,20 @@ def cut(parts: Iterable[Fitted], sizes: Iterable[int]) -> Iterator[Fitted]:
             here, part = part.part(slice(room)), part.part(slice(room, None))
             room -= len(here.nobs)
             yield here
+
+
+def keep_part(error: BaseException, done: int, of: int, what: str, more: str = "") -> None:
+    """Say that so much was finished when work was interrupted, and is returned.
+
+    Raises:
+        BaseException: the error, where nothing is finished, or within ``all_or_nothing``.
+    """
+    if not done or _ALL_OR_NOTHING.get():
+        raise error
+    why = str(error) or "interrupted"
+    warn_user(
+        f"{why}: {done} of {of} {what} are finished and returned{more}", InterruptedFitsWarning
+    )
 
 
 def all_or_nothing() -> AbstractContextManager[None]:

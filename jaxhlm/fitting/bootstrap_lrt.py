@@ -113,6 +113,7 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
 
     Returns:
         A ``BootstrapLRT``; ``print`` it for p with its Monte-Carlo error, and the counts of fits.
+        At a Ctrl-C that of the draws that both models were fitted to, with a warning.
 
     Raises:
         ComparisonError: the fits differ in their rows, response or weights, or are not nested, or
@@ -142,7 +143,10 @@ def bootstrap_lrt(small_fit: Fit, large_fit: Fit, n: int = 1000, seed: Seed = No
     null, alternative, key = _by_ml(small_fit), _by_ml(large_fit), random_key(seed)
     statistic = max(null.criterion - alternative.criterion, 0.0)
     with all_or_nothing():
-        small, large = (_on_draws(one, null, n, key) for one in (null, alternative))
+        small = _on_draws(null, null, n, key)
+    large = _on_draws(alternative, null, n, key)
+    n = len(large.status)
+    small = small[:n]
     ok = converged(small.status) & converged(large.status)
     gap = np.maximum(small.criterion - large.criterion, 0.0)
     statistics, n_ok = np.where(ok, gap, np.nan), int(ok.sum())

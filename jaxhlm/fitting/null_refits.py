@@ -12,9 +12,8 @@ import pandas as pd
 from jaxhlm.core.chunks import chunk_bytes, slices
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.notation import Floats, Ints
-from jaxhlm.errors import InterruptedFitsWarning, warn_user
 from jaxhlm.estimation.hypotheses import Hypothesis
-from jaxhlm.estimation.pipeline import Report, all_or_nothing, gather
+from jaxhlm.estimation.pipeline import Report, all_or_nothing, gather, keep_part
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.fitting.places import fitter
 from jaxhlm.inference.contrast_tests import DfMethod
@@ -90,11 +89,10 @@ class NullRefits:
                         counts[orders[j], j] += part.counts
                     maxima.append(np.stack([part.maxima for part in parts], axis=1))
                     failed += sum(part.failed for part in parts)
-        except KeyboardInterrupt:
-            if not maxima or self.null.exact:
+        except KeyboardInterrupt as error:
+            if self.null.exact:
                 raise
-            told = f"interrupted: {sum(map(len, maxima))} of {self.null.n} resamples are finished"
-            warn_user(f"{told} and count", InterruptedFitsWarning)
+            keep_part(error, sum(map(len, maxima)), self.null.n, "resamples")
         return Resampled(counts, np.concatenate(maxima), failed)
 
     def p_values(self, found: Resampled) -> Floats:

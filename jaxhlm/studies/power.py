@@ -21,7 +21,7 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.executors import Workers, Workload, workers_of
-from jaxhlm.estimation.pipeline import all_or_nothing
+from jaxhlm.estimation.pipeline import all_or_nothing, keep_part
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
@@ -169,7 +169,7 @@ def power(
             each, which are the same whoever draws them.
 
     Returns:
-        A ``Power``.
+        A ``Power``; at a Ctrl-C, with a warning, that of the data sets that are finished.
 
     Raises:
         UnknownTermError: the test names what is no fixed effect; the message lists those there are.
@@ -213,8 +213,12 @@ class Trials:
         job, design, made = self._job, self._design, sum(len(p) for p, _ in self._parts)
         affordable("n", n, estimate_bytes(design.p, design.q))
         plan = _plan(made, n, job.most(design.n), self._workers)
-        with failures_counted(), all_or_nothing():
-            self._parts += _tested(job, plan, self._workers, progress)
+        try:
+            with failures_counted():
+                for part in _tested(job, plan, self._workers, progress):
+                    self._parts.append(part)
+        except KeyboardInterrupt as error:
+            keep_part(error, sum(len(p) for p, _ in self._parts), n, "data sets")
         p, status = (np.concatenate(x) for x in zip(*self._parts, strict=True))
         return self._counted(p, status)
 
@@ -328,7 +332,7 @@ def _tested(
 ) -> Iterator[tuple[Floats, Ints]]:
     """p values and statuses of every part, in order."""
     if len(plan) == 1 and workers.executor is None:
-        yield _tested_part(job, plan[0], progress)
+        yield _fitted_and_tested(job, plan[0], progress)
         return
     with progress_report(plan[-1].last - plan[0].first, progress) as report:
         for p, status in workers.in_order(_tested_part, job, plan, lambda part: part):
@@ -337,11 +341,16 @@ def _tested(
             yield p, status
 
 
-def _tested_part(job: _Job, part: Chunk, progress: bool | None = False) -> tuple[Floats, Ints]:
+def _tested_part(job: _Job, part: Chunk) -> tuple[Floats, Ints]:
     """A task: p values (B, tests) and statuses of a part of the data sets."""
     with failures_counted(), all_or_nothing():
-        fits = job.fits(part, progress)
-        found = _p_values(fits, job.tests, job.df), fits.status
+        return _fitted_and_tested(job, part, False)
+
+
+def _fitted_and_tested(job: _Job, part: Chunk, progress: bool | None) -> tuple[Floats, Ints]:
+    """The same; at a Ctrl-C of the first of them."""
+    fits = job.fits(part, progress)
+    found = _p_values(fits, job.tests, job.df), fits.status
     del fits
     trim_heap()
     return found

@@ -18,6 +18,7 @@ from jaxhlm.core.streams import Seed, random_key
 from jaxhlm.core.tables import Shown
 from jaxhlm.errors import GroupingError, IdentifiabilityError, OptionError, TargetError
 from jaxhlm.estimation.executors import Workload, workers_of
+from jaxhlm.estimation.pipeline import all_or_nothing, keep_part
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.power import (
@@ -118,7 +119,7 @@ def power_curve(
 
     Returns:
         One row per value and test: the value in a column named as ``along``, then the columns of
-        ``Power.table``.
+        ``Power.table``. At a Ctrl-C those of the values that are finished, with a warning.
 
     Raises:
         JaxhlmError: as for ``power``; before anything is simulated where a value is at fault.
@@ -146,12 +147,16 @@ def power_curve(
         formula=formula, reml=reml, level=level, progress=False, devices=devices,
         precision=precision, executor=executor,
     )  # fmt: skip
-    tables = []
-    with step_progress(len(values), along, progress) as advance:
-        for value, step in zip(values, steps, strict=True):
-            tables.append(simulated(step).table)
-            tables[-1].insert(0, along, value)
-            advance(f"{value:g}")
+    tables: list[pd.DataFrame] = []
+    try:
+        with step_progress(len(values), along, progress) as advance, all_or_nothing():
+            for value, step in zip(values, steps, strict=True):
+                table = simulated(step).table
+                table.insert(0, along, value)
+                tables.append(table)
+                advance(f"{value:g}")
+    except KeyboardInterrupt as error:
+        keep_part(error, len(tables), len(values), f"values of {along}")
     return Shown(pd.concat(tables, ignore_index=True))
 
 
@@ -216,7 +221,7 @@ def solve_power(
         read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
     key, tables, found = random_key(seed), dict[float, pd.DataFrame](), dict[float, Power]()
 
-    with step_progress(None, along, progress) as advance:
+    with step_progress(None, along, progress) as advance, all_or_nothing():
 
         def reaches(value: float) -> bool:
             try:

@@ -37,6 +37,7 @@ from jaxhlm.estimation.executors import (
     finished_kept,
     workers_of,
 )
+from jaxhlm.estimation.pipeline import keep_part
 from jaxhlm.estimation.progress import study_progress
 from jaxhlm.storage.folder import (
     Chunk,
@@ -209,7 +210,7 @@ def study(
             anew, and so is every size of chunk: long chunks are worth it.
 
     Returns:
-        A ``Study``.
+        A ``Study``; at a Ctrl-C, with a warning, that of the chunks that are finished.
 
     Raises:
         StudyFolderError: ``out`` holds something else, or another study, or another process is
@@ -275,11 +276,17 @@ def study(
             if one in store:
                 report(one.condition, one.last - one.first, labels[one.condition])
         finished = []
-        for todo in _rounds(plan, stop, result):
-            missing = [one for one in todo if one not in store]
-            for one in _run(missing, jobs, labels, workers, store, workers_write):
-                report(one.condition, one.last - one.first, labels[one.condition])
-            finished += todo
+        try:
+            for todo in _rounds(plan, stop, result):
+                missing = [one for one in todo if one not in store]
+                for one in _run(missing, jobs, labels, workers, store, workers_write):
+                    report(one.condition, one.last - one.first, labels[one.condition])
+                finished += todo
+        except KeyboardInterrupt as error:
+            finished = [one for one in plan if one in store]
+            how = "give out=" if out is None else f"they are in {out}; give resume=True"
+            done, of = (sum(one.last - one.first for one in part) for part in (finished, plan))
+            keep_part(error, done, of, "data sets", f"; to go on with them {how}")
     return Study(table, result.methods, tuple(sorted(finished)), store)
 
 

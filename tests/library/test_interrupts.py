@@ -20,7 +20,9 @@ from jaxhlm.cli.main import main
 from jaxhlm.core import chunks
 from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning
 from jaxhlm.estimation import pipeline
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.sources import frames
+from jaxhlm.studies import power
 from tolerances import BATCH
 
 N, CHUNK = 12, 4
@@ -64,22 +66,40 @@ PARTIAL = {
     "drawn": lambda: mechanism(v.MissingAtRandom("x", 0.1)).draw(0, N, 1).fit(),
     "redrawn": lambda: redrawn().draw(0, N, 1).fit(),
 }
+STUDIED = mechanism(v.MissingAtRandom("x", 0.1))
+# How many of N things came back, and all that says so.
+COUNTED = {
+    "bootstrap_lrt": (
+        lambda: hlm.bootstrap_lrt(
+            hlm.fit("y ~ x + a + (1 + x | unit)", article(), reml=False),
+            hlm.fit(FORMULA, article(), reml=False),
+            N,
+            seed=1,
+        ),
+        lambda test: {test.n, test.n_ok, len(test.statistics)},
+    ),
+    "power": (
+        lambda: hlm.power(mechanism(), "x:a", n=N, seed=1, progress=False),
+        lambda found: {found.table["n"].item()},
+    ),
+    "power in parts": (
+        lambda: hlm.power(redrawn(), "x:a", n=N, seed=1, progress=False),
+        lambda found: {found.table["n"].item()},
+    ),
+    "power_curve": (
+        lambda: hlm.power_curve(
+            mechanism(), "x:a", "units", range(30, 30 + N), n=3, seed=1, progress=False
+        ),
+        lambda curve: {len(curve), curve["units"].nunique()},
+    ),
+    "study": (
+        lambda: hlm.study(None, {"a": STUDIED}, n=N, seed=1, chunk=1, progress=False),
+        lambda study: {study.counts["replicates"].sum(), study.estimates["replicate"].nunique()},
+    ),
+}
 WHOLE = {
-    "bootstrap_lrt": lambda: hlm.bootstrap_lrt(
-        hlm.fit("y ~ x + a + (1 + x | unit)", article(), reml=False),
-        hlm.fit(FORMULA, article(), reml=False),
-        N,
-        seed=1,
-    ),
     "confint": lambda: hlm.fit(FORMULA, article()).confint("boot", n=N, seed=1),
-    "power": lambda: hlm.power(mechanism(), "x:a", n=N, seed=1, progress=False),
     "solve_power": lambda: hlm.solve_power(mechanism(), "x:a", 0.5, bounds=(10, 40), n=N, seed=1),
-    "power_curve": lambda: hlm.power_curve(
-        mechanism(), "x:a", "units", [30, 60], n=N, seed=1, progress=False
-    ),
-    "study": lambda: hlm.study(
-        None, {"a": mechanism(v.MissingAtRandom("x", 0.1))}, n=N, seed=1, progress=False
-    ),
 }
 
 
@@ -134,6 +154,50 @@ def test_what_is_finished_comes_back(name, interrupted_after, complete):
             break
     assert counts == sorted(counts)
     assert counts[0] == 0 and counts[-1] == N and len(set(counts)) > 2
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_finished_counts(name, interrupted_after, monkeypatch):
+    monkeypatch.setattr(power, "MOST_NUMBERS", 4 * 90)
+    work, count = COUNTED[name]
+    counts = []
+    for position in range(4 * N):
+        done = interrupted_after(position)
+        try:
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                (finished,) = count(work())
+        except KeyboardInterrupt:
+            counts.append(0)
+            continue
+        partial = [str(w.message) for w in said if w.category is InterruptedFitsWarning]
+        assert len(partial) == (finished < N)
+        assert all(f"{finished} of {N} " in text for text in partial)
+        counts.append(finished)
+        if done[0] < position:
+            break
+    assert counts == sorted(counts)
+    assert counts[0] == 0 and counts[-1] == N and len(set(counts)) > 2
+
+
+def test_a_study_in_a_folder_says_how_to_go_on(interrupted_after, monkeypatch, tmp_path):
+    options = {"n": N, "seed": 1, "chunk": 3, "out": tmp_path / "kept", "progress": False}
+    interrupted_after(3)
+    with pytest.warns(InterruptedFitsWarning, match=r"of 12 data sets .*in .*kept; .*resume=True"):
+        part = hlm.study(None, {"a": STUDIED}, **options)
+    monkeypatch.undo()
+    assert 0 < part.counts["replicates"].sum() < N
+    whole = hlm.study(None, {"a": STUDIED}, resume=True, **options)
+    assert whole.counts["replicates"].tolist() == [N]
+    assert part.estimates.equals(whole.estimates.head(len(part.estimates)))
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_command_line_takes_no_part_for_the_whole(name, interrupted_after):
+    interrupted_after(1)
+    with all_or_nothing(), pytest.raises(KeyboardInterrupt):
+        COUNTED[name][0]()
 
 
 def _same(fits, complete):
