@@ -172,8 +172,9 @@ def _variables(design: Design) -> dict[str, Floats | Bools | Factor]:
 
 
 def _triangular(X: Floats) -> Floats:
-    """The triangular factor of X with ones on its diagonal."""
-    R = np.linalg.qr(X, mode="r")
+    """The triangular factor of X with ones on its diagonal; NaN where X has too few rows."""
+    n, p = X.shape
+    R = np.linalg.qr(np.pad(X, ((0, max(p - n, 0)), (0, 0))), mode="r")
     with np.errstate(all="ignore"):
         return np.asarray(R / np.diagonal(R)[:, None], dtype=float)
 
