@@ -114,9 +114,13 @@ def _weights(
     weights: CellWeights,
     frequencies: Floats,
 ) -> Floats:
-    """(b, cells, rest) weights of the cells of a grid; numbers have no say."""
+    """(b, cells, rest) weights of the cells of a grid, from its rows; numbers have no say."""
     factors = factors_of(design)
     axis = {name: i + 1 for i, name in enumerate(factors)}
+    for name, i in axis.items():
+        known = _levels(design, name) or []
+        places = [known.index(value) for value in values[name]]
+        frequencies = np.take(frequencies, places, axis=i)
     if weights == "outer":
         parts = []
         for i in axis.values():
@@ -127,10 +131,6 @@ def _weights(
         cells = tuple(axis[name] for name in order[:specs] if name in axis)
         whole = frequencies.sum(axis=cells, keepdims=True)
         frequencies = np.broadcast_to(whole, frequencies.shape)
-    for name, i in axis.items():
-        known = _levels(design, name) or []
-        places = [known.index(value) for value in values[name]]
-        frequencies = np.take(frequencies, places, axis=i)
     present = [axis[name] for name in order if name in axis]
     found = np.transpose(frequencies, [0, *present])
     sizes = [len(values[name]) for name in order]

@@ -4,9 +4,12 @@ At the true Σ and σ², Var(Lβ̂) = L(Σ X_i'V_i⁻¹X_i)⁻¹L', and the t st
 noncentral t with δ = (c'β − r)/√Var(c'β̂) and the degrees of freedom of equation (S) of
 ``jaxhlm.inference.kenward_roger`` with expected information. Several rows give noncentral F with
 λ = (Lβ − r)'Var(Lβ̂)⁻¹(Lβ − r) and Fai & Cornelius's denominator df (Helms 1992, Stat. Med. 11,
-1889-1904; Stroup 2002, JABES 7, 491-511). Exact where β̂ does not depend on the variances, as in
-balanced designs; otherwise an approximation that ignores their estimation beyond the df. All this
-is of REML: maximum likelihood underestimates Var(Lβ̂), so that its tests reject more often.
+1889-1904; Stroup 2002, JABES 7, 491-511). Of one contrast it is exact where β̂ does not depend on
+the variances, as in balanced designs; otherwise an approximation that ignores their estimation
+beyond the df. Several contrasts whose covariances are estimated, such as those of an intercept and
+a slope, have no F distribution even then (in balanced designs it is Hotelling's T²): with few units
+the test rejects more often than its level, and than this says, which simulation shows. All this is
+of REML: maximum likelihood underestimates Var(Lβ̂), so that its tests reject more often.
 """
 
 from __future__ import annotations

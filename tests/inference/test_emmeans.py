@@ -193,6 +193,27 @@ def test_every_row_of_a_batch_says_if_it_is_estimable(rng, x):
         hlm.fit_many(f"y ~ {x} + estimable + (1 | unit)", renamed, by="rep").emmeans("estimable")
 
 
+@pytest.mark.parametrize("at", [{"k": ["a", "b"]}, {"h": ["q"]}, {"k": ["c"], "g": ["s", "t"]}])
+def test_weights_are_those_of_the_rows_that_at_leaves(rng, at):
+    """As in emmeans of R, whose reference grid has no other rows."""
+    d = frame(rng, [8] * 30).assign(k=rng.choice(list("abc"), 240))
+    d["h"] = np.where(rng.uniform(size=240) < np.where(d["k"] == "c", 0.9, 0.3), "p", "q")
+    d["g"] = np.where(rng.uniform(size=240) < np.where(d["h"] == "p", 0.8, 0.2), "s", "t")
+    fit = hlm.fit("y ~ k + h * g + (1 | unit)", d)
+    rows = d[np.logical_and.reduce([d[name].isin(levels) for name, levels in at.items()])]
+    h, g = (rows[name].value_counts(normalize=True) for name in "hg")
+    weights = {
+        "proportional": rows.groupby(["h", "g"]).size() / len(rows),
+        "outer": pd.Series({(i, j): h[i] * g[j] for i in h.index for j in g.index}),
+    }
+    for name, w in weights.items():
+        found = fit.emmeans("k", at=at, weights=name)
+        for k, mean in zip(found["k"], found["emmean"], strict=True):
+            cells = pd.DataFrame([{"k": k, "h": i, "g": j, "unit": 0} for i, j in w.index])
+            expected = w.to_numpy() @ fit.predict(cells, ranef=False).to_numpy()
+            np.testing.assert_allclose(mean, expected, rtol=tol.SMALL)
+
+
 def test_refused():
     _, fit = coded()
     with pytest.raises(errors.UnknownTermError, match=r"'size' is not a variable.*'kind'"):
