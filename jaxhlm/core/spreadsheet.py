@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import ZipFile
 
 import numpy as np
@@ -19,6 +19,8 @@ from jaxhlm.errors import FileError, FileWarning, JaxhlmError, OptionError, warn
 
 __all__ = ["openpyxl_module", "read_sheet", "write_blocks", "write_frame"]
 
+# A value, and the format that it is shown in.
+Cell: TypeAlias = tuple[Any, str | None]
 # What a sheet holds at most.
 MOST_ROWS, MOST_COLUMNS = 2**20, 2**14
 # Bytes of memory that a byte of unpacked XML takes until it is a frame.
@@ -89,24 +91,38 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         OptionError: more than a sheet holds, or text that Excel has no form for.
         JaxhlmError: openpyxl is not installed.
     """
-    rows = ([_plain(value) for value in row] for row in frame.itertuples(index=False))
-    _write(path, [[str(name) for name in frame], *rows])
+    rows = ([(_plain(value), None) for value in row] for row in frame.itertuples(index=False))
+    _write(path, [[(str(name), None) for name in frame], *rows])
 
 
 def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
     """What is printed, one part under another on one sheet; see ``write_frame``.
 
-    Numbers are numbers, rounded and shown as they are printed, with brackets and stars.
+    Numbers are numbers, rounded and shown as they are printed, with brackets and stars; headers and
+    names are text, whatever they look like.
     """
-    rows: list[Sequence[Any]] = []
+    rows: list[list[Cell]] = []
     for block in blocks:
         for part in block:
-            rows += part.lines if isinstance(part, Grid) else [[x] for x in part.split("\n")]
+            if isinstance(part, Grid):
+                rows += _table(part)
+            else:
+                rows += [[_number(line)] for line in part.split("\n")]
         rows.append([])
-    _write(path, rows[:-1], printed=True)
+    _write(path, rows[:-1])
 
 
-def _write(path: Path, rows: Sequence[Sequence[Any]], printed: bool = False) -> None:
+def _table(grid: Grid) -> list[list[Cell]]:
+    header, *lines = grid.lines
+    named = [True] * (grid.names is not None) + [align == "left" for align in grid.aligned]
+    rows: list[list[Cell]] = [[(text, None) for text in header]]
+    for line in lines:
+        cells = zip(line, named, strict=True)
+        rows.append([(text, None) if is_name else _number(text) for text, is_name in cells])
+    return rows
+
+
+def _write(path: Path, rows: Sequence[Sequence[Cell]]) -> None:
     openpyxl = openpyxl_module()
     columns = max(map(len, rows), default=0)
     if len(rows) > MOST_ROWS or columns > MOST_COLUMNS:
@@ -117,8 +133,7 @@ def _write(path: Path, rows: Sequence[Sequence[Any]], printed: bool = False) -> 
     book = openpyxl.Workbook()
     sheet = book.active
     for i, row in enumerate(rows, 1):
-        for j, value in enumerate(row, 1):
-            value, style = _number(value) if printed else (value, None)
+        for j, (value, style) in enumerate(row, 1):
             if value is not None and value != "":
                 _put(sheet.cell(i, j), value, style)
     with path.open("wb") as file:
@@ -150,7 +165,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float) else str(value)
 
 
-def _number(text: Any) -> tuple[Any, str | None]:
+def _number(text: str) -> Cell:
     """A printed number and the format that shows it so; text as it is.
 
     >>> _number("(0.156)"), _number("2.194***"), _number("<2e-16"), _number("7,185")

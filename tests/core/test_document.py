@@ -124,6 +124,17 @@ def test_excel_holds_numbers_shown_as_printed(tmp_path):
     assert sheet["C6"].data_type == "s"
 
 
+def test_names_that_look_like_numbers_are_text_in_excel(tmp_path):
+    class Numbered(Exported):
+        def _blocks(self):
+            grid = Grid(["1.10", "1e5"], [["007", "7,185"]], ["08"], align=["left", "right"])
+            return [[grid]]
+
+    Numbered().to_excel(tmp_path / "t.xlsx")
+    rows = openpyxl.load_workbook(tmp_path / "t.xlsx").active.iter_rows(values_only=True)
+    assert [*rows] == [(None, "1.10", "1e5"), ("08", "007", 7185)]
+
+
 def test_excel_says_what_it_cannot_hold(tmp_path):
     class Rung(Exported):
         def _blocks(self):
