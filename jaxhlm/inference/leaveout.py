@@ -240,7 +240,7 @@ def _class_without(
     place, N = c.place[pairs.group], len(pairs.group)
     m = len(c.grams) - 1
     columns = _columns(Pairs(pairs.fit, place).of_both(c.grams))
-    kept = columns.any(axis=(0, 2))
+    kept = np.asarray(columns.any(axis=(0, 2)))
     kept[0] = True  # which counts the groups, though there be nothing in them
     T = np.moveaxis(columns[:, kept], 1, 0)
     k = len(T)
