@@ -61,7 +61,8 @@ class BatchTests(Estimated[pd.Series, pd.DataFrame, Floats, dict[Any, Floats]]):
         Returns:
             A DataFrame with the label of the fit, contrast, estimate, std_error, df, statistic,
             p_value, conf_low, conf_high, p_adjusted, z (the standard normal number of the same p
-            value, comparable whatever the df) and status; NaN where a fit failed. With ``joint``
+            value, comparable whatever the df) and status; NaN where a fit failed. Beside estimate
+            stands null, what it is tested against, if that is not always zero. With ``joint``
             num_df, den_df, statistic, p_value, p_adjusted and status.
 
         Raises:

@@ -55,13 +55,15 @@ def contrast_table(
     if joint:
         found = coefficients.joint_test(fits, hypothesis.L, df, hypothesis.rhs)
         columns = {name: np.reshape(value, (-1, 1)) for name, value in found.items()}
-        labels = [", ".join(hypothesis.labels)]
+        labels = [", ".join(map(_with_null, hypothesis.labels, hypothesis.rhs))]
     else:
         columns, _ = coefficients.contrasts(fits, hypothesis.L, df, hypothesis.rhs, LEVEL)
         labels = [*hypothesis.labels]
     if prior is not None and moderate == "dream":
         columns |= _rescaled(columns, hypothesis.rhs, prior)
     columns["p_adjusted"] = adjusted(columns["p_value"], adjust)
+    if not joint and hypothesis.rhs.any():
+        columns = {"estimate": columns["estimate"], "null": hypothesis.rhs + 0.0} | columns
     if not joint:
         columns["z"] = np.sign(columns["statistic"]) * normal_size(columns["p_value"])
     return _shown(fits, labels, columns, shape)
@@ -146,6 +148,11 @@ def _one_row(model: Model, name: str, row: Any) -> Hypothesis:
             "joint=True then tests all of them at once"
         )
     return found
+
+
+def _with_null(label: str, null: float) -> str:
+    """A name, with what it is tested against unless that is zero or said in it."""
+    return label if null == 0.0 or "=" in label else f"{label} = {null:g}"
 
 
 def _rescaled(columns: Mapping[str, Floats], rhs: Floats, prior: Moderation) -> dict[str, Floats]:

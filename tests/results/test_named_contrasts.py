@@ -84,6 +84,17 @@ def test_the_table_is_that_of_contrast_with_names_and_adjusted_p_values():
     assert lost["status"].eq("not_finite").all() and lost["p_adjusted"].isna().all()
 
 
+def test_a_name_does_not_hide_what_is_tested_against():
+    table = fits().test(NAMED)
+    assert table["null"].tolist() == [0.0, 10.0, 0.0] * 60
+    t = (table["estimate"] - table["null"]) / table["std_error"]
+    np.testing.assert_allclose(table["statistic"], t, rtol=tol.SMALL)
+    assert "null" not in fits().test({"a week": "7*Days"})
+    assert fits().test(shape="wide", contrasts=NAMED)["ten a day", "null"].eq(10.0).all()
+    two = {"ten a day": "Days = 10", "level": "(Intercept)"}
+    assert fits().test(two, joint=True)["contrast"][0] == "ten a day = 10, level"
+
+
 def test_variances_are_shrunk_by_smyths_formula():
     found = fits().moderation()
     assert 0.0 < found.df_prior < np.inf and f"{found.df_prior:.4g}" in str(found)
@@ -181,7 +192,7 @@ def test_jointly_it_is_an_f_test_and_one_row_of_it_is_t_squared():
     joint = fits().test({"slope": "Days = 10", "level": "(Intercept) = 250"}, joint=True)
     one = fits().joint_test(["Days = 10", "(Intercept) = 250"])
     np.testing.assert_allclose(joint["statistic"], one["statistic"], rtol=tol.BATCH)
-    assert joint["contrast"].unique().tolist() == ["slope, level"] and len(joint) == 60
+    assert joint["contrast"].unique().tolist() == ["slope = 10, level = 250"] and len(joint) == 60
     for moderate in (False, True):
         F = fits().test({"slope": "Days = 10"}, joint=True, moderate=moderate)
         t = fits().test({"slope": "Days = 10"}, moderate=moderate)
