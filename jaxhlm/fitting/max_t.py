@@ -18,6 +18,7 @@ from jaxhlm.core.devices import Devices
 from jaxhlm.core.document import Block, Printed, framed
 from jaxhlm.core.notation import Floats, check_option
 from jaxhlm.core.streams import Seed, random_key, seed_of
+from jaxhlm.core.tables import Shown
 from jaxhlm.errors import JaxhlmError, OptionError
 from jaxhlm.estimation.hypotheses import Contrasts
 from jaxhlm.fitting.null_refits import NullRefits
@@ -229,7 +230,7 @@ def _with_p(table: pd.DataFrame, p: Floats, resamples: float) -> pd.DataFrame:
     """The table with two columns more, before the status."""
     status, p = table["status"], p.ravel()
     error = np.sqrt(p * (1.0 - p) / resamples)
-    return table.drop(columns="status").assign(p_fwer=p, mc_se=error, status=status)
+    return Shown(table.drop(columns="status").assign(p_fwer=p, mc_se=error, status=status))
 
 
 def _labelled(maxima: Floats, labels: Sequence[str]) -> pd.DataFrame:

@@ -62,8 +62,9 @@ class RowResults(Estimated[Number, Vector, Matrix, Each]):
         Returns:
             The response, the unit, .fitted, .resid, .fixed (Xβ̂), .resid_marginal (y − Xβ̂), .hat,
             .cooksd and .std_resid, the conditional residual over its standard deviation. Of
-            broom.mixed's columns the predictors are left out: the rows are labelled as those of
-            the data, so ``data.join(…)`` has both; so are ``.mu``, which is .fitted, and weights.
+            broom.mixed's columns the predictors are left out, and ``.mu``, which is .fitted, and
+            weights: the rows of one fit are labelled as those of the data, so that
+            ``data.join(fit.augment().filter(regex=r"^\\."))`` has all.
 
         Example:
             >>> import jaxhlm as hlm

@@ -17,6 +17,7 @@ from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Floats, Ints, Precision
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Key, Seed, random_key
+from jaxhlm.core.tables import Shown
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
@@ -250,7 +251,7 @@ class Trials:
             for one in job.tests
         )
         redrawn = isinstance(getattr(self._mechanism, "design", None), UnitDesign)
-        return Power(pd.DataFrame(columns), self._alpha, job.df, self._level, plan, tests, redrawn)
+        return Power(Shown(columns), self._alpha, job.df, self._level, plan, tests, redrawn)
 
     def _by_formula(self, test: ReadTest) -> float:
         if not self._job.reml:

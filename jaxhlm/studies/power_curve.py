@@ -252,7 +252,7 @@ def solve_power(
         start = _start(by_formula, low, high, step, target)
         value = _smallest(reaches, start, low, high, step)
     order = sorted(tables, key=abs)
-    curve = pd.concat([tables[v] for v in order], ignore_index=True)
+    curve = Shown(pd.concat([tables[v] for v in order], ignore_index=True))
     if value is None:
         last = tables[high].iloc[0]
         raise TargetError(

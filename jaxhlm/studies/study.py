@@ -101,11 +101,14 @@ class Study(Printed):
         Columns: those of the conditions, condition, replicate, method, term, truth, estimate,
         std_error, df, p_value, conf_low, conf_high, status.
         """
-        return self._read(self.chunks)
+        return Shown(self._read(self.chunks))
 
     @property
     def counts(self) -> pd.DataFrame:
-        """Number of data sets by condition, method and status, every status listed."""
+        """Number of data sets by condition, method and status, every status listed.
+
+        Fits that are "singular" have converged too, on the boundary.
+        """
         frames = []
         for part in self._by_condition():
             one = part.drop_duplicates(["replicate", "method"])
@@ -117,7 +120,7 @@ class Study(Printed):
         table = pd.concat(frames).reindex(columns=names, fill_value=0).fillna(0).astype(int)
         table.columns.name = None
         table.insert(0, "replicates", table.sum(axis=1))
-        return table
+        return Shown(table)
 
     def measures(
         self, by: Sequence[str] = KEY, alpha: float = 0.05, **options: Any
@@ -140,7 +143,8 @@ class Study(Printed):
 
     def _blocks(self) -> list[Block]:
         """How much of it there is."""
-        counts = self.counts
+        counts = self.counts.assign(converged=lambda told: told["converged"] + told["singular"])
+        counts = counts.rename(columns={"singular": "of these singular"})
         counts = self.conditions.join(counts.loc[:, counts.any()], how="right")
         done = sum(chunk.last - chunk.first for chunk in self.chunks)
         methods = "1 method" if len(self.methods) == 1 else f"{len(self.methods)} methods"
