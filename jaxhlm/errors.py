@@ -54,6 +54,7 @@ __all__ = [
     "NotNestedError",
     "NotNumericError",
     "NumbersAsTextWarning",
+    "OneDrawWarning",
     "OptionError",
     "RankDeficientWarning",
     "ResamplingError",
@@ -238,6 +239,10 @@ class NumbersAsTextWarning(JaxhlmWarning):
 
 class AmbiguousDropoutWarning(JaxhlmWarning):
     """Drop-out was given as a number that does not say of what it is the share."""
+
+
+class OneDrawWarning(JaxhlmWarning):
+    """The power is that of one draw of a design, not of what may be drawn."""
 
 
 class RankDeficientWarning(JaxhlmWarning):

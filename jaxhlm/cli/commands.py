@@ -13,6 +13,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.measures_table import MeasuresTable
 from jaxhlm.studies.mechanism import mechanism
+from jaxhlm.studies.plan import seed_in_words
 from jaxhlm.studies.power import power
 from jaxhlm.studies.power_curve import power_curve, solve_power
 from jaxhlm.studies.study import study
@@ -179,7 +180,8 @@ def _power(a: argparse.Namespace) -> None:
         text, table = str(found), found.curve
     elif a.values is not None:
         table = power_curve(made, a.test, a.along or "units", a.values, **options)
-        text = table.to_string(index=False, float_format="%.4f")
+        shown = table.to_string(index=False, float_format="%.4f")
+        text = f"{shown}\n{seed_in_words(a.n, table.attrs['seed'])}"
     elif a.along is not None:
         raise OptionError("--along needs --values or --target")
     else:

@@ -18,7 +18,7 @@ from jaxhlm.core.arguments import (
     whole_number,
 )
 from jaxhlm.core.document import Block, Printed, filled
-from jaxhlm.core.notation import Floats, Ints
+from jaxhlm.core.notation import Ints
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.dropout import Dropout, DropoutRate, named_dropout, read_dropout
 from jaxhlm.studies.unit_rows import (
@@ -33,10 +33,9 @@ from jaxhlm.studies.unit_rows import (
     is_drawn,
     is_fixed,
     is_range,
-    rotation,
     stacked_columns,
 )
-from jaxhlm.studies.unit_words import Members, crossed_in_words, in_words
+from jaxhlm.studies.unit_words import design_in_words
 from jaxhlm.violations.distributions import sampler
 
 __all__ = ["UnitDesign", "units"]
@@ -112,46 +111,8 @@ class UnitDesign(Printed):
 
     @property
     def in_words(self) -> str:
-        """The design in words."""
-        texts = [f"{self.n:,} units ({self.unit}), {self._sizes_in_words}."]
-        texts += [f"Within units {in_words(name, x)}." for name, x in self.within.items()]
-        texts += [f"{x}." for x in (crossed_in_words(self.crossed),) if x]
-        texts += [f"Between units {in_words(name, x)}." for name, x in self.between.items()]
-        members = Members(self.levels, rotation(self.factors, np.arange(self.n)))
-        if self.factors:
-            uneven = "" if members.split_evenly else f"; {self.n:,} cannot be split evenly"
-            texts.append(f"In rotation units belong to {members}{uneven}.")
-        if self.leaving is not None:
-            texts.append(f"Drop-out: {self.leaving}.")
-            if (staying := self._staying) is not None:
-                texts.append(f"Expected to have all measurements: {members.shares(staying)}.")
-        elif is_drawn(self.dropout):
-            texts.append("Drop-out: units leave after a number of measurements that is drawn.")
-        redrawn = self.redrawn_names
-        once = [name for name in self._random if name not in redrawn]
-        for names, when in ((redrawn, "anew for every data set"), (once, "once, for all of them")):
-            texts += [f"Drawn {when}: {', '.join(names)}."] * bool(names)
-        return " ".join(texts)
-
-    @property
-    def _sizes_in_words(self) -> str:
-        """How many measurements units have."""
-        sizes = self.measurements
-        if is_drawn(sizes):
-            return "with a number of measurements that is drawn"
-        low, high = np.min(sizes), np.max(sizes)
-        return f"with {low} measurements each" if low == high else f"with {low} to {high} each"
-
-    @property
-    def _staying(self) -> Floats | None:
-        """(n,) probabilities that units do not drop out; None where that is not known."""
-        if self.leaving is None or is_drawn(self.measurements):
-            return None
-        planned = np.asarray(self.measurements)
-        if is_range(self.measurements):
-            planned = np.arange(planned[0], planned[1] + 1)[:, None]
-        found = np.broadcast_to(self.leaving.staying(planned), (*planned.shape[:-1], self.n))
-        return found.mean(axis=0) if found.ndim == 2 else found
+        """The design in words; of what is drawn once, the draw."""
+        return design_in_words(self)
 
     @property
     def most(self) -> int | None:
@@ -167,6 +128,11 @@ class UnitDesign(Printed):
     def redrawn_names(self) -> list[str]:
         """What is drawn anew for every data set."""
         return [name for name in self._random if self.redraws(name)]
+
+    @property
+    def drawn_once(self) -> list[str]:
+        """What is drawn once, for all data sets."""
+        return [name for name in self._random if not self.redraws(name)]
 
     @property
     def levels(self) -> dict[str, list[Hashable]]:
@@ -312,8 +278,10 @@ def units(
             ``[0.1, 0.3] * 15`` for two groups in rotation. Or a distribution, given as for
             ``measurements``, of the number of measurements that a unit leaves after. A bare number
             is read as "per_visit", and a warning says so.
-        redraw: False draws everything once, from ``seed``; True draws everything random anew for
-            every data set; a list of names redraws these (covariates, "measurements", "dropout").
+        redraw: False draws everything once, from ``seed``: power is then that of this one draw,
+            whose numbers ``print`` tells; designs of other sizes share its first units. True
+            draws everything random anew for every data set, and power is that of all draws; a list
+            of names redraws these (covariates, "measurements", "dropout").
         unit: name of the grouping column, whose labels are 0 … n − 1.
         seed: of what is drawn once. Every covariate has a stream of its own, so that adding one
             leaves the others alone.

@@ -12,8 +12,9 @@ import pandas as pd
 
 from jaxhlm.core.document import Grid, filled
 from jaxhlm.core.notation import Floats
+from jaxhlm.core.versions import versions
 from jaxhlm.design.design import Design
-from jaxhlm.errors import OptionError
+from jaxhlm.errors import OneDrawWarning, OptionError, warn_user
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.mechanism import Mechanism
@@ -29,6 +30,8 @@ __all__ = [
     "page",
     "plan_of",
     "power_in_words",
+    "seed_in_words",
+    "warn_of_one_draw",
 ]
 
 INDENT = 10  # columns of the headings
@@ -40,15 +43,20 @@ class Plan(NamedTuple):
     design: str
     truth: str
     analysis: str
+    draws: str
 
 
-def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, reml: bool) -> Plan:
+def plan_of(
+    mechanism: Mechanism | tuple[Design, Truth], formula: str | None, reml: bool, n: int, seed: int
+) -> Plan:
     """What is simulated, in words.
 
     Args:
         mechanism: what generates the data sets.
         formula: the model that is fitted; None for the one that generates.
         reml: how.
+        n: number of data sets.
+        seed: int that gives them.
     """
     violated = ""
     truth: Truth | TruthSource
@@ -59,7 +67,7 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
         generating, truth, source = mechanism.template, mechanism.truth, mechanism.source
         violated = "".join(f" Violated: {v}." for v in mechanism.violations)
     if isinstance(source, UnitDesign):
-        design = source.in_words
+        design = source.in_words + _one_draw_in_words(source)
     else:
         units = f"{generating.G:,} units ({generating.group_name})"
         design = f"{generating.n:,} rows in {units}, the same in every data set."
@@ -74,7 +82,34 @@ def plan_of(mechanism: Mechanism | tuple[Design, Truth], formula: str | None, re
         design,
         f"{generating.formula} with {parameters}.{violated}",
         f"Each data set is fitted with {model} by {method}.",
+        f"{seed_in_words(n, seed)}.",
     )
+
+
+def seed_in_words(n: int, seed: int) -> str:
+    """Where the same data sets come from."""
+    version = versions(("jaxhlm",))["jaxhlm"]
+    return f"{n:,} data sets are drawn with seed={seed} by jaxhlm {version}"
+
+
+def warn_of_one_draw(mechanism: object) -> None:
+    """Warn where power is that of one draw of a design."""
+    source = getattr(mechanism, "source", None)
+    if not isinstance(source, UnitDesign) or not source.drawn_once:
+        return
+    warn_user(
+        f"the power is that of one draw of {', '.join(source.drawn_once)}: another draw gives "
+        "another power, and another size that a target needs; write redraw=True in jaxhlm.units "
+        "for a design that is drawn anew for every data set",
+        OneDrawWarning,
+    )
+
+
+def _one_draw_in_words(design: UnitDesign) -> str:
+    """What a protocol is to say of a design that is drawn once."""
+    if not design.drawn_once:
+        return ""
+    return " Another draw gives another power: redraw=True draws anew for every data set."
 
 
 def _members_in_words(frame: pd.DataFrame, design: Design) -> str:

@@ -16,7 +16,7 @@ from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.memory import trim_heap
 from jaxhlm.core.notation import Floats, Ints, Precision
 from jaxhlm.core.status import Status
-from jaxhlm.core.streams import Key, Seed, random_key
+from jaxhlm.core.streams import Key, Seed, random_key, seed_of
 from jaxhlm.core.tables import Shown
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, failures_counted
@@ -43,6 +43,7 @@ from jaxhlm.studies.plan import (
     page,
     plan_of,
     power_in_words,
+    warn_of_one_draw,
 )
 from jaxhlm.studies.read_tests import ReadTest, Test, read_tests
 from jaxhlm.studies.simulate import Simulated, simulate
@@ -86,6 +87,7 @@ class Power(Printed):
         level: of the exact interval.
         plan: design, truth and analysis in words.
         hypotheses: what is tested and how, in words.
+        seed: int that gives the same data sets again, with the same version of jaxhlm.
         redrawn: whether data sets have designs of their own; the formula takes one draw of them.
     """
 
@@ -95,6 +97,7 @@ class Power(Printed):
     level: float
     plan: Plan
     hypotheses: tuple[str, ...]
+    seed: int
     redrawn: bool = False
 
     @property
@@ -178,6 +181,9 @@ def power(
             ``devices`` that are not there.
         DeviceError, ExecutorError: a device, or a worker that is not replaced, was lost.
 
+    Warns:
+        OneDrawWarning: a design from ``jaxhlm.units`` is drawn once; the power is of this draw.
+
     Example:
         >>> import jaxhlm as hlm
         >>> design = hlm.design("~ x * a + (1 + x | unit)", hlm.load_dataset("article"))
@@ -188,9 +194,11 @@ def power(
     """
     workers = workers_of(executor)
     check_options(n, alpha, df, reml, level, devices, workers)
-    return Trials(
+    trials = Trials(
         mechanism, test, alpha, df, seed, formula, reml, level, devices, precision, workers
-    ).power(n, progress)
+    )
+    warn_of_one_draw(mechanism)
+    return trials.power(n, progress)
 
 
 class Trials:
@@ -243,7 +251,8 @@ class Trials:
             "failed": n - made,
             "singular": int((status == Status.SINGULAR).sum()),
         }
-        plan = plan_of(self._mechanism, job.formula, job.reml)
+        seed = seed_of(job.key)
+        plan = plan_of(self._mechanism, job.formula, job.reml, n, seed)
         known = (self._design, self._truth) if job.formula is None else None
         tests = tuple(
             hypothesis_in_words(one.label, one.L, self._alpha, job.df)
@@ -251,7 +260,8 @@ class Trials:
             for one in job.tests
         )
         redrawn = isinstance(getattr(self._mechanism, "design", None), UnitDesign)
-        return Power(Shown(columns), self._alpha, job.df, self._level, plan, tests, redrawn)
+        table, level = Shown(columns), self._level
+        return Power(table, self._alpha, job.df, level, plan, tests, seed, redrawn)
 
     def _by_formula(self, test: ReadTest) -> float:
         if not self._job.reml:

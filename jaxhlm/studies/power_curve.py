@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,13 +13,14 @@ from jaxhlm.core.arguments import fraction, listed_values, number
 from jaxhlm.core.devices import Devices
 from jaxhlm.core.document import Block, Printed, as_html, framed
 from jaxhlm.core.notation import Precision
-from jaxhlm.core.streams import Seed, random_key
+from jaxhlm.core.streams import Seed, random_key, seed_of
 from jaxhlm.core.tables import Shown
 from jaxhlm.errors import GroupingError, IdentifiabilityError, OptionError, TargetError
 from jaxhlm.estimation.executors import Workload, workers_of
 from jaxhlm.estimation.pipeline import all_or_nothing, keep_part
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
+from jaxhlm.studies.plan import seed_in_words, warn_of_one_draw
 from jaxhlm.studies.power import (
     Generating,
     Power,
@@ -28,7 +28,6 @@ from jaxhlm.studies.power import (
     analysed,
     check_options,
     formula_power,
-    power,
 )
 from jaxhlm.studies.read_tests import Test, read_tests
 from jaxhlm.studies.vary import SIZES, changed_truth, check_along, varied
@@ -54,7 +53,7 @@ class PowerSolution(Printed):
         curve: what was simulated, columns as ``power_curve``, sorted by value.
         resolved: whether the intervals at the value and at the one below it both leave out the
             target. Otherwise the value is the best guess, and one nearby may be as right.
-        power: the power at the value, ``print`` of which is the plan in words.
+        power: the power at the value, ``print`` of which is the plan in words, and the seed of all.
     """
 
     value: float
@@ -72,8 +71,25 @@ class PowerSolution(Printed):
             f"[{row['conf_low']:.4f}, {row['conf_high']:.4f}] for a target of {self.target:g}"
         )
         if not self.resolved:
-            text += "\nThe next value may do as well: simulation error hides the difference"
+            text += f"\n{self._doubt}: simulation error hides the difference"
         return [[text], [str(self.power)]]
+
+    @property
+    def _doubt(self) -> str:
+        """Which of the two values that the answer lies between may be on the other side."""
+        at = self.curve.index[self.curve[self.along] == self.value][0]
+        near = self.curve.iloc[max(at - 1, 0) : at + 1]
+        undecided = near[_undecided(near, self.target)][self.along]
+        told = [
+            f"{value:g} may {'fall short' if value == self.value else 'do as well'}"
+            for value in undecided
+        ]
+        return f"{self.along} = {', and '.join(told)}"
+
+    @property
+    def seed(self) -> int:
+        """Int that gives the same search again, with the same version of jaxhlm."""
+        return self.power.seed
 
     def _repr_html_(self) -> str:
         """What was simulated too."""
@@ -120,9 +136,13 @@ def power_curve(
     Returns:
         One row per value and test: the value in a column named as ``along``, then the columns of
         ``Power.table``. At a Ctrl-C those of the values that are finished, with a warning.
+        ``attrs["seed"]`` is an int that gives the same data sets again.
 
     Raises:
         JaxhlmError: as for ``power``; before anything is simulated where a value is at fault.
+
+    Warns:
+        OneDrawWarning: as for ``power``.
 
     Example:
         >>> import jaxhlm as hlm
@@ -132,7 +152,8 @@ def power_curve(
         >>> curve[["units", "analytic"]].round(2).to_dict("list")
         {'units': [10, 20], 'analytic': [0.2, 0.72]}
     """
-    check_options(n, alpha, df, reml, level, devices, workers_of(executor))
+    workers = workers_of(executor)
+    check_options(n, alpha, df, reml, level, devices, workers)
     check_along(along)
     values = listed_values("values", values)
     if not values:
@@ -142,22 +163,23 @@ def power_curve(
         with _blaming(along, value):
             steps.append(_changed(mechanism, along, value))
             read_tests(test, analysed(steps[-1], formula)[0])
-    simulated = partial(
-        power, test=test, n=n, alpha=alpha, df=df, seed=random_key(seed),
-        formula=formula, reml=reml, level=level, progress=False, devices=devices,
-        precision=precision, executor=executor,
-    )  # fmt: skip
-    tables: list[pd.DataFrame] = []
+    warn_of_one_draw(mechanism)
+    key, tables = random_key(seed), list[pd.DataFrame]()
     try:
         with step_progress(len(values), along, progress) as advance, all_or_nothing():
             for value, step in zip(values, steps, strict=True):
-                table = simulated(step).table
+                trials = Trials(
+                    step, test, alpha, df, key, formula, reml, level, devices, precision, workers
+                )
+                table = trials.power(n, False).table
                 table.insert(0, along, value)
                 tables.append(table)
                 advance(f"{value:g}")
     except KeyboardInterrupt as error:
         keep_part(error, len(tables), len(values), f"values of {along}")
-    return Shown(pd.concat(tables, ignore_index=True))
+    curve = Shown(pd.concat(tables, ignore_index=True), [seed_in_words(n, seed_of(key))])
+    curve.attrs["seed"] = seed_of(key)
+    return curve
 
 
 def solve_power(
@@ -203,6 +225,9 @@ def solve_power(
         TargetError: the target is not reached within the bounds.
         JaxhlmError: as for ``power``.
 
+    Warns:
+        OneDrawWarning: as for ``power_curve``.
+
     Example:
         >>> import jaxhlm as hlm
         >>> truth = hlm.Truth.of([1, 3, -0.15, 0.3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)
@@ -219,6 +244,7 @@ def solve_power(
         raise OptionError("solve_power needs one test")
     with _blaming(along, high):
         read_tests(test, analysed(_changed(mechanism, along, high), formula)[0])
+    warn_of_one_draw(mechanism)
     key, tables, found = random_key(seed), dict[float, pd.DataFrame](), dict[float, Power]()
 
     with step_progress(None, along, progress) as advance, all_or_nothing():

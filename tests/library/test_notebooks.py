@@ -18,7 +18,7 @@ POWER = pd.DataFrame(
      "power_all": [0.8], "analytic": [np.nan], "rejected": [80], "n": [100], "failed": [0],
      "singular": [3]}
 )  # fmt: skip
-PLANNED = Power(POWER, 0.05, "satterthwaite", 0.95, Plan("a", "b", "c"), ("x = 0",))
+PLANNED = Power(POWER, 0.05, "satterthwaite", 0.95, Plan("a", "b", "c", "d"), ("x = 0",), 1)
 MEASURES = pd.DataFrame(
     {"term": ["x"], "n": [9], "n_failed": [0], "n_singular": [1], "truth": [3.0], "bias": [0.01],
      "bias_mcse": [0.02]}

@@ -1,5 +1,6 @@
 """Designs from a few words: sizes, covariates, balance, drop-out, and what is drawn when."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import jax.numpy as jnp
@@ -326,7 +327,7 @@ def test_a_design_counts_its_units_and_says_what_cannot_be_split_evenly():
     assert "belong to arm × site: 2 a x, 2 b x, 1 a y, 1 b y; 6 cannot" in told(6, factors=both)
     many = {"site": range(10), "arm": ["a", "b"]}
     assert "1 to 2 at each of 20 combinations of levels; 30 cannot" in told(30, factors=many)
-    per_visit = told(20, factors=arms, dropout={"per_visit": [0.1, 0.3] * 10})
+    per_visit = told(20, factors=arms, dropout={"per_visit": [0.1, 0.3] * 10}, redraw=True)
     a, b = 10 * 0.9**4, 10 * 0.7**4
     assert f"{a + b:.4g} of 20 units ({a:.4g} of 10 a, {b:.4g} of 10 b)." in per_visit
 
@@ -340,6 +341,48 @@ def test_expected_completers_are_those_of_drawn_designs(sizes):
     assert abs(complete - told) < 4 * (2000 * 0.25) ** 0.5
 
 
-def test_completers_are_not_told_where_the_planned_numbers_are_drawn():
-    drawn = hlm.units(20, lambda rng, size: rng.poisson(3, size) + 1, dropout={"overall": 0.2})
-    assert "Drop-out: 20 %" in drawn.in_words and "Expected" not in str(drawn)
+def poisson(rng, size):
+    return rng.poisson(3, size) + 1
+
+
+@pytest.mark.parametrize("redraw", [True, ["measurements"]])
+def test_completers_are_not_told_where_the_planned_numbers_are_drawn(redraw):
+    drawn = hlm.units(20, poisson, dropout={"overall": 0.2}, redraw=redraw)
+    assert "Drop-out: 20 %" in drawn.in_words
+    assert "Expected" not in str(drawn) and "this draw" not in str(drawn)
+
+
+@pytest.mark.parametrize("dropout", [{"overall": 0.2}, {"per_visit": 0.1}, poisson])
+@pytest.mark.parametrize("sizes", [5, (2, 6), poisson, [3, 4] * 20])
+def test_a_design_that_is_drawn_once_tells_what_was_drawn(sizes, dropout):
+    """Whole units, in all and of every level, are those of the frame that is simulated."""
+    factors = {"arm": ["a", "b"]}
+    design = hlm.units(40, sizes, {"t": range(90)}, factors=factors, dropout=dropout, seed=4)
+    planned, kept = (
+        d.frame().groupby("unit").size().to_numpy()
+        for d in (hlm.units(40, sizes, {"t": range(90)}, seed=4), design)
+    )
+    whole = planned == kept
+    a, b = whole[::2].sum(), whole[1::2].sum()
+    assert 0 < whole.sum() < 40
+    told = f"simulated, {a + b} of 40 units ({a} of 20 a, {b} of 20 b) have all measurements."
+    assert told in design.in_words and "Expected" not in design.in_words
+    drawn = f"({planned.min()} to {planned.max()} in this draw)"
+    assert (drawn in design.in_words) == (sizes in ((2, 6), poisson))
+    assert "simulated" not in replace(design, redraw=["dropout"]).in_words
+
+
+def test_what_no_row_has_is_not_told():
+    """A covariate with more values than there are measurements, such as to vary their number."""
+
+    def told(**options):
+        return hlm.units(12, within={"t": np.arange(9.0)}, **options).in_words
+
+    assert "Within units t = 0, 1, 2." in told(measurements=3)
+    assert "Within units t = 0, 1, 2." in told(measurements=[2, 3] * 6)
+    assert "Within units t = 0, 1, 2, 3, 4, 5, 6, 7, …." in told(measurements=9)
+    design = hlm.units(12, (1, 9), {"t": np.arange(9.0)}, dropout={"per_visit": 0.4}, seed=1)
+    last = int(design.frame()["t"].max())
+    assert 0 < last < 7
+    assert f"t = {', '.join(map(str, range(last + 1)))}." in design.in_words
+    assert "5, 6, 7, …." in replace(design, redraw=True).in_words

@@ -11,10 +11,12 @@ import jaxhlm as hlm
 import tolerances as tol
 from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
+from jaxhlm.core.versions import versions
 from jaxhlm.errors import (
     GroupingError,
     IdentifiabilityError,
     JaxhlmError,
+    OneDrawWarning,
     OptionError,
     TargetError,
     UnknownTermError,
@@ -303,6 +305,66 @@ def test_more_data_sets_are_drawn_near_the_target(monkeypatch):
     assert abs(found.value - 50) <= 20
     assert not found.resolved
     assert "simulation error" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("below", "at", "told"),
+    [
+        ((0.77, 0.81), (0.81, 0.84), "units = 41 may do as well: simulation"),
+        ((0.75, 0.79), (0.79, 0.84), "units = 42 may fall short: simulation"),
+        ((0.77, 0.81), (0.79, 0.84), "units = 41 may do as well, and 42 may fall short: simul"),
+        ((0.75, 0.79), (0.81, 0.84), None),
+    ],
+)
+def test_what_simulation_error_leaves_open_is_named(below, at, told):
+    low, high = zip((0.1, 0.2), below, at, (0.7, 0.9), strict=True)
+    curve = pd.DataFrame({"units": [30, 41, 42, 60], "power": 0.8, "conf_low": low})
+    curve["conf_high"] = high
+    found = curve_module.PowerSolution(42, 0.8, "units", curve, told is None, "the plan")
+    assert ("simulation error" in str(found)) == bool(told)
+    assert (told or "units = 42") in str(found)
+
+
+def test_power_tells_the_seed_that_gives_it_again(article):
+    """Also of a generator, or of none that was given; and the version that it belongs to."""
+    test, options = "x:a", {"n": 40, "along": "units", "values": [20]}
+    found = hlm.power(article, test, n=40, seed=np.random.default_rng(3))
+    again = hlm.power(article, test, n=40, seed=found.seed)
+    pd.testing.assert_frame_equal(found.table, again.table)
+    words = f"drawn with seed={found.seed} by jaxhlm {versions()['jaxhlm']}"
+    assert f"40 data sets are {words}." in " ".join(str(found).split())
+    curve = hlm.power_curve(article, test, **options)
+    same = hlm.power_curve(article, test, **options, seed=curve.attrs["seed"])
+    pd.testing.assert_frame_equal(curve, same)
+    assert f"drawn with seed={curve.attrs['seed']} by jaxhlm" in repr(curve)
+    search = hlm.solve_power(article, test, 0.5, bounds=(10, 30), n=40)
+    once_more = hlm.solve_power(article, test, 0.5, bounds=(10, 30), n=40, seed=search.seed)
+    pd.testing.assert_frame_equal(search.curve, once_more.curve)
+    assert f"seed={search.seed} by" in " ".join(str(search).split())
+
+
+def test_a_design_that_is_drawn_once_has_power_of_this_draw():
+    """Said in the plan and by a warning of every function; not where nothing is drawn once."""
+    truth = hlm.Truth.of([0, 0.5], sd=[0.5], sigma=1)
+
+    def of(redraw):
+        design = hlm.units(12, 3, {"t": range(3)}, dropout={"overall": 0.3}, redraw=redraw)
+        return hlm.mechanism("y ~ t + (1 | unit)", design, truth)
+
+    asked = {
+        hlm.power: {},
+        hlm.power_curve: {"along": "units", "values": [10, 12]},
+        hlm.solve_power: {"bounds": (6, 60)},
+    }
+    once, anew = of(False), of(True)
+    for ask, options in asked.items():
+        with pytest.warns(OneDrawWarning, match="one draw of dropout.*redraw=True") as said:
+            found = ask(once, "t", n=20, seed=1, **options)
+        assert len(said) == 1
+        if ask is not hlm.power_curve:
+            assert "Another draw gives another power" in " ".join(str(found).split())
+    for m in (anew, hlm.mechanism("y ~ t + (1 | unit)", once.design, truth)):
+        assert "Another draw" not in str(hlm.power(m, "t", n=20, seed=1))
 
 
 @pytest.mark.parametrize("rows", [True, False], ids=["rows", "statistics"])
