@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from jaxhlm.errors import OptionError
+from jaxhlm.studies.analysed import Generating, analysed
 from jaxhlm.studies.analytic import precision
-from jaxhlm.studies.power import Generating, analysed
 from jaxhlm.studies.truth import Standardizer, Truth, check_effects, standardizer
 
 __all__ = ["effect_sizes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,23 +18,20 @@ from jaxhlm.core.notation import Floats, Ints, Precision
 from jaxhlm.core.status import Status
 from jaxhlm.core.streams import Key, Seed, random_key, seed_of
 from jaxhlm.core.tables import Shown
-from jaxhlm.design.design import Design
-from jaxhlm.errors import OptionError, failures_counted
+from jaxhlm.errors import failures_counted
 from jaxhlm.estimation.estimates import estimate_bytes
 from jaxhlm.estimation.executors import Workers, Workload, workers_of
 from jaxhlm.estimation.pipeline import all_or_nothing, keep_part
 from jaxhlm.estimation.progress import progress_report
 from jaxhlm.inference.contrast_tests import DfMethod, check_df
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.language.formula import parse
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.coefficients import contrasts, joint_test
 from jaxhlm.storage.folder import Chunk
-from jaxhlm.studies.analytic import analytic_power
-from jaxhlm.studies.analytic import precision as precision_of
+from jaxhlm.studies.analysed import Generating, analysed, formula_power
 from jaxhlm.studies.binomial import exact_interval, rate_mcse
 from jaxhlm.studies.builder import UnitDesign
-from jaxhlm.studies.mechanism import Mechanism, without_offset
+from jaxhlm.studies.mechanism import Mechanism
 from jaxhlm.studies.plan import (
     Plan,
     effect_in_words,
@@ -47,25 +44,13 @@ from jaxhlm.studies.plan import (
 )
 from jaxhlm.studies.read_tests import ReadTest, Test, read_tests
 from jaxhlm.studies.simulate import Simulated, simulate
-from jaxhlm.studies.truth import Truth
-from jaxhlm.studies.uncertainty import TruthSource
 
-__all__ = [
-    "Generating",
-    "Power",
-    "Trials",
-    "analysed",
-    "check_options",
-    "formula_power",
-    "power",
-]
+__all__ = ["Power", "Trials", "check_options", "power"]
 
 # Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**20
 # Tasks that every worker is to have, and data sets that a task has at least.
 TASKS_OF_EACH, WORTH_SENDING = 4, 500
-
-Generating: TypeAlias = Mechanism | tuple[Design, Truth]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -282,26 +267,6 @@ def check_options(
     check_devices(devices, workers.elsewhere)
 
 
-def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth | TruthSource]:
-    """The design of the model to fit (on one draw of it, if it is redrawn), and the truth."""
-    if isinstance(mechanism, tuple):
-        design, truth = mechanism if len(mechanism) == 2 else (None, None)
-        if not isinstance(design, Design) or not isinstance(truth, Truth):
-            raise OptionError(
-                "give a Mechanism, or a pair (jaxhlm.design(formula, data), jaxhlm.Truth.of(…))"
-            )
-        if formula is not None:
-            raise OptionError("another formula= needs a Mechanism, which knows the data frame")
-        truth.check_learned(design.learned)
-        return design, truth
-    if not hasattr(mechanism, "draw"):
-        raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")
-    if formula is None:
-        return mechanism.template, mechanism.truth
-    fitted = mechanism.prepared(without_offset(parse(formula, response_optional=True)))
-    return fitted.design, mechanism.truth
-
-
 class _Job(NamedTuple):
     """What all parts of the data sets share, wherever they are drawn, fitted and tested."""
 
@@ -391,15 +356,3 @@ def _p_values(fits: FitBatch, tests: Sequence[ReadTest], df: DfMethod) -> Floats
     # An iteration limit leaves numbers behind, but not those of the model.
     p[~fits.ok] = np.nan
     return p
-
-
-def formula_power(
-    mechanism: Generating, design: Design, truth: Truth | TruthSource, test: ReadTest, alpha: float,
-    df: DfMethod, formula: str | None,
-) -> float:  # fmt: skip
-    """REML's power by formula; NaN where the model that is fitted does not generate the data."""
-    violated = not isinstance(mechanism, tuple) and bool(mechanism.violations)
-    if violated or formula is not None or not isinstance(truth, Truth) or truth.sigma == 0.0:
-        return np.nan
-    found = precision_of(design, truth, test.L)
-    return analytic_power(found, test.rhs, alpha, df, design.n - design.p)

@@ -20,15 +20,9 @@ from jaxhlm.estimation.executors import Workload, workers_of
 from jaxhlm.estimation.pipeline import all_or_nothing, keep_part
 from jaxhlm.estimation.progress import step_progress
 from jaxhlm.inference.contrast_tests import DfMethod
+from jaxhlm.studies.analysed import Generating, analysed, formula_power
 from jaxhlm.studies.plan import seed_in_words, warn_of_one_draw
-from jaxhlm.studies.power import (
-    Generating,
-    Power,
-    Trials,
-    analysed,
-    check_options,
-    formula_power,
-)
+from jaxhlm.studies.power import Power, Trials, check_options
 from jaxhlm.studies.read_tests import Test, read_tests
 from jaxhlm.studies.vary import SIZES, changed_truth, check_along, varied
 
