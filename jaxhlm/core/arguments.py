@@ -135,7 +135,7 @@ def affordable(name: str, count: int, each: float) -> None:
         OptionError: the message says how many can be.
     """
     memory = _memory()
-    if count > memory / each:
+    if each > 0.0 and count > memory / each:
         taken = min(count, LARGEST) * each / GIGABYTE
         raise OptionError(
             f"{name}={count}: that would take {taken:.3g} GB, and this machine "

@@ -19,7 +19,10 @@ __all__ = ["design_for", "determined_rows", "offset_for"]
 
 @np.errstate(all="ignore")
 def design_for(
-    design: Design, newdata: pd.DataFrame, not_estimable: NotEstimable = "nan"
+    design: Design,
+    newdata: pd.DataFrame,
+    not_estimable: NotEstimable = "nan",
+    units: bool = True,
 ) -> tuple[Floats, Floats, Ints]:
     """Evaluate the columns of a fitted design on new data.
 
@@ -32,6 +35,7 @@ def design_for(
         newdata: (m, ...) data frame; without the grouping column every group is unknown.
         not_estimable: a row outside the row space of a rank-deficient X, whose expected value the
             fitted rows do not determine, is NaN in X, with a warning, or, with "error", raises.
+        units: whether it matters which unit a row is of; otherwise every group is unknown.
 
     Returns:
         X (m, p), Z (m, q) and the group codes (m,), -1 where the level is missing or unseen.
@@ -56,7 +60,7 @@ def design_for(
     parts = (design._fixed, *design._random)
     raw = select(newdata, [v for part in design._right for v in part.variables])
     X, *columns = (evaluate_new(part, raw, design._factors) for part in parts)
-    codes = known_codes(design._groups, newdata)
+    codes = known_codes(design._groups, newdata) if units else np.full(len(newdata), -1)
     X = determined_rows(design, X, newdata.index, "row(s) of the new data", not_estimable)
     return X, np.concatenate(columns, axis=1), codes
 

@@ -64,7 +64,7 @@ def new_rows(
         MissingColumnError: a column of the formula, or with ``ranef`` the grouping column, is not
             in ``newdata``.
     """
-    X, Z, group = design_for(design, newdata, not_estimable)
+    X, Z, group = design_for(design, newdata, not_estimable, ranef)
     offset = offset_for(design, newdata)
     if ranef:
         try:

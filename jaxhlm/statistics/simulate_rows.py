@@ -73,7 +73,7 @@ def simulate_rows(
         for row, generator in zip(normals, islice(generators, len(part)), strict=False):
             generator.standard_normal(out=row)
         drawn = normals[: len(part)]
-        effects = drawn[:, : G * q].reshape(-1, G, q) @ root.T
+        effects = drawn[:, : G * q].reshape(len(drawn), G, q) @ root.T
         if given is not None:
             effects = np.where(np.isnan(given), effects, given)
         np.multiply(drawn[:, G * q :], scale, out=part)

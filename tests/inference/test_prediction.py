@@ -251,8 +251,19 @@ def test_the_data_as_new_rows_are_drawn_alike():
     gaps = d.head(3).assign(Subject=["308", None, "new"], Days=[1.0, 2.0, np.nan])
     assert fit.simulate(2, newdata=gaps).isna().all(axis=1).tolist() == [False, True, True]
     assert fit.simulate(2, newdata=gaps.iloc[[1]]).isna().all(axis=None)
+    assert fit.simulate(2, newdata=d.head(0)).shape == (0, 2)
+    assert fit.predict(d.head(0), interval="prediction").shape == (0, 4)
     with pytest.raises(errors.MissingColumnError, match="Subject"):
         fit.simulate(newdata=d[["Days"]])
+
+
+def test_the_population_value_asks_for_no_unit():
+    fit, new = sleepstudy(), hlm.load_dataset("sleepstudy").head(3)
+    expected = fit.predict(new, ranef=False)
+    for other in (new.drop(columns="Subject"), new.assign(Subject=308), new.assign(Subject=None)):
+        pd.testing.assert_series_equal(fit.predict(other, ranef=False), expected)
+    with pytest.raises(errors.GroupingError, match="int64"):
+        fit.predict(new.assign(Subject=308))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
