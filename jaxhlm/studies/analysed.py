@@ -11,6 +11,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.language.formula import parse
 from jaxhlm.studies.analytic import analytic_power, precision
+from jaxhlm.studies.effects import check_effects
 from jaxhlm.studies.mechanism import Mechanism, without_offset
 from jaxhlm.studies.read_tests import ReadTest
 from jaxhlm.studies.truth import Truth
@@ -32,6 +33,7 @@ def analysed(mechanism: Generating, formula: str | None) -> tuple[Design, Truth 
         if formula is not None:
             raise OptionError("another formula= needs a Mechanism, which knows the data frame")
         truth.check_learned(design.learned)
+        check_effects(truth.cov, design)
         return design, truth
     if not hasattr(mechanism, "draw"):
         raise OptionError(f"{type(mechanism).__name__} draws no data sets; give a Mechanism")

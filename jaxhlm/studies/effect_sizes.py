@@ -18,7 +18,8 @@ import pandas as pd
 from jaxhlm.errors import OptionError
 from jaxhlm.studies.analysed import Generating, analysed
 from jaxhlm.studies.analytic import precision
-from jaxhlm.studies.truth import Standardizer, Truth, check_effects, standardizer
+from jaxhlm.studies.effects import check_effects
+from jaxhlm.studies.truth import Standardizer, Truth, standardizer
 
 __all__ = ["effect_sizes"]
 
@@ -59,7 +60,7 @@ def effect_sizes(mechanism: Generating, d_sd: Standardizer) -> pd.DataFrame:
     design, truth = analysed(mechanism, None)
     if not isinstance(truth, Truth):
         raise OptionError("every data set draws a truth of its own; give a jaxhlm.Truth")
-    check_effects(truth, design.znames)
+    check_effects(truth.cov, design)
     sd = standardizer(d_sd, truth.cov, truth.sigma, design.znames)
     beta = truth.fixed(design.xnames)
     found = [precision(design, truth, row[None]) for row in np.eye(design.p)]

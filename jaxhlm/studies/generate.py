@@ -12,7 +12,8 @@ from jaxhlm.core.streams import EFFECTS, RESIDUALS, TRUTH, VIOLATIONS, Key, Stre
 from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError
 from jaxhlm.linalg.factors import semidefinite_root
-from jaxhlm.studies.truth import SEMIDEFINITE_TOL, Truth, check_effects
+from jaxhlm.studies.effects import SEMIDEFINITE_TOL, check_effects
+from jaxhlm.studies.truth import Truth
 from jaxhlm.studies.uncertainty import TruthSource
 from jaxhlm.violations import EffectsFrom, ResidualsFrom, Violation
 from jaxhlm.violations.distributions import Distribution, Gaussian
@@ -48,7 +49,7 @@ def parameters_of(
         streams = Streams(key, TRUTH)
         truths = [truth.draw(streams.generator(i)) for i in lanes]
     for one in truths:
-        check_effects(one, template.znames)
+        check_effects(one.cov, template)
     parts = zip(*((one.fixed(template.xnames), one.cov, one.sigma) for one in truths), strict=True)
     arrays = [np.array(part) for part in parts]
     return Parameters(*(np.broadcast_to(x, (len(lanes), *x.shape[1:])) for x in arrays))

@@ -178,8 +178,8 @@ def mechanism(
         A ``Mechanism``: ``.draw(first, last, seed)`` draws data sets, ``.fit(formula)`` fits them.
 
     Raises:
-        OptionError: the truth or a violation does not fit the model, or two violations replace the
-            same distribution.
+        OptionError: the truth or a violation does not fit the model, such as a correlation of
+            effects that ``||`` keeps apart, or two violations replace the same distribution.
         JaxhlmError: as for ``jaxhlm.fit``, if the design is at fault.
 
     Example:

@@ -29,7 +29,8 @@ from jaxhlm.results.fit import Fit
 from jaxhlm.results.stored import StoredFits
 from jaxhlm.sources.drawn import Parametric
 from jaxhlm.statistics.drawing import MOST_DRAWN
-from jaxhlm.studies.truth import Truth, check_effects
+from jaxhlm.studies.effects import check_effects
+from jaxhlm.studies.truth import Truth
 
 __all__ = ["Simulated", "simulate"]
 
@@ -228,5 +229,5 @@ def simulate(
     design = prepared.design
     truth.fixed(design.xnames)
     truth.check_learned(design.learned)
-    check_effects(truth, design.znames)
+    check_effects(truth.cov, design)
     return Simulated(prepared, truth, n, statistics, random_key(seed))

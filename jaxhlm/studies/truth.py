@@ -15,15 +15,14 @@ from jaxhlm.design.design import Design
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import correlation, standard_errors
 from jaxhlm.studies.analytic import precision
+from jaxhlm.studies.effects import SEMIDEFINITE_TOL, check_effects
 
 if TYPE_CHECKING:
     from jaxhlm.results.fit import Fit
 
-__all__ = ["Standardizer", "Truth", "check_effects", "replaced", "standardizer"]
+__all__ = ["Standardizer", "Truth", "replaced", "standardizer"]
 
 Standardizer: TypeAlias = Literal["within", "between", "total"]
-
-SEMIDEFINITE_TOL = 1e-10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,8 +88,9 @@ class Truth(Printed):
         beta = [f"{t} = {_short(v)}" for t, v in named] or map(_short, self.beta)
         random = f"sd {', '.join(map(_short, standard_errors(self.cov)))}"
         below = correlation(self.cov)[np.tril_indices(len(self.cov), -1)]
-        if np.any(below != 0.0):
-            random += f", corr {', '.join(map(_short, below))}"
+        # NaN is that of an effect which does not vary.
+        if np.any(np.nan_to_num(below) != 0.0):
+            random += f", corr {', '.join(_short(r) if np.isfinite(r) else '-' for r in below)}"
         return {
             "fixed effects": ", ".join(beta),
             "random effects": random,
@@ -173,8 +173,8 @@ class Truth(Printed):
         if design is not None and not isinstance(design, Design):
             raise OptionError(f"design={design!r}: give jaxhlm.design(formula, data)")
         names = None if design is None else design.znames
-        if names is not None:
-            check_effects(Truth([], cov, sigma), names)
+        if design is not None:
+            check_effects(cov, design)
         if d is not None or d_sd is not None:
             sd_of_d = standardizer(d_sd, cov, number("sigma", sigma), names)
             beta = _beside(beta, "d", "beta", _from_d(d, sd_of_d))
@@ -355,15 +355,6 @@ def _beside(
     if both := [term for term in found if term in beta]:
         raise OptionError(f"{name} and {others} both give {both[0]!r}; give it once")
     return {**beta, **found}
-
-
-def check_effects(truth: Truth, names: Sequence[str]) -> None:
-    """Raise ``OptionError`` unless the truth has the random effects of those names."""
-    if len(truth.cov) != len(names):
-        raise OptionError(
-            f"the truth has {len(truth.cov)} random effect(s), the model {len(names)}: "
-            + ", ".join(names)
-        )
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -18,7 +18,8 @@ SLOPES = "y ~ visit * arm + (1 + visit | unit)"
 
 def made(formula, beta, sd, **design):
     builder = hlm.units(**{"redraw": True} | design)
-    return hlm.mechanism(formula, builder, hlm.Truth.of(beta, sd, 0.3 if len(sd) > 1 else 0.0, 0.8))
+    corr = 0.0 if len(sd) == 1 or "||" in formula else 0.3
+    return hlm.mechanism(formula, builder, hlm.Truth.of(beta, sd, corr, 0.8))
 
 
 MECHANISMS = {

@@ -111,6 +111,53 @@ def test_numbers_that_no_model_has(change, message):
         hlm.Truth.of(**{**whole, **change})
 
 
+APART = ["~ Days + (1 + Days || Subject)", "~ Days + (1 | Subject) + (0 + Days | Subject)"]
+
+
+@pytest.mark.parametrize("formula", APART)
+def test_effects_that_a_model_keeps_apart_are_not_correlated_in_its_truth(formula):
+    """Wherever a truth meets a model; another formula than the one that generates may be fitted."""
+    data = hlm.load_dataset("sleepstudy")
+    design = hlm.design(formula, data)
+
+    def truth(corr):
+        return hlm.Truth.of([1.0, 2.0], sd=[1.0, 0.5], corr=corr, sigma=1.0)
+
+    uncertain = hlm.TruthDistribution(lambda rng: truth(rng.choice([0.3])))
+    asked = {
+        "mechanism": lambda t: hlm.mechanism(formula, data, t),
+        "simulate": lambda t: hlm.simulate(design, t, 2),
+        "power": lambda t: hlm.power((design, t), "Days", n=2, seed=1),
+        "effect_sizes": lambda t: hlm.effect_sizes((design, t), "within"),
+        "Truth.of": lambda t: hlm.Truth.of(
+            {"(Intercept)": 1.0}, t.cov.diagonal() ** 0.5, t.cov[0, 1] / 0.5, 1.0, design=design,
+            d={"Days": 2.0}, d_sd="within",
+        ),
+        "drawn": lambda t: hlm.mechanism(formula, data, uncertain if t.cov[0, 1] else t),
+    }  # fmt: skip
+    for ask in asked.values():
+        ask(truth(0.0))
+        with pytest.raises(OptionError, match=r"\(Intercept\) with Days \(0\.3\).*corr=0.*\| Subj"):
+            ask(truth(0.3))
+    drawn = hlm.mechanism("~ Days + (1 + Days | Subject)", data, truth(0.3)).draw(0, 2)
+    assert len(drawn.fit(formula)) == 2
+
+
+@pytest.mark.parametrize("formula", APART)
+def test_the_estimates_of_a_model_are_a_truth_of_it(formula):
+    data = hlm.load_dataset("sleepstudy")
+    fit = hlm.fit("Reaction " + formula, data)
+    for truth in (hlm.Truth.from_fit(fit), hlm.Truth.from_fit(fit, sd={"Days": 3.0})):
+        assert hlm.mechanism(formula, data, truth).truth is truth
+
+
+def test_no_correlation_is_told_of_effects_that_do_not_vary():
+    assert "corr" not in str(hlm.Truth.of([0, 1], sd=[0.0, 0.0]))
+    assert "corr" not in str(hlm.Truth.of([0, 1], sd=[0.5, 0.0], corr=0.9))
+    corr = np.array([[1, 0.5, 0.2], [0.5, 1, 0], [0.2, 0, 1]])
+    assert "sd 1, 2, 0, corr 0.5, -, -;" in str(hlm.Truth.of([0], sd=[1, 2, 0], corr=corr))
+
+
 def test_a_truth_is_printed_in_a_line():
     text = "fixed effects 1, 3; random effects sd 0.2, 0.5, corr 0.9; residual sd 0.75"
     assert str(hlm.Truth.of([1, 3], sd=[0.2, 0.5], corr=0.9, sigma=0.75)) == text
