@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from jaxhlm.core.files import check_target, read_table, write_csv
+from jaxhlm.core.document import Block, as_text, framed
+from jaxhlm.core.files import READ, read_table, write_csv
+from jaxhlm.core.written_tables import DOCUMENTS, WRITTEN, check_table_target, write_table
 from jaxhlm.design.design import design
 from jaxhlm.errors import OptionError
 from jaxhlm.inference.contrast_tests import DfMethod
@@ -20,7 +22,16 @@ from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Standardizer, Truth
 
-__all__ = ["Parser", "add_command", "add_commands", "add_devices", "add_model", "add_option"]
+__all__ = [
+    "Parser",
+    "add_command",
+    "add_commands",
+    "add_devices",
+    "add_model",
+    "add_option",
+    "add_out",
+    "two_or_more",
+]
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,7 +72,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """
     command = add_model(
         add_command(commands, "power", "power of a test on a design, by simulation", POWER),
-        "the design, .csv, .tsv, .parquet or .feather",
+        "the design",
     )
     command.add_argument(
         "--beta",
@@ -117,7 +128,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="where --target is looked for (default: 4,1000)",
     )
     add_devices(command)
-    command.add_argument("--out", type=Path, metavar="CSV", help="also write the table")
+    add_out(command, "also write the table")
     command.set_defaults(run=_power)
 
     command = add_command(
@@ -138,9 +149,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def add_model(
     command: argparse.ArgumentParser, file: str, **options: Any
 ) -> argparse.ArgumentParser:
-    """Add what every command about one model takes, ``file`` being the help on its rows."""
+    """Add what every command about one model takes, ``file`` being what its rows are."""
     command.add_argument("formula", help='such as "y ~ x * a + (1 + x | unit)"')
-    command.add_argument("file", type=Path, help=file, **options)
+    command.add_argument("file", type=Path, help=f"{file}, {READ}", **options)
     command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     return command
 
@@ -148,6 +159,12 @@ def add_model(
 def add_devices(command: argparse.ArgumentParser) -> None:
     """Add what every command takes that draws and fits many data sets of one design."""
     command.add_argument("--devices", type=int, metavar="N", help="fit on N of JAX's devices")
+
+
+def add_out(command: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--out``, the file of a table, which ``write_table`` writes by its ending."""
+    told = f"{what}: {', '.join(WRITTEN)}, or as printed: {', '.join(DOCUMENTS)}"
+    command.add_argument("--out", type=Path, metavar="FILE", help=told)
 
 
 def add_option(
@@ -160,7 +177,7 @@ def add_option(
 
 def _power(a: argparse.Namespace) -> None:
     if a.out:
-        check_target(a.out)
+        check_table_target(a.out)
     if a.beta is None and a.d is None and a.partial_r2 is None:
         raise OptionError("give the fixed effects by --beta, some of them by --d or --partial-r2")
     frame, beta = read_table(a.file), {} if a.beta is None else a.beta
@@ -169,6 +186,7 @@ def _power(a: argparse.Namespace) -> None:
     made = mechanism(a.formula, frame, truth)
     options = {"n": a.n, "alpha": a.alpha, "df": a.df, "seed": a.seed, "reml": not a.ml}
     options["devices"] = a.devices
+    printed: list[Block]
     if a.target is not None:
         if a.values is not None:
             raise OptionError("give either --values or --target")
@@ -177,19 +195,18 @@ def _power(a: argparse.Namespace) -> None:
         found = solve_power(
             made, a.test[0], a.target, a.along or "units", tuple(a.bounds), **options
         )
-        text, table = str(found), found.curve
+        printed, table = found._blocks(), found.curve
     elif a.values is not None:
         table = power_curve(made, a.test, a.along or "units", a.values, **options)
-        shown = table.to_string(index=False, float_format="%.4f")
-        text = f"{shown}\n{seed_in_words(a.n, table.attrs['seed'])}"
+        printed = [[framed(table, index=False), seed_in_words(a.n, table.attrs["seed"])]]
     elif a.along is not None:
         raise OptionError("--along needs --values or --target")
     else:
         one = power(made, a.test, **options)
-        text, table = str(one), one.table
-    print(text)
+        printed, table = one._blocks(), one.table
+    print(as_text(printed))
     if a.out:
-        write_csv(a.out, table)
+        write_table(a.out, table, printed)
         print(f"\nTable written to {a.out}")
 
 
@@ -218,6 +235,13 @@ def _run_study(a: argparse.Namespace) -> None:
     )
 
 
+def two_or_more(text: str) -> int:
+    """A number of data sets, as argparse reads it."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 2 or more")
+    return int(text)
+
+
 def _numbers(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
@@ -233,11 +257,36 @@ def _beta(text: str) -> list[float] | dict[str, float]:
 
 
 def _by_term(text: str) -> dict[str, float]:
-    pairs = [part.rpartition("=") for part in text.split(",")]
+    """Values by the names of their terms.
+
+    >>> _by_term("bs(t, df=4)1=0.5,cut(x)[(0, 1]]=2")
+    {'bs(t, df=4)1': 0.5, 'cut(x)[(0, 1]]': 2.0}
+    """
+    pairs = [part.rpartition("=") for part in _separate(text)]
     try:
         named = {name.strip(): float(value) for name, _, value in pairs}
     except ValueError:
         named = {}
     if not named or "" in named:
         raise argparse.ArgumentTypeError(f"{text!r}: give x=3,a=0 and so on")
+    if len(named) < len(pairs):
+        raise argparse.ArgumentTypeError(f"{text!r}: give every term once")
     return named
+
+
+def _separate(text: str) -> list[str]:
+    """Text cut at its commas, but not at those of names: in brackets, or with no "=" before them.
+
+    Brackets are counted, not matched: intervals are half open, as in cut(x)[(0, 1]].
+
+    >>> _separate("poly(t, 2)1=1,cityYork, UK=2")
+    ['poly(t, 2)1=1', 'cityYork, UK=2']
+    """
+    parts, depth = [""], 0
+    for mark in text:
+        depth = max(depth + (mark in "([{") - (mark in ")]}"), 0)
+        if mark == "," and depth == 0 and "=" in parts[-1]:
+            parts.append("")
+        else:
+            parts[-1] += mark
+    return parts

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from jaxhlm.cli.commands import add_command, add_model, add_option
+from jaxhlm.cli.commands import add_command, add_model, add_option, add_out
 from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_figures
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
@@ -62,7 +62,7 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     """
     command = add_model(
         add_command(commands, "fit", "fit a model to a file, or to many responses", DESCRIPTION),
-        "data, .csv, .tsv, .parquet, .feather or .xlsx",
+        "data",
         nargs="?",
     )
     command.add_argument(
@@ -88,10 +88,7 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="of the confidence intervals of one fit, those of --out and --json too (0.95)",
     )  # fmt: skip
     command.add_argument("--json", action="store_true", help="print one fit as JSON")
-    command.add_argument(
-        "--out", type=Path, metavar="FILE",
-        help="write the table: .csv, .parquet, .xlsx, or as printed: .html, .tex, .md",
-    )  # fmt: skip
+    add_out(command, "also write the table")
     command.add_argument(
         "--plot", type=Path, metavar="DIR",
         help="draw one fit (diagnostics, random effects, lines of 12 units), or what is tested of "

@@ -24,12 +24,17 @@ def in_flags(message: str, flags: Container[str]) -> str:
     Example:
         >>> in_flags('n=0 must be 1 or more; pass df="normal", k=3', {"n", "df"})
         '--n 0 must be 1 or more; pass --df normal, k=3'
+        >>> in_flags("go on with resume=True", {"resume"})
+        'go on with --resume'
     """
 
     def flag(found: re.Match[str]) -> str:
         name, value = found[1].replace("-", "_"), found[2] or ""
         if name not in flags:
             return found[0]
+        # No option takes such a value: it is a switch.
+        if value in ("True", "False"):
+            return f"{'without ' * (value == 'False')}--{name.replace('_', '-')}"
         bare = value[1:-1] if value[:1] in ("'", '"') and " " not in value else value
         return f"--{name.replace('_', '-')} {bare}".rstrip()
 

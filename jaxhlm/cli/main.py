@@ -12,50 +12,33 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import get_args
-
-import pandas as pd
 
 from jaxhlm.cli import article, info
-from jaxhlm.cli.commands import (
-    Parser,
-    add_command,
-    add_commands,
-    add_devices,
-    add_model,
-    add_option,
-)
+from jaxhlm.cli.bootstrap import add_bootstrap
+from jaxhlm.cli.commands import Parser, add_command, add_commands, add_option, two_or_more
 from jaxhlm.cli.completion import add_completion
 from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
 from jaxhlm.cli.flags import in_flags
-from jaxhlm.core.files import check_target, read_table
-from jaxhlm.core.notation import BootstrapInterval, BootstrapMethod
 from jaxhlm.core.versions import versions
 from jaxhlm.errors import JaxhlmError, said_by
 from jaxhlm.estimation.pipeline import all_or_nothing
-from jaxhlm.fitting.bootstrap import bootstrap
-from jaxhlm.fitting.fit import fit
-from jaxhlm.inference.criteria import check_level
 
 __all__ = ["main"]
 
-# What a shell reports of a program that Ctrl-C has ended.
-INTERRUPTED = 130
+# What a shell reports of a program that Ctrl-C, or a reader that read no further, has ended.
+INTERRUPTED, UNREAD = 130, 141
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 # Seconds that a command has to end in before it is interrupted again.
 AGAIN_AFTER = 5.0
 
 
 ARTICLE = "Example:  jaxhlm article --out companion    (then open companion/index.html)"
-BOOTSTRAP = """\
-Example:  jaxhlm bootstrap "y ~ x + (1 + x | unit)" data.csv --n 5000 --method cases --seed 1
-"""
 INFO = "Example:  jaxhlm info    (what to add to a report of a fault)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status, 2 for bad input, 130 after an interrupt."""
+    """Run the command line; returns the exit status: 2 for bad input, as a signal's otherwise."""
     arguments = _parsed(argv)
     # A line of Python, which warnings otherwise show, is here never the user's.
     said = said_by(lambda message: _say(message, arguments))
@@ -72,9 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(str(error), arguments)
             return 2
         except OSError as error:
+            _forget_output()
+            if isinstance(error, BrokenPipeError):
+                return UNREAD
             where = f"{error.filename}: " if error.filename else ""
             print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
-            _forget_output()
             return 2
     return 0
 
@@ -165,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
     told = "fit the article's models and check its truth"
     command = add_command(commands, "article", told, ARTICLE)
-    add_option(command, "--replicates", 10_000, "data sets to draw", type=_two_or_more, metavar="N")
+    add_option(command, "--replicates", 10_000, "data sets to draw", type=two_or_more, metavar="N")
     add_option(command, "--seed", 2345, "seed of the draws", type=_seed, metavar="N")
     command.add_argument(
         "--figures", type=Path, metavar="DIR", help="also write its figures, as PDF and PNG"
@@ -178,32 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_article)
 
     add_fit(commands)
-    command = add_model(
-        add_command(commands, "bootstrap", "intervals by the bootstrap", BOOTSTRAP),
-        "data, .csv, .tsv, .parquet or .feather",
-    )
-    methods, intervals = get_args(BootstrapMethod), get_args(BootstrapInterval)
-    add_option(command, "--n", 1000, "replicates", type=_two_or_more)
-    add_option(command, "--method", "parametric", "what is resampled", choices=methods)
-    add_option(command, "--interval", "percentile", "kind of interval", choices=intervals)
-    add_option(command, "--level", 0.95, "confidence level")
-    command.add_argument("--seed", type=int, help="seed of the draws")
-    command.add_argument("--weights", metavar="COLUMN", help="column of prior weights")
-    add_devices(command)
-    command.add_argument("--out", type=Path, metavar="PARQUET", help="also write the replicates")
-    command.set_defaults(run=_bootstrap)
-
+    add_bootstrap(commands)
     add_commands(commands)
     command = add_command(commands, "info", "versions, devices, default path, cache", INFO)
     command.set_defaults(run=_info)
     add_completion(parser, commands)
     return parser
-
-
-def _two_or_more(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, 2 or more")
-    return int(text)
 
 
 def _seed(text: str) -> int:
@@ -227,22 +192,6 @@ def _article(arguments: argparse.Namespace) -> None:
         n = max(arguments.replicates // 10, 2)
         page, *more = write_companion(found, n, arguments.seed, arguments.out)
         print(f"\nThe article's companion is {page}, with {len(more)} files of data and figures")
-
-
-def _bootstrap(arguments: argparse.Namespace) -> None:
-    check_level(arguments.level)
-    if arguments.out:
-        check_target(arguments.out)
-    data = read_table(arguments.file)
-    result = fit(arguments.formula, data, reml=not arguments.ml, weights=arguments.weights)
-    how = arguments.n, arguments.method, arguments.seed
-    boot = bootstrap(result, *how, devices=arguments.devices)
-    interval = boot.confint(arguments.interval, arguments.level)
-    table = pd.concat([boot.summary()[["original", "bias", "std_error"]], interval], axis=1)
-    print(boot.heading, table.to_string(float_format="%.4f", na_rep=""), sep="\n\n")
-    if arguments.out:
-        boot.to_parquet(arguments.out)
-        print(f"\nReplicates written to {arguments.out}")
 
 
 def _info(_: argparse.Namespace) -> None:

@@ -236,7 +236,7 @@ def exact_array(name: str, values: Any) -> Floats:
     given = np.ma.getdata(masked)
     if given.dtype == object:
         pairs = zip(given.ravel(), found.ravel(), strict=True)
-        lost = [isinstance(x, Integral) and int(x) != float(y) for x, y in pairs]
+        lost = np.array([isinstance(x, Integral) and int(x) != float(y) for x, y in pairs], bool)
     elif given.dtype.kind in "iu":
         lost = np.isinf(as_floats(given)).ravel()
     else:

@@ -29,6 +29,7 @@ from jaxhlm.core.spreadsheet import read_sheet
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 
 __all__ = [
+    "READ",
     "check_target",
     "checksum",
     "file_path",
@@ -55,6 +56,8 @@ PathName: TypeAlias = str | os.PathLike[str]
 OWN, DIGEST = b"jaxhlm.", b"jaxhlm.digest"
 CELL = 8.0
 SEPARATORS = {"csv": ",", "tsv": "\t"}
+# Endings of the tables that ``read_table`` reads.
+READ = ".csv, .tsv, .parquet, .feather or .xlsx"
 # Columns of an array that are read together.
 COLUMNS_READ = 4096
 
@@ -198,9 +201,7 @@ def read_table(path: PathName) -> pd.DataFrame:
             return read_sheet(path)
     sep = SEPARATORS.get(name.removesuffix(".gz").rpartition(".")[2])
     if sep is None:
-        raise OptionError(
-            f"{path}: give a file that ends in .csv, .tsv, .parquet, .feather or .xlsx"
-        )
+        raise OptionError(f"{path}: give a file that ends in {READ}")
     with reading(path):
         return read_csv(path, sep)
 

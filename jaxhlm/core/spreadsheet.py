@@ -17,7 +17,7 @@ from jaxhlm.core.arguments import affordable
 from jaxhlm.core.document import Block, Grid
 from jaxhlm.errors import FileError, FileWarning, JaxhlmError, OptionError, warn_user
 
-__all__ = ["openpyxl_module", "read_sheet", "write_blocks", "write_frame"]
+__all__ = ["MOST_ROWS", "openpyxl_module", "read_sheet", "write_blocks", "write_frame"]
 
 # A value, and the format that it is shown in.
 Cell: TypeAlias = tuple[Any, str | None]

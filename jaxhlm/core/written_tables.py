@@ -18,29 +18,45 @@ from jaxhlm.core.files import (
     write_parquet,
     write_text,
 )
-from jaxhlm.core.spreadsheet import openpyxl_module, write_frame
+from jaxhlm.core.spreadsheet import MOST_ROWS, openpyxl_module, write_frame
 from jaxhlm.errors import OptionError
 
-__all__ = ["check_table_target", "write_as_parquet", "write_excel", "write_table"]
+__all__ = [
+    "DOCUMENTS",
+    "WRITTEN",
+    "check_table_target",
+    "write_as_parquet",
+    "write_excel",
+    "write_table",
+]
 
 
-def check_table_target(path: PathName) -> Path:
+def check_table_target(path: PathName, rows: int = 0) -> Path:
     """The path of a table to be written; refused as by ``check_target``, or for its ending.
+
+    Args:
+        path: the file.
+        rows: of the table, as far as they are known before it is made.
 
     Raises:
         FileError: as for ``check_target``.
-        OptionError: another ending than those that ``write_table`` knows.
+        OptionError: another ending than those that ``write_table`` knows, or more rows than it has
+            room for.
         JaxhlmError: pyarrow or openpyxl, which .parquet and .xlsx need, is not installed.
     """
     target = check_target(path)
     ending = target.suffix.lower()
-    if ending not in (".csv", *TABLES, *DOCUMENTS):
+    if ending not in (*WRITTEN, *DOCUMENTS):
         raise OptionError(
-            f"{target}: tables are written as .csv, {', '.join([*TABLES, *DOCUMENTS])}; give such "
-            "a name"
+            f"{target}: tables are written as {', '.join([*WRITTEN, *DOCUMENTS])}; give such a name"
         )
     if ending in TABLES:
         TABLES[ending][0]()
+    if ending == ".xlsx" and rows >= MOST_ROWS:
+        raise OptionError(
+            f"{target}: {rows:,} rows are more than a sheet of Excel holds ({MOST_ROWS:,}); write "
+            ".csv or .parquet"
+        )
     return target
 
 
@@ -85,4 +101,5 @@ TABLES: dict[str, tuple[Callable[[], object], Callable[[PathName, pd.DataFrame],
     ".parquet": (pyarrow_modules, write_as_parquet),
     ".xlsx": (openpyxl_module, write_excel),
 }
+WRITTEN = (".csv", *TABLES)
 DOCUMENTS = {".html": as_page, ".tex": as_latex, ".md": as_markdown}

@@ -13,7 +13,7 @@ from pandas.api import types
 from jaxhlm.core.notation import Bools
 from jaxhlm.errors import NoRowsError, RowsDroppedWarning, warn_user
 
-__all__ = ["any_missing", "complete_rows", "missing"]
+__all__ = ["any_missing", "check_rows", "complete_rows", "missing"]
 
 
 def missing(column: pd.Series) -> Bools:
@@ -29,6 +29,12 @@ def any_missing(frame: pd.DataFrame) -> Bools:
     return np.logical_or.reduce([np.zeros(len(frame), bool), *(missing(frame[v]) for v in frame)])
 
 
+def check_rows(frame: pd.DataFrame) -> None:
+    """Raise ``NoRowsError`` where there are none."""
+    if not len(frame):
+        raise NoRowsError("data has no rows, only names of columns")
+
+
 def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
     """(n_total,) mask of the rows without missing values; warns when there are others."""
     lacking = {str(name): missing(frame[name]) for name in frame}
@@ -37,9 +43,10 @@ def complete_rows(frame: pd.DataFrame, weights: pd.Series | None) -> Bools:
     kept: Bools = ~np.logical_or.reduce([np.zeros(len(frame), bool), *lacking.values()])
     dropped = len(kept) - int(kept.sum())
     where = ", ".join(f"{name}: {mask.sum()}" for name, mask in lacking.items() if mask.any())
+    check_rows(frame)
     if not kept.any():
         raise NoRowsError(
-            f"no rows left of {len(kept)}; missing values by column: {where or 'none'}; "
+            f"no rows left of {len(kept)}; missing values by column: {where}; "
             "fill them or leave such columns out of the formula"
         )
     if dropped:

@@ -265,7 +265,7 @@ def finished_kept(store: Any) -> Iterator[None]:
         if isinstance(store, Folder):
             done, of = len(store.chunks()), len(store.manifest["chunks"])
             kept = f"{done} of {of} chunks are finished and kept in {store.path}"
-            kept += f"; go on with {store.kind.resume}"
+            kept += "; go on with resume=True"
         raise type(error)(f"{error}. {kept}") from error
 
 

@@ -27,7 +27,7 @@ from jaxhlm.design.columns import (
 )
 from jaxhlm.design.design import Design, build_design
 from jaxhlm.design.grouping import factorized
-from jaxhlm.design.missing_values import any_missing, complete_rows, missing
+from jaxhlm.design.missing_values import any_missing, check_rows, complete_rows, missing
 from jaxhlm.errors import (
     FormulaError,
     MissingColumnError,
@@ -293,6 +293,7 @@ def _replicates(data: pd.DataFrame, by: str) -> pd.Series:
         raise MissingColumnError(f"by={by!r} is not a column of data: {error}") from None
     if missing(column).any():
         raise OptionError(f"column {by!r} has missing values; every row needs a replicate")
+    check_rows(data)
     return column
 
 

@@ -291,7 +291,7 @@ def _make_ready(folder: Folder, resume: bool) -> None:
         done, of = len(list((path / ESTIMATES).glob("*.parquet"))), len(folder.manifest["chunks"])
         raise kind.error(
             f"{path} holds this {kind.name} already, {done} of {of} chunks "
-            f"finished; go on with {kind.resume}, or give another folder"
+            f"finished; go on with resume=True, or give another folder"
         )
     _make(path / ESTIMATES, kind)
     for unfinished in folder.unfinished():

@@ -126,5 +126,5 @@ def _lock(file: FileIO) -> None:
 def _taken(folder: Path, owner: str) -> str:
     return (
         f"{folder} is being written to by {owner}; let it finish, or end it and go on with "
-        "resume=True (--resume), or give another folder"
+        "resume=True, or give another folder"
     )

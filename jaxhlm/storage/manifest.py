@@ -34,7 +34,6 @@ class Kind:
         name: what one is called.
         schema: number of the layout.
         entries: types of the entries of its manifest, beside "schema", "versions" and "chunks".
-        resume: how one goes on with it.
         error: what is raised.
         parts: what the members of an entry that is a list must be.
     """
@@ -42,7 +41,6 @@ class Kind:
     name: str
     schema: int
     entries: Mapping[str, type]
-    resume: str = "resume=True"
     error: type[FolderError] = FolderError
     parts: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
 

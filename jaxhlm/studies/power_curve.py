@@ -66,7 +66,7 @@ class PowerSolution(Printed):
         )
         if not self.resolved:
             text += f"\n{self._doubt}: simulation error hides the difference"
-        return [[text], [str(self.power)]]
+        return [[text], *self.power._blocks()]
 
     @property
     def _doubt(self) -> str:

@@ -70,7 +70,6 @@ STUDY = Kind(
         "conditions": list, "mechanisms": list, "methods": list, "n": int, "seed": int,
         "options": dict,
     },
-    "resume=True (--resume)",
     StudyFolderError,
     {
         "conditions": lambda one: isinstance(one, dict),

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_study_file_is_run_and_resumed(toml, capsys):
     assert measures["units"].unique().tolist() == [6, 8]
     first = hlm.read_study(out).estimates
     assert main(["study", str(toml), "--out", str(out)]) == 2
-    assert "--resume" in capsys.readouterr().err
+    assert "go on with --resume, or give another folder" in capsys.readouterr().err
     next(out.glob("estimates/*.parquet")).unlink()
     assert main(["study", str(toml), "--out", str(out), "--resume"]) == 0
     pd.testing.assert_frame_equal(hlm.read_study(out).estimates, first, check_exact=True)
@@ -77,6 +78,34 @@ def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
 def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):
     monkeypatch.chdir(toml.parent)
     assert main([*POWER, *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_terms_are_named_by_what_lies_before_the_last_sign(tmp_path, monkeypatch, capsys):
+    """Whose names hold commas, brackets that are half open, and signs."""
+    monkeypatch.chdir(tmp_path)
+    names = ["(Intercept)", "poly(t, 2)1", "poly(t, 2)2", "bs(x, df=3, degree=2)1",
+             "bs(x, df=3, degree=2)2", "bs(x, df=3, degree=2)3", "band(4, 9]",
+             "townYork, UK"]  # fmt: skip
+    i = np.arange(64)
+    frame = {"g": i // 4, "t": i % 4, "x": i % 5, "band": np.where(i % 3, "(0, 4]", "(4, 9]")}
+    frame["town"] = np.where(i % 7 < 3, "Ely, UK", "York, UK")
+    pd.DataFrame(frame).to_csv("d.csv", index=False)
+    given = ",".join(f"{name}={j}" for j, name in enumerate(names))
+    told = ["power", "~ poly(t, 2) + bs(x, df=3, degree=2) + band + town + (1 | g)", "d.csv",
+            "--beta", given, "--sd", "1", "--sigma", "1", "--n", "2",
+            "--test", "band(4, 9]"]  # fmt: skip
+    assert main(told) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(f"{name} = {j}" for j, name in enumerate(names)) in said
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("x=1,x=2", "every term once"), ("=1", "x=3,a=0"), ("x=", "x=3,a=0")]
+)
+def test_terms_that_are_not_named(given, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*POWER, "--test", "x", "--d", given])
     assert message in capsys.readouterr().err
 
 

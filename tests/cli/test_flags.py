@@ -38,6 +38,7 @@ def test_messages_name_flags(arguments, message, capsys):
         ("df == 3, and df=3", "df == 3, and --df 3"),
         ("'df=3' is a hypothesis; newdata=d", "'df=3' is a hypothesis; newdata=d"),
         ("give df=; it's by='a b'", "give --df; it's --by 'a b'"),
+        ("go on with by=True, or df=False", "go on with --by, or without --df"),
     ],
 )
 def test_only_arguments_that_are_flags(message, shown):

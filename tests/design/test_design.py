@@ -323,7 +323,7 @@ REFUSED = [
     ("y ~ np.nothing(x) + (1 | unit)", None, errors.FormulaError, "nothing"),
     ("y ~ x + (0 | unit)", None, errors.FormulaError, "has no column"),
     ("y ~ x + (1 | unit)", set_value("y", np.nan), errors.NoRowsError, "of 60; .* y: 60"),
-    ("y ~ x + (1 | unit)", lambda data: data.head(0), errors.NoRowsError, "of 0"),
+    ("y ~ x + (1 | unit)", lambda data: data.head(0), errors.NoRowsError, "has no rows"),
     ("y ~ x + (1 | unit)", set_value("unit", 1), errors.GroupingError, "unit has one level"),
     ("y ~ x + (1 | x)", None, errors.GroupingError, "'x' holds numbers that are not whole"),
     ("y ~ x + (1 | id)", set_value("id", range(SIZE)), errors.IdentifiabilityError, r"=60\) <= "),
