@@ -15,10 +15,10 @@ from jaxhlm.cli.commands import add_command, add_model, add_option, add_out
 from jaxhlm.cli.figures import figure_folder, fit_figures, test_figures, write_figures
 from jaxhlm.cli.samples import Samples, read_samples
 from jaxhlm.core.arguments import fraction, whole_number
-from jaxhlm.core.document import Block
+from jaxhlm.core.document import Block, as_text, framed
 from jaxhlm.core.files import read_table
 from jaxhlm.core.status import status_names
-from jaxhlm.core.written_tables import check_table_target, write_table
+from jaxhlm.core.written_tables import DOCUMENTS, check_table_target, write_table
 from jaxhlm.errors import (
     ConvergenceWarning,
     OptionError,
@@ -31,6 +31,7 @@ from jaxhlm.fitting.fit import fit
 from jaxhlm.fitting.many import fit_source
 from jaxhlm.inference.contrast_tests import METHOD_NAMES, DfMethod
 from jaxhlm.inference.multiplicity import Adjustment
+from jaxhlm.inference.parameters import choose, parameters, position
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
@@ -80,8 +81,8 @@ def add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument(
         "--ci",
         choices=get_args(Interval),
-        help="print confidence intervals of one fit: of all parameters by profile, or Wald's of "
-        "the fixed effects",
+        help="confidence intervals of one fit, printed and in --out: of all parameters by profile, "
+        "or Wald's of the fixed effects",
     )
     command.add_argument(
         "--level", type=float,
@@ -147,15 +148,16 @@ def _fit(a: argparse.Namespace) -> None:
     contrasts = _contrasts(a.contrast)
     _check(a)
     result = _fitted(a, contrasts)
+    printed: list[Block] | None = None
     if isinstance(result, Fit):
-        table = _told_one(a, result, contrasts)
+        table, printed = _told_one(a, result, contrasts)
     elif _tested(a, contrasts, result.model):
         table = _told_tests(a, result, contrasts)
     else:
         print(result)
         table = _tidy(a, result)
     if a.out:
-        write_table(a.out, table, _printed(a, result, contrasts))
+        write_table(a.out, table, printed)
         if not a.json:
             print(f"\nTable of {len(table):,} rows written to {a.out}")
     if a.plot:
@@ -200,6 +202,11 @@ def _check(a: argparse.Namespace) -> None:
         raise OptionError("--df none has no tests, which the other options ask for")
     whole_number("--top", 20 if a.top is None else a.top)
     fraction("--fdr", _level(a), 0.05)
+    if a.ci and a.contrast and a.out and a.out.suffix.lower() not in DOCUMENTS:
+        raise OptionError(
+            f"{a.out} would hold the contrasts without the limits of --ci: leave one of them out, "
+            f"or write {', '.join(DOCUMENTS)}, which hold what is printed"
+        )
     if a.plot:
         figure_folder(a.plot)
 
@@ -305,33 +312,32 @@ def _tidy(a: argparse.Namespace, result: Fit | FitBatch) -> pd.DataFrame:
     return table
 
 
-def _told_one(a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None) -> pd.DataFrame:
-    """Print one fit; gives its tidy table, or that of contrasts."""
-    table = _tidy(a, one)
-    if contrasts:
-        table = one.contrast([*contrasts.values()], a.df, conf_level=_confidence(a))
-        table = table.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
+def _told_one(
+    a: argparse.Namespace, one: Fit, contrasts: dict[str, str] | None
+) -> tuple[pd.DataFrame, list[Block]]:
+    """Print one fit; gives its tidy table, or that of contrasts, and what documents show."""
+    told = table = _tidy(a, one)
+    printed = [*one.summary(None if a.df == "none" else a.df)._blocks()]
     intervals = one.confint(a.ci, _confidence(a)) if a.ci else None
-    if a.json:
-        print(_json(one, table, intervals))
-        return table
-    print(one if a.df == "none" else one.summary(a.df))
     if intervals is not None:
-        told = "profile" if a.ci == "profile" else "Wald"
-        print(f"\nConfidence intervals ({told}, {100 * _confidence(a):g} %):")
-        print(_text(intervals.reset_index()))
+        how = "profile" if a.ci == "profile" else "Wald"
+        head = f"Confidence intervals ({how}, {100 * _confidence(a):g} %):"
+        printed.append([head, framed(intervals.reset_index(), ".4g", index=False)])
+        table = _with_limits(told, one.model, intervals)
     if contrasts:
-        print(f"\nContrasts:\n{_text(table)}")
-    return table
+        told = one.contrast([*contrasts.values()], a.df, conf_level=_confidence(a))
+        told = table = told.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
+        printed.append(["Contrasts:", framed(told, ".4g", index=False)])
+    print(_json(one, told, intervals) if a.json else as_text(printed))
+    return table, printed
 
 
-def _printed(
-    a: argparse.Namespace, result: Fit | FitBatch, contrasts: dict[str, str] | None
-) -> list[Block] | None:
-    """What a document shows of one fit: its summary; None for a table as it is."""
-    if contrasts or not isinstance(result, Fit):
-        return None
-    return result.summary(None if a.df == "none" else a.df)._blocks()
+def _with_limits(table: pd.DataFrame, model: Model, intervals: pd.DataFrame) -> pd.DataFrame:
+    """A tidy table with other limits, of the parameters that they are of."""
+    of = choose(parameters(model), [*intervals.index])
+    limits = np.full((len(table), 2), np.nan)
+    limits[[position(model, parameter) for parameter in of]] = intervals
+    return table.assign(conf_low=limits[:, 0], conf_high=limits[:, 1])
 
 
 def _json(one: Fit, table: pd.DataFrame, intervals: pd.DataFrame | None) -> str:

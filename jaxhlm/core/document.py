@@ -352,12 +352,14 @@ def _latex(part: str | Grid) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    """Text as LaTeX prints it, with minus signs before numbers.
+    """Text as LaTeX prints it, with minus signs before numbers, where it has hyphens in names.
 
-    >>> print(_escape_latex("a_b & c"), _escape_latex("-1.5"), _escape_latex("p<2e-16"))
-    a\\_b \\& c $-$1.5 p\\textless{}2e-16
+    >>> print(_escape_latex("a_b & c"), _escape_latex("-1.5 [-3, -.5]"), _escape_latex("p<2e-16"))
+    a\\_b \\& c $-$1.5 [$-$3, $-$.5] p\\textless{}2e-16
+    >>> print(_escape_latex("pre-1 2020-01 (a)-1"))
+    pre-1 2020-01 (a)-1
     """
-    signed = re.sub(r"^-(?=[\d.])", "−", text)
+    signed = re.sub(r"(?<![\w)\]}.-])-(?=\.?\d)", "−", text)
     return "".join(LATEX.get(mark, mark) for mark in signed)
 
 

@@ -258,6 +258,38 @@ def test_one_fit_has_confidence_intervals_of_a_level(tmp_path, capsys, method):
     assert read["table"][0]["conf_high"] == table["conf_high"][0]
 
 
+@pytest.mark.parametrize("method", ["wald", "profile"])
+def test_files_hold_the_limits_that_are_asked_for(tmp_path, monkeypatch, capsys, method):
+    """Of every parameter that has some, whatever df the p values have."""
+    monkeypatch.chdir(tmp_path)
+    hlm.load_dataset("sleepstudy").to_csv("d.csv", index=False)
+    fit = hlm.fit(SLEEP, hlm.load_dataset("sleepstudy"))
+    limits = fit.confint(method, 0.9)
+    asked = ["fit", SLEEP, "d.csv", "--ci", method, "--level", "0.9", "--out"]
+    assert main([*asked, "t.csv"]) == 0
+    found = pd.read_csv("t.csv").set_index("term")
+    own = {
+        "sd__(Intercept)": "sd_(Intercept)|Subject",
+        "sd__Days": "sd_Days|Subject",
+        "cor__(Intercept).Days": "cor_Days.(Intercept)|Subject",
+        "sd__Observation": "sigma",
+    }
+    wanted = limits.reindex([own.get(term, term) for term in found.index])
+    np.testing.assert_array_equal(found[["conf_low", "conf_high"]], wanted)
+    assert found["conf_low"].notna().sum() == {"wald": 2, "profile": 6}[method]
+    np.testing.assert_allclose(
+        found["p_value"], fit.tidy("satterthwaite")["p_value"], rtol=tol.SMALL
+    )
+    capsys.readouterr()
+    assert main([*asked, "t.md", "--contrast", "week=7*Days"]) == 0
+    printed, shown = capsys.readouterr().out, Path("t.md").read_text(encoding="utf-8")
+    for text in (f"{limits.loc['Days'].iloc[0]:.4g}", f"({method}, 90 %)", "week", "Contrasts:"):
+        assert text in printed.replace("(Wald", "(wald")
+        assert text in shown.replace("(Wald", "(wald")
+    assert main([*asked, "t.csv", "--contrast", "week=7*Days"]) == 2
+    assert "without the limits of --ci: leave one of them out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [["a.csv", "b.csv"], ["a.csv", "--no-such"]])
 def test_arguments_that_are_not_known(capsys, more):
     with pytest.raises(SystemExit) as stopped:

@@ -85,6 +85,26 @@ def test_latex_escapes_what_is_special():
     assert {row.count(" & ") for row in rows} == {2}
 
 
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("[-3.213, -2.412]", "[−3.213, −2.412]"),
+        ("(-0.5)", "(−0.5)"),
+        ("-2.813***", "−2.813***"),
+        ("0.1 -.5", "0.1 −.5"),
+        ("x = -1, a=-2", "x = −1, a=−2"),
+        ("cut(x)(-1,-0.5]", "cut(x)(−1,−0.5]"),
+        ("2e-16", "2e-16"),
+        ("pre-1", "pre-1"),
+        ("2020-01-31", "2020-01-31"),
+        ("f(x)-1 [a]-1 {b}-1 é-1 --1", "f(x)-1 [a]-1 {b}-1 é-1 --1"),
+        ("a - b", "a - b"),
+    ],
+)
+def test_latex_has_minus_signs_before_numbers_and_hyphens_in_names(cell, shown):
+    assert as_latex([[Grid(["n"], [[cell]])]]) == as_latex([[Grid(["n"], [[shown]])]])
+
+
 def test_markdown_has_as_many_cells_in_every_row():
     lines = [line for line in Shown().to_markdown().splitlines() if line.startswith("|")]
     assert len(lines) == 5
