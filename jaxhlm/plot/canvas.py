@@ -25,7 +25,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
-    from matplotlib.text import Annotation, Text
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 except ModuleNotFoundError as error:
     raise JaxhlmError('figures need matplotlib: pip install "jaxhlm[plot]"') from error
@@ -38,8 +38,8 @@ __all__ = [
     "STYLE",
     "canvas",
     "has_series",
-    "lay_out",
     "legend_above",
+    "literal",
     "name_points",
     "panels",
     "series",
@@ -90,9 +90,6 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 300,
 }
 
-# Names may hold dollars, between which matplotlib reads mathematics.
-AS_WRITTEN: dict[str, Any] = {"text.parse_math": False}
-
 
 @contextmanager
 def canvas(ax: Axes | None, height: float = 2.6, width: float = COLUMN) -> Iterator[Axes]:
@@ -138,8 +135,7 @@ def panels(
         given = [ax] if isinstance(ax, Axes) else list(np.ravel(np.asarray(ax, dtype=object)))
         if len(given) != count:
             raise OptionError(f"this figure has {count} panel(s); ax holds {len(given)}")
-        with plt.rc_context(AS_WRITTEN), _texts_as_written(given):
-            yield given
+        yield given
         return
     columns = min(columns or count, count)
     rows = -(-count // columns)
@@ -147,7 +143,7 @@ def panels(
     # Before the style is set: the first figure loads the backend, and what that sets, such as
     # that a notebook shows figures by itself, would be put back with the style.
     figure = plt.figure(figsize=size, layout="constrained")
-    with plt.rc_context(STYLE | AS_WRITTEN):
+    with plt.rc_context(STYLE):
         grid = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
         for axes in grid[count:]:
             axes.remove()
@@ -160,30 +156,6 @@ def panels(
         except BaseException:
             plt.close(figure)
             raise
-
-
-@contextmanager
-def _texts_as_written(given: Sequence[Axes]) -> Iterator[None]:
-    """What is written meanwhile holds no mathematics; what the user has written stays as it is."""
-    sides = [axis for axes in given for axis in (axes.xaxis, axes.yaxis)]
-    ticks = {label: axis for axis in sides for label in axis.get_ticklabels()}
-    texts = [child for axes in given for child in axes.get_children() if isinstance(child, Text)]
-
-    def says(text: Text) -> object:
-        return ticks[text].get_major_formatter() if text in ticks else text.get_text()
-
-    before = {
-        text: (says(text), text.get_parse_math())
-        for text in (*texts, *ticks, *(axis.label for axis in sides))
-    }
-    for text in before:
-        text.set_parse_math(False)
-    try:
-        yield
-    finally:
-        for text, (said, parsed) in before.items():
-            if says(text) == said:
-                text.set_parse_math(parsed)
 
 
 def series(i: int) -> dict[str, Any]:
@@ -230,13 +202,22 @@ def legend_above(axes: Axes, **options: Any) -> Legend:
     )  # fmt: skip
 
 
+def literal(name: object) -> str:
+    r"""A name as matplotlib draws it, which else reads mathematics between two dollars.
+
+    >>> print(literal("$5 to $9"), literal(literal("$")))
+    \$5 to \$9 \$
+    """
+    return re.sub(r"(?<!\\)\$", r"\\$", str(name))
+
+
 def wrap(label: object, width: int = 28) -> str:
-    """A tick label broken into lines.
+    """A label broken into lines.
 
     >>> wrap("restricted maximum likelihood, Kenward-Roger", 20).split("\\n")
     ['restricted maximum', 'likelihood, Kenward-', 'Roger']
     """
-    return "\n".join(textwrap.wrap(str(label), width)) or str(label)
+    return literal("\n".join(textwrap.wrap(str(label), width)) or label)
 
 
 def shortened(label: object, width: int = 28) -> str:
@@ -263,8 +244,8 @@ def told_apart(labels: Iterable[object], width: int = 28) -> list[str]:
     for tried in (texts, [f"…{text[alike:]}" for text in texts]):
         short = [shortened(text, width) for text in tried]
         if len(set(short)) == len(set(texts)):
-            return short
-    return texts
+            return list(map(literal, short))
+    return list(map(literal, texts))
 
 
 def has_series(frame: pd.DataFrame, by: str) -> bool:
@@ -282,15 +263,6 @@ def split_if_several(frame: pd.DataFrame, by: str) -> list[tuple[Hashable, pd.Da
     return split(frame, by if has_series(frame, by) else None)
 
 
-def lay_out(axes: Axes) -> None:
-    """Give all that is drawn so far its place, for what is next depends on it.
-
-    Ticks that are made with it, of the user's other axes too, may hold mathematics.
-    """
-    with plt.rc_context({"text.parse_math": True}):
-        axes.figure.draw_without_rendering()
-
-
 def name_points(
     axes: Axes,
     x: Floats,
@@ -305,7 +277,7 @@ def name_points(
         x, y, names: of the points.
         drawn: (m, 2) places of each other thing that names should not cover either.
     """
-    lay_out(axes)
+    axes.figure.draw_without_rendering()
     points = axes.transData.transform(np.column_stack([x, y]))
     taken = _Taken(
         [Bbox.from_bounds(a - 2, b - 2, 4, 4) for a, b in points],

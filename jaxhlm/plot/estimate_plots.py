@@ -17,6 +17,7 @@ from jaxhlm.plot.canvas import (
     INK,
     canvas,
     legend_above,
+    literal,
     panels,
     series,
     split_if_several,
@@ -136,7 +137,7 @@ def estimate_vs_se(estimates: pd.DataFrame, *, by: str = "method", ax: Axes | No
             axes.plot(
                 part["estimate"][::step], part["std_error"][::step], linestyle="none",
                 marker=style["marker"], color=style["color"], markersize=2.0, alpha=0.4,
-                markeredgewidth=0, label=str(name),
+                markeredgewidth=0, label=literal(name),
             )  # fmt: skip
     return axes
 
@@ -181,7 +182,7 @@ def histogram(
             )  # fmt: skip
             axes.hist(
                 part["estimate"], edges, histtype="step", color=color, linestyle=line,
-                linewidth=1.0, label=str(name),
+                linewidth=1.0, label=literal(name),
             )  # fmt: skip
             axes.axvline(part["estimate"].mean(), color=color, linewidth=1.0, linestyle="--")
         axes.margins(y=0.12)
@@ -208,7 +209,9 @@ def _distribution(frame: pd.DataFrame, count: int, ylabel: str, ax: Axes | None)
 
 
 def _label(frame: pd.DataFrame, what: str) -> str:
-    return f"{what} {frame['term'].iloc[0]}" if "term" in frame.columns else what.split()[0]
+    return (
+        literal(f"{what} {frame['term'].iloc[0]}") if "term" in frame.columns else what.split()[0]
+    )
 
 
 def _one_estimand(estimates: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 
 from jaxhlm.core.notation import Floats
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, panels, told_apart
+from jaxhlm.plot.canvas import GREY, INK, canvas, legend_above, literal, panels, told_apart
 from jaxhlm.plot.subject import (
     INTERCEPT,
     check_one_fit,
@@ -83,7 +83,7 @@ def article_units(
             axes.plot(ends, _line(beta, at, ends), color=INK[0], label="fitted")
             if true_beta is not None:
                 axes.plot(ends, _line(true_beta, at, ends), "k--", linewidth=1.0, label="true")
-            axes.set(xlabel=covariate, ylabel=effect_name(name))
+            axes.set(xlabel=literal(covariate), ylabel=effect_name(name))
         all_axes[0].legend(loc="best")
     return all_axes
 
@@ -143,10 +143,10 @@ def article_lines(fit: Fit, covariate: str | None = None, ax: Axes | None = None
             bar = axes.figure.colorbar(
                 ScalarMappable(scale, "viridis"), ax=axes, aspect=30, pad=0.02
             )
-            bar.set_label(covariate)
+            bar.set_label(literal(covariate))
             bar.outline.set_visible(False)
         axes.add_collection(collection)
-        axes.set(xlabel=names[1], ylabel=fit.model.response_name)
+        axes.set(xlabel=literal(names[1]), ylabel=literal(fit.model.response_name or ""))
     return axes
 
 
@@ -234,7 +234,7 @@ def qq(fit: Fit, ax: Axes | Sequence[Axes] | None = None) -> list[Axes]:
             axes.plot(
                 part["theoretical"], part["standardized"], "o", **dots(len(part), light=False)
             )
-            axes.set(title=name, xlabel="Normal quantile")
+            axes.set(title=literal(name), xlabel="Normal quantile")
         all_axes[0].set_ylabel("Standardised random effect")
     return all_axes
 
@@ -292,12 +292,14 @@ def caterpillar(
                 linewidths=0,
                 zorder=3,
             )
-            axes.set(title=name, xlabel="Random effect", ylim=(-room, len(order) - 1 + room))
+            axes.set(
+                title=literal(name), xlabel="Random effect", ylim=(-room, len(order) - 1 + room)
+            )
             axes.tick_params(axis="y", length=0)
         places = range(len(order)) if named else []
         all_axes[0].set_yticks(places, told_apart(order) if named else [])
         many = "" if named else f" ({len(order):,} units)"
-        all_axes[0].set_ylabel(f"{fit.model.group_name}{many}")
+        all_axes[0].set_ylabel(literal(f"{fit.model.group_name}{many}"))
     return all_axes
 
 

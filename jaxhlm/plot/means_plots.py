@@ -14,7 +14,7 @@ from jaxhlm.errors import OptionError
 from jaxhlm.inference.comparison_arrows import comparison_arrows
 from jaxhlm.inference.family_adjustment import FamilyAdjustment
 from jaxhlm.inference.refgrid import cell_labels, cell_variables
-from jaxhlm.plot.canvas import canvas, legend_above, series, wrap
+from jaxhlm.plot.canvas import canvas, legend_above, literal, series, wrap
 from jaxhlm.plot.subject import check_one_fit
 from jaxhlm.results.fit import Fit
 from jaxhlm.results.means_formula import asked_for
@@ -102,13 +102,13 @@ def emmeans(
         for i, ((name, part), y) in enumerate(zip(parts, heights, strict=True)):
             _draw(axes, part, y, str(name), i)
         axes.set_yticks([y for y, _ in ticks], [wrap(label) for _, label in ticks])
-        axes.set_xlabel(f"Marginal mean of {fit.model.response_name or 'y'}")
-        axes.set_ylabel(" ".join(names))
+        axes.set_xlabel(literal(f"Marginal mean of {fit.model.response_name or 'y'}"))
+        axes.set_ylabel(literal(" ".join(names)))
         axes.margins(y=0.15)
         if apart:
             axes.set_ylim(ticks[-1][0] - 0.7, ticks[0][0] + 0.5)
         if within and not apart:
-            legend_above(axes, title=heading)
+            legend_above(axes, title=literal(heading))
     return axes
 
 
@@ -166,5 +166,5 @@ def _draw(axes: Axes, part: pd.DataFrame, y: Any, name: str, i: int) -> None:
                 axes.annotate("", (to, at), (mean, at), arrowprops=arrow | {"shrinkB": 0.0})
     axes.plot(
         part["emmean"], y, linestyle="none", marker=style["marker"], color=style["color"],
-        markersize=5.0, label=name,
+        markersize=5.0, label=literal(name),
     )  # fmt: skip

@@ -18,8 +18,8 @@ from jaxhlm.plot.canvas import (
     GREY,
     canvas,
     has_series,
-    lay_out,
     legend_above,
+    literal,
     series,
     split,
     split_if_several,
@@ -111,13 +111,13 @@ def power_curve(
             low, high = _power_limits(part, level)
             style = series(i)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            axes.plot(x, part["power"], label=str(name) if by else "simulated", **style)
+            axes.plot(x, part["power"], label=literal(name) if by else "simulated", **style)
             if "analytic" in part.columns:
                 axes.plot(x, part["analytic"], color=style["color"], linewidth=0.8, linestyle=":")
         if target is not None:
             axes.axhline(target, color=GREY, linewidth=0.6, zorder=0)
             axes.set_yticks(sorted({0.0, 0.2, 0.4, 0.6, 1.0, target, 0.8}))
-        axes.set(xlabel=along, ylabel=NAMES["power"], ylim=(0, 1.02))
+        axes.set(xlabel=literal(along), ylabel=NAMES["power"], ylim=(0, 1.02))
         if numeric:
             _tick_at(axes, np.sort(np.array(labels, dtype=float)))
         else:
@@ -125,7 +125,7 @@ def power_curve(
         if "analytic" in frame.columns:
             axes.plot([], [], color=GREY, linewidth=0.8, linestyle=":", label="by formula")
         if by or "analytic" in frame.columns:
-            axes.legend(title=by)
+            axes.legend(title=None if by is None else literal(by))
     return axes
 
 
@@ -192,7 +192,7 @@ def lollipop(
             axes.hlines(at, start, value, color=style["color"], linewidth=0.8, alpha=0.5)
             axes.errorbar(
                 value, at, xerr=z * part[f"{measure}_mcse"].to_numpy(float),
-                elinewidth=1.4, capsize=2.0, label=str(name), **style,
+                elinewidth=1.4, capsize=2.0, label=literal(name), **style,
             )  # fmt: skip
         axes.set_yticks(range(len(places)), [wrap(label) for label in places])
         axes.set(ylim=(len(places) - 0.4, -0.6), xlabel=NAMES.get(measure, measure))
@@ -269,7 +269,7 @@ def nested_loop(
             style = series(i)
             axes.stairs(
                 y, np.arange(len(y) + 1) - 0.5, baseline=None,
-                color=style["color"], linestyle=style["linestyle"], linewidth=1.2, label=str(name),
+                color=style["color"], linestyle=style["linestyle"], linewidth=1.2, label=literal(name),
             )  # fmt: skip
         _factor_steps(axes, cells, bottom - 0.1 * span, span * 0.16)
         axes.set(xlim=(-0.5, len(cells) - 0.5))
@@ -300,7 +300,7 @@ def _factor_steps(axes: Axes, cells: pd.DataFrame, top: float, height: float) ->
         factor = cells[name].cat
         step = base + 0.5 * height * factor.codes / max(len(factor.categories) - 1, 1)
         axes.stairs(step, edges, baseline=None, color="black", linewidth=0.8)
-        words = f"{name}: {', '.join(map(str, factor.categories))}"
+        words = literal(f"{name}: {', '.join(map(str, factor.categories))}")
         axes.text(edges[0], base + 0.6 * height, f" {words}", color=GREY, va="bottom")
         bottom = base
     axes.set_ylim(bottom - 0.3 * height, None)
@@ -311,7 +311,7 @@ def _tick_at(axes: Axes, x: Floats) -> None:
     """A tick at every size that was simulated, with the numbers that leave room for each other."""
     axes.set_xticks(x, [f"{v:g}" for v in x])
     axes.set_xticks([], minor=True)
-    lay_out(axes)
+    axes.figure.draw_without_rendering()
     end = -np.inf
     for tick in axes.get_xticklabels():
         box = tick.get_window_extent()
@@ -323,7 +323,7 @@ def _tick_at(axes: Axes, x: Floats) -> None:
 def _name_places(axes: Axes, names: Sequence[object]) -> None:
     """All names, slanted where side by side they would meet."""
     axes.set_xticks(range(len(names)), [wrap(name, 12) for name in names])
-    lay_out(axes)
+    axes.figure.draw_without_rendering()
     boxes = [tick.get_window_extent() for tick in axes.get_xticklabels()]
     if any(left.x1 >= right.x0 for left, right in pairwise(boxes)):
         slant = {"rotation": 40.0, "ha": "right", "rotation_mode": "anchor"}

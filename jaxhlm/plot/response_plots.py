@@ -14,7 +14,17 @@ from jaxhlm.errors import NoRowsError, OptionError
 from jaxhlm.inference.criteria import check_level
 from jaxhlm.inference.multiplicity import null_share
 from jaxhlm.inference.tails import beta_quantile
-from jaxhlm.plot.canvas import COLUMN, GREY, INK, LETTERS, canvas, name_points, told_apart, wrap
+from jaxhlm.plot.canvas import (
+    COLUMN,
+    GREY,
+    INK,
+    LETTERS,
+    canvas,
+    literal,
+    name_points,
+    told_apart,
+    wrap,
+)
 from jaxhlm.plot.subject import dots
 from jaxhlm.results.moderated import Moderation
 from jaxhlm.studies.measures import check_columns
@@ -79,7 +89,7 @@ def volcano(
             some = found & side
             axes.plot(x[some], y[some], "o", color=color, markersize=2.6, markeredgewidth=0)
         axes.axvline(0.0, color=GREY, linewidth=0.6)
-        axes.set(xlabel=str(part["contrast"].iloc[0]), ylabel="−log₁₀ p")
+        axes.set(xlabel=literal(part["contrast"].iloc[0]), ylabel="−log₁₀ p")
         axes.set_title(f"{found.sum():,} of {len(part):,} with adjusted p < {level:g}", loc="left")
         axes.margins(x=0.12, y=0.08)
         name_points(axes, x[:named], y[:named], part.iloc[:named, 0].tolist())
@@ -109,7 +119,7 @@ def p_histogram(
         axes.hist(p, np.linspace(0.0, 1.0, BINS + 1), color=INK[0], alpha=0.6, density=True)
         axes.axhline(share, color="black", linewidth=1.0, linestyle="--")
         axes.set(xlabel="p value", ylabel="Density", xlim=(0.0, 1.0))
-        axes.set_title(f"{part['contrast'].iloc[0]}: π₀ = {share:.2f}", loc="left")
+        axes.set_title(literal(f"{part['contrast'].iloc[0]}: π₀ = {share:.2f}"), loc="left")
     return axes
 
 
@@ -141,7 +151,7 @@ def p_qq(table: pd.DataFrame, contrast: str | None = None, *, ax: Axes | None = 
         axes.plot(expected[[0, -1]], expected[[0, -1]], color="black", linewidth=0.8)
         axes.plot(expected, _log(p), ".", color=INK[0], markersize=3.0, markeredgewidth=0)
         axes.set(xlabel="Expected −log₁₀ p", ylabel="Observed −log₁₀ p")
-        axes.set_title(str(part["contrast"].iloc[0]), loc="left")
+        axes.set_title(literal(part["contrast"].iloc[0]), loc="left")
     return axes
 
 
@@ -252,7 +262,7 @@ def variance_fractions(fractions: pd.DataFrame, *, ax: Axes | None = None) -> Ax
         for i, body in enumerate(drawn["bodies"]):
             body.set(facecolor=GREY if order[i] == "Residual" else INK[i % len(INK)], alpha=0.6)
         axes.boxplot(values, widths=0.12, showfliers=False, medianprops={"color": "black"})
-        axes.set_xticks(range(1, len(order) + 1), order, rotation=30, ha="right")
+        axes.set_xticks(range(1, len(order) + 1), [*map(literal, order)], rotation=30, ha="right")
         axes.set(ylabel="Variance explained (%)", ylim=(-1.0, 101.0))
     return axes
 

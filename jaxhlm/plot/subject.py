@@ -6,7 +6,7 @@ import pandas as pd
 
 from jaxhlm.core.notation import Floats, Ints
 from jaxhlm.errors import OptionError, UnknownTermError
-from jaxhlm.plot.canvas import INK
+from jaxhlm.plot.canvas import INK, literal
 from jaxhlm.results.fit import Fit
 
 __all__ = [
@@ -71,7 +71,7 @@ def effect_name(name: str) -> str:
     >>> effect_name("Days")
     'Slope of Days'
     """
-    return "Intercept" if name == INTERCEPT else f"Slope of {name}"
+    return "Intercept" if name == INTERCEPT else literal(f"Slope of {name}")
 
 
 def response_label(fit: Fit, what: str) -> str:
@@ -82,7 +82,7 @@ def response_label(fit: Fit, what: str) -> str:
     >>> response_label(fit, "Residual")
     'Residual of Reaction'
     """
-    return f"{what} of {fit.model.response_name}" if fit.model.response_name else what
+    return literal(f"{what} of {fit.model.response_name}") if fit.model.response_name else what
 
 
 def extremes(x: Floats, group: Ints) -> tuple[Floats, Floats]:

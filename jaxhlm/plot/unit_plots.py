@@ -15,7 +15,7 @@ from jaxhlm.design.columns import listed
 from jaxhlm.design.evaluation import level_text
 from jaxhlm.errors import OptionError, UnknownTermError
 from jaxhlm.inference.criteria import check_level
-from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, name_points, panels, wrap
+from jaxhlm.plot.canvas import COLUMN, GREY, INK, canvas, literal, name_points, panels, wrap
 from jaxhlm.plot.subject import check_one_fit, effect_name, extremes, two_effects
 from jaxhlm.results.fit import Fit
 
@@ -159,7 +159,7 @@ def unit_lines(
             axes.plot(at, fitted[rows], color=INK[1], zorder=3, label="unit")
             axes.set_title(titles[i], pad=2.0)
             if ax is not None or i + columns >= len(chosen):
-                axes.set_xlabel(x_name)
+                axes.set_xlabel(literal(x_name))
                 # A panel above a place that has none is the last of its column.
                 axes.tick_params(labelbottom=True)
             if ax is not None or i % columns == 0:
@@ -168,7 +168,7 @@ def unit_lines(
             lines, names = all_axes[0].get_legend_handles_labels()
             all_axes[0].figure.legend(lines, names, loc="outside upper right", ncols=2)
             if len(chosen) < fit.ngroups:
-                told = f"{len(chosen)} of {fit.ngroups:,} units ({fit.model.group_name})"
+                told = literal(f"{len(chosen)} of {fit.ngroups:,} units ({fit.model.group_name})")
                 all_axes[0].figure.suptitle(told, x=0.01, ha="left", fontsize="medium")
     return all_axes
 

@@ -76,7 +76,7 @@ def bootstrap_interval(
         values = column[~np.isnan(column)]
         if np.isnan(estimate) or not len(values):
             continue
-        if kind != "percentile" and np.mean(abs(values - estimate) <= SAME * abs(estimate)) > ATOM:
+        if kind != "percentile" and _at_the_end(values, estimate):
             ended.append(str(names[j]))
             continue
         if kind == "percentile":
@@ -98,6 +98,14 @@ def bootstrap_interval(
             DegenerateWarning,
         )
     return low, high
+
+
+def _at_the_end(values: Floats, estimate: float) -> bool:
+    """Whether many values are the estimate, and all others on one side of it."""
+    away = values - estimate
+    there = abs(away) <= SAME * abs(estimate)
+    others = away[~there]
+    return bool(there.mean() > ATOM and ((others > 0.0).all() or (others < 0.0).all()))
 
 
 def _bca(estimate: float, values: Floats, alpha: Floats, a: float) -> Floats:
