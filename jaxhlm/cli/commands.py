@@ -21,6 +21,7 @@ from jaxhlm.studies.power_curve import power_curve, solve_power
 from jaxhlm.studies.study import study
 from jaxhlm.studies.studyfile import DESCRIPTION, read_study_file
 from jaxhlm.studies.truth import Standardizer, Truth
+from jaxhlm.studies.vary import check_relative
 
 __all__ = [
     "Parser",
@@ -180,6 +181,7 @@ def _power(a: argparse.Namespace) -> None:
         check_table_target(a.out)
     if a.beta is None and a.d is None and a.partial_r2 is None:
         raise OptionError("give the fixed effects by --beta, some of them by --d or --partial-r2")
+    check_relative(a.along or "units", a.d and a.d_sd, a.partial_r2 is not None)
     frame, beta = read_table(a.file), {} if a.beta is None else a.beta
     on = None if a.partial_r2 is None and a.d is None else design(a.formula, frame)
     truth = Truth.of(beta, a.sd, a.corr, a.sigma, a.d, a.d_sd, a.partial_r2, on)

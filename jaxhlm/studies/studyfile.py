@@ -17,7 +17,8 @@
     corr = 0.9
     sigma = 0.75                  # d = { "x:a" = 0.4 } with d_sd = "within", "between" or "total"
                                   # gives effects as Cohen's d, in place of those in beta;
-                                  # partial_r2 = { "x:a" = 0.02 } as partial R² on this design
+                                  # partial_r2 = { "x:a" = 0.02 } as partial R² on this design;
+                                  # conditions may not vary what these are relative to
 
     [[violations]]                # a member of jaxhlm.violations and its arguments
     kind = "ResidualsFrom"
@@ -67,7 +68,7 @@ from jaxhlm.studies.tomltext import (
     read_toml,
 )
 from jaxhlm.studies.truth import Truth
-from jaxhlm.studies.vary import ALONG, SIZES, check_along, varied
+from jaxhlm.studies.vary import ALONG, SIZES, check_along, check_relative, varied
 from jaxhlm.violations.distributions import Gaussian, Uniform
 from jaxhlm.violations.violation import Violation
 
@@ -84,7 +85,8 @@ TOP: dict[str, Types] = {
 OPTIONS: tuple[str, ...] = ("n", "seed", "chunk", "level", "stop")
 BUILT: dict[str, Types] = {
     "units": WHOLE, "measurements": (int, list, dict), "within": (dict,), "between": (dict,),
-    "factors": (dict,), "crossed": (dict,), "dropout": (*NUMBER, list, dict), "redraw": YES_NO,
+    "factors": (dict,), "crossed": (dict,), "dropout": (*NUMBER, list, dict),
+    "redraw": (bool, list),
     "seed": WHOLE,
 }  # fmt: skip
 READ: dict[str, Types] = {"data": TEXT, "dataset": TEXT, "units": WHOLE, "measurements": WHOLE}
@@ -156,7 +158,7 @@ def read_study_file(path: Path) -> StudyFile:
     for name, target in data.get("stop", {}).items():
         source.typed(target, NUMBER, ("stop", name))
     base = _mechanism(source, data)
-    conditions = _conditions(source, data.get("conditions"), base)
+    conditions = _conditions(source, data.get("conditions"), base, data["truth"])
     methods = [_method(source, one, i) for i, one in enumerate(data.get("methods", []))] or None
     with source.blaming(("methods", len(methods or ()) - 1)):
         check_methods(methods)
@@ -233,6 +235,9 @@ def _design(source: TomlText, table: Mapping[str, Any]) -> pd.DataFrame | UnitDe
                 allowed = ", ".join(map(repr, DRAWN))
                 source.fail((*where, part, name), f"{values!r}: give a list or one of {allowed}")
             options[part][name] = DRAWN[values]
+    redraw = table.get("redraw", False)
+    for i, name in enumerate(redraw if isinstance(redraw, list) else ()):
+        source.typed(name, TEXT, (*where, "redraw", i))
     sizes = options.get("measurements")
     if isinstance(sizes, dict):
         ends = {"low": WHOLE, "high": WHOLE}
@@ -277,7 +282,10 @@ def _record(
 
 
 def _conditions(
-    source: TomlText, table: Mapping[str, list[Any]] | None, base: Mechanism
+    source: TomlText,
+    table: Mapping[str, list[Any]] | None,
+    base: Mechanism,
+    truth: Mapping[str, Any],
 ) -> Mapping[str, list[Any]] | None:
     """Factors, each of whose values the mechanism has been tried with."""
     if table is None:
@@ -294,6 +302,7 @@ def _conditions(
         if along == "violations" and not base.violations:
             source.fail(where, "the file lists no [[violations]]")
         with source.blaming(where):
+            check_relative(along, truth.get("d_sd"), "partial_r2" in truth)
             for value in values:
                 if along == "violations":
                     source.typed(value, YES_NO, where)

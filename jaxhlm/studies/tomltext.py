@@ -39,6 +39,8 @@ NAMES: dict[Types, str] = {
     (str, dict): "a name, or a table with its kind",
     (list, dict): "a list or a table",
     (*NUMBER, list): "a number or a list",
+    (bool, list): "true, false or a list of names",
+    (*NUMBER, list, dict): "a number, a list or a table",
 }
 
 _WORD = r"""(?:"[^"]*"|'[^']*'|[\w-]+)"""

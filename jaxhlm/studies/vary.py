@@ -14,9 +14,9 @@ from jaxhlm.errors import GroupingError, IdentifiabilityError, OptionError, Unkn
 from jaxhlm.studies.builder import UnitDesign
 from jaxhlm.studies.extend import extend
 from jaxhlm.studies.mechanism import Mechanism, assembled
-from jaxhlm.studies.truth import Truth
+from jaxhlm.studies.truth import Standardizer, Truth
 
-__all__ = ["ALONG", "SIZES", "changed_truth", "check_along", "varied"]
+__all__ = ["ALONG", "SIZES", "changed_truth", "check_along", "check_relative", "varied"]
 
 ALONG = '"units", "measurements", "sigma", "corr", "beta[TERM]", "sd[TERM]"'
 # What has whole numbers as its values.
@@ -32,6 +32,34 @@ def check_along(along: str) -> None:
     plain = (*SIZES, "sigma", "corr")
     if not isinstance(along, str) or not (along in plain or _NAMED.fullmatch(along)):
         raise OptionError(f"{along!r} cannot be varied; what can: {ALONG}")
+
+
+def check_relative(along: str, d_sd: Standardizer | None, partial_r2: bool) -> None:
+    """Refuse to vary what effects that were given as d, or as partial R², are relative to.
+
+    Args:
+        along: as for ``varied``.
+        d_sd: as for ``Truth.of``; None where no effect was given as d.
+        partial_r2: whether one was given as partial R².
+
+    Raises:
+        OptionError: the effect is made once, so that it would have another d, or partial R².
+
+    >>> check_relative("sigma", d_sd="between", partial_r2=False)
+    """
+    of_d: dict[Standardizer | None, tuple[str, ...]] = {
+        "within": ("sigma",),
+        "between": ("sd[(Intercept)]",),
+        "total": ("sigma", "sd[(Intercept)]"),
+    }
+    given = ["d"] * (along in of_d.get(d_sd, ()))
+    if partial_r2 and (along in ("sigma", "corr", "measurements") or along.startswith("sd[")):
+        given.append("partial R²")
+    if given:
+        raise OptionError(
+            f"effects were given as {' and '.join(given)}, which {along} changes: they are made "
+            "once, and would stand for another size at every value; give them in beta"
+        )
 
 
 def varied(m: Mechanism, along: str, value: float) -> Mechanism:

@@ -73,6 +73,14 @@ def test_power_on_the_command_line(toml, monkeypatch, capsys, extra, message):
         (["--test", "x", "--corr", "2"], "correlations lie between"),
         (["--test", "x", "--partial-r2", "x:a=0.1"], "beta must be a mapping by term"),
         (["--test", "x", "--beta", "x=1", "--d", "a=0.1"], "d needs d_sd"),
+        (
+            ["--test", "x", "--d", "a=0.1", "--d-sd", "total", "--along", "sd[(Intercept)]"],
+            "effects were given as d, which sd[(Intercept)] changes",
+        ),
+        (
+            ["--test", "x", "--partial-r2", "x:a=0.1", "--along", "corr", "--values", "0,0.5"],
+            "effects were given as partial R², which corr changes",
+        ),
     ],
 )
 def test_power_says_what_is_wrong(toml, monkeypatch, capsys, extra, message):

@@ -1,5 +1,7 @@
 """Studies written in TOML: what is built from them, and what is wrong with them line by line."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -132,6 +134,66 @@ def test_d_is_of_the_random_intercepts_of_the_formula(toml):
     toml.write_text(made.replace("(1 + x | unit)", "(0 + x | unit)").replace("[0.2, ", "["))
     with pytest.raises(StudyFileError, match=r":14: truth.d_sd: .*random intercepts"):
         read_study_file(toml)
+
+
+D, R2 = 'd = {"x:a" = 0.4}\nd_sd = "%s"\n', 'partial_r2 = {"x:a" = 0.2}\n'
+
+
+@pytest.mark.parametrize(
+    ("given", "along", "named"),
+    [
+        (D % "within", "sigma", "d"),
+        (D % "total", "sigma", "d"),
+        (D % "total", "sd[(Intercept)]", "d"),
+        (D % "between", "sd[(Intercept)]", "d"),
+        (R2, "sigma", "partial R²"),
+        (R2, "sd[x]", "partial R²"),
+        (R2, "corr", "partial R²"),
+        (R2, "measurements", "partial R²"),
+        (D.replace("x:a", "a") % "within" + R2, "sigma", "d and partial R²"),
+        (D % "between", "sigma", None),
+        (D % "within", "sd[x]", None),
+        (D % "total", "corr", None),
+        (R2, "beta[x]", None),
+        ("", "sigma", None),
+    ],
+)
+def test_conditions_do_not_change_what_effects_are_relative_to(toml, given, along, named):
+    """An effect is made once of its d, which would be another where the deviation is varied."""
+    made = TOML.replace(', "x:a" = 0.3', "") if given else TOML
+    if '"a"' in given:
+        made = made.replace(", a = -0.15", "")
+    made = made.replace("corr =", f"{given}corr =")
+    made = made.replace("units = [6, 8]", f'"{along}" = [{0.5 if along == "corr" else 3}]')
+    toml.write_text(made)
+    if named is None:
+        assert len(read_study_file(toml).conditions) == 2
+        return
+    line = made[: made.index(f'"{along}" = [')].count("\n") + 1
+    message = f":{line}: conditions.{along}: effects were given as {named}, which {along} changes"
+    with pytest.raises(StudyFileError, match=re.escape(message)):
+        read_study_file(toml)
+
+
+@pytest.mark.parametrize(
+    ("given", "redrawn"), [("true", ["x", "dropout"]), ("false", []), ('["dropout"]', ["dropout"])]
+)
+def test_what_is_redrawn_may_be_named(toml, given, redrawn):
+    built = BUILT.replace(
+        "units = 7", f"units = 7\ndropout = {{ overall = 0.2 }}\nredraw = {given}"
+    )
+    made = TOML.replace('[design]\ndata = "design.csv"\nunits = 6\n', built)
+    made = made.replace("units = [6, 8]", "units = [7]")
+    toml.write_text(made)
+    assert read_study_file(toml).mechanism.base.source.redrawn_names == redrawn
+    for wrong, message in (
+        ("[1]", "redraw.0: 1 must be a text"),
+        ("'x'", "redraw: 'x' must be true, false or a list of names"),
+        ('["z"]', "redraw: redraw names 'z', which is not drawn here; what is: x, dropout"),
+    ):
+        toml.write_text(made.replace(f"redraw = {given}", f"redraw = {wrong}"))
+        with pytest.raises(StudyFileError, match=re.escape(f":9: design.{message}")):
+            read_study_file(toml)
 
 
 def test_lines_of_keys():
