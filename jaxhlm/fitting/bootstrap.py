@@ -178,10 +178,9 @@ class Bootstrap(Printed):
         check_option("method", method, BootstrapInterval)
         check_level(level)
         a = self.accelerations.to_numpy() if method == "bca" else None
-        values = self.replicates.to_numpy()
+        values = np.where(self.informative, self.replicates, np.nan)
         limits = bootstrap_interval(method, self._original_values(), values, level, self.terms, a)
-        told = np.where(self.informative[:, None], np.column_stack(limits), np.nan)
-        return pd.DataFrame(told, list(self.terms), limit_names(level))
+        return pd.DataFrame(np.column_stack(limits), list(self.terms), limit_names(level))
 
     def confint_of(
         self, function: BatchFunction, method: BootstrapInterval = "percentile", level: float = 0.95

@@ -269,7 +269,8 @@ def nested_loop(
             style = series(i)
             axes.stairs(
                 y, np.arange(len(y) + 1) - 0.5, baseline=None,
-                color=style["color"], linestyle=style["linestyle"], linewidth=1.2, label=literal(name),
+                color=style["color"], linestyle=style["linestyle"], linewidth=1.2,
+                label=literal(name),
             )  # fmt: skip
         _factor_steps(axes, cells, bottom - 0.1 * span, span * 0.16)
         axes.set(xlim=(-0.5, len(cells) - 0.5))
