@@ -256,6 +256,11 @@ def test_more_units_of_unequal_sizes_take_no_new_program():
     assert minima <= 1
 
 
+def planned(table):
+    """A power that tells no more than its table."""
+    return SimpleNamespace(table=table, _blocks=lambda: [["the plan"]])
+
+
 def fake_power(monkeypatch, true_power):
     """Replace the simulation by a binomial draw of a known power."""
     calls = []
@@ -269,7 +274,7 @@ def fake_power(monkeypatch, true_power):
             calls.append((self.value, n))
             low, high = exact_interval(hits, n, 0.99)
             row = {"power": hits / n, "conf_low": low, "conf_high": high, "n": n}
-            return SimpleNamespace(table=pd.DataFrame([row]))
+            return planned(pd.DataFrame([row]))
 
     monkeypatch.setattr(curve_module, "Trials", Trials)
     monkeypatch.setattr(curve_module, "_changed", lambda mechanism, along, value: value)
@@ -320,7 +325,7 @@ def test_what_simulation_error_leaves_open_is_named(below, at, told):
     low, high = zip((0.1, 0.2), below, at, (0.7, 0.9), strict=True)
     curve = pd.DataFrame({"units": [30, 41, 42, 60], "power": 0.8, "conf_low": low})
     curve["conf_high"] = high
-    found = curve_module.PowerSolution(42, 0.8, "units", curve, told is None, "the plan")
+    found = curve_module.PowerSolution(42, 0.8, "units", curve, told is None, planned(curve))
     assert ("simulation error" in str(found)) == bool(told)
     assert (told or "units = 42") in str(found)
 
