@@ -16,6 +16,7 @@ from jaxhlm.estimation.pipeline import Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
+    from rich.table import Column
 
 __all__ = ["progress_report", "step_progress", "study_progress"]
 
@@ -38,7 +39,7 @@ def progress_report(total: int, show: bool | None) -> Iterator[Report | None]:
 
     columns = (
         TextColumn("{task.fields[rate]} fits/s"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=_whole()),
         TextColumn("{task.fields[singular]:,} singular, {task.fields[failed]:,} failed"),
     )
     with _bars("fitting", *columns) as bar:
@@ -78,7 +79,7 @@ def step_progress(
         return
     from rich.progress import TimeElapsedColumn
 
-    with _bars("{task.description}", TimeElapsedColumn()) as bar:
+    with _bars("{task.description}", TimeElapsedColumn(_whole())) as bar:
         task = bar.add_task(what, total=total)
         yield lambda name: bar.update(task, advance=1, description=f"{what} = {name}")
 
@@ -103,7 +104,7 @@ def study_progress(
     from rich.progress import TimeRemainingColumn
 
     done: dict[int, int] = {}
-    with _bars("{task.description}", TimeRemainingColumn()) as bar:
+    with _bars("{task.description}", TimeRemainingColumn(table_column=_whole())) as bar:
         overall = bar.add_task("all data sets", total=total)
         part = bar.add_task("", total=each)
 
@@ -133,16 +134,39 @@ def _in_notebook() -> bool:
 def _bars(text: str, *columns: ProgressColumn) -> Iterator[Progress]:
     """Bars that leave a terminal or a notebook clean, while a log keeps their last line."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-    first = (TextColumn(text), BarColumn(), MofNCompleteColumn())
+    every = (_label(text), BarColumn(), MofNCompleteColumn(table_column=_whole()), *columns)
     if _in_notebook():
-        with _notebook_bars(*first, *columns) as bar:
+        with _notebook_bars(*every) as bar:
             yield bar
         return
     console = Console(stderr=True, force_jupyter=False)
-    with Progress(*first, *columns, console=console, transient=console.is_terminal) as bar:
+    with Progress(*every, console=console, transient=console.is_terminal) as bar:
         yield bar
+
+
+def _whole() -> Column:
+    """What keeps its width where a line is too narrow: numbers that are cut are other numbers."""
+    from rich.table import Column
+
+    return Column(no_wrap=True)
+
+
+def _label(text: str) -> ProgressColumn:
+    """A column of text that is cut, with the bar beside it, where a line is too narrow."""
+    from rich.progress import Task, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Label(TextColumn):
+        def render(self, task: Task) -> Text:
+            found = super().render(task)
+            found.no_wrap, found.overflow = True, "ellipsis"
+            return found
+
+    # Brackets are those of names, as in beta[x].
+    return Label(text, markup=False, table_column=Column())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxhlm.core.status import Status
-from jaxhlm.estimation.progress import progress_report, step_progress
+from jaxhlm.estimation.progress import progress_report, step_progress, study_progress
 
 
 @pytest.fixture
@@ -61,6 +61,24 @@ def test_nothing_is_shown_in_a_notebook_that_asks_for_nothing(notebook):
     with progress_report(10, False) as report:
         assert report is None
     assert not notebook
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_numbers_are_whole_however_narrow_a_terminal_is(width, monkeypatch, capsys):
+    """Names are cut, and never read as marks of rich's."""
+    monkeypatch.setenv("COLUMNS", width)
+    with study_progress(72_000, 6000, True) as report:
+        report(1, 3500, "condition 2/12 effect=0.3, units=20, truth=something that is long")
+    shown = capsys.readouterr().err
+    assert " 3500/72000 " in shown and " 3500/6000 " in shown
+    assert ("something that is long" if width == "200" else "…") in shown
+    with progress_report(200_000, True) as report:
+        report(np.full(123_456, Status.SINGULAR))
+    shown = capsys.readouterr().err
+    assert "123456/200000" in shown and "123,456 singular, 0 failed" in shown
+    with step_progress(3, "beta[x:a]", True) as advance:
+        advance("0.3")
+    assert "beta[x:a] = 0.3" in capsys.readouterr().err
 
 
 def test_ipython_in_a_terminal_is_no_notebook(notebook, monkeypatch, capsys):
