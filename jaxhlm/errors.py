@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from jaxhlm.core.scopes import within
 
@@ -279,7 +279,8 @@ class ConvergenceWarning(JaxhlmWarning):
 
 # Context variables, not filters: filters are the process's, and threads share them.
 _MUTED: ContextVar[tuple[type[JaxhlmWarning], ...]] = ContextVar("muted", default=())
-_SAY: ContextVar[Callable[[str], None] | None] = ContextVar("say", default=None)
+Say: TypeAlias = Callable[[str, type[JaxhlmWarning]], None]
+_SAY: ContextVar[Say | None] = ContextVar("say", default=None)
 
 
 def muted(*categories: type[JaxhlmWarning]) -> AbstractContextManager[None]:
@@ -292,14 +293,14 @@ def failures_counted() -> AbstractContextManager[None]:
     return muted(ConvergenceWarning, RankDeficientWarning)
 
 
-def said_by(say: Callable[[str], None]) -> AbstractContextManager[None]:
+def said_by(say: Say) -> AbstractContextManager[None]:
     """Give our own warnings to ``say``, each text once, in this thread and context only."""
     heard: set[str] = set()
 
-    def once(message: str) -> None:
+    def once(message: str, category: type[JaxhlmWarning]) -> None:
         if message not in heard:
             heard.add(message)
-            say(message)
+            say(message, category)
 
     return within(_SAY, once)
 
@@ -317,7 +318,7 @@ def warn_user(message: str, category: type[JaxhlmWarning]) -> None:
     if issubclass(category, _MUTED.get()):
         return
     if (say := _SAY.get()) is not None:
-        return say(message)
+        return say(message, category)
     level, frame = 1, sys._getframe()
     # A decorator of NumPy's (``errstate``) has a frame of its own between two of ours.
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:

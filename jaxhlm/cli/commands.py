@@ -12,6 +12,7 @@ from jaxhlm.core.files import READ, read_table, write_csv
 from jaxhlm.core.written_tables import DOCUMENTS, WRITTEN, check_table_target, write_table
 from jaxhlm.design.design import design
 from jaxhlm.errors import OptionError
+from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.inference.contrast_tests import DfMethod
 from jaxhlm.studies.measures_table import MeasuresTable
 from jaxhlm.studies.mechanism import mechanism
@@ -224,10 +225,11 @@ def _study(a: argparse.Namespace) -> None:
 
 def _run_study(a: argparse.Namespace) -> None:
     file = read_study_file(a.file)
-    result = study(
-        file.conditions, file.mechanism, file.methods,
-        out=a.out, resume=a.resume, devices=a.devices, **file.options,
-    )  # fmt: skip
+    with all_or_nothing():
+        result = study(
+            file.conditions, file.mechanism, file.methods,
+            out=a.out, resume=a.resume, devices=a.devices, **file.options,
+        )  # fmt: skip
     print(result)
     table = result.measures()
     write_csv(a.out / "measures.csv", table)

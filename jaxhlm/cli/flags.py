@@ -10,8 +10,12 @@ __all__ = ["in_flags"]
 # What a name is set to, in a message: in quotes, a list, or up to the next blank or comma.
 _VALUE = r"""'[^']*'|"[^"]*"|\[[^\]]*\]|[^\s,;:)]+"""
 _ARGUMENT = re.compile(rf"(?<![\w'\"`.=-])(?:--)?([A-Za-z][\w-]*)=(?!=)({_VALUE})?")
-# The method is a flag by itself.
-_METHOD = {"with reml=True": "without --ml", "with reml=False": "with --ml"}
+# The method is a flag by itself, and nothing is returned to a shell.
+_WORDS = {
+    "with reml=True": "without --ml",
+    "with reml=False": "with --ml",
+    "finished and returned": "finished",
+}
 
 
 def in_flags(message: str, flags: Container[str]) -> str:
@@ -38,6 +42,6 @@ def in_flags(message: str, flags: Container[str]) -> str:
         bare = value[1:-1] if value[:1] in ("'", '"') and " " not in value else value
         return f"--{name.replace('_', '-')} {bare}".rstrip()
 
-    for call, words in _METHOD.items():
+    for call, words in _WORDS.items():
         message = message.replace(call, words)
     return _ARGUMENT.sub(flag, message)

@@ -21,7 +21,7 @@ from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
 from jaxhlm.cli.flags import in_flags
 from jaxhlm.core.versions import versions
-from jaxhlm.errors import JaxhlmError, said_by
+from jaxhlm.errors import InterruptedFitsWarning, JaxhlmError, JaxhlmWarning, said_by
 from jaxhlm.estimation.pipeline import all_or_nothing
 
 __all__ = ["main"]
@@ -38,15 +38,28 @@ INFO = "Example:  jaxhlm info    (what to add to a report of a fault)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 2 for bad input, as a signal's otherwise."""
-    arguments = _parsed(argv)
+    """Run the command line; returns the exit status: 2 for bad input, as a signal's otherwise.
+
+    Of work that is interrupted, what is finished is printed and written, and the status is that of
+    an interrupt all the same; 2 if it was a device that was lost.
+    """
+    arguments, parts = _parsed(argv), list[str]()
+
+    def say(message: str, category: type[JaxhlmWarning]) -> None:
+        _say(message, arguments)
+        if issubclass(category, InterruptedFitsWarning):
+            parts.append(message)
+            for timer in interrupts:
+                timer.cancel()
+
     # A line of Python, which warnings otherwise show, is here never the user's.
-    said = said_by(lambda message: _say(message, arguments))
-    with said, _printable(), _termination_interrupts() as dropped, all_or_nothing():
+    with said_by(say), _printable(), _termination_interrupts() as interrupts:
         try:
             arguments.run(arguments)
             _print_all()
-            if dropped:
+            if parts:
+                return INTERRUPTED if interrupts else 2
+            if interrupts:
                 raise KeyboardInterrupt
         except KeyboardInterrupt as stop:
             print(f"jaxhlm: interrupted{''.join(map(str, stop.args))}", file=sys.stderr)
@@ -180,7 +193,8 @@ def _seed(text: str) -> int:
 def _article(arguments: argparse.Namespace) -> None:
     for folder in filter(None, (arguments.figures, arguments.out)):
         figure_folder(folder)
-    found = article.run(arguments.replicates, arguments.seed)
+    with all_or_nothing():
+        found = article.run(arguments.replicates, arguments.seed)
     if arguments.figures:
         figures = article.article_figures(found.full)
         write_figures(figures, arguments.figures)
@@ -190,7 +204,8 @@ def _article(arguments: argparse.Namespace) -> None:
         from jaxhlm.cli.companion import write_companion
 
         n = max(arguments.replicates // 10, 2)
-        page, *more = write_companion(found, n, arguments.seed, arguments.out)
+        with all_or_nothing():
+            page, *more = write_companion(found, n, arguments.seed, arguments.out)
         print(f"\nThe article's companion is {page}, with {len(more)} files of data and figures")
 
 

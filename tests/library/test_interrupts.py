@@ -10,6 +10,7 @@ import warnings
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -18,7 +19,8 @@ from cases import FORMULA, TRUTH
 from jaxhlm import violations as v
 from jaxhlm.cli.main import main
 from jaxhlm.core import chunks
-from jaxhlm.errors import ConvergenceWarning, InterruptedFitsWarning
+from jaxhlm.core.written_tables import write_table
+from jaxhlm.errors import ConvergenceWarning, DeviceError, InterruptedFitsWarning
 from jaxhlm.estimation import pipeline
 from jaxhlm.estimation.pipeline import all_or_nothing
 from jaxhlm.sources import frames
@@ -110,13 +112,13 @@ def interrupted_after(monkeypatch):
     monkeypatch.setattr(frames, "LANES", CHUNK)
     real = chunks.in_order
 
-    def after(count):
+    def after(count, stop=_interrupt):
         done = [0]
 
         def in_order(one, runs):
             for part in real(one, runs):
                 if done[0] == count:
-                    raise KeyboardInterrupt
+                    stop()
                 done[0] += 1
                 yield part
 
@@ -253,6 +255,75 @@ def test_commands_say_so_and_exit_with_130(monkeypatch, capsys, tmp_path):
 
 def _interrupt(*_, **__):
     raise KeyboardInterrupt
+
+
+COMMANDS = {
+    "bootstrap": (["bootstrap", FORMULA, "a.csv", "--n", "12", "--method", "cases", "--seed", "1"],
+                  2, "4 of 12 fits", 4),
+    "responses": (["fit", FORMULA.removeprefix("y "), "a.csv", "--responses", "y.npy",
+                   "--df", "none"], 2, "8 of 12 fits", 64),
+    "by": (["fit", FORMULA, "by.csv", "--by", "replicate", "--df", "none"], 1, "4 of 12 fits", 32),
+    "power": (["power", FORMULA, "a.csv", "--beta=1,3,-0.15,0.3", "--sd", "0.2,0.5", "--sigma", "1",
+               "--test", "x:a", "--values", "30,60", "--n", "12", "--seed", "1"],
+              4, "1 of 2 values of units", 1),
+}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # there are as many chunks everywhere
+    article().to_csv("a.csv", index=False)
+    np.save("y.npy", rows())
+    frame = hlm.mechanism(FORMULA, article().drop(columns="y"), TRUTH).draw(0, N, 1).frame()
+    frame.to_csv("by.csv", index=False)
+
+
+def _signal():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_write_what_is_finished(name, files, interrupted_after, capsys):
+    """The first rows of what they would have written, and say how much of it that is."""
+    arguments, chunk, told, count = COMMANDS[name]
+    interrupted_after(100)
+    assert main([*arguments, "--out", "whole.csv"]) == 0
+    capsys.readouterr()
+    interrupted_after(chunk, _signal)
+    assert main([*arguments, "--out", "part.csv"]) == 130
+    said = capsys.readouterr()
+    assert f"jaxhlm: interrupted: {told} are finished\n" in said.err
+    assert "part.csv" in said.out
+    part, whole = pd.read_csv("part.csv"), pd.read_csv("whole.csv")
+    assert len(part) == count < len(whole)
+    pd.testing.assert_frame_equal(part, whole.head(count), rtol=BATCH)
+
+
+def test_what_is_finished_has_time_to_be_written(files, interrupted_after, monkeypatch):
+    """Longer than a command has that does not heed an interrupt."""
+
+    def slow(*arguments):
+        for _ in range(60):
+            time.sleep(0.01)
+        write_table(*arguments)
+
+    monkeypatch.setattr("jaxhlm.cli.main.AGAIN_AFTER", 0.2)
+    monkeypatch.setattr("jaxhlm.cli.bootstrap.write_table", slow)
+    interrupted_after(2, _signal)
+    assert main([*COMMANDS["bootstrap"][0], "--out", "part.csv"]) == 130
+    assert len(pd.read_csv("part.csv")) == CHUNK
+
+
+def test_a_lost_device_is_no_interrupt(files, interrupted_after, capsys):
+    def lost():
+        raise DeviceError("device 0 is lost")
+
+    interrupted_after(2, lost)
+    assert main([*COMMANDS["bootstrap"][0], "--out", "part.csv"]) == 2
+    assert "jaxhlm: device 0 is lost: 4 of 12 fits are finished\n" in capsys.readouterr().err
+    assert len(pd.read_csv("part.csv")) == CHUNK
 
 
 STUDY = """

@@ -70,10 +70,10 @@ def test_muting_is_of_one_thread():
 
 def test_a_sayer_hears_every_text_once():
     heard = []
-    with said_by(heard.append):
+    with said_by(lambda *told: heard.append(told)):
         for text in ("one", "two", "one"):
             warn_user(text, ConvergenceWarning)
-    assert heard == ["one", "two"]
+    assert heard == [("one", ConvergenceWarning), ("two", ConvergenceWarning)]
 
 
 LATE = "y ~ np.exp(x) + C(k) + (1 | g)"
