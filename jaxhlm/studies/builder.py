@@ -95,10 +95,10 @@ class UnitDesign(Printed):
         if not isinstance(self.redraw, bool):
             if isinstance(self.redraw, str) or not is_fixed(self.redraw):
                 raise OptionError(f"redraw={self.redraw!r} must be True, False or a list of names")
-            unknown = set(self.redraw) - {*self._random}
+            unknown = [name for name in self.redraw if name not in self._random]
             if unknown:
                 raise OptionError(
-                    f"redraw names {sorted(unknown)[0]!r}, which is not drawn here; what is: "
+                    f"redraw names {unknown[0]!r}, which is not drawn here; what is: "
                     + (", ".join(self._random) or "nothing")
                 )
 

@@ -125,7 +125,7 @@ class Truth(Printed):
             sigma: residual standard deviation.
             d: fixed effects as Cohen's d, by term, in place of those in ``beta``: β = d × SD, the
                 change of the mean for one more in the column, such as from one level of a factor
-                to the other.
+                to the other. It is made here once: a curve along that SD keeps β and changes d.
             d_sd: the SD that d multiplies (Hedges 2007): "within" is σ, "between" τ, the standard
                 deviation of the random intercepts, and "total" √(τ² + σ²), also that of Westfall
                 et al. (2014). With random slopes these are the deviations at baseline, where their

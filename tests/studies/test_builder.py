@@ -261,6 +261,8 @@ BAD = {
     "'a' cannot be drawn from 4": lambda: hlm.units(3, between={"a": 4}),
     "must be one sequence": lambda: hlm.units(3, 1, {"x": [[1], [2]]}),
     "redraw names 'x', which is not drawn": lambda: hlm.units(3, 1, {"x": [1]}, redraw=["x"]),
+    "redraw names ['x'], which is not": lambda: hlm.units(3, 1, {"x": normal}, redraw=[["x"]]),
+    "redraw names 1, which is not drawn": lambda: hlm.units(3, 1, {"x": normal}, redraw=[1, "y"]),
     "return 3 values when asked for 3": lambda: hlm.units(
         3, 1, between={"a": lambda rng, size: rng.normal(size=2)}
     ).frame(),
