@@ -339,16 +339,23 @@ def _latex(part: str | Grid) -> str:
     first, *rest = (
         [_first(row[0]), *(_escape_latex(cell) for cell in row[1:])] for row in part.lines
     )
-    named = part.names is not None
-    spec = "l" * named + "".join(align[0] for align in part.aligned)
     body = []
     for number, row in enumerate(rest):
         if number in part.headings:
             body += ["\\midrule"] * (number > 0)
             row = [f"\\multicolumn{{{len(first)}}}{{l}}{{\\emph{{{row[0]}}}}}"]
         body.append(" & ".join(row) + r" \\")
-    rows = [r"\toprule", " & ".join(first) + r" \\", r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([rf"\begin{{tabular}}{{{spec}}}", *rows, r"\end{tabular}"])
+    head = [" & ".join(first) + r" \\", r"\midrule"] if any(first) else []
+    rows = [r"\toprule", *head, *body, r"\bottomrule"]
+    return "\n".join([rf"\begin{{tabular}}{{{_latex_columns(part)}}}", *rows, r"\end{tabular}"])
+
+
+def _latex_columns(grid: Grid) -> str:
+    """How columns are aligned; those of text that is wider than a page go on in further lines."""
+    aligns = ["l"] * (grid.names is not None) + [align[0] for align in grid.aligned]
+    wide = [max(map(len, column)) > WIDTH for column in zip(*grid.lines, strict=True)]
+    paragraph = f"p{{{0.7 / max(sum(wide), 1):.2g}\\linewidth}}"
+    return "".join(paragraph if w else align for w, align in zip(wide, aligns, strict=True))
 
 
 def _escape_latex(text: str) -> str:

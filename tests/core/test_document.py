@@ -11,7 +11,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text, framed
+from jaxhlm.core.document import Grid, as_html, as_latex, as_markdown, as_text, described, framed
 from jaxhlm.core.exported import Exported
 from jaxhlm.errors import FileError, JaxhlmError, OptionError
 from places import PACKAGE
@@ -103,6 +103,14 @@ def test_latex_escapes_what_is_special():
 )
 def test_latex_has_minus_signs_before_numbers_and_hyphens_in_names(cell, shown):
     assert as_latex([[Grid(["n"], [[cell]])]]) == as_latex([[Grid(["n"], [[shown]])]])
+
+
+def test_latex_breaks_text_that_is_wider_than_a_page():
+    text = as_latex([[described({"Truth": "x = 1, " * 30, "n": "5"})]])
+    assert text.startswith("\\begin{tabular}{lp{0.7\\linewidth}}\n\\toprule\nTruth & x = 1")
+    assert r"{rp{0.35\linewidth}p{0.35\linewidth}}" in as_latex(
+        [[Grid([*"abc"], [["1", *["x " * 50] * 2]])]]
+    )
 
 
 def test_markdown_has_as_many_cells_in_every_row():
