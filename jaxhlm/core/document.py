@@ -291,7 +291,7 @@ def _markdown(part: str | Grid) -> str:
 
 
 def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|<\[\]~#])", r"\\\1", text)
+    return re.sub(r"([\\`*_|<\[\]~#$])", r"\\\1", text)
 
 
 LATEX = {

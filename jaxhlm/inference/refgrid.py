@@ -69,7 +69,7 @@ def marginal_means(
 
     Raises:
         NewLevelError: a level of a factor that the fit has not seen.
-        OptionError: the trend of what is no number.
+        OptionError: the trend of what is no number, or a value of ``at`` twice.
     """
     values = _grid_values(design, at)
     if around:
@@ -198,6 +198,8 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[object
                     f"at[{name!r}] has {unseen or 'no values'}; the levels of {name!r} are: "
                     + ", ".join(map(repr, levels or []))
                 )
+            if len(set(values[name])) < len(values[name]):
+                raise OptionError(f"at[{name!r}]={given!r} must hold every value once")
         else:
             # A number stands at its mean, which is filled in grid by grid.
             values[name] = [np.nan] if levels is None else levels

@@ -278,7 +278,7 @@ def caterpillar(
     with panels(ax, len(names), height, sharey=True) as all_axes:
         for axes, name in zip(all_axes, names, strict=True):
             part = table[table["term"] == name]
-            at = place[part["level"]].to_numpy()
+            at = part["level"].map(place).to_numpy()
             clear = (part["conf_low"] > 0.0) | (part["conf_high"] < 0.0)
             colors = np.where(clear, INK[0], GREY)
             axes.axvline(0.0, color="black", linewidth=0.6, zorder=0)

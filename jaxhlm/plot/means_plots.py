@@ -82,7 +82,8 @@ def emmeans(
     names = cell_variables(asked.specs)
     within = [] if asked.by is None else cell_variables(asked.by, "by")
     cells, groups = _joined(table, names), _joined(table, within)
-    table = table.assign(cell=cells, group=groups)
+    # Without the variables, one of which may be called as what is added.
+    table = table[["emmean", "conf_low", "conf_high"]].assign(cell=cells, group=groups)
     if comparisons:
         pairs = fit.emmeans(
             names,

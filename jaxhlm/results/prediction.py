@@ -92,5 +92,7 @@ def prediction_frame(
     if not limits:
         return pd.Series(values, index, name="predicted")
     low, high = wald_interval(values, np.sqrt(width), level)
-    columns = {"predicted": values, "se": np.sqrt(variance), "low": low, "high": high}
+    # An offset that is missing leaves the error known, and no prediction that it is of.
+    se = np.where(np.isnan(values), np.nan, np.sqrt(variance))
+    columns = {"predicted": values, "se": se, "low": low, "high": high}
     return pd.DataFrame(columns, index)

@@ -216,6 +216,8 @@ def test_weights_are_those_of_the_rows_that_at_leaves(rng, at):
 
 def test_refused():
     _, fit = coded()
+    with pytest.raises(errors.OptionError, match="every value once"):
+        fit.emmeans("kind", at={"kind": ["p", "p"]})
     with pytest.raises(errors.UnknownTermError, match=r"'size' is not a variable.*'kind'"):
         fit.emmeans("size")
     with pytest.raises(errors.UnknownTermError, match="'unit'"):

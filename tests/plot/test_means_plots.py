@@ -56,6 +56,15 @@ def test_means_and_intervals(fit):
     assert len(plain.texts) == 0 and len(plain.get_yticklabels()) == 8
 
 
+@pytest.mark.parametrize("name", ["left", "right", "cell", "group"])
+def test_a_variable_may_be_called_as_what_is_drawn(fit, name):
+    d = pd.read_csv(DATA / "orthodont.csv").rename(columns={"Sex": name})
+    named = hlm.fit(f"distance ~ age * {name} + (1 | Subject)", d)
+    for options in ({}, {"comparisons": True}):
+        axes = hlm.plot.emmeans(named, "age", by=name, at={"age": [8, 14]}, **options)
+        assert len(tips(axes)) == 2 * 2 * bool(options)
+
+
 def test_numbers_are_plain_in_names(fit):
     at = {"age": [8, 10.5, 100 / 7]}
     axes = hlm.plot.emmeans(fit, "age", at=at)

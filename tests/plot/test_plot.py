@@ -347,6 +347,13 @@ def test_one_random_effect_is_one_panel():
         plot.article_lines(fit)
 
 
+def test_units_that_are_true_and_false_have_their_names(rng):
+    d = pd.DataFrame({"unit": np.resize([True, False], 60), "y": rng.normal(size=60)})
+    d["y"] += 2.0 * d["unit"]
+    (panel,) = plot.caterpillar(hlm.fit("y ~ 1 + (1 | unit)", d))
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["False", "True"]
+
+
 def test_many_units_have_no_names():
     fit = hlm.fit("MathAch ~ SES + (1 + SES | School)", hlm.load_dataset("math_achieve"))
     axes = plot.caterpillar(fit)[0]
