@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import _thread
 import argparse
-import io
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from jaxhlm.cli import article, info
@@ -20,6 +18,7 @@ from jaxhlm.cli.completion import add_completion
 from jaxhlm.cli.figures import figure_folder, write_figures
 from jaxhlm.cli.fit import add_fit
 from jaxhlm.cli.flags import in_flags
+from jaxhlm.cli.output import standard_output
 from jaxhlm.core.versions import versions
 from jaxhlm.errors import InterruptedFitsWarning, JaxhlmError, JaxhlmWarning, said_by
 from jaxhlm.estimation.pipeline import all_or_nothing
@@ -53,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 timer.cancel()
 
     # A line of Python, which warnings otherwise show, is here never the user's.
-    with said_by(say), _printable(), _termination_interrupts() as interrupts:
+    with said_by(say), standard_output() as output, _termination_interrupts() as interrupts:
         try:
             arguments.run(arguments)
-            _print_all()
+            output.flush()
             if parts:
                 return INTERRUPTED if interrupts else 2
             if interrupts:
@@ -68,47 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(str(error), arguments)
             return 2
         except OSError as error:
-            _forget_output()
-            if isinstance(error, BrokenPipeError):
-                return UNREAD
+            output.forget()
             where = f"{error.filename}: " if error.filename else ""
             print(f"jaxhlm: {where}{error.strerror or error}", file=sys.stderr)
             return 2
-    return 0
+    return UNREAD if output.unread else 0
 
 
 def _say(message: str, arguments: argparse.Namespace) -> None:
     print(f"jaxhlm: {in_flags(message, vars(arguments))}", file=sys.stderr)
-
-
-def _print_all() -> None:
-    """Write out what was printed: a full disk is told here, and not by Python at its exit."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _forget_output() -> None:
-    """Let go of what cannot be printed: at its exit, Python would try again and tell."""
-    try:
-        _print_all()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-@contextmanager
-def _printable() -> Iterator[None]:
-    """Print what the output's encoding lacks, such as σ or a file's odd name, as its number."""
-    if not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.errors != "strict":
-        yield
-        return
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            sys.stdout.reconfigure(errors="strict")
 
 
 @contextmanager

@@ -286,6 +286,19 @@ def test_output_that_finds_no_room_is_one_line_and_none_without_a_reader():
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("buffering", [1, -1])
+def test_files_are_written_though_nobody_reads_what_is_printed(csv, monkeypatch, capsys, buffering):
+    monkeypatch.chdir(csv.parent)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering) as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert main(["fit", SLEEP, "sleep.csv", "--out", "t.csv"]) == 141
+        assert sys.stdout is unread
+    assert len(pd.read_csv("t.csv")) == 6
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_what_the_output_cannot_show_is_escaped(encoding, monkeypatch, capsys):
     bare = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
