@@ -189,8 +189,9 @@ def _grid_values(design: Design, at: Mapping[str, Any]) -> dict[str, list[object
             single = isinstance(given, str) or not np.iterable(given)
             values[name] = [given] if single else list(given)
             if levels is None:
-                values[name] = real_array(f"at[{name!r}]", values[name], OptionError).tolist()
-                if not np.isfinite(values[name]).all():
+                numbers = real_array(f"at[{name!r}]", values[name], OptionError)
+                values[name] = numbers.tolist()
+                if numbers.ndim != 1 or not np.isfinite(numbers).all():
                     raise OptionError(f"at[{name!r}]={given!r} must hold finite numbers")
             unseen = [v for v in values[name] if levels is not None and v not in levels]
             if unseen or not values[name]:
