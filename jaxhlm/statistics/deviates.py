@@ -30,6 +30,8 @@ __all__ = ["lane_keys", "normals_and_chi_squares"]
 
 # Of so many lanes one is room for those that are tried again.
 RETRIED = 32
+# XLA makes no loop of one step, and LLVM then follows every path through the hash: for hours.
+LEAST_STEPS = 2
 
 
 def lane_keys(key: Any, lane_index: Any) -> Words:
@@ -94,14 +96,16 @@ def _normals(
     keys: Words, count: int, unneeded: tuple[Any, Any] = (0, 0)
 ) -> Float[Array, "count B"]:
     first, after = unneeded
+    steps = max(count, LEAST_STEPS)
 
     def one(i: Any, z: Float[Array, "count B"]) -> Float[Array, "count B"]:
         at = jnp.where(i < first, i, i + after - first)
         return z.at[at].set(normal(keys, at))
 
-    return lax.fori_loop(0, count - (after - first), one, jnp.zeros((count, len(keys[0]))))
+    return lax.fori_loop(0, steps - (after - first), one, jnp.zeros((steps, len(keys[0]))))[:count]
 
 
 def _uniforms(keys: Words, count: int) -> Float[Array, "count B"]:
     """In (0, 1]."""
-    return lax.map(lambda i: 1.0 - uniform(keys, i), jnp.arange(count))
+    steps = jnp.arange(max(count, LEAST_STEPS))
+    return lax.map(lambda i: 1.0 - uniform(keys, i), steps)[:count]
