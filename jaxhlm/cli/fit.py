@@ -326,6 +326,9 @@ def _told_one(
         table = _with_limits(told, one.model, intervals)
     if contrasts:
         told = one.contrast([*contrasts.values()], a.df, conf_level=_confidence(a))
+        null = one.model.hypothesis([*contrasts.values()], 0.0).rhs
+        if null.any():
+            told.insert(1, "null", null + 0.0)
         told = table = told.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
         printed.append(["Contrasts:", framed(told, ".4g", index=False)])
     print(_json(one, told, intervals) if a.json else as_text(printed))

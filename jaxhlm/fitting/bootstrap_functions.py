@@ -65,7 +65,7 @@ def function_summary(
         raise OptionError("function gives other numbers of the replicates than of the fit")
     lost = _of_variances(replicates, function, values) if wild else np.zeros(len(first), bool)
     values = np.where(replicates.ok[:, None], values, np.nan)
-    told = bootstrap_interval(method, first, values, level, names)
+    told = bootstrap_interval(method, first, np.where(lost, np.nan, values), level, names)
     frame = pd.DataFrame(values)
     with np.errstate(invalid="ignore"):
         columns = {
@@ -77,7 +77,7 @@ def function_summary(
     columns |= dict(zip(limit_names(level), told, strict=True))
     found = pd.DataFrame(columns, pd.Index(names, name="term"))
     if lost.any():
-        found.loc[lost, ["std_error", *limit_names(level)]] = np.nan
+        found.loc[lost, "std_error"] = np.nan
         named = ", ".join(map(str, np.array(names, dtype=object)[lost]))
         warn_user(
             f"{named}: no interval, for a wild bootstrap tells nothing of the variances that it "
@@ -90,8 +90,15 @@ def function_summary(
 def _of_variances(fits: FitBatch, function: BatchFunction, values: Floats) -> Bools:
     """(m,) which values (B, m) are others where everything but the fixed effects is another."""
     e = fits.record.estimates
-    factors = {"sigma": 2.0, "theta": 1.5, "theta_standard": 1.5, "cov": 9.0, "vcov": 5.0}
-    changed = replace(e, **{name: factor * getattr(e, name) for name, factor in factors.items()})
+    changed = replace(
+        e,
+        sigma=2.0 * e.sigma,
+        theta=1.0 + 1.5 * e.theta,
+        theta_standard=1.0 + 1.5 * e.theta_standard,
+        # More by a number, for a variance of zero is changed too.
+        cov=9.0 * e.cov + e.sigma[:, None, None] ** 2,
+        vcov=5.0 * e.vcov,
+    )
     record = replace(fits.record, estimates=changed, tests={})
     again, _ = _values(FitBatch(record), function)
     return np.asarray(~np.isclose(values, again, rtol=SAME, equal_nan=True).all(axis=0))

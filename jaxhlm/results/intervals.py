@@ -89,7 +89,9 @@ def bootstrap_confint(
     if interval == "bca":
         a = acceleration(parameter_values(model, left_out(fit)[1]))
     original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
-    names = parameter_names(model)
+    names = list(parameter_names(model))
+    for p in parameters(model):
+        names[position(model, p)] = p.name
     limits = bootstrap_interval(interval, original[0], replicates, level, names, a)
     at = [position(model, p) for p in wanted]
     return _frame(wanted, np.column_stack(limits)[None, at], level)

@@ -152,7 +152,8 @@ def _one_row(model: Model, name: str, row: Any) -> Hypothesis:
 
 def _with_null(label: str, null: float) -> str:
     """A name, with what it is tested against unless that is zero or said in it."""
-    return label if null == 0.0 or "=" in label else f"{label} = {null:g}"
+    said = f"= {null:g}"
+    return label if null == 0.0 or label.endswith(said) else f"{label} {said}"
 
 
 def _rescaled(columns: Mapping[str, Floats], rhs: Floats, prior: Moderation) -> dict[str, Floats]:

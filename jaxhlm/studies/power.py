@@ -49,6 +49,8 @@ __all__ = ["Power", "Trials", "check_options", "power"]
 
 # Rows of data sets that are in memory at a time.
 MOST_NUMBERS = 2**20
+# Data sets that are fitted, and then tested, together on the cores: what a Ctrl-C may lose.
+TOGETHER = 100_000
 # Tasks that every worker is to have, and data sets that a task has at least.
 TASKS_OF_EACH, WORTH_SENDING = 4, 500
 
@@ -287,11 +289,13 @@ class _Job(NamedTuple):
         return self.formula is not None or not self.drawn.gaussian
 
     def most(self, rows: int) -> int | None:
-        """Data sets, of so many rows, that are in memory at a time; None where none is."""
+        """Data sets, of so many rows, that are worked on together; None for all of them."""
         if self.as_rows:
             return max(1, MOST_NUMBERS // rows)
         patterns = None if isinstance(self.drawn, Simulated) else self.drawn.patterns
-        return None if patterns is None else patterns.most_kept
+        if patterns is not None:
+            return patterns.most_kept
+        return TOGETHER if self.devices is None else None
 
     def fits(self, part: Chunk, progress: bool | None) -> FitBatch:
         """Fits of a part."""

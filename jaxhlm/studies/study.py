@@ -287,9 +287,11 @@ def study(
                 finished += todo
         except KeyboardInterrupt as error:
             finished = [one for one in plan if one in store]
-            how = "give out=" if out is None else f"they are in {out}; give resume=True"
+            how = "; out= would have kept them to be gone on with"
+            if out is not None:
+                how = f"; they are in {out}, and resume=True goes on with them"
             done, of = (sum(one.last - one.first for one in part) for part in (finished, plan))
-            keep_part(error, done, of, "data sets", f"; to go on with them {how}")
+            keep_part(error, done, of, "data sets", how)
     return Study(table, result.methods, tuple(sorted(finished)), store)
 
 

@@ -410,3 +410,13 @@ def test_names_that_lost_their_zeros_on_the_way(files, capsys, more):
     assert main([*command, *more]) == 0
     table = pd.read_parquet("found.parquet")
     np.testing.assert_allclose(table["estimate"], expected()["estimate"], rtol=tol.ESTIMATE)
+
+
+def test_contrasts_of_one_fit_say_what_they_are_tested_against(tmp_path, capsys):
+    hlm.load_dataset("article").to_csv(tmp_path / "d.csv", index=False)
+    command = ["fit", "y ~ x * a + (1 + x | unit)", str(tmp_path / "d.csv"), "--contrast", "a"]
+    assert main([*command, "--contrast", "slope=x = 3", "--out", str(tmp_path / "t.csv")]) == 0
+    assert "contrast  estimate  null" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "t.csv")["null"].tolist() == [0.0, 3.0]
+    assert main(command) == 0
+    assert "null" not in capsys.readouterr().out

@@ -186,7 +186,7 @@ def test_what_is_finished_counts(name, interrupted_after, monkeypatch):
 def test_a_study_in_a_folder_says_how_to_go_on(interrupted_after, monkeypatch, tmp_path):
     options = {"n": N, "seed": 1, "chunk": 3, "out": tmp_path / "kept", "progress": False}
     interrupted_after(3)
-    with pytest.warns(InterruptedFitsWarning, match=r"of 12 data sets .*in .*kept; .*resume=True"):
+    with pytest.warns(InterruptedFitsWarning, match=r"of 12 data sets .*in .*kept, .*resume=True"):
         part = hlm.study(None, {"a": STUDIED}, **options)
     monkeypatch.undo()
     assert 0 < part.counts["replicates"].sum() < N

@@ -312,6 +312,18 @@ def test_wild_intervals_are_those_of_the_fixed_effects():
     assert "wild bootstrap is sound for the fixed effects" in str(found)
 
 
+def test_a_wild_bootstrap_tells_nothing_of_a_variance_that_is_zero_either(rng):
+    d = frame(rng, SIZES, sd=0.0)
+    d["y"] -= d.groupby("unit")["y"].transform("mean")
+    with pytest.warns(errors.SingularFitWarning):
+        fit = hlm.fit("y ~ x + (1 | unit)", d)
+    found = hlm.bootstrap(fit, FEW, "wild", seed=1)
+    for method in ("percentile", "basic"):
+        with pytest.warns(errors.DegenerateWarning, match="icc: no interval, for a wild"):
+            told = found.confint_of("icc", method)
+        assert told[["std_error", "2.5 %", "97.5 %"]].isna().all(axis=None)
+
+
 def test_coverage():
     """95 % percentile intervals of a slope cover it in 95 % of 100 data sets, within four errors.
 

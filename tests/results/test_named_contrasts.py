@@ -93,6 +93,8 @@ def test_a_name_does_not_hide_what_is_tested_against():
     assert fits().test(shape="wide", contrasts=NAMED)["ten a day", "null"].eq(10.0).all()
     two = {"ten a day": "Days = 10", "level": "(Intercept)"}
     assert fits().test(two, joint=True)["contrast"][0] == "ten a day = 10, level"
+    odd = {"dose=5": "Days = 10", "Days = 10": "Days = 10", "level": "(Intercept)"}
+    assert fits().test(odd, joint=True)["contrast"][0] == "dose=5 = 10, Days = 10, level"
 
 
 def test_variances_are_shrunk_by_smyths_formula():

@@ -507,3 +507,10 @@ def test_sizes_need_a_frame(article):
         hlm.power_curve((article.template, TRUTH), "x:a", "units", [10], n=10)
     with pytest.raises(OptionError, match="give a Mechanism"):
         hlm.power((TRUTH, article.template), "x:a", n=10)
+
+
+def test_parts_that_a_ctrl_c_may_lose_do_not_change_the_power(article, monkeypatch):
+    whole = hlm.power(article, ["x:a", "x"], n=250, seed=1, progress=False)
+    monkeypatch.setattr(power_module, "TOGETHER", 100)
+    parts = hlm.power(article, ["x:a", "x"], n=250, seed=1, progress=False)
+    pd.testing.assert_frame_equal(parts.table, whole.table)
