@@ -22,6 +22,8 @@ __all__ = ["progress_report", "step_progress", "study_progress"]
 
 # Characters of a line in a notebook.
 WIDTH = 100
+# Letters of a bar: the label beside it, which is cut first, has room in 80 columns.
+BAR = 20
 
 
 @contextmanager
@@ -136,7 +138,7 @@ def _bars(text: str, *columns: ProgressColumn) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-    every = (_label(text), BarColumn(), MofNCompleteColumn(table_column=_whole()), *columns)
+    every = (_label(text), BarColumn(BAR), MofNCompleteColumn(table_column=_whole()), *columns)
     if _in_notebook():
         with _notebook_bars(*every) as bar:
             yield bar
