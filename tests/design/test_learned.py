@@ -169,6 +169,7 @@ def pilot(long):
     return long[long.rep == 0].drop(columns="rep")
 
 
+@pytest.mark.slow
 def test_a_truth_takes_along_what_its_fit_learned(pilot):
     longer = hlm.extend(pilot.drop(columns="y"), within="unit", n=12).assign(x=lambda d: d.x + 5)
     powers, means = [], []

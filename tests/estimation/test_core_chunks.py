@@ -34,6 +34,7 @@ def simulated(n=B, rows=180, **options):
     return hlm.simulate(design, TRUTH, n, seed=1, **options)
 
 
+@pytest.mark.slow
 def test_fits_are_those_of_the_host_path(tmp_path):
     expected, fits = simulated(B - 1).fit(), simulated().fit()
     assert core_chunks._program._programs

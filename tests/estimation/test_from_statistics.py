@@ -42,6 +42,7 @@ def fitted(rows, weights=None, G=None, **options):
         return jax.tree.map(np.asarray, compiled(**options)(stats))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 def test_equals_fit(reml):
     fit = sleepstudy(reml)

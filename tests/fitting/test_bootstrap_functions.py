@@ -9,6 +9,7 @@ from cases import sleepstudy
 from jaxhlm import errors
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.SingularFitWarning")
 @pytest.mark.parametrize("method", ["parametric", "residual", "cases"])
 def test_limits_are_quantiles_over_the_replicates(method):

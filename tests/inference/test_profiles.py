@@ -132,6 +132,7 @@ def as_fixed(name, value):
 SIZES = (9, 4, 7, 3, 12, 5, 8, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bar", ["|", "||"])
 def test_limits_are_where_the_dense_profile_has_risen(bar):
     d = frame(np.random.default_rng(4), SIZES, sd=1.0)

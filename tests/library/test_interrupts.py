@@ -158,6 +158,7 @@ def test_what_is_finished_comes_back(name, interrupted_after, complete):
     assert counts[0] == 0 and counts[-1] == N and len(set(counts)) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("name", COUNTED)
 def test_what_is_finished_counts(name, interrupted_after, monkeypatch):

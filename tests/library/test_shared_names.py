@@ -312,6 +312,7 @@ def lacking(kind, reml):
     return fits, hlm.fit(formula, one, reml=reml)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_alike_where_a_level_is_absent(kind, reml):

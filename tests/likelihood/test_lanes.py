@@ -104,6 +104,7 @@ def dense(reml, blocks):
     return oracle(lambda t, s: derivatives(t, s, reml, blocks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("B", [2, LOOP_FROM_LANES], ids=["side by side", "loop"])
 @pytest.mark.parametrize(("reml", "shared"), [(True, True), (False, False)])
 def test_compiled_equals_numpy(rng, B, reml, shared):

@@ -324,6 +324,7 @@ def test_a_wild_bootstrap_tells_nothing_of_a_variance_that_is_zero_either(rng):
         assert told[["std_error", "2.5 %", "97.5 %"]].isna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_coverage():
     """95 % percentile intervals of a slope cover it in 95 % of 100 data sets, within four errors.
 

@@ -195,6 +195,7 @@ def test_what_needs_rows_is_that_of_the_frame_in_memory(kind, tmp_path):
         assert str(found[5]) == str(expected[5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "layout"), [("plain", several), ("plain", held), ("missing", dask_frame)]
 )
