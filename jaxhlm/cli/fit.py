@@ -35,7 +35,7 @@ from jaxhlm.inference.parameters import choose, parameters, position
 from jaxhlm.optimise.options import Options
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
-from jaxhlm.results.named_contrasts import requested_tests, top
+from jaxhlm.results.named_contrasts import named_hypothesis, requested_tests, top
 from jaxhlm.results.summaries import batch_heading
 from jaxhlm.sources.given import fit_input
 from jaxhlm.sources.inputs import Input
@@ -325,11 +325,11 @@ def _told_one(
         printed.append([head, framed(intervals.reset_index(), ".4g", index=False)])
         table = _with_limits(told, one.model, intervals)
     if contrasts:
-        told = one.contrast([*contrasts.values()], a.df, conf_level=_confidence(a))
-        null = one.model.hypothesis([*contrasts.values()], 0.0).rhs
-        if null.any():
-            told.insert(1, "null", null + 0.0)
-        told = table = told.set_axis([*contrasts], axis=0).rename_axis("contrast").reset_index()
+        asked = named_hypothesis(one.model, contrasts)
+        told = one.contrast(asked.L, a.df, asked.rhs, conf_level=_confidence(a))
+        if asked.rhs.any():
+            told.insert(1, "null", asked.rhs)
+        told = table = told.set_axis([*asked.labels], axis=0).rename_axis("contrast").reset_index()
         printed.append(["Contrasts:", framed(told, ".4g", index=False)])
     print(_json(one, told, intervals) if a.json else as_text(printed))
     return table, printed

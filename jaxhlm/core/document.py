@@ -82,6 +82,12 @@ class Grid:
         return list(self.align)
 
     @property
+    def aligned_lines(self) -> list[Align]:
+        """Of the cells of each column of ``lines``, that of the names too."""
+        names: list[Align] = [] if self.names is None else ["left"]
+        return [*names, *self.aligned]
+
+    @property
     def lines(self) -> list[list[str]]:
         """Headers and rows with their names in front, without blanks around."""
         table = [self.columns, *self.rows]
@@ -283,9 +289,8 @@ def _markdown(part: str | Grid) -> str:
         lines[number + 1][0] = f"*{lines[number + 1][0]}*"
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rows = [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in lines]
-    named = part.names is not None
     marks = {"left": (":", "-"), "right": ("-", ":"), "center": (":", ":")}
-    ends = [marks[align] for align in [*(["left"] * named), *part.aligned]]
+    ends = [marks[align] for align in part.aligned_lines]
     rule = [f"{left}{'-' * w}{right}" for (left, right), w in zip(ends, widths, strict=True)]
     return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]])
 
@@ -352,10 +357,10 @@ def _latex(part: str | Grid) -> str:
 
 def _latex_columns(grid: Grid) -> str:
     """How columns are aligned; those of text that is wider than a page go on in further lines."""
-    aligns = ["l"] * (grid.names is not None) + [align[0] for align in grid.aligned]
     wide = [max(map(len, column)) > WIDTH for column in zip(*grid.lines, strict=True)]
     paragraph = f"p{{{0.7 / max(sum(wide), 1):.2g}\\linewidth}}"
-    return "".join(paragraph if w else align for w, align in zip(wide, aligns, strict=True))
+    columns = zip(wide, grid.aligned_lines, strict=True)
+    return "".join(paragraph if is_wide else align[0] for is_wide, align in columns)
 
 
 def _escape_latex(text: str) -> str:

@@ -114,11 +114,10 @@ def write_blocks(path: Path, blocks: Iterable[Block]) -> None:
 
 def _table(grid: Grid) -> list[list[Cell]]:
     header, *lines = grid.lines
-    named = [True] * (grid.names is not None) + [align == "left" for align in grid.aligned]
     rows: list[list[Cell]] = [[(text, None) for text in header]]
     for line in lines:
-        cells = zip(line, named, strict=True)
-        rows.append([(text, None) if is_name else _number(text) for text, is_name in cells])
+        cells = zip(line, grid.aligned_lines, strict=True)
+        rows.append([(text, None) if align == "left" else _number(text) for text, align in cells])
     return rows
 
 

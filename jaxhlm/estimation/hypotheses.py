@@ -189,7 +189,8 @@ def _right_sides(rhs: ArrayLike, own: Floats, r: int, index: pd.Index | None) ->
         raise ContrastError(f"rhs must be one finite number, or {r} of them, one for each row")
     if given.any() and own.any():
         raise ContrastError("give the value after '=' or as rhs, not both")
-    return np.broadcast_to(given if given.any() else own, r).astype(float)
+    # A zero that was moved to the right of "=" has no sign.
+    return np.broadcast_to(given if given.any() else own, r).astype(float) + 0.0
 
 
 def _label(row: Floats, names: Sequence[str], value: float) -> str:

@@ -12,15 +12,13 @@ import pandas as pd
 from jaxhlm.core.notation import Bools, BootstrapInterval, Floats, check_option
 from jaxhlm.errors import DegenerateWarning, JaxhlmError, OptionError, warn_user
 from jaxhlm.inference.criteria import check_level, limit_names
-from jaxhlm.resampling.intervals import bootstrap_interval
+from jaxhlm.resampling.intervals import SAME, bootstrap_interval
 from jaxhlm.results.batch import FitBatch
 from jaxhlm.results.fit import Fit
 
 __all__ = ["BatchFunction", "function_summary"]
 
 BatchFunction = str | Callable[[FitBatch], Any]
-# Values that differ by less, relative to their size, are the same but for rounding.
-SAME = 1e-9
 
 
 def function_summary(

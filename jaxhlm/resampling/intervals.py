@@ -10,11 +10,12 @@ from jaxhlm.core.notation import BootstrapInterval, Floats
 from jaxhlm.errors import DegenerateWarning, warn_user
 from jaxhlm.inference.tails import normal_cdf, normal_quantile
 
-__all__ = ["acceleration", "bootstrap_interval"]
+__all__ = ["SAME", "acceleration", "bootstrap_interval"]
 
-
-# More replicates than that at the estimate, but for rounding, are no chance.
-ATOM, SAME = 0.05, 1e-9
+# Values that differ by less, relative to their size, are the same but for rounding.
+SAME = 1e-9
+# More replicates than that share at the estimate are no chance.
+ATOM = 0.05
 
 
 @np.errstate(invalid="ignore")

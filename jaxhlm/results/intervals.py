@@ -22,7 +22,6 @@ from jaxhlm.inference.criteria import check_level, limit_names, wald_interval
 from jaxhlm.inference.parameters import (
     Parameter,
     choose,
-    parameter_names,
     parameter_values,
     parameters,
     position,
@@ -89,9 +88,8 @@ def bootstrap_confint(
     if interval == "bca":
         a = acceleration(parameter_values(model, left_out(fit)[1]))
     original, replicates = (parameter_values(model, e) for e in (fit.estimates, found[ok]))
-    names = list(parameter_names(model))
-    for p in parameters(model):
-        names[position(model, p)] = p.name
+    # Names as in the table.
+    names = [p.name for p in sorted(parameters(model), key=lambda p: position(model, p))]
     limits = bootstrap_interval(interval, original[0], replicates, level, names, a)
     at = [position(model, p) for p in wanted]
     return _frame(wanted, np.column_stack(limits)[None, at], level)

@@ -63,7 +63,7 @@ def contrast_table(
         columns |= _rescaled(columns, hypothesis.rhs, prior)
     columns["p_adjusted"] = adjusted(columns["p_value"], adjust)
     if not joint and hypothesis.rhs.any():
-        columns = {"estimate": columns["estimate"], "null": hypothesis.rhs + 0.0} | columns
+        columns = {"estimate": columns["estimate"], "null": hypothesis.rhs} | columns
     if not joint:
         columns["z"] = np.sign(columns["statistic"]) * normal_size(columns["p_value"])
     return _shown(fits, labels, columns, shape)

@@ -138,24 +138,12 @@ def complete():
 @pytest.mark.filterwarnings("ignore::jaxhlm.errors.ConvergenceWarning")
 @pytest.mark.parametrize("name", PARTIAL)
 def test_what_is_finished_comes_back(name, interrupted_after, complete):
-    counts = []
-    for position in range(2 * N):
-        done = interrupted_after(position)
-        try:
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                fits = PARTIAL[name]()
-        except KeyboardInterrupt:
-            counts.append(0)
-            continue
-        partial = [w for w in said if w.category is InterruptedFitsWarning]
+    def check(fits, partial):
         assert bool(partial) == (len(fits) < N)
         _same(fits, complete[name])
-        counts.append(len(fits))
-        if done[0] < position:
-            break
-    assert counts == sorted(counts)
-    assert counts[0] == 0 and counts[-1] == N and len(set(counts)) > 2
+        return len(fits)
+
+    _interrupted_everywhere(PARTIAL[name], check, interrupted_after)
 
 
 @pytest.mark.slow
@@ -164,20 +152,30 @@ def test_what_is_finished_comes_back(name, interrupted_after, complete):
 def test_what_is_finished_counts(name, interrupted_after, monkeypatch):
     monkeypatch.setattr(power, "MOST_NUMBERS", 4 * 90)
     work, count = COUNTED[name]
+
+    def check(result, partial):
+        (finished,) = count(result)
+        assert len(partial) == (finished < N)
+        assert all(f"{finished} of {N} " in text for text in partial)
+        return finished
+
+    _interrupted_everywhere(work, check, interrupted_after)
+
+
+def _interrupted_everywhere(work, check, interrupted_after):
+    """Ctrl-C after every chunk: ``check`` looks at the result and what was said, and counts it."""
     counts = []
     for position in range(4 * N):
         done = interrupted_after(position)
         try:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                (finished,) = count(work())
+                result = work()
         except KeyboardInterrupt:
             counts.append(0)
             continue
         partial = [str(w.message) for w in said if w.category is InterruptedFitsWarning]
-        assert len(partial) == (finished < N)
-        assert all(f"{finished} of {N} " in text for text in partial)
-        counts.append(finished)
+        counts.append(check(result, partial))
         if done[0] < position:
             break
     assert counts == sorted(counts)
