@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxhlm.core.document import framed
 from jaxhlm.core.notation import Floats
 from jaxhlm.core.streams import Seed
 from jaxhlm.datasets import load_dataset
@@ -155,7 +156,7 @@ def run(replicates: int = 10_000, seed: int = 2345) -> Refitted:
     with muted(SingularFitWarning):
         fits, first = _timed_fits(data, Y)
         _, again = _timed_fits(data, Y)
-    print(recovery(fits).to_string(float_format="%.4f", na_rep=""))
+    print(framed(recovery(fits)))
     failed = len(fits) - int(fits.ok.sum())
     missing = int(np.isnan(fits.varcorr.corr[fits.ok, 0, 1]).sum())
     left_out = f" corr leaves out {missing:,} fits with a zero variance." if missing else ""

@@ -168,7 +168,7 @@ def _told_of_truth(found: Refitted, recovered: pd.DataFrame) -> dict[str, Any]:
         "inside": int(held.sum()),
         "parameters": len(truth),
         "drawn": f"{len(drawn):,}",
-        "recovery": _table(recovered.rename_axis("parameter").reset_index(), "{:.4f}"),
+        "recovery": _table(recovered.rename_axis("parameter").reset_index(), "{:z.4f}"),
         "singular": _percent(drawn.singular.mean()),
     }
 
@@ -185,7 +185,7 @@ def _told_of_units(full: Fit, thin: Fit) -> dict[str, Any]:
         "reliability": np.diag(full.reliability[0]),
     }
     each = thin.nobs // thin.ngroups
-    return {"errors": _table(pd.DataFrame(rows), "{:.4f}"), "thin_each": each}
+    return {"errors": _table(pd.DataFrame(rows), "{:z.4f}"), "thin_each": each}
 
 
 def _told_of_violations(measured: pd.DataFrame) -> dict[str, Any]:

@@ -372,12 +372,10 @@ def _told_tests(
     print(f"\n{how}; p values adjusted by {adjust}:")
     by_contrast = table.groupby("contrast", sort=False)
     found = by_contrast["p_adjusted"].agg(tested="count", found=lambda p: int((p < level).sum()))
-    print(_text(found.rename(columns={"found": f"p_adjusted < {level:g}"}).reset_index()))
+    found = found.rename(columns={"found": f"p_adjusted < {level:g}"}).reset_index()
+    print(framed(found, ".4g", index=False))
     first = top(table, 20 if a.top is None else a.top, None)
     columns = [name for name in first if name not in ("conf_low", "conf_high", "status")]
-    print(f"\nThe {len(first)} smallest p values:\n{_text(first[columns])}")
+    shown = framed(first[columns], ".4g", index=False)
+    print(f"\nThe {len(first)} smallest p values:\n{shown}")
     return table
-
-
-def _text(table: pd.DataFrame) -> str:
-    return table.to_string(index=False, float_format="%.4g", na_rep="")
